@@ -1,0 +1,49 @@
+# `make demo` shows the product, `make test` proves it; both set up what they need.
+
+PYTHON ?= python3
+PROMPT ?= Once upon a time
+export PROMPT
+
+RUN := .venv/bin
+TEST := .venv-test/bin
+SOURCES := pyproject.toml README.md LICENSE \
+	$(shell find gpt2_wgpu shaders models -type f -not -name '*.pyc' 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'PROMPT="The king" make demo    another beginning'
+	@echo 'make PYTHON=python3.12 test    another Python'
+
+demo: .venv/installed ## install the package and stream a story from the embedded model
+	@$(RUN)/python scripts/bootstrap.py adapter
+	@$(RUN)/gpt2-wgpu generate -n 200 -- "$$PROMPT"
+
+test: lint ## check style and types, then run every test
+	@$(TEST)/python scripts/bootstrap.py adapter
+	$(TEST)/python -m pytest
+
+lint: .venv-test/installed ## check style and types
+	$(TEST)/ruff check .
+	$(TEST)/ruff format --check .
+	$(TEST)/mypy
+
+format: .venv-test/installed ## put the code into the house style
+	$(TEST)/ruff check --fix .
+	$(TEST)/ruff format .
+
+clean: ## remove environments, caches and build output
+	rm -rf .venv .venv-test .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The package as a user gets it: built, then installed.
+.venv/installed: $(SOURCES)
+	@$(PYTHON) scripts/bootstrap.py install .venv .
+	@touch $@
+
+# The package as it stands in this checkout, with all that checks it.
+.venv-test/installed: pyproject.toml
+	@$(PYTHON) scripts/bootstrap.py install .venv-test -e '.[test]'
+	@touch $@

@@ -1,0 +1,64 @@
+"""GPT-2 text generation in WGSL compute shaders, on any GPU that wgpu reaches.
+
+>>> import gpt2_wgpu as gw
+>>> lm = gw.GPT2CausalLM.from_preset("fairytales")
+>>> print(lm.generate("Once upon a time", max_length=100))
+"""
+
+from __future__ import annotations
+
+from . import errors, gpu, samplers
+from .gpu import (
+    Device,
+    MemoryInfo,
+    Tensor,
+    default_device,
+    dispose,
+    keep,
+    memory,
+    ops,
+    set_default_device,
+    tensor,
+    tidy,
+)
+from .models.backbone import GPT2Backbone
+from .models.causal_lm import GPT2CausalLM
+from .models.config import GPT2Config
+from .models.generative_task import CausalLM, GenerativeTask
+from .models.presets import presets
+from .models.stream import StreamStats, TextStream
+from .text import (
+    BytePairTokenizer,
+    GPT2CausalLMPreprocessor,
+    GPT2Tokenizer,
+    StartEndPacker,
+)
+
+__all__ = [
+    "BytePairTokenizer",
+    "CausalLM",
+    "Device",
+    "GPT2Backbone",
+    "GPT2CausalLM",
+    "GPT2CausalLMPreprocessor",
+    "GPT2Config",
+    "GPT2Tokenizer",
+    "GenerativeTask",
+    "MemoryInfo",
+    "StartEndPacker",
+    "StreamStats",
+    "Tensor",
+    "TextStream",
+    "default_device",
+    "dispose",
+    "errors",
+    "gpu",
+    "keep",
+    "memory",
+    "ops",
+    "presets",
+    "samplers",
+    "set_default_device",
+    "tensor",
+    "tidy",
+]

@@ -1,0 +1,5 @@
+"""The command line: `gpt2-wgpu generate` and `gpt2-wgpu info`.
+
+Text goes to stdout and everything else to stderr. Nothing heavy is imported before the arguments
+have been checked, so that help and usage errors come at once.
+"""

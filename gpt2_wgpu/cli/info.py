@@ -1,0 +1,170 @@
+"""`gpt2-wgpu info`: what a report about this machine needs, and whether its GPU computes right."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import textwrap
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from gpt2_wgpu._version import __version__
+from gpt2_wgpu.cli.options import Parser
+from gpt2_wgpu.cli.terminal import Terminal
+from gpt2_wgpu.errors import DeviceError
+
+if TYPE_CHECKING:
+    import gpt2_wgpu as gw
+
+# The limits that decide what fits and which kernels run.
+_LIMITS = (
+    "max-buffer-size",
+    "max-storage-buffer-binding-size",
+    "max-storage-buffers-per-shader-stage",
+    "max-compute-invocations-per-workgroup",
+    "max-compute-workgroup-size-x",
+    "max-compute-workgroup-storage-size",
+    "max-compute-workgroups-per-dimension",
+    "min-storage-buffer-offset-alignment",
+)
+
+_EPILOG = """\
+The check runs a matrix product, a softmax and GELU on numbers whose results
+are known. Exit status: 0 if all are right, 1 if one is wrong or there is no
+adapter.
+
+examples:
+  gpt2-wgpu info
+  gpt2-wgpu info --json | jq .adapter
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
+    """Adds the command `info` to `commands`; returns its parser."""
+    parser = commands.add_parser(
+        "info",
+        help="describe the GPU and check that it computes right",
+        description="Prints adapter, limits, features and versions, and checks the device.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def run(args: argparse.Namespace, terminal: Terminal) -> int:
+    """Prints the facts and checks the device; returns the exit status."""
+    facts: dict[str, Any] = {"versions": versions(), "platform": platform.platform()}
+    problem: DeviceError | None = None
+    try:
+        facts |= _device_facts()
+    except DeviceError as error:  # the versions are wanted all the more then
+        facts |= {"adapter": None, "error": str(error)}
+        problem = error
+    if args.json:
+        terminal.write(json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
+    else:
+        terminal.write(_page(facts))
+    if problem is not None:
+        raise problem
+    if facts["check"]["passed"]:
+        return 0
+    wrong = [check["name"] for check in facts["check"]["checks"] if not check["passed"]]
+    terminal.error(
+        f"this device computes wrong numbers in: {', '.join(wrong)}; update its driver, "
+        "or use another adapter"
+    )
+    return 1
+
+
+def versions() -> dict[str, str]:
+    """The versions of what computes here; 'unknown' for a package without metadata."""
+    found = {"gpt2-wgpu": __version__, "python": platform.python_version()}
+    for package in ("wgpu", "numpy", "regex"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def _device_facts() -> dict[str, Any]:
+    import gpt2_wgpu as gw
+
+    device = gw.Device()
+    try:
+        report = gw.gpu.self_check(device)
+        return {
+            "adapter": _adapter(device.info),
+            "limits": {name: device.limits[name] for name in _LIMITS if name in device.limits},
+            "features": sorted(device.features),
+            "check": {
+                "passed": report.passed,
+                "checks": [
+                    {
+                        "name": check.name,
+                        "passed": check.passed,
+                        "worst_error": check.worst_error,
+                        "tolerance": check.tolerance,
+                        "detail": check.detail,
+                    }
+                    for check in report.checks
+                ],
+            },
+        }
+    finally:
+        device.close()
+
+
+def _adapter(info: gw.gpu.AdapterInfo) -> dict[str, Any]:
+    return {
+        "name": info.name,
+        "vendor": info.vendor,
+        "type": info.adapter_type,
+        "software": info.is_software,
+        "backend": info.backend,
+        "driver": info.driver,
+    }
+
+
+def _page(facts: dict[str, Any]) -> str:
+    """The facts as lines for a person."""
+    sections = [("versions", _table(facts["versions"] | {"system": facts["platform"]}))]
+    if facts["adapter"] is not None:
+        limits = {name: _size(name, value) for name, value in facts["limits"].items()}
+        sections += [
+            ("adapter", _table(facts["adapter"])),
+            ("limits", _table(limits)),
+            ("features", textwrap.wrap(" ".join(facts["features"]), 76, break_on_hyphens=False)),
+            ("check", _check(facts["check"])),
+        ]
+    blocks = ("\n".join([title, *(f"  {line}" for line in lines)]) for title, lines in sections)
+    return "\n\n".join(blocks) + "\n"
+
+
+def _table(rows: dict[str, Any]) -> list[str]:
+    width = max(map(len, rows))
+    return [f"{name:<{width}}  {_word(value)}" for name, value in rows.items()]
+
+
+def _word(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _size(name: str, value: int) -> str:
+    if not name.endswith("-size") or value < 2**20:
+        return str(value)
+    return f"{value} ({value / 2**20:,.0f} MiB)"
+
+
+def _check(report: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{'PASS' if check['passed'] else 'FAIL'}  {check['name']:<20} "
+        f"worst error {check['worst_error']:.1e}, tolerance {check['tolerance']:.1e}"
+        + (f": {check['detail']}" if check["detail"] and not check["passed"] else "")
+        for check in report["checks"]
+    ]
+    return [*lines, "PASS" if report["passed"] else "FAIL"]

@@ -1,0 +1,85 @@
+"""The parser, and the values that options take: each names its bound when it refuses a value."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
+
+from gpt2_wgpu.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
+MAX_SEED = 2**63 - 1
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that says in one line what is wrong, and when its help is not read."""
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Prints the help to `file`, by default to stdout; raises OutputError if that fails."""
+        if file is None:
+            Terminal().write(self.format_help())
+        else:
+            super().print_help(file)
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with status 2."""
+        line = " ".join(message.split())
+        self.exit(2, f"{self.prog}: error: {line} (see '{self.prog} --help')\n")
+
+
+def number(least: float, most: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
+    """Makes a type for finite numbers in [least, most], or in (least, most] with `above`."""
+    bound = f"{'above' if above else 'at least'} {least:g}"
+    bound += "" if most == math.inf else f" and at most {most:g}"
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        low_enough = value > least if above else value >= least
+        if not (math.isfinite(value) and low_enough and value <= most):
+            raise argparse.ArgumentTypeError(f"{_shown(text)} is not a number {bound}")
+        return value
+
+    return parse
+
+
+def integer(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Makes a type for whole numbers in [least, most]."""
+    bound = f"at least {least}" + ("" if most is None else f" and at most {most}")
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least or (most is not None and value > most):
+            raise argparse.ArgumentTypeError(f"{_shown(text)} is not a whole number {bound}")
+        return value
+
+    return parse
+
+
+def utf8(text: str) -> str:
+    """A text that arrived as valid UTF-8 (Python hides the bytes of any other as surrogates)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{_shown(text)} is not valid UTF-8") from None
+    return text
+
+
+def stop_text(text: str) -> str:
+    """A text to stop at: every text contains the empty one."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' is empty; a text to stop at has at least 1 character")
+    return utf8(text)
+
+
+def _shown(text: str) -> str:
+    return ascii(text if len(text) <= 40 else text[:37] + "...")

@@ -1,0 +1,110 @@
+"""Where lines go: text to stdout, flushed at once; all else to stderr, in colour if wanted."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import TextIO
+
+_RED, _YELLOW, _DIM, _BOLD = "31", "33", "2", "1"
+
+
+class OutputError(Exception):
+    """Standard output cannot be written; the message says why."""
+
+
+class ReaderGone(OutputError):
+    """Whoever read standard output has had enough (`| head`)."""
+
+
+class Terminal:
+    """The two output streams of a command.
+
+    Colour is used only on a terminal, and not where NO_COLOR is set (https://no-color.org).
+    """
+
+    def __init__(self) -> None:
+        self.quiet = False
+        self._in_line = False
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8", errors="strict")  # whatever the locale says
+
+    def write(self, text: str, *, bold: bool = False) -> None:
+        """Writes text to stdout and flushes it; raises OutputError if that fails."""
+        if sys.stdout is None:
+            raise OutputError("cannot write to standard output: it is closed")
+        styled = _styled(text, _BOLD, sys.stdout) if bold and text else text
+        try:
+            sys.stdout.write(styled)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            self._discard_output()
+            raise ReaderGone(error.strerror) from error
+        except OSError as error:
+            self._discard_output()
+            raise OutputError(f"cannot write to standard output: {error.strerror}") from error
+        if text:
+            self._in_line = not text.endswith("\n")
+
+    def end_line(self) -> None:
+        """Ends the line of stdout that was begun, if one was."""
+        if self._in_line:
+            self.write("\n")
+
+    def note(self, message: str) -> None:
+        """Prints a line for the person at the terminal, unless they asked for quiet."""
+        if not self.quiet:
+            _print_error_stream(f"gpt2-wgpu: {message}", _DIM)
+
+    def warn(self, message: str) -> None:
+        """Prints a warning, unless quiet was asked for."""
+        if not self.quiet:
+            _print_error_stream(f"gpt2-wgpu: warning: {message}", _YELLOW)
+
+    def error(self, message: str) -> None:
+        """Prints why the program ends, in one line."""
+        with contextlib.suppress(OutputError):
+            self.end_line()
+        line = " ".join(message.split())
+        _print_error_stream(f"gpt2-wgpu: error: {line}", _RED)
+
+    @contextlib.contextmanager
+    def progress(self, label: str) -> Iterator[Callable[[int, int], None] | None]:
+        """Yields `report(done_bytes, total_bytes)` for a progress bar; None where no one looks."""
+        if self.quiet or sys.stderr is None or not sys.stderr.isatty():
+            yield None
+            return
+        from tqdm import tqdm
+
+        with tqdm(desc=label, unit="B", unit_scale=True, file=sys.stderr, leave=False) as bar:
+
+            def report(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            yield report
+
+    def _discard_output(self) -> None:
+        """Sends what is still buffered to nowhere, or Python would complain of it at its exit."""
+        self._in_line = False
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
+
+
+def _print_error_stream(line: str, style: str) -> None:
+    if sys.stderr is None:
+        return
+    # Nowhere is left to complain if this fails.
+    with contextlib.suppress(OSError):
+        sys.stderr.write(_styled(line, style, sys.stderr) + "\n")
+        sys.stderr.flush()
+
+
+def _styled(text: str, style: str, stream: TextIO) -> str:
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty()
+    return text if plain else f"\033[{style}m{text}\033[0m"

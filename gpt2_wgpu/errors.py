@@ -1,0 +1,92 @@
+"""Every error this package raises on purpose.
+
+One small hierarchy: catch ``GPT2WGPUError`` for all of them, or the builtin that each class also
+is (``ValueError`` for bad input, ``RuntimeError`` for the device, ...). A message says what
+happened, with which value, and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class GPT2WGPUError(Exception):
+    """Base class of every error raised by gpt2_wgpu."""
+
+
+# --- the caller's input -------------------------------------------------------------------------
+
+
+class InvalidArgumentError(GPT2WGPUError, ValueError):
+    """An argument is outside its documented range or of the wrong kind."""
+
+
+class ShapeError(InvalidArgumentError):
+    """Tensor shapes do not fit together; the message names every shape involved."""
+
+
+class TokenizerError(InvalidArgumentError):
+    """A vocabulary or merge list is inconsistent, or a token does not exist in it."""
+
+
+class ContextLengthError(InvalidArgumentError):
+    """A prompt does not fit into the model's context (or into ``max_length``)."""
+
+
+# --- checkpoints --------------------------------------------------------------------------------
+
+
+class ConfigError(GPT2WGPUError, ValueError):
+    """A model configuration is malformed or asks for something that is not supported."""
+
+
+class WeightsError(GPT2WGPUError, ValueError):
+    """A weight file is malformed, incomplete or does not belong to the configuration."""
+
+
+class PresetError(GPT2WGPUError, ValueError):
+    """A model name is neither a preset, a directory nor a hub id that can be fetched."""
+
+
+# --- the device ---------------------------------------------------------------------------------
+
+
+class DeviceError(GPT2WGPUError, RuntimeError):
+    """The GPU device refused or failed an operation."""
+
+
+class NoAdapterError(DeviceError):
+    """No GPU adapter was found; the message says how to get one on this system."""
+
+
+class ShaderError(DeviceError):
+    """A WGSL kernel does not compile, or was called with the wrong bindings or parameters."""
+
+
+class LimitError(DeviceError):
+    """The work needs more than the device's limits allow (binding size, workgroup size, ...)."""
+
+
+class OutOfGPUMemoryError(DeviceError, MemoryError):
+    """A buffer could not be allocated."""
+
+
+class DeviceLostError(DeviceError):
+    """The device is gone (driver reset, sleep, ``destroy``); its tensors are unusable."""
+
+
+class SyncUnavailableError(DeviceError):
+    """A blocking call was made where nothing can block; the message names the async twin."""
+
+
+class NumericalError(GPT2WGPUError, ArithmeticError):
+    """The model produced NaN or infinity; the message names the position."""
+
+
+# --- tensors and scopes -------------------------------------------------------------------------
+
+
+class DisposedTensorError(GPT2WGPUError, RuntimeError):
+    """A tensor was used after it had been disposed."""
+
+
+class ScopeError(GPT2WGPUError, RuntimeError):
+    """Memory scopes were opened and closed out of order."""

@@ -1,0 +1,66 @@
+"""What kernels may choose by: facts of an adapter, never a vendor's name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class AdapterInfo:
+    """Who computes."""
+
+    name: str
+    vendor: str
+    backend: str
+    driver: str
+    adapter_type: str
+
+    @property
+    def is_software(self) -> bool:
+        """True for CPU implementations of WebGPU (llvmpipe, SwiftShader, WARP)."""
+        return self.adapter_type == "CPU"
+
+    @classmethod
+    def from_adapter(cls, info: Mapping[str, Any]) -> AdapterInfo:
+        def text(key: str, default: str = "") -> str:
+            return str(info.get(key) or default)
+
+        software = "swiftshader" in f"{info.get('architecture')} {info.get('device')}".lower()
+        return cls(
+            name=text("device", text("description", "unknown adapter")),
+            vendor=text("vendor"),
+            backend=text("backend_type", "WebGPU"),
+            driver=text("description"),
+            adapter_type="CPU" if software else text("adapter_type", "unknown"),
+        )
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """Which variant of a kernel suits this device.
+
+    ``barrier_free``: on a CPU adapter a workgroup barrier costs more than the work it shares, so
+    each reduction is done by one thread; on a GPU a workgroup shares it.
+
+    ``max_iterations``: Mesa's llvmpipe counts the iterations of all loops of a thread together and
+    ends every loop, in silence, once they reach this (LP_MAX_TGSI_LOOP_ITERATIONS in its
+    ``lp_bld_limits.h``); other adapters have no such limit.
+    """
+
+    barrier_free: bool
+    max_workgroup: int  # threads
+    max_binding: int  # bytes of one storage binding
+    max_iterations: int  # of one thread's loops
+    prefill_rows: int  # rows (batch x tokens) of one prefill submit: bounds a dispatch's time
+
+    @classmethod
+    def of(cls, info: AdapterInfo, limits: Mapping[str, int]) -> Capabilities:
+        return cls(
+            barrier_free=info.is_software,
+            max_workgroup=limits["max-compute-invocations-per-workgroup"],
+            max_binding=limits["max-storage-buffer-binding-size"],
+            max_iterations=65_535 if info.is_software else 1 << 32,
+            prefill_rows=128 if info.is_software else 512,
+        )

@@ -1,0 +1,246 @@
+"""The device: an adapter's queue, limits, memory and kernels; and which one is the default."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from typing import Any
+
+from ..errors import (
+    DeviceError,
+    DeviceLostError,
+    InvalidArgumentError,
+    LimitError,
+    NoAdapterError,
+    OutOfGPUMemoryError,
+)
+from .capabilities import AdapterInfo, Capabilities
+from .commands import CommandQueue
+from .kernels import KernelCache
+from .memory import MemoryInfo, MemoryManager
+from .waiting import sync, wait
+
+# Asked for at the adapter's best; every other limit stays at WebGPU's default.
+_WANTED_LIMITS = (
+    "max-buffer-size",
+    "max-storage-buffer-binding-size",
+    "max-compute-invocations-per-workgroup",
+    "max-compute-workgroup-size-x",
+    "max-compute-workgroup-storage-size",
+    "max-storage-buffers-per-shader-stage",
+)
+_WANTED_FEATURES = ("subgroup", "subgroups", "timestamp-query")
+_NO_ADAPTER = {
+    "linux": "install a Vulkan driver: Mesa's, with a CPU one included, is the package "
+    "`mesa-vulkan-drivers` (Debian, Ubuntu, Fedora) or `vulkan-swrast` (Arch)",
+    "darwin": "Metal is built in: is this macOS 10.13 or newer?",
+    "win32": "Direct3D 12 is built in: is the graphics driver installed?",
+    "emscripten": "this browser offers no WebGPU adapter: update it, use https, or enable WebGPU",
+}
+
+
+class Device:
+    """A GPU that computes; ``with Device():`` makes it the default inside.
+
+    ``power_preference``: "high-performance" (default) or "low-power". ``limits``: "adapter" asks
+    for the adapter's own, "default" for WebGPU's guaranteed minimum, a mapping for these limits.
+
+    Raises ``NoAdapterError`` when no adapter is found, ``LimitError`` when it refuses the limits.
+    """
+
+    info: AdapterInfo
+    limits: Mapping[str, int]
+    features: frozenset[str]
+    capabilities: Capabilities
+    gpu: Any  # wgpu.GPUDevice
+    memory: MemoryManager
+    queue: CommandQueue
+    kernels: KernelCache
+
+    def __init__(
+        self,
+        power_preference: str = "high-performance",
+        limits: str | Mapping[str, int] = "adapter",
+    ) -> None:
+        self.is_open = False
+        sync(self._open(power_preference, limits), "Device.create(...)")
+
+    @classmethod
+    async def create(
+        cls,
+        power_preference: str = "high-performance",
+        limits: str | Mapping[str, int] = "adapter",
+    ) -> Device:
+        """The asynchronous constructor."""
+        self = cls.__new__(cls)
+        self.is_open = False
+        await self._open(power_preference, limits)
+        return self
+
+    async def _open(self, power_preference: str, limits: str | Mapping[str, int]) -> None:
+        adapter = await _request_adapter(power_preference)
+        self.info = AdapterInfo.from_adapter(adapter.info)
+        features = [name for name in _WANTED_FEATURES if name in adapter.features]
+        try:
+            self.gpu = await wait(
+                adapter.request_device_async(
+                    label="gpt2-wgpu",
+                    required_features=features,
+                    required_limits=_wanted_limits(adapter, limits),
+                )
+            )
+        except Exception as error:
+            raise LimitError(f"{self.info.name} refuses a device with limits {limits}: {error}")
+        self.limits = {name.replace("_", "-"): value for name, value in self.gpu.limits.items()}
+        self.features = frozenset(self.gpu.features)
+        self.capabilities = Capabilities.of(self.info, self.limits)
+        self.is_open = True
+        self.memory = MemoryManager(self)
+        self.kernels = KernelCache(self)
+        self.queue = CommandQueue(self)
+        self._tokens: list[Token[Device | None]] = []
+
+    def create_buffer(self, nbytes: int, usage: str) -> Any:
+        """A raw buffer for ``usage``: "storage", "staging" (mapped for reading) or "uniform"."""
+        import wgpu
+
+        flags = {
+            "storage": wgpu.BufferUsage.STORAGE
+            | wgpu.BufferUsage.COPY_DST
+            | wgpu.BufferUsage.COPY_SRC,
+            "staging": wgpu.BufferUsage.MAP_READ | wgpu.BufferUsage.COPY_DST,
+            "uniform": wgpu.BufferUsage.UNIFORM | wgpu.BufferUsage.COPY_DST,
+        }
+        if nbytes > self.limits["max-buffer-size"]:
+            raise LimitError(
+                f"a buffer of {nbytes:,} bytes exceeds this device's limit of "
+                f"{self.limits['max-buffer-size']:,}"
+            )
+        with self.translated_errors(f"allocating {nbytes:,} bytes"):
+            return self.gpu.create_buffer(size=nbytes, usage=flags[usage])
+
+    @contextmanager
+    def translated_errors(self, doing: str = "submitting work") -> Iterator[None]:
+        """Turns wgpu's errors into ours; one place knows wgpu's messages."""
+        import wgpu
+
+        try:
+            yield
+        except wgpu.GPUOutOfMemoryError as error:
+            raise OutOfGPUMemoryError(self._out_of_memory(doing, error)) from None
+        except (wgpu.GPUError, RuntimeError) as error:
+            if isinstance(error, DeviceError):
+                raise
+            message = " ".join(str(error).split())
+            if "lost" in message or not self.is_open:
+                self.is_open = False
+                raise DeviceLostError(
+                    f"the device {self.info.name} is gone ({message}): open a new Device and load "
+                    "the model again"
+                ) from None
+            if "Not enough memory" in message:
+                raise OutOfGPUMemoryError(self._out_of_memory(doing, error)) from None
+            raise DeviceError(f"{self.info.name} failed while {doing}: {message}") from error
+
+    def _out_of_memory(self, doing: str, error: Exception) -> str:
+        held = self.memory.info()
+        return (
+            f"{self.info.name} has no memory left while {doing} ({held.num_bytes_in_gpu:,} bytes "
+            f"held: {held.by_kind}): dispose tensors, or use a smaller batch, length or dtype"
+        )
+
+    def close(self) -> None:
+        """Give the device back; its tensors become unusable. Idempotent."""
+        if self.is_open:
+            self.memory.trim()
+            self.is_open = False
+            self.gpu.destroy()
+
+    def __enter__(self) -> Device:
+        self._tokens.append(_default.set(self))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _default.reset(self._tokens.pop())
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "" if self.is_open else " (closed)"
+        return f"<Device {self.info.name}, {self.info.backend}{state}>"
+
+
+async def _request_adapter(power_preference: str) -> Any:
+    if power_preference not in ("high-performance", "low-power"):
+        raise InvalidArgumentError(
+            f"power_preference must be 'high-performance' or 'low-power', not {power_preference!r}"
+        )
+    wgpu = _wgpu_without_opengl()
+    try:
+        adapter = await wait(wgpu.gpu.request_adapter_async(power_preference=power_preference))
+    except Exception as error:
+        remedy = _NO_ADAPTER.get(sys.platform, "install a Vulkan driver")
+        raise NoAdapterError(f"no GPU adapter found ({error}): {remedy}") from None
+    return adapter
+
+
+def _wgpu_without_opengl() -> Any:
+    """wgpu, restricted to the backends that pass our tests.
+
+    wgpu's OpenGL backend reports adapters that lack features and limits we rely on, and probing
+    it prints to stderr. Only possible before wgpu's instance exists: a program that has used wgpu
+    before keeps what it chose.
+    """
+    import wgpu
+
+    if sys.platform != "emscripten":
+        from wgpu.backends.wgpu_native.extras import set_instance_extras
+
+        global _instance_configured
+        if not _instance_configured:
+            _instance_configured = True
+            try:
+                set_instance_extras(backends=["Vulkan", "Metal", "DX12"])
+            except RuntimeError:
+                return wgpu  # an instance exists already
+    return wgpu
+
+
+_instance_configured = False
+
+
+def _wanted_limits(adapter: Any, limits: str | Mapping[str, int]) -> dict[str, int]:
+    if isinstance(limits, Mapping):
+        return dict(limits)
+    if limits == "default":
+        return {}
+    if limits != "adapter":
+        raise InvalidArgumentError(f"limits: 'adapter', 'default' or a mapping, not {limits!r}")
+    offered = {name.replace("_", "-"): value for name, value in adapter.limits.items()}
+    return {name: offered[name] for name in _WANTED_LIMITS}
+
+
+_default: ContextVar[Device | None] = ContextVar("gpt2_wgpu_device", default=None)
+_shared: Device | None = None
+
+
+def default_device() -> Device:
+    """The innermost ``with Device()``, else the one of ``set_default_device``, else a new one."""
+    global _shared
+    device = _default.get() or _shared
+    if device is None or not device.is_open:
+        device = _shared = Device()
+    return device
+
+
+def set_default_device(device: Device | None) -> None:
+    """Use ``device`` wherever none is named; None: open one again on next use."""
+    global _shared
+    _shared = device
+
+
+def memory(device: Device | None = None) -> MemoryInfo:
+    """What is allocated on ``device`` (default: the default device, which is not opened for it)."""
+    device = device or _default.get() or _shared
+    return MemoryInfo() if device is None else device.memory.info()

@@ -1,0 +1,114 @@
+"""Choosing the next token on the GPU, and the state that moves on with it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ...errors import ShapeError
+from ..commands import dispatch
+from ..tensor import Tensor, tensor
+
+if TYPE_CHECKING:
+    from ..device import Device
+
+RECENT = 16  # tokens a row remembers: the most that one submit may add
+LIVE, STOPPED, FULL, NOT_FINITE = range(4)  # values of ``finished``
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How a token is chosen. ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 keep all."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0  # 64 bits
+
+    def pack(self, stop_token_ids: Sequence[int]) -> memoryview:
+        """The bytes of ``Options`` in shaders/sample.wgsl."""
+        greedy = self.temperature == 0
+        # WGSL sizes the struct by its alignment of 8: an even number of stops, and not none.
+        padding = [0] * (2 - len(stop_token_ids) % 2)
+        return memoryview(
+            struct.pack(
+                f"<ffIIIIII{len(stop_token_ids) + len(padding)}I",
+                self.temperature or 1.0,
+                self.top_p,
+                self.top_k,
+                greedy,
+                self.seed & 0xFFFFFFFF,
+                (self.seed >> 32) & 0xFFFFFFFF,
+                len(stop_token_ids),
+                0,
+                *stop_token_ids,
+                *padding,
+            )
+        ).cast("I")
+
+
+@dataclass(frozen=True)
+class SamplingState:
+    """Where each of B rows stands; the kernel advances it (shaders/sample.wgsl)."""
+
+    token: Tensor  # [B, 1] the newest token
+    position: Tensor  # [B] its position
+    finished: Tensor  # [B] LIVE, STOPPED, FULL or NOT_FINITE
+    recent: Tensor  # [B, RECENT] the token at position p stands at p % RECENT
+    limit: Tensor  # [B] total length at which a row is full
+    options: Tensor
+
+    @classmethod
+    def create(
+        cls,
+        device: Device,
+        tokens: Sequence[int],
+        positions: Sequence[int],
+        limits: Sequence[int],
+        options: SamplingOptions,
+        stop_token_ids: Sequence[int],
+    ) -> SamplingState:
+        """State of rows whose newest token stands at ``positions`` and is not yet computed."""
+
+        def words(values: object) -> Tensor:
+            return tensor(values, "uint32", device=device)
+
+        rows = len(tokens)
+        full = [FULL if p + 1 >= n else LIVE for p, n in zip(positions, limits, strict=True)]
+        return cls(
+            token=words([[token] for token in tokens]),
+            position=words(list(positions)),
+            finished=words(full),
+            recent=words([[0] * RECENT] * rows),
+            limit=words(list(limits)),
+            options=words(options.pack(stop_token_ids)),
+        )
+
+
+def sample(logits: Tensor, state: SamplingState) -> None:
+    """Choose a token for each row of ``logits`` [B, V] and move ``state`` on by one position.
+
+    Rows that are finished stay as they are. Raises ``ShapeError``.
+    """
+    if logits.ndim != 2 or state.position.shape != logits.shape[:1]:
+        raise ShapeError(f"sample: logits {logits.shape} for state of {state.position.shape} rows")
+    rows, vocabulary = logits.shape
+    dispatch(
+        logits.device,
+        "sample",
+        (rows, 1, 1),
+        {
+            "logits": logits,
+            "options": state.options,
+            "limit": state.limit,
+            "token": state.token,
+            "position": state.position,
+            "finished": state.finished,
+            "recent": state.recent,
+        },
+        {"vocabulary": vocabulary},
+        # A CPU adapter runs the threads of a workgroup in turns: fewer turns, fewer switches.
+        constants={"WORKGROUP": 32 if logits.device.capabilities.barrier_free else 256},
+    )

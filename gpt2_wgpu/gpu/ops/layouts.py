@@ -1,0 +1,88 @@
+"""Shapes, strides and axes: what can be decided without a device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from operator import index
+
+from ...errors import InvalidArgumentError, ShapeError
+
+KERNEL_AXES = 6  # of shaders/include/axes.wgsl
+
+Shape = tuple[int, ...]
+
+
+def row_major(shape: Sequence[int]) -> list[int]:
+    """Elements from one position to the next along each axis."""
+    return [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+
+
+def broadcast(function: str, a: Shape, b: Shape) -> Shape:
+    """NumPy's rule: align the last axes; a size of 1 repeats. Raises ``ShapeError``."""
+    axes = max(len(a), len(b))
+    pairs = list(zip((1,) * (axes - len(a)) + a, (1,) * (axes - len(b)) + b, strict=True))
+    if any(left != right and 1 not in (left, right) for left, right in pairs):
+        raise ShapeError(f"{function}: shapes {a} and {b} do not broadcast")
+    return tuple(right if left == 1 else left for left, right in pairs)
+
+
+def broadcast_strides(shape: Shape, to: Shape) -> list[int]:
+    """Strides that read ``shape`` as if it were ``to`` (which it broadcasts to): 0 repeats."""
+    missing = len(to) - len(shape)
+    steps = zip(shape, row_major(shape), strict=True)
+    return [0] * missing + [0 if size == 1 else step for size, step in steps]
+
+
+def merge_axes(function: str, shape: Shape, *layouts: Sequence[int]) -> list[list[int]]:
+    """``[sizes, strides, ...]`` of six axes for the kernels, the same elements in the same order.
+
+    Axes of size 1 go away, and neighbours that are contiguous in every layout become one.
+    Raises ``ShapeError`` if more than six are left.
+    """
+    merged: list[list[int]] = []  # per axis: size, then its stride in each layout
+    for size, *strides in zip(shape, *layouts, strict=True):
+        if size == 1:
+            continue
+        if merged and all(
+            outer == size * inner for outer, inner in zip(merged[-1][1:], strides, strict=True)
+        ):
+            merged[-1] = [merged[-1][0] * size, *strides]
+        else:
+            merged.append([size, *strides])
+    if len(merged) > KERNEL_AXES:
+        raise ShapeError(f"{function}: shape {shape} needs more than {KERNEL_AXES} axes")
+    filler = [[1] + [0] * len(layouts)] * (KERNEL_AXES - len(merged))
+    return [list(column) for column in zip(*filler, *merged, strict=True)]
+
+
+def numbered(names: Sequence[str], columns: Sequence[Sequence[int]]) -> dict[str, int]:
+    """Kernel parameters ``name0`` ... ``name5`` for each column of :func:`merge_axes`."""
+    return {
+        f"{name}{axis}": value
+        for name, column in zip(names, columns, strict=True)
+        for axis, value in enumerate(column)
+    }
+
+
+def integers(function: str, name: str, values: Sequence[int]) -> Shape:
+    """``values`` as a tuple of ints. Raises ``InvalidArgumentError``."""
+    try:
+        return tuple(index(value) for value in values)
+    except TypeError:
+        raise InvalidArgumentError(
+            f"{function}: {name} must be a sequence of integers, not {values!r}"
+        ) from None
+
+
+def axis_of(function: str, axis: int, shape: Shape) -> int:
+    """``axis`` counted from the front. Raises ``InvalidArgumentError`` if there is none such."""
+    (axis,) = integers(function, "axis", [axis])
+    if not -len(shape) <= axis < len(shape):
+        raise InvalidArgumentError(f"{function}: no axis {axis} in shape {shape}")
+    return axis % len(shape)
+
+
+def split_at(shape: Shape, axis: int) -> tuple[int, int, int]:
+    """Elements before, along and after ``axis``: the array as [outer, size, inner]."""
+    return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])

@@ -1,0 +1,207 @@
+"""The tensor: a shape and a type over a GPU buffer."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DisposedTensorError, InvalidArgumentError, ShapeError
+from .memory import Storage
+from .waiting import sync
+
+if TYPE_CHECKING:
+    from .device import Device
+    from .scopes import Scope
+
+FORMATS = {"float32": "f", "int32": "i", "uint32": "I"}
+# float16 exists only as packed weights (two values in a u32): no array of Python's holds it.
+ITEM_BYTES = {"float32": 4, "int32": 4, "uint32": 4, "float16": 2}
+
+# scopes.py knows tensors; a tensor only needs to ask for the scope that is open.
+_scope_lookup: Callable[[], Scope | None] = lambda: None  # noqa: E731
+
+
+def set_scope_lookup(lookup: Callable[[], Scope | None]) -> None:
+    global _scope_lookup
+    _scope_lookup = lookup
+
+
+class Tensor:
+    """An array on the GPU: ``shape``, ``dtype``, ``numpy()``, ``await data()``, ``dispose()``.
+
+    Made by :func:`tensor` and by the functions of ``gpt2_wgpu.ops``. Elements lie in row-major
+    order. Views (``reshape``) share the buffer by reference count.
+    """
+
+    __slots__ = (
+        "__weakref__", "device", "disposed", "dtype", "kept", "label", "scope", "shape", "storage",
+    )  # fmt: skip
+
+    def __init__(
+        self, device: Device, storage: Storage, shape: Sequence[int], dtype: str, label: str = ""
+    ) -> None:
+        self.device = device
+        self.storage = storage
+        self.shape = tuple(shape)
+        self.dtype = dtype
+        self.label = label
+        self.kept = False
+        self.disposed = False
+        self.scope: Scope | None = None
+        device.memory.num_tensors += 1
+        scope = _scope_lookup()
+        if scope is not None:
+            scope.adopt(self)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Logical bytes of the elements."""
+        return self.size * ITEM_BYTES[self.dtype]
+
+    def check(self) -> Tensor:
+        """Itself; raises ``DisposedTensorError`` when disposed."""
+        if self.disposed:
+            raise DisposedTensorError(
+                f"{self!r} was disposed (by dispose() or the end of a tidy scope): "
+                "keep() it, or return it from the scope"
+            )
+        return self
+
+    def view(self, shape: Sequence[int]) -> Tensor:
+        """The same buffer under another shape of as many elements."""
+        if math.prod(shape) != self.size:
+            raise ShapeError(f"cannot view {self.shape} ({self.size} elements) as {tuple(shape)}")
+        self.check()
+        return Tensor(self.device, self.storage.retain(), shape, self.dtype, self.label)
+
+    async def data(self) -> memoryview:
+        """The values, read back: a memoryview of this shape and type (no NumPy needed)."""
+        if self.dtype not in FORMATS:
+            raise InvalidArgumentError(f"{self.dtype} is a storage format of weights: not readable")
+        self.check()
+        if self.size == 0:
+            return memoryview(array(FORMATS[self.dtype]))
+        (raw,) = await self.device.queue.read([(self.storage, 0, self.size * 4)])
+        flat = memoryview(raw).cast(FORMATS[self.dtype])
+        return flat if self.ndim == 1 else flat.cast("B").cast(FORMATS[self.dtype], self.shape)
+
+    def numpy(self) -> Any:
+        """The values as a NumPy array. Blocks; ``await data()`` is the asynchronous form."""
+        import numpy as np
+
+        values = np.asarray(sync(self.data(), "tensor.data()"))
+        return values.reshape(self.shape)
+
+    def tolist(self) -> Any:
+        """The values as nested lists. Blocks."""
+        values = sync(self.data(), "tensor.data()")
+        return values.tolist() if self.size else self.numpy().tolist()
+
+    def dispose(self) -> None:
+        """Free the tensor (its buffer once no view is left). Idempotent."""
+        if self.disposed:
+            return
+        self.disposed = True
+        self.device.memory.num_tensors -= 1
+        if self.scope is not None:
+            self.scope.release(self)
+        self.storage.release()
+
+    def __del__(self) -> None:
+        # A tensor that nobody disposed and nobody can reach: its buffer must not stay behind.
+        if not getattr(self, "disposed", True):
+            self.dispose()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        values = self.numpy()
+        return values if dtype is None else values.astype(dtype)
+
+    def __repr__(self) -> str:
+        label = f" {self.label!r}" if self.label else ""
+        state = ", disposed" if self.disposed else ""
+        return f"<Tensor{label} {list(self.shape)} {self.dtype}{state}>"
+
+
+def empty(
+    device: Device,
+    shape: Sequence[int],
+    dtype: str = "float32",
+    *,
+    kind: str = "workspace",
+    label: str = "",
+) -> Tensor:
+    """A tensor with arbitrary contents (pooled memory is never cleared)."""
+    nbytes = math.prod(shape) * ITEM_BYTES[dtype]
+    return Tensor(device, device.memory.allocate(nbytes, kind), shape, dtype, label)
+
+
+def tensor(
+    values: Any, dtype: str = "float32", *, device: Device | None = None, label: str = ""
+) -> Tensor:
+    """A tensor with these values: a number, nested sequences, a NumPy array, any buffer.
+
+    ``dtype`` is "float32", "int32" or "uint32". Raises ``ShapeError`` for ragged sequences and
+    ``InvalidArgumentError`` for values that the type cannot hold.
+    """
+    from .device import default_device
+
+    if dtype not in FORMATS:
+        raise InvalidArgumentError(f"dtype must be one of {tuple(FORMATS)}, not {dtype!r}")
+    device = device or default_device()
+    if isinstance(values, Tensor):
+        values = values.numpy()
+    if hasattr(values, "__array__"):
+        values = values.tolist() if values.ndim == 0 else values
+    flat, shape = _flatten_buffer(values, dtype) or _flatten_nested(values, dtype)
+    result = empty(device, shape, dtype, label=label)
+    if flat.nbytes:
+        device.queue.upload(result.storage, 0, flat)
+    return result
+
+
+def _flatten_buffer(values: Any, dtype: str) -> tuple[memoryview, tuple[int, ...]] | None:
+    """Anything with the buffer protocol that already has the right element type, uncopied."""
+    try:
+        view = memoryview(values)
+    except TypeError:
+        return None
+    if view.format != FORMATS[dtype] or not view.c_contiguous:
+        return None
+    return (view.cast("B") if view.nbytes else memoryview(b"")), tuple(view.shape or ())
+
+
+def _flatten_nested(values: Any, dtype: str) -> tuple[memoryview, tuple[int, ...]]:
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    shape: list[int] = []
+    level = values
+    while isinstance(level, list | tuple):
+        shape.append(len(level))
+        if not level:
+            break
+        level = level[0]
+    flat = values if shape else [values]
+    for depth in range(1, len(shape)):
+        flat = [item for row in flat for item in _row_of(row, shape[depth], shape)]
+    try:
+        items = array(FORMATS[dtype], flat)
+    except (TypeError, OverflowError) as error:
+        raise InvalidArgumentError(f"these values are not {dtype}: {error}") from None
+    return memoryview(items).cast("B"), tuple(shape)
+
+
+def _row_of(row: Any, length: int, shape: Sequence[int]) -> Any:
+    if not isinstance(row, list | tuple) or len(row) != length:
+        raise ShapeError(f"ragged values: expected rows as in shape {tuple(shape)}, got {row!r}")
+    return row

@@ -1,0 +1,1 @@
+"""What GPT-2 is: configuration, presets, backbone and language model."""

@@ -1,0 +1,217 @@
+"""GPT-2 without a head: token ids to hidden states (Radford et al. 2019)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ContextLengthError, InvalidArgumentError
+from ..gpu import Device, Tensor, default_device, dispose, layers, ops, tensor, tidy
+from ..gpu.layers import KVCache, Raw
+from ..text.token_arrays import rows_of_ids, rows_of_mask
+from .config import GPT2Config
+from .weights import Fetch, GPT2Weights, load_weights, random_fetch
+
+if TYPE_CHECKING:
+    from ..weights.checkpoint import WeightSource
+    from ..weights.header import TensorEntry
+
+Progress = Callable[[int, int], None]
+
+
+class GPT2Backbone:
+    """The transformer: embeddings, ``num_layers`` blocks, final norm.
+
+    The constructor makes random weights (``seed``); :meth:`from_checkpoint` loads them.
+    ``dropout`` is accepted for KerasHub's sake and does nothing: this is inference.
+    ``dtype``: how matrices are stored, "float32" or "float16"; arithmetic is always f32.
+    """
+
+    config: GPT2Config
+    device: Device
+    dtype: str
+    weights: GPT2Weights
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        num_layers: int,
+        num_heads: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        dropout: float = 0.1,
+        max_sequence_length: int = 1024,
+        *,
+        dtype: str = "float32",
+        device: Device | None = None,
+        seed: int = 0,
+    ) -> None:
+        config = GPT2Config.from_dict(
+            {
+                "model_type": "gpt2",
+                "vocab_size": vocabulary_size,
+                "n_layer": num_layers,
+                "n_head": num_heads,
+                "n_embd": hidden_dim,
+                "n_inner": intermediate_dim,
+                "n_positions": max_sequence_length,
+            }
+        )
+        self.dropout = dropout
+        device = device or default_device()
+        self._load(device, config, random_fetch(device, config, 0.02, seed), dtype)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        config: GPT2Config,
+        source: WeightSource,
+        entries: dict[str, TensorEntry],
+        *,
+        dtype: str = "float16",
+        device: Device | None = None,
+        on_progress: Progress | None = None,
+    ) -> GPT2Backbone:
+        """Weights from ``source``; ``entries`` maps expected names to what the source holds."""
+        total = sum(entry.nbytes for entry in entries.values())
+        done = 0
+
+        def fetch(name: str) -> Raw:
+            nonlocal done
+            entry = entries[name]
+            done += entry.nbytes
+            if on_progress is not None:
+                on_progress(done, total)
+            return Raw(source.read(entry.name), entry.dtype, tuple(entry.shape))
+
+        self = cls.__new__(cls)
+        self.dropout = 0.1
+        self._load(device or default_device(), config, fetch, dtype)
+        return self
+
+    def _load(self, device: Device, config: GPT2Config, fetch: Fetch, dtype: str) -> None:
+        self.config, self.device, self.dtype = config, device, dtype
+        self.weights = load_weights(device, config, fetch, dtype)
+
+    # --- the model ------------------------------------------------------------------------------
+
+    def __call__(self, inputs: dict[str, Any]) -> Tensor:
+        """``{"token_ids", "padding_mask"}`` [B, T] → hidden states [B, T, D].
+
+        ``padding_mask`` (default: all ones) hides positions as keys. Raises
+        ``InvalidArgumentError`` for bad ids, ``ContextLengthError`` for too many.
+        """
+        ids = rows_of_ids(inputs["token_ids"], self.config.vocab_size)
+        batch, length = len(ids), len(ids[0]) if ids else 0
+        if not length:
+            raise InvalidArgumentError(f"token_ids of {batch} x {length}: nothing to compute")
+        with tidy() as scope:
+            cache = self.new_cache(batch, length)
+            mask = None
+            if inputs.get("padding_mask") is not None:
+                rows = rows_of_mask(inputs["padding_mask"])
+                pad = [0] * (cache.capacity - length)
+                mask = self.words([row + pad for row in rows])
+            hidden = self.forward(self.words(ids), cache, self.words([0] * batch), mask)
+            return scope.escape(self.trimmed(hidden))
+
+    def forward(
+        self, ids: Tensor, cache: KVCache, start: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        """Hidden states of ``ids`` [B, T] at positions ``start[b]`` .., after the final norm.
+
+        Keys and values are written into ``cache``; everything up to ``start`` is read from it.
+        → [B, T, D padded to 8].
+        """
+        return self.normalized(self.blocks(ids, cache, start, mask))
+
+    def blocks(
+        self, ids: Tensor, cache: KVCache, start: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        """The residual stream after the last block, before the final norm."""
+        x = layers.embed(ids, start, self.weights.wte, self.weights.wpe)  # (B, T, D)
+        for layer in range(self.config.n_layer):
+            previous, x = x, self._block(layer, x, cache, start, mask)
+            previous.dispose()
+        return x
+
+    def _block(
+        self, layer: int, x: Tensor, cache: KVCache, start: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        block, config = self.weights.blocks[layer], self.config
+        with tidy() as scope:
+            h = self._norm(x, block.ln_1)
+            q = layers.project_qkv(h, block.c_attn.weight, block.c_attn.bias, cache, layer, start)
+            a = layers.cached_attention(q, cache, layer, start, scale=self._scale(layer), mask=mask)
+            x = layers.linear(a, block.attn_c_proj.weight, block.attn_c_proj.bias, residual=x)
+            h = self._norm(x, block.ln_2)
+            h = layers.linear(
+                h, block.c_fc.weight, block.c_fc.bias, activation=config.activation_kind
+            )  # (B, T, 4 D)
+            x = layers.linear(h, block.mlp_c_proj.weight, block.mlp_c_proj.bias, residual=x)
+            return scope.escape(x)
+
+    def _norm(self, x: Tensor, norm: Any) -> Tensor:
+        return ops.layer_norm(
+            x,
+            norm.weight,
+            norm.bias,
+            self.config.layer_norm_epsilon,
+            columns=self.config.n_embd,
+        )
+
+    def normalized(self, x: Tensor) -> Tensor:
+        """``ln_f``; disposes ``x``."""
+        result = self._norm(x, self.weights.ln_f)
+        x.dispose()
+        return result
+
+    def _scale(self, layer: int) -> float:
+        config = self.config
+        scale = 1 / math.sqrt(config.head_dim) if config.scale_attn_weights else 1.0
+        return scale / (layer + 1) if config.scale_attn_by_inverse_layer_idx else scale
+
+    # --- around it ------------------------------------------------------------------------------
+
+    def new_cache(self, batch_size: int, length: int) -> KVCache:
+        """A cache for ``batch_size`` rows of up to ``length`` positions."""
+        config = self.config
+        if length > config.n_positions:
+            raise ContextLengthError(
+                f"{length} positions exceed the model's context of {config.n_positions}"
+            )
+        return KVCache(
+            self.device, batch_size, config.n_layer, length, config.n_head, config.head_dim
+        )
+
+    def words(self, values: Any) -> Tensor:
+        """Integers as a uint32 tensor on this device."""
+        return tensor(values, "uint32", device=self.device)
+
+    def trimmed(self, hidden: Tensor) -> Tensor:
+        """Hidden states without the padding of their last axis; disposes what it replaces."""
+        if hidden.shape[-1] == self.config.n_embd:
+            return hidden
+        result = ops.slice(
+            hidden, (0,) * hidden.ndim, (*hidden.shape[:-1], self.config.n_embd)
+        )
+        hidden.dispose()
+        return result
+
+    def dispose(self) -> None:
+        """Free the weights. Idempotent."""
+        dispose(self.weights)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        config = self.config
+        return {
+            "vocabulary_size": config.vocab_size,
+            "num_layers": config.n_layer,
+            "num_heads": config.n_head,
+            "hidden_dim": config.n_embd,
+            "intermediate_dim": config.intermediate_dim,
+            "dropout": self.dropout,
+            "max_sequence_length": config.n_positions,
+        }

@@ -1,0 +1,181 @@
+"""GPT-2 with its language-model head."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import ContextLengthError, InvalidArgumentError, ShapeError
+from ..gpu import Device, Tensor, layers, tidy
+from ..gpu.layers import KVCache
+from ..samplers.sampler import integer
+from ..text import GPT2CausalLMPreprocessor, GPT2Tokenizer
+from ..text.token_arrays import rows_of_ids
+from ..weights.checkpoint import Checkpoint
+from ..weights.naming import resolve
+from . import presets
+from .backbone import GPT2Backbone, Progress
+from .config import GPT2Config
+from .generation import Generation
+from .generative_task import CausalLM, StopTokens
+from .stream import TextStream
+
+
+class GPT2CausalLM(CausalLM):
+    """GPT-2 that generates text.
+
+    ``backbone``: the transformer; ``preprocessor``: text to ids and back, None for ids only.
+    """
+
+    @classmethod
+    def from_preset(
+        cls,
+        preset: str | os.PathLike[str],
+        preprocessor: GPT2CausalLMPreprocessor | str | None = "auto",
+        dtype: str = "float16",
+        device: Device | None = None,
+        on_progress: Progress | None = None,
+    ) -> GPT2CausalLM:
+        """Load a model: a preset name, a directory in Hugging Face's format, or a hub id.
+
+        ``dtype``: how matrices are stored, "float16" or "float32" (arithmetic is f32).
+        ``preprocessor``: "auto" takes the checkpoint's tokenizer; None works on ids.
+        ``on_progress(done_bytes, total_bytes)`` is called while weights load.
+
+        Raises ``PresetError``, ``ConfigError``, ``WeightsError``, ``TokenizerError`` or a
+        ``DeviceError``; nothing stays allocated then.
+        """
+        directory = presets.resolve(preset)
+        config = GPT2Config.from_json_file(directory / "config.json")
+        if preprocessor == "auto":
+            tokenizer = GPT2Tokenizer.from_directory(directory)
+            _check_vocabulary(tokenizer, config, directory)
+            preprocessor = GPT2CausalLMPreprocessor(tokenizer, config.n_positions)
+        elif isinstance(preprocessor, str):
+            raise InvalidArgumentError(
+                f"preprocessor must be 'auto', an object or None, not {preprocessor!r}"
+            )
+        with Checkpoint.open(directory) as source:
+            entries = resolve(source, config.expected_tensors())
+            backbone = GPT2Backbone.from_checkpoint(
+                config, source, entries, dtype=dtype, device=device, on_progress=on_progress
+            )
+        return cls(backbone, preprocessor)
+
+    # --- the pieces of generation -----------------------------------------------------------------
+
+    def call_with_cache(
+        self, token_ids: Any, cache: KVCache, cache_update_index: Any
+    ) -> tuple[Tensor, Tensor, KVCache]:
+        """Logits and hidden states of ``token_ids`` [B, T], which follow what ``cache`` holds.
+
+        ``cache_update_index``: position of the first of them, one number or one a row. Keys and
+        values are written into ``cache`` [B, L, 2, S, H, D] in place.
+        → (logits [B, T, V], hidden_states [B, T, D], cache).
+
+        Raises ``InvalidArgumentError`` for ids out of range, ``ShapeError`` for a batch that is
+        not the cache's, ``ContextLengthError`` past its end (KerasHub overwrites the last rows).
+        """
+        ids = rows_of_ids(token_ids, self.backbone.config.vocab_size, ragged=False)
+        batch, tokens = len(ids), len(ids[0]) if ids else 0
+        if batch != cache.batch_size or not tokens:
+            raise ShapeError(f"token_ids [{batch}, {tokens}] for a cache of shape {cache.shape}")
+        starts = _starts(cache_update_index, batch)
+        if max(starts) + tokens > cache.length:
+            raise ContextLengthError(
+                f"{tokens} tokens at cache_update_index {max(starts)} end past the cache's "
+                f"{cache.length} positions"
+            )
+        with tidy() as scope:
+            words = self.backbone.words
+            hidden = self.backbone.forward(words(ids), cache, words(starts))
+            logits = layers.linear(hidden, self.backbone.weights.lm_head)
+            scope.escape([logits, hidden := self.backbone.trimmed(hidden)])
+        return logits, hidden, cache
+
+    def build_cache(self, token_ids: Any) -> tuple[Tensor, KVCache]:
+        """A cache filled by ``token_ids`` [B, T] → (hidden_states [B, T, D], cache of length T)."""
+        ids = rows_of_ids(token_ids, self.backbone.config.vocab_size, ragged=False)
+        if not ids or not ids[0]:
+            raise InvalidArgumentError("build_cache: token_ids are empty")
+        with tidy() as scope:
+            cache = self.backbone.new_cache(len(ids), len(ids[0]))
+            words = self.backbone.words
+            hidden = self.backbone.forward(words(ids), cache, words([0] * len(ids)))
+            return scope.escape((self.backbone.trimmed(hidden), cache))
+
+    # --- streaming ----------------------------------------------------------------------------------
+
+    def stream(
+        self,
+        prompt: str,
+        max_new_tokens: int | None = None,
+        *,
+        stop_token_ids: StopTokens = "auto",
+        stop_texts: Sequence[str] = (),
+        add_start_token: bool | None = None,
+    ) -> TextStream:
+        """Generate from ``prompt`` and give the text piece by piece, without the prompt.
+
+        ``max_new_tokens`` (default: as many as the context holds) is cut to what fits; the reason
+        in ``stream.stats`` then is "length". ``stop_texts`` end the text before they appear.
+        ``add_start_token`` overrides the preprocessor's. The same object serves ``async for``.
+
+        Raises ``ContextLengthError`` when the prompt fills the context.
+        """
+        begun = time.perf_counter()
+        preprocessor = self._require_preprocessor("stream text")
+        if add_start_token is not None and add_start_token != preprocessor.add_start_token:
+            preprocessor = GPT2CausalLMPreprocessor(
+                preprocessor.tokenizer,
+                preprocessor.sequence_length,
+                add_start_token=add_start_token,
+                add_end_token=preprocessor.add_end_token,
+            )
+        rows = preprocessor.encode_prompts([prompt])
+        context = self.total_length(self.backbone.config.n_positions, rows)
+        (ids,) = rows
+        if len(ids) == context:
+            raise ContextLengthError(
+                f"the prompt's {len(ids)} tokens fill the model's context: nothing can follow"
+            )
+        limit = context
+        if max_new_tokens is not None:
+            limit = min(context, len(ids) + integer("max_new_tokens", max_new_tokens, 1, 2**31 - 1))
+        stops = self.resolve_stop_tokens(stop_token_ids)
+        options = self.sampler.next_options()
+        generation = Generation(self.backbone, rows, [limit], options, stops)
+        return TextStream(generation, preprocessor.tokenizer, len(ids), stop_texts, begun)
+
+    stream_async = stream
+
+    def dispose(self) -> None:
+        """Free the weights. Idempotent."""
+        self.backbone.dispose()
+
+    def __enter__(self) -> GPT2CausalLM:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.dispose()
+
+
+def _starts(cache_update_index: Any, batch: int) -> list[int]:
+    """One start position a row, from a number or from one a row."""
+    if hasattr(cache_update_index, "__index__"):
+        return [integer("cache_update_index", cache_update_index, 0, 2**31 - 1)] * batch
+    (starts,) = rows_of_ids(cache_update_index, 2**31, "cache_update_index")
+    if len(starts) != batch:
+        raise ShapeError(f"cache_update_index has {len(starts)} entries for {batch} rows")
+    return starts
+
+
+def _check_vocabulary(tokenizer: GPT2Tokenizer, config: GPT2Config, directory: object) -> None:
+    size = tokenizer.vocabulary_size()
+    if size > config.vocab_size:
+        raise InvalidArgumentError(
+            f"{directory}: the tokenizer has {size} tokens, config.json a vocab_size of "
+            f"{config.vocab_size}: they belong to different models"
+        )

@@ -1,0 +1,118 @@
+"""Model names: KerasHub's presets, the names everybody uses, and the model in the package."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from gpt2_wgpu.errors import PresetError
+from gpt2_wgpu.weights.sources import HUB_SCHEME, resolve_directory
+
+EMBEDDED = "fairytales"
+
+_EMBEDDED_DESCRIPTION = "a small model trained on fairy tales; it comes with the package"
+# name → (hub id, description)
+_HUB_PRESETS = {
+    "gpt2_base_en": ("openai-community/gpt2", "GPT-2, 12 layers, 124M parameters"),
+    "gpt2_medium_en": ("openai-community/gpt2-medium", "GPT-2, 24 layers, 355M parameters"),
+    "gpt2_large_en": ("openai-community/gpt2-large", "GPT-2, 36 layers, 774M parameters"),
+    "gpt2_extra_large_en": ("openai-community/gpt2-xl", "GPT-2, 48 layers, 1,558M parameters"),
+    "gpt2": ("openai-community/gpt2", "short for gpt2_base_en"),
+    "gpt2-medium": ("openai-community/gpt2-medium", "short for gpt2_medium_en"),
+    "gpt2-large": ("openai-community/gpt2-large", "short for gpt2_large_en"),
+    "gpt2-xl": ("openai-community/gpt2-xl", "short for gpt2_extra_large_en"),
+    "distilgpt2": ("distilbert/distilgpt2", "distilled GPT-2, 6 layers, 82M parameters"),
+}
+_KERAS_ONLY = "gpt2_base_en_cnn_dailymail"
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+# Inside an installed wheel, and in a checkout of the repository.
+_EMBEDDED_PLACES = (_PACKAGE / "presets" / EMBEDDED, _PACKAGE.parent / "models" / EMBEDDED)
+
+
+def presets() -> dict[str, str]:
+    """Return every model name that needs no directory or hub id, with a description."""
+    return {
+        EMBEDDED: _EMBEDDED_DESCRIPTION,
+        **{name: f"{text} ({hub_id})" for name, (hub_id, text) in _HUB_PRESETS.items()},
+    }
+
+
+def resolve(
+    preset: str | os.PathLike[str], on_progress: Callable[[str], None] | None = None
+) -> Path:
+    """Return the directory of a model.
+
+    Tried in this order: a directory that holds ``config.json``; a name in `presets`; a hub id
+    (``hf://owner/name[@revision]`` or ``owner/name``).
+
+    Args:
+        preset: the name or directory.
+        on_progress: see `gpt2_wgpu.weights.sources.resolve_directory`.
+
+    Raises:
+        PresetError: nothing of that name exists or can be fetched.
+    """
+    name = os.fspath(preset)
+    if not isinstance(name, str) or not name.strip():
+        raise PresetError(f"model name {name!r} is empty or not text; known are {_known()}")
+    # os.path rather than Path: it answers False, and does not raise, for any odd or endless name.
+    path = os.path.expanduser(name)
+    if os.path.isfile(os.path.join(path, "config.json")):
+        return Path(path)
+    if isinstance(preset, str):
+        if name == EMBEDDED:
+            return _embedded()
+        if name in _HUB_PRESETS:
+            return resolve_directory(HUB_SCHEME + _HUB_PRESETS[name][0], on_progress)
+        if name == _KERAS_ONLY:
+            raise PresetError(
+                f"{name} exists only in KerasHub's own weight format, not as safetensors; "
+                "gpt2_base_en is the same architecture"
+            )
+        if name.startswith(HUB_SCHEME):
+            return resolve_directory(name, on_progress)
+        if "://" in name:
+            raise PresetError(f"{name!r:.80}: only {HUB_SCHEME} addresses are supported")
+    if os.path.isdir(path):
+        raise PresetError(f"directory {name!r} has no config.json, so it holds no model")
+    if os.path.exists(path):
+        raise PresetError(f"{name!r} is a file; pass the directory that holds it")
+    if not isinstance(preset, str) or _looks_like_path(name):
+        raise PresetError(f"no such directory: {name!r:.200}")
+    if "/" in name:
+        return resolve_directory(name, on_progress)
+    raise PresetError(f"unknown model {name!r:.80}{_suggestion(name)}; known are {_known()}")
+
+
+def _embedded() -> Path:
+    for place in _EMBEDDED_PLACES:
+        if (place / "config.json").is_file():
+            return place
+    raise PresetError(
+        f"the embedded model {EMBEDDED!r} is not in this installation (looked in "
+        f"{' and '.join(str(place) for place in _EMBEDDED_PLACES)}); install gpt2-wgpu again"
+    )
+
+
+def _looks_like_path(name: str) -> bool:
+    """Whether a name cannot be a hub id: absolute, relative with a dot, or several levels deep."""
+    repository = name.partition("@")[0]
+    return (
+        Path(name).is_absolute()
+        or name.startswith((".", "~"))
+        or name.endswith("/")
+        or "\\" in name
+        or repository.count("/") > 1
+    )
+
+
+def _suggestion(name: str) -> str:
+    close = difflib.get_close_matches(name.lower(), presets(), n=1)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def _known() -> str:
+    return f"{', '.join(presets())}, a directory, or a hub id such as {HUB_SCHEME}owner/name"

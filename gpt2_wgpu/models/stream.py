@@ -1,0 +1,142 @@
+"""Text as it is generated: one object for ``for`` and ``async for``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..gpu import sync
+from ..text import StopTextMatcher, StreamingDetokenizer
+
+if TYPE_CHECKING:
+    from ..text import GPT2Tokenizer
+    from .generation import Generation
+
+
+@dataclass
+class StreamStats:
+    """What a stream has done so far. Times count from the call of ``stream``."""
+
+    prompt_tokens: int
+    token_ids: list[int] = field(default_factory=list)
+    finish_reason: str | None = None  # "stop", "stop_text", "length", "closed"; None: running
+    seconds_to_first_token: float | None = None
+    seconds: float = 0.0
+
+    @property
+    def new_tokens(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Speed after the first token; None before the second."""
+        if self.seconds_to_first_token is None or self.new_tokens < 2:
+            return None
+        return (self.new_tokens - 1) / max(self.seconds - self.seconds_to_first_token, 1e-9)
+
+
+class TextStream:
+    """Pieces of generated text: iterate it, with ``for`` or ``async for``.
+
+    Pieces are whole characters. :meth:`close` (``aclose``), leaving a ``with`` block, dropping the
+    object or an error frees its GPU memory; what was generated stays in :attr:`stats`.
+    """
+
+    def __init__(
+        self,
+        generation: Generation,
+        tokenizer: GPT2Tokenizer,
+        prompt_tokens: int,
+        stop_texts: Sequence[str],
+        begun: float,
+    ) -> None:
+        self.stats = StreamStats(prompt_tokens)
+        self.last_token_ids: list[int] = []  # those that completed the piece just given
+        self._generation = generation
+        self._hidden = set(tokenizer.special_token_ids)
+        self._detokenizer = StreamingDetokenizer(tokenizer)
+        self._matcher = StopTextMatcher(stop_texts)
+        self._begun = begun
+        self._pending: list[int] = []
+        self._ended = False
+
+    async def __anext__(self) -> str:
+        self.last_token_ids = []
+        try:
+            while not self._ended:
+                piece = await self._next_piece()
+                if piece:
+                    return piece
+        except BaseException:
+            self.close()
+            raise
+        raise StopAsyncIteration
+
+    async def _next_piece(self) -> str:
+        """The text of one more token, perhaps empty; at the end, what was held back."""
+        if not self._pending:
+            if self._generation.done:
+                return self._finish("stop" if self._generation.stopped(0) else "length")
+            (self._pending,) = await self._generation.advance()
+            self._note_time()
+        token = self._pending.pop(0)
+        self.stats.token_ids.append(token)
+        self.last_token_ids.append(token)
+        if token in self._hidden:
+            return ""
+        piece, matched = self._matcher.push(self._detokenizer.push(token))
+        if matched:
+            self._end("stop_text")
+        return piece
+
+    def _note_time(self) -> None:
+        self.stats.seconds = time.perf_counter() - self._begun
+        if self.stats.seconds_to_first_token is None:
+            self.stats.seconds_to_first_token = self.stats.seconds
+
+    def _finish(self, reason: str) -> str:
+        text, matched = self._matcher.push(self._detokenizer.flush())
+        self._end("stop_text" if matched else reason)
+        return text + self._matcher.flush()
+
+    def _end(self, reason: str) -> None:
+        self._ended = True
+        self.stats.finish_reason = self.stats.finish_reason or reason
+        self._generation.close()
+
+    def close(self) -> None:
+        """Stop and free the GPU memory. Idempotent."""
+        self._end("closed")
+
+    async def aclose(self) -> None:
+        self.close()
+
+    def __iter__(self) -> TextStream:
+        return self
+
+    def __next__(self) -> str:
+        try:
+            return sync(self.__anext__(), "stream.__anext__()")
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    def __aiter__(self) -> TextStream:
+        return self
+
+    def __enter__(self) -> TextStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> TextStream:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_ended"):
+            self.close()

@@ -1,0 +1,133 @@
+"""GPT-2's parameters on the GPU, under Hugging Face's names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..gpu import Tensor, keep, tidy
+from ..gpu.layers import (
+    Axis,
+    Matrix,
+    Raw,
+    load_matrix,
+    load_vector,
+    random_normal,
+    round_up,
+)
+
+if TYPE_CHECKING:
+    from ..gpu import Device
+    from .config import GPT2Config
+
+Fetch = Callable[[str], Raw]
+
+
+@dataclass(frozen=True)
+class Linear:
+    weight: Matrix  # [outputs, inputs]: transposed from the checkpoint's Conv1D
+    bias: Tensor
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    weight: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True)
+class Block:
+    ln_1: LayerNorm
+    c_attn: Linear
+    attn_c_proj: Linear
+    ln_2: LayerNorm
+    c_fc: Linear
+    mlp_c_proj: Linear
+
+
+@dataclass(frozen=True)
+class GPT2Weights:
+    """All parameters. Sizes are padded to multiples of eight, heads one by one.
+
+    Padding is zero everywhere, so padded activations stay zero and no kernel needs a special case;
+    only LayerNorm has to know the true width.
+    """
+
+    wte: Matrix  # [V, D]
+    wpe: Tensor  # [P, D]
+    blocks: tuple[Block, ...]
+    ln_f: LayerNorm
+    lm_head: Matrix  # [V, D]; wte itself when tied
+
+
+def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: str) -> GPT2Weights:
+    """Bring every tensor of ``config.expected_tensors()`` to the GPU.
+
+    ``fetch(name)`` gives a tensor as the checkpoint stores it. Matrices become ``dtype``; biases,
+    norms and positions stay f32. A raise leaves nothing allocated.
+    """
+    width, inner = config.n_embd, config.intermediate_dim
+    stream = Axis(width, width, round_up(width, 8))
+    hidden = Axis(inner, inner, round_up(inner, 8))
+    head, padded_head = config.head_dim, round_up(config.head_dim, 8)
+    heads = Axis(width, head, padded_head)
+
+    def norm(name: str) -> LayerNorm:
+        weight, bias = fetch(f"{name}.weight"), fetch(f"{name}.bias")
+        return LayerNorm(
+            load_vector(device, weight, axis=stream), load_vector(device, bias, axis=stream)
+        )
+
+    def conv1d(name: str, outputs: Axis, inputs: Axis) -> Linear:
+        weight = load_matrix(
+            device, fetch(f"{name}.weight"), dtype, transpose=True, outputs=outputs, inputs=inputs
+        )
+        return Linear(weight, load_vector(device, fetch(f"{name}.bias"), axis=outputs))
+
+    def block(i: int) -> Block:
+        return Block(
+            ln_1=norm(f"h.{i}.ln_1"),
+            c_attn=conv1d(f"h.{i}.attn.c_attn", Axis(3 * width, head, padded_head), stream),
+            attn_c_proj=conv1d(f"h.{i}.attn.c_proj", stream, heads),
+            ln_2=norm(f"h.{i}.ln_2"),
+            c_fc=conv1d(f"h.{i}.mlp.c_fc", hidden, stream),
+            mlp_c_proj=conv1d(f"h.{i}.mlp.c_proj", stream, hidden),
+        )
+
+    with tidy("load weights"):
+        wte = load_matrix(device, fetch("wte.weight"), dtype)
+        ((_, wpe),) = load_matrix(device, fetch("wpe.weight"), "float32").parts
+        weights = GPT2Weights(
+            wte=wte,
+            wpe=wpe,
+            blocks=tuple(block(i) for i in range(config.n_layer)),
+            ln_f=norm("ln_f"),
+            lm_head=wte
+            if config.tie_word_embeddings
+            else load_matrix(device, fetch("lm_head.weight"), dtype),
+        )
+        device.queue.flush()
+        return keep(weights)
+
+
+def random_fetch(device: Device, config: GPT2Config, stddev: float, seed: int) -> Fetch:
+    """A ``fetch`` of random weights, as GPT-2 was initialised: N(0, stddev²), norms 1, biases 0."""
+    names = list(config.expected_tensors().items())
+    streams = {name: index for index, (name, _) in enumerate(names)}
+    shapes = dict(names)
+
+    def fetch(name: str) -> Raw:
+        shape = shapes[name]
+        if name.endswith("bias"):
+            return Raw(memoryview(bytes(4 * shape[0])), "F32", shape)
+        if len(shape) == 1:
+            return Raw(memoryview(b"\x00\x00\x80\x3f" * shape[0]), "F32", shape)  # 1.0
+
+
+        def values(begin: int, end: int) -> Tensor:
+            return random_normal(device, end - begin, stddev, seed, streams[name], begin)
+
+        return Raw(values, "F32", shape)
+
+    return fetch

@@ -1,0 +1,61 @@
+"""How a token is chosen: one file a sampler, under KerasHub's names and short ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import InvalidArgumentError
+from .greedy_sampler import GreedySampler
+from .random_sampler import RandomSampler
+from .sampler import Sampler
+from .top_k_sampler import TopKSampler
+from .top_p_sampler import TopPSampler
+
+Greedy = GreedySampler
+Random = RandomSampler
+TopK = TopKSampler
+TopP = TopPSampler
+
+_NAMES: dict[str, type[Sampler]] = {
+    "greedy": GreedySampler,
+    "random": RandomSampler,
+    "top_k": TopKSampler,
+    "top_p": TopPSampler,
+}
+
+
+def get(identifier: str | dict[str, Any] | Sampler) -> Sampler:
+    """A sampler from its name, from ``{"class_name", "config"}``, or itself.
+
+    Raises ``InvalidArgumentError`` for anything else (KerasHub returns an unknown name unchanged).
+    """
+    if isinstance(identifier, Sampler):
+        return identifier
+    if isinstance(identifier, str) and identifier in _NAMES:
+        return _NAMES[identifier]()
+    if isinstance(identifier, dict) and identifier.get("class_name") in _NAMES:
+        return _NAMES[identifier["class_name"]](**identifier.get("config", {}))
+    raise InvalidArgumentError(
+        f"unknown sampler {identifier!r}: use one of {', '.join(map(repr, _NAMES))} or a Sampler"
+    )
+
+
+def serialize(sampler: Sampler) -> dict[str, Any]:
+    """The form that :func:`get` accepts back."""
+    name = next(name for name, kind in _NAMES.items() if kind is type(sampler))
+    return {"class_name": name, "config": sampler.get_config()}
+
+
+__all__ = [
+    "Greedy",
+    "GreedySampler",
+    "Random",
+    "RandomSampler",
+    "Sampler",
+    "TopK",
+    "TopKSampler",
+    "TopP",
+    "TopPSampler",
+    "get",
+    "serialize",
+]

@@ -1,0 +1,21 @@
+"""Greedy search."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..gpu.layers import SamplingOptions
+from .sampler import Sampler
+
+
+class GreedySampler(Sampler):
+    """Always the most probable token (the lowest id of equals)."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+
+    def next_options(self) -> SamplingOptions:
+        return SamplingOptions(temperature=0.0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {}

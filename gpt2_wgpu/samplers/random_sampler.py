@@ -1,0 +1,13 @@
+"""Sampling from the whole distribution."""
+
+from __future__ import annotations
+
+from ..gpu.layers import SamplingOptions
+from .sampler import SeededSampler
+
+
+class RandomSampler(SeededSampler):
+    """Draws from softmax(logits / temperature) over the whole vocabulary."""
+
+    def next_options(self) -> SamplingOptions:
+        return SamplingOptions(temperature=self.temperature, seed=self.next_seed())

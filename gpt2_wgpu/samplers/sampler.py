@@ -1,0 +1,98 @@
+"""What all samplers share: a temperature, a seed, and the options they give the GPU."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import threading
+from typing import Any
+
+from ..errors import InvalidArgumentError
+from ..gpu.layers import SamplingOptions
+
+
+class Sampler:
+    """How the next token is chosen. Base of all samplers.
+
+    ``temperature`` >= 0 divides the logits; 0 is greedy (KerasHub: NaN). Attributes may be changed
+    between generations and take effect at once (KerasHub: only after ``compile``).
+    """
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        self.temperature = temperature
+
+    @property
+    def temperature(self) -> float:
+        return self._temperature
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        self._temperature = number("temperature", value, 0.0, math.inf)
+
+    def next_options(self) -> SamplingOptions:
+        """The options of one generation; a seeded sampler draws its next seed here."""
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"temperature": self.temperature}
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+class SeededSampler(Sampler):
+    """A sampler that draws at random.
+
+    ``seed``: any integer from 0 to 2^64 - 1; None takes one from the system. As in KerasHub, two
+    generations in a row differ, and a new sampler with the same seed repeats the series.
+    """
+
+    def __init__(self, temperature: float = 1.0, seed: int | None = None) -> None:
+        super().__init__(temperature)
+        self.seed = None if seed is None else integer("seed", seed, 0, 2**64 - 1)
+        self._start = secrets.randbits(64) if self.seed is None else self.seed
+        self._drawn = 0
+        self._lock = threading.Lock()
+
+    def next_seed(self) -> int:
+        """The next 64-bit seed of this sampler's series."""
+        with self._lock:
+            self._drawn += 1
+            return _splitmix64(self._start + self._drawn * 0x9E3779B97F4A7C15)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "seed": self.seed}
+
+
+def _splitmix64(state: int) -> int:
+    """The output function of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014)."""
+    z = state & 0xFFFFFFFFFFFFFFFF
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+    return z ^ (z >> 31)
+
+
+def number(name: str, value: Any, low: float, high: float, *, open_low: bool = False) -> float:
+    """``value`` as a float in [low, high] ((low, high] with ``open_low``), or an error."""
+    bounds = f"{'above' if open_low else 'at least'} {low:g}"
+    bounds += "" if math.isinf(high) else f" and at most {high:g}"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InvalidArgumentError(f"{name} must be a finite number {bounds}, not {value!r}")
+    if value > high or value < low or (open_low and value == low):
+        raise InvalidArgumentError(f"{name} must be {bounds}, not {value!r}")
+    return float(value)
+
+
+def integer(name: str, value: Any, low: int, high: int) -> int:
+    """``value`` as an int in [low, high], or an error; NumPy's integers are welcome."""
+    try:
+        whole = None if isinstance(value, bool) else value.__index__()
+    except AttributeError:
+        whole = None
+    if whole is None or not low <= whole <= high:
+        raise InvalidArgumentError(
+            f"{name} must be a whole number from {low} to {high}, not {value!r}"
+        )
+    return int(whole)

@@ -1,0 +1,26 @@
+"""Top-k sampling (Fan et al. 2018)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..gpu.layers import SamplingOptions
+from .sampler import SeededSampler, integer
+
+
+class TopKSampler(SeededSampler):
+    """Draws among the ``k`` most probable tokens; a ``k`` beyond the vocabulary keeps all."""
+
+    def __init__(self, k: int = 5, seed: int | None = None, temperature: float = 1.0) -> None:
+        super().__init__(temperature, seed)
+        self.k = integer("k", k, 1, 2**31 - 1)
+
+    def next_options(self) -> SamplingOptions:
+        return SamplingOptions(
+            temperature=self.temperature,
+            top_k=integer("k", self.k, 1, 2**31 - 1),
+            seed=self.next_seed(),
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {"k": self.k, **super().get_config()}

@@ -1,0 +1,38 @@
+"""Nucleus sampling (Holtzman et al. 2020)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..gpu.layers import SamplingOptions
+from .sampler import SeededSampler, integer, number
+
+
+class TopPSampler(SeededSampler):
+    """Draws among the most probable tokens whose mass before them is at most ``p``.
+
+    So at least one token is always kept. ``k`` cuts to the k most probable first; their
+    probabilities are not renormalised before ``p`` is applied (as KerasHub).
+    """
+
+    def __init__(
+        self,
+        p: float = 0.1,
+        k: int | None = None,
+        seed: int | None = None,
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__(temperature, seed)
+        self.p = number("p", p, 0.0, 1.0, open_low=True)
+        self.k = None if k is None else integer("k", k, 1, 2**31 - 1)
+
+    def next_options(self) -> SamplingOptions:
+        return SamplingOptions(
+            temperature=self.temperature,
+            top_k=0 if self.k is None else integer("k", self.k, 1, 2**31 - 1),
+            top_p=number("p", self.p, 0.0, 1.0, open_low=True),
+            seed=self.next_seed(),
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {"p": self.p, "k": self.k, **super().get_config()}

@@ -1,0 +1,18 @@
+"""Text in and out: tokenizers, packing, prompts, streaming. Knows no model and no GPU."""
+
+from __future__ import annotations
+
+from gpt2_wgpu.text.byte_pair_tokenizer import BytePairTokenizer
+from gpt2_wgpu.text.gpt2_tokenizer import GPT2Tokenizer
+from gpt2_wgpu.text.preprocessor import GPT2CausalLMPreprocessor
+from gpt2_wgpu.text.start_end_packer import StartEndPacker
+from gpt2_wgpu.text.streaming import StopTextMatcher, StreamingDetokenizer
+
+__all__ = [
+    "BytePairTokenizer",
+    "GPT2CausalLMPreprocessor",
+    "GPT2Tokenizer",
+    "StartEndPacker",
+    "StopTextMatcher",
+    "StreamingDetokenizer",
+]

@@ -1,0 +1,295 @@
+"""Byte-level byte-pair encoding as GPT-2 does it, under KerasHub's names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Literal, Self
+
+from gpt2_wgpu.errors import TokenizerError
+from gpt2_wgpu.text import tokenizer_files
+from gpt2_wgpu.text.byte_symbols import BYTE_TO_SYMBOL
+from gpt2_wgpu.text.merge_table import Merge, MergeTable
+from gpt2_wgpu.text.pretokenizer import split_words
+from gpt2_wgpu.text.special_tokens import split_at_tokens, token_list
+from gpt2_wgpu.text.token_arrays import is_one_row, rows_of_ids
+from gpt2_wgpu.text.vocabulary import Vocabulary
+
+VocabularySource = Mapping[str, int] | str | os.PathLike[str]
+MergesSource = Iterable[Merge] | str | os.PathLike[str]
+
+# Natural text repeats few words often. The bounds keep a long-running process from growing.
+CACHED_WORDS = 65_536
+CACHED_WORD_LENGTH = 64
+
+
+class BytePairTokenizer:
+    """Turns text into token ids and back; every text that has a UTF-8 form survives unchanged.
+
+    Differs from KerasHub where that loses text: words are split by GPT-2's own pattern, and a
+    byte the vocabulary lacks is an error (KerasHub drops it). A lone surrogate has no UTF-8 form
+    and is an error too, never replaced in silence.
+
+    Args:
+        vocabulary: token → id, or the path of a JSON file with that object. Tokens are written in
+            GPT-2's byte symbols (" at" is "Ġat").
+        merges: "left right" rules in order of precedence, or the path of a text file with one a
+            line; a leading "#version" line is skipped.
+        sequence_length: where given, ``tokenize`` cuts or pads (with ``pad_token_id``, 0) every
+            row to this length.
+        add_prefix_space: put a space before a text that does not start with one, so that its
+            first word is encoded as in mid-sentence.
+        unsplittable_tokens: tokens that are kept whole wherever a text spells them out.
+        dtype: "int32", or "string" for ``tokenize`` to give the tokens in place of their ids.
+        special_tokens: tokens that are plain text unless ``encode`` is told to allow them.
+
+    Raises:
+        TokenizerError: vocabulary and merges contradict each other, a file is malformed, or an
+            option is out of range.
+    """
+
+    pad_token_id: int = 0
+
+    def __init__(
+        self,
+        vocabulary: VocabularySource,
+        merges: MergesSource,
+        sequence_length: int | None = None,
+        add_prefix_space: bool = False,
+        unsplittable_tokens: Iterable[str] | None = None,
+        dtype: Literal["int32", "string"] = "int32",
+        special_tokens: Iterable[str] = (),
+    ) -> None:
+        if dtype not in ("int32", "string"):
+            raise TokenizerError(f"dtype must be 'int32' or 'string', not {dtype!r}")
+        if sequence_length is not None and not _is_count(sequence_length):
+            raise TokenizerError(
+                f"sequence_length must be a positive integer or None, not {sequence_length!r}"
+            )
+        self.sequence_length = sequence_length
+        self.add_prefix_space = bool(add_prefix_space)
+        self.unsplittable_tokens = token_list(unsplittable_tokens, "unsplittable_tokens")
+        self.special_tokens = token_list(special_tokens, "special_tokens")
+        self.dtype = dtype
+        self.set_vocabulary_and_merges(vocabulary, merges)
+
+    # --- vocabulary -----------------------------------------------------------------------------
+
+    def set_vocabulary_and_merges(self, vocabulary: VocabularySource, merges: MergesSource) -> None:
+        """Replace vocabulary and merges; arguments and errors as in the constructor."""
+        if isinstance(vocabulary, (str, os.PathLike)):
+            vocabulary = tokenizer_files.read_vocabulary(vocabulary)
+        if isinstance(merges, (str, os.PathLike)):
+            merges = tokenizer_files.read_merges(merges)
+        self._vocabulary = Vocabulary(
+            vocabulary, verbatim={*self.unsplittable_tokens, *self.special_tokens}
+        )
+        self._merges = MergeTable(self._vocabulary.ids, merges)
+        self._words: dict[str, list[int]] = {}
+
+    def get_vocabulary(self) -> dict[str, int]:
+        """Return a copy of the vocabulary, token → id."""
+        return dict(self._vocabulary.ids)
+
+    def vocabulary_size(self) -> int:
+        """Return the number of tokens."""
+        return len(self._vocabulary)
+
+    def id_to_token(self, id: int) -> str:
+        """Return the token of ``id``, in byte symbols; TokenizerError if no token has it."""
+        [[token_id]] = rows_of_ids([id], name="id")
+        return self._vocabulary.token_of(token_id)
+
+    def token_to_id(self, token: str) -> int:
+        """Return the id of ``token``, in byte symbols ("Ġat"); TokenizerError if it is absent."""
+        return self._vocabulary.id_of(token)
+
+    # --- text → ids -----------------------------------------------------------------------------
+
+    def __call__(self, inputs: Any) -> list[Any]:
+        """Same as ``tokenize``."""
+        return self.tokenize(inputs)
+
+    def tokenize(self, inputs: Any) -> list[Any]:
+        """Encode one text or several.
+
+        Args:
+            inputs: a str, or a list, tuple or array of str.
+
+        Returns:
+            One row of ids for a str, a list of rows for several texts; with ``sequence_length``
+            all rows have that length. With dtype "string" tokens stand in place of ids.
+
+        Raises:
+            TokenizerError: as in ``encode``.
+        """
+        if isinstance(inputs, str):
+            return self._tokenize_one(inputs)
+        texts = inputs.tolist() if hasattr(inputs, "tolist") else inputs
+        if isinstance(texts, str):  # an array of shape []
+            return self._tokenize_one(texts)
+        if not isinstance(texts, (list, tuple)):
+            raise TokenizerError(f"tokenize takes a str or a list of str, not {inputs!r}")
+        return [self._tokenize_one(text) for text in texts]
+
+    def encode(
+        self, text: str, allowed_special: Collection[str] | Literal["all"] = ()
+    ) -> list[int]:
+        """Encode one text; neither padded nor cut to ``sequence_length``.
+
+        Args:
+            text: any text.
+            allowed_special: tokens that are taken as such where the text spells them out, or
+                "all" for every special token. All others are plain text, so that user input
+                cannot inject them (tiktoken's convention; KerasHub and transformers always take
+                them as tokens).
+
+        Raises:
+            TokenizerError: the text holds a lone surrogate or a byte outside the vocabulary, or
+                an allowed token does not exist.
+        """
+        if not isinstance(text, str):
+            raise TokenizerError(f"only a str can be encoded, not {text!r}")
+        _refuse_surrogates(text)
+        allowed = (
+            self.special_tokens
+            if allowed_special == "all"
+            else token_list(allowed_special, "allowed_special")
+        )
+        whole = {
+            token: self._vocabulary.id_of(token) for token in (*self.unsplittable_tokens, *allowed)
+        }
+        ids: list[int] = []
+        for index, piece in enumerate(split_at_tokens(text, frozenset(whole))):
+            if index % 2:
+                ids.append(whole[piece])
+            else:
+                self._encode_plain(piece, ids)
+        return ids
+
+    def _tokenize_one(self, text: str) -> list[Any]:
+        ids = self.encode(text)
+        if self.sequence_length is not None:
+            padding = [self.pad_token_id] * (self.sequence_length - len(ids))
+            ids = ids[: self.sequence_length] + padding
+        return ids if self.dtype == "int32" else [self.id_to_token(token_id) for token_id in ids]
+
+    def _encode_plain(self, text: str, ids: list[int]) -> None:
+        """Append the ids of a text without special tokens to ``ids``."""
+        if self.add_prefix_space and text and not text.startswith(" "):
+            text = " " + text
+        words = self._words
+        for word in split_words(text):
+            known = words.get(word)
+            ids.extend(self._encode_word(word) if known is None else known)
+
+    def _encode_word(self, word: str) -> list[int]:
+        data = word.encode("utf-8")
+        byte_ids = self._vocabulary.byte_ids
+        symbols = [byte_ids[byte] for byte in data]
+        if -1 in symbols:
+            byte = data[symbols.index(-1)]
+            raise TokenizerError(
+                f"the vocabulary has no token for byte 0x{byte:02X} ({BYTE_TO_SYMBOL[byte]!r}) of "
+                f"{word[:40]!r}: use a vocabulary that holds all 256 byte symbols"
+            )
+        ids = self._merges.apply(symbols)
+        if len(word) <= CACHED_WORD_LENGTH:
+            if len(self._words) >= CACHED_WORDS:
+                self._words.clear()
+            self._words[word] = ids
+        return ids
+
+    # --- ids → text -----------------------------------------------------------------------------
+
+    def detokenize(self, inputs: Any) -> str | list[str]:
+        """Decode one id, one row of ids, or a batch of rows.
+
+        Args:
+            inputs: an integer, [T] or [B, T] (rows may differ in length): lists or arrays.
+
+        Returns:
+            A str, or a list of str for a batch. Bytes that are no UTF-8 become U+FFFD.
+
+        Raises:
+            TokenizerError: an id is not in the vocabulary.
+            InvalidArgumentError: an entry is no integer.
+        """
+        values = inputs.tolist() if hasattr(inputs, "tolist") else inputs
+        if isinstance(values, int):
+            return self.decode([values])
+        if is_one_row(inputs):
+            return self.decode(values)
+        return [self.decode(row) for row in rows_of_ids(inputs)]
+
+    def decode(self, ids: Any, errors: str = "replace") -> str:
+        """Decode one row of ids, [T]; ``errors`` as in ``bytes.decode``.
+
+        Raises:
+            TokenizerError: an id is not in the vocabulary.
+            UnicodeDecodeError: the bytes are no UTF-8 and ``errors`` is "strict".
+        """
+        return self.decode_bytes(ids).decode("utf-8", errors)
+
+    def decode_bytes(self, ids: Any) -> bytes:
+        """Return the exact bytes behind one row of ids, [T].
+
+        Raises:
+            TokenizerError: an id is not in the vocabulary, or ``ids`` is a batch.
+        """
+        if not is_one_row(ids):
+            raise TokenizerError("decode takes one row of ids, [T]; use detokenize for a batch")
+        [row] = rows_of_ids(ids)
+        return b"".join(map(self._vocabulary.bytes_of, row))
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the bytes of one token; TokenizerError if no token has this id."""
+        return self._vocabulary.bytes_of(token_id)
+
+    # --- files and configuration ----------------------------------------------------------------
+
+    def save_assets(self, dir_path: str | os.PathLike[str]) -> None:
+        """Write ``vocabulary.json`` and ``merges.txt`` into an existing directory."""
+        tokenizer_files.write_assets(dir_path, self._vocabulary.ids, self._merges.pairs)
+
+    def load_assets(self, dir_path: str | os.PathLike[str]) -> None:
+        """Replace vocabulary and merges by what ``save_assets`` wrote.
+
+        Raises:
+            TokenizerError: a file is missing or malformed.
+        """
+        path = os.fspath(dir_path)
+        self.set_vocabulary_and_merges(
+            os.path.join(path, "vocabulary.json"), os.path.join(path, "merges.txt")
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments as JSON-ready values."""
+        return {
+            "vocabulary": self.get_vocabulary(),
+            "merges": [f"{left} {right}" for left, right in self._merges.pairs],
+            "sequence_length": self.sequence_length,
+            "add_prefix_space": self.add_prefix_space,
+            "unsplittable_tokens": list(self.unsplittable_tokens),
+            "dtype": self.dtype,
+            "special_tokens": list(self.special_tokens),
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Build a tokenizer from what ``get_config`` returned."""
+        return cls(**config)
+
+
+def _refuse_surrogates(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise TokenizerError(
+            f"the text holds a lone surrogate, U+{ord(text[error.start]):04X}, at position "
+            f"{error.start}: it has no UTF-8 form; replace or remove it"
+        ) from None
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

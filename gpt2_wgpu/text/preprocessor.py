@@ -1,0 +1,232 @@
+"""From texts to the arrays GPT-2 takes, and back."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError, ShapeError
+from gpt2_wgpu.text.gpt2_tokenizer import GPT2Tokenizer
+from gpt2_wgpu.text.start_end_packer import StartEndPacker, checked_length
+from gpt2_wgpu.text.token_arrays import is_one_row, rows_of_ids, rows_of_mask
+
+
+class GPT2CausalLMPreprocessor:
+    """KerasHub's ``GPT2CausalLMPreprocessor``: tokenizes, packs, and undoes both.
+
+    Arrays are NumPy's (int32, bool) where NumPy can be imported and nested lists elsewhere; one
+    str gives [T], a list of str [B, T]. Differs from KerasHub where that loses text in silence:
+    ``add_start_token=False`` is obeyed for prompts too, a prompt that does not fit is an error,
+    and an empty prompt starts from ``<|endoftext|>`` in any case.
+
+    Args:
+        tokenizer: a ``GPT2Tokenizer``; its own ``sequence_length`` plays no part here.
+        sequence_length: length of the packed rows.
+        add_start_token: whether a text starts with ``<|endoftext|>``.
+        add_end_token: whether a training text ends with ``<|endoftext|>``; prompts never do.
+
+    Raises:
+        InvalidArgumentError: ``sequence_length`` is no positive integer.
+    """
+
+    def __init__(
+        self,
+        tokenizer: GPT2Tokenizer,
+        sequence_length: int = 1024,
+        add_start_token: bool = True,
+        add_end_token: bool = True,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.add_start_token = add_start_token
+        self.add_end_token = add_end_token
+        self.sequence_length = sequence_length
+
+    @property
+    def sequence_length(self) -> int:
+        """The length of packed rows where a call names none."""
+        return self._sequence_length
+
+    @sequence_length.setter
+    def sequence_length(self, value: int) -> None:
+        self._sequence_length = checked_length(value)
+
+    @property
+    def packer(self) -> StartEndPacker:
+        """The packer of training rows; made anew so that it follows every change of a setting."""
+        return StartEndPacker(
+            sequence_length=self.sequence_length,
+            start_value=self.tokenizer.start_token_id,
+            end_value=self.tokenizer.end_token_id,
+            pad_value=self.tokenizer.pad_token_id,
+            return_padding_mask=True,
+        )
+
+    def __call__(
+        self,
+        x: str | Sequence[str],
+        y: Any = None,
+        sample_weight: Any = None,
+        sequence_length: int | None = None,
+    ) -> tuple[dict[str, Any], Any, Any]:
+        """Same as ``call``."""
+        return self.call(x, y, sample_weight, sequence_length)
+
+    def call(
+        self,
+        x: str | Sequence[str],
+        y: Any = None,
+        sample_weight: Any = None,
+        sequence_length: int | None = None,
+    ) -> tuple[dict[str, Any], Any, Any]:
+        """Make training data: rows of ids, the ids that follow each, and what counts.
+
+        Args:
+            x: one text or several; longer ones are cut.
+            y: ignored with a warning, since the targets follow from ``x``.
+            sample_weight: likewise.
+            sequence_length: T, replaces the object's own for this call.
+
+        Returns:
+            ({"token_ids": int32, "padding_mask": bool}, targets int32, weights bool), each [T] or
+            [B, T].
+
+        Raises:
+            InvalidArgumentError: ``x`` is no text or an empty list, or ``sequence_length`` is no
+                positive integer.
+        """
+        if y is not None or sample_weight is not None:
+            warnings.warn(
+                "y and sample_weight are ignored: both follow from the text", stacklevel=2
+            )
+        length = self._length(sequence_length)
+        rows = [self.tokenizer.encode(text) for text in _texts(x)]
+        ids, mask = self.packer(
+            _batch(rows, x),
+            sequence_length=length + 1,  # one more, as inputs and targets are shifted by one
+            add_start_value=self.add_start_token,
+            add_end_value=self.add_end_token,
+        )
+        inputs = {"token_ids": _columns(ids, 0, -1), "padding_mask": _columns(mask, 0, -1)}
+        return inputs, _columns(ids, 1, None), _columns(mask, 1, None)
+
+    def encode_prompts(
+        self, prompts: Sequence[str], sequence_length: int | None = None
+    ) -> list[list[int]]:
+        """Encode prompts as lists of ids, start token included; an empty one is that token alone.
+
+        Args:
+            prompts: texts; a lone str counts as one.
+            sequence_length: where given, no prompt may be longer.
+
+        Raises:
+            ContextLengthError: a prompt is longer; the message gives both counts.
+        """
+        rows = []
+        for index, prompt in enumerate(_texts(prompts)):
+            ids = self.tokenizer.encode(prompt)
+            if self.add_start_token or not ids:
+                ids.insert(0, self.tokenizer.start_token_id)
+            if sequence_length is not None and len(ids) > sequence_length:
+                raise ContextLengthError(
+                    f"prompt {index} has {len(ids)} tokens (start token included), but "
+                    f"sequence_length is {sequence_length}: shorten the prompt or raise "
+                    "sequence_length"
+                )
+            rows.append(ids)
+        return rows
+
+    def generate_preprocess(
+        self, x: str | Sequence[str], sequence_length: int | None = None
+    ) -> dict[str, Any]:
+        """Make the model's input from prompts.
+
+        Args:
+            x: one prompt or several.
+            sequence_length: T, replaces the object's own for this call.
+
+        Returns:
+            {"token_ids": int32, "padding_mask": bool}, each [T] or [B, T], padded at the right.
+
+        Raises:
+            ContextLengthError: a prompt is longer than T (KerasHub cuts it in silence).
+            InvalidArgumentError: as in ``call``.
+        """
+        length = self._length(sequence_length)
+        ids, mask = self.packer(
+            _batch(self.encode_prompts(x, length), x),
+            sequence_length=length,
+            add_start_value=False,  # encode_prompts has put it there
+            add_end_value=False,
+        )
+        return {"token_ids": ids, "padding_mask": mask}
+
+    def generate_postprocess(self, x: Mapping[str, Any]) -> str | list[str]:
+        """Turn the model's output into text, without padding and special tokens.
+
+        Args:
+            x: {"token_ids", "padding_mask"}, each [T] or [B, T], lists or arrays.
+
+        Returns:
+            A str for [T], a list of str for [B, T].
+
+        Raises:
+            InvalidArgumentError: a key is missing, or entries are no integers or bools.
+            ShapeError: ids and mask differ in shape.
+            TokenizerError: an id is not in the vocabulary.
+        """
+        missing = [name for name in ("token_ids", "padding_mask") if name not in x]
+        if missing:
+            raise InvalidArgumentError(f"generate_postprocess needs {missing[0]!r}; got {list(x)}")
+        ids, mask = rows_of_ids(x["token_ids"]), rows_of_mask(x["padding_mask"])
+        shapes = [len(row) for row in ids], [len(row) for row in mask]
+        if shapes[0] != shapes[1]:
+            raise ShapeError(
+                f"token_ids has rows of lengths {shapes[0]}, padding_mask of {shapes[1]}"
+            )
+        special = set(self.tokenizer.special_token_ids)
+        texts = [
+            self.tokenizer.decode(
+                [i for i, real in zip(row, flags, strict=True) if real and i not in special]
+            )
+            for row, flags in zip(ids, mask, strict=True)
+        ]
+        return texts[0] if is_one_row(x["token_ids"]) else texts
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments as JSON-ready values, the tokenizer as its config."""
+        return {
+            "tokenizer": self.tokenizer.get_config(),
+            "sequence_length": self.sequence_length,
+            "add_start_token": self.add_start_token,
+            "add_end_token": self.add_end_token,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> GPT2CausalLMPreprocessor:
+        """Build a preprocessor from what ``get_config`` returned."""
+        return cls(**{**config, "tokenizer": GPT2Tokenizer.from_config(config["tokenizer"])})
+
+    def _length(self, sequence_length: int | None) -> int:
+        return self.sequence_length if sequence_length is None else checked_length(sequence_length)
+
+
+def _texts(x: Any) -> list[str]:
+    texts = [x] if isinstance(x, str) else x.tolist() if hasattr(x, "tolist") else x
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
+        raise InvalidArgumentError(f"expected a str or a list of str, not {x!r}")
+    return list(texts)
+
+
+def _batch(rows: list[list[int]], x: object) -> list[Any]:
+    """Return what the packer takes: the only row for a lone str, else all rows."""
+    if not rows:
+        raise InvalidArgumentError("expected at least one text, got an empty list")
+    return rows[0] if isinstance(x, str) else rows
+
+
+def _columns(rows: Any, start: int, stop: int | None) -> Any:
+    """Return a copy of columns [start:stop] of one row or a batch, of lists or an array."""
+    if hasattr(rows, "ndim"):
+        return rows[..., start:stop].copy()
+    return rows[start:stop] if is_one_row(rows) else [row[start:stop] for row in rows]

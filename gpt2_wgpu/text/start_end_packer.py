@@ -1,0 +1,171 @@
+"""Packing rows of tokens to one length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.text.token_arrays import as_array, is_one_row, rows_of_ids
+
+Token = int | str
+
+
+class StartEndPacker:
+    """Adds start and end tokens and brings every row to ``sequence_length``.
+
+    Content is cut at its end so that start and end tokens always fit. Where ``sequence_length``
+    has no room even for those, an InvalidArgumentError says so (KerasHub returns rows that are
+    longer than asked for).
+
+    Args:
+        sequence_length: length of every packed row.
+        start_value: a token (int or str), several, or None.
+        end_value: likewise.
+        pad_value: the token that fills up; None is 0, or "" for rows of str.
+        return_padding_mask: whether to return a mask, True on what is not padding, as well.
+        padding_side: "right" or "left".
+
+    Raises:
+        InvalidArgumentError: a value has the wrong kind.
+    """
+
+    def __init__(
+        self,
+        sequence_length: int,
+        start_value: Token | Sequence[Token] | None = None,
+        end_value: Token | Sequence[Token] | None = None,
+        pad_value: Token | None = None,
+        return_padding_mask: bool = False,
+        padding_side: Literal["right", "left"] = "right",
+    ) -> None:
+        if padding_side not in ("right", "left"):
+            raise InvalidArgumentError(
+                f"padding_side must be 'right' or 'left', not {padding_side!r}"
+            )
+        if pad_value is not None:
+            _tokens(pad_value, "pad_value")
+        self.sequence_length = checked_length(sequence_length)
+        self.start_value = _tokens(start_value, "start_value")
+        self.end_value = _tokens(end_value, "end_value")
+        self.pad_value = pad_value
+        self.return_padding_mask = return_padding_mask
+        self.padding_side = padding_side
+
+    def __call__(
+        self,
+        inputs: Any,
+        sequence_length: int | None = None,
+        add_start_value: bool = True,
+        add_end_value: bool = True,
+    ) -> Any:
+        """Same as ``call``."""
+        return self.call(inputs, sequence_length, add_start_value, add_end_value)
+
+    def call(
+        self,
+        inputs: Any,
+        sequence_length: int | None = None,
+        add_start_value: bool = True,
+        add_end_value: bool = True,
+    ) -> Any:
+        """Pack one row or a batch.
+
+        Args:
+            inputs: tokens, [T] or [B, T] (rows may differ in length): lists or arrays of integers,
+                or lists of str.
+            sequence_length: replaces the constructor's for this call.
+            add_start_value: whether to put ``start_value`` in front.
+            add_end_value: whether to put ``end_value`` behind.
+
+        Returns:
+            The packed rows, [sequence_length] or [B, sequence_length], int32; rows of str are
+            lists. With ``return_padding_mask`` the pair (rows, mask), the mask of bool.
+
+        Raises:
+            InvalidArgumentError: the specials alone are longer than ``sequence_length``, or
+                entries are neither all integers nor all str.
+        """
+        length = (
+            self.sequence_length if sequence_length is None else checked_length(sequence_length)
+        )
+        start = self.start_value if add_start_value else []
+        end = self.end_value if add_end_value else []
+        room = length - len(start) - len(end)
+        if room < 0:
+            raise InvalidArgumentError(
+                f"sequence_length {length} has no room for {len(start)} start and {len(end)} end "
+                f"tokens: make it at least {len(start) + len(end)}"
+            )
+        rows = _rows_of_tokens(inputs)
+        kind = _kind([*start, *end, *(token for row in rows for token in row)])
+        pad = kind() if self.pad_value is None else self.pad_value
+        if not isinstance(pad, kind):
+            raise InvalidArgumentError(f"pad_value {pad!r} does not fit rows of {kind.__name__}")
+        filled = [[*start, *row[:room], *end] for row in rows]
+        packed = [self._pad(row, length, pad) for row in filled]
+        mask = [self._pad([True] * len(row), length, False) for row in filled]
+        if is_one_row(inputs):
+            [packed], [mask] = packed, mask
+        result = as_array(packed, "int32") if kind is int else packed
+        return (result, as_array(mask, "bool")) if self.return_padding_mask else result
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments as JSON-ready values."""
+        return {
+            "sequence_length": self.sequence_length,
+            "start_value": list(self.start_value),
+            "end_value": list(self.end_value),
+            "pad_value": self.pad_value,
+            "return_padding_mask": self.return_padding_mask,
+            "padding_side": self.padding_side,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> StartEndPacker:
+        """Build a packer from what ``get_config`` returned."""
+        return cls(**config)
+
+    def _pad(self, row: list[Any], length: int, pad: object) -> list[Any]:
+        padding = [pad] * (length - len(row))
+        return row + padding if self.padding_side == "right" else padding + row
+
+
+def checked_length(sequence_length: object) -> int:
+    """Return a sequence length, or raise InvalidArgumentError if it is no positive integer."""
+    is_integer = isinstance(sequence_length, int) and not isinstance(sequence_length, bool)
+    if not isinstance(sequence_length, int) or not is_integer or sequence_length <= 0:
+        raise InvalidArgumentError(
+            f"sequence_length must be a positive integer, not {sequence_length!r}"
+        )
+    return sequence_length
+
+
+def _tokens(value: Any, name: str) -> list[Token]:
+    """Return a special value as a list of tokens, all int or all str."""
+    if value is None:
+        return []
+    tokens = list(value) if isinstance(value, (list, tuple)) else [value]
+    if any(isinstance(token, bool) or not isinstance(token, (int, str)) for token in tokens):
+        raise InvalidArgumentError(
+            f"{name} must be an int, a str or a list of either, not {value!r}"
+        )
+    return tokens
+
+
+def _rows_of_tokens(inputs: Any) -> list[list[Any]]:
+    batch = [inputs] if is_one_row(inputs) else inputs
+    are_lists = all(isinstance(row, (list, tuple)) for row in batch)
+    if are_lists and any(isinstance(token, str) for row in batch for token in row):
+        return [list(row) for row in batch]
+    return [*rows_of_ids(inputs, name="inputs")]
+
+
+def _kind(tokens: list[Token]) -> type[int] | type[str]:
+    """Return the type that all tokens share; int where there are none."""
+    kinds = {str if isinstance(token, str) else type(token) for token in tokens} or {int}
+    if kinds == {int}:
+        return int
+    if kinds == {str}:
+        return str
+    raise InvalidArgumentError("tokens, start, end and pad values must be all int or all str")

@@ -1,0 +1,138 @@
+"""Integer arrays of any kind in, lists of Python integers out, and back again.
+
+Users hand over token ids as NumPy arrays, tensors of other libraries, or nested lists; the engine
+works on lists, so that it also runs where NumPy does not exist. NumPy is imported only when an
+array is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar
+
+from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
+
+T = TypeVar("T")
+
+
+def rows_of_ids(
+    x: Any, vocabulary_size: int | None = None, name: str = "token_ids", ragged: bool = True
+) -> list[list[int]]:
+    """Return token ids as rows of Python integers.
+
+    Args:
+        x: ids of shape [T] or [B, T]: nested lists or tuples, or anything with ``tolist()``. One
+            row of ids gives one row (see ``is_one_row``).
+        vocabulary_size: where given, ids must lie in ``[0, vocabulary_size)``.
+        name: what the argument is called in error messages.
+        ragged: whether rows may differ in length.
+
+    Raises:
+        InvalidArgumentError: an entry is no integer (bools and floats are refused), or outside the
+            vocabulary; the message names the entry, its row and its position.
+        ShapeError: neither [T] nor [B, T], or rows of different lengths where not allowed.
+    """
+    rows = _rows(x, name, _as_id)
+    if vocabulary_size is not None:
+        _check_range(rows, vocabulary_size, name)
+    if not ragged:
+        _check_rectangular(rows, name)
+    return rows
+
+
+def rows_of_mask(x: Any, name: str = "padding_mask", ragged: bool = True) -> list[list[bool]]:
+    """Return a mask of shape [T] or [B, T] as rows of bools; entries are bools, 0 or 1.
+
+    Raises:
+        InvalidArgumentError: an entry is neither a bool nor 0 or 1.
+        ShapeError: neither [T] nor [B, T], or rows of different lengths where not allowed.
+    """
+    rows = _rows(x, name, _as_flag)
+    if not ragged:
+        _check_rectangular(rows, name)
+    return rows
+
+
+def is_one_row(x: Any) -> bool:
+    """Tell whether ``x`` is one row, [T], and not a batch, [B, T]; an empty list is one row."""
+    if hasattr(x, "ndim"):  # tells [0, T] from [0], which lists cannot
+        return bool(x.ndim == 1)
+    values = _plain(x)
+    return not (_is_sequence(values) and len(values) > 0 and _is_sequence(_plain(values[0])))
+
+
+def as_array(rows: Sequence[Any], dtype: Literal["int32", "bool"]) -> Any:
+    """Return rows of equal length, or one row, as a NumPy array; as lists where NumPy is absent.
+
+    This is the only place that decides between the two.
+    """
+    try:
+        import numpy as np
+    except ImportError:
+        return [list(row) if _is_sequence(row) else row for row in rows]
+    return np.array(rows, dtype=dtype)
+
+
+def _rows(x: Any, name: str, convert: Callable[[Any, str, int, int], T]) -> list[list[T]]:
+    values = _plain(x)
+    if not _is_sequence(values):
+        raise ShapeError(
+            f"{name} must have shape [T] or [B, T], not be a {type(x).__name__}: {x!r}"
+        )
+    batch = [values] if is_one_row(x) else [_plain(row) for row in values]
+    rows = []
+    for index, row in enumerate(batch):
+        if not _is_sequence(row):
+            raise ShapeError(f"{name} mixes rows and single values: row {index} is {row!r}")
+        rows.append([convert(entry, name, index, at) for at, entry in enumerate(row)])
+    return rows
+
+
+def _as_id(entry: Any, name: str, row: int, position: int) -> int:
+    value = entry if type(entry) is int else _plain(entry)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _wrong_entry(value, f"{name} must hold integers", row, position)
+    return value
+
+
+def _as_flag(entry: Any, name: str, row: int, position: int) -> bool:
+    value = _plain(entry)
+    if not isinstance(value, int) or value not in (0, 1):
+        raise _wrong_entry(value, f"{name} must hold bools (or 0 and 1)", row, position)
+    return bool(value)
+
+
+def _wrong_entry(value: object, rule: str, row: int, position: int) -> InvalidArgumentError:
+    if _is_sequence(value):
+        return ShapeError(
+            f"{rule} in shape [T] or [B, T], but row {row}, position {position} nests"
+        )
+    return InvalidArgumentError(
+        f"{rule}, but row {row}, position {position} is {value!r} ({type(value).__name__})"
+    )
+
+
+def _check_range(rows: list[list[int]], vocabulary_size: int, name: str) -> None:
+    for index, row in enumerate(rows):
+        if row and not (min(row) >= 0 and max(row) < vocabulary_size):
+            at = next(at for at, entry in enumerate(row) if not 0 <= entry < vocabulary_size)
+            raise InvalidArgumentError(
+                f"{name} holds {row[at]} at row {index}, position {at}, but ids must be in "
+                f"[0, {vocabulary_size})"
+            )
+
+
+def _check_rectangular(rows: Sequence[Sequence[object]], name: str) -> None:
+    lengths = [len(row) for row in rows]
+    if len(set(lengths)) > 1:
+        raise ShapeError(f"{name} must have rows of equal length, but they have lengths {lengths}")
+
+
+def _plain(x: Any) -> Any:
+    """Turn arrays, tensors and their scalars into (nested lists of) Python values."""
+    tolist = getattr(x, "tolist", None)
+    return x if tolist is None else tolist()
+
+
+def _is_sequence(x: object) -> bool:
+    return isinstance(x, (list, tuple, range))

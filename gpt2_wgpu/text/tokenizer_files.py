@@ -1,0 +1,111 @@
+"""Reading and writing vocabularies and merges."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from gpt2_wgpu.errors import TokenizerError
+from gpt2_wgpu.text.byte_symbols import SYMBOL_TO_BYTE
+
+StrPath = str | os.PathLike[str]
+
+
+def gpt2_merges() -> list[str]:
+    """Return the 50,000 merges of OpenAI's GPT-2, which ship with the package."""
+    packed = resources.files("gpt2_wgpu.text").joinpath("data", "gpt2_merges.txt.gz").read_bytes()
+    return _lines(gzip.decompress(packed).decode("utf-8"))[1:]
+
+
+def vocabulary_of_merges(merges: Iterable[str], end_token: str) -> dict[str, int]:
+    """Return the vocabulary that follows from merges, as in GPT-2's own.
+
+    That is: 256 byte symbols, then the result of each merge in order, then ``end_token``.
+    """
+    tokens = [*SYMBOL_TO_BYTE, *(merge.replace(" ", "") for merge in merges), end_token]
+    return {token: token_id for token_id, token in enumerate(tokens)}
+
+
+def read_vocabulary(path: StrPath) -> dict[str, int]:
+    """Read a JSON object, token → id.
+
+    Raises:
+        TokenizerError: the file is missing, no JSON object, or names a token twice.
+    """
+    return _object(read_json(path), os.fspath(path))
+
+
+def read_merges(path: StrPath) -> list[str]:
+    """Read one merge a line; blank lines at the end do not count.
+
+    Raises:
+        TokenizerError: the file is missing or not UTF-8.
+    """
+    return _lines(_read_text(path))
+
+
+def read_json(path: StrPath) -> Any:
+    """Read a JSON file; TokenizerError if it is missing, malformed or repeats a key."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in found if names.count(name) > 1)
+            raise TokenizerError(f"{os.fspath(path)} names {twice!r} twice: keep one of them")
+        return found
+
+    try:
+        return json.loads(_read_text(path), object_pairs_hook=unique)
+    except TokenizerError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise TokenizerError(f"{os.fspath(path)} is not valid JSON: {error}") from None
+
+
+def write_assets(
+    dir_path: StrPath, vocabulary: Mapping[str, int], merges: Iterable[tuple[str, str]]
+) -> None:
+    """Write ``vocabulary.json`` and ``merges.txt`` into a directory, each file whole or not at all.
+
+    Raises:
+        TokenizerError: the directory does not exist or cannot be written.
+    """
+    lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges)]
+    _write_whole(Path(dir_path, "vocabulary.json"), json.dumps(vocabulary, ensure_ascii=False))
+    _write_whole(Path(dir_path, "merges.txt"), "\n".join(lines) + "\n")
+
+
+def _object(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TokenizerError(f"{name} must hold a JSON object, not a {type(value).__name__}")
+    return value
+
+
+def _lines(text: str) -> list[str]:
+    # Not splitlines(): it also cuts at characters that may be part of a token.
+    content = text.rstrip("\r\n")
+    return [line.removesuffix("\r") for line in content.split("\n")] if content else []
+
+
+def _read_text(path: StrPath) -> str:
+    try:
+        return Path(path).read_bytes().decode("utf-8")
+    except OSError as error:
+        raise TokenizerError(f"cannot read {os.fspath(path)}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise TokenizerError(f"{os.fspath(path)} is not UTF-8 text: {error}") from None
+
+
+def _write_whole(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(part, path)
+    except OSError as error:
+        raise TokenizerError(f"cannot write {path}: {error.strerror}") from None

@@ -1,0 +1,135 @@
+"""Sets up what `make` needs: a virtual environment, and a graphics adapter that wgpu can use.
+
+    python3 scripts/bootstrap.py install DIR REQUIREMENT...   # venv in DIR, pip install there
+    DIR/bin/python scripts/bootstrap.py adapter               # a driver, where none is found
+
+Standard library only, and no syntax newer than Python 3.8: the first command runs before anything
+is installed, and tells who has an old Python so. On Debian and its
+relatives missing system packages are installed with apt-get; elsewhere one line says what to
+install.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+# wgpu also lists an OpenGL adapter where there is no other; it lacks what compute needs.
+BACKENDS = frozenset({"Vulkan", "Metal", "D3D12"})
+
+NO_ADAPTER = (
+    "wgpu finds no Vulkan, Metal or D3D12 adapter. Install the driver of your GPU, or Mesa's "
+    "software driver: 'apt-get install mesa-vulkan-drivers' (Debian, Ubuntu), "
+    "'dnf install mesa-vulkan-drivers' (Fedora), 'pacman -S vulkan-swrast' (Arch); on macOS "
+    "(Metal) and Windows (D3D12) it comes with the system."
+)
+
+
+def main(argv: list[str]) -> int:
+    """Runs one of the two commands; returns the exit status."""
+    if argv[:1] == ["install"] and len(argv) > 2:
+        return install(Path(argv[1]), argv[2:])
+    if argv == ["adapter"]:
+        return ensure_adapter()
+    print(__doc__, file=sys.stderr)
+    return 2
+
+
+def install(directory: Path, requirements: list[str]) -> int:
+    """Makes a virtual environment in `directory` (unless it works already) and fills it."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - `make` runs this with whatever python3 is
+        found = ".".join(map(str, sys.version_info[:2]))
+        return fail(
+            f"Python 3.11 or newer is needed, this is {found}; try 'make PYTHON=python3.12'"
+        )
+    if not _imports("ensurepip"):  # Debian keeps it in a package of its own
+        package = f"python{'.'.join(map(str, sys.version_info[:2]))}-venv"
+        say(f"this Python cannot make virtual environments: installing {package}")
+        if not _apt_install(package):
+            return fail(f"cannot make a virtual environment: install {package} and try again")
+    python = directory / ("Scripts" if os.name == "nt" else "bin") / "python"
+    if not _runs([str(python), "-m", "pip", "--version"]):
+        venv.create(directory, clear=True, with_pip=True)
+    say(f"installing {' '.join(requirements)} into {directory}")
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    return subprocess.run([*pip, *requirements], check=False).returncode
+
+
+def ensure_adapter() -> int:
+    """Installs Mesa's software Vulkan driver where wgpu finds no adapter and apt-get exists."""
+    if find_adapter():
+        return 0
+    package = "mesa-vulkan-drivers"
+    if shutil.which("apt-get"):
+        say(f"no graphics adapter found: installing {package} (Mesa's software Vulkan driver)")
+        if _apt_install(package) and find_adapter():
+            return 0
+    return fail(NO_ADAPTER)
+
+
+def find_adapter() -> str | None:
+    """Names the first adapter that can compute, or None.
+
+    Asked in a new process: one that loaded Vulkan before a driver was installed never sees it.
+    """
+    probe = (
+        "import wgpu\n"
+        "for adapter in wgpu.gpu.enumerate_adapters_sync():\n"
+        "    print(adapter.info['backend_type'], adapter.info['device'], sep='\\t')\n"
+    )
+    found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    if found.returncode != 0:
+        raise SystemExit(f"cannot ask wgpu for adapters:\n{found.stderr}")
+    for line in found.stdout.splitlines():
+        backend, _, name = line.partition("\t")
+        if backend in BACKENDS:
+            return name
+    return None
+
+
+def _apt_install(package: str) -> bool:
+    apt = shutil.which("apt-get")
+    if apt is None:
+        return False
+    command = ["env", "DEBIAN_FRONTEND=noninteractive", apt, "-qq", "-y"]
+    if os.geteuid() != 0:
+        sudo = shutil.which("sudo")
+        if sudo is None:
+            return False
+        command = [sudo, *command]
+    # An update may fail for one stale source of many: only the installation decides.
+    for step in (["update"], ["install", "--no-install-recommends", package]):
+        done = subprocess.run([*command, *step], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        say(f"apt-get cannot install {package}:\n{done.stderr.strip()}")
+    return done.returncode == 0
+
+
+def _imports(module: str) -> bool:
+    return _runs([sys.executable, "-c", f"import {module}"])
+
+
+def _runs(command: list[str]) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def say(message: str) -> None:
+    """Prints a line about what happens to stderr."""
+    print(f"bootstrap: {message}", file=sys.stderr, flush=True)
+
+
+def fail(message: str) -> int:
+    """Prints why it ends here to stderr; returns the exit status."""
+    print(f"bootstrap: error: {message}", file=sys.stderr, flush=True)
+    return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,23 @@
+// An activation function of every element.
+//
+// Formula:  result[i] = activate(x[i]), the function chosen by ACTIVATION (activation.wgsl)
+// Bindings: x, result [count] f32
+// Threads:  thread -> one element
+// Limits:   none
+
+//!include "activation.wgsl"
+
+struct Params { count: u32, }
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> result: array<f32>;
+@group(0) @binding(2) var<uniform> params: Params;
+
+@compute @workgroup_size(64)
+fn main(@builtin(local_invocation_index) thread: u32,
+        @builtin(workgroup_id) group: vec3<u32>,
+        @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = (group.y * groups.x + group.x) * 64u + thread;
+  if (i >= params.count) { return; }
+  result[i] = activate(x[i]);
+}

@@ -1,0 +1,40 @@
+// Matrix product of a batch of matrices, one thread an element (no barriers: for CPU adapters).
+//
+// Formula:  as matmul.wgsl
+// Bindings: as matmul.wgsl
+// Threads:  thread -> one element of the result; neighbours read neighbouring columns of b
+// Limits:   none
+
+struct Params {
+  batches: u32, rows: u32, depth: u32, columns: u32, a_step: u32, b_step: u32,
+}
+
+@group(0) @binding(0) var<storage, read> a: array<f32>;
+@group(0) @binding(1) var<storage, read> b: array<f32>;
+@group(0) @binding(2) var<storage, read_write> result: array<f32>;
+@group(0) @binding(3) var<uniform> params: Params;
+
+@compute @workgroup_size(64)
+fn main(@builtin(local_invocation_index) thread: u32,
+        @builtin(workgroup_id) group: vec3<u32>,
+        @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = (group.y * groups.x + group.x) * 64u + thread;
+  let column = i % params.columns;
+  let row = i / params.columns % params.rows;
+  let n = i / params.columns / params.rows;
+  if (n >= params.batches) { return; }
+  let left = n * params.a_step + row * params.depth;
+  let right = n * params.b_step + column;
+  let whole = params.depth / 4u * 4u;
+  var sums = vec4<f32>(0.0); // four at a time: fewer iterations, and shorter sums are more exact
+  for (var k = 0u; k < whole; k += 4u) {
+    let x = vec4<f32>(a[left + k], a[left + k + 1u], a[left + k + 2u], a[left + k + 3u]);
+    let at = right + k * params.columns;
+    let y = vec4<f32>(b[at], b[at + params.columns], b[at + 2u * params.columns],
+                      b[at + 3u * params.columns]);
+    sums += x * y;
+  }
+  var sum = sums.x + sums.y + sums.z + sums.w;
+  for (var k = whole; k < params.depth; k++) { sum += a[left + k] * b[right + k * params.columns]; }
+  result[i] = sum;
+}

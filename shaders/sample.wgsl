@@ -1,0 +1,238 @@
+// The next token of each row: greedy, or a draw after temperature, top-k and top-p; then the row's
+// state moves on by one position. One workgroup a row.
+//
+// Formula:  greedy: the first index of the largest logit. Else w[i] = round(2^30 * p[i]) with
+//           p = softmax(logits / temperature). Tokens are ranked by logit, ties by index; a token
+//           is kept while fewer than top_k rank before it, and while the mass (sum of w) ranked
+//           before it is <= top_p * 2^30 (Holtzman et al. 2020; top-k first, not renormalised, as
+//           KerasHub). The token drawn is the first, in index order, at which the running mass of
+//           kept tokens exceeds random * mass. Masses are integers, so no order of summation
+//           matters. The random word is pcg4d(seed, row, position): nothing to store or restore.
+// Bindings: logits [rows, vocabulary] · options (below) · limit [rows]: total length at which a
+//           row is full · token, position, finished [rows] · recent [rows, 16]: the last 16 tokens,
+//           each at its position % 16
+//           finished: 0 no, 1 a stop token, 2 full, 3 logits with NaN or infinity
+// Threads:  WORKGROUP (<= 256) threads share workgroup (x) = one row
+// Limits:   vocabulary < 2^30; rows <= 65,535
+
+override WORKGROUP: u32 = 256u;
+//!include "reduce.wgsl"
+//!include "random.wgsl"
+
+struct Params { vocabulary: u32, }
+struct Options {
+  temperature: f32,
+  top_p: f32,
+  top_k: u32, // 0: all
+  greedy: u32,
+  seed: vec2<u32>,
+  num_stops: u32,
+  reserved: u32,
+  stops: array<u32>,
+}
+
+@group(0) @binding(0) var<storage, read> logits: array<f32>;
+@group(0) @binding(1) var<storage, read> options: Options;
+@group(0) @binding(2) var<storage, read> limit: array<u32>;
+@group(0) @binding(3) var<storage, read_write> token: array<u32>;
+@group(0) @binding(4) var<storage, read_write> position: array<u32>;
+@group(0) @binding(5) var<storage, read_write> finished: array<u32>;
+@group(0) @binding(6) var<storage, read_write> recent: array<u32>;
+@group(0) @binding(7) var<uniform> params: Params;
+
+const ONE: f32 = 1073741824.0; // 2^30: probability 1 as an integer mass
+
+var<workgroup> verdict: u32; // what one thread decided for all
+var<workgroup> best_value: array<f32, WORKGROUP>;
+var<workgroup> best_index: array<u32, WORKGROUP>;
+var<workgroup> masses: array<u32, WORKGROUP>;
+var<workgroup> bin_mass: array<atomic<u32>, 256>;
+var<workgroup> bin_count: array<atomic<u32>, 256>;
+var<workgroup> cut: vec4<u32>; // found: bin, mass ranked before it, tokens in it, 1 if it is a cut
+
+// What is kept: tokens whose rank (high, low) is at least this, both compared as unsigned words.
+var<private> floor_high: u32 = 0u;
+var<private> floor_low: u32 = 0u;
+var<private> largest: f32;
+var<private> mass_scale: f32;
+var<private> first: u32; // this row's logits
+
+fn is_finite(x: f32) -> bool { return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u; }
+
+// Grows with the logit: the order of floats as the order of words.
+fn rank_high(i: u32) -> u32 {
+  let bits = bitcast<u32>(logits[first + i]);
+  return select(bits | 0x80000000u, ~bits, (bits >> 31u) == 1u);
+}
+
+fn kept(high: u32, i: u32) -> bool {
+  return high > floor_high || (high == floor_high && ~i >= floor_low);
+}
+
+fn mass(i: u32) -> u32 {
+  return u32(exp((logits[first + i] - largest) / options.temperature) * mass_scale + 0.5);
+}
+
+// Largest logit and its first index, into best_value[0] and best_index[0]; `verdict` 1 if all
+// logits are finite.
+fn find_best(thread: u32) {
+  var value = -3.4e38;
+  var index = 0xffffffffu;
+  var finite = true;
+  for (var i = thread; i < params.vocabulary; i += WORKGROUP) {
+    let x = logits[first + i];
+    finite = finite && is_finite(x);
+    if (x > value || index == 0xffffffffu) { value = x; index = i; }
+  }
+  best_value[thread] = value;
+  best_index[thread] = index;
+  masses[thread] = u32(finite);
+  workgroupBarrier();
+  for (var half = WORKGROUP / 2u; half > 0u; half = half / 2u) {
+    if (thread < half) {
+      let other = thread + half;
+      let smaller = best_index[other] < best_index[thread];
+      if (best_value[other] > best_value[thread]
+          || (best_value[other] == best_value[thread] && smaller)) {
+        best_value[thread] = best_value[other];
+        best_index[thread] = best_index[other];
+      }
+      masses[thread] = masses[thread] & masses[other];
+    }
+    workgroupBarrier();
+  }
+  if (thread == 0u) { verdict = masses[0]; }
+}
+
+// Raise the floor so that a kept token has at most `budget` ranked before it: counted as tokens,
+// or as mass. A radix search: eight bits of the rank at a time, ties going on to the index.
+fn narrow(by_mass: bool, budget: u32, thread: u32) {
+  var prefix_high = 0u;
+  var prefix_low = 0u;
+  var spent = 0u; // mass ranked before every token that shares the prefix
+  for (var digit = 0u; digit < 8u; digit++) {
+    let shift = 24u - 8u * (digit % 4u);
+    for (var i = thread; i < 256u; i += WORKGROUP) {
+      atomicStore(&bin_mass[i], 0u);
+      atomicStore(&bin_count[i], 0u);
+    }
+    workgroupBarrier();
+    for (var i = thread; i < params.vocabulary; i += WORKGROUP) {
+      let high = rank_high(i);
+      if (!kept(high, i)) { continue; }
+      var bin = (high >> shift) & 255u;
+      // Compare the digits found so far; a shift by 32 is not defined, hence the two steps.
+      var same = ((high >> shift) >> 8u) == ((prefix_high >> shift) >> 8u);
+      if (digit >= 4u) {
+        bin = (~i >> shift) & 255u;
+        same = high == prefix_high && ((~i >> shift) >> 8u) == ((prefix_low >> shift) >> 8u);
+      }
+      if (same) {
+        atomicAdd(&bin_count[bin], 1u);
+        atomicAdd(&bin_mass[bin], select(1u, mass(i), by_mass));
+      }
+    }
+    workgroupBarrier();
+    if (thread == 0u) {
+      var before = spent;
+      var found = vec4<u32>(0u);
+      for (var b = 255; b >= 0; b--) {
+        let here = atomicLoad(&bin_mass[b]);
+        if (before + here > budget && found.w == 0u) {
+          found = vec4<u32>(u32(b), before, atomicLoad(&bin_count[b]), 1u);
+        }
+        before += here;
+      }
+      cut = found;
+    }
+    let found = workgroupUniformLoad(&cut);
+    if (found.w == 0u) { return; } // the budget is never exceeded: everything stays
+    spent = found.y;
+    if (digit < 4u) {
+      prefix_high |= found.x << shift;
+    } else {
+      prefix_low |= found.x << shift;
+    }
+    if (found.z == 1u) { break; } // a single token: lower digits cannot divide it
+  }
+  // A prefix found early may lie below a floor found before: a floor only rises.
+  if (prefix_high > floor_high || (prefix_high == floor_high && prefix_low > floor_low)) {
+    floor_high = prefix_high;
+    floor_low = prefix_low;
+  }
+}
+
+// A kept token with probability proportional to its mass, into `verdict`.
+fn draw(random: u32, thread: u32) {
+  // Contiguous shares, so that the running mass is in index order.
+  let share = (params.vocabulary + WORKGROUP - 1u) / WORKGROUP;
+  let begin = thread * share;
+  let end = min(begin + share, params.vocabulary);
+  var own = 0u;
+  for (var i = begin; i < end; i++) {
+    if (kept(rank_high(i), i)) { own += mass(i); }
+  }
+  masses[thread] = own;
+  workgroupBarrier();
+  var before = 0u;
+  var total = 0u;
+  for (var i = 0u; i < WORKGROUP; i++) {
+    if (i < thread) { before += masses[i]; }
+    total += masses[i];
+  }
+  let goal = multiply_high(random, total);
+  if (own > 0u && before <= goal && goal < before + own) {
+    for (var i = begin; i < end; i++) {
+      if (!kept(rank_high(i), i)) { continue; }
+      before += mass(i);
+      if (goal < before) {
+        verdict = i;
+        break;
+      }
+    }
+  }
+}
+
+// One thread: write the token and move the row on.
+fn advance(row: u32, chosen: u32) {
+  let place = position[row] + 1u;
+  position[row] = place;
+  token[row] = chosen;
+  recent[row * 16u + place % 16u] = chosen;
+  if (place + 1u >= limit[row]) { finished[row] = 2u; }
+  for (var i = 0u; i < options.num_stops; i++) {
+    if (options.stops[i] == chosen) { finished[row] = 1u; }
+  }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {
+  let row = group.x;
+  first = row * params.vocabulary;
+  if (thread == 0u) { verdict = finished[row]; }
+  if (workgroupUniformLoad(&verdict) != 0u) { return; }
+
+  find_best(thread);
+  if (workgroupUniformLoad(&verdict) == 0u) {
+    if (thread == 0u) { finished[row] = 3u; }
+    return;
+  }
+  largest = best_value[0];
+  if (options.greedy != 0u) {
+    if (thread == 0u) { advance(row, best_index[0]); }
+    return;
+  }
+
+  var sum = 0.0;
+  for (var i = thread; i < params.vocabulary; i += WORKGROUP) {
+    sum += exp((logits[first + i] - largest) / options.temperature);
+  }
+  mass_scale = ONE / workgroup_sum(sum, thread);
+  if (options.top_k != 0u) { narrow(false, options.top_k - 1u, thread); }
+  if (options.top_p < 1.0) { narrow(true, u32(options.top_p * ONE), thread); }
+  if (thread == 0u) { verdict = best_index[0]; }
+  workgroupBarrier();
+  draw(pcg4d(vec4<u32>(options.seed, row, position[row])).x, thread);
+  workgroupBarrier();
+  if (thread == 0u) { advance(row, verdict); }
+}

@@ -1,0 +1,77 @@
+// The k largest elements along one axis and their places, in order; one workgroup a row.
+//
+// Formula:  the order is: larger value first, then lower index. Round j finds the first element
+//           of the row that comes after round j - 1's; k = 1 is argmax. A dispatch does the rounds
+//           from `first` up to `end`.
+// Bindings: x [rows / inner, columns, inner] f32: a row's elements lie `inner` apart
+//           · values f32, indices i32 [rows, k]
+// Threads:  WORKGROUP threads share one row; workgroup (x, y) -> row y * workgroups.x + x
+// Limits:   time grows with k * columns; a row that holds NaN has no defined order
+
+override WORKGROUP: u32 = 128u;
+
+const NONE: u32 = 0xffffffffu;
+
+struct Params { rows: u32, columns: u32, inner: u32, k: u32, first: u32, end: u32, }
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> values: array<f32>;
+@group(0) @binding(2) var<storage, read_write> indices: array<i32>;
+@group(0) @binding(3) var<uniform> params: Params;
+
+var<workgroup> best_value: array<f32, WORKGROUP>;
+var<workgroup> best_index: array<u32, WORKGROUP>;
+
+fn precedes(value: f32, index: u32, other_value: f32, other: u32) -> bool {
+  return value > other_value || (value == other_value && index < other);
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(local_invocation_index) thread: u32,
+        @builtin(workgroup_id) group: vec3<u32>,
+        @builtin(num_workgroups) groups: vec3<u32>) {
+  let row = group.y * groups.x + group.x;
+  if (row >= params.rows) { return; }
+  let start = row / params.inner * params.inner * params.columns + row % params.inner;
+
+  var last_value = 0.0;
+  var last = 0u;
+  if (params.first > 0u) { // go on after an earlier dispatch
+    last_value = values[row * params.k + params.first - 1u];
+    last = u32(indices[row * params.k + params.first - 1u]);
+  }
+  for (var j = params.first; j < params.end; j++) {
+    var value = 0.0;
+    var index = NONE;
+    for (var c = thread; c < params.columns; c += WORKGROUP) {
+      let candidate = x[start + c * params.inner];
+      let open = j == 0u || precedes(last_value, last, candidate, c);
+      if (open && (index == NONE || candidate > value)) {
+        value = candidate;
+        index = c;
+      }
+    }
+    best_value[thread] = value;
+    best_index[thread] = index;
+    workgroupBarrier();
+    for (var half = WORKGROUP / 2u; half > 0u; half = half / 2u) {
+      if (thread < half) {
+        let v = best_value[thread + half];
+        let i = best_index[thread + half];
+        let mine = best_index[thread];
+        if (i != NONE && (mine == NONE || precedes(v, i, best_value[thread], mine))) {
+          best_value[thread] = v;
+          best_index[thread] = i;
+        }
+      }
+      workgroupBarrier();
+    }
+    last_value = best_value[0];
+    last = best_index[0];
+    workgroupBarrier(); // everybody has read before the next round writes
+    if (thread == 0u) {
+      values[row * params.k + j] = last_value;
+      indices[row * params.k + j] = i32(last);
+    }
+  }
+}

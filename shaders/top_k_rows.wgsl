@@ -1,0 +1,45 @@
+// The k largest elements along one axis, in order; one thread a row (no barriers: CPU adapters).
+//
+// Formula:  as top_k.wgsl
+// Bindings: as top_k.wgsl
+// Threads:  thread -> row (y * workgroups.x + x) * 8 + local index
+// Limits:   as top_k.wgsl
+
+struct Params { rows: u32, columns: u32, inner: u32, k: u32, first: u32, end: u32, }
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> values: array<f32>;
+@group(0) @binding(2) var<storage, read_write> indices: array<i32>;
+@group(0) @binding(3) var<uniform> params: Params;
+
+@compute @workgroup_size(8)
+fn main(@builtin(local_invocation_index) thread: u32,
+        @builtin(workgroup_id) group: vec3<u32>,
+        @builtin(num_workgroups) groups: vec3<u32>) {
+  let row = (group.y * groups.x + group.x) * 8u + thread;
+  if (row >= params.rows) { return; }
+  let start = row / params.inner * params.inner * params.columns + row % params.inner;
+
+  var last_value = 0.0;
+  var last = 0u;
+  if (params.first > 0u) { // go on after an earlier dispatch
+    last_value = values[row * params.k + params.first - 1u];
+    last = u32(indices[row * params.k + params.first - 1u]);
+  }
+  for (var j = params.first; j < params.end; j++) {
+    var value = 0.0;
+    var index = 0xffffffffu; // none yet
+    for (var c = 0u; c < params.columns; c++) {
+      let candidate = x[start + c * params.inner];
+      let open = j == 0u || last_value > candidate || (last_value == candidate && c > last);
+      if (open && (index == 0xffffffffu || candidate > value)) {
+        value = candidate;
+        index = c;
+      }
+    }
+    last_value = value;
+    last = index;
+    values[row * params.k + j] = value;
+    indices[row * params.k + j] = i32(index);
+  }
+}

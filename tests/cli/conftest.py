@@ -1,0 +1,55 @@
+"""Running the command as a process, as a person or a script would."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+COMMAND = (sys.executable, "-m", "gpt2_wgpu.cli")
+
+CHANGES_OUTPUT = {
+    "DRI_PRIME",
+    "GPT2_WGPU_DEBUG",
+    "MESA_VK_DEVICE_SELECT",
+    "NO_COLOR",
+    "NODEVICE_SELECT",
+    "PYTHONUNBUFFERED",
+    "XDG_RUNTIME_DIR",
+}
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """The environment of a started process: this checkout, and nothing that changes output."""
+    env = {name: value for name, value in os.environ.items() if name not in CHANGES_OUTPUT}
+    return env | {"PYTHONPATH": str(ROOT), "TERM": "xterm"}
+
+
+@pytest.fixture
+def run(tmp_path: Path, environment: dict[str, str]) -> Run:
+    """Runs `gpt2-wgpu` with these arguments, in an empty folder, without standard input."""
+
+    def start(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        if "input" not in options:
+            options.setdefault("stdin", subprocess.DEVNULL)
+        options.setdefault("stdout", subprocess.PIPE)
+        return subprocess.run(
+            [*COMMAND, *args],
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            cwd=tmp_path,
+            env=environment | options.pop("env", {}),
+            timeout=120,
+            **options,
+        )
+
+    return start

@@ -1,0 +1,123 @@
+"""An engine without a GPU, for what the command does with any engine's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import gpt2_wgpu
+
+Pieces = list[tuple[str, list[int]]]
+
+
+@dataclass
+class FakeStream:
+    """Yields prepared pieces; raises what stands in for a piece."""
+
+    pieces: list[tuple[str, list[int]] | BaseException]
+    stats: Any
+    closed: bool = False
+    last_token_ids: list[int] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[str]:
+        for piece in self.pieces:
+            if isinstance(piece, BaseException):
+                raise piece
+            text, self.last_token_ids = piece
+            yield text
+
+    def __enter__(self) -> FakeStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closed = True
+
+
+class FakeEngine:
+    """Stands in for the library's classes and remembers how they were called."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, Any] = {}
+        self.pieces: list[tuple[str, list[int]] | BaseException] = [(" a", [5]), (" b", [6])]
+        self.stats = SimpleNamespace(
+            prompt_tokens=3,
+            new_tokens=2,
+            token_ids=[5, 6],
+            finish_reason="length",
+            seconds_to_first_token=0.25,
+            tokens_per_second=12.5,
+        )
+        self.info = SimpleNamespace(
+            name="Fake 9000",
+            vendor="Fake",
+            backend="Vulkan",
+            driver="1.0",
+            adapter_type="DiscreteGPU",
+            is_software=False,
+        )
+        self.checks = [check("matmul", True), check("softmax", True)]
+        self.failure: Exception | None = None
+        self.progress: list[tuple[int, int]] = []
+        self.device_closed = False
+        self.stream: FakeStream | None = None
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+        """Puts this engine in the library's place."""
+        fakes = {
+            "GPT2CausalLM": SimpleNamespace(from_preset=self._from_preset),
+            "Device": self._device,
+            "gpu": SimpleNamespace(self_check=self._self_check),
+            "samplers": SimpleNamespace(
+                **{name: _recorder(name) for name in ("Greedy", "TopP", "TopK", "Random")}
+            ),
+        }
+        for name, fake in fakes.items():
+            monkeypatch.setattr(gpt2_wgpu, name, fake, raising=False)
+        return self
+
+    def _from_preset(self, preset: str, *, dtype: str, on_progress: Any) -> Any:
+        self.calls["from_preset"] = {"preset": preset, "dtype": dtype}
+        if self.failure:
+            raise self.failure
+        for done, total in self.progress:
+            if on_progress is not None:
+                on_progress(done, total)
+        return SimpleNamespace(
+            device=SimpleNamespace(info=self.info),
+            compile=lambda sampler: self.calls.update(sampler=sampler),
+            stream=self._stream,
+        )
+
+    def _stream(self, prompt: str, **options: Any) -> FakeStream:
+        self.calls["stream"] = {"prompt": prompt, **options}
+        self.stream = FakeStream(self.pieces, self.stats)
+        return self.stream
+
+    def _device(self) -> Any:
+        if self.failure:
+            raise self.failure
+        return SimpleNamespace(
+            info=self.info,
+            limits={"max-buffer-size": 2**31, "max-bind-groups": 8},
+            features={"timestamp-query", "shader-f16"},
+            close=lambda: setattr(self, "device_closed", True),
+        )
+
+    def _self_check(self, _: object) -> Any:
+        passed = all(one.passed for one in self.checks)
+        return SimpleNamespace(passed=passed, checks=self.checks)
+
+
+def check(name: str, passed: bool, detail: str = "") -> Any:
+    """One line of a device check."""
+    return SimpleNamespace(
+        name=name, passed=passed, worst_error=1e-7, tolerance=1e-5, detail=detail
+    )
+
+
+def _recorder(name: str) -> Any:
+    return lambda **options: (name, options)

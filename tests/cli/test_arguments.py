@@ -1,0 +1,154 @@
+"""Arguments: help, versions and wrong usage, all without an engine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from gpt2_wgpu._version import __version__
+from gpt2_wgpu.cli.main import build_parser
+from tests.cli.conftest import Run
+
+
+def usage_error(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """Parses `argv`, which must fail with status 2, nothing on stdout and one line on stderr."""
+    with pytest.raises(SystemExit) as exit_request:
+        build_parser().parse_args(argv)
+    assert exit_request.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "bound"),
+    [
+        ("--temp", "-1", "a number at least 0"),
+        ("--temp", "nan", "a number at least 0"),
+        ("--temp", "inf", "a number at least 0"),
+        ("--temp", "warm", "a number at least 0"),
+        ("--top-k", "-1", "a whole number at least 0"),
+        ("--top-k", "2.5", "a whole number at least 0"),
+        ("--top-p", "0", "a number above 0 and at most 1"),
+        ("--top-p", "1.01", "a number above 0 and at most 1"),
+        ("--top-p", "nan", "a number above 0 and at most 1"),
+        ("--seed", "-1", f"a whole number at least 0 and at most {2**63 - 1}"),
+        ("--seed", str(2**63), f"a whole number at least 0 and at most {2**63 - 1}"),
+        ("--seed", "9" * 5000, "a whole number"),
+        ("-n", "0", "a whole number at least 1"),
+        ("-n", "-1", "a whole number at least 1"),
+        ("--max-new-tokens", "many", "a whole number at least 1"),
+        ("--stop", "", "at least 1 character"),
+    ],
+)
+def test_a_value_out_of_bounds_is_named(
+    option: str, value: str, bound: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    err = usage_error(capsys, "generate", "Once", option, value)
+    assert option in err
+    assert ascii(value[:37])[1:-1] in err
+    assert bound in err
+    assert len(err) < 250
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "required: COMMAND"),
+        (["sing"], "'sing'"),
+        (["generate", "--dtype", "f8"], "'f8'"),
+        (["generate", "--top-k"], "--top-k: expected one argument"),
+        (["generate", "--tem", "1"], "--tem"),  # no abbreviations: they break when options come
+        (["generate", "Once", "upon"], "upon"),
+        (["info", "--quiet"], "--quiet"),
+        (["generate", "caf\udce9"], "not valid UTF-8"),
+        (["generate", "--stop", "caf\udce9"], "not valid UTF-8"),
+    ],
+)
+def test_wrong_usage(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said in usage_error(capsys, *argv)
+
+
+@pytest.mark.parametrize(
+    ("argv", "name", "value"),
+    [
+        (["--temp", "0"], "temp", 0.0),
+        (["--top-k", "0"], "top_k", 0),
+        (["--top-p", "1"], "top_p", 1.0),
+        (["--seed", str(2**63 - 1)], "seed", 2**63 - 1),
+        (["-n", "1"], "max_new_tokens", 1),
+        (["--stop", "a", "--stop", "\n"], "stop", ["a", "\n"]),
+        (["--", "-dashing"], "prompt", "-dashing"),
+        (["-"], "prompt", "-"),
+        ([], "model", "fairytales"),
+    ],
+)
+def test_bounds_themselves_are_allowed(argv: list[str], name: str, value: object) -> None:
+    assert getattr(build_parser().parse_args(["generate", *argv]), name) == value
+
+
+def test_usage_errors_of_the_process(run: Run) -> None:
+    done = run("generate", "--top-p", "1.5", "Once")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        "gpt2-wgpu generate: error: argument --top-p: '1.5' is not a number above 0 and at most 1 "
+        "(see 'gpt2-wgpu generate --help')\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["generate", "info"])
+def test_help_names_every_option_and_shows_examples(command: str, run: Run) -> None:
+    done = run(command, "--help", env={"COLUMNS": "80"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "examples:\n  gpt2-wgpu " in done.stdout
+    assert "\033" not in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    for action in build_parser()._actions:
+        for parser in (getattr(action, "choices", None) or {}).values():
+            for option in parser._actions if parser.prog.endswith(command) else ():
+                assert option.help
+                assert all(flag in done.stdout for flag in option.option_strings)
+
+
+def test_help_lists_the_commands(run: Run) -> None:
+    done = run("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "generate" in done.stdout
+    assert "info" in done.stdout
+
+
+def test_version_names_wgpu_too(run: Run) -> None:
+    done = run("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"gpt2-wgpu {__version__} (wgpu {metadata.version('wgpu')})\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_that_cannot_be_written(option: str, run: Run) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = run(option, stdout=full)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "gpt2-wgpu: error: cannot write to standard output: No space left on device\n"
+    )
+
+
+def test_usage_errors_come_before_anything_heavy(environment: dict[str, str]) -> None:
+    script = (
+        "import sys\n"
+        "from gpt2_wgpu.cli.main import main\n"
+        "status = main(['generate', '--temp', 'x'])\n"
+        "print(status, {'numpy', 'regex', 'tqdm', 'huggingface_hub'} & {*sys.modules})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment
+    )
+    assert done.stdout == "2 set()\n"

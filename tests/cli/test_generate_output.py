@@ -1,0 +1,302 @@
+"""What `generate` asks of the engine and prints of its answers, with an engine made for it."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gpt2_wgpu.cli.main import main
+from gpt2_wgpu.errors import PresetError
+from tests.cli.fake_engine import FakeEngine
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    for name in ("NO_COLOR", "GPT2_WGPU_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
+    return FakeEngine().install(monkeypatch)
+
+
+def pipe_in(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+def test_prompt_and_text_read_as_one(engine: FakeEngine, capsys: Captured) -> None:
+    assert main(["generate", "Once", "--seed", "7"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "Once a b\n"
+    assert err == (
+        "gpt2-wgpu: fairytales on Fake 9000 · 3 + 2 tokens · first token 0.25 s · 12.5 tokens/s"
+        " · ended by length · seed 7\n"
+    )
+    assert engine.stream is not None
+    assert engine.stream.closed
+
+
+@pytest.mark.parametrize(
+    ("options", "out"),
+    [
+        (["--no-echo"], " a b\n"),
+        (["--no-stream"], "Once a b\n"),
+        (["--no-stream", "--no-echo"], " a b\n"),
+    ],
+)
+def test_text_modes(options: list[str], out: str, engine: FakeEngine, capsys: Captured) -> None:
+    assert main(["generate", "Once", *options]) == 0
+    assert capsys.readouterr().out == out
+
+
+def test_a_final_newline_is_not_doubled(engine: FakeEngine, capsys: Captured) -> None:
+    engine.pieces = [(" a.\n", [5])]
+    assert main(["generate", "Once"]) == 0
+    assert capsys.readouterr().out == "Once a.\n"
+
+
+def test_quiet_means_text_alone(engine: FakeEngine, capsys: Captured) -> None:
+    engine.info.is_software = True
+    assert main(["generate", "-q", ""]) == 0
+    assert capsys.readouterr() == (" a b\n", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "sampler"),
+    [
+        (["--greedy", "--temp", "2"], ("Greedy", {})),
+        (["--temp", "0"], ("Greedy", {})),
+        ([], ("TopP", {"p": 0.95, "k": 40, "temperature": 0.8, "seed": 3})),
+        (["--top-k", "0"], ("TopP", {"p": 0.95, "k": None, "temperature": 0.8, "seed": 3})),
+        (["--top-p", "1"], ("TopK", {"k": 40, "temperature": 0.8, "seed": 3})),
+        (
+            ["--top-p", "1", "--top-k", "0", "--temp", "1.5"],
+            ("Random", {"temperature": 1.5, "seed": 3}),
+        ),
+    ],
+)
+def test_the_sampler(
+    options: list[str], sampler: tuple[str, dict[str, Any]], engine: FakeEngine
+) -> None:
+    assert main(["generate", "Once", "--seed", "3", *options]) == 0
+    assert engine.calls["sampler"] == sampler
+
+
+def test_without_a_seed_every_run_has_its_own_and_says_which(
+    engine: FakeEngine, capsys: Captured
+) -> None:
+    seeds = set()
+    for _ in range(3):
+        assert main(["generate", "Once"]) == 0
+        seeds.add(engine.calls["sampler"][1]["seed"])
+        assert capsys.readouterr().err.endswith(f"seed {engine.calls['sampler'][1]['seed']}\n")
+    assert len(seeds) == 3
+
+
+def test_options_reach_the_engine(engine: FakeEngine) -> None:
+    options = ["--dtype", "f32", "-n", "9", "--stop", "END", "--stop", "!", "--no-start-token"]
+    assert main(["generate", "Once", "-m", "gpt2", *options]) == 0
+    assert engine.calls["from_preset"] == {"preset": "gpt2", "dtype": "float32"}
+    assert engine.calls["stream"] == {
+        "prompt": "Once",
+        "max_new_tokens": 9,
+        "stop_texts": ["END", "!"],
+        "add_start_token": False,
+    }
+    assert main(["generate", "Once"]) == 0
+    assert engine.calls["from_preset"] == {"preset": "fairytales", "dtype": "float16"}
+    assert engine.calls["stream"] == {
+        "prompt": "Once",
+        "max_new_tokens": 128,
+        "stop_texts": [],
+        "add_start_token": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("argv", "piped", "prompt"),
+    [
+        ([], "Once upon\n", "Once upon"),
+        (["-"], "Once upon", "Once upon"),
+        ([], "two\n\n", "two\n"),
+        ([], "dos\r\n", "dos"),
+        ([], "naïve 😀", "naïve 😀"),
+        (["given"], "ignored", "given"),
+        ([], "", ""),
+    ],
+)
+def test_where_the_prompt_comes_from(
+    argv: list[str],
+    piped: str,
+    prompt: str,
+    engine: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+) -> None:
+    pipe_in(monkeypatch, piped.encode())
+    assert main(["generate", *argv]) == 0
+    assert engine.calls["stream"]["prompt"] == prompt
+    assert ("no prompt: beginning a new text" in capsys.readouterr().err) == (prompt == "")
+
+
+def test_a_pipe_that_is_not_utf8(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    pipe_in(monkeypatch, b"caf\xe9")
+    assert main(["generate"]) == 1
+    assert capsys.readouterr() == (
+        "",
+        "gpt2-wgpu: error: standard input is not valid UTF-8: byte 0xe9 at 3; convert it, or give "
+        "the prompt as an argument\n",
+    )
+    assert engine.calls == {}
+
+
+def test_json_lines(engine: FakeEngine, capsys: Captured) -> None:
+    engine.pieces = [(" a", [5]), ("ü", [200, 120]), ("end", [])]
+    assert main(["generate", "Once", "--json", "--seed", "1", "-q"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"token": 5, "text": " a"},
+        {"token": 200, "text": ""},
+        {"token": 120, "text": "ü"},
+        {"token": None, "text": "end"},
+        {
+            "done": True,
+            "reason": "length",
+            "prompt_tokens": 3,
+            "tokens": 2,
+            "seconds_to_first_token": 0.25,
+            "tokens_per_second": 12.5,
+            "model": "fairytales",
+            "adapter": "Fake 9000",
+            "seed": 1,
+        },
+    ]
+    assert "ü" in lines[2]
+
+
+def test_json_without_streaming_is_one_object(engine: FakeEngine, capsys: Captured) -> None:
+    engine.stats.tokens_per_second = float("nan")
+    engine.stats.seconds_to_first_token = None
+    assert main(["generate", "Once", "--json", "--no-stream", "--greedy"]) == 0
+    out, err = capsys.readouterr()
+    assert out.count("\n") == 1
+    assert json.loads(out) == {
+        "prompt": "Once",
+        "text": " a b",
+        "token_ids": [5, 6],
+        "done": True,
+        "reason": "length",
+        "prompt_tokens": 3,
+        "tokens": 2,
+        "seconds_to_first_token": None,
+        "tokens_per_second": None,
+        "model": "fairytales",
+        "adapter": "Fake 9000",
+        "seed": None,
+    }
+    assert err == "gpt2-wgpu: fairytales on Fake 9000 · 3 + 2 tokens · ended by length\n"
+
+
+def test_a_software_adapter_is_named(engine: FakeEngine, capsys: Captured) -> None:
+    engine.info.is_software = True
+    assert main(["generate", "Once"]) == 0
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first.startswith("gpt2-wgpu: warning: Fake 9000 is a software adapter")
+
+
+def test_an_error_is_one_line(engine: FakeEngine, capsys: Captured) -> None:
+    engine.failure = PresetError("no preset 'x':\nuse a directory")
+    assert main(["generate", "Once"]) == 1
+    assert capsys.readouterr() == (
+        "",
+        "gpt2-wgpu: error: no preset 'x': use a directory\n",
+    )
+
+
+def test_an_error_in_mid_stream_ends_the_line_and_the_stream(
+    engine: FakeEngine, capsys: Captured
+) -> None:
+    engine.pieces = [(" a", [5]), PresetError("the device is gone")]
+    assert main(["generate", "Once"]) == 1
+    assert capsys.readouterr() == ("Once a\n", "gpt2-wgpu: error: the device is gone\n")
+    assert engine.stream is not None
+    assert engine.stream.closed
+
+
+def test_a_fault_of_ours_asks_for_a_report(
+    engine: FakeEngine, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.failure = KeyError("wte")
+    assert main(["generate", "Once"]) == 1
+    assert capsys.readouterr().err == (
+        "gpt2-wgpu: error: unexpected KeyError: 'wte'; please report it, with what --debug shows\n"
+    )
+    assert main(["generate", "Once", "--debug"]) == 1
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+    monkeypatch.setenv("GPT2_WGPU_DEBUG", "1")
+    assert main(["generate", "Once"]) == 1
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+class Teletype(io.StringIO):
+    """A text stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"),
+    [
+        ({}, True),
+        ({"NO_COLOR": "1"}, False),
+        ({"NO_COLOR": ""}, True),
+        ({"TERM": "dumb"}, False),
+    ],
+)
+def test_colour_only_where_it_is_wanted(
+    environment: dict[str, str],
+    coloured: bool,
+    engine: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    streams = SimpleNamespace(out=Teletype(), err=Teletype())
+    monkeypatch.setattr(sys, "stdout", streams.out)
+    monkeypatch.setattr(sys, "stderr", streams.err)
+    for name, value in ({"TERM": "xterm"} | environment).items():
+        monkeypatch.setenv(name, value)
+    assert main(["generate", "Once"]) == 0
+    assert streams.out.getvalue() == ("\033[1mOnce\033[0m a b\n" if coloured else "Once a b\n")
+    assert ("\033[2m" in streams.err.getvalue()) == coloured
+
+
+def test_progress_only_on_a_terminal(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    engine.progress = [(1000, 4000), (4000, 4000)]
+    assert main(["generate", "Once"]) == 0
+    assert "loading" not in capsys.readouterr().err
+    screen = Teletype()
+    monkeypatch.setattr(sys, "stderr", screen)
+    assert main(["generate", "Once"]) == 0
+    assert "loading fairytales" in screen.getvalue()
+    quiet = Teletype()
+    monkeypatch.setattr(sys, "stderr", quiet)
+    assert main(["generate", "-q", "Once"]) == 0
+    assert quiet.getvalue() == ""
+
+
+def test_closed_standard_output(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["generate", "Once"]) == 1
+    assert capsys.readouterr().err == (
+        "gpt2-wgpu: error: cannot write to standard output: it is closed\n"
+    )

@@ -1,0 +1,266 @@
+"""`generate` as a process with the embedded model, on this machine's adapter."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import COMMAND, Run
+
+PROMPT = "Once upon a time"
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the embedded model says greedily, in 24 tokens, after PROMPT."""
+    done = subprocess.run(
+        [*COMMAND, "generate", "--greedy", "-n", "24", "-q", PROMPT],
+        capture_output=True,
+        encoding="utf-8",
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        cwd=tmp_path_factory.mktemp("elsewhere"),
+        check=True,
+    )
+    return done.stdout
+
+
+def test_a_story(story: str) -> None:
+    assert story.startswith(PROMPT + " ") or story.startswith(PROMPT + ",")
+    assert len(story.split()) > 12
+    assert story.endswith("\n")
+
+
+def test_figures_go_to_stderr(run: Run) -> None:
+    done = run("generate", "--greedy", "-n", "5", PROMPT)
+    assert done.returncode == 0
+    *warnings, figures = done.stderr.splitlines()
+    assert all("computes on the CPU" in line for line in warnings)
+    assert figures.startswith("gpt2-wgpu: fairytales on ")
+    assert "+ 5 tokens" in figures
+    assert "first token" in figures
+    assert "tokens/s" in figures
+    assert figures.endswith("ended by length")
+
+
+def test_standard_input_is_a_prompt(run: Run, story: str) -> None:
+    done = run("generate", "--greedy", "-n", "24", "-q", input=PROMPT + "\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, story, "")
+
+
+def test_no_stream_says_the_same(run: Run, story: str) -> None:
+    done = run("generate", "--greedy", "-n", "24", "-q", "--no-stream", "--no-echo", PROMPT)
+    assert (done.returncode, PROMPT + done.stdout) == (0, story)
+
+
+def test_json_says_the_same(run: Run, story: str) -> None:
+    done = run("generate", "--greedy", "-n", "24", "-q", "--json", PROMPT)
+    assert done.returncode == 0
+    *tokens, end = map(json.loads, done.stdout.splitlines())
+    assert (PROMPT + "".join(token["text"] for token in tokens)).rstrip("\n") == story.rstrip("\n")
+    assert len([token for token in tokens if token["token"] is not None]) == end["tokens"] == 24
+    assert end["done"] is True
+    assert end["reason"] == "length"
+    assert end["seconds_to_first_token"] > 0
+    assert end["tokens_per_second"] > 0
+    assert end["model"] == "fairytales"
+
+
+def test_a_stop_text_ends_before_itself(run: Run, story: str) -> None:
+    stop = story.split()[-3]
+    done = run("generate", "--greedy", "-n", "24", "--json", "--no-stream", "--stop", stop, PROMPT)
+    assert done.returncode == 0
+    answer = json.loads(done.stdout)
+    assert answer["reason"] == "stop_text"
+    full = story.removeprefix(PROMPT).rstrip("\n")
+    assert answer["text"] == full[: full.index(stop)]
+
+
+def test_a_seed_repeats_a_story(run: Run) -> None:
+    stories = [
+        run("generate", "-q", "-n", "20", "--temp", "1.2", "--seed", seed, PROMPT).stdout
+        for seed in ("1", "1", "2")
+    ]
+    assert stories[0] == stories[1] != stories[2]
+
+
+@pytest.mark.parametrize(
+    "options", [["--temp", "0"], ["--top-k", "1"], ["--top-k", "1", "--top-p", "1"]]
+)
+def test_other_ways_to_be_greedy(options: list[str], run: Run, story: str) -> None:
+    assert run("generate", "-n", "24", "-q", *options, PROMPT).stdout == story
+
+
+def test_more_than_a_vocabulary_of_candidates(run: Run) -> None:
+    for options in (["--top-k", "1000000"], ["--top-k", "0", "--top-p", "1"]):
+        done = run("generate", "-n", "3", "-q", *options, PROMPT)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_empty_prompt_begins_a_text(run: Run) -> None:
+    done = run("generate", "-n", "12", "--greedy")
+    assert done.returncode == 0
+    assert done.stdout.strip()
+    assert "no prompt: beginning a new text" in done.stderr
+
+
+def test_f32_reads_like_f16(run: Run, story: str) -> None:
+    done = run("generate", "--greedy", "-n", "8", "-q", "--dtype", "f32", PROMPT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert story.startswith(done.stdout.rstrip("\n"))
+
+
+def test_generation_ends_with_the_context(run: Run) -> None:
+    done = run("generate", "-n", "100000", "--json", "--no-stream", "the " * 450)
+    assert done.returncode == 0
+    answer = json.loads(done.stdout)
+    assert answer["reason"] in ("length", "stop")
+    assert answer["prompt_tokens"] + answer["tokens"] <= 512
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["-m", "no-such-model", PROMPT], "no-such-model"),
+        (["-m", "no/such/directory", PROMPT], "no/such/directory"),
+        (["-m", "", PROMPT], "''"),
+        (["word " * 3000], "512"),
+    ],
+)
+def test_a_run_time_error_is_one_line(argv: list[str], said: str, run: Run) -> None:
+    done = run("generate", "-q", *argv, env={"HF_HUB_OFFLINE": "1"})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("gpt2-wgpu: error: ")
+    assert done.stderr.count("\n") == 1
+    assert "report" not in done.stderr
+    assert said in done.stderr
+
+
+def test_a_directory_without_a_model(run: Run, tmp_path: Path) -> None:
+    done = run("generate", "-m", str(tmp_path), PROMPT)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert str(tmp_path) in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_control_c_in_mid_stream(environment: dict[str, str]) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "generate", "--seed", "1", "-n", "500", PROMPT],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
+    assert process.stdout is not None
+    first = os.read(process.stdout.fileno(), 1000)
+    while len(first) <= len(PROMPT):
+        first += os.read(process.stdout.fileno(), 1000)
+    process.send_signal(signal.SIGINT)
+    rest, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    text = (first + rest).decode()
+    assert text.startswith(PROMPT)
+    assert text.endswith("\n")
+    assert "Traceback" not in err.decode()
+    assert "error" not in err.decode()
+
+
+def test_control_c_while_a_prompt_is_read(environment: dict[str, str]) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "generate"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment | {"PYTHONUNBUFFERED": "1"},
+    )
+    with pytest.raises(subprocess.TimeoutExpired):  # it waits for a prompt
+        process.wait(2)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20) == (b"", b"")
+    assert process.returncode == 130
+
+
+def test_a_reader_that_leaves(environment: dict[str, str]) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "generate", "-q", "-n", "500", PROMPT],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
+    assert process.stdout is not None
+    head = process.stdout.read(len(PROMPT) + 4)
+    process.stdout.close()
+    assert process.stderr is not None
+    err = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(20), err) == (0, b"")
+    assert head.decode().startswith(PROMPT)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("options", [[], ["--json"], ["--no-stream"]])
+def test_an_output_that_is_full(options: list[str], run: Run) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = run("generate", "-q", "-n", "5", *options, PROMPT, stdout=full)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "gpt2-wgpu: error: cannot write to standard output: No space left on device\n"
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_an_output_that_is_closed(environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, "generate", "-q", "-n", "5", PROMPT],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "gpt2-wgpu: error: cannot write to standard output: it is closed\n"
+
+
+def on_a_terminal(argv: list[str], env: dict[str, str]) -> Iterator[bytes]:
+    """Runs `argv` with a terminal for all three streams; yields what the screen gets."""
+    import pty
+
+    pid, screen = pty.fork()
+    if pid == 0:
+        os.execvpe(argv[0], argv, env)
+    try:
+        while chunk := os.read(screen, 4096):
+            yield chunk
+    except OSError:  # how Linux says that the other end of a terminal is gone
+        pass
+    finally:
+        os.close(screen)
+        _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pty")
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_on_a_terminal(no_color: str, environment: dict[str, str], story: str) -> None:
+    argv = [*COMMAND, "generate", "--greedy", "-n", "24", PROMPT]
+    env = environment | {"NO_COLOR": no_color}
+    screen = b"".join(on_a_terminal(argv, env)).decode().replace("\r\n", "\n")
+    assert "tokens/s" in screen
+    if no_color:
+        assert story in screen
+        assert "\033[1m" not in screen
+        assert "\033[2m" not in screen
+    else:
+        assert f"\033[1m{PROMPT}\033[0m" + story.removeprefix(PROMPT) in screen
+        assert "\033[2mgpt2-wgpu: fairytales on" in screen
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pty")
+def test_a_terminal_without_a_prompt_does_not_wait_for_one(environment: dict[str, str]) -> None:
+    argv = [*COMMAND, "generate", "--greedy", "-n", "4"]
+    screen = b"".join(on_a_terminal(argv, environment)).decode()
+    assert "no prompt: beginning a new text" in screen

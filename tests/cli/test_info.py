@@ -1,0 +1,100 @@
+"""`gpt2-wgpu info`: the facts, the check, and what is said when either is missing."""
+
+from __future__ import annotations
+
+import json
+import platform
+
+import pytest
+
+from gpt2_wgpu._version import __version__
+from gpt2_wgpu.cli.main import main
+from gpt2_wgpu.errors import NoAdapterError
+from tests.cli.conftest import Run
+from tests.cli.fake_engine import FakeEngine, check
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    return FakeEngine().install(monkeypatch)
+
+
+def test_json(engine: FakeEngine, capsys: Captured) -> None:
+    assert main(["info", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    facts = json.loads(out)
+    assert facts["versions"]["gpt2-wgpu"] == __version__
+    assert facts["versions"]["python"] == platform.python_version()
+    assert facts["adapter"] == {
+        "name": "Fake 9000",
+        "vendor": "Fake",
+        "type": "DiscreteGPU",
+        "software": False,
+        "backend": "Vulkan",
+        "driver": "1.0",
+    }
+    assert facts["limits"] == {"max-buffer-size": 2**31}
+    assert facts["features"] == ["shader-f16", "timestamp-query"]
+    assert facts["check"]["passed"] is True
+    assert [one["name"] for one in facts["check"]["checks"]] == ["matmul", "softmax"]
+    assert engine.device_closed
+
+
+def test_a_page_for_a_person(engine: FakeEngine, capsys: Captured) -> None:
+    assert main(["info"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "  name      Fake 9000\n" in out
+    assert "  software  no\n" in out
+    assert "  max-buffer-size  2147483648 (2,048 MiB)\n" in out
+    assert "  PASS  matmul               worst error 1.0e-07, tolerance 1.0e-05\n" in out
+    assert out.endswith("\n  PASS\n")
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_wrong_number_fails(options: list[str], engine: FakeEngine, capsys: Captured) -> None:
+    engine.checks = [check("matmul", True), check("gelu", False, "at 17: got 3.0, expected 2.9")]
+    assert main(["info", *options]) == 1
+    out, err = capsys.readouterr()
+    assert "at 17: got 3.0, expected 2.9" in out
+    assert err == (
+        "gpt2-wgpu: error: this device computes wrong numbers in: gelu; update its driver, or use "
+        "another adapter\n"
+    )
+    assert engine.device_closed
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_without_an_adapter_the_versions_are_told(
+    options: list[str], engine: FakeEngine, capsys: Captured
+) -> None:
+    engine.failure = NoAdapterError("no adapter: install a driver")
+    assert main(["info", *options]) == 1
+    out, err = capsys.readouterr()
+    assert __version__ in out
+    assert err == "gpt2-wgpu: error: no adapter: install a driver\n"
+    if options:
+        assert json.loads(out)["adapter"] is None
+        assert json.loads(out)["error"] == "no adapter: install a driver"
+
+
+def test_this_machine(run: Run) -> None:
+    done = run("info", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    facts = json.loads(done.stdout)
+    assert facts["adapter"]["backend"] in ("Vulkan", "Metal", "D3D12")
+    assert facts["limits"]["max-storage-buffer-binding-size"] >= 2**27
+    assert facts["check"]["passed"] is True
+    names = " ".join(one["name"] for one in facts["check"]["checks"]).lower()
+    assert all(word in names for word in ("matmul", "softmax", "gelu"))
+    assert all(0 <= one["worst_error"] <= one["tolerance"] for one in facts["check"]["checks"])
+
+
+def test_this_machine_as_a_page(run: Run) -> None:
+    done = run("info")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("\n  PASS\n")
+    assert "\033" not in done.stdout

@@ -1,0 +1,30 @@
+"""The guard bands themselves: a test of kernels is worth nothing if they cannot fail."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.tensor import empty
+from tests.gpu.guard_bands import GuardBands
+
+
+@pytest.mark.parametrize("count", [6, 1000], ids=["next element", "far outside"])
+def test_a_write_past_the_end_is_noticed(device, monkeypatch, count):
+    bands = GuardBands(device, monkeypatch)
+    result = empty(device, (5,))
+    dispatch(device, "fill", (count // 64 + 1, 1, 1), {"result": result}, {"count": 5, "bits": 0})
+    bands.check()
+    result = empty(device, (5,))
+    grid = (count // 64 + 1, 1, 1)
+    dispatch(device, "fill", grid, {"result": result}, {"count": count, "bits": 0})
+    with pytest.raises(AssertionError, match="after 20 bytes"):
+        bands.check()
+
+
+def test_what_is_not_written_reads_as_nan(device, guarded):
+    result = empty(device, (5,))
+    dispatch(device, "fill", (1, 1, 1), {"result": result}, {"count": 4, "bits": 0})
+    values = result.numpy()
+    assert not np.isnan(values[:4]).any() and np.isnan(values[4])

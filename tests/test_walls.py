@@ -1,0 +1,169 @@
+"""The walls between the rooms: imports only point down, and no room outgrows a reader."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "gpt2_wgpu"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+SHADERS = sorted((ROOT / "shaders").rglob("*.wgsl"))
+SCRIPTS = sorted(
+    path
+    for folder in ("gpt2_wgpu", "scripts", "tests", "training")
+    for path in (ROOT / folder).rglob("*.py")
+)
+
+# What each room may import of this package, itself aside. "public" is gpt2_wgpu/__init__.py.
+# Files that belong to no room are named in FOUNDATION and may import nothing.
+FOUNDATION = {"errors", "_version"}
+BELOW = {
+    "gpu": set[str](),
+    "text": set[str](),
+    "weights": set[str](),
+    "samplers": {"gpu"},
+    "models": {"gpu", "samplers", "text", "weights"},
+    "public": {"gpu", "models", "samplers", "text", "weights"},
+    "cli": {"public", "samplers"},
+}
+
+# Absent in the browser, so imported only inside functions; wgpu is there, but only gpu/ speaks it.
+NATIVE_ONLY = {"huggingface_hub", "numpy", "regex", "tqdm"}
+GUARDED = {"text/pretokenizer.py"}  # imports regex at the top, in a try
+
+
+def room_of(path: Path) -> str:
+    """The room a file of the package lies in."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    if len(parts) == 1:
+        return "public" if parts[0] == "__init__" else parts[0]
+    return parts[0]
+
+
+def at_run_time(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements that importing a module runs: not those of functions, nor for typing only."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from at_run_time(node.orelse)
+            continue
+        yield node
+        for field in ("body", "orelse", "finalbody"):
+            yield from at_run_time(getattr(node, field, []))
+        for handler in getattr(node, "handlers", []):
+            yield from at_run_time(handler.body)
+
+
+def imported(path: Path, node: ast.AST) -> list[str]:
+    """The dotted names that an import statement may load; relative ones made absolute."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    base = node.module or ""
+    if node.level:
+        package = ("gpt2_wgpu", *path.relative_to(PACKAGE).parent.parts)
+        base = ".".join((*package[: len(package) - node.level + 1], *filter(None, [base])))
+    return [f"{base}.{alias.name}" for alias in node.names]
+
+
+def rooms_imported(path: Path) -> set[str]:
+    """The rooms of this package that a file imports anywhere, in functions too."""
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        for name in imported(path, node):
+            first, _, rest = name.partition(".")
+            if first == "gpt2_wgpu":
+                inner = rest.partition(".")[0]
+                known = inner in BELOW or inner in FOUNDATION
+                rooms.add(inner if known and inner != "public" else "public")
+    return rooms
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    room = room_of(path)
+    assert room in BELOW or room in FOUNDATION, f"{path.name}: a new room? Give it a place in BELOW"
+    allowed = BELOW[room] | FOUNDATION | {room} if room in BELOW else set[str]()
+    assert rooms_imported(path) <= allowed
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_what_the_browser_lacks_is_imported_late(path: Path) -> None:
+    found = {
+        name.partition(".")[0]
+        for node in at_run_time(ast.parse(path.read_text()).body)
+        for name in imported(path, node)
+    }
+    forbidden = NATIVE_ONLY - ({"regex"} if str(path.relative_to(PACKAGE)) in GUARDED else set())
+    assert not found & forbidden
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_gpu_speaks_wgpu(path: Path) -> None:
+    names = {
+        name.partition(".")[0]
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in imported(path, node)
+    }
+    assert "wgpu" not in names or room_of(path) == "gpu"
+
+
+def test_a_wall_that_is_broken_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
+    bad = tmp_path / "text" / "bad.py"
+    bad.parent.mkdir()
+    bad.write_text(
+        "from __future__ import annotations\n"
+        "import gpt2_wgpu.gpu.device\n"
+        "from ..models import backbone\n"
+        "from . import vocabulary\n"
+        "from .. import samplers, Device\n"
+        "try:\n    import numpy as np\nexcept ImportError:\n    import tqdm.auto\n"
+        "def late():\n    import regex\n    from gpt2_wgpu.weights.header import x\n"
+    )
+    assert rooms_imported(bad) == {"gpu", "models", "text", "samplers", "public", "weights"}
+    with pytest.raises(AssertionError):
+        test_imports_point_down(bad)
+    late = [imported(bad, node) for node in at_run_time(ast.parse(bad.read_text()).body)]
+    assert ["numpy"] in late
+    assert ["tqdm.auto"] in late
+    assert ["regex"] not in late
+    with pytest.raises(AssertionError):
+        test_what_the_browser_lacks_is_imported_late(bad)
+
+
+def test_no_room_is_a_junk_room() -> None:
+    junk = {"utils", "util", "helpers", "common", "misc"}
+    assert not [path for path in SCRIPTS if junk & {*path.with_suffix("").parts}]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_outgrows_its_reader(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 400
+
+
+def test_there_are_shaders() -> None:
+    assert SHADERS
+
+
+@pytest.mark.parametrize("path", SHADERS, ids=lambda path: path.name)
+def test_a_shader_explains_itself(path: Path) -> None:
+    header = re.match(r"(?:[ \t]*//[^\n]*\n|[ \t]*\n)*", path.read_text())
+    assert header is not None
+    assert header.group().strip()
+    kernel = path.parent.name == "shaders"  # the rest are included by kernels
+    wanted = ("Formula", "Bindings", "Threads", "Limits") if kernel else ()
+    assert not [word for word in wanted if word not in header.group()]
+
+
+@pytest.mark.parametrize("path", SHADERS, ids=lambda path: path.name)
+def test_a_shader_avoids_reserved_names(path: Path) -> None:
+    code = re.sub(r"//[^\n]*|/\*.*?\*/", "", path.read_text(), flags=re.DOTALL)
+    assert not re.search(r"\btarget\b", code), "'target' is reserved in WGSL"
