@@ -7,8 +7,8 @@
 
 from __future__ import annotations
 
-from . import errors, gpu, samplers
-from .gpu import (
+from gpt2_wgpu import errors, gpu, samplers
+from gpt2_wgpu.gpu import (
     Device,
     MemoryInfo,
     Tensor,
@@ -21,13 +21,13 @@ from .gpu import (
     tensor,
     tidy,
 )
-from .models.backbone import GPT2Backbone
-from .models.causal_lm import GPT2CausalLM
-from .models.config import GPT2Config
-from .models.generative_task import CausalLM, GenerativeTask
-from .models.presets import presets
-from .models.stream import StreamStats, TextStream
-from .text import (
+from gpt2_wgpu.models.backbone import GPT2Backbone
+from gpt2_wgpu.models.causal_lm import GPT2CausalLM
+from gpt2_wgpu.models.config import GPT2Config
+from gpt2_wgpu.models.generative_task import CausalLM, GenerativeTask
+from gpt2_wgpu.models.presets import presets
+from gpt2_wgpu.models.stream import StreamStats, TextStream
+from gpt2_wgpu.text import (
     BytePairTokenizer,
     GPT2CausalLMPreprocessor,
     GPT2Tokenizer,

@@ -8,7 +8,7 @@
 // Limits:   rows <= ROWS * 65,535
 
 override ROWS: u32 = 1u;
-override LANES: u32 = 32u; // a power of two, <= 256
+override LANES: u32 = 32u; // a power of two, ROWS <= LANES <= 256
 //!include "weight_{weight}.wgsl"
 //!include "store_{store}.wgsl"
 

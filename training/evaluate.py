@@ -39,18 +39,18 @@ def bits_per_byte(
     loss_of_each: LossOfEach,
     tokenizer: Tokenizer,
     books: list[Book],
-    context: int = 512,
-    stride: int = 256,
+    context: int,
     rows: int = 8,
 ) -> float:
     """Total bits of all held-out tokens over the held-out UTF-8 bytes.
 
-    Each tail is a text of its own that begins after <|endoftext|>.
+    Each tail is a text of its own that begins after <|endoftext|>. The window moves on by half
+    of the context.
     """
     eot = tokenizer.token_to_id(END_OF_TEXT)
     pieces = []
     for book in books:
-        pieces += windows([eot, *tokenizer.encode(book.held_out).ids], context, stride)
+        pieces += windows([eot, *tokenizer.encode(book.held_out).ids], context, context // 2)
     pieces.sort(key=lambda piece: len(piece[0]))  # little padding
     nats = 0.0
     for i in range(0, len(pieces), rows):

@@ -240,7 +240,8 @@ def _print_json(stream: gw.TextStream, args: argparse.Namespace, terminal: Termi
         if args.no_stream:
             continue
         # A text held back as the possible beginning of a stop text may come without a token.
-        *silent, last = stream.last_token_ids or [None]
+        tokens: list[int | None] = [*stream.last_token_ids] or [None]
+        *silent, last = tokens
         for token in silent:
             _write_json({"token": token, "text": ""}, terminal)
         _write_json({"token": last, "text": piece}, terminal)

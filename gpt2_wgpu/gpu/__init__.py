@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from . import layers, ops
-from .capabilities import AdapterInfo, Capabilities
-from .commands import Readback, Recording
-from .device import Device, default_device, memory, set_default_device
-from .memory import MemoryInfo
-from .scopes import dispose, keep, tidy
-from .self_check import Check, CheckReport, self_check, self_check_async
-from .tensor import Tensor, empty, tensor
-from .waiting import sync, wait
+from gpt2_wgpu.gpu import layers, ops
+from gpt2_wgpu.gpu.capabilities import AdapterInfo, Capabilities
+from gpt2_wgpu.gpu.device import Device, default_device, memory, set_default_device
+from gpt2_wgpu.gpu.memory import MemoryInfo
+from gpt2_wgpu.gpu.readback import Readback
+from gpt2_wgpu.gpu.recording import Recording
+from gpt2_wgpu.gpu.scopes import dispose, keep, tidy
+from gpt2_wgpu.gpu.self_check import Check, CheckReport, self_check, self_check_async
+from gpt2_wgpu.gpu.tensor import Tensor, empty, tensor
+from gpt2_wgpu.gpu.waiting import sync, wait
 
 __all__ = [
     "AdapterInfo",

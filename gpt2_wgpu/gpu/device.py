@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import Any
 
-from ..errors import (
+from gpt2_wgpu.errors import (
     DeviceError,
     DeviceLostError,
     InvalidArgumentError,
@@ -16,11 +16,11 @@ from ..errors import (
     NoAdapterError,
     OutOfGPUMemoryError,
 )
-from .capabilities import AdapterInfo, Capabilities
-from .commands import CommandQueue
-from .kernels import KernelCache
-from .memory import MemoryInfo, MemoryManager
-from .waiting import sync, wait
+from gpt2_wgpu.gpu.capabilities import AdapterInfo, Capabilities
+from gpt2_wgpu.gpu.commands import CommandQueue
+from gpt2_wgpu.gpu.kernels import KernelCache
+from gpt2_wgpu.gpu.memory import MemoryInfo, MemoryManager
+from gpt2_wgpu.gpu.waiting import sync, wait
 
 # Asked for at the adapter's best; every other limit stays at WebGPU's default.
 _WANTED_LIMITS = (
@@ -92,7 +92,9 @@ class Device:
                 )
             )
         except Exception as error:
-            raise LimitError(f"{self.info.name} refuses a device with limits {limits}: {error}")
+            raise LimitError(
+                f"{self.info.name} refuses a device with limits {limits}: {error}"
+            ) from None
         self.limits = {name.replace("_", "-"): value for name, value in self.gpu.limits.items()}
         self.features = frozenset(self.gpu.features)
         self.capabilities = Capabilities.of(self.info, self.limits)

@@ -18,10 +18,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ShaderError
+from gpt2_wgpu.errors import ShaderError
 
 if TYPE_CHECKING:
-    from .device import Device
+    from gpt2_wgpu.gpu.device import Device
 
 _INCLUDE = re.compile(r'^//!include "([^"]+)"[^\n]*$', re.MULTILINE)
 _BINDING = re.compile(r"@group\(0\)\s*@binding\((\d+)\)\s*var<([^>]*)>\s*(\w+)\s*:")
@@ -29,8 +29,9 @@ _PARAMS = re.compile(r"struct Params\s*\{([^}]*)\}")
 _FIELD = re.compile(r"(\w+)\s*:\s*(u32|i32|f32)\s*,")
 _PACK = {"u32": "I", "i32": "i", "f32": "f"}
 _ACCESS = {
-    "storage, read": "read-only-storage",
-    "storage, read_write": "storage",
+    "storage": "read-only-storage",
+    "storage,read": "read-only-storage",
+    "storage,read_write": "storage",
     "uniform": "uniform",
 }
 
@@ -105,7 +106,9 @@ def parse_signature(name: str, source: str) -> Signature:
     bindings: dict[str, tuple[int, str]] = {}
     uniform = None
     for index, access, binding in _BINDING.findall(source):
-        kind = _ACCESS[" ".join(access.split())]
+        kind = _ACCESS.get("".join(access.split()))
+        if kind is None:
+            raise ShaderError(f"kernel {name}: {binding} is declared var<{access}>")
         if kind == "uniform":
             uniform = int(index)
         else:

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidArgumentError, OutOfGPUMemoryError
+from gpt2_wgpu.errors import InvalidArgumentError, OutOfGPUMemoryError
 
 if TYPE_CHECKING:
-    from .device import Device
+    from gpt2_wgpu.gpu.device import Device
 
 KINDS = ("weights", "cache", "workspace", "staging")
 _POOLED = ("workspace", "cache", "staging")  # weights come and go as a whole: pooling holds them
@@ -40,7 +39,7 @@ class MemoryInfo:
 class Storage:
     """One GPU buffer with a reference count; made by :meth:`MemoryManager.allocate`."""
 
-    __slots__ = ("buffer", "kind", "manager", "nbytes", "references", "size")
+    __slots__ = ("buffer", "kind", "manager", "nbytes", "pooled", "references", "size")
 
     def __init__(
         self, buffer: Any, nbytes: int, size: int, kind: str, manager: MemoryManager
@@ -50,6 +49,7 @@ class Storage:
         self.size = size  # as allocated
         self.kind = kind
         self.manager = manager
+        self.pooled = kind in _POOLED  # goes to the pool when freed, else is destroyed
         self.references = 1
 
     def retain(self) -> Storage:
@@ -80,6 +80,7 @@ class MemoryManager:
         self.num_tensors = 0
         self._pool: OrderedDict[tuple[str, int], list[Any]] = OrderedDict()  # oldest use first
         self._pooled_bytes = 0
+        self._doomed: list[Any] = []
         self._live: Counter[str] = Counter()  # kind -> allocated bytes
         # Lent buffers by id. Were they only held by their tensors, the garbage collector could
         # finalise a buffer before the tensor (in a cycle, say a traceback) that then returns it.
@@ -111,7 +112,7 @@ class MemoryManager:
         self._num_buffers -= 1
         self._num_bytes -= storage.nbytes
         self._live[storage.kind] -= storage.size
-        if storage.kind in _POOLED and self.device.is_open:
+        if storage.pooled and self.device.is_open:
             usage = _usage_of(storage.kind)
             self._pool.setdefault((usage, storage.size), []).append(storage.buffer)
             self._pool.move_to_end((usage, storage.size))
@@ -170,11 +171,17 @@ class MemoryManager:
         return create()
 
     def _destroy(self, buffers: list[Any]) -> None:
-        if not buffers:
-            return
-        if self.device.is_open:
-            self.device.queue.flush()  # unsubmitted commands may still name them
-        for buffer in buffers:
+        """Destroy buffers once every command that may name them has been submitted."""
+        self._doomed.extend(buffers)
+        if self._doomed and self.device.is_open:
+            self.device.queue.flush()  # which calls destroy_doomed
+        elif self._doomed:
+            self.destroy_doomed()
+
+    def destroy_doomed(self) -> None:
+        """Called by the queue right after a submit."""
+        doomed, self._doomed = self._doomed, []
+        for buffer in doomed:
             buffer.destroy()
 
 

@@ -15,8 +15,8 @@ from functools import wraps
 from types import TracebackType
 from typing import Any, TypeVar
 
-from ..errors import InvalidArgumentError, ScopeError
-from .tensor import Tensor, set_scope_lookup
+from gpt2_wgpu.errors import InvalidArgumentError, ScopeError
+from gpt2_wgpu.gpu.tensor import Tensor, set_scope_lookup
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ _current: ContextVar[Scope | None] = ContextVar("gpt2_wgpu_scope", default=None)
 set_scope_lookup(_current.get)
 
 
-class tidy:  # noqa: N801  (a verb, like contextlib's)
+class tidy:
     """Free every tensor made inside, except those that are returned, escaped or kept.
 
     ============================== ===========================================================
@@ -96,9 +96,10 @@ class tidy:  # noqa: N801  (a verb, like contextlib's)
     ) -> None:
         if not self._open:
             raise ScopeError("this tidy scope was never opened, or is closed already")
-        scope, token = self._open.pop()
+        scope, token = self._open[-1]
         if _current.get() is not scope:
             raise ScopeError(f"tidy scope {scope.name!r} is closed out of order")
+        self._open.pop()
         _current.reset(token)
         scope.close()
 

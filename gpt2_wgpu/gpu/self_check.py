@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from . import layers, ops
-from .scopes import dispose, tidy
-from .tensor import Tensor, tensor
-from .waiting import sync
+from gpt2_wgpu.gpu import layers, ops
+from gpt2_wgpu.gpu.scopes import dispose, tidy
+from gpt2_wgpu.gpu.tensor import Tensor, tensor
+from gpt2_wgpu.gpu.waiting import sync
 
 if TYPE_CHECKING:
-    from .device import Device
+    from gpt2_wgpu.gpu.device import Device
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,7 @@ async def self_check_async(device: Device) -> CheckReport:
     return CheckReport(checks)
 
 
-async def _compare(
-    name: str, result: Tensor, expected: Sequence[float], tolerance: float
-) -> Check:
+async def _compare(name: str, result: Tensor, expected: Sequence[float], tolerance: float) -> Check:
     try:
         got = list((await result.data()).cast("B").cast("f"))
     finally:

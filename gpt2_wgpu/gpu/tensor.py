@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+import sys
 from array import array
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DisposedTensorError, InvalidArgumentError, ShapeError
-from .memory import Storage
-from .waiting import sync
+from gpt2_wgpu.errors import DisposedTensorError, InvalidArgumentError, ShapeError
+from gpt2_wgpu.gpu.memory import Storage
+from gpt2_wgpu.gpu.waiting import sync
 
 if TYPE_CHECKING:
-    from .device import Device
-    from .scopes import Scope
+    from gpt2_wgpu.gpu.device import Device
+    from gpt2_wgpu.gpu.scopes import Scope
 
 FORMATS = {"float32": "f", "int32": "i", "uint32": "I"}
 # float16 exists only as packed weights (two values in a u32): no array of Python's holds it.
@@ -50,7 +51,8 @@ class Tensor:
         self.kept = False
         self.disposed = False
         self.scope: Scope | None = None
-        device.memory.num_tensors += 1
+        with device.memory.lock:
+            device.memory.num_tensors += 1
         scope = _scope_lookup()
         if scope is not None:
             scope.adopt(self)
@@ -93,8 +95,9 @@ class Tensor:
         if self.size == 0:
             return memoryview(array(FORMATS[self.dtype]))
         (raw,) = await self.device.queue.read([(self.storage, 0, self.size * 4)])
-        flat = memoryview(raw).cast(FORMATS[self.dtype])
-        return flat if self.ndim == 1 else flat.cast("B").cast(FORMATS[self.dtype], self.shape)
+        # (cast's type stubs list every format letter on its own)
+        view: memoryview = memoryview(raw).cast(FORMATS[self.dtype], self.shape)  # type: ignore
+        return view
 
     def numpy(self) -> Any:
         """The values as a NumPy array. Blocks; ``await data()`` is the asynchronous form."""
@@ -113,24 +116,70 @@ class Tensor:
         if self.disposed:
             return
         self.disposed = True
-        self.device.memory.num_tensors -= 1
+        with self.device.memory.lock:
+            self.device.memory.num_tensors -= 1
         if self.scope is not None:
             self.scope.release(self)
         self.storage.release()
 
     def __del__(self) -> None:
         # A tensor that nobody disposed and nobody can reach: its buffer must not stay behind.
-        if not getattr(self, "disposed", True):
+        # (At interpreter exit the modules it would need are gone, and so is the device.)
+        if not getattr(self, "disposed", True) and not sys.is_finalizing():
             self.dispose()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         values = self.numpy()
         return values if dtype is None else values.astype(dtype)
 
+    # Operators. The ops import tensors, so they are imported when used.
+
+    __array_ufunc__ = None  # `array + tensor` comes to __radd__ instead of NumPy
+
+    def __add__(self, other: Any) -> Tensor:
+        return _op("add", self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return _op("add", other, self)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return _op("sub", self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return _op("sub", other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return _op("mul", self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return _op("mul", other, self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return _op("div", self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return _op("div", other, self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return _op("matmul", self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return _op("matmul", other, self)
+
+    def __neg__(self) -> Tensor:
+        return _op("mul", self, -1)
+
     def __repr__(self) -> str:
         label = f" {self.label!r}" if self.label else ""
         state = ", disposed" if self.disposed else ""
         return f"<Tensor{label} {list(self.shape)} {self.dtype}{state}>"
+
+
+def _op(name: str, a: Any, b: Any) -> Tensor:
+    from gpt2_wgpu.gpu import ops
+
+    result: Tensor = getattr(ops, name)(a, b)
+    return result
 
 
 def empty(
@@ -154,7 +203,7 @@ def tensor(
     ``dtype`` is "float32", "int32" or "uint32". Raises ``ShapeError`` for ragged sequences and
     ``InvalidArgumentError`` for values that the type cannot hold.
     """
-    from .device import default_device
+    from gpt2_wgpu.gpu.device import default_device
 
     if dtype not in FORMATS:
         raise InvalidArgumentError(f"dtype must be one of {tuple(FORMATS)}, not {dtype!r}")

@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
-from ..errors import SyncUnavailableError
+from gpt2_wgpu.errors import SyncUnavailableError
 
 T = TypeVar("T")
 _blocking: ContextVar[bool] = ContextVar("gpt2_wgpu_blocking", default=False)
@@ -51,7 +51,7 @@ def sync(coroutine: Coroutine[Any, Any, T], twin: str) -> T:
 
 
 def _sync_in_browser(coroutine: Coroutine[Any, Any, T], twin: str) -> T:
-    from pyodide.ffi import can_run_sync, run_sync  # type: ignore[import-not-found]
+    from pyodide.ffi import can_run_sync, run_sync
 
     if not can_run_sync():
         coroutine.close()

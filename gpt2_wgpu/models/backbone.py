@@ -6,16 +6,16 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ContextLengthError, InvalidArgumentError
-from ..gpu import Device, Tensor, default_device, dispose, layers, ops, tensor, tidy
-from ..gpu.layers import KVCache, Raw
-from ..text.token_arrays import rows_of_ids, rows_of_mask
-from .config import GPT2Config
-from .weights import Fetch, GPT2Weights, load_weights, random_fetch
+from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
+from gpt2_wgpu.gpu import Device, Tensor, default_device, dispose, layers, ops, tensor, tidy
+from gpt2_wgpu.gpu.layers import KVCache, Raw
+from gpt2_wgpu.models.config import GPT2Config
+from gpt2_wgpu.models.weights import Fetch, GPT2Weights, load_weights, random_fetch
+from gpt2_wgpu.text.token_arrays import rows_of_ids, rows_of_mask
 
 if TYPE_CHECKING:
-    from ..weights.checkpoint import WeightSource
-    from ..weights.header import TensorEntry
+    from gpt2_wgpu.weights.checkpoint import WeightSource
+    from gpt2_wgpu.weights.header import TensorEntry
 
 Progress = Callable[[int, int], None]
 
@@ -193,9 +193,7 @@ class GPT2Backbone:
         """Hidden states without the padding of their last axis; disposes what it replaces."""
         if hidden.shape[-1] == self.config.n_embd:
             return hidden
-        result = ops.slice(
-            hidden, (0,) * hidden.ndim, (*hidden.shape[:-1], self.config.n_embd)
-        )
+        result = ops.slice(hidden, (0,) * hidden.ndim, (*hidden.shape[:-1], self.config.n_embd))
         hidden.dispose()
         return result
 

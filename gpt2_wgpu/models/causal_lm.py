@@ -7,20 +7,20 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import ContextLengthError, InvalidArgumentError, ShapeError
-from ..gpu import Device, Tensor, layers, tidy
-from ..gpu.layers import KVCache
-from ..samplers.sampler import integer
-from ..text import GPT2CausalLMPreprocessor, GPT2Tokenizer
-from ..text.token_arrays import rows_of_ids
-from ..weights.checkpoint import Checkpoint
-from ..weights.naming import resolve
-from . import presets
-from .backbone import GPT2Backbone, Progress
-from .config import GPT2Config
-from .generation import Generation
-from .generative_task import CausalLM, StopTokens
-from .stream import TextStream
+from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError, ShapeError
+from gpt2_wgpu.gpu import Device, Tensor, layers, tidy
+from gpt2_wgpu.gpu.layers import KVCache
+from gpt2_wgpu.models import presets
+from gpt2_wgpu.models.backbone import GPT2Backbone, Progress
+from gpt2_wgpu.models.config import GPT2Config
+from gpt2_wgpu.models.generation import Generation
+from gpt2_wgpu.models.generative_task import CausalLM, StopTokens
+from gpt2_wgpu.models.stream import TextStream
+from gpt2_wgpu.samplers.sampler import integer
+from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer, StopTextMatcher
+from gpt2_wgpu.text.token_arrays import rows_of_ids
+from gpt2_wgpu.weights.checkpoint import Checkpoint
+from gpt2_wgpu.weights.naming import resolve
 
 
 class GPT2CausalLM(CausalLM):
@@ -64,7 +64,7 @@ class GPT2CausalLM(CausalLM):
             )
         return cls(backbone, preprocessor)
 
-    # --- the pieces of generation -----------------------------------------------------------------
+    # --- the pieces of generation ---------------------------------------------------------------
 
     def call_with_cache(
         self, token_ids: Any, cache: KVCache, cache_update_index: Any
@@ -106,7 +106,7 @@ class GPT2CausalLM(CausalLM):
             hidden = self.backbone.forward(words(ids), cache, words([0] * len(ids)))
             return scope.escape((self.backbone.trimmed(hidden), cache))
 
-    # --- streaming ----------------------------------------------------------------------------------
+    # --- streaming ------------------------------------------------------------------------------
 
     def stream(
         self,
@@ -145,9 +145,10 @@ class GPT2CausalLM(CausalLM):
         if max_new_tokens is not None:
             limit = min(context, len(ids) + integer("max_new_tokens", max_new_tokens, 1, 2**31 - 1))
         stops = self.resolve_stop_tokens(stop_token_ids)
+        matcher = StopTextMatcher(stop_texts)
         options = self.sampler.next_options()
         generation = Generation(self.backbone, rows, [limit], options, stops)
-        return TextStream(generation, preprocessor.tokenizer, len(ids), stop_texts, begun)
+        return TextStream(generation, preprocessor.tokenizer, len(ids), matcher, begun)
 
     stream_async = stream
 

@@ -11,9 +11,9 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import NumericalError
-from ..gpu import Readback, Recording, dispose, keep, layers, tidy
-from ..gpu.layers import (
+from gpt2_wgpu.errors import NumericalError
+from gpt2_wgpu.gpu import Readback, Recording, dispose, keep, layers, tidy
+from gpt2_wgpu.gpu.layers import (
     FULL,
     LIVE,
     NOT_FINITE,
@@ -25,7 +25,7 @@ from ..gpu.layers import (
 )
 
 if TYPE_CHECKING:
-    from .backbone import GPT2Backbone
+    from gpt2_wgpu.models.backbone import GPT2Backbone
 
 SUBMIT_SECONDS = 0.05  # what one submit may take: bounds the delay of a stream and of a stop
 

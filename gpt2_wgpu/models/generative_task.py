@@ -6,14 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .. import samplers
-from ..errors import ContextLengthError, InvalidArgumentError
-from ..gpu import Device, sync
-from ..samplers.sampler import integer
-from ..text import GPT2CausalLMPreprocessor
-from ..text.token_arrays import as_array, is_one_row, rows_of_ids, rows_of_mask
-from .backbone import GPT2Backbone
-from .generation import Generation
+from gpt2_wgpu import samplers
+from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
+from gpt2_wgpu.gpu import Device, sync
+from gpt2_wgpu.models.backbone import GPT2Backbone
+from gpt2_wgpu.models.generation import Generation
+from gpt2_wgpu.samplers.sampler import integer
+from gpt2_wgpu.text import GPT2CausalLMPreprocessor
+from gpt2_wgpu.text.token_arrays import as_array, is_one_row, rows_of_ids, rows_of_mask
 
 GenerateFunction = Callable[[dict[str, Any], "Sequence[int] | None"], dict[str, Any]]
 StopTokens = Sequence[int] | str | None
@@ -106,7 +106,9 @@ class CausalLM(GenerativeTask):
         preprocessor = self._require_preprocessor("generate from text")
         prompts = [inputs] if isinstance(inputs, str) else inputs
         rows = preprocessor.encode_prompts(prompts)
-        length = self.total_length(max_length or preprocessor.sequence_length, rows)
+        if max_length is None:
+            max_length = preprocessor.sequence_length
+        length = self.total_length(max_length, rows)
         lengths = [len(row) for row in rows]
         await self._complete(rows, [length] * len(rows), stops)
         texts = [
@@ -125,9 +127,7 @@ class CausalLM(GenerativeTask):
         new stop token (everywhere without one). A stop token counts only where it was generated,
         so a pad id that equals it does not stop (in KerasHub it does).
         """
-        return sync(
-            self.generate_step_async(inputs, stop_token_ids), "generate_step_async(...)"
-        )
+        return sync(self.generate_step_async(inputs, stop_token_ids), "generate_step_async(...)")
 
     async def generate_step_async(
         self,
@@ -221,10 +221,10 @@ class CausalLM(GenerativeTask):
                     f"stop_token_ids must be 'auto', ids or None, not {stop_token_ids!r}"
                 )
             return [self._require_preprocessor("find stop tokens").tokenizer.end_token_id]
-        (ids,) = rows_of_ids(
-            stop_token_ids, self.backbone.config.vocab_size, "stop_token_ids"
-        ) or [[]]
-        return ids
+        rows = rows_of_ids(stop_token_ids, self.backbone.config.vocab_size, "stop_token_ids")
+        if len(rows) != 1:
+            raise InvalidArgumentError(f"stop_token_ids must be one list of ids, not {len(rows)}")
+        return rows[0]
 
     def _require_preprocessor(self, purpose: str) -> GPT2CausalLMPreprocessor:
         if self.preprocessor is None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..gpu import sync
-from ..text import StopTextMatcher, StreamingDetokenizer
+from gpt2_wgpu.gpu import sync
+from gpt2_wgpu.text import StopTextMatcher, StreamingDetokenizer
 
 if TYPE_CHECKING:
-    from ..text import GPT2Tokenizer
-    from .generation import Generation
+    from gpt2_wgpu.models.generation import Generation
+    from gpt2_wgpu.text import GPT2Tokenizer
 
 
 @dataclass
@@ -49,7 +48,7 @@ class TextStream:
         generation: Generation,
         tokenizer: GPT2Tokenizer,
         prompt_tokens: int,
-        stop_texts: Sequence[str],
+        matcher: StopTextMatcher,
         begun: float,
     ) -> None:
         self.stats = StreamStats(prompt_tokens)
@@ -57,7 +56,7 @@ class TextStream:
         self._generation = generation
         self._hidden = set(tokenizer.special_token_ids)
         self._detokenizer = StreamingDetokenizer(tokenizer)
-        self._matcher = StopTextMatcher(stop_texts)
+        self._matcher = matcher
         self._begun = begun
         self._pending: list[int] = []
         self._ended = False

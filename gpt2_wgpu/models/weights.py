@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..gpu import Tensor, keep, tidy
-from ..gpu.layers import (
+from gpt2_wgpu.gpu import Tensor, keep, tidy
+from gpt2_wgpu.gpu.layers import (
     Axis,
     Matrix,
     Raw,
@@ -18,8 +18,8 @@ from ..gpu.layers import (
 )
 
 if TYPE_CHECKING:
-    from ..gpu import Device
-    from .config import GPT2Config
+    from gpt2_wgpu.gpu import Device
+    from gpt2_wgpu.models.config import GPT2Config
 
 Fetch = Callable[[str], Raw]
 
@@ -123,7 +123,6 @@ def random_fetch(device: Device, config: GPT2Config, stddev: float, seed: int) -
             return Raw(memoryview(bytes(4 * shape[0])), "F32", shape)
         if len(shape) == 1:
             return Raw(memoryview(b"\x00\x00\x80\x3f" * shape[0]), "F32", shape)  # 1.0
-
 
         def values(begin: int, end: int) -> Tensor:
             return random_normal(device, end - begin, stddev, seed, streams[name], begin)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import InvalidArgumentError
-from .greedy_sampler import GreedySampler
-from .random_sampler import RandomSampler
-from .sampler import Sampler
-from .top_k_sampler import TopKSampler
-from .top_p_sampler import TopPSampler
+from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.samplers.greedy_sampler import GreedySampler
+from gpt2_wgpu.samplers.random_sampler import RandomSampler
+from gpt2_wgpu.samplers.sampler import Sampler
+from gpt2_wgpu.samplers.top_k_sampler import TopKSampler
+from gpt2_wgpu.samplers.top_p_sampler import TopPSampler
 
 Greedy = GreedySampler
 Random = RandomSampler

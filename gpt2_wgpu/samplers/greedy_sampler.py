@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..gpu.layers import SamplingOptions
-from .sampler import Sampler
+from gpt2_wgpu.gpu.layers import SamplingOptions
+from gpt2_wgpu.samplers.sampler import Sampler
 
 
 class GreedySampler(Sampler):

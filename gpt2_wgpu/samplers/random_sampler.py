@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..gpu.layers import SamplingOptions
-from .sampler import SeededSampler
+from gpt2_wgpu.gpu.layers import SamplingOptions
+from gpt2_wgpu.samplers.sampler import SeededSampler
 
 
 class RandomSampler(SeededSampler):

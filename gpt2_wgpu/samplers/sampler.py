@@ -7,8 +7,8 @@ import secrets
 import threading
 from typing import Any
 
-from ..errors import InvalidArgumentError
-from ..gpu.layers import SamplingOptions
+from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.gpu.layers import SamplingOptions
 
 
 class Sampler:
@@ -75,10 +75,14 @@ def _splitmix64(state: int) -> int:
 
 
 def number(name: str, value: Any, low: float, high: float, *, open_low: bool = False) -> float:
-    """``value`` as a float in [low, high] ((low, high] with ``open_low``), or an error."""
+    """``value`` as a float in [low, high] ((low, high] with ``open_low``), or an error.
+
+    NumPy's numbers are welcome.
+    """
     bounds = f"{'above' if open_low else 'at least'} {low:g}"
     bounds += "" if math.isinf(high) else f" and at most {high:g}"
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    real = hasattr(value, "__float__") and not isinstance(value, bool | str)
+    if not real or not math.isfinite(value):
         raise InvalidArgumentError(f"{name} must be a finite number {bounds}, not {value!r}")
     if value > high or value < low or (open_low and value == low):
         raise InvalidArgumentError(f"{name} must be {bounds}, not {value!r}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..gpu.layers import SamplingOptions
-from .sampler import SeededSampler, integer, number
+from gpt2_wgpu.gpu.layers import SamplingOptions
+from gpt2_wgpu.samplers.sampler import SeededSampler, integer, number
 
 
 class TopPSampler(SeededSampler):

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 
 import pytest
 
+from gpt2_wgpu.gpu.ops import grids
 from tests.gpu.guard_bands import GuardBands
+
+
+@pytest.fixture(autouse=True)
+def no_collection():
+    """Garbage of earlier tests may hold tensors: freed within a test, it would upset its counts."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture
@@ -24,3 +34,9 @@ def variant(request, device, monkeypatch):
         device, "capabilities", replace(device.capabilities, barrier_free=request.param)
     )
     return request.param
+
+
+@pytest.fixture
+def narrow_grid(monkeypatch):
+    """Folds every list of more than 7 workgroups into a rectangle, as WebGPU does from 65,536."""
+    monkeypatch.setattr(grids, "_MOST", 7)

@@ -3,10 +3,14 @@
 WebGPU hides an index error: what lies outside a binding is not written, and reads are clamped. So
 under :class:`GuardBands` every binding is larger than its tensor; all of it, the tensor included,
 holds NaN until a kernel or an upload writes there. An element left unwritten or read from outside
-shows as NaN, an element written outside as a damaged pattern.
+shows as NaN, an element written outside as a damaged pattern. Each tensor has a NaN of its own, so
+that copying one band onto another is noticed too.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,27 +18,57 @@ from gpt2_wgpu.gpu import commands
 from gpt2_wgpu.gpu.tensor import Tensor
 from gpt2_wgpu.gpu.waiting import sync
 
-NAN_BITS = 0x7FC0DEAD  # a quiet NaN; as an integer 2,143,346,349
+NAN_BITS = 0x7FC00000  # a quiet NaN, + the number of the tensor
 BAND = 256  # bytes after each tensor, at least
+
+
+@dataclass
+class Guarded:
+    """A buffer that is looked at when the test ends, whether or not its tensor still lives."""
+
+    buffer: Any
+    size: int
+    nbytes: int  # of the tensor: what may be written
+    bits: int
+    freed: bool = False
 
 
 class GuardBands:
     def __init__(self, device, monkeypatch):
         self._device = device
-        self._allocate = device.memory.allocate
-        self._range_of = commands._range_of
-        self._guarded = []
-        monkeypatch.setattr(device.memory, "allocate", self.allocate)
+        self._guarded = {}  # by id of the buffer
+        manager = device.memory
+        self._allocate, self._reclaim = manager.allocate, manager.reclaim
+        self._destroy, self._range_of = manager._destroy, commands._range_of
+        monkeypatch.setattr(manager, "allocate", self.allocate)
+        monkeypatch.setattr(manager, "reclaim", self.reclaim)
+        monkeypatch.setattr(manager, "_destroy", self.destroy)
         monkeypatch.setattr(commands, "_range_of", self.range_of)
 
     def allocate(self, nbytes, kind="workspace"):
         if kind == "staging":
             return self._allocate(nbytes, kind)
         storage = self._allocate(nbytes + BAND, kind)
-        pattern = np.full(storage.size // 4, NAN_BITS, np.uint32)
+        bits = NAN_BITS + len(self._guarded) + 1
+        pattern = np.full(storage.size // 4, bits, np.uint32)
         self._device.queue.upload(storage, 0, memoryview(pattern))
-        self._guarded.append((storage.retain(), nbytes))
+        guarded = Guarded(storage.buffer, storage.size, nbytes, bits)
+        self._guarded[id(storage.buffer)] = guarded
         return storage
+
+    def reclaim(self, storage):
+        """Frees as usual, but neither pools nor destroys the buffer before it is checked."""
+        self._reclaim(storage)
+        guarded = self._guarded.get(id(storage.buffer))
+        if guarded and not guarded.freed:
+            guarded.freed = True
+            assert self._device.memory._take(storage.kind, storage.size) is storage.buffer
+
+    def destroy(self, buffers):
+        for buffer in buffers:
+            if id(buffer) in self._guarded:
+                self._guarded[id(buffer)].freed = True
+        self._destroy([buffer for buffer in buffers if id(buffer) not in self._guarded])
 
     def range_of(self, device, kernel, name, binding):
         found = self._range_of(device, kernel, name, binding)
@@ -44,10 +78,12 @@ class GuardBands:
 
     def check(self):
         """Fails if anything but the tensors themselves was written."""
-        guarded, self._guarded = self._guarded, []
-        for storage, nbytes in guarded:
-            (raw,) = sync(self._device.queue.read([(storage, 0, storage.size)]), "read")
-            storage.release()
-            band = np.frombuffer(raw, np.uint32)[-(-nbytes // 4) :]
-            damaged = np.flatnonzero(band != NAN_BITS)
-            assert not damaged.size, f"written {damaged[0]} words after {nbytes} bytes"
+        guarded, self._guarded = list(self._guarded.values()), {}
+        damaged = [entry for entry in guarded if self._is_damaged(entry)]
+        self._destroy([entry.buffer for entry in guarded if entry.freed])
+        assert not damaged, f"written after the {damaged[0].nbytes} bytes of a tensor"
+
+    def _is_damaged(self, entry):
+        (raw,) = sync(self._device.queue.read([(entry, 0, entry.size)]), "read")
+        band = np.frombuffer(raw, np.uint32)[-(-entry.nbytes // 4) :]
+        return bool((band != entry.bits).any())

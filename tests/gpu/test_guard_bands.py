@@ -19,7 +19,7 @@ def test_a_write_past_the_end_is_noticed(device, monkeypatch, count):
     result = empty(device, (5,))
     grid = (count // 64 + 1, 1, 1)
     dispatch(device, "fill", grid, {"result": result}, {"count": count, "bits": 0})
-    with pytest.raises(AssertionError, match="after 20 bytes"):
+    with pytest.raises(AssertionError, match="after the 20 bytes"):
         bands.check()
 
 

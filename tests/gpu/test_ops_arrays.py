@@ -211,6 +211,8 @@ class TestGather:
             ops.gather(numbered(3, 2), [0], axis=2)
 
 
-def test_blocks_of_a_folded_grid():
-    x = numbered(2, 65535 * 32 + 40)
+@pytest.mark.usefixtures("narrow_grid")
+def test_more_elements_than_one_row_of_workgroups():
+    x = numbered(30, 50)
     np.testing.assert_array_equal(ops.transpose(gw.tensor(x)).numpy(), x.T)
+    np.testing.assert_array_equal(ops.gather(gw.tensor(x), [7] * 40).numpy(), x[[7] * 40])

@@ -43,6 +43,7 @@ def test_scale():
     compare(inputs(2, 3, 4, 2, 5), scale=0.1)
 
 
+@pytest.mark.usefixtures("narrow_grid")
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("shape", [(2, 6), (2, 4, 6), (2, 1, 6), (2, 3, 4, 6), (1, 3, 1, 6)])
 def test_masks_broadcast(shape, causal):

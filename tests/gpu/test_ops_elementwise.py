@@ -9,6 +9,7 @@ import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DisposedTensorError, InvalidArgumentError, ShapeError
 from gpt2_wgpu.gpu import ops
 from gpt2_wgpu.gpu.ops.elementwise import ACTIVATIONS, activate
+from gpt2_wgpu.gpu.ops.operands import full
 from tests.gpu import references
 
 pytestmark = pytest.mark.usefixtures("guarded")
@@ -57,20 +58,27 @@ def test_numbers_and_lists_take_the_type_of_the_tensor():
     assert ops.div(1, gw.tensor([4.0])).tolist() == [0.25]
 
 
-def test_every_element_of_a_folded_grid_is_computed():
+def test_more_elements_than_webgpu_allows_workgroups_in_a_row():
     x = np.arange(65535 * 64 + 65, dtype=np.float32)
     np.testing.assert_array_equal(ops.add(gw.tensor(x), 1).numpy(), x + 1)
+
+
+@pytest.mark.usefixtures("narrow_grid")
+def test_more_elements_than_one_row_of_workgroups():
+    x = references.random(30, 50)
+    np.testing.assert_array_equal(ops.relu(gw.tensor(x)).numpy(), np.maximum(x, 0))
+    np.testing.assert_array_equal(full(gw.default_device(), (1000,), 3).numpy(), [3] * 1000)
 
 
 def test_operands_that_do_not_fit_are_refused():
     f, i, u = gw.tensor([1.0, 2.0]), gw.tensor([1, 2], "int32"), gw.tensor([1, 2], "uint32")
     with pytest.raises(ShapeError, match=r"add: shapes \(2,\) and \(3,\)"):
         ops.add(f, [1, 2, 3])
-    with pytest.raises(InvalidArgumentError, match="types differ: .*float32.*int32"):
+    with pytest.raises(InvalidArgumentError, match=r"types differ: .*float32.*int32"):
         ops.add(f, i)
-    with pytest.raises(InvalidArgumentError, match="div computes with float32, not .*int32"):
+    with pytest.raises(InvalidArgumentError, match=r"div computes with float32, not .*int32"):
         ops.div(i, i)
-    with pytest.raises(InvalidArgumentError, match="not .*uint32"):
+    with pytest.raises(InvalidArgumentError, match=r"not .*uint32"):
         ops.add(u, 1)
     with pytest.raises(InvalidArgumentError, match=r"1\.5 is no int32"):
         ops.add(i, 1.5)

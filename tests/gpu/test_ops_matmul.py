@@ -86,8 +86,10 @@ def test_sums_that_the_adapter_would_cut_short_are_refused(device, monkeypatch):
         ops.matmul(np.zeros((1, 500), np.float32), np.zeros((500, 1), np.float32))
 
 
-def test_more_matrices_than_one_row_of_workgroups():
-    compare((65537, 1, 2), (65537, 2, 1))
+@pytest.mark.usefixtures("narrow_grid")
+def test_more_tiles_than_one_row_of_workgroups():
+    compare((3, 40, 20), (3, 20, 70))
+    compare((100, 30), (30, 100))
 
 
 @pytest.mark.parametrize(

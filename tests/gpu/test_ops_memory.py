@@ -8,8 +8,8 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import GPT2WGPUError
 from gpt2_wgpu.gpu import ops
-from gpt2_wgpu.gpu.commands import Recording
 from gpt2_wgpu.gpu.layers.kv_cache import KVCache
+from gpt2_wgpu.gpu.recording import Recording
 
 PLAIN = np.linspace(-1, 1, 24, dtype=np.float32).reshape(4, 6)
 HEADS = PLAIN.reshape(1, 4, 2, 3)

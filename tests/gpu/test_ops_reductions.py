@@ -67,11 +67,20 @@ def test_softmax_of_masked_places_is_zero():
     np.testing.assert_allclose(result[0, [0, 2]], references.softmax(x[0, [0, 2]]), rtol=1e-6)
 
 
-def test_more_rows_than_one_row_of_workgroups():
-    x = references.random(65600, 2)
+def test_more_rows_than_webgpu_allows_workgroups_in_a_row():
+    x = references.random(65_537, 2)
+    np.testing.assert_allclose(ops.softmax(x).numpy(), references.softmax(x), rtol=1e-5)
+
+
+@pytest.mark.usefixtures("narrow_grid")
+@pytest.mark.parametrize("axis", [0, 1])
+def test_more_rows_than_one_row_of_workgroups(axis):
+    x = references.random(101, 99)
     tensor = gw.tensor(x)
-    np.testing.assert_allclose(ops.softmax(tensor).numpy(), references.softmax(x), rtol=1e-5)
-    np.testing.assert_array_equal(ops.argmax(tensor).numpy(), np.argmax(x, -1))
+    np.testing.assert_allclose(
+        ops.softmax(tensor, axis).numpy(), references.softmax(x, axis), rtol=1e-5
+    )
+    np.testing.assert_array_equal(ops.argmax(tensor, axis).numpy(), np.argmax(x, axis))
 
 
 def test_rows_longer_than_one_thread_can_loop(device):

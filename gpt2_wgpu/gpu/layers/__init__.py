@@ -3,11 +3,11 @@
 Unlike ``ops`` these know layouts made for speed, so they are for models, not for users.
 """
 
-from .attention import cached_attention
-from .embedding import embed
-from .kv_cache import KVCache
-from .linear import linear, project_qkv
-from .sampling import (
+from gpt2_wgpu.gpu.layers.attention import cached_attention
+from gpt2_wgpu.gpu.layers.embedding import embed
+from gpt2_wgpu.gpu.layers.kv_cache import KVCache
+from gpt2_wgpu.gpu.layers.linear_layers import linear, project_qkv
+from gpt2_wgpu.gpu.layers.sampling import (
     FULL,
     LIVE,
     NOT_FINITE,
@@ -17,7 +17,15 @@ from .sampling import (
     SamplingState,
     sample,
 )
-from .weights import Axis, Matrix, Raw, load_matrix, load_vector, random_normal, round_up
+from gpt2_wgpu.gpu.layers.weights import (
+    Axis,
+    Matrix,
+    Raw,
+    load_matrix,
+    load_vector,
+    random_normal,
+    round_up,
+)
 
 __all__ = [
     "FULL",

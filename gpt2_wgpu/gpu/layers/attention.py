@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ...errors import LimitError, ShapeError
-from ..commands import dispatch
-from ..tensor import Tensor, empty
-from ..ops.grids import groups_for
-from .kv_cache import KVCache
+from gpt2_wgpu.errors import LimitError, ShapeError
+from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.layers.kv_cache import KVCache
+from gpt2_wgpu.gpu.ops.grids import groups_for
+from gpt2_wgpu.gpu.tensor import Tensor, empty
 
 _ROWS_WIDTH = 128  # largest head that the barrier-free kernel keeps in registers
 _WIDEST = 512
@@ -38,7 +38,12 @@ def cached_attention(
         raise ShapeError(f"cached_attention: mask {mask.shape}, not {(batch, cache.capacity)}")
     if dim > _WIDEST:
         raise LimitError(f"cached_attention: heads of {dim} exceed {_WIDEST}")
-    by_rows = queries.device.capabilities.barrier_free and dim <= _ROWS_WIDTH
+    capabilities = queries.device.capabilities
+    by_rows = (
+        capabilities.barrier_free
+        and dim <= _ROWS_WIDTH
+        and (cache.length + 1) * (dim // 2 + 1) < capabilities.max_iterations
+    )
     result = empty(queries.device, queries.shape)
     count = batch * tokens * heads
     dispatch(

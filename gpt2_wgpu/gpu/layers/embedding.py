@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ...errors import ShapeError
-from ..commands import dispatch
-from ..tensor import Tensor, empty
-from ..ops.grids import groups_for
-from .weights import Matrix
+from gpt2_wgpu.errors import ShapeError
+from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.layers.weights import Matrix
+from gpt2_wgpu.gpu.ops.grids import groups_for
+from gpt2_wgpu.gpu.tensor import Tensor, empty
 
 
 def embed(ids: Tensor, start: Tensor, wte: Matrix, wpe: Tensor) -> Tensor:

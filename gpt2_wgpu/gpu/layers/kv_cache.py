@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ...errors import ShapeError
-from ..commands import Part
-from ..tensor import Tensor
-from ..ops.arrays import copy_strided
-from .weights import round_up
+from gpt2_wgpu.errors import ShapeError
+from gpt2_wgpu.gpu.commands import Part
+from gpt2_wgpu.gpu.layers.weights import round_up
+from gpt2_wgpu.gpu.ops.arrays import copy_strided
+from gpt2_wgpu.gpu.tensor import Tensor
 
 if TYPE_CHECKING:
-    from ..device import Device
+    from gpt2_wgpu.gpu.device import Device
 
 
 class KVCache(Tensor):

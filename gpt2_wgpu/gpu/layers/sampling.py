@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ...errors import ShapeError
-from ..commands import dispatch
-from ..tensor import Tensor, tensor
+from gpt2_wgpu.errors import ShapeError
+from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.tensor import Tensor, tensor
 
 if TYPE_CHECKING:
-    from ..device import Device
+    from gpt2_wgpu.gpu.device import Device
 
 RECENT = 16  # tokens a row remembers: the most that one submit may add
 LIVE, STOPPED, FULL, NOT_FINITE = range(4)  # values of ``finished``
@@ -109,6 +109,15 @@ def sample(logits: Tensor, state: SamplingState) -> None:
             "recent": state.recent,
         },
         {"vocabulary": vocabulary},
-        # A CPU adapter runs the threads of a workgroup in turns: fewer turns, fewer switches.
-        constants={"WORKGROUP": 32 if logits.device.capabilities.barrier_free else 256},
+        constants={"WORKGROUP": _threads(logits.device, vocabulary)},
     )
+
+
+def _threads(device: Device, vocabulary: int) -> int:
+    """A CPU adapter runs the threads of a workgroup in turns: fewer of them switch less often.
+
+    At most 20 passes over the vocabulary have to stay within what one thread may loop.
+    """
+    loops = 20 * (vocabulary // 32 + 256)
+    few = device.capabilities.barrier_free and loops < device.capabilities.max_iterations
+    return 32 if few else 256

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ...errors import InvalidArgumentError, LimitError, ShapeError
-from ..commands import Part, dispatch
-from ..tensor import ITEM_BYTES, Tensor, empty
-from ..ops.grids import groups_for
+from gpt2_wgpu.errors import InvalidArgumentError, LimitError, ShapeError
+from gpt2_wgpu.gpu.commands import Part, dispatch
+from gpt2_wgpu.gpu.ops.grids import groups_for
+from gpt2_wgpu.gpu.tensor import ITEM_BYTES, Tensor, empty
 
 if TYPE_CHECKING:
-    from ..device import Device
+    from gpt2_wgpu.gpu.device import Device
 
 SOURCE_BYTES = {"F32": 4, "F16": 2, "BF16": 2}  # safetensors' names
 PACKED = {"float32": "f32", "float16": "f16"}
@@ -133,7 +133,8 @@ def _fill(
     lines, depth = result.shape
     width = raw.shape[1]
     whole = transpose or outputs.group != outputs.padded
-    piece = lines if whole else max(16, STAGED_BYTES // (width * SOURCE_BYTES[raw.dtype]) // 16 * 16)
+    fitting = STAGED_BYTES // (width * SOURCE_BYTES[raw.dtype])
+    piece = lines if whole else max(16, fitting // 16 * 16)
     line_bytes = depth * ITEM_BYTES[result.dtype]
     for begin in range(0, lines, piece):
         count = min(piece, lines - begin)

@@ -4,12 +4,12 @@ They take tensors or whatever ``gpt2_wgpu.tensor`` accepts, and leave nothing bu
 behind. (What only a model needs, on stored weights, is in the package ``gpu.layers``.)
 """
 
-from .arrays import concat, gather, reshape, slice, slice_update, transpose
-from .dot_product_attention import attention
-from .elementwise import add, div, gelu, mul, relu, sigmoid, silu, sub, tanh
-from .linalg import matmul
-from .normalization import layer_norm
-from .reductions import argmax, log_softmax, softmax, top_k
+from gpt2_wgpu.gpu.ops.arrays import concat, gather, reshape, slice, slice_update, transpose
+from gpt2_wgpu.gpu.ops.dot_product_attention import attention
+from gpt2_wgpu.gpu.ops.elementwise import add, div, gelu, mul, relu, sigmoid, silu, sub, tanh
+from gpt2_wgpu.gpu.ops.linalg import matmul
+from gpt2_wgpu.gpu.ops.normalization import layer_norm
+from gpt2_wgpu.gpu.ops.reductions import argmax, log_softmax, softmax, top_k
 
 __all__ = [
     "add",

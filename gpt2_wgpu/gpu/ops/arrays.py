@@ -7,13 +7,21 @@ from collections.abc import Sequence
 from operator import index
 from typing import Any
 
-from ...errors import InvalidArgumentError, ShapeError
-from ..commands import dispatch
-from ..scopes import tidy
-from ..tensor import Tensor, empty, tensor
-from .grids import groups_for
-from .layouts import Shape, axis_of, integers, merge_axes, numbered, row_major, split_at
-from .operands import ANY_DTYPE, TensorLike, bits_of, operands
+from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
+from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.ops.grids import groups_for
+from gpt2_wgpu.gpu.ops.layouts import (
+    Shape,
+    axis_of,
+    integers,
+    merge_axes,
+    numbered,
+    row_major,
+    split_at,
+)
+from gpt2_wgpu.gpu.ops.operands import ANY_DTYPE, TensorLike, bits_of, operands
+from gpt2_wgpu.gpu.scopes import tidy
+from gpt2_wgpu.gpu.tensor import Tensor, empty, tensor
 
 
 def reshape(x: TensorLike, shape: int | Sequence[int]) -> Tensor:

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import math
 
-from ...errors import ShapeError
-from ..commands import dispatch
-from ..scopes import tidy
-from ..tensor import Tensor, empty, tensor
-from .arrays import transpose
-from .elementwise import mul
-from .grids import groups_for
-from .layouts import broadcast_strides
-from .linalg import matmul
-from .operands import ANY_DTYPE, TensorLike, operands
-from .reductions import softmax
+from gpt2_wgpu.errors import ShapeError
+from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.ops.arrays import transpose
+from gpt2_wgpu.gpu.ops.elementwise import mul
+from gpt2_wgpu.gpu.ops.grids import groups_for
+from gpt2_wgpu.gpu.ops.layouts import broadcast_strides
+from gpt2_wgpu.gpu.ops.linalg import matmul
+from gpt2_wgpu.gpu.ops.operands import ANY_DTYPE, TensorLike, operands
+from gpt2_wgpu.gpu.ops.reductions import softmax
+from gpt2_wgpu.gpu.scopes import tidy
+from gpt2_wgpu.gpu.tensor import Tensor, empty, tensor
 
 
 def attention(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from ...errors import InvalidArgumentError
-from ..commands import dispatch
-from ..scopes import tidy
-from ..tensor import Tensor, empty
-from .grids import groups_for
-from .layouts import broadcast, broadcast_strides, merge_axes, numbered
-from .operands import TensorLike, operands
+from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.ops.grids import groups_for
+from gpt2_wgpu.gpu.ops.layouts import broadcast, broadcast_strides, merge_axes, numbered
+from gpt2_wgpu.gpu.ops.operands import TensorLike, operands
+from gpt2_wgpu.gpu.scopes import tidy
+from gpt2_wgpu.gpu.tensor import Tensor, empty
 
 # Numbers of shaders/include/activation.wgsl.
 ACTIVATIONS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..commands import Grid
+from gpt2_wgpu.gpu.commands import Grid
 
 _MOST = 65535
 

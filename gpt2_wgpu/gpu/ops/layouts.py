@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from operator import index
 
-from ...errors import InvalidArgumentError, ShapeError
+from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 
 KERNEL_AXES = 6  # of shaders/include/axes.wgsl
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from ...errors import LimitError, ShapeError
-from ..commands import dispatch
-from ..scopes import tidy
-from ..tensor import Tensor, empty
-from .arrays import copy_strided
-from .grids import groups_for
-from .layouts import Shape, broadcast, broadcast_strides
-from .operands import TensorLike, operands
+from gpt2_wgpu.errors import LimitError, ShapeError
+from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.ops.arrays import copy_strided
+from gpt2_wgpu.gpu.ops.grids import groups_for
+from gpt2_wgpu.gpu.ops.layouts import Shape, broadcast, broadcast_strides
+from gpt2_wgpu.gpu.ops.operands import TensorLike, operands
+from gpt2_wgpu.gpu.scopes import tidy
+from gpt2_wgpu.gpu.tensor import Tensor, empty
 
 _TILE = 16  # of shaders/matmul.wgsl
 

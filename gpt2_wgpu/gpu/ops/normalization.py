@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ...errors import ShapeError
-from ..commands import dispatch
-from ..scopes import tidy
-from ..tensor import Tensor, empty
-from .grids import groups_for
-from .operands import TensorLike, operands
-from .variants import one_thread_a_row
+from gpt2_wgpu.errors import ShapeError
+from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.ops.grids import groups_for
+from gpt2_wgpu.gpu.ops.operands import TensorLike, operands
+from gpt2_wgpu.gpu.ops.variants import one_thread_a_row
+from gpt2_wgpu.gpu.scopes import tidy
+from gpt2_wgpu.gpu.tensor import Tensor, empty
 
 
 def layer_norm(

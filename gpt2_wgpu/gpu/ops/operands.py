@@ -6,14 +6,14 @@ import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ...errors import InvalidArgumentError
-from ..commands import dispatch
-from ..device import default_device
-from ..tensor import FORMATS, Tensor, empty, tensor
-from .grids import groups_for
+from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.device import default_device
+from gpt2_wgpu.gpu.ops.grids import groups_for
+from gpt2_wgpu.gpu.tensor import FORMATS, Tensor, empty, tensor
 
 if TYPE_CHECKING:
-    from ..device import Device
+    from gpt2_wgpu.gpu.device import Device
 
 # A Tensor, a number, nested sequences, a NumPy array: whatever ``gpt2_wgpu.tensor`` accepts.
 TensorLike: TypeAlias = Any

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ...errors import InvalidArgumentError, ShapeError
-from ..commands import dispatch
-from ..scopes import tidy
-from ..tensor import Tensor, empty
-from .grids import groups_for
-from .layouts import axis_of, integers, split_at
-from .operands import TensorLike, operands
-from .variants import iterations, one_thread_a_row
+from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
+from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.ops.grids import groups_for
+from gpt2_wgpu.gpu.ops.layouts import axis_of, integers, split_at
+from gpt2_wgpu.gpu.ops.operands import TensorLike, operands
+from gpt2_wgpu.gpu.ops.variants import iterations, one_thread_a_row
+from gpt2_wgpu.gpu.scopes import tidy
+from gpt2_wgpu.gpu.tensor import Tensor, empty
 
 
 def softmax(x: TensorLike, axis: int = -1) -> Tensor:

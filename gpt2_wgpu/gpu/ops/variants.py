@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...errors import LimitError
+from gpt2_wgpu.errors import LimitError
 
 if TYPE_CHECKING:
-    from ..device import Device
+    from gpt2_wgpu.gpu.device import Device
 
 WORKGROUP = 128  # threads that share a row, as in the kernels
 _HALVINGS = 7  # iterations of one reduction over a workgroup

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from ...errors import ShapeError
-from ..commands import Binding, Grid, dispatch
-from ..tensor import Tensor, empty
-from ..ops.elementwise import ACTIVATIONS
-from .kv_cache import KVCache
-from .weights import Matrix
+from gpt2_wgpu.errors import ShapeError
+from gpt2_wgpu.gpu.commands import Binding, Grid, dispatch
+from gpt2_wgpu.gpu.layers.kv_cache import KVCache
+from gpt2_wgpu.gpu.layers.weights import Matrix
+from gpt2_wgpu.gpu.ops.elementwise import ACTIVATIONS
+from gpt2_wgpu.gpu.tensor import Tensor, empty
 
 GEMV_ROWS = 8  # up to here every row reads the weights; beyond, tiles share them
 
@@ -117,11 +117,13 @@ def _run(
 
 
 def _choose(x: Tensor, rows: int, columns: int, depth8: int) -> tuple[str, Grid, dict[str, int]]:
-    shared = 1 if rows == 1 else 4  # rows that share one reading of the weights
     if x.device.capabilities.barrier_free:
-        return "linear_rows", (-(-columns // 64), -(-rows // shared), 1), {"ROWS": shared}
+        if rows == 1:
+            return "linear_rows", (-(-columns // 64), 1, 1), {}
+        return "linear_block", (-(-columns // 128), -(-rows // 4), 1), {}
     if rows <= GEMV_ROWS:
-        lanes = min(32, 1 << (depth8.bit_length() - 1))
+        shared = 1 if rows == 1 else 4  # rows that share one reading of the weights
+        lanes = max(shared, min(32, 1 << (depth8.bit_length() - 1)))
         groups = -(-columns // (256 // lanes))
         wide = min(groups, 65535)
         grid = (wide, -(-rows // shared), -(-groups // wide))

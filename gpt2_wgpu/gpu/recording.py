@@ -1,0 +1,86 @@
+"""A list of dispatches that is encoded once and replayed: nothing is created per replay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import Token
+from typing import TYPE_CHECKING, Any
+
+from gpt2_wgpu.errors import ScopeError
+from gpt2_wgpu.gpu.commands import PARAMS_STRIDE, Command, Grid, Recorder, bind, open_recorder
+from gpt2_wgpu.gpu.kernels import Kernel
+from gpt2_wgpu.gpu.memory import Storage
+from gpt2_wgpu.gpu.readback import Range
+
+if TYPE_CHECKING:
+    from gpt2_wgpu.gpu.device import Device
+
+
+class Recording:
+    """Dispatches that are kept instead of run; ``with`` records, :meth:`replay` runs them.
+
+    The buffers it names stay allocated until :meth:`close`, whatever happens to their tensors.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self._recorded: list[tuple[Kernel, Mapping[str, Range], bytes, Grid]] = []
+        self._pinned: dict[int, Storage] = {}
+        self._commands: list[Command] = []
+        self._uniform: Any = None
+        self._token: Token[Recorder | None] | None = None
+
+    def __enter__(self) -> Recording:
+        if open_recorder.get() is not None:
+            raise ScopeError("a recording is open already: recordings do not nest")
+        self._token = open_recorder.set(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._token is None:
+            raise ScopeError("this recording was never opened")
+        open_recorder.reset(self._token)
+        if kind is None:
+            self._finish()
+        else:
+            self.close()
+
+    def __len__(self) -> int:
+        """Number of dispatches of one replay."""
+        return len(self._commands)
+
+    def add(self, kernel: Kernel, ranges: Mapping[str, Range], packed: bytes, grid: Grid) -> None:
+        self._recorded.append((kernel, ranges, packed, grid))
+        for storage, _, _ in ranges.values():
+            if id(storage) not in self._pinned:
+                self._pinned[id(storage)] = storage.retain()
+
+    def replay(self, times: int = 1) -> None:
+        """Queue the recorded dispatches ``times`` times."""
+        self.device.queue.replay(self._commands, times)
+
+    def close(self) -> None:
+        """Let go of every buffer. Idempotent."""
+        self._commands = []
+        pinned, self._pinned = self._pinned, {}
+        for storage in pinned.values():
+            storage.release()
+        if self._uniform is not None:
+            if self.device.is_open:
+                self.device.queue.flush()  # replays that are still pending read it
+            self._uniform.destroy()
+            self._uniform = None
+
+    def _finish(self) -> None:
+        device = self.device
+        params = bytearray(len(self._recorded) * PARAMS_STRIDE)
+        with device.translated_errors():
+            self._uniform = device.create_buffer(max(256, len(params)), "uniform")
+            for slot, (kernel, ranges, packed, grid) in enumerate(self._recorded):
+                start = slot * PARAMS_STRIDE
+                params[start : start + len(packed)] = packed
+                group = bind(device, kernel, ranges, self._uniform, slot)
+                self._commands.append((kernel.pipeline, group, grid))
+            if params:
+                device.gpu.queue.write_buffer(self._uniform, 0, params)
+        self._recorded = []

@@ -1,0 +1,148 @@
+"""The fused attention kernels and the cache they read, against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu.errors import LimitError, ShapeError
+from gpt2_wgpu.gpu.layers import KVCache, cached_attention
+from tests.gpu import references
+
+pytestmark = pytest.mark.usefixtures("variant")
+
+
+def filled_cache(device, keys, values, layers=1, layer=0):
+    """A cache holding keys, values [B, S, H, D] in one layer and NaN everywhere else."""
+    batch, length, heads, dim = keys.shape
+    cache = KVCache(device, batch, layers, length, heads, dim)
+    physical = np.full(
+        (layers, 2, batch, heads, cache.capacity, cache.padded_dim), np.nan, np.float32
+    )
+    physical[layer] = 0  # padded dimensions are zero, positions past the end are never read
+    physical[layer, :, :, :, length:] = np.nan
+    for part, x in enumerate((keys, values)):
+        physical[layer, part, :, :, :length, :dim] = x.transpose(0, 2, 1, 3)
+    device.queue.upload(cache.storage, 0, physical)
+    return cache
+
+
+def expected_attention(q, k, v, start, scale, mask=None):
+    """q [B, T, H, D]; k, v [B, S, H, D] → [B, T, H, D] in float64."""
+    scores = np.einsum("bthd,bshd->bhts", q.astype(float), k.astype(float)) * scale
+    if mask is not None:
+        scores = np.where(mask[:, None, None, :], scores, -1e9)
+    places = np.asarray(start)[:, None] + np.arange(q.shape[1])
+    seen = np.arange(k.shape[1]) <= places[:, :, None]
+    weights = references.softmax(np.where(seen[:, None], scores, -np.inf))
+    return np.einsum("bhts,bshd->bthd", weights, v.astype(float))
+
+
+@pytest.mark.parametrize(
+    ("batch", "tokens", "heads", "dim", "length"),
+    [
+        (1, 1, 1, 1, 1),
+        (1, 1, 2, 8, 127),
+        (2, 1, 3, 64, 128),
+        (2, 3, 2, 20, 129),
+        (1, 5, 2, 64, 300),
+        (3, 2, 1, 10, 7),
+        (1, 2, 1, 128, 60),
+        (1, 2, 1, 200, 9),
+        (1, 1, 1, 512, 130),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("guarded")
+def test_against_numpy(device, batch, tokens, heads, dim, length):
+    q = references.random(batch, tokens, heads, dim)
+    k, v = (references.random(batch, length, heads, dim, seed=s) for s in (1, 2))
+    start = [max(0, length - tokens - row) for row in range(batch)]
+    with gw.tidy():
+        cache = filled_cache(device, k, v, layers=2, layer=1)
+        padded = np.zeros((batch, tokens, heads, cache.padded_dim), np.float32)
+        padded[..., :dim] = q
+        result = cached_attention(
+            gw.tensor(padded.reshape(batch, tokens, -1)), cache, 1,
+            gw.tensor(start, "uint32"), scale=0.3,
+        ).numpy()  # fmt: skip
+    result = result.reshape(padded.shape)
+    assert not result[..., dim:].any()
+    np.testing.assert_allclose(
+        result[..., :dim], expected_attention(q, k, v, start, 0.3), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.usefixtures("guarded")
+def test_large_scores_do_not_overflow(device):
+    q, k, v = (references.random(1, 4, 2, 8, seed=s) for s in (0, 1, 2))
+    with gw.tidy():
+        cache = filled_cache(device, k, v)
+        found = cached_attention(
+            gw.tensor(q.reshape(1, 4, 16)), cache, 0, gw.tensor([0], "uint32"), scale=500.0
+        ).numpy()
+    expected = expected_attention(q, k, v, [0], 500.0).reshape(1, 4, 16)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+@pytest.mark.usefixtures("guarded")
+def test_masked_positions_are_not_seen_and_a_fully_masked_row_is_the_mean(device):
+    q, k, v = (references.random(2, 6, 1, 8, seed=s) for s in (0, 1, 2))
+    mask = np.ones((2, 8), np.uint32)
+    mask[0, 2:4] = 0
+    mask[1] = 0
+    with gw.tidy():
+        cache = filled_cache(device, k, v)
+        found = cached_attention(
+            gw.tensor(q.reshape(2, 6, 8)), cache, 0, gw.tensor([0, 0], "uint32"),
+            scale=1.0, mask=gw.tensor(mask, "uint32"),
+        ).numpy()  # fmt: skip
+    expected = expected_attention(q, k, v, [0, 0], 1.0, mask[:, :6] != 0)
+    np.testing.assert_allclose(found, expected.reshape(2, 6, 8), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found[1, 5], v[1].mean(0).ravel(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_long_context_in_one_thread(device):
+    """llvmpipe stops a thread after 65,535 loop rounds; a long context must not be cut there."""
+    length, dim = 3000, 64
+    q = references.random(1, 1, 1, dim)
+    k, v = (references.random(1, length, 1, dim, seed=s) for s in (1, 2))
+    with gw.tidy():
+        cache = filled_cache(device, k, v)
+        found = cached_attention(
+            gw.tensor(q.reshape(1, 1, dim)), cache, 0,
+            gw.tensor([length - 1], "uint32"), scale=0.01,
+        ).numpy()  # fmt: skip
+    expected = expected_attention(q, k, v, [length - 1], 0.01).reshape(1, 1, dim)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.usefixtures("no_leak")
+def test_the_cache_reads_back_in_its_logical_layout(device):
+    k, v = (references.random(2, 5, 3, 6, seed=s) for s in (1, 2))
+    with gw.tidy():
+        cache = filled_cache(device, k, v, layers=3, layer=2)
+        assert cache.shape == (2, 3, 2, 5, 3, 6)
+        found = cache.numpy()
+    np.testing.assert_array_equal(found[:, 2, 0], k)
+    np.testing.assert_array_equal(found[:, 2, 1], v)
+    assert np.isnan(found[:, :2]).all()
+
+
+def test_what_does_not_fit_is_refused(device):
+    with gw.tidy():
+        cache = KVCache(device, 2, 1, 4, 1, 8)
+        start = gw.tensor([0, 0], "uint32")
+        q = gw.tensor(references.random(2, 1, 8))
+        with pytest.raises(ShapeError, match=r"queries \(1, 1, 8\)"):
+            cached_attention(gw.tensor(references.random(1, 1, 8)), cache, 0, start, scale=1.0)
+        with pytest.raises(ShapeError, match=r"mask \(2, 3\), not \(2, 8\)"):
+            mask = gw.tensor(np.ones((2, 3), np.uint32), "uint32")
+            cached_attention(q, cache, 0, start, scale=1.0, mask=mask)
+        wide = KVCache(device, 1, 1, 4, 1, 520)
+        with pytest.raises(LimitError, match="520"):
+            query = gw.tensor(references.random(1, 1, 520))
+            cached_attention(query, wide, 0, gw.tensor([0], "uint32"), scale=1.0)
+        with pytest.raises(ShapeError, match="at least one of each"):
+            KVCache(device, 0, 1, 4, 1, 8)

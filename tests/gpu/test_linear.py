@@ -1,0 +1,155 @@
+"""Linear layers, every kernel in every variant, against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu.errors import ShapeError
+from gpt2_wgpu.gpu.layers import KVCache, Raw, linear, load_matrix, project_qkv
+from tests.gpu import references
+
+CHOOSE = "gpt2_wgpu.gpu.layers.linear_layers._choose"
+KERNELS = ["linear_rows", "linear_block", "linear_gemv 1", "linear_gemv 4", "linear_gemm"]
+
+
+def grid_of(kernel, rows, columns):
+    """The grid and constants of ``kernel``, as its header says, whatever would be chosen."""
+    name, _, shared = kernel.partition(" ")
+    if name == "linear_rows":
+        return name, (-(-columns // 64), rows, 1), {}
+    if name == "linear_block":
+        return name, (-(-columns // 128), -(-rows // 4), 1), {}
+    if name == "linear_gemv":
+        per_group, wide = 256 // 16, 3  # 16 lanes a column; a grid folded after 3 workgroups
+        groups = -(-columns // per_group)
+        grid = (wide, -(-rows // int(shared)), -(-groups // wide))
+        return name, grid, {"ROWS": int(shared), "LANES": 16}
+    return name, (-(-columns // 64), -(-rows // 64), 1), {}
+
+
+@pytest.fixture(params=KERNELS)
+def kernel(request, monkeypatch):
+    monkeypatch.setattr(
+        CHOOSE, lambda x, rows, columns, depth8: grid_of(request.param, rows, columns)
+    )
+    return request.param
+
+
+def matrix_of(device, values, dtype):
+    raw = Raw(memoryview(np.ascontiguousarray(values, np.float32)).cast("B"), "F32", values.shape)
+    return load_matrix(device, raw, dtype)
+
+
+def rounded(values, dtype):
+    return values.astype(np.float16).astype(np.float32) if dtype == "float16" else values
+
+
+def free(matrix):
+    for _, part in matrix.parts:
+        part.dispose()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(
+    ("rows", "columns", "depth"),
+    [
+        (1, 1, 8),
+        (1, 65, 24),
+        (2, 63, 136),
+        (3, 64, 128),
+        (4, 5, 264),
+        (5, 129, 8),
+        (63, 65, 40),
+        (64, 64, 16),
+        (65, 130, 72),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("guarded")
+def test_against_numpy(device, kernel, rows, columns, depth, dtype):
+    x, w = references.random(rows, depth), references.random(columns, depth, seed=1)
+    b, r = references.random(columns, seed=2), references.random(rows, columns, seed=3)
+    matrix = matrix_of(device, w, dtype)
+    inputs = gw.tensor(x), gw.tensor(b), gw.tensor(r)
+    result = linear(inputs[0], matrix, inputs[1], activation="gelu_tanh", residual=inputs[2])
+    expected = x.astype(float) @ rounded(w, dtype).astype(float).T + b
+    expected = references.activation("gelu_tanh", expected) + r
+    np.testing.assert_allclose(result.numpy(), expected, rtol=2e-5, atol=2e-4)
+    free(matrix)
+    gw.dispose([inputs, result])
+
+
+@pytest.mark.usefixtures("guarded")
+def test_without_bias_and_residual_and_in_parts(device, kernel, monkeypatch):
+    from dataclasses import replace
+
+    monkeypatch.setattr(
+        device, "capabilities", replace(device.capabilities, max_binding=50 * 4 * 40)
+    )
+    x, w = references.random(3, 2, 40), references.random(130, 40, seed=1)
+    matrix = matrix_of(device, w, "float32")
+    assert len(matrix.parts) == 3
+    with gw.tidy():
+        found = linear(gw.tensor(x), matrix).numpy()
+    np.testing.assert_allclose(found, x @ w.T, rtol=1e-4, atol=1e-4)
+    free(matrix)
+
+
+@pytest.mark.parametrize("tokens", [1, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.usefixtures("guarded")
+def test_keys_and_values_go_into_the_cache(device, kernel, tokens, dtype):
+    batch, heads, dim, length = 2, 3, 8, 13
+    width = heads * dim
+    x, w = references.random(batch, tokens, 16), references.random(3 * width, 16, seed=1)
+    b = references.random(3 * width, seed=2)
+    start = [4, 12 - tokens]
+    matrix = matrix_of(device, w, dtype)
+    with gw.tidy():
+        cache = KVCache(device, batch, 2, length, heads, dim)
+        physical = 2 * cache.layer(0).nbytes // 4
+        device.queue.upload(cache.storage, 0, np.full(physical, 7.5, np.float32))
+        queries = project_qkv(
+            gw.tensor(x), matrix, gw.tensor(b), cache, 1, gw.tensor(start, "uint32")
+        ).numpy()
+        found = cache.numpy()
+    free(matrix)
+    qkv = (x @ rounded(w, dtype).T + b).reshape(batch, tokens, 3, heads, dim)
+    expected = np.full((batch, 2, 2, length, heads, dim), 7.5, np.float32)
+    for row in range(batch):
+        places = slice(start[row], start[row] + tokens)
+        expected[row, 1, 0, places] = qkv[row, :, 1]
+        expected[row, 1, 1, places] = qkv[row, :, 2]
+    np.testing.assert_allclose(queries, qkv[:, :, 0].reshape(batch, tokens, width), atol=1e-4)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 8, 9, 70])
+@pytest.mark.parametrize("depth", [8, 16, 56, 264])
+@pytest.mark.usefixtures("variant", "guarded")
+def test_what_is_chosen_is_right(device, rows, depth):
+    x, w = references.random(rows, depth), references.random(77, depth, seed=1)
+    matrix = matrix_of(device, w, "float16")
+    with gw.tidy():
+        found = linear(gw.tensor(x), matrix).numpy()
+    free(matrix)
+    np.testing.assert_allclose(found, x @ rounded(w, "float16").T, rtol=1e-4, atol=1e-4)
+
+
+def test_shapes_that_do_not_fit_are_named(device):
+    matrix = matrix_of(device, references.random(6, 16), "float32")
+    with gw.tidy():
+        x = gw.tensor(references.random(2, 8))
+        with pytest.raises(ShapeError, match=r"x \(2, 8\) does not fit weight \[6, 16\]"):
+            linear(x, matrix)
+        x = gw.tensor(references.random(2, 16))
+        with pytest.raises(ShapeError, match=r"residual \(2, 8\) for a result \(2, 6\)"):
+            linear(x, matrix, residual=gw.tensor(references.random(2, 8)))
+        with pytest.raises(ShapeError, match=r"bias \(5,\)"):
+            linear(x, matrix, gw.tensor(references.random(5)))
+        cache = KVCache(device, 1, 1, 8, 1, 8)
+        with pytest.raises(ShapeError, match="for a cache of shape"):
+            project_qkv(x, matrix, x, cache, 0, x)
+    free(matrix)

@@ -1,0 +1,182 @@
+"""The sampling kernel against NumPy: what is kept, what is drawn, how rows move on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu.errors import ShapeError
+from gpt2_wgpu.gpu.layers import (
+    FULL,
+    LIVE,
+    NOT_FINITE,
+    RECENT,
+    STOPPED,
+    SamplingOptions,
+    SamplingState,
+    sample,
+)
+from tests.gpu import references
+from tests.gpu.test_load_weight import pcg4d
+
+ONE = 2**30
+
+
+def kept_tokens(logits, options):
+    """Ids that may be drawn, and the integer mass of every id."""
+    logits = np.asarray(logits, np.float64)
+    masses = np.rint(ONE * references.softmax(logits / options.temperature)).astype(np.int64)
+    order = np.argsort(-logits, kind="stable")
+    if options.top_k:
+        order = order[: options.top_k]
+    before = np.cumsum(masses[order]) - masses[order]
+    if options.top_p < 1:
+        order = order[before <= options.top_p * ONE]
+    return np.sort(order), masses
+
+
+def expected_token(logits, options, row, position):
+    """The draw as the kernel's header describes it."""
+    kept, masses = kept_tokens(logits, options)
+    key = [options.seed & 0xFFFFFFFF, options.seed >> 32, row, position]
+    random = int(pcg4d(np.array([key], np.uint32))[0, 0])
+    running = np.cumsum(masses[kept])
+    goal = random * int(running[-1]) >> 32
+    return int(kept[np.searchsorted(running, goal, side="right")]), goal, running
+
+
+def state_of(device, rows, options, stops=(), position=3, limit=100):
+    return SamplingState.create(
+        device, [1] * rows, [position] * rows, [limit] * rows, options, stops
+    )
+
+
+def sampled(device, logits, options, **kwargs):
+    with gw.tidy():
+        state = state_of(device, len(logits), options, **kwargs)
+        sample(gw.tensor(logits), state)
+        return {
+            name: getattr(state, name).numpy()
+            for name in ("token", "position", "finished", "recent")
+        }
+
+
+@pytest.fixture(params=[32, 256])
+def threads(request, monkeypatch):
+    """Both workgroup sizes, whatever would be chosen."""
+    monkeypatch.setattr("gpt2_wgpu.gpu.layers.sampling._threads", lambda *_: request.param)
+
+
+pytestmark = pytest.mark.usefixtures("threads", "no_leak")
+
+SIZES = [1, 2, 31, 32, 33, 255, 257, 1000, 50257]
+
+
+@pytest.mark.parametrize("vocabulary", SIZES)
+def test_greedy_takes_the_first_of_the_largest(device, vocabulary):
+    logits = references.random(3, vocabulary)
+    logits[1] = np.round(logits[1])  # many equals
+    logits[2] = -1e30
+    found = sampled(device, logits, SamplingOptions(temperature=0))
+    np.testing.assert_array_equal(found["token"][:, 0], logits.argmax(-1))
+
+
+@pytest.mark.parametrize("vocabulary", SIZES)
+@pytest.mark.parametrize(
+    "options",
+    [
+        SamplingOptions(seed=1),
+        SamplingOptions(temperature=0.3, seed=2**40 + 5),
+        SamplingOptions(top_k=1, seed=3),
+        SamplingOptions(top_k=5, seed=4),
+        SamplingOptions(top_k=10**6, seed=5),
+        SamplingOptions(top_p=0.1, seed=6),
+        SamplingOptions(top_p=0.9, temperature=2, seed=7),
+        SamplingOptions(top_k=40, top_p=0.5, seed=2**64 - 1),
+    ],
+    ids=lambda o: f"t{o.temperature}k{o.top_k}p{o.top_p}",
+)
+def test_draws_equal_numpy(device, vocabulary, options):
+    logits = references.random(4, vocabulary, scale=3)
+    found = sampled(device, logits, options, position=9)["token"][:, 0]
+    for row, token in enumerate(found):
+        expected, goal, running = expected_token(logits[row], options, row, 9)
+        # A draw on the border between two tokens may fall to either: masses differ by rounding.
+        near_border = np.abs(running - goal).min() < 64 + running[-1] * 1e-6
+        assert token == expected or near_border, (row, token, expected)
+
+
+@pytest.mark.parametrize("k", [1, 2, 7, 39, 40])
+def test_top_k_keeps_exactly_k_of_equals_in_index_order(device, k):
+    logits = np.zeros((1, 40), np.float32)
+    options = [SamplingOptions(top_k=k, seed=seed) for seed in range(150 + 5 * k)]
+    seen = {int(sampled(device, logits, o)["token"][0, 0]) for o in options}
+    assert seen <= set(range(k))
+    assert len(seen) >= 0.9 * k
+
+
+def test_top_p_always_keeps_one_and_stops_after_the_mass(device):
+    logits = np.log(np.array([[0.5, 0.3, 0.15, 0.05]], np.float32))
+    for p, allowed in [(1e-9, {0}), (0.49, {0}), (0.51, {0, 1}), (0.81, {0, 1, 2})]:
+        options = [SamplingOptions(top_p=p, seed=seed) for seed in range(120)]
+        assert {int(sampled(device, logits, o)["token"][0, 0]) for o in options} == allowed
+
+
+def test_frequencies_follow_the_distribution(device):
+    probabilities = np.array([0.4, 0.3, 0.2, 0.1], np.float32)
+    rows = 4000
+    logits = np.tile(np.log(probabilities), (rows, 1)).astype(np.float32)
+    found = sampled(device, logits, SamplingOptions(seed=11))["token"][:, 0]
+    counts = np.bincount(found, minlength=4) / rows
+    np.testing.assert_allclose(counts, probabilities, atol=4 * np.sqrt(0.25 / rows))
+
+
+def test_rows_move_on_and_the_ring_remembers(device):
+    options = SamplingOptions(temperature=0)
+    with gw.tidy():
+        state = state_of(device, 2, options, position=14)
+        for step in range(4):
+            logits = np.zeros((2, 50), np.float32)
+            logits[0, 10 + step] = logits[1, 20 + step] = 1
+            sample(gw.tensor(logits), state)
+        assert state.position.numpy().tolist() == [18, 18]
+        assert state.token.numpy().tolist() == [[13], [23]]
+        recent = state.recent.numpy()
+    for row, first in enumerate((10, 20)):
+        assert [recent[row, place % RECENT] for place in range(15, 19)] == [
+            first, first + 1, first + 2, first + 3,
+        ]  # fmt: skip
+
+
+def test_stop_tokens_and_full_rows_end_and_stay(device):
+    logits = np.zeros((3, 9), np.float32)
+    logits[[0, 1, 2], [4, 5, 6]] = 1
+    options = SamplingOptions(temperature=0)
+    with gw.tidy():
+        state = SamplingState.create(device, [1] * 3, [2, 2, 2], [9, 9, 4], options, [7, 5, 8])
+        for _ in range(2):
+            sample(gw.tensor(logits), state)
+        assert state.finished.numpy().tolist() == [LIVE, STOPPED, FULL]
+        assert state.position.numpy().tolist() == [4, 3, 3]
+        assert state.token.numpy()[:, 0].tolist() == [4, 5, 6]
+
+
+def test_a_row_that_begins_full_is_left_alone(device):
+    found = sampled(device, np.ones((1, 5), np.float32), SamplingOptions(), position=4, limit=5)
+    assert (found["finished"][0], found["position"][0], found["token"][0, 0]) == (FULL, 4, 1)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("options", [SamplingOptions(temperature=0), SamplingOptions(top_k=3)])
+def test_logits_that_are_not_finite_end_the_row(device, bad, options):
+    logits = references.random(3, 300)
+    logits[1, 271] = bad
+    found = sampled(device, logits, options)
+    assert found["finished"].tolist() == [LIVE, NOT_FINITE, LIVE]
+    assert found["position"].tolist() == [4, 3, 4]
+
+
+def test_shapes(device):
+    with gw.tidy(), pytest.raises(ShapeError, match=r"logits \(3, 4\) for state of \(2,\) rows"):
+        sample(gw.tensor(references.random(3, 4)), state_of(device, 2, SamplingOptions()))

@@ -1,0 +1,33 @@
+"""A small model that every test may use, and the embedded one."""
+
+from __future__ import annotations
+
+import pytest
+
+import gpt2_wgpu as gw
+from tests.models import checkpoints
+
+SMALL = {"n_embd": 48, "n_layer": 3, "n_head": 3, "n_positions": 64, "vocab_size": 211}
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """(transformers' model, its directory): three layers of width 48."""
+    model = checkpoints.make_model(**SMALL)
+    return model, checkpoints.save(model, tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="session")
+def small_lm(device, small):
+    """The small model on the GPU in f32, without text."""
+    lm = gw.GPT2CausalLM.from_preset(small[1], preprocessor=None, dtype="float32")
+    yield lm
+    lm.dispose()
+
+
+@pytest.fixture(scope="session")
+def tales(device):
+    """The embedded model in f32."""
+    lm = gw.GPT2CausalLM.from_preset("fairytales", dtype="float32")
+    yield lm
+    lm.dispose()

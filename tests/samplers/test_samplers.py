@@ -1,0 +1,89 @@
+"""Samplers: names, arguments, seeds. What they draw is tested with the kernel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gpt2_wgpu import samplers
+from gpt2_wgpu.errors import InvalidArgumentError
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("greedy", samplers.GreedySampler),
+        ("random", samplers.RandomSampler),
+        ("top_k", samplers.TopKSampler),
+        ("top_p", samplers.TopPSampler),
+    ],
+)
+def test_names_and_configs_round_trip(name, kind):
+    sampler = samplers.get(name)
+    assert type(sampler) is kind
+    again = samplers.get(samplers.serialize(sampler))
+    assert type(again) is kind
+    assert again.get_config() == sampler.get_config()
+    assert samplers.get(sampler) is sampler
+
+
+def test_defaults_are_those_of_keras_hub():
+    assert samplers.TopK().get_config() == {"k": 5, "temperature": 1.0, "seed": None}
+    assert samplers.TopP().get_config() == {"p": 0.1, "k": None, "temperature": 1.0, "seed": None}
+    assert repr(samplers.Greedy()) == "GreedySampler()"
+
+
+@pytest.mark.parametrize("name", ["nope", "Greedy", "", None, 3, {"class_name": "beam"}])
+def test_unknown_samplers_are_refused_by_name(name):
+    with pytest.raises(InvalidArgumentError, match="unknown sampler"):
+        samplers.get(name)
+
+
+def test_a_seed_repeats_the_series_and_a_series_does_not_repeat():
+    series = [[s.next_options().seed for _ in range(50)] for s in (samplers.TopK(seed=7),) * 1]
+    again = samplers.TopK(seed=7)
+    assert series[0] == [again.next_options().seed for _ in range(50)]
+    other = samplers.TopK(seed=8)
+    drawn = series[0] + [other.next_options().seed for _ in range(50)]
+    assert len(set(drawn)) == 100
+    assert all(0 <= seed < 2**64 for seed in drawn)
+
+
+def test_without_a_seed_each_sampler_differs():
+    seeds = {samplers.Random().next_options().seed for _ in range(20)}
+    assert len(seeds) == 20
+
+
+def test_changed_attributes_take_effect():
+    sampler = samplers.TopP(p=0.5, k=9, seed=1, temperature=0.7)
+    sampler.temperature, sampler.p, sampler.k = 0, 0.25, None
+    options = sampler.next_options()
+    assert (options.temperature, options.top_p, options.top_k) == (0.0, 0.25, 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: samplers.Random(temperature=-0.1), "temperature must be at least 0, not -0.1"),
+        (lambda: samplers.Random(temperature=float("nan")), "temperature .* not nan"),
+        (lambda: samplers.Random(temperature=float("inf")), "temperature .* not inf"),
+        (lambda: samplers.Random(temperature="1"), "temperature .* not '1'"),
+        (lambda: samplers.Random(temperature=True), "temperature .* not True"),
+        (lambda: samplers.TopK(k=0), "k must be a whole number from 1 to .*, not 0"),
+        (lambda: samplers.TopK(k=2.0), "k must be a whole number .* not 2.0"),
+        (lambda: samplers.TopP(p=0), "p must be above 0 and at most 1, not 0"),
+        (lambda: samplers.TopP(p=1.5), "p must be above 0 and at most 1, not 1.5"),
+        (lambda: samplers.TopP(k=-1), "k must be a whole number"),
+        (lambda: samplers.Random(seed=-1), "seed must be a whole number from 0"),
+        (lambda: samplers.Random(seed=2**64), "seed must be a whole number"),
+        (lambda: samplers.Random(seed=1.5), "seed must be a whole number"),
+    ],
+)
+def test_bad_arguments_name_argument_bound_and_value(make, message):
+    with pytest.raises(InvalidArgumentError, match=message):
+        make()
+
+
+def test_numpy_numbers_are_welcome():
+    assert samplers.TopK(k=np.int64(3), seed=np.uint32(5)).next_options().top_k == 3
+    assert samplers.Random(temperature=np.float32(0.5)).temperature == 0.5
