@@ -81,13 +81,6 @@ class GPT2(nn.Module):
         return F.cross_entropy(logits, targets.flatten(), reduction="none" if each else "mean")
 
 
-def set_dropout(model: GPT2, share: float) -> None:
-    """Changes the dropout of every layer."""
-    for module in model.modules():
-        if isinstance(module, PooledDropout):
-            module.share = share
-
-
 def hidden_matrices(model: GPT2) -> list[nn.Parameter]:
     """The matrices that Muon trains: all of the blocks', neither embeddings nor head."""
     return [p for p in model.blocks.parameters() if p.dim() == 2]
@@ -102,6 +95,3 @@ def other_parameters(model: GPT2) -> list[nn.Parameter]:
 def count(model: nn.Module) -> int:
     """Number of parameters."""
     return sum(p.numel() for p in model.parameters())
-
-
-__all__ = ["GPT2", "Shape", "count", "hidden_matrices", "other_parameters", "set_dropout"]

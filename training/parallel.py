@@ -24,9 +24,9 @@ class Team:
     """What the processes share. Rank 0 is the main process."""
 
     def __init__(self, size: int, model: GPT2, batch_tokens: int, static: bool, seed: int) -> None:
+        self.size, self.static, self.seed = size, static, seed
         context = mp.get_context("spawn")
         numbers = sum(p.numel() for p in model.parameters())
-        self.size, self.static, self.seed = size, static, seed
         self.weights = torch.zeros(numbers).share_memory_()
         self.momentum = torch.zeros(numbers).share_memory_()
         self.grads = torch.zeros(size, numbers).share_memory_()

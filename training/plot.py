@@ -16,6 +16,10 @@ def plot(log: Path, out: Path) -> None:
     """Training loss (left axis) and held-out bits per byte (right axis) over the tokens."""
     with log.open(newline="") as file:
         rows = list(csv.DictReader(file))
+    # A resumed run writes the steps since its checkpoint once more: the later rows count.
+    rows = [
+        r for i, r in enumerate(rows) if all(int(r["step"]) < int(n["step"]) for n in rows[i + 1 :])
+    ]
     figure, left = plt.subplots(figsize=(7, 4), dpi=100)
     tokens = [int(row["tokens"]) / 1e6 for row in rows]
     left.plot(tokens, [float(row["train_loss"]) for row in rows], color="tab:blue", lw=1)

@@ -33,7 +33,7 @@ from data import END_OF_TEXT, Windows, mark_tales, paragraph_starts, read_books 
 from evaluate import bits_per_byte  # noqa: E402
 from export import RUN, export  # noqa: E402
 from model import GPT2, Shape, count, other_parameters  # noqa: E402
-from parallel import Member, Team  # noqa: E402
+from parallel import PIECES, Member, Team  # noqa: E402
 from tokenizer import train_tokenizer  # noqa: E402
 
 COLUMNS = ["step", "minutes", "tokens", "rate", "train_loss", "held_out_bits_per_byte"]
@@ -63,7 +63,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--adam-rate", type=float, default=0.003)
     parser.add_argument("--weight-decay", type=float, default=0.1)
     parser.add_argument("--long-from", type=float, default=0.6, help="full context from here on")
-    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--processes", type=int, default=min(os.cpu_count() or 1, PIECES))
     parser.add_argument("--save-minutes", type=float, default=5.0)
     return parser.parse_args()
 

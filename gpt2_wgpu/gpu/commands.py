@@ -194,7 +194,7 @@ class CommandQueue:
             if tail:
                 write(storage.buffer, offset + whole, bytes(view[whole:]).ljust(4, b"\0"))
 
-    async def read(self, ranges: Sequence[Range]) -> list[bytes]:
+    async def read(self, ranges: Sequence[Range]) -> list[memoryview]:
         """The bytes of each range (offsets and lengths: multiples of 4), after what is pending.
 
         Raises ``DeviceError`` while a recording is open: what it records has not run.
@@ -204,7 +204,7 @@ class CommandQueue:
             raise DeviceError("cannot read while recording: what is recorded has not run yet")
         readback = Readback(self._device, ranges)
         try:
-            return [bytes(part) for part in await readback.read()]
+            return await readback.read()
         finally:
             readback.close()
 

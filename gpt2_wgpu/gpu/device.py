@@ -22,15 +22,17 @@ from gpt2_wgpu.gpu.kernels import KernelCache
 from gpt2_wgpu.gpu.memory import MemoryInfo, MemoryManager
 from gpt2_wgpu.gpu.waiting import sync, wait
 
-# Asked for at the adapter's best; every other limit stays at WebGPU's default.
-_WANTED_LIMITS = (
-    "max-buffer-size",
-    "max-storage-buffer-binding-size",
-    "max-compute-invocations-per-workgroup",
-    "max-compute-workgroup-size-x",
-    "max-compute-workgroup-storage-size",
-    "max-storage-buffers-per-shader-stage",
-)
+# What WebGPU guarantees (https://www.w3.org/TR/webgpu/#limits), of the limits that matter here.
+# wgpu-native gives more than that unless told.
+_GUARANTEED = {
+    "max-buffer-size": 256 << 20,
+    "max-storage-buffer-binding-size": 128 << 20,
+    "max-compute-invocations-per-workgroup": 256,
+    "max-compute-workgroup-size-x": 256,
+    "max-compute-workgroup-storage-size": 16 << 10,
+    "max-storage-buffers-per-shader-stage": 8,
+    "max-compute-workgroups-per-dimension": 65_535,
+}
 _WANTED_FEATURES = ("subgroup", "subgroups", "timestamp-query")
 _NO_ADAPTER = {
     "linux": "install a Vulkan driver: Mesa's, with a CPU one included, is the package "
@@ -83,17 +85,18 @@ class Device:
         adapter = await _request_adapter(power_preference)
         self.info = AdapterInfo.from_adapter(adapter.info)
         features = [name for name in _WANTED_FEATURES if name in adapter.features]
+        wanted = _wanted_limits(adapter, limits)
         try:
             self.gpu = await wait(
                 adapter.request_device_async(
                     label="gpt2-wgpu",
                     required_features=features,
-                    required_limits=_wanted_limits(adapter, limits),
+                    required_limits=wanted,
                 )
             )
         except Exception as error:
             raise LimitError(
-                f"{self.info.name} refuses a device with limits {limits}: {error}"
+                f"{self.info.name} refuses a device with limits {limits}: {_one_line(error)}"
             ) from None
         self.limits = {name.replace("_", "-"): value for name, value in self.gpu.limits.items()}
         self.features = frozenset(self.gpu.features)
@@ -135,7 +138,7 @@ class Device:
         except (wgpu.GPUError, RuntimeError) as error:
             if isinstance(error, DeviceError):
                 raise
-            message = " ".join(str(error).split())
+            message = _one_line(error)
             if "lost" in message or not self.is_open:
                 self.is_open = False
                 raise DeviceLostError(
@@ -183,8 +186,12 @@ async def _request_adapter(power_preference: str) -> Any:
         adapter = await wait(wgpu.gpu.request_adapter_async(power_preference=power_preference))
     except Exception as error:
         remedy = _NO_ADAPTER.get(sys.platform, "install a Vulkan driver")
-        raise NoAdapterError(f"no GPU adapter found ({error}): {remedy}") from None
+        raise NoAdapterError(f"no GPU adapter found ({_one_line(error)}): {remedy}") from None
     return adapter
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _wgpu_without_opengl() -> Any:
@@ -216,11 +223,11 @@ def _wanted_limits(adapter: Any, limits: str | Mapping[str, int]) -> dict[str, i
     if isinstance(limits, Mapping):
         return dict(limits)
     if limits == "default":
-        return {}
+        return dict(_GUARANTEED)
     if limits != "adapter":
         raise InvalidArgumentError(f"limits: 'adapter', 'default' or a mapping, not {limits!r}")
     offered = {name.replace("_", "-"): value for name, value in adapter.limits.items()}
-    return {name: offered[name] for name in _WANTED_LIMITS}
+    return {name: offered[name] for name in _GUARANTEED}
 
 
 _default: ContextVar[Device | None] = ContextVar("gpt2_wgpu_device", default=None)

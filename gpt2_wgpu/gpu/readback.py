@@ -35,7 +35,7 @@ class Readback:
             self._device.queue.flush(self._copies)
             self._staging.pooled = False  # a cancelled task leaves it half mapped
             await wait(buffer.map_async("READ_NOSYNC", 0, total))
-            data = memoryview(bytes(buffer.read_mapped(0, total, copy=False)))
+            data = memoryview(bytearray(buffer.read_mapped(0, total, copy=False)))
             buffer.unmap()
             self._staging.pooled = True
         parts, start = [], 0

@@ -96,7 +96,7 @@ class Tensor:
             return memoryview(array(FORMATS[self.dtype]))
         (raw,) = await self.device.queue.read([(self.storage, 0, self.size * 4)])
         # (cast's type stubs list every format letter on its own)
-        view: memoryview = memoryview(raw).cast(FORMATS[self.dtype], self.shape)  # type: ignore
+        view: memoryview = raw.cast(FORMATS[self.dtype], self.shape)  # type: ignore
         return view
 
     def numpy(self) -> Any:

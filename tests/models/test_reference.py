@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.models.config import ACTIVATION_KINDS
@@ -149,6 +152,37 @@ def test_sizes_and_switches(loaded, config):
     np.testing.assert_allclose(found, expected, atol=2e-5 * max(1, np.abs(expected).max()))
 
 
+@given(data=st.data())
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    database=None,
+)
+def test_any_configuration(loaded, data):
+    heads = data.draw(st.integers(1, 5), "n_head")
+    config = {
+        "n_head": heads,
+        "n_embd": heads * data.draw(st.integers(1, 17), "head size"),
+        "n_inner": data.draw(st.none() | st.integers(1, 70), "n_inner"),
+        "n_layer": data.draw(st.integers(1, 3), "n_layer"),
+        "n_positions": data.draw(st.integers(2, 30), "n_positions"),
+        "vocab_size": data.draw(st.integers(2, 140), "vocab_size"),
+        "activation_function": data.draw(st.sampled_from(sorted(ACTIVATION_KINDS)), "activation"),
+        "tie_word_embeddings": data.draw(st.booleans(), "tied"),
+        "scale_attn_by_inverse_layer_idx": data.draw(st.booleans(), "by layer"),
+    }
+    model = checkpoints.make_model(seed=data.draw(st.integers(0, 9), "seed"), **config)
+    length = data.draw(st.integers(1, config["n_positions"]), "tokens")
+    ids = ids_for(model, data.draw(st.integers(1, 3), "batch"), length)
+    split = data.draw(st.integers(1, length), "split")
+    lm = loaded(model)
+    found = logits_with_cache(lm, ids, () if split == length else (split,))
+    expected = checkpoints.logits_of(model, ids)
+    np.testing.assert_allclose(found, expected, atol=3e-5 * max(1, np.abs(expected).max()))
+    lm.dispose()
+
+
 @pytest.mark.parametrize("stored", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("shards", [None, "20KB"], ids=["one file", "shards"])
@@ -198,8 +232,13 @@ def base(tmp_path_factory):
 
 def test_124m_in_f32(base, device):
     model, directory = base
+    tracemalloc.start()
     lm = gw.GPT2CausalLM.from_preset(directory, preprocessor=None, dtype="float32")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
     try:
+        # The file is mapped and uploaded from the map: Python holds no copy of any tensor.
+        assert peak < 5 << 20, f"{peak:,} bytes"
         ids = ids_for(model, 2, 24)
         expected = checkpoints.logits_of(model, ids)
         assert np.abs(logits_with_cache(lm, ids, (16,)) - expected).max() <= 1e-3

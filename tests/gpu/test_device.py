@@ -1,0 +1,131 @@
+"""Opening, limiting, replacing and closing devices, and what their failures say."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import pytest
+import wgpu
+
+import gpt2_wgpu as gw
+from gpt2_wgpu.errors import (
+    DeviceLostError,
+    InvalidArgumentError,
+    LimitError,
+    NoAdapterError,
+    OutOfGPUMemoryError,
+)
+from gpt2_wgpu.gpu.capabilities import AdapterInfo
+
+
+def test_info_and_limits(device):
+    assert device.is_open
+    assert device.info.backend in ("Vulkan", "Metal", "D3D12")
+    assert device.limits["max-storage-buffer-binding-size"] >= 128 << 20
+    assert device.info.name in repr(device)
+
+
+def test_software_adapters_are_known_by_type_or_name():
+    assert AdapterInfo.from_adapter({"device": "x", "adapter_type": "CPU"}).is_software
+    assert AdapterInfo.from_adapter({"architecture": "SwiftShader"}).is_software
+    assert not AdapterInfo.from_adapter({"adapter_type": "DiscreteGPU"}).is_software
+
+
+def test_the_innermost_with_is_the_default(device):
+    assert gw.default_device() is device
+    with gw.Device() as inner:
+        assert gw.default_device() is inner
+        with gw.Device() as innermost:
+            assert gw.tensor([1.0]).device is innermost
+        assert gw.default_device() is inner
+        assert not innermost.is_open
+    assert gw.default_device() is device
+
+
+def test_created_asynchronously():
+    async def use():
+        opened = await gw.Device.create(power_preference="low-power")
+        x = gw.tensor([1.0, 2.0], device=opened)
+        values = (await x.data()).tolist()
+        x.dispose()
+        opened.close()
+        opened.close()
+        return values, opened
+
+    values, opened = asyncio.run(use())
+    assert values == [1.0, 2.0]
+    assert not opened.is_open
+
+
+def test_a_closed_device_says_so_and_its_tensors_can_go():
+    with gw.Device() as closed:
+        x = gw.tensor([1.0])
+        y = gw.tensor([2.0])
+    for use in (x.numpy, lambda: x + x, lambda: gw.tensor([1.0], device=closed)):
+        with pytest.raises(DeviceLostError, match="is gone"):
+            use()
+    x.dispose()
+    del y
+    gc.collect()
+    assert gw.memory(closed).num_tensors == 0
+
+
+def test_a_destroyed_device_is_lost_at_the_next_use():
+    lost = gw.Device()
+    x = gw.tensor([1.0, 2.0], device=lost)
+    lost.gpu.destroy()
+    with pytest.raises(DeviceLostError, match="is gone"):
+        (x + x).numpy()
+    x.dispose()
+    lost.close()
+
+
+def test_default_limits_and_own_limits():
+    with gw.Device(limits="default") as small:
+        assert small.limits["max-storage-buffer-binding-size"] == 128 << 20
+        with pytest.raises(LimitError, match=r"exceeds this device's limit of 268,435,456"):
+            gw.gpu.empty(small, (300 << 20,))
+    with gw.Device(limits={"max-buffer-size": 64 << 20}) as own:
+        assert own.limits["max-buffer-size"] >= 64 << 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"power_preference": "fast"}, InvalidArgumentError, "not 'fast'"),
+        ({"limits": "all"}, InvalidArgumentError, "not 'all'"),
+        ({"limits": {"max-buffer-size": 1 << 60}}, LimitError, "refuses a device with limits"),
+    ],
+)
+def test_bad_arguments(arguments, error, message):
+    with pytest.raises(error, match=message) as raised:
+        gw.Device(**arguments)
+    assert "\n" not in str(raised.value)
+
+
+def test_no_adapter_says_how_to_get_one(monkeypatch):
+    def refuse(**_):
+        raise RuntimeError("Request adapter failed (3): No suitable adapter found.\nmore\nlines")
+
+    monkeypatch.setattr(wgpu.gpu, "request_adapter_async", refuse)
+    monkeypatch.setattr("sys.platform", "linux")
+    with pytest.raises(NoAdapterError, match="mesa-vulkan-drivers") as raised:
+        gw.Device()
+    assert "\n" not in str(raised.value)
+
+
+def test_out_of_memory_leaves_earlier_tensors_valid(device, monkeypatch):
+    x = gw.tensor([1.0, 2.0])
+    before = gw.memory()
+
+    def refuse(**_):
+        raise wgpu.GPUOutOfMemoryError("Not enough memory left.")
+
+    monkeypatch.setattr(device.gpu, "create_buffer", refuse)
+    with pytest.raises(OutOfGPUMemoryError, match=r"allocating [\d,]+ bytes .*dispose tensors"):
+        gw.gpu.empty(device, (123_457,))
+    monkeypatch.undo()
+    assert gw.memory().num_bytes == before.num_bytes
+    assert x.tolist() == [1.0, 2.0]
+    x.dispose()
