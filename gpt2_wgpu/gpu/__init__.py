@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from gpt2_wgpu.gpu import layers, ops
 from gpt2_wgpu.gpu.capabilities import AdapterInfo, Capabilities
-from gpt2_wgpu.gpu.device import Device, default_device, memory, set_default_device
+from gpt2_wgpu.gpu.device import Device, default_device, set_default_device
 from gpt2_wgpu.gpu.memory import MemoryInfo
+from gpt2_wgpu.gpu.profiling import Profile, profile, profile_async
 from gpt2_wgpu.gpu.readback import Readback
 from gpt2_wgpu.gpu.recording import Recording
-from gpt2_wgpu.gpu.scopes import dispose, keep, tidy
+from gpt2_wgpu.gpu.reports import (
+    LiveTensor,
+    leaks,
+    memory,
+    set_memory_budget,
+    set_memory_debug,
+    trim,
+)
+from gpt2_wgpu.gpu.scopes import dispose, end_scope, keep, start_scope
 from gpt2_wgpu.gpu.self_check import Check, CheckReport, self_check, self_check_async
 from gpt2_wgpu.gpu.tensor import Tensor, empty, tensor
+from gpt2_wgpu.gpu.tidying import tidy
 from gpt2_wgpu.gpu.waiting import sync, wait
 
 __all__ = [
@@ -19,22 +29,32 @@ __all__ = [
     "Check",
     "CheckReport",
     "Device",
+    "LiveTensor",
     "MemoryInfo",
+    "Profile",
     "Readback",
     "Recording",
     "Tensor",
     "default_device",
     "dispose",
     "empty",
+    "end_scope",
     "keep",
     "layers",
+    "leaks",
     "memory",
     "ops",
+    "profile",
+    "profile_async",
     "self_check",
     "self_check_async",
     "set_default_device",
+    "set_memory_budget",
+    "set_memory_debug",
+    "start_scope",
     "sync",
     "tensor",
     "tidy",
+    "trim",
     "wait",
 ]

@@ -21,12 +21,34 @@ from gpt2_wgpu.gpu.tensor import Tensor
 
 if TYPE_CHECKING:
     from gpt2_wgpu.gpu.device import Device
+    from gpt2_wgpu.gpu.profiling import DispatchTimer
 
 PARAMS_STRIDE = 256  # every device accepts uniform offsets of 256 bytes
 PENDING_LIMIT = 128  # dispatches per submit at most: the GPU starts while Python encodes the rest
 
 Grid = tuple[int, int, int]
-Command = tuple[Any, Any, Grid]  # pipeline, bind group, workgroups
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a dispatch is, for people: shown by ``profile``."""
+
+    kernel: str
+    shapes: dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """A checked call of a kernel, not yet bound to a slot of parameters."""
+
+    kernel: Kernel
+    ranges: Mapping[str, Range]
+    params: bytes
+    grid: Grid
+    note: Note
+
+
+Command = tuple[Any, Any, Grid, Note]  # pipeline, bind group, workgroups
 
 
 @dataclass(frozen=True)
@@ -46,9 +68,7 @@ class Recorder(Protocol):
 
     device: Device
 
-    def add(
-        self, kernel: Kernel, ranges: Mapping[str, Range], packed: bytes, grid: Grid
-    ) -> None: ...
+    def add(self, work: Dispatch) -> None: ...
 
 
 open_recorder: ContextVar[Recorder | None] = ContextVar("gpt2_wgpu_recorder", default=None)
@@ -77,11 +97,16 @@ def dispatch(
         return  # nothing to compute: an empty tensor
     ranges = {key: _range_of(device, name, key, value) for key, value in bindings.items()}
     recorder = open_recorder.get()
-    packed = kernel.pack(params)
+    note = Note(name, {key: _shape_of(value) for key, value in bindings.items()})
+    work = Dispatch(kernel, ranges, kernel.pack(params), grid, note)
     if recorder is not None and recorder.device is device:
-        recorder.add(kernel, ranges, packed, grid)
+        recorder.add(work)
     else:
-        device.queue.add(kernel, ranges, packed, grid)
+        device.queue.add(work)
+
+
+def _shape_of(binding: Binding) -> tuple[int, ...]:
+    return binding.shape if isinstance(binding, Tensor) else binding.tensor.shape
 
 
 def _range_of(device: Device, kernel: str, name: str, binding: Binding) -> Range:
@@ -101,24 +126,23 @@ def _range_of(device: Device, kernel: str, name: str, binding: Binding) -> Range
     return found
 
 
-def bind(
-    device: Device, kernel: Kernel, ranges: Mapping[str, Range], params: Any, slot: int
-) -> Any:
-    """A bind group of these ranges with ``Params`` in ``slot`` of a uniform buffer."""
+def bind(device: Device, work: Dispatch, params: Any, slot: int) -> Any:
+    """The bind group of ``work`` with its ``Params`` in ``slot`` of the uniform buffer."""
+    signature = work.kernel.signature
     entries = [
         {
-            "binding": kernel.signature.bindings[name][0],
+            "binding": signature.bindings[name][0],
             "resource": {"buffer": storage.buffer, "offset": offset, "size": nbytes},
         }
-        for name, (storage, offset, nbytes) in ranges.items()
+        for name, (storage, offset, nbytes) in work.ranges.items()
     ]
     uniform = {
         "buffer": params,
         "offset": slot * PARAMS_STRIDE,
-        "size": -(-kernel.signature.packing.size // 16) * 16,
+        "size": -(-signature.packing.size // 16) * 16,
     }
-    entries.append({"binding": kernel.signature.uniform, "resource": uniform})
-    return device.gpu.create_bind_group(layout=kernel.layout, entries=entries)
+    entries.append({"binding": signature.uniform, "resource": uniform})
+    return device.gpu.create_bind_group(layout=work.kernel.layout, entries=entries)
 
 
 class CommandQueue:
@@ -130,20 +154,21 @@ class CommandQueue:
         self._pending: list[Command] = []
         self._slots = 0
         self._busy = False
+        self.timer: DispatchTimer | None = None  # set while profiled
         self._params = bytearray(PENDING_LIMIT * PARAMS_STRIDE)
         self._uniform = device.create_buffer(len(self._params), "uniform")
 
-    def add(self, kernel: Kernel, ranges: Mapping[str, Range], packed: bytes, grid: Grid) -> None:
+    def add(self, work: Dispatch) -> None:
         with self._lock, self._device.translated_errors():
             if self._slots == PENDING_LIMIT:
                 self.flush()
             start = self._slots * PARAMS_STRIDE
-            self._params[start : start + len(packed)] = packed
+            self._params[start : start + len(work.params)] = work.params
             self._busy = True  # a flush between here and the last line would lose these params
             try:
-                group = bind(self._device, kernel, ranges, self._uniform, self._slots)
+                group = bind(self._device, work, self._uniform, self._slots)
                 self._slots += 1
-                self._pending.append((kernel.pipeline, group, grid))
+                self._pending.append((work.kernel.pipeline, group, work.grid, work.note))
             finally:
                 self._busy = False
 
@@ -173,7 +198,9 @@ class CommandQueue:
         if used:
             self._device.gpu.queue.write_buffer(self._uniform, 0, memoryview(self._params)[:used])
         encoder = self._device.gpu.create_command_encoder()
-        if commands:
+        if commands and self.timer is not None:
+            self.timer.encode(encoder, commands)
+        elif commands:
             compute = encoder.begin_compute_pass()
             encode(compute, commands)
             compute.end()
@@ -215,7 +242,7 @@ def encode(compute: Any, commands: Sequence[Command]) -> None:
     set_bind_group = compute.set_bind_group
     dispatch_workgroups = compute.dispatch_workgroups
     bound = None
-    for pipeline, group, (x, y, z) in commands:
+    for pipeline, group, (x, y, z), _ in commands:
         if pipeline is not bound:
             set_pipeline(pipeline)
             bound = pipeline

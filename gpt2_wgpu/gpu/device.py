@@ -19,7 +19,7 @@ from gpt2_wgpu.errors import (
 from gpt2_wgpu.gpu.capabilities import AdapterInfo, Capabilities
 from gpt2_wgpu.gpu.commands import CommandQueue
 from gpt2_wgpu.gpu.kernels import KernelCache
-from gpt2_wgpu.gpu.memory import MemoryInfo, MemoryManager
+from gpt2_wgpu.gpu.memory import MemoryManager
 from gpt2_wgpu.gpu.waiting import sync, wait
 
 # What WebGPU guarantees (https://www.w3.org/TR/webgpu/#limits), of the limits that matter here.
@@ -66,7 +66,7 @@ class Device:
         power_preference: str = "high-performance",
         limits: str | Mapping[str, int] = "adapter",
     ) -> None:
-        self.is_open = False
+        self.is_open = self.is_closed = False
         sync(self._open(power_preference, limits), "Device.create(...)")
 
     @classmethod
@@ -77,11 +77,23 @@ class Device:
     ) -> Device:
         """The asynchronous constructor."""
         self = cls.__new__(cls)
-        self.is_open = False
+        self.is_open = self.is_closed = False
         await self._open(power_preference, limits)
         return self
 
+    async def reopened(self) -> Device:
+        """A new device in place of this one, which is lost, on what adapter there is now.
+
+        It becomes the shared default if this one was.
+        """
+        global _shared
+        device = await Device.create(*self._asked)
+        if _shared is self:
+            _shared = device
+        return device
+
     async def _open(self, power_preference: str, limits: str | Mapping[str, int]) -> None:
+        self._asked = (power_preference, limits)
         adapter = await _request_adapter(power_preference)
         self.info = AdapterInfo.from_adapter(adapter.info)
         features = [name for name in _WANTED_FEATURES if name in adapter.features]
@@ -108,7 +120,7 @@ class Device:
         self._tokens: list[Token[Device | None]] = []
 
     def create_buffer(self, nbytes: int, usage: str) -> Any:
-        """A raw buffer for ``usage``: "storage", "staging" (mapped for reading) or "uniform"."""
+        """A raw buffer: for "storage", "staging" (mapped to read), "uniform" or query "resolve"."""
         import wgpu
 
         flags = {
@@ -117,24 +129,25 @@ class Device:
             | wgpu.BufferUsage.COPY_SRC,
             "staging": wgpu.BufferUsage.MAP_READ | wgpu.BufferUsage.COPY_DST,
             "uniform": wgpu.BufferUsage.UNIFORM | wgpu.BufferUsage.COPY_DST,
+            "resolve": wgpu.BufferUsage.QUERY_RESOLVE | wgpu.BufferUsage.COPY_SRC,
         }
         if nbytes > self.limits["max-buffer-size"]:
             raise LimitError(
                 f"a buffer of {nbytes:,} bytes exceeds this device's limit of "
                 f"{self.limits['max-buffer-size']:,}"
             )
-        with self.translated_errors(f"allocating {nbytes:,} bytes"):
+        with self.translated_errors(f"a {usage} buffer", nbytes):
             return self.gpu.create_buffer(size=nbytes, usage=flags[usage])
 
     @contextmanager
-    def translated_errors(self, doing: str = "submitting work") -> Iterator[None]:
+    def translated_errors(self, doing: str = "submitting work", nbytes: int = 0) -> Iterator[None]:
         """Turns wgpu's errors into ours; one place knows wgpu's messages."""
         import wgpu
 
         try:
             yield
-        except wgpu.GPUOutOfMemoryError as error:
-            raise OutOfGPUMemoryError(self._out_of_memory(doing, error)) from None
+        except wgpu.GPUOutOfMemoryError:
+            raise OutOfGPUMemoryError(self._out_of_memory(nbytes, doing)) from None
         except (wgpu.GPUError, RuntimeError) as error:
             if isinstance(error, DeviceError):
                 raise
@@ -146,18 +159,15 @@ class Device:
                     "the model again"
                 ) from None
             if "Not enough memory" in message:
-                raise OutOfGPUMemoryError(self._out_of_memory(doing, error)) from None
+                raise OutOfGPUMemoryError(self._out_of_memory(nbytes, doing)) from None
             raise DeviceError(f"{self.info.name} failed while {doing}: {message}") from error
 
-    def _out_of_memory(self, doing: str, error: Exception) -> str:
-        held = self.memory.info()
-        return (
-            f"{self.info.name} has no memory left while {doing} ({held.num_bytes_in_gpu:,} bytes "
-            f"held: {held.by_kind}): dispose tensors, or use a smaller batch, length or dtype"
-        )
+    def _out_of_memory(self, nbytes: int, doing: str) -> str:
+        return self.memory.refusal(nbytes, doing, f"the driver of {self.info.name}")
 
     def close(self) -> None:
         """Give the device back; its tensors become unusable. Idempotent."""
+        self.is_closed = True
         if self.is_open:
             self.memory.trim()
             self.is_open = False
@@ -249,7 +259,6 @@ def set_default_device(device: Device | None) -> None:
     _shared = device
 
 
-def memory(device: Device | None = None) -> MemoryInfo:
-    """What is allocated on ``device`` (default: the default device, which is not opened for it)."""
-    device = device or _default.get() or _shared
-    return MemoryInfo() if device is None else device.memory.info()
+def current_device() -> Device | None:
+    """The default device if one is open already; unlike ``default_device`` it opens none."""
+    return _default.get() or _shared

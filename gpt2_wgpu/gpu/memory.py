@@ -9,15 +9,23 @@ Contents of a lent buffer are arbitrary: every kernel writes what it is read for
 
 from __future__ import annotations
 
+import os
 import threading
+import traceback
+import warnings
+import weakref
 from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu.errors import InvalidArgumentError, OutOfGPUMemoryError
+from gpt2_wgpu.gpu.budget import default_budget
 
 if TYPE_CHECKING:
     from gpt2_wgpu.gpu.device import Device
+    from gpt2_wgpu.gpu.tensor import Tensor
 
 KINDS = ("weights", "cache", "workspace", "staging")
 _POOLED = ("workspace", "cache", "staging")  # weights come and go as a whole: pooling holds them
@@ -33,6 +41,8 @@ class MemoryInfo:
     num_bytes_in_gpu: int = 0  # bytes of live buffers as allocated (size classes)
     num_bytes_allocated_in_gpu: int = 0  # live + pooled
     peak_bytes: int = 0  # highest num_bytes_in_gpu so far
+    num_scopes: int = 0  # open tidy scopes of this task or thread
+    budget: int = 0  # bytes that may be live at most
     by_kind: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
 
 
@@ -77,7 +87,9 @@ class MemoryManager:
         self.device = device
         self.lock = threading.RLock()  # re-entrant: garbage collection may release a tensor
         self.pool_limit = pool_bytes
-        self.num_tensors = 0
+        self.tensors: dict[int, weakref.ref[Tensor]] = {}  # live ones, by id
+        self.debug = False
+        self.budget = default_budget(device.info)
         self._pool: OrderedDict[tuple[str, int], list[Any]] = OrderedDict()  # oldest use first
         self._pooled_bytes = 0
         self._doomed: list[Any] = []
@@ -92,12 +104,15 @@ class MemoryManager:
     def allocate(self, nbytes: int, kind: str = "workspace") -> Storage:
         """A buffer of at least ``nbytes`` with arbitrary contents.
 
-        Raises ``OutOfGPUMemoryError`` when the driver refuses; earlier tensors stay valid.
+        Raises ``OutOfGPUMemoryError`` when the budget or the driver refuses; earlier tensors stay
+        valid and a smaller request succeeds.
         """
         if kind not in KINDS:
             raise InvalidArgumentError(f"kind must be one of {KINDS}, not {kind!r}")
         size = size_class(nbytes)
         with self.lock:
+            self.check_fits(size, f"a {kind} buffer")
+            self.trim(self.budget - self._live.total() - size)
             buffer = self._take(kind, size) or self._create(kind, size)
             self._lent[id(buffer)] = buffer
             self._num_buffers += 1
@@ -134,16 +149,62 @@ class MemoryManager:
                     del self._pool[key]
         self._destroy(doomed)
 
-    def info(self) -> MemoryInfo:
+    def check_fits(self, nbytes: int, what: str) -> None:
+        """Raises ``OutOfGPUMemoryError`` if ``nbytes`` more would exceed the budget."""
+        if self._live.total() + nbytes > self.budget:
+            raise OutOfGPUMemoryError(self.refusal(nbytes, what, "the memory budget"))
+
+    def refusal(self, nbytes: int, what: str, who: str) -> str:
+        """What to say when ``who`` refuses ``nbytes`` for ``what``."""
+        held = ", ".join(f"{kind} {size:,}" for kind, size in self._live.items() if size)
+        return (
+            f"{who} refuses {nbytes:,} bytes for {what}: {self._live.total():,} bytes are held "
+            f"({held or 'none'}) of a budget of {self.budget:,}; dispose tensors, use a smaller "
+            "batch, length or dtype, or raise the budget (set_memory_budget)"
+        )
+
+    @contextmanager
+    def measured_peak(self) -> Iterator[Callable[[], int]]:
+        """Yields a function that tells the highest live bytes since the block began."""
+        with self.lock:
+            before, self._peak = self._peak, self._live.total()
+        try:
+            yield lambda: self._peak
+        finally:
+            with self.lock:
+                self._peak = max(before, self._peak)
+
+    def born(self, tensor: Tensor) -> str:
+        """Count a new tensor; where it was made, in debug mode."""
+        with self.lock:
+            self.tensors[id(tensor)] = weakref.ref(tensor)
+        return _callers() if self.debug else ""
+
+    def died(self, tensor: Tensor) -> None:
+        with self.lock:
+            del self.tensors[id(tensor)]
+
+    def report_lost(self, tensor: Tensor) -> None:
+        """A tensor is garbage that nobody disposed: say so in debug mode."""
+        if self.debug:
+            warnings.warn(
+                f"{tensor!r} was never disposed; it was made at:\n{tensor.created}",
+                ResourceWarning,
+                stacklevel=3,
+            )
+
+    def info(self, num_scopes: int = 0) -> MemoryInfo:
         with self.lock:
             live = self._live.total()
             return MemoryInfo(
-                num_tensors=self.num_tensors,
+                num_tensors=len(self.tensors),
                 num_buffers=self._num_buffers,
                 num_bytes=self._num_bytes,
                 num_bytes_in_gpu=live,
                 num_bytes_allocated_in_gpu=live + self._pooled_bytes,
                 peak_bytes=self._peak,
+                num_scopes=num_scopes,
+                budget=self.budget,
                 by_kind={kind: self._live[kind] for kind in KINDS},
             )
 
@@ -183,6 +244,15 @@ class MemoryManager:
         doomed, self._doomed = self._doomed, []
         for buffer in doomed:
             buffer.destroy()
+
+
+def _callers() -> str:
+    """The stack of whoever makes a tensor, without this package's own frames at its end."""
+    package = os.sep + "gpt2_wgpu" + os.sep
+    stack = traceback.extract_stack()
+    while len(stack) > 1 and package in stack[-1].filename:
+        stack.pop()
+    return "".join(traceback.format_list(stack[-6:]))
 
 
 def _usage_of(kind: str) -> str:

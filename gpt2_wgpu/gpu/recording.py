@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextvars import Token
 from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu.errors import ScopeError
-from gpt2_wgpu.gpu.commands import PARAMS_STRIDE, Command, Grid, Recorder, bind, open_recorder
-from gpt2_wgpu.gpu.kernels import Kernel
+from gpt2_wgpu.gpu.commands import PARAMS_STRIDE, Command, Dispatch, Recorder, bind, open_recorder
 from gpt2_wgpu.gpu.memory import Storage
-from gpt2_wgpu.gpu.readback import Range
 
 if TYPE_CHECKING:
     from gpt2_wgpu.gpu.device import Device
@@ -24,7 +21,7 @@ class Recording:
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self._recorded: list[tuple[Kernel, Mapping[str, Range], bytes, Grid]] = []
+        self._recorded: list[Dispatch] = []
         self._pinned: dict[int, Storage] = {}
         self._commands: list[Command] = []
         self._uniform: Any = None
@@ -49,9 +46,9 @@ class Recording:
         """Number of dispatches of one replay."""
         return len(self._commands)
 
-    def add(self, kernel: Kernel, ranges: Mapping[str, Range], packed: bytes, grid: Grid) -> None:
-        self._recorded.append((kernel, ranges, packed, grid))
-        for storage, _, _ in ranges.values():
+    def add(self, work: Dispatch) -> None:
+        self._recorded.append(work)
+        for storage, _, _ in work.ranges.values():
             if id(storage) not in self._pinned:
                 self._pinned[id(storage)] = storage.retain()
 
@@ -76,11 +73,11 @@ class Recording:
         params = bytearray(len(self._recorded) * PARAMS_STRIDE)
         with device.translated_errors():
             self._uniform = device.create_buffer(max(256, len(params)), "uniform")
-            for slot, (kernel, ranges, packed, grid) in enumerate(self._recorded):
+            for slot, work in enumerate(self._recorded):
                 start = slot * PARAMS_STRIDE
-                params[start : start + len(packed)] = packed
-                group = bind(device, kernel, ranges, self._uniform, slot)
-                self._commands.append((kernel.pipeline, group, grid))
+                params[start : start + len(work.params)] = work.params
+                group = bind(device, work, self._uniform, slot)
+                self._commands.append((work.kernel.pipeline, group, work.grid, work.note))
             if params:
                 device.gpu.queue.write_buffer(self._uniform, 0, params)
         self._recorded = []

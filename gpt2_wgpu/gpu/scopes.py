@@ -1,21 +1,21 @@
-"""``tidy``, ``keep``, ``dispose``: scopes that free GPU memory at a known moment.
+"""Scopes of tensors: what is freed at a known moment, and what outlives it.
 
 Semantics are TF.js's (``tfjs-core/src/engine.ts``) where they are right: a scope disposes every
 tensor made in it, except what is returned (which moves up exactly one scope) and what is kept.
 Deliberately better: scopes live in a context variable, so asyncio tasks and threads never see
 each other's, and every container is searched for tensors, sets and dataclasses included.
+:mod:`gpt2_wgpu.gpu.tidying` has ``tidy``, the way to open them.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar, Token
-from functools import wraps
-from types import TracebackType
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from gpt2_wgpu.errors import InvalidArgumentError, ScopeError
+from gpt2_wgpu.errors import ScopeError
+from gpt2_wgpu.gpu.device import Device
 from gpt2_wgpu.gpu.tensor import Tensor, set_scope_lookup
 
 T = TypeVar("T")
@@ -24,16 +24,22 @@ T = TypeVar("T")
 class Scope:
     """The tensors made since it was opened; a node of a per-context stack."""
 
-    __slots__ = ("name", "parent", "tensors")
+    __slots__ = ("closed", "name", "parent", "tensors")
 
     def __init__(self, name: str, parent: Scope | None) -> None:
         self.name = name
         self.parent = parent
+        self.closed = False
         self.tensors: dict[int, Tensor] = {}
 
     def adopt(self, tensor: Tensor) -> None:
-        tensor.scope = self
-        self.tensors[id(tensor)] = tensor
+        """Become responsible for ``tensor``; once closed, the next open scope above does."""
+        scope: Scope | None = self
+        while scope is not None and scope.closed:
+            scope = scope.parent  # a task that outlives the scope it was started in
+        tensor.scope = scope
+        if scope is not None:
+            scope.tensors[id(tensor)] = tensor
 
     def release(self, tensor: Tensor) -> None:
         self.tensors.pop(id(tensor), None)
@@ -49,101 +55,44 @@ class Scope:
         return value
 
     def close(self) -> None:
+        """Dispose what is left. Idempotent."""
+        self.closed = True
         for tensor in list(self.tensors.values()):
-            tensor.dispose()
+            tensor.dispose(f"the end of tidy scope {self.name!r}")
+
+    def depth(self) -> int:
+        """How many scopes are open, this one included."""
+        return 1 + (self.parent.depth() if self.parent else 0)
 
 
 _current: ContextVar[Scope | None] = ContextVar("gpt2_wgpu_scope", default=None)
 set_scope_lookup(_current.get)
 
 
-class tidy:
-    """Free every tensor made inside, except those that are returned, escaped or kept.
+def current_scope() -> Scope | None:
+    """The innermost open scope of this task or thread."""
+    return _current.get()
 
-    ============================== ===========================================================
-    ``tidy(fn)``, ``tidy(name, fn)``  calls ``fn()`` at once and returns its value unchanged;
-                                   a coroutine function gives a coroutine to await
-    ``with tidy() as scope:``      ``scope.escape(value)`` moves tensors out; ``async with`` too
-    ``@tidy()``, ``@tidy("name")``    wraps a function or a coroutine function
-    ============================== ===========================================================
 
-    When the body raises, everything made in it is disposed and the error goes on.
+def start_scope(name: str = "scope") -> Scope:
+    """Open a scope that :func:`end_scope` closes, for code made of callbacks; else use ``tidy``."""
+    scope = Scope(name, _current.get())
+    _current.set(scope)
+    return scope
+
+
+def end_scope(result: T = None) -> T:  # type: ignore[assignment]
+    """Close the innermost scope; tensors in ``result`` move up one scope. Returns ``result``.
+
+    Raises ``ScopeError`` when none is open (in this task or thread).
     """
-
-    def __new__(cls, *arguments: Any) -> Any:
-        name, function = _parse(arguments)
-        if function is None:
-            self = super().__new__(cls)
-            self._name = name
-            return self
-        return tidy(name)(function)()
-
-    _name: str
-
-    def __init__(self, *arguments: Any) -> None:
-        self._open: list[tuple[Scope, Token[Scope | None]]] = []
-
-    def __enter__(self) -> Scope:
-        scope = Scope(self._name, _current.get())
-        self._open.append((scope, _current.set(scope)))
-        return scope
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if not self._open:
-            raise ScopeError("this tidy scope was never opened, or is closed already")
-        scope, token = self._open[-1]
-        if _current.get() is not scope:
-            raise ScopeError(f"tidy scope {scope.name!r} is closed out of order")
-        self._open.pop()
-        _current.reset(token)
-        scope.close()
-
-    async def __aenter__(self) -> Scope:
-        return self.__enter__()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.__exit__(kind, error, traceback)
-
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        name = self._name
-
-        @wraps(function)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            with tidy(name) as scope:
-                return scope.escape(function(*args, **kwargs))
-
-        @wraps(function)
-        async def run_async(*args: Any, **kwargs: Any) -> Any:
-            with tidy(name) as scope:
-                return scope.escape(await function(*args, **kwargs))
-
-        return run_async if inspect.iscoroutinefunction(function) else run
-
-
-def _parse(arguments: tuple[Any, ...]) -> tuple[str, Callable[..., Any] | None]:
-    """``()``, ``(name)``, ``(fn)`` or ``(name, fn)`` → name and function."""
-    match arguments:
-        case ():
-            return "tidy", None
-        case (str(name),):
-            return name, None
-        case (function,) if callable(function):
-            return getattr(function, "__name__", "tidy"), function
-        case (str(name), function) if callable(function):
-            return name, function
-    raise InvalidArgumentError(
-        f"tidy takes a name, a function, or both in this order; not {arguments!r}"
-    )
+    scope = _current.get()
+    if scope is None:
+        raise ScopeError("end_scope without start_scope: no scope is open here")
+    _current.set(scope.parent)
+    scope.escape(result)
+    scope.close()
+    return result
 
 
 def keep(value: T) -> T:
@@ -163,11 +112,11 @@ def dispose(value: Any) -> None:
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
     """Every distinct tensor in lists, tuples, sets, mappings, dataclasses and plain objects."""
-    seen: set[int] = set()
+    seen: set[int] = set()  # containers may contain themselves
     pending = [value]
     while pending:
         item = pending.pop()
-        if id(item) in seen or item is None or isinstance(item, str | bytes | int | float):
+        if id(item) in seen or item is None or isinstance(item, _OPAQUE):
             continue
         seen.add(id(item))
         if isinstance(item, Tensor):
@@ -178,3 +127,6 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
             pending.extend(item)
         elif not inspect.isroutine(item) and not isinstance(item, type):
             pending.extend(getattr(item, "__dict__", {}).values())
+
+
+_OPAQUE = (str, bytes, int, float, Device)  # nothing to find in them, or not the caller's

@@ -16,8 +16,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gpt2_wgpu.gpu import layers, ops
-from gpt2_wgpu.gpu.scopes import dispose, tidy
+from gpt2_wgpu.gpu.scopes import dispose
 from gpt2_wgpu.gpu.tensor import Tensor, tensor
+from gpt2_wgpu.gpu.tidying import tidy
 from gpt2_wgpu.gpu.waiting import sync
 
 if TYPE_CHECKING:

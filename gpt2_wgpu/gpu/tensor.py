@@ -37,7 +37,8 @@ class Tensor:
     """
 
     __slots__ = (
-        "__weakref__", "device", "disposed", "dtype", "kept", "label", "scope", "shape", "storage",
+        "__weakref__", "created", "device", "disposed", "dtype", "freed_by", "kept", "label",
+        "scope", "shape", "storage",
     )  # fmt: skip
 
     def __init__(
@@ -50,9 +51,9 @@ class Tensor:
         self.label = label
         self.kept = False
         self.disposed = False
+        self.freed_by = ""
+        self.created = device.memory.born(self)  # a traceback in debug mode, else empty
         self.scope: Scope | None = None
-        with device.memory.lock:
-            device.memory.num_tensors += 1
         scope = _scope_lookup()
         if scope is not None:
             scope.adopt(self)
@@ -74,9 +75,10 @@ class Tensor:
     def check(self) -> Tensor:
         """Itself; raises ``DisposedTensorError`` when disposed."""
         if self.disposed:
+            made = f"; it was made at:\n{self.created}" if self.created else ""
             raise DisposedTensorError(
-                f"{self!r} was disposed (by dispose() or the end of a tidy scope): "
-                "keep() it, or return it from the scope"
+                f"{self!r} was freed by {self.freed_by}: keep() it, or return it from its "
+                f"scope{made}"
             )
         return self
 
@@ -111,13 +113,16 @@ class Tensor:
         values = sync(self.data(), "tensor.data()")
         return values.tolist() if self.size else self.numpy().tolist()
 
-    def dispose(self) -> None:
-        """Free the tensor (its buffer once no view is left). Idempotent."""
+    def dispose(self, by: str = "dispose()") -> None:
+        """Free the tensor (its buffer once no view is left). Idempotent.
+
+        ``by`` is what an error will say if it is used afterwards.
+        """
         if self.disposed:
             return
         self.disposed = True
-        with self.device.memory.lock:
-            self.device.memory.num_tensors -= 1
+        self.freed_by = by
+        self.device.memory.died(self)
         if self.scope is not None:
             self.scope.release(self)
         self.storage.release()
@@ -126,7 +131,8 @@ class Tensor:
         # A tensor that nobody disposed and nobody can reach: its buffer must not stay behind.
         # (At interpreter exit the modules it would need are gone, and so is the device.)
         if not getattr(self, "disposed", True) and not sys.is_finalizing():
-            self.dispose()
+            self.device.memory.report_lost(self)
+            self.dispose("the garbage collector")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         values = self.numpy()

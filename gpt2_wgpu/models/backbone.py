@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
 
-from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
+from gpt2_wgpu.errors import ContextLengthError, DeviceLostError, InvalidArgumentError
 from gpt2_wgpu.gpu import Device, Tensor, default_device, dispose, layers, ops, tensor, tidy
-from gpt2_wgpu.gpu.layers import KVCache, Raw
+from gpt2_wgpu.gpu.layers import KVCache
 from gpt2_wgpu.models.config import GPT2Config
-from gpt2_wgpu.models.weights import Fetch, GPT2Weights, load_weights, random_fetch
+from gpt2_wgpu.models.weights import (
+    Fetch,
+    GPT2Weights,
+    LayerNorm,
+    Progress,
+    load_weights,
+    random_fetch,
+    stored_fetch,
+)
 from gpt2_wgpu.text.token_arrays import rows_of_ids, rows_of_mask
+from gpt2_wgpu.weights.checkpoint import Checkpoint
 
-if TYPE_CHECKING:
-    from gpt2_wgpu.weights.checkpoint import WeightSource
-    from gpt2_wgpu.weights.header import TensorEntry
-
-Progress = Callable[[int, int], None]
+SECONDS_BETWEEN_LOSSES = 30  # a device lost again sooner is not replaced
 
 
 class GPT2Backbone:
     """The transformer: embeddings, ``num_layers`` blocks, final norm.
 
-    The constructor makes random weights (``seed``); :meth:`from_checkpoint` loads them.
+    The constructor makes random weights (``seed``); :meth:`from_directory` loads them.
     ``dropout`` is accepted for KerasHub's sake and does nothing: this is inference.
     ``dtype``: how matrices are stored, "float32" or "float16"; arithmetic is always f32.
     """
@@ -32,6 +40,7 @@ class GPT2Backbone:
     device: Device
     dtype: str
     weights: GPT2Weights
+    _rebuilt_at = -math.inf  # when a lost device was last replaced
 
     def __init__(
         self,
@@ -59,40 +68,74 @@ class GPT2Backbone:
             }
         )
         self.dropout = dropout
-        device = device or default_device()
-        self._load(device, config, random_fetch(device, config, 0.02, seed), dtype)
+
+        def random_weights(device: Device) -> AbstractContextManager[Fetch]:
+            return nullcontext(random_fetch(device, config, 0.02, seed))
+
+        self._load(config, random_weights, dtype, device or default_device())
 
     @classmethod
-    def from_checkpoint(
+    def from_directory(
         cls,
-        config: GPT2Config,
-        source: WeightSource,
-        entries: dict[str, TensorEntry],
+        directory: Path,
         *,
         dtype: str = "float16",
         device: Device | None = None,
         on_progress: Progress | None = None,
     ) -> GPT2Backbone:
-        """Weights from ``source``; ``entries`` maps expected names to what the source holds."""
-        total = sum(entry.nbytes for entry in entries.values())
-        done = 0
+        """Weights and ``config.json`` of a directory in Hugging Face's format.
 
-        def fetch(name: str) -> Raw:
-            nonlocal done
-            entry = entries[name]
-            done += entry.nbytes
-            if on_progress is not None:
-                on_progress(done, total)
-            return Raw(source.read(entry.name), entry.dtype, tuple(entry.shape))
+        The directory is read again if the device is lost. Raises ``ConfigError``,
+        ``WeightsError``, ``DeviceError``; nothing stays allocated then.
+        """
+        config = GPT2Config.from_json_file(directory / "config.json")
+
+        @contextmanager
+        def stored_weights(device: Device) -> Iterator[Fetch]:
+            with Checkpoint.open(directory) as source:
+                yield stored_fetch(source, config, on_progress)
 
         self = cls.__new__(cls)
         self.dropout = 0.1
-        self._load(device or default_device(), config, fetch, dtype)
+        self._load(config, stored_weights, dtype, device or default_device())
         return self
 
-    def _load(self, device: Device, config: GPT2Config, fetch: Fetch, dtype: str) -> None:
-        self.config, self.device, self.dtype = config, device, dtype
-        self.weights = load_weights(device, config, fetch, dtype)
+    def _load(
+        self,
+        config: GPT2Config,
+        open_weights: Callable[[Device], AbstractContextManager[Fetch]],
+        dtype: str,
+        device: Device,
+    ) -> None:
+        self.config, self.dtype, self.device = config, dtype, device
+        self._open_weights = open_weights
+        with open_weights(device) as fetch:
+            self.weights = load_weights(device, config, fetch, dtype)
+
+    async def recover(self, lost: Device) -> None:
+        """Load the weights again on a new device after ``lost`` was lost.
+
+        Does nothing if that has been done already. Raises ``DeviceLostError`` when the last time
+        is less than 30 seconds ago, or when the device was not lost but closed.
+        """
+        if self.device is not lost:
+            return
+        if lost.is_closed:
+            raise DeviceLostError(
+                f"{lost!r} was closed: open a new Device and load the model again"
+            )
+        if time.monotonic() - self._rebuilt_at < SECONDS_BETWEEN_LOSSES:
+            raise DeviceLostError(
+                f"{lost!r} was lost again within {SECONDS_BETWEEN_LOSSES} seconds: giving up; "
+                "the driver may be failing, or out of memory"
+            )
+        device = await lost.reopened()
+        if self.device is not lost:  # another task was faster
+            device.close()
+            return
+        self.dispose()
+        self._rebuilt_at = time.monotonic()
+        self._load(self.config, self._open_weights, self.dtype, device)
 
     # --- the model ------------------------------------------------------------------------------
 
@@ -152,7 +195,7 @@ class GPT2Backbone:
             x = layers.linear(h, block.mlp_c_proj.weight, block.mlp_c_proj.bias, residual=x)
             return scope.escape(x)
 
-    def _norm(self, x: Tensor, norm: Any) -> Tensor:
+    def _norm(self, x: Tensor, norm: LayerNorm) -> Tensor:
         return ops.layer_norm(
             x,
             norm.weight,

@@ -5,22 +5,22 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError, ShapeError
+from gpt2_wgpu.errors import ConfigError, ContextLengthError, InvalidArgumentError, ShapeError
 from gpt2_wgpu.gpu import Device, Tensor, layers, tidy
 from gpt2_wgpu.gpu.layers import KVCache
 from gpt2_wgpu.models import presets
-from gpt2_wgpu.models.backbone import GPT2Backbone, Progress
+from gpt2_wgpu.models.backbone import GPT2Backbone
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.generation import Generation
 from gpt2_wgpu.models.generative_task import CausalLM, StopTokens
 from gpt2_wgpu.models.stream import TextStream
+from gpt2_wgpu.models.weights import Progress
 from gpt2_wgpu.samplers.sampler import integer
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer, StopTextMatcher
 from gpt2_wgpu.text.token_arrays import rows_of_ids
-from gpt2_wgpu.weights.checkpoint import Checkpoint
-from gpt2_wgpu.weights.naming import resolve
 
 
 class GPT2CausalLM(CausalLM):
@@ -48,20 +48,15 @@ class GPT2CausalLM(CausalLM):
         ``DeviceError``; nothing stays allocated then.
         """
         directory = presets.resolve(preset)
-        config = GPT2Config.from_json_file(directory / "config.json")
         if preprocessor == "auto":
-            tokenizer = GPT2Tokenizer.from_directory(directory)
-            _check_vocabulary(tokenizer, config, directory)
-            preprocessor = GPT2CausalLMPreprocessor(tokenizer, config.n_positions)
+            preprocessor = _preprocessor_of(directory)
         elif isinstance(preprocessor, str):
             raise InvalidArgumentError(
                 f"preprocessor must be 'auto', an object or None, not {preprocessor!r}"
             )
-        with Checkpoint.open(directory) as source:
-            entries = resolve(source, config.expected_tensors())
-            backbone = GPT2Backbone.from_checkpoint(
-                config, source, entries, dtype=dtype, device=device, on_progress=on_progress
-            )
+        backbone = GPT2Backbone.from_directory(
+            directory, dtype=dtype, device=device, on_progress=on_progress
+        )
         return cls(backbone, preprocessor)
 
     # --- the pieces of generation ---------------------------------------------------------------
@@ -173,10 +168,12 @@ def _starts(cache_update_index: Any, batch: int) -> list[int]:
     return starts
 
 
-def _check_vocabulary(tokenizer: GPT2Tokenizer, config: GPT2Config, directory: object) -> None:
-    size = tokenizer.vocabulary_size()
-    if size > config.vocab_size:
-        raise InvalidArgumentError(
-            f"{directory}: the tokenizer has {size} tokens, config.json a vocab_size of "
-            f"{config.vocab_size}: they belong to different models"
+def _preprocessor_of(directory: Path) -> GPT2CausalLMPreprocessor:
+    config = GPT2Config.from_json_file(directory / "config.json")
+    tokenizer = GPT2Tokenizer.from_directory(directory)
+    if tokenizer.vocabulary_size() > config.vocab_size:
+        raise ConfigError(
+            f"{directory}: the tokenizer has {tokenizer.vocabulary_size()} tokens, config.json a "
+            f"vocab_size of {config.vocab_size}: they belong to different models"
         )
+    return GPT2CausalLMPreprocessor(tokenizer, config.n_positions)

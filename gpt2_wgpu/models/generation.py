@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gpt2_wgpu.errors import NumericalError
+from gpt2_wgpu.errors import DeviceLostError, NumericalError
 from gpt2_wgpu.gpu import Readback, Recording, dispose, keep, layers, tidy
 from gpt2_wgpu.gpu.layers import (
     FULL,
@@ -36,6 +36,10 @@ class Generation:
     ``prompts``: at least one id each (checked by the caller); ``limits``: total length at which a
     row is full. Rows may differ in length: each has its own position. Call :meth:`advance` until
     :attr:`done`, and :meth:`close` at the end, whatever happened.
+
+    A device that is lost on the way is replaced, once in a while: the tokens so far are computed
+    again, and since a row's random numbers depend on nothing but seed and position, the text goes
+    on as if nothing had happened.
     """
 
     def __init__(
@@ -46,33 +50,17 @@ class Generation:
         options: SamplingOptions,
         stop_token_ids: Sequence[int],
     ) -> None:
-        self._positions = [len(prompt) - 1 for prompt in prompts]  # of each row's newest token
+        self._backbone = backbone
+        self._rows = [list(prompt) for prompt in prompts]
         self._limits = list(limits)
+        self._options = options
+        self._stop_token_ids = list(stop_token_ids)
         self._finished = [
-            FULL if len(prompt) >= limit else LIVE
-            for prompt, limit in zip(prompts, limits, strict=True)
+            FULL if len(row) >= limit else LIVE
+            for row, limit in zip(self._rows, limits, strict=True)
         ]
         self._pace = Pace()
-        with tidy("generation"):  # a raise leaves nothing behind
-            cache = backbone.new_cache(len(prompts), max(limits))
-            prefill(backbone, prompts, cache)
-            state = SamplingState.create(
-                backbone.device,
-                [prompt[-1] for prompt in prompts],
-                self._positions,
-                self._limits,
-                options,
-                stop_token_ids,
-            )
-            reported = (state.position, state.finished, state.recent)
-            self._recording = record_step(backbone, cache, state)
-            try:
-                ranges = [(tensor.storage, 0, tensor.nbytes) for tensor in reported]
-                self._readback = Readback(backbone.device, ranges)
-            except BaseException:
-                self._recording.close()
-                raise
-            self._owned: list[KVCache | SamplingState] = keep([cache, state])
+        self._run: Run | None = None
 
     @property
     def done(self) -> bool:
@@ -86,51 +74,109 @@ class Generation:
     async def advance(self) -> list[list[int]]:
         """Run some steps in one submit; the new ids of each row (a stop token included).
 
-        Raises ``NumericalError`` when the logits of a row are not finite.
+        Raises ``NumericalError`` when the logits of a row are not finite, ``DeviceLostError``
+        when the device is lost again soon, ``OutOfGPUMemoryError``.
         """
-        if self.done:
-            return [[] for _ in self._positions]
+        while not self.done:
+            device = self._backbone.device
+            try:
+                return await self._advance()
+            except DeviceLostError:
+                self.close()
+                await self._backbone.recover(device)
+        return [[] for _ in self._rows]
+
+    async def _advance(self) -> list[list[int]]:
+        if self._run is None:
+            # A finished row takes part, but has no room: the kernel leaves it alone.
+            limits = [
+                limit if finished == LIVE else len(row)
+                for row, limit, finished in zip(
+                    self._rows, self._limits, self._finished, strict=True
+                )
+            ]
+            self._run = Run(self._backbone, self._rows, limits, self._options, self._stop_token_ids)
         steps = self._pace.steps(self._room())
         begun = time.perf_counter()
-        self._recording.replay(steps)
-        position, finished, recent = await self._readback.read()
+        position, finished, recent = await self._run.steps(steps)
         self._pace.took(time.perf_counter() - begun, steps)
-        return self._collect(position.cast("I"), finished.cast("I"), recent.cast("I"))
+        return self._collect(position, finished, recent)
 
     def close(self) -> None:
         """Free everything on the GPU. Idempotent."""
-        if self._owned:
-            self._recording.close()
-            self._readback.close()
-            dispose(self._owned)
-            self._owned = []
+        if self._run is not None:
+            self._run.close()
+            self._run = None
 
     def _room(self) -> int:
         """Steps until the last live row is full."""
         return max(
-            limit - 1 - position
-            for limit, position, finished in zip(
-                self._limits, self._positions, self._finished, strict=True
-            )
+            limit - len(row)
+            for row, limit, finished in zip(self._rows, self._limits, self._finished, strict=True)
             if finished == LIVE
         )
 
     def _collect(
         self, position: memoryview, finished: memoryview, recent: memoryview
     ) -> list[list[int]]:
-        """The tokens between each row's last known position and its new one."""
+        """The tokens between each row's end and its new position."""
         new = []
-        for row, old in enumerate(self._positions):
-            places = range(old + 1, position[row] + 1)
-            new.append([recent[row * RECENT + place % RECENT] for place in places])
-            self._positions[row] = position[row]
-            self._finished[row] = finished[row]
-            if finished[row] == NOT_FINITE:
+        for index, row in enumerate(self._rows):
+            places = range(len(row), position[index] + 1)
+            new.append([recent[index * RECENT + place % RECENT] for place in places])
+            row += new[-1]
+            if self._finished[index] == LIVE:
+                self._finished[index] = finished[index]
+            if finished[index] == NOT_FINITE:
                 raise NumericalError(
-                    f"the logits of row {row} at position {position[row]} are not finite: the "
+                    f"the logits of row {index} at position {position[index]} are not finite: the "
                     "weights hold NaN or overflow (float16?), or the device computes wrongly"
                 )
         return new
+
+
+class Run:
+    """What a generation has on one device: cache, state and the recorded step."""
+
+    def __init__(
+        self,
+        backbone: GPT2Backbone,
+        rows: Sequence[Sequence[int]],
+        limits: Sequence[int],
+        options: SamplingOptions,
+        stop_token_ids: Sequence[int],
+    ) -> None:
+        with tidy("generation"):  # a raise leaves nothing behind
+            cache = backbone.new_cache(len(rows), max(limits))
+            prefill(backbone, rows, cache)
+            state = SamplingState.create(
+                backbone.device,
+                [row[-1] for row in rows],
+                [len(row) - 1 for row in rows],
+                limits,
+                options,
+                stop_token_ids,
+            )
+            reported = (state.position, state.finished, state.recent)
+            self._recording = record_step(backbone, cache, state)
+            try:
+                ranges = [(tensor.storage, 0, tensor.nbytes) for tensor in reported]
+                self._readback = Readback(backbone.device, ranges)
+            except BaseException:
+                self._recording.close()
+                raise
+            self._owned = keep([cache, state])
+
+    async def steps(self, count: int) -> tuple[memoryview, memoryview, memoryview]:
+        """Run ``count`` steps in one submit → position [B], finished [B], recent [B * RECENT]."""
+        self._recording.replay(count)
+        position, finished, recent = await self._readback.read()
+        return position.cast("I"), finished.cast("I"), recent.cast("I")
+
+    def close(self) -> None:
+        self._recording.close()
+        self._readback.close()
+        dispose(self._owned)
 
 
 def prefill(backbone: GPT2Backbone, prompts: Sequence[Sequence[int]], cache: KVCache) -> None:

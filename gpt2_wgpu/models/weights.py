@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,12 +17,15 @@ from gpt2_wgpu.gpu.layers import (
     random_normal,
     round_up,
 )
+from gpt2_wgpu.weights.naming import resolve
 
 if TYPE_CHECKING:
     from gpt2_wgpu.gpu import Device
     from gpt2_wgpu.models.config import GPT2Config
+    from gpt2_wgpu.weights.checkpoint import WeightSource
 
 Fetch = Callable[[str], Raw]
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: str) -
             mlp_c_proj=conv1d(f"h.{i}.mlp.c_proj", stream, hidden),
         )
 
+    device.memory.check_fits(stored_bytes(config, dtype), f"the weights in {dtype}")
     with tidy("load weights"):
         wte = load_matrix(device, fetch("wte.weight"), dtype)
         ((_, wpe),) = load_matrix(device, fetch("wpe.weight"), "float32").parts
@@ -109,6 +114,37 @@ def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: str) -
         )
         device.queue.flush()
         return keep(weights)
+
+
+def stored_bytes(config: GPT2Config, dtype: str) -> int:
+    """Bytes that the weights take on the GPU, but for padding: known before the first is read."""
+    matrix = 2 if dtype == "float16" else 4
+    return sum(
+        math.prod(shape) * (matrix if len(shape) == 2 and name != "wpe.weight" else 4)
+        for name, shape in config.expected_tensors().items()
+    )
+
+
+def stored_fetch(
+    source: WeightSource, config: GPT2Config, on_progress: Progress | None = None
+) -> Fetch:
+    """A ``fetch`` from a checkpoint, whose tensors are checked against ``config`` first.
+
+    ``on_progress(done_bytes, total_bytes)`` is called with each tensor.
+    """
+    entries = resolve(source, config.expected_tensors())
+    total = sum(entry.nbytes for entry in entries.values())
+    done = 0
+
+    def fetch(name: str) -> Raw:
+        nonlocal done
+        entry = entries[name]
+        done += entry.nbytes
+        if on_progress is not None:
+            on_progress(done, total)
+        return Raw(source.read(entry.name), entry.dtype, entry.shape)
+
+    return fetch
 
 
 def random_fetch(device: Device, config: GPT2Config, stddev: float, seed: int) -> Fetch:

@@ -20,8 +20,8 @@ from gpt2_wgpu.gpu.ops.layouts import (
     split_at,
 )
 from gpt2_wgpu.gpu.ops.operands import ANY_DTYPE, TensorLike, bits_of, operands
-from gpt2_wgpu.gpu.scopes import tidy
 from gpt2_wgpu.gpu.tensor import Tensor, empty, tensor
+from gpt2_wgpu.gpu.tidying import tidy
 
 
 def reshape(x: TensorLike, shape: int | Sequence[int]) -> Tensor:

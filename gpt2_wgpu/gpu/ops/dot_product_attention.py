@@ -16,8 +16,8 @@ from gpt2_wgpu.gpu.ops.layouts import broadcast_strides
 from gpt2_wgpu.gpu.ops.linalg import matmul
 from gpt2_wgpu.gpu.ops.operands import ANY_DTYPE, TensorLike, operands
 from gpt2_wgpu.gpu.ops.reductions import softmax
-from gpt2_wgpu.gpu.scopes import tidy
 from gpt2_wgpu.gpu.tensor import Tensor, empty, tensor
+from gpt2_wgpu.gpu.tidying import tidy
 
 
 def attention(

@@ -9,8 +9,8 @@ from gpt2_wgpu.gpu.commands import dispatch
 from gpt2_wgpu.gpu.ops.grids import groups_for
 from gpt2_wgpu.gpu.ops.layouts import broadcast, broadcast_strides, merge_axes, numbered
 from gpt2_wgpu.gpu.ops.operands import TensorLike, operands
-from gpt2_wgpu.gpu.scopes import tidy
 from gpt2_wgpu.gpu.tensor import Tensor, empty
+from gpt2_wgpu.gpu.tidying import tidy
 
 # Numbers of shaders/include/activation.wgsl.
 ACTIVATIONS = {

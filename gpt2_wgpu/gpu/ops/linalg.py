@@ -10,8 +10,8 @@ from gpt2_wgpu.gpu.ops.arrays import copy_strided
 from gpt2_wgpu.gpu.ops.grids import groups_for
 from gpt2_wgpu.gpu.ops.layouts import Shape, broadcast, broadcast_strides
 from gpt2_wgpu.gpu.ops.operands import TensorLike, operands
-from gpt2_wgpu.gpu.scopes import tidy
 from gpt2_wgpu.gpu.tensor import Tensor, empty
+from gpt2_wgpu.gpu.tidying import tidy
 
 _TILE = 16  # of shaders/matmul.wgsl
 

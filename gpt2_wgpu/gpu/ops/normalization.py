@@ -7,8 +7,8 @@ from gpt2_wgpu.gpu.commands import dispatch
 from gpt2_wgpu.gpu.ops.grids import groups_for
 from gpt2_wgpu.gpu.ops.operands import TensorLike, operands
 from gpt2_wgpu.gpu.ops.variants import one_thread_a_row
-from gpt2_wgpu.gpu.scopes import tidy
 from gpt2_wgpu.gpu.tensor import Tensor, empty
+from gpt2_wgpu.gpu.tidying import tidy
 
 
 def layer_norm(

@@ -8,8 +8,8 @@ from gpt2_wgpu.gpu.ops.grids import groups_for
 from gpt2_wgpu.gpu.ops.layouts import axis_of, integers, split_at
 from gpt2_wgpu.gpu.ops.operands import TensorLike, operands
 from gpt2_wgpu.gpu.ops.variants import iterations, one_thread_a_row
-from gpt2_wgpu.gpu.scopes import tidy
 from gpt2_wgpu.gpu.tensor import Tensor, empty
+from gpt2_wgpu.gpu.tidying import tidy
 
 
 def softmax(x: TensorLike, axis: int = -1) -> Tensor:

@@ -1,0 +1,131 @@
+"""A device that is lost while idle or in mid-text: the text is that of an undisturbed run."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu import samplers
+from gpt2_wgpu.errors import DeviceLostError
+from gpt2_wgpu.models import backbone as backbone_module
+from gpt2_wgpu.models.generation import Run
+
+TOKENS = 40
+
+
+@pytest.fixture
+def lm(small):
+    """The small model on a device of its own, which a test may lose."""
+    lost = gw.Device()
+    lm = gw.GPT2CausalLM.from_preset(small[1], preprocessor=None, device=lost)
+    yield lm
+    lm.dispose()
+    lm.device.close()
+    lost.close()
+
+
+def packed(prompts):
+    return {
+        "token_ids": [p + [0] * (TOKENS - len(p)) for p in prompts],
+        "padding_mask": [[i < len(p) for i in range(TOKENS)] for p in prompts],
+    }
+
+
+def lose_device(device):
+    """What a driver reset looks like to wgpu."""
+    device.gpu.destroy()
+
+
+def text_of(lm, prompts, *, lose_after=()):
+    """Ids of a sampled run that loses its device before the given submits."""
+    lm.compile(sampler=samplers.Random(seed=5))
+    submits = 0
+    steps = Run.steps
+
+    async def losing(self, count):
+        nonlocal submits
+        submits += 1
+        if submits in lose_after:
+            lose_device(lm.device)
+        return await steps(self, count)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "steps", losing)
+        out = lm.generate(packed(prompts), stop_token_ids=[7])
+    return out["token_ids"].tolist(), out["padding_mask"].tolist()
+
+
+@pytest.mark.parametrize("submit", [1, 2, 3, 5])
+def test_lost_in_mid_text(lm, submit):
+    prompts = [[1, 2, 3], [9]]
+    expected = text_of(lm, prompts)
+    before = lm.device
+    held = gw.memory(before).by_kind["weights"]
+    assert text_of(lm, prompts, lose_after=[submit]) == expected
+    assert lm.device is not before
+    assert gw.memory(lm.device).by_kind["weights"] == held
+    assert gw.memory(before).num_tensors == 0
+    assert text_of(lm, prompts) == expected
+
+
+def test_lost_while_idle(lm):
+    expected = text_of(lm, [[4, 5]])
+    lose_device(lm.device)
+    assert text_of(lm, [[4, 5]]) == expected
+
+
+def test_lost_again_at_once_is_an_error_and_later_is_not(lm, monkeypatch):
+    expected = text_of(lm, [[4, 5]])
+    with pytest.raises(DeviceLostError, match="lost again within 30 seconds"):
+        text_of(lm, [[4, 5]], lose_after=[2, 4])
+    assert gw.memory(lm.device).by_kind["cache"] == 0
+    monkeypatch.setattr(backbone_module, "SECONDS_BETWEEN_LOSSES", 0)
+    assert text_of(lm, [[4, 5]], lose_after=[1, 3, 4]) == expected
+
+
+def test_a_closed_device_is_not_replaced(lm):
+    lm.device.close()
+    with pytest.raises(DeviceLostError, match="was closed"):
+        lm.generate(packed([[1]]), stop_token_ids=None)
+
+
+def test_tensors_of_a_lost_device_say_so(lm):
+    x = gw.tensor([1.0], device=lm.device)
+    lose_device(lm.device)
+    text_of(lm, [[4, 5]])
+    with pytest.raises(DeviceLostError, match="is gone"):
+        x.numpy()
+    x.dispose()
+
+
+def test_two_tasks_recover_together(lm):
+    lm.compile(sampler="greedy")
+
+    async def run():
+        return await lm.generate_async(packed([[4, 5]]), stop_token_ids=None)
+
+    async def both():
+        tasks = [asyncio.create_task(run()) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        lose_device(lm.device)
+        return await asyncio.gather(*tasks)
+
+    expected = lm.generate(packed([[4, 5]]), stop_token_ids=None)["token_ids"].tolist()
+    for out in asyncio.run(both()):
+        assert out["token_ids"].tolist() == expected
+
+
+def test_a_constructed_backbone_comes_back_with_the_same_weights():
+    lost = gw.Device()
+    backbone = gw.GPT2Backbone(30, 1, 2, 16, 32, max_sequence_length=8, device=lost, seed=3)
+    lm = gw.GPT2CausalLM(backbone)
+    lm.compile(sampler="greedy")
+    inputs = {"token_ids": [[1] * 8], "padding_mask": [[1] + [0] * 7]}
+    expected = lm.generate(inputs, stop_token_ids=None)["token_ids"].tolist()
+    lose_device(lost)
+    assert lm.generate(inputs, stop_token_ids=None)["token_ids"].tolist() == expected
+    lm.dispose()
+    lm.device.close()
+    lost.close()
