@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from gpt2_wgpu import errors, gpu, samplers
+from gpt2_wgpu import errors, gpu, models, samplers
 from gpt2_wgpu.gpu import (
     Device,
     MemoryInfo,
@@ -30,12 +30,16 @@ from gpt2_wgpu.gpu import (
     tidy,
     trim,
 )
-from gpt2_wgpu.models.backbone import GPT2Backbone
-from gpt2_wgpu.models.causal_lm import GPT2CausalLM
-from gpt2_wgpu.models.config import GPT2Config
-from gpt2_wgpu.models.generative_task import CausalLM, GenerativeTask
+from gpt2_wgpu.models import (
+    CausalLM,
+    GenerativeTask,
+    GPT2Backbone,
+    GPT2CausalLM,
+    GPT2Config,
+    StreamStats,
+    TextStream,
+)
 from gpt2_wgpu.models.presets import presets
-from gpt2_wgpu.models.stream import StreamStats, TextStream
 from gpt2_wgpu.text import (
     BytePairTokenizer,
     GPT2CausalLMPreprocessor,
@@ -67,6 +71,7 @@ __all__ = [
     "keep",
     "leaks",
     "memory",
+    "models",
     "ops",
     "presets",
     "profile",

@@ -77,6 +77,10 @@ class SyncUnavailableError(DeviceError):
     """A blocking call was made where nothing can block; the message names the async twin."""
 
 
+class BusyError(GPT2WGPUError, RuntimeError):
+    """An object that serves one caller at a time is asked by a second one."""
+
+
 class NumericalError(GPT2WGPUError, ArithmeticError):
     """The model produced NaN or infinity; the message names the position."""
 

@@ -8,7 +8,7 @@
 //           KerasHub). The token drawn is the first, in index order, at which the running mass of
 //           kept tokens exceeds random * mass. Masses are integers, so no order of summation
 //           matters. The random word is pcg4d(seed, row, position): nothing to store or restore.
-// Bindings: logits [rows, vocabulary] · options (below) · limit [rows]: total length at which a
+// Bindings: logits [rows, stride] · options (below) · limit [rows]: total length at which a
 //           row is full · token, position, finished [rows] · recent [rows, 16]: the last 16 tokens,
 //           each at its position % 16
 //           finished: 0 no, 1 a stop token, 2 full, 3 logits with NaN or infinity
@@ -19,7 +19,10 @@ override WORKGROUP: u32 = 256u;
 //!include "reduce.wgsl"
 //!include "random.wgsl"
 
-struct Params { vocabulary: u32, }
+struct Params {
+  vocabulary: u32, // tokens that may be chosen: the first of
+  stride: u32, // the logits of a row
+}
 struct Options {
   temperature: f32,
   top_p: f32,
@@ -208,7 +211,7 @@ fn advance(row: u32, chosen: u32) {
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {
   let row = group.x;
-  first = row * params.vocabulary;
+  first = row * params.stride;
   if (thread == 0u) { verdict = finished[row]; }
   if (workgroupUniformLoad(&verdict) != 0u) { return; }
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from gpt2_wgpu.gpu import layers, ops
 from gpt2_wgpu.gpu.capabilities import AdapterInfo, Capabilities
-from gpt2_wgpu.gpu.device import Device, default_device, set_default_device
+from gpt2_wgpu.gpu.device import (
+    Device,
+    default_device,
+    default_device_async,
+    set_default_device,
+)
 from gpt2_wgpu.gpu.memory import MemoryInfo
 from gpt2_wgpu.gpu.profiling import Profile, profile, profile_async
 from gpt2_wgpu.gpu.readback import Readback
@@ -36,6 +41,7 @@ __all__ = [
     "Recording",
     "Tensor",
     "default_device",
+    "default_device_async",
     "dispose",
     "empty",
     "end_scope",

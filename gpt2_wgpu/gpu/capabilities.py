@@ -50,7 +50,6 @@ class Capabilities:
     """
 
     barrier_free: bool
-    max_workgroup: int  # threads
     max_binding: int  # bytes of one storage binding
     max_iterations: int  # of one thread's loops
     prefill_rows: int  # rows (batch x tokens) of one prefill submit: bounds a dispatch's time
@@ -59,7 +58,6 @@ class Capabilities:
     def of(cls, info: AdapterInfo, limits: Mapping[str, int]) -> Capabilities:
         return cls(
             barrier_free=info.is_software,
-            max_workgroup=limits["max-compute-invocations-per-workgroup"],
             max_binding=limits["max-storage-buffer-binding-size"],
             max_iterations=65_535 if info.is_software else 1 << 32,
             prefill_rows=128 if info.is_software else 512,

@@ -178,12 +178,19 @@ class CommandQueue:
             for _ in range(times):
                 self._pending.extend(commands)
 
+    def forget(self) -> None:
+        """The device is gone: what was pending will not run."""
+        self._pending = []
+        self._slots = 0
+
     def flush(self, copies: Iterable[tuple[Any, int, Any, int, int]] = ()) -> None:
         """Submit what is pending, in one pass, then ``copies`` (from, offset, to, offset, size)."""
         copies = list(copies)
+        if not self._busy:
+            self._device.memory.drain()
         with self._lock, self._device.translated_errors():
             if self._busy:
-                return  # garbage collected while encoding: the next flush destroys it
+                return  # a release while encoding: the flush under way, or the next, destroys it
             self._busy = True
             try:
                 if self._pending or copies:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
@@ -11,40 +11,20 @@ from typing import Any
 from gpt2_wgpu.errors import (
     DeviceError,
     DeviceLostError,
-    InvalidArgumentError,
     LimitError,
-    NoAdapterError,
     OutOfGPUMemoryError,
 )
+from gpt2_wgpu.gpu.adapter import WANTED_FEATURES, one_line, request_adapter, wanted_limits
 from gpt2_wgpu.gpu.capabilities import AdapterInfo, Capabilities
 from gpt2_wgpu.gpu.commands import CommandQueue
 from gpt2_wgpu.gpu.kernels import KernelCache
 from gpt2_wgpu.gpu.memory import MemoryManager
 from gpt2_wgpu.gpu.waiting import sync, wait
 
-# What WebGPU guarantees (https://www.w3.org/TR/webgpu/#limits), of the limits that matter here.
-# wgpu-native gives more than that unless told.
-_GUARANTEED = {
-    "max-buffer-size": 256 << 20,
-    "max-storage-buffer-binding-size": 128 << 20,
-    "max-compute-invocations-per-workgroup": 256,
-    "max-compute-workgroup-size-x": 256,
-    "max-compute-workgroup-storage-size": 16 << 10,
-    "max-storage-buffers-per-shader-stage": 8,
-    "max-compute-workgroups-per-dimension": 65_535,
-}
-_WANTED_FEATURES = ("subgroup", "subgroups", "timestamp-query")
-_NO_ADAPTER = {
-    "linux": "install a Vulkan driver: Mesa's, with a CPU one included, is the package "
-    "`mesa-vulkan-drivers` (Debian, Ubuntu, Fedora) or `vulkan-swrast` (Arch)",
-    "darwin": "Metal is built in: is this macOS 10.13 or newer?",
-    "win32": "Direct3D 12 is built in: is the graphics driver installed?",
-    "emscripten": "this browser offers no WebGPU adapter: update it, use https, or enable WebGPU",
-}
-
 
 class Device:
-    """A GPU that computes; ``with Device():`` makes it the default inside.
+    """A GPU that computes; ``with Device():`` makes it the default inside (for this thread or
+    task and the tasks it starts).
 
     ``power_preference``: "high-performance" (default) or "low-power". ``limits``: "adapter" asks
     for the adapter's own, "default" for WebGPU's guaranteed minimum, a mapping for these limits.
@@ -94,10 +74,10 @@ class Device:
 
     async def _open(self, power_preference: str, limits: str | Mapping[str, int]) -> None:
         self._asked = (power_preference, limits)
-        adapter = await _request_adapter(power_preference)
+        adapter = await request_adapter(power_preference)
         self.info = AdapterInfo.from_adapter(adapter.info)
-        features = [name for name in _WANTED_FEATURES if name in adapter.features]
-        wanted = _wanted_limits(adapter, limits)
+        features = [name for name in WANTED_FEATURES if name in adapter.features]
+        wanted = wanted_limits(adapter, limits)
         try:
             self.gpu = await wait(
                 adapter.request_device_async(
@@ -106,9 +86,9 @@ class Device:
                     required_limits=wanted,
                 )
             )
-        except Exception as error:
+        except (RuntimeError, ValueError) as error:
             raise LimitError(
-                f"{self.info.name} refuses a device with limits {limits}: {_one_line(error)}"
+                f"{self.info.name} refuses a device with limits {limits}: {one_line(error)}"
             ) from None
         self.limits = {name.replace("_", "-"): value for name, value in self.gpu.limits.items()}
         self.features = frozenset(self.gpu.features)
@@ -149,11 +129,12 @@ class Device:
         except wgpu.GPUOutOfMemoryError:
             raise OutOfGPUMemoryError(self._out_of_memory(nbytes, doing)) from None
         except (wgpu.GPUError, RuntimeError) as error:
-            if isinstance(error, DeviceError):
-                raise
-            message = _one_line(error)
-            if "lost" in message or not self.is_open:
-                self.is_open = False
+            message = one_line(error)
+            ours = isinstance(error, wgpu.GPUError) or message.startswith("Could not map buffer")
+            if not ours or isinstance(error, DeviceError):
+                raise  # a RuntimeError of somebody else's
+            if "device is lost" in message or "map aborted" in message or not self.is_open:
+                self._forget()
                 raise DeviceLostError(
                     f"the device {self.info.name} is gone ({message}): open a new Device and load "
                     "the model again"
@@ -161,6 +142,12 @@ class Device:
             if "Not enough memory" in message:
                 raise OutOfGPUMemoryError(self._out_of_memory(nbytes, doing)) from None
             raise DeviceError(f"{self.info.name} failed while {doing}: {message}") from error
+
+    def _forget(self) -> None:
+        """Nothing of this device can be used any more; what is freed is only counted."""
+        self.is_open = False
+        self.queue.forget()
+        self.memory.forget()
 
     def _out_of_memory(self, nbytes: int, doing: str) -> str:
         return self.memory.refusal(nbytes, doing, f"the driver of {self.info.name}")
@@ -170,7 +157,7 @@ class Device:
         self.is_closed = True
         if self.is_open:
             self.memory.trim()
-            self.is_open = False
+            self._forget()
             self.gpu.destroy()
 
     def __enter__(self) -> Device:
@@ -186,70 +173,28 @@ class Device:
         return f"<Device {self.info.name}, {self.info.backend}{state}>"
 
 
-async def _request_adapter(power_preference: str) -> Any:
-    if power_preference not in ("high-performance", "low-power"):
-        raise InvalidArgumentError(
-            f"power_preference must be 'high-performance' or 'low-power', not {power_preference!r}"
-        )
-    wgpu = _wgpu_without_opengl()
-    try:
-        adapter = await wait(wgpu.gpu.request_adapter_async(power_preference=power_preference))
-    except Exception as error:
-        remedy = _NO_ADAPTER.get(sys.platform, "install a Vulkan driver")
-        raise NoAdapterError(f"no GPU adapter found ({_one_line(error)}): {remedy}") from None
-    return adapter
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def _wgpu_without_opengl() -> Any:
-    """wgpu, restricted to the backends that pass our tests.
-
-    wgpu's OpenGL backend reports adapters that lack features and limits we rely on, and probing
-    it prints to stderr. Only possible before wgpu's instance exists: a program that has used wgpu
-    before keeps what it chose.
-    """
-    import wgpu
-
-    if sys.platform != "emscripten":
-        from wgpu.backends.wgpu_native.extras import set_instance_extras
-
-        global _instance_configured
-        if not _instance_configured:
-            _instance_configured = True
-            try:
-                set_instance_extras(backends=["Vulkan", "Metal", "DX12"])
-            except RuntimeError:
-                return wgpu  # an instance exists already
-    return wgpu
-
-
-_instance_configured = False
-
-
-def _wanted_limits(adapter: Any, limits: str | Mapping[str, int]) -> dict[str, int]:
-    if isinstance(limits, Mapping):
-        return dict(limits)
-    if limits == "default":
-        return dict(_GUARANTEED)
-    if limits != "adapter":
-        raise InvalidArgumentError(f"limits: 'adapter', 'default' or a mapping, not {limits!r}")
-    offered = {name.replace("_", "-"): value for name, value in adapter.limits.items()}
-    return {name: offered[name] for name in _GUARANTEED}
-
-
 _default: ContextVar[Device | None] = ContextVar("gpt2_wgpu_device", default=None)
 _shared: Device | None = None
+_opening = threading.Lock()
 
 
 def default_device() -> Device:
     """The innermost ``with Device()``, else the one of ``set_default_device``, else a new one."""
     global _shared
-    device = _default.get() or _shared
+    with _opening:
+        device = current_device()
+        if device is None or not device.is_open:
+            device = _shared = Device()
+        return device
+
+
+async def default_device_async() -> Device:
+    """The asynchronous form of :func:`default_device`."""
+    global _shared
+    device = current_device()
     if device is None or not device.is_open:
-        device = _shared = Device()
+        device = await Device.create()
+        _shared = device
     return device
 
 

@@ -14,13 +14,14 @@ import threading
 import traceback
 import warnings
 import weakref
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from gpt2_wgpu.errors import InvalidArgumentError, OutOfGPUMemoryError
+from gpt2_wgpu.errors import DeviceLostError, InvalidArgumentError, OutOfGPUMemoryError
 from gpt2_wgpu.gpu.budget import default_budget
 
 if TYPE_CHECKING:
@@ -87,7 +88,9 @@ class MemoryManager:
         self.device = device
         self.lock = threading.RLock()  # re-entrant: garbage collection may release a tensor
         self.pool_limit = pool_bytes
-        self.tensors: dict[int, weakref.ref[Tensor]] = {}  # live ones, by id
+        self.tensors: dict[int, weakref.ref[Tensor]] = {}  # live ones, by serial number
+        self._serials = count()
+        self._deferred: deque[Callable[[], object]] = deque()
         self.debug = False
         self.budget = default_budget(device.info)
         self._pool: OrderedDict[tuple[str, int], list[Any]] = OrderedDict()  # oldest use first
@@ -110,6 +113,7 @@ class MemoryManager:
         if kind not in KINDS:
             raise InvalidArgumentError(f"kind must be one of {KINDS}, not {kind!r}")
         size = size_class(nbytes)
+        self.drain()
         with self.lock:
             self.check_fits(size, f"a {kind} buffer")
             self.trim(self.budget - self._live.total() - size)
@@ -174,15 +178,29 @@ class MemoryManager:
             with self.lock:
                 self._peak = max(before, self._peak)
 
-    def born(self, tensor: Tensor) -> str:
-        """Count a new tensor; where it was made, in debug mode."""
+    def born(self, tensor: Tensor) -> tuple[int, str]:
+        """Count a new tensor → its serial number, and in debug mode where it was made."""
         with self.lock:
-            self.tensors[id(tensor)] = weakref.ref(tensor)
-        return _callers() if self.debug else ""
+            serial = next(self._serials)
+            self.tensors[serial] = weakref.ref(tensor)
+        return serial, _callers() if self.debug else ""
 
-    def died(self, tensor: Tensor) -> None:
+    def died(self, serial: int) -> None:
         with self.lock:
-            del self.tensors[id(tensor)]
+            del self.tensors[serial]
+
+    def defer(self, release: Callable[[], object]) -> None:
+        """Call ``release`` at the next safe moment: for finalisers, which may run at any."""
+        self._deferred.append(release)
+
+    def drain(self) -> None:
+        """Run what finalisers left to do; called where nothing is half done."""
+        while self._deferred:
+            try:
+                release = self._deferred.popleft()
+            except IndexError:  # another thread was faster
+                return
+            release()
 
     def report_lost(self, tensor: Tensor) -> None:
         """A tensor is garbage that nobody disposed: say so in debug mode."""
@@ -194,6 +212,7 @@ class MemoryManager:
             )
 
     def info(self, num_scopes: int = 0) -> MemoryInfo:
+        self.drain()
         with self.lock:
             live = self._live.total()
             return MemoryInfo(
@@ -235,9 +254,17 @@ class MemoryManager:
         """Destroy buffers once every command that may name them has been submitted."""
         self._doomed.extend(buffers)
         if self._doomed and self.device.is_open:
-            self.device.queue.flush()  # which calls destroy_doomed
-        elif self._doomed:
-            self.destroy_doomed()
+            with suppress(DeviceLostError):  # then they are gone already
+                self.device.queue.flush()  # which calls destroy_doomed
+        if not self.device.is_open:
+            self.forget()
+
+    def forget(self) -> None:
+        """The device is gone, and with it every buffer: keep none, count none as pooled."""
+        with self.lock:
+            self._pool.clear()
+            self._doomed.clear()
+            self._pooled_bytes = 0
 
     def destroy_doomed(self) -> None:
         """Called by the queue right after a submit."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from gpt2_wgpu.errors import DeviceLostError
 from gpt2_wgpu.gpu.memory import Storage
 from gpt2_wgpu.gpu.waiting import wait
 
@@ -35,6 +36,8 @@ class Readback:
             self._device.queue.flush(self._copies)
             self._staging.pooled = False  # a cancelled task leaves it half mapped
             await wait(buffer.map_async("READ_NOSYNC", 0, total))
+            if not self._device.is_open:  # reading a destroyed buffer would end the process
+                raise DeviceLostError(f"{self._device!r} was closed while it was read")
             data = memoryview(bytearray(buffer.read_mapped(0, total, copy=False)))
             buffer.unmap()
             self._staging.pooled = True

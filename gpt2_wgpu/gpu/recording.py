@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from contextvars import Token
 from typing import TYPE_CHECKING, Any
 
-from gpt2_wgpu.errors import ScopeError
+from gpt2_wgpu.errors import DeviceLostError, ScopeError
 from gpt2_wgpu.gpu.commands import PARAMS_STRIDE, Command, Dispatch, Recorder, bind, open_recorder
 from gpt2_wgpu.gpu.memory import Storage
 
@@ -64,7 +65,8 @@ class Recording:
             storage.release()
         if self._uniform is not None:
             if self.device.is_open:
-                self.device.queue.flush()  # replays that are still pending read it
+                with suppress(DeviceLostError):  # freeing never fails
+                    self.device.queue.flush()  # replays that are still pending read it
             self._uniform.destroy()
             self._uniform = None
 

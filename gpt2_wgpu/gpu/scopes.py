@@ -10,7 +10,8 @@ each other's, and every container is searched for tensors, sets and dataclasses 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Set
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -121,12 +122,17 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
         seen.add(id(item))
         if isinstance(item, Tensor):
             yield item
+            pending.extend(item.children)
         elif isinstance(item, Mapping):
             pending.extend(item.values())
-        elif isinstance(item, list | tuple | set | frozenset):
+        elif isinstance(item, list | tuple | Set | deque):
             pending.extend(item)
         elif not inspect.isroutine(item) and not isinstance(item, type):
             pending.extend(getattr(item, "__dict__", {}).values())
+            for kind in type(item).__mro__:
+                slots = getattr(kind, "__slots__", ())
+                names = (slots,) if isinstance(slots, str) else slots
+                pending.extend(getattr(item, name, None) for name in names)
 
 
 _OPAQUE = (str, bytes, int, float, Device)  # nothing to find in them, or not the caller's

@@ -6,6 +6,7 @@ import math
 import sys
 from array import array
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu.errors import DisposedTensorError, InvalidArgumentError, ShapeError
@@ -37,8 +38,8 @@ class Tensor:
     """
 
     __slots__ = (
-        "__weakref__", "created", "device", "disposed", "dtype", "freed_by", "kept", "label",
-        "scope", "shape", "storage",
+        "__weakref__", "children", "created", "device", "disposed", "dtype", "freed_by", "kept",
+        "label", "scope", "serial", "shape", "storage",
     )  # fmt: skip
 
     def __init__(
@@ -52,8 +53,9 @@ class Tensor:
         self.kept = False
         self.disposed = False
         self.freed_by = ""
-        self.created = device.memory.born(self)  # a traceback in debug mode, else empty
+        self.children: tuple[Tensor, ...] = ()  # tensors that are part of this one
         self.scope: Scope | None = None
+        self.serial, self.created = device.memory.born(self)
         scope = _scope_lookup()
         if scope is not None:
             scope.adopt(self)
@@ -118,21 +120,27 @@ class Tensor:
 
         ``by`` is what an error will say if it is used afterwards.
         """
-        if self.disposed:
-            return
-        self.disposed = True
+        with self.device.memory.lock:
+            if self.disposed:
+                return
+            self.disposed = True
         self.freed_by = by
-        self.device.memory.died(self)
+        self.device.memory.died(self.serial)
         if self.scope is not None:
             self.scope.release(self)
+        for child in self.children:
+            child.dispose(by)
         self.storage.release()
 
     def __del__(self) -> None:
-        # A tensor that nobody disposed and nobody can reach: its buffer must not stay behind.
-        # (At interpreter exit the modules it would need are gone, and so is the device.)
+        # A tensor that nobody disposed and nobody can reach: its buffer must not stay behind. But
+        # the collector may come at any moment, so the buffer is freed at the next safe one.
+        # (At interpreter exit the modules that needs are gone, and so is the device.)
         if not getattr(self, "disposed", True) and not sys.is_finalizing():
             self.device.memory.report_lost(self)
-            self.dispose("the garbage collector")
+            manager = self.device.memory
+            manager.defer(partial(manager.died, self.serial))
+            manager.defer(self.storage.release)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         values = self.numpy()
@@ -174,6 +182,11 @@ class Tensor:
 
     def __neg__(self) -> Tensor:
         return _op("mul", self, -1)
+
+    def __bool__(self) -> bool:
+        raise InvalidArgumentError(
+            f"{self!r} has no truth value: read it first (tolist(), numpy()), or test `is None`"
+        )
 
     def __repr__(self) -> str:
         label = f" {self.label!r}" if self.label else ""
@@ -253,7 +266,21 @@ def _flatten_nested(values: Any, dtype: str) -> tuple[memoryview, tuple[int, ...
         items = array(FORMATS[dtype], flat)
     except (TypeError, OverflowError) as error:
         raise InvalidArgumentError(f"these values are not {dtype}: {error}") from None
+    if dtype == "float32" and any(map(math.isinf, items)):
+        _check_overflow(items, flat)
     return memoryview(items).cast("B"), tuple(shape)
+
+
+def _nested_empty(shape: Sequence[int]) -> Any:
+    """Nested lists of a shape without elements, as NumPy has them."""
+    return [_nested_empty(shape[1:]) for _ in range(shape[0])] if shape else []
+
+
+def _check_overflow(items: Any, values: Sequence[Any]) -> None:
+    """Python turns a number too large for f32 into infinity without a word."""
+    for item, value in zip(items, values, strict=True):
+        if math.isinf(item) and not math.isinf(value):
+            raise InvalidArgumentError(f"{value!r} does not fit into float32")
 
 
 def _row_of(row: Any, length: int, shape: Sequence[int]) -> Any:

@@ -1,1 +1,20 @@
-"""What GPT-2 is: configuration, presets, backbone and language model."""
+"""What GPT-2 is. KerasHub's ``keras_hub.models`` under the same names."""
+
+from gpt2_wgpu.models.backbone import GPT2Backbone
+from gpt2_wgpu.models.causal_lm import GPT2CausalLM
+from gpt2_wgpu.models.config import GPT2Config
+from gpt2_wgpu.models.generative_task import CausalLM, GenerativeTask
+from gpt2_wgpu.models.stream import StreamStats, TextStream
+from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
+
+__all__ = [
+    "CausalLM",
+    "GPT2Backbone",
+    "GPT2CausalLM",
+    "GPT2CausalLMPreprocessor",
+    "GPT2Config",
+    "GPT2Tokenizer",
+    "GenerativeTask",
+    "StreamStats",
+    "TextStream",
+]

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from gpt2_wgpu.errors import ContextLengthError, DeviceLostError, InvalidArgumentError
-from gpt2_wgpu.gpu import Device, Tensor, default_device, dispose, layers, ops, tensor, tidy
+from gpt2_wgpu.arguments import integer
+from gpt2_wgpu.errors import ContextLengthError, DeviceLostError, InvalidArgumentError, ShapeError
+from gpt2_wgpu.gpu import (
+    Device,
+    Tensor,
+    default_device,
+    default_device_async,
+    dispose,
+    layers,
+    ops,
+    sync,
+    tensor,
+    tidy,
+)
 from gpt2_wgpu.gpu.layers import KVCache
 from gpt2_wgpu.models.config import GPT2Config
+from gpt2_wgpu.models.presets import resolve as resolve_preset
 from gpt2_wgpu.models.weights import (
     Fetch,
     GPT2Weights,
@@ -68,14 +82,18 @@ class GPT2Backbone:
             }
         )
         self.dropout = dropout
+        seed = integer("seed", seed, 0, 2**32 - 1)
 
         def random_weights(device: Device) -> AbstractContextManager[Fetch]:
             return nullcontext(random_fetch(device, config, 0.02, seed))
 
-        self._load(config, random_weights, dtype, device or default_device())
+        sync(
+            self._load(config, random_weights, dtype, device or default_device()),
+            "GPT2Backbone.from_directory(...)",
+        )
 
     @classmethod
-    def from_directory(
+    async def from_directory(
         cls,
         directory: Path,
         *,
@@ -97,20 +115,33 @@ class GPT2Backbone:
 
         self = cls.__new__(cls)
         self.dropout = 0.1
-        self._load(config, stored_weights, dtype, device or default_device())
+        await self._load(config, stored_weights, dtype, device or await default_device_async())
         return self
 
-    def _load(
+    @classmethod
+    def from_preset(
+        cls,
+        preset: str | os.PathLike[str],
+        dtype: str = "float16",
+        device: Device | None = None,
+    ) -> GPT2Backbone:
+        """The backbone of a preset, directory or hub id; see ``GPT2CausalLM.from_preset``."""
+        loading = cls.from_directory(resolve_preset(preset), dtype=dtype, device=device)
+        return sync(loading, "GPT2Backbone.from_directory(...)")
+
+    async def _load(
         self,
         config: GPT2Config,
         open_weights: Callable[[Device], AbstractContextManager[Fetch]],
         dtype: str,
         device: Device,
     ) -> None:
+        if not isinstance(device, Device):
+            raise InvalidArgumentError(f"device must be a gpt2_wgpu.Device, not {device!r}")
         self.config, self.dtype, self.device = config, dtype, device
         self._open_weights = open_weights
         with open_weights(device) as fetch:
-            self.weights = load_weights(device, config, fetch, dtype)
+            self.weights = await load_weights(device, config, fetch, dtype)
 
     async def recover(self, lost: Device) -> None:
         """Load the weights again on a new device after ``lost`` was lost.
@@ -135,7 +166,7 @@ class GPT2Backbone:
             return
         self.dispose()
         self._rebuilt_at = time.monotonic()
-        self._load(self.config, self._open_weights, self.dtype, device)
+        await self._load(self.config, self._open_weights, self.dtype, device)
 
     # --- the model ------------------------------------------------------------------------------
 
@@ -145,7 +176,11 @@ class GPT2Backbone:
         ``padding_mask`` (default: all ones) hides positions as keys. Raises
         ``InvalidArgumentError`` for bad ids, ``ContextLengthError`` for too many.
         """
-        ids = rows_of_ids(inputs["token_ids"], self.config.vocab_size)
+        if not isinstance(inputs, Mapping) or "token_ids" not in inputs:
+            raise InvalidArgumentError(
+                f"a backbone takes {{'token_ids', 'padding_mask'}}, not {type(inputs).__name__}"
+            )
+        ids = rows_of_ids(inputs["token_ids"], self.config.vocab_size, ragged=False)
         batch, length = len(ids), len(ids[0]) if ids else 0
         if not length:
             raise InvalidArgumentError(f"token_ids of {batch} x {length}: nothing to compute")
@@ -228,6 +263,19 @@ class GPT2Backbone:
             self.device, batch_size, config.n_layer, length, config.n_head, config.head_dim
         )
 
+    def check_cache(self, cache: Any) -> None:
+        """Raises ``ShapeError`` unless ``cache`` is one of this model's."""
+        if not isinstance(cache, KVCache):
+            raise ShapeError(
+                f"the cache must be one that build_cache returned, not {type(cache).__name__}"
+            )
+        ours = (self.config.n_layer, self.config.n_head, self.config.head_dim)
+        if (cache.shape[1], cache.num_heads, cache.head_dim) != ours:
+            raise ShapeError(
+                f"the cache [B, L, 2, S, H, D] = {cache.shape} is not of this model, which has "
+                f"L, H, D = {ours}"
+            )
+
     def words(self, values: Any) -> Tensor:
         """Integers as a uint32 tensor on this device."""
         return tensor(values, "uint32", device=self.device)
@@ -239,6 +287,11 @@ class GPT2Backbone:
         result = ops.slice(hidden, (0,) * hidden.ndim, (*hidden.shape[:-1], self.config.n_embd))
         hidden.dispose()
         return result
+
+    @property
+    def token_embedding(self) -> layers.Matrix:
+        """``wte`` [V, D] as stored on the GPU."""
+        return self.weights.wte
 
     def dispose(self) -> None:
         """Free the weights. Idempotent."""

@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gpt2_wgpu.errors import ConfigError, ContextLengthError, InvalidArgumentError, ShapeError
-from gpt2_wgpu.gpu import Device, Tensor, layers, tidy
+from gpt2_wgpu.arguments import integer
+from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError, ShapeError
+from gpt2_wgpu.gpu import Device, Tensor, layers, sync, tidy
 from gpt2_wgpu.gpu.layers import KVCache
-from gpt2_wgpu.models import presets
 from gpt2_wgpu.models.backbone import GPT2Backbone
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.generation import Generation
-from gpt2_wgpu.models.generative_task import CausalLM, StopTokens
+from gpt2_wgpu.models.generative_task import CausalLM, StopTokens, check_vocabularies
+from gpt2_wgpu.models.presets import resolve as resolve_preset
 from gpt2_wgpu.models.stream import TextStream
 from gpt2_wgpu.models.weights import Progress
-from gpt2_wgpu.samplers.sampler import integer
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer, StopTextMatcher
 from gpt2_wgpu.text.token_arrays import rows_of_ids
 
@@ -42,19 +42,33 @@ class GPT2CausalLM(CausalLM):
 
         ``dtype``: how matrices are stored, "float16" or "float32" (arithmetic is f32).
         ``preprocessor``: "auto" takes the checkpoint's tokenizer; None works on ids.
-        ``on_progress(done_bytes, total_bytes)`` is called while weights load.
+        ``on_progress(done_bytes, total_bytes)`` is called while weights load. Blocks;
+        ``from_preset_async`` is the twin.
 
         Raises ``PresetError``, ``ConfigError``, ``WeightsError``, ``TokenizerError`` or a
         ``DeviceError``; nothing stays allocated then.
         """
-        directory = presets.resolve(preset)
+        loading = cls.from_preset_async(preset, preprocessor, dtype, device, on_progress)
+        return sync(loading, "from_preset_async(...)")
+
+    @classmethod
+    async def from_preset_async(
+        cls,
+        preset: str | os.PathLike[str],
+        preprocessor: GPT2CausalLMPreprocessor | str | None = "auto",
+        dtype: str = "float16",
+        device: Device | None = None,
+        on_progress: Progress | None = None,
+    ) -> GPT2CausalLM:
+        """The asynchronous form of :meth:`from_preset`."""
+        directory = resolve_preset(preset)
         if preprocessor == "auto":
             preprocessor = _preprocessor_of(directory)
         elif isinstance(preprocessor, str):
             raise InvalidArgumentError(
                 f"preprocessor must be 'auto', an object or None, not {preprocessor!r}"
             )
-        backbone = GPT2Backbone.from_directory(
+        backbone = await GPT2Backbone.from_directory(
             directory, dtype=dtype, device=device, on_progress=on_progress
         )
         return cls(backbone, preprocessor)
@@ -74,6 +88,7 @@ class GPT2CausalLM(CausalLM):
         not the cache's, ``ContextLengthError`` past its end (KerasHub overwrites the last rows).
         """
         ids = rows_of_ids(token_ids, self.backbone.config.vocab_size, ragged=False)
+        self.backbone.check_cache(cache)
         batch, tokens = len(ids), len(ids[0]) if ids else 0
         if batch != cache.batch_size or not tokens:
             raise ShapeError(f"token_ids [{batch}, {tokens}] for a cache of shape {cache.shape}")
@@ -121,7 +136,9 @@ class GPT2CausalLM(CausalLM):
         Raises ``ContextLengthError`` when the prompt fills the context.
         """
         begun = time.perf_counter()
-        preprocessor = self._require_preprocessor("stream text")
+        preprocessor = self._require_preprocessor("stream works on text; for ids use generate")
+        if not isinstance(prompt, str):
+            raise InvalidArgumentError(f"stream takes one prompt, a str, not {prompt!r:.80}")
         if add_start_token is not None and add_start_token != preprocessor.add_start_token:
             preprocessor = GPT2CausalLMPreprocessor(
                 preprocessor.tokenizer,
@@ -134,7 +151,8 @@ class GPT2CausalLM(CausalLM):
         (ids,) = rows
         if len(ids) == context:
             raise ContextLengthError(
-                f"the prompt's {len(ids)} tokens fill the model's context: nothing can follow"
+                f"the prompt's {len(ids)} tokens (start token included) fill the model's context, "
+                f"so nothing can follow: at most {context - 1} may"
             )
         limit = context
         if max_new_tokens is not None:
@@ -142,7 +160,9 @@ class GPT2CausalLM(CausalLM):
         stops = self.resolve_stop_tokens(stop_token_ids)
         matcher = StopTextMatcher(stop_texts)
         options = self.sampler.next_options()
-        generation = Generation(self.backbone, rows, [limit], options, stops)
+        generation = Generation(
+            self.backbone, rows, [limit], options, stops, self.vocabulary_of_text()
+        )
         return TextStream(generation, preprocessor.tokenizer, len(ids), matcher, begun)
 
     stream_async = stream
@@ -171,9 +191,5 @@ def _starts(cache_update_index: Any, batch: int) -> list[int]:
 def _preprocessor_of(directory: Path) -> GPT2CausalLMPreprocessor:
     config = GPT2Config.from_json_file(directory / "config.json")
     tokenizer = GPT2Tokenizer.from_directory(directory)
-    if tokenizer.vocabulary_size() > config.vocab_size:
-        raise ConfigError(
-            f"{directory}: the tokenizer has {tokenizer.vocabulary_size()} tokens, config.json a "
-            f"vocab_size of {config.vocab_size}: they belong to different models"
-        )
+    check_vocabularies(tokenizer, config.vocab_size)
     return GPT2CausalLMPreprocessor(tokenizer, config.n_positions)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
+from threading import Lock
 from typing import TYPE_CHECKING
 
-from gpt2_wgpu.errors import DeviceLostError, NumericalError
+from gpt2_wgpu.errors import BusyError, DeviceLostError, NumericalError
 from gpt2_wgpu.gpu import Readback, Recording, dispose, keep, layers, tidy
 from gpt2_wgpu.gpu.layers import (
     FULL,
@@ -23,6 +25,7 @@ from gpt2_wgpu.gpu.layers import (
     SamplingOptions,
     SamplingState,
 )
+from gpt2_wgpu.text.token_arrays import rows_of_ids
 
 if TYPE_CHECKING:
     from gpt2_wgpu.models.backbone import GPT2Backbone
@@ -49,18 +52,24 @@ class Generation:
         limits: Sequence[int],
         options: SamplingOptions,
         stop_token_ids: Sequence[int],
+        vocabulary: int | None = None,
     ) -> None:
+        # Whatever tokenizer made the ids: the GPU would read past the table in silence.
+        rows_of_ids(prompts, backbone.config.vocab_size, "prompt")
         self._backbone = backbone
         self._rows = [list(prompt) for prompt in prompts]
         self._limits = list(limits)
         self._options = options
         self._stop_token_ids = list(stop_token_ids)
+        self._vocabulary = vocabulary  # ids beyond have no text: never chosen
         self._finished = [
             FULL if len(row) >= limit else LIVE
             for row, limit in zip(self._rows, limits, strict=True)
         ]
         self._pace = Pace()
         self._run: Run | None = None
+        self._lock = Lock()
+        self._advancing = self._closing = False
 
     @property
     def done(self) -> bool:
@@ -74,16 +83,27 @@ class Generation:
     async def advance(self) -> list[list[int]]:
         """Run some steps in one submit; the new ids of each row (a stop token included).
 
-        Raises ``NumericalError`` when the logits of a row are not finite, ``DeviceLostError``
-        when the device is lost again soon, ``OutOfGPUMemoryError``.
+        After :meth:`close`, also one that came from elsewhere meanwhile, nothing is new. Raises
+        ``NumericalError`` when the logits of a row are not finite, ``DeviceLostError`` when the
+        device is lost again soon, ``OutOfGPUMemoryError``, ``BusyError`` when it is under way.
         """
-        while not self.done:
-            device = self._backbone.device
-            try:
-                return await self._advance()
-            except DeviceLostError:
-                self.close()
-                await self._backbone.recover(device)
+        with self._lock:
+            if self._advancing:
+                raise BusyError("this generation is advancing already: one caller at a time")
+            self._advancing = True
+        try:
+            while not self.done and not self._closing:
+                device = self._backbone.device
+                try:
+                    return await self._advance()
+                except DeviceLostError:
+                    self._free()
+                    await self._backbone.recover(device)
+        finally:
+            with self._lock:
+                self._advancing = False
+            if self._closing:
+                self._free()
         return [[] for _ in self._rows]
 
     async def _advance(self) -> list[list[int]]:
@@ -95,7 +115,14 @@ class Generation:
                     self._rows, self._limits, self._finished, strict=True
                 )
             ]
-            self._run = Run(self._backbone, self._rows, limits, self._options, self._stop_token_ids)
+            self._run = await Run.start(
+                self._backbone,
+                self._rows,
+                limits,
+                self._options,
+                self._stop_token_ids,
+                self._vocabulary,
+            )
         steps = self._pace.steps(self._room())
         begun = time.perf_counter()
         position, finished, recent = await self._run.steps(steps)
@@ -103,10 +130,21 @@ class Generation:
         return self._collect(position, finished, recent)
 
     def close(self) -> None:
-        """Free everything on the GPU. Idempotent."""
-        if self._run is not None:
-            self._run.close()
-            self._run = None
+        """Free everything on the GPU, at once or when the submit under way is done. Idempotent."""
+        with self._lock:
+            self._closing = True
+            if self._advancing:
+                return
+        self._free()
+
+    def close_later(self) -> None:
+        """Close at the next safe moment: for finalisers."""
+        self._backbone.device.memory.defer(self.close)
+
+    def _free(self) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            run.close()
 
     def _room(self) -> int:
         """Steps until the last live row is full."""
@@ -138,17 +176,28 @@ class Generation:
 class Run:
     """What a generation has on one device: cache, state and the recorded step."""
 
-    def __init__(
-        self,
+    def __init__(self, cache: KVCache, state: SamplingState, recording: Recording) -> None:
+        self._owned = keep([cache, state])
+        self._recording = recording
+        reported = (state.position, state.finished, state.recent)
+        self._readback = Readback(
+            recording.device, [(tensor.storage, 0, tensor.nbytes) for tensor in reported]
+        )
+
+    @classmethod
+    async def start(
+        cls,
         backbone: GPT2Backbone,
         rows: Sequence[Sequence[int]],
         limits: Sequence[int],
         options: SamplingOptions,
         stop_token_ids: Sequence[int],
-    ) -> None:
-        with tidy("generation"):  # a raise leaves nothing behind
+        vocabulary: int | None,
+    ) -> Run:
+        """Compute all tokens of ``rows`` but the last of each, and record the step."""
+        with ExitStack() as undo, tidy("generation"):  # a raise leaves nothing behind
             cache = backbone.new_cache(len(rows), max(limits))
-            prefill(backbone, rows, cache)
+            await prefill(backbone, rows, cache)
             state = SamplingState.create(
                 backbone.device,
                 [row[-1] for row in rows],
@@ -157,15 +206,11 @@ class Run:
                 options,
                 stop_token_ids,
             )
-            reported = (state.position, state.finished, state.recent)
-            self._recording = record_step(backbone, cache, state)
-            try:
-                ranges = [(tensor.storage, 0, tensor.nbytes) for tensor in reported]
-                self._readback = Readback(backbone.device, ranges)
-            except BaseException:
-                self._recording.close()
-                raise
-            self._owned = keep([cache, state])
+            recording = record_step(backbone, cache, state, vocabulary)
+            undo.callback(recording.close)
+            run = cls(cache, state, recording)
+            undo.pop_all()
+            return run
 
     async def steps(self, count: int) -> tuple[memoryview, memoryview, memoryview]:
         """Run ``count`` steps in one submit → position [B], finished [B], recent [B * RECENT]."""
@@ -179,29 +224,33 @@ class Run:
         dispose(self._owned)
 
 
-def prefill(backbone: GPT2Backbone, prompts: Sequence[Sequence[int]], cache: KVCache) -> None:
-    """Write keys and values of all prompt tokens but the last of each row into ``cache``.
+async def prefill(backbone: GPT2Backbone, rows: Sequence[Sequence[int]], cache: KVCache) -> None:
+    """Write keys and values of all tokens but the last of each row into ``cache``.
 
     The last is left to the first step, which needs its logits anyway. Rows that are shorter than
     the longest are filled up with a token whose keys nobody sees: a row writes a position before
-    it looks at it. In chunks, so that no submit runs into a driver's watchdog.
+    it looks at it. In chunks, each waited for: no submit runs into a driver's watchdog, and a
+    long prompt can be cancelled.
     """
-    length = max(len(prompt) for prompt in prompts) - 1
-    rows = [[*prompt[:-1], *[0] * (length + 1 - len(prompt))] for prompt in prompts]
+    length = max(len(row) for row in rows) - 1
+    padded = [[*row[:-1], *[0] * (length + 1 - len(row))] for row in rows]
     chunk = max(1, backbone.device.capabilities.prefill_rows // len(rows))
     for first in range(0, length, chunk):
         with tidy("prefill"):
-            ids = backbone.words([row[first : first + chunk] for row in rows])
+            ids = backbone.words([row[first : first + chunk] for row in padded])
             backbone.blocks(ids, cache, backbone.words([first] * len(rows)))
-        backbone.device.queue.flush()
+            if first + chunk < length:
+                await backbone.device.queue.read([(ids.storage, 0, 4)])
 
 
-def record_step(backbone: GPT2Backbone, cache: KVCache, state: SamplingState) -> Recording:
+def record_step(
+    backbone: GPT2Backbone, cache: KVCache, state: SamplingState, vocabulary: int | None = None
+) -> Recording:
     """One step for all rows: newest token → logits → next token, advancing ``state``."""
     with Recording(backbone.device) as recording, tidy("step"):
         hidden = backbone.forward(state.token, cache, state.position)  # (B, 1, D)
         logits = layers.linear(hidden, backbone.weights.lm_head)  # (B, 1, V)
-        layers.sample(logits.view((logits.shape[0], logits.shape[2])), state)
+        layers.sample(logits.view((logits.shape[0], logits.shape[2])), state, vocabulary)
     return recording
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from gpt2_wgpu import samplers
-from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
+from gpt2_wgpu.arguments import integer
+from gpt2_wgpu.errors import ConfigError, ContextLengthError, InvalidArgumentError
 from gpt2_wgpu.gpu import Device, sync
 from gpt2_wgpu.models.backbone import GPT2Backbone
 from gpt2_wgpu.models.generation import Generation
-from gpt2_wgpu.samplers.sampler import integer
-from gpt2_wgpu.text import GPT2CausalLMPreprocessor
+from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 from gpt2_wgpu.text.token_arrays import as_array, is_one_row, rows_of_ids, rows_of_mask
 
 GenerateFunction = Callable[[dict[str, Any], "Sequence[int] | None"], dict[str, Any]]
+_PACKED: dict[str, Literal["int32", "bool"]] = {"token_ids": "int32", "padding_mask": "bool"}
 StopTokens = Sequence[int] | str | None
 
 
@@ -28,6 +30,8 @@ class GenerativeTask(ABC):
     def __init__(
         self, backbone: GPT2Backbone, preprocessor: GPT2CausalLMPreprocessor | None = None
     ) -> None:
+        if preprocessor is not None:
+            check_vocabularies(preprocessor.tokenizer, backbone.config.vocab_size)
         self.backbone = backbone
         self.preprocessor = preprocessor
         self.generate_function: GenerateFunction | None = None
@@ -103,14 +107,16 @@ class CausalLM(GenerativeTask):
         stops = self.resolve_stop_tokens(stop_token_ids)
         if isinstance(inputs, dict):
             return await self.generate_step_async(inputs, stops, strip_prompt=strip_prompt)
-        preprocessor = self._require_preprocessor("generate from text")
+        preprocessor = self._require_preprocessor(
+            "generate then takes a dict of token_ids and padding_mask"
+        )
         prompts = [inputs] if isinstance(inputs, str) else inputs
         rows = preprocessor.encode_prompts(prompts)
         if max_length is None:
             max_length = preprocessor.sequence_length
         length = self.total_length(max_length, rows)
         lengths = [len(row) for row in rows]
-        await self._complete(rows, [length] * len(rows), stops)
+        await self._complete(rows, [length] * len(rows), stops, self.vocabulary_of_text())
         texts = [
             self._text_of(row[start:] if strip_prompt else row)
             for row, start in zip(rows, lengths, strict=True)
@@ -137,9 +143,11 @@ class CausalLM(GenerativeTask):
         strip_prompt: bool = False,
     ) -> dict[str, Any]:
         ids, prompts = self._packed_prompts(inputs)
+        if not ids:
+            return {key: as_array([], kind) for key, kind in _PACKED.items()}
         lengths = [len(prompt) for prompt in prompts]
         rows = [list(prompt) for prompt in prompts]
-        self.total_length(max(map(len, ids), default=0), rows)
+        self.total_length(len(ids[0]), rows)
         await self._complete(rows, [len(row) for row in ids], stop_token_ids or ())
         token_ids, mask = [], []
         for row, packed, start in zip(rows, ids, lengths, strict=True):
@@ -154,13 +162,17 @@ class CausalLM(GenerativeTask):
         }
 
     async def _complete(
-        self, rows: list[list[int]], limits: Sequence[int], stops: Sequence[int]
+        self,
+        rows: list[list[int]],
+        limits: Sequence[int],
+        stops: Sequence[int],
+        vocabulary: int | None = None,
     ) -> None:
         """Append what is generated to each row."""
         if not rows:
             return
         generation = Generation(
-            self.backbone, rows, limits, self.sampler.next_options(), list(stops)
+            self.backbone, rows, limits, self.sampler.next_options(), list(stops), vocabulary
         )
         try:
             while not generation.done:
@@ -202,9 +214,11 @@ class CausalLM(GenerativeTask):
             )
         for index, row in enumerate(rows):
             if len(row) > max_length:
+                which = f"prompt {index}" if len(rows) > 1 else "the prompt"
+                remedy = " or raise max_length" if len(row) <= context else ""
                 raise ContextLengthError(
-                    f"prompt {index} has {len(row)} tokens, but only {max_length} fit: shorten it"
-                    + (" or raise max_length" if max_length < context else "")
+                    f"{which} has {len(row)} tokens (start token included), but only "
+                    f"{max_length} fit: shorten it{remedy}"
                 )
         return max_length
 
@@ -220,21 +234,45 @@ class CausalLM(GenerativeTask):
                 raise InvalidArgumentError(
                     f"stop_token_ids must be 'auto', ids or None, not {stop_token_ids!r}"
                 )
-            return [self._require_preprocessor("find stop tokens").tokenizer.end_token_id]
+            return [
+                self._require_preprocessor(
+                    'stop_token_ids="auto" asks its tokenizer; pass ids, or None for none'
+                ).tokenizer.end_token_id
+            ]
         rows = rows_of_ids(stop_token_ids, self.backbone.config.vocab_size, "stop_token_ids")
         if len(rows) != 1:
             raise InvalidArgumentError(f"stop_token_ids must be one list of ids, not {len(rows)}")
         return rows[0]
 
-    def _require_preprocessor(self, purpose: str) -> GPT2CausalLMPreprocessor:
+    def vocabulary_of_text(self) -> int | None:
+        """How many ids have a text: a checkpoint's table may be padded beyond its tokenizer's."""
+        return None if self.preprocessor is None else self.preprocessor.tokenizer.vocabulary_size()
+
+    def _require_preprocessor(self, why: str) -> GPT2CausalLMPreprocessor:
         if self.preprocessor is None:
-            raise InvalidArgumentError(
-                f"this model has no preprocessor to {purpose}: pass a dict of token_ids and "
-                "padding_mask, and stop_token_ids as ids or None"
-            )
+            raise InvalidArgumentError(f"this model has no preprocessor: {why}")
         return self.preprocessor
 
     def _text_of(self, ids: Sequence[int]) -> str:
-        tokenizer = self._require_preprocessor("decode").tokenizer
+        tokenizer = self._require_preprocessor("ids cannot become text").tokenizer
         special = set(tokenizer.special_token_ids)
         return tokenizer.decode([token for token in ids if token not in special])
+
+
+def check_vocabularies(tokenizer: GPT2Tokenizer, vocab_size: int) -> None:
+    """Raises ``ConfigError`` if the tokenizer has tokens that the model does not know.
+
+    Fewer tokens are fine (tables get padded to round sizes), many fewer give a ``UserWarning``.
+    """
+    size = tokenizer.vocabulary_size()
+    if size > vocab_size:
+        raise ConfigError(
+            f"the tokenizer has {size} tokens, but the model's vocab_size is {vocab_size}: they "
+            "belong to different models"
+        )
+    if size < 0.9 * vocab_size:
+        warnings.warn(
+            f"the tokenizer has {size} tokens, the model a vocab_size of {vocab_size}: are they of "
+            "the same model?",
+            stacklevel=4,
+        )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gpt2_wgpu.errors import BusyError
 from gpt2_wgpu.gpu import sync
 from gpt2_wgpu.text import StopTextMatcher, StreamingDetokenizer
 
@@ -40,7 +42,8 @@ class TextStream:
     """Pieces of generated text: iterate it, with ``for`` or ``async for``.
 
     Pieces are whole characters. :meth:`close` (``aclose``), leaving a ``with`` block, dropping the
-    object or an error frees its GPU memory; what was generated stays in :attr:`stats`.
+    object or an error frees its GPU memory; what was generated stays in :attr:`stats`. It serves
+    one caller at a time (``BusyError``), but any task or thread may close it.
     """
 
     def __init__(
@@ -68,6 +71,8 @@ class TextStream:
                 piece = await self._next_piece()
                 if piece:
                     return piece
+        except BusyError:
+            raise  # another caller's step is under way, and goes on
         except BaseException:
             self.close()
             raise
@@ -80,6 +85,8 @@ class TextStream:
                 return self._finish("stop" if self._generation.stopped(0) else "length")
             (self._pending,) = await self._generation.advance()
             self._note_time()
+            if not self._pending or self._ended:
+                return ""  # closed meanwhile, by another task or thread
         token = self._pending.pop(0)
         self.stats.token_ids.append(token)
         self.last_token_ids.append(token)
@@ -137,5 +144,6 @@ class TextStream:
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_ended"):
-            self.close()
+        # The collector may come at any moment: free at the next safe one.
+        if not getattr(self, "_ended", True) and not sys.is_finalizing():
+            self._generation.close_later()

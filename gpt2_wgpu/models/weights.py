@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gpt2_wgpu.models.config import GPT2Config
     from gpt2_wgpu.weights.checkpoint import WeightSource
 
-Fetch = Callable[[str], Raw]
+Fetch = Callable[[str], Awaitable[Raw]]  # may wait, for a network or a disk
 Progress = Callable[[int, int], None]
 
 
@@ -65,11 +65,12 @@ class GPT2Weights:
     lm_head: Matrix  # [V, D]; wte itself when tied
 
 
-def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: str) -> GPT2Weights:
+async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: str) -> GPT2Weights:
     """Bring every tensor of ``config.expected_tensors()`` to the GPU.
 
-    ``fetch(name)`` gives a tensor as the checkpoint stores it. Matrices become ``dtype``; biases,
-    norms and positions stay f32. A raise leaves nothing allocated.
+    ``await fetch(name)`` gives a tensor as the checkpoint stores it. Matrices become ``dtype``;
+    biases, norms and positions stay f32. A raise leaves nothing allocated; ``OutOfGPUMemoryError``
+    comes before the first tensor is fetched.
     """
     width, inner = config.n_embd, config.intermediate_dim
     stream = Axis(width, width, round_up(width, 8))
@@ -77,42 +78,38 @@ def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: str) -
     head, padded_head = config.head_dim, round_up(config.head_dim, 8)
     heads = Axis(width, head, padded_head)
 
-    def norm(name: str) -> LayerNorm:
-        weight, bias = fetch(f"{name}.weight"), fetch(f"{name}.bias")
+    async def norm(name: str) -> LayerNorm:
+        weight, bias = await fetch(f"{name}.weight"), await fetch(f"{name}.bias")
         return LayerNorm(
             load_vector(device, weight, axis=stream), load_vector(device, bias, axis=stream)
         )
 
-    def conv1d(name: str, outputs: Axis, inputs: Axis) -> Linear:
-        weight = load_matrix(
-            device, fetch(f"{name}.weight"), dtype, transpose=True, outputs=outputs, inputs=inputs
-        )
-        return Linear(weight, load_vector(device, fetch(f"{name}.bias"), axis=outputs))
+    async def conv1d(name: str, outputs: Axis, inputs: Axis) -> Linear:
+        raw = await fetch(f"{name}.weight")
+        weight = load_matrix(device, raw, dtype, transpose=True, outputs=outputs, inputs=inputs)
+        return Linear(weight, load_vector(device, await fetch(f"{name}.bias"), axis=outputs))
 
-    def block(i: int) -> Block:
+    async def block(i: int) -> Block:
         return Block(
-            ln_1=norm(f"h.{i}.ln_1"),
-            c_attn=conv1d(f"h.{i}.attn.c_attn", Axis(3 * width, head, padded_head), stream),
-            attn_c_proj=conv1d(f"h.{i}.attn.c_proj", stream, heads),
-            ln_2=norm(f"h.{i}.ln_2"),
-            c_fc=conv1d(f"h.{i}.mlp.c_fc", hidden, stream),
-            mlp_c_proj=conv1d(f"h.{i}.mlp.c_proj", stream, hidden),
+            ln_1=await norm(f"h.{i}.ln_1"),
+            c_attn=await conv1d(f"h.{i}.attn.c_attn", Axis(3 * width, head, padded_head), stream),
+            attn_c_proj=await conv1d(f"h.{i}.attn.c_proj", stream, heads),
+            ln_2=await norm(f"h.{i}.ln_2"),
+            c_fc=await conv1d(f"h.{i}.mlp.c_fc", hidden, stream),
+            mlp_c_proj=await conv1d(f"h.{i}.mlp.c_proj", stream, hidden),
         )
 
     device.memory.check_fits(stored_bytes(config, dtype), f"the weights in {dtype}")
     with tidy("load weights"):
-        wte = load_matrix(device, fetch("wte.weight"), dtype)
-        ((_, wpe),) = load_matrix(device, fetch("wpe.weight"), "float32").parts
-        weights = GPT2Weights(
-            wte=wte,
-            wpe=wpe,
-            blocks=tuple(block(i) for i in range(config.n_layer)),
-            ln_f=norm("ln_f"),
-            lm_head=wte
-            if config.tie_word_embeddings
-            else load_matrix(device, fetch("lm_head.weight"), dtype),
-        )
+        wte = load_matrix(device, await fetch("wte.weight"), dtype)
+        ((_, wpe),) = load_matrix(device, await fetch("wpe.weight"), "float32").parts
+        lm_head = wte
+        if not config.tie_word_embeddings:
+            lm_head = load_matrix(device, await fetch("lm_head.weight"), dtype)
+        blocks = [await block(i) for i in range(config.n_layer)]
+        weights = GPT2Weights(wte, wpe, tuple(blocks), await norm("ln_f"), lm_head)
         device.queue.flush()
+        device.memory.trim()  # what the uploads went through is of no use afterwards
         return keep(weights)
 
 
@@ -136,7 +133,7 @@ def stored_fetch(
     total = sum(entry.nbytes for entry in entries.values())
     done = 0
 
-    def fetch(name: str) -> Raw:
+    async def fetch(name: str) -> Raw:
         nonlocal done
         entry = entries[name]
         done += entry.nbytes
@@ -153,7 +150,7 @@ def random_fetch(device: Device, config: GPT2Config, stddev: float, seed: int) -
     streams = {name: index for index, (name, _) in enumerate(names)}
     shapes = dict(names)
 
-    def fetch(name: str) -> Raw:
+    async def fetch(name: str) -> Raw:
         shape = shapes[name]
         if name.endswith("bias"):
             return Raw(memoryview(bytes(4 * shape[0])), "F32", shape)

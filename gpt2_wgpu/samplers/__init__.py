@@ -16,6 +16,7 @@ Random = RandomSampler
 TopK = TopKSampler
 TopP = TopPSampler
 
+# KerasHub serialises class names; people say the short ones.
 _NAMES: dict[str, type[Sampler]] = {
     "greedy": GreedySampler,
     "random": RandomSampler,
@@ -31,19 +32,19 @@ def get(identifier: str | dict[str, Any] | Sampler) -> Sampler:
     """
     if isinstance(identifier, Sampler):
         return identifier
+    kinds = _NAMES | {kind.__name__: kind for kind in _NAMES.values()}
     if isinstance(identifier, str) and identifier in _NAMES:
         return _NAMES[identifier]()
-    if isinstance(identifier, dict) and identifier.get("class_name") in _NAMES:
-        return _NAMES[identifier["class_name"]](**identifier.get("config", {}))
+    if isinstance(identifier, dict) and identifier.get("class_name") in kinds:
+        return kinds[identifier["class_name"]](**identifier.get("config", {}))
     raise InvalidArgumentError(
         f"unknown sampler {identifier!r}: use one of {', '.join(map(repr, _NAMES))} or a Sampler"
     )
 
 
 def serialize(sampler: Sampler) -> dict[str, Any]:
-    """The form that :func:`get` accepts back."""
-    name = next(name for name, kind in _NAMES.items() if kind is type(sampler))
-    return {"class_name": name, "config": sampler.get_config()}
+    """The form that :func:`get` accepts back (for the samplers of this package)."""
+    return {"class_name": type(sampler).__name__, "config": sampler.get_config()}
 
 
 __all__ = [

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import threading
 from typing import Any
 
-from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.arguments import integer, number
 from gpt2_wgpu.gpu.layers import SamplingOptions
 
 
 class Sampler:
     """How the next token is chosen. Base of all samplers.
 
-    ``temperature`` >= 0 divides the logits; 0 is greedy (KerasHub: NaN). Attributes may be changed
-    between generations and take effect at once (KerasHub: only after ``compile``).
+    ``temperature`` from 0 to 1e30 divides the logits; 0 (below 1e-30, in f32) is greedy (KerasHub:
+    NaN). Attributes may be changed between generations and take effect at once (KerasHub: only
+    after ``compile``).
     """
 
     def __init__(self, temperature: float = 1.0) -> None:
@@ -27,7 +27,7 @@ class Sampler:
 
     @temperature.setter
     def temperature(self, value: float) -> None:
-        self._temperature = number("temperature", value, 0.0, math.inf)
+        self._temperature = number("temperature", value, 0.0, 1e30)
 
     def next_options(self) -> SamplingOptions:
         """The options of one generation; a seeded sampler draws its next seed here."""
@@ -72,31 +72,3 @@ def _splitmix64(state: int) -> int:
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
     return z ^ (z >> 31)
-
-
-def number(name: str, value: Any, low: float, high: float, *, open_low: bool = False) -> float:
-    """``value`` as a float in [low, high] ((low, high] with ``open_low``), or an error.
-
-    NumPy's numbers are welcome.
-    """
-    bounds = f"{'above' if open_low else 'at least'} {low:g}"
-    bounds += "" if math.isinf(high) else f" and at most {high:g}"
-    real = hasattr(value, "__float__") and not isinstance(value, bool | str)
-    if not real or not math.isfinite(value):
-        raise InvalidArgumentError(f"{name} must be a finite number {bounds}, not {value!r}")
-    if value > high or value < low or (open_low and value == low):
-        raise InvalidArgumentError(f"{name} must be {bounds}, not {value!r}")
-    return float(value)
-
-
-def integer(name: str, value: Any, low: int, high: int) -> int:
-    """``value`` as an int in [low, high], or an error; NumPy's integers are welcome."""
-    try:
-        whole = None if isinstance(value, bool) else value.__index__()
-    except AttributeError:
-        whole = None
-    if whole is None or not low <= whole <= high:
-        raise InvalidArgumentError(
-            f"{name} must be a whole number from {low} to {high}, not {value!r}"
-        )
-    return int(whole)

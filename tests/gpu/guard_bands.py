@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from gpt2_wgpu.gpu import commands
-from gpt2_wgpu.gpu.tensor import Tensor
 from gpt2_wgpu.gpu.waiting import sync
 
 NAN_BITS = 0x7FC00000  # a quiet NaN, + the number of the tensor
@@ -40,6 +39,7 @@ class GuardBands:
         manager = device.memory
         self._allocate, self._reclaim = manager.allocate, manager.reclaim
         self._destroy, self._range_of = manager._destroy, commands._range_of
+        manager.trim()  # nothing pooled: every buffer from here on is fresh, see `allocate`
         monkeypatch.setattr(manager, "allocate", self.allocate)
         monkeypatch.setattr(manager, "reclaim", self.reclaim)
         monkeypatch.setattr(manager, "_destroy", self.destroy)
@@ -50,8 +50,9 @@ class GuardBands:
             return self._allocate(nbytes, kind)
         storage = self._allocate(nbytes + BAND, kind)
         bits = NAN_BITS + len(self._guarded) + 1
+        # No pending command names a fresh buffer, so this need not submit them, as `upload` does.
         pattern = np.full(storage.size // 4, bits, np.uint32)
-        self._device.queue.upload(storage, 0, memoryview(pattern))
+        self._device.gpu.queue.write_buffer(storage.buffer, 0, memoryview(pattern))
         guarded = Guarded(storage.buffer, storage.size, nbytes, bits)
         self._guarded[id(storage.buffer)] = guarded
         return storage
@@ -71,19 +72,24 @@ class GuardBands:
         self._destroy([buffer for buffer in buffers if id(buffer) not in self._guarded])
 
     def range_of(self, device, kernel, name, binding):
-        found = self._range_of(device, kernel, name, binding)
-        if not isinstance(binding, Tensor):
-            return found
-        return (binding.storage, 0, binding.storage.size)
+        """A tensor, or a part that ends where its tensor does, is bound with the band behind it."""
+        storage, offset, nbytes = self._range_of(device, kernel, name, binding)
+        guarded = self._guarded.get(id(storage.buffer))
+        if guarded and offset + nbytes >= guarded.nbytes:
+            nbytes = storage.size - offset
+        return (storage, offset, nbytes)
 
     def check(self):
         """Fails if anything but the tensors themselves was written."""
         guarded, self._guarded = list(self._guarded.values()), {}
-        damaged = [entry for entry in guarded if self._is_damaged(entry)]
+        ranges = [(entry, 0, entry.size) for entry in guarded]
+        contents = sync(self._device.queue.read(ranges), "read") if ranges else []
+        pairs = zip(guarded, contents, strict=True)
+        damaged = [entry for entry, raw in pairs if _is_damaged(entry, raw)]
         self._destroy([entry.buffer for entry in guarded if entry.freed])
         assert not damaged, f"written after the {damaged[0].nbytes} bytes of a tensor"
 
-    def _is_damaged(self, entry):
-        (raw,) = sync(self._device.queue.read([(entry, 0, entry.size)]), "read")
-        band = np.frombuffer(raw, np.uint32)[-(-entry.nbytes // 4) :]
-        return bool((band != entry.bits).any())
+
+def _is_damaged(entry, raw):
+    band = np.frombuffer(raw, np.uint32)[-(-entry.nbytes // 4) :]
+    return bool((band != entry.bits).any())

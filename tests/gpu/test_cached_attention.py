@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -17,14 +19,13 @@ def filled_cache(device, keys, values, layers=1, layer=0):
     """A cache holding keys, values [B, S, H, D] in one layer and NaN everywhere else."""
     batch, length, heads, dim = keys.shape
     cache = KVCache(device, batch, layers, length, heads, dim)
-    physical = np.full(
-        (layers, 2, batch, heads, cache.capacity, cache.padded_dim), np.nan, np.float32
-    )
-    physical[layer] = 0  # padded dimensions are zero, positions past the end are never read
-    physical[layer, :, :, :, length:] = np.nan
+    physical = np.full((2, batch, heads, cache.capacity, cache.padded_dim), np.nan, np.float32)
+    for other in range(layers):
+        device.queue.upload(cache.layer(other).storage, 0, physical)
+    physical[:, :, :, :length] = 0  # padded dimensions are zero, positions past the end never read
     for part, x in enumerate((keys, values)):
-        physical[layer, part, :, :, :length, :dim] = x.transpose(0, 2, 1, 3)
-    device.queue.upload(cache.storage, 0, physical)
+        physical[part, :, :, :length, :dim] = x.transpose(0, 2, 1, 3)
+    device.queue.upload(cache.layer(layer).storage, 0, physical)
     return cache
 
 
@@ -116,6 +117,27 @@ def test_a_long_context_in_one_thread(device):
         ).numpy()  # fmt: skip
     expected = expected_attention(q, k, v, [length - 1], 0.01).reshape(1, 1, dim)
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("length", "most"), [(40, 400), (300, 400), (300, 60)])
+@pytest.mark.usefixtures("guarded")
+def test_no_thread_loops_more_often_than_the_device_allows(device, monkeypatch, length, most):
+    """By one thread while it may, by a workgroup when it may not, and refused beyond that."""
+    few = replace(device.capabilities, max_iterations=most)
+    monkeypatch.setattr(device, "capabilities", few)
+    q = references.random(1, 1, 2, 8)
+    k, v = (references.random(1, length, 2, 8, seed=s) for s in (1, 2))
+    start = length - 1
+    with gw.tidy():
+        cache = filled_cache(device, k, v)
+        arguments = gw.tensor(q.reshape(1, 1, 16)), cache, 0, gw.tensor([start], "uint32")
+        if (length, most) == (300, 60):
+            with pytest.raises(LimitError, match="300 positions"):
+                cached_attention(*arguments, scale=0.3)
+            return
+        found = cached_attention(*arguments, scale=0.3).numpy()
+    expected = expected_attention(q, k, v, [start], 0.3).reshape(1, 1, 16)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.usefixtures("no_leak")

@@ -81,6 +81,20 @@ def test_a_destroyed_device_is_lost_at_the_next_use():
     lost.close()
 
 
+def test_a_loss_with_work_pending_can_be_cleaned_up():
+    lost = gw.Device()
+    a = gw.tensor([1.0, 2.0], device=lost)
+    b = a + a
+    c = gw.gpu.empty(lost, (2,), kind="weights")  # not pooled: to free it is to submit first
+    lost.gpu.destroy()
+    gw.dispose([a, b, c])
+    assert all(tensor.disposed for tensor in (a, b, c))
+    lost.close()
+    assert not lost.is_open
+    info = gw.memory(lost)
+    assert (info.num_tensors, info.num_bytes, info.num_bytes_allocated_in_gpu) == (0, 0, 0)
+
+
 def test_default_limits_and_own_limits():
     with gw.Device(limits="default") as small:
         assert small.limits["max-storage-buffer-binding-size"] == 128 << 20

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import ShapeError
-from gpt2_wgpu.gpu.layers import KVCache, Raw, linear, load_matrix, project_qkv
+from gpt2_wgpu.gpu.layers import (
+    KVCache,
+    Raw,
+    linear,
+    linear_layers,
+    load_matrix,
+    project_qkv,
+)
 from tests.gpu import references
 
 CHOOSE = "gpt2_wgpu.gpu.layers.linear_layers._choose"
@@ -83,8 +92,6 @@ def test_against_numpy(device, kernel, rows, columns, depth, dtype):
 
 @pytest.mark.usefixtures("guarded")
 def test_without_bias_and_residual_and_in_parts(device, kernel, monkeypatch):
-    from dataclasses import replace
-
     monkeypatch.setattr(
         device, "capabilities", replace(device.capabilities, max_binding=50 * 4 * 40)
     )
@@ -109,8 +116,9 @@ def test_keys_and_values_go_into_the_cache(device, kernel, tokens, dtype):
     matrix = matrix_of(device, w, dtype)
     with gw.tidy():
         cache = KVCache(device, batch, 2, length, heads, dim)
-        physical = 2 * cache.layer(0).nbytes // 4
-        device.queue.upload(cache.storage, 0, np.full(physical, 7.5, np.float32))
+        for layer in range(2):
+            part = cache.layer(layer)
+            device.queue.upload(part.storage, 0, np.full(part.size, 7.5, np.float32))
         queries = project_qkv(
             gw.tensor(x), matrix, gw.tensor(b), cache, 1, gw.tensor(start, "uint32")
         ).numpy()
@@ -136,6 +144,48 @@ def test_what_is_chosen_is_right(device, rows, depth):
         found = linear(gw.tensor(x), matrix).numpy()
     free(matrix)
     np.testing.assert_allclose(found, x @ rounded(w, "float16").T, rtol=1e-4, atol=1e-4)
+
+
+def kernels_run(monkeypatch):
+    """The names of the kernels that linear layers run from here on."""
+    names = []
+    dispatch = linear_layers.dispatch
+
+    def noted(device, name, *arguments, **keywords):
+        names.append(name)
+        dispatch(device, name, *arguments, **keywords)
+
+    monkeypatch.setattr(linear_layers, "dispatch", noted)
+    return names
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8, 9, 70])
+@pytest.mark.usefixtures("guarded")
+def test_no_thread_loops_more_often_than_the_device_allows(device, monkeypatch, rows):
+    few = replace(device.capabilities, barrier_free=True, max_iterations=50)
+    monkeypatch.setattr(device, "capabilities", few)
+    names = kernels_run(monkeypatch)
+    for depth in (8 * 49, 8 * 60):
+        x, w = references.random(rows, depth), references.random(77, depth, seed=1)
+        matrix = matrix_of(device, w, "float32")
+        with gw.tidy():
+            found = linear(gw.tensor(x), matrix).numpy()
+        free(matrix)
+        np.testing.assert_allclose(found, x @ w.T, rtol=1e-4, atol=2e-4)
+    short, long = names
+    assert short == ("linear_rows" if rows == 1 else "linear_block")
+    assert long in ("linear_gemv", "linear_gemm")
+
+
+@pytest.mark.parametrize("rows", [1, 2, 9])
+def test_a_depth_beyond_what_llvmpipe_loops(device, rows):
+    """65,536 rounds of eight: where a loop ends after 65,535, the sum would lack the last."""
+    depth = 8 * 65_536
+    matrix = matrix_of(device, np.ones((2, depth)), "float32")
+    with gw.tidy():
+        found = linear(gw.tensor(np.ones((rows, depth), np.float32)), matrix).tolist()
+    free(matrix)
+    assert found == [[depth, depth]] * rows
 
 
 def test_shapes_that_do_not_fit_are_named(device):

@@ -12,7 +12,7 @@ from gpt2_wgpu.gpu.layers import Axis, Raw, load_matrix, load_vector, random_nor
 from gpt2_wgpu.gpu.waiting import sync
 from tests.gpu import references
 
-pytestmark = pytest.mark.usefixtures("no_leak")
+pytestmark = pytest.mark.usefixtures("guarded", "no_leak")
 
 
 def stored(values, dtype):
@@ -42,7 +42,7 @@ def contents(device, matrix):
 @pytest.mark.parametrize("source", ["F32", "F16", "BF16"])
 @pytest.mark.parametrize("transpose", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 7), (8, 8), (17, 9), (65, 33)], ids=str)
-def test_every_source_and_layout(device, guarded_parts, shape, transpose, source, dtype):
+def test_every_source_and_layout(device, shape, transpose, source, dtype):
     raw, values = stored(references.random(*shape), source)
     expected = values.T if transpose else values
     matrix = load_matrix(device, raw, dtype, transpose=transpose)
@@ -54,21 +54,6 @@ def test_every_source_and_layout(device, guarded_parts, shape, transpose, source
     np.testing.assert_array_equal(found[:, : expected.shape[1]], expected)
 
 
-@pytest.fixture
-def guarded_parts(device, monkeypatch):
-    """New storage holds NaN, so that an element that is not written shows."""
-    allocate = device.memory.allocate
-
-    def poisoned(nbytes, kind="workspace"):
-        storage = allocate(nbytes, kind)
-        if kind != "staging":
-            device.queue.upload(storage, 0, b"\xff" * storage.size)
-        return storage
-
-    monkeypatch.setattr(device.memory, "allocate", poisoned)
-
-
-@pytest.mark.usefixtures("guarded_parts")
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_groups_are_padded_one_by_one(device, dtype):
     raw, values = stored(references.random(6, 30), "F32")  # 2 groups of 3 in, 3 groups of 10 out

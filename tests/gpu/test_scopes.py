@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 from threading import Thread
 
@@ -24,6 +25,12 @@ class Pair:
     right: gw.Tensor
     note: str = "both"
     itself: list = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Slots:
+    left: gw.Tensor
+    right: gw.Tensor
 
 
 class TestFunction:
@@ -51,8 +58,10 @@ class TestFunction:
             lambda a, b: {"a": a, "again": a, "b": frozenset([b])},
             Pair,
             lambda a, b: [Pair(a, b)],
+            lambda a, b: deque([a, b]),
+            Slots,
         ],
-        ids=["lists", "sets", "mappings", "dataclass", "objects in lists"],
+        ids=["lists", "sets", "mappings", "dataclass", "objects in lists", "deque", "slots"],
     )
     def test_finds_results_in_any_container(self, wrap):
         made = []

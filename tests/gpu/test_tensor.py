@@ -100,6 +100,26 @@ def test_values_of_another_kind_are_refused(values, dtype, no_leak):
         gw.tensor(values, dtype)
 
 
+@pytest.mark.parametrize("values", [[1e300], [[0.5], [-1e39]], 3.5e38], ids=str)
+def test_numbers_too_large_for_f32_are_refused(values, no_leak):
+    with pytest.raises(InvalidArgumentError, match=r"\S+ does not fit into float32"):
+        gw.tensor(values)
+
+
+def test_infinity_and_nan_are_values_too():
+    infinity = float("inf")
+    assert gw.tensor([infinity, -infinity]).tolist() == [infinity, -infinity]
+    assert np.isnan(gw.tensor([float("nan")]).numpy()).all()
+
+
+@pytest.mark.parametrize("shape", [(0,), (2, 0), (0, 3), (2, 0, 2)], ids=str)
+def test_nothing_as_nested_lists(shape):
+    empty = np.zeros(shape, np.float32)
+    x = gw.tensor(empty)
+    assert x.shape == shape
+    assert x.tolist() == empty.tolist()
+
+
 @pytest.mark.parametrize("dtype", ["float64", "f32", "float16", None])
 def test_unknown_types_are_refused(dtype):
     with pytest.raises(InvalidArgumentError, match="dtype must be one of"):

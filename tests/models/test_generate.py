@@ -255,11 +255,11 @@ def test_bad_stop_tokens_are_refused(tales, stops):
 
 def test_prompts_that_do_not_fit(tales):
     context = tales.backbone.config.n_positions
-    with pytest.raises(ContextLengthError, match=r"prompt 1 has \d+ tokens, but only 5 fit"):
+    with pytest.raises(ContextLengthError, match=r"prompt 1 has \d+ tokens .*only 5 fit: .* raise"):
         tales.generate(["A", "once upon a time there was a king"], max_length=5)
     with pytest.raises(ContextLengthError, match=f"exceeds the model's context of {context}"):
         tales.generate("A", max_length=context + 1)
-    with pytest.raises(ContextLengthError, match=f"only {context} fit"):
+    with pytest.raises(ContextLengthError, match=f"only {context} fit: shorten it$"):
         tales.generate("word " * context)
     for bad in (0, -1, 2.5, True):
         with pytest.raises(InvalidArgumentError, match="max_length must be a whole number"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
 
@@ -232,13 +231,8 @@ def base(tmp_path_factory):
 
 def test_124m_in_f32(base, device):
     model, directory = base
-    tracemalloc.start()
     lm = gw.GPT2CausalLM.from_preset(directory, preprocessor=None, dtype="float32")
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
     try:
-        # The file is mapped and uploaded from the map: Python holds no copy of any tensor.
-        assert peak < 5 << 20, f"{peak:,} bytes"
         ids = ids_for(model, 2, 24)
         expected = checkpoints.logits_of(model, ids)
         assert np.abs(logits_with_cache(lm, ids, (16,)) - expected).max() <= 1e-3

@@ -99,14 +99,16 @@ def test_a_dropped_stream_and_a_raise_in_the_loop_free_everything(tales):
 def test_a_cancelled_task_frees_everything(tales):
     before = gw.memory()
 
-    async def forever():
+    async def forever(begun):
         async with tales.stream_async("The wolf", stop_token_ids=None) as stream:
             async for _ in stream:
-                pass
+                begun.set()
 
     async def cancel():
-        task = asyncio.create_task(forever())
-        await asyncio.sleep(0.2)
+        begun = asyncio.Event()
+        task = asyncio.create_task(forever(begun))
+        await begun.wait()
+        assert gw.memory().num_bytes > before.num_bytes
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert task.cancelled()
@@ -132,19 +134,38 @@ def test_stop_texts(tales):
     assert "".join(never) == text
 
 
-def test_the_end_token_stops_and_is_not_shown(tales):
-    """A prompt that ends a book is soon followed by the end of the text, for some seed."""
-    end = tales.preprocessor.tokenizer.end_token_id
-    for seed in range(20):
-        tales.compile(sampler=samplers.Random(seed=seed, temperature=1.3))
-        stream = tales.stream("And they lived happily ever after.\n\n", 300)
-        text = "".join(stream)
-        assert "<|endoftext|>" not in text
-        if stream.stats.finish_reason == "stop":
-            assert stream.stats.token_ids[-1] == end
-            assert end not in stream.stats.token_ids[:-1]
-            return
-    pytest.fail("no seed of 20 ended its text")
+@pytest.fixture
+def free_ids(tales):
+    """The ids that follow "The wolf" when nothing stops them."""
+    stream = tales.stream("The wolf", 40, stop_token_ids=None)
+    list(stream)
+    return stream.stats.token_ids
+
+
+def test_a_stop_token_stops(tales, free_ids):
+    place = next(i for i in range(9, 40) if free_ids[i] not in free_ids[:i])
+    stream = tales.stream("The wolf", 40, stop_token_ids=[free_ids[place]])
+    text = "".join(stream)
+    assert stream.stats.finish_reason == "stop"
+    assert stream.stats.token_ids == free_ids[: place + 1]
+    assert text == tales.preprocessor.tokenizer.decode(free_ids[: place + 1])
+
+
+def test_the_end_token_stops_by_default_and_special_tokens_are_not_shown(
+    tales, free_ids, monkeypatch
+):
+    tokenizer = tales.preprocessor.tokenizer
+    place = next(i for i in range(9, 40) if free_ids[i] not in free_ids[:i])
+    special = free_ids[place]
+    monkeypatch.setattr(type(tokenizer), "special_token_ids", property(lambda _: [special]))
+    stream = tales.stream("The wolf", 40, stop_token_ids=None)
+    text = "".join(stream)
+    assert stream.stats.token_ids == free_ids
+    assert text == tokenizer.decode([token for token in free_ids if token != special])
+    monkeypatch.setattr(type(tokenizer), "end_token_id", property(lambda _: special))
+    stream = tales.stream("The wolf", 40)
+    assert "".join(stream) == tokenizer.decode(free_ids[:place])
+    assert (stream.stats.finish_reason, stream.stats.token_ids[-1]) == ("stop", special)
 
 
 def test_the_context_ends_a_stream(tales):

@@ -27,6 +27,13 @@ def test_names_and_configs_round_trip(name, kind):
     assert samplers.get(sampler) is sampler
 
 
+def test_keras_hubs_class_names_are_understood():
+    sampler = samplers.get({"class_name": "TopKSampler", "config": {"k": 3}})
+    assert isinstance(sampler, samplers.TopKSampler)
+    assert sampler.k == 3
+    assert type(samplers.get({"class_name": "GreedySampler"})) is samplers.GreedySampler
+
+
 def test_defaults_are_those_of_keras_hub():
     assert samplers.TopK().get_config() == {"k": 5, "temperature": 1.0, "seed": None}
     assert samplers.TopP().get_config() == {"p": 0.1, "k": None, "temperature": 1.0, "seed": None}
@@ -64,9 +71,13 @@ def test_changed_attributes_take_effect():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: samplers.Random(temperature=-0.1), "temperature must be at least 0, not -0.1"),
+        (
+            lambda: samplers.Random(temperature=-0.1),
+            "temperature must be at least 0 .* not -0.1",
+        ),
         (lambda: samplers.Random(temperature=float("nan")), "temperature .* not nan"),
         (lambda: samplers.Random(temperature=float("inf")), "temperature .* not inf"),
+        (lambda: samplers.Random(temperature=1e300), r"temperature .*1e\+30, not 1e\+300"),
         (lambda: samplers.Random(temperature="1"), "temperature .* not '1'"),
         (lambda: samplers.Random(temperature=True), "temperature .* not True"),
         (lambda: samplers.TopK(k=0), "k must be a whole number from 1 to .*, not 0"),

@@ -44,6 +44,12 @@ def cached_attention(
         and dim <= _ROWS_WIDTH
         and (cache.length + 1) * (dim // 2 + 1) < capabilities.max_iterations
     )
+    chunks = -(-cache.length // 128)
+    if not by_rows and chunks * (dim // 4 + dim + 16) > capabilities.max_iterations:
+        raise LimitError(
+            f"cached_attention: {queries.device.info.name} cannot loop over {cache.length:,} "
+            "positions: use a shorter cache or a GPU"
+        )
     result = empty(queries.device, queries.shape)
     count = batch * tokens * heads
     dispatch(
@@ -55,7 +61,7 @@ def cached_attention(
             "keys": cache.keys(layer),
             "values": cache.values(layer),
             "start": start,
-            "mask": mask or start,  # bound, but not read without HAS_MASK
+            "mask": start if mask is None else mask,  # bound, but not read without HAS_MASK
             "result": result,
         },
         {

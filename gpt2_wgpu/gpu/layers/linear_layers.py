@@ -39,7 +39,11 @@ def linear(
         weight,
         "plain",
         # An unused binding still has to be bound; the constants say that it is not read.
-        {"bias": bias or x, "residual": residual or x, "result": result},
+        {
+            "bias": x if bias is None else bias,
+            "residual": x if residual is None else residual,
+            "result": result,
+        },
         {"stride": weight.rows},
         {
             "ACTIVATION": ACTIVATIONS[activation],
@@ -117,15 +121,21 @@ def _run(
 
 
 def _choose(x: Tensor, rows: int, columns: int, depth8: int) -> tuple[str, Grid, dict[str, int]]:
-    if x.device.capabilities.barrier_free:
+    """Kernel, grid and constants for a product of this size.
+
+    What decides besides the device is how often one thread loops: once for each group of eight
+    weights without barriers, some 13 times in a tile, a LANES-th as often in the GEMV.
+    """
+    capabilities = x.device.capabilities
+    if capabilities.barrier_free and depth8 < capabilities.max_iterations:
         if rows == 1:
             return "linear_rows", (-(-columns // 64), 1, 1), {}
         return "linear_block", (-(-columns // 128), -(-rows // 4), 1), {}
-    if rows <= GEMV_ROWS:
-        shared = 1 if rows == 1 else 4  # rows that share one reading of the weights
-        lanes = max(shared, min(32, 1 << (depth8.bit_length() - 1)))
-        groups = -(-columns // (256 // lanes))
-        wide = min(groups, 65535)
-        grid = (wide, -(-rows // shared), -(-groups // wide))
-        return "linear_gemv", grid, {"ROWS": shared, "LANES": lanes}
-    return "linear_gemm", (-(-columns // 64), -(-rows // 64), 1), {}
+    if rows > GEMV_ROWS and 13 * (depth8 + 1) < capabilities.max_iterations:
+        return "linear_gemm", (-(-columns // 64), -(-rows // 64), 1), {}
+    shared = 1 if rows == 1 else 4  # rows that share one reading of the weights
+    lanes = max(shared, min(32, 1 << (depth8.bit_length() - 1)))
+    groups = -(-columns // (256 // lanes))
+    wide = min(groups, 65535)
+    grid = (wide, -(-rows // shared), -(-groups // wide))
+    return "linear_gemv", grid, {"ROWS": shared, "LANES": lanes}

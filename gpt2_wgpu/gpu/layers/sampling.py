@@ -29,13 +29,13 @@ class SamplingOptions:
 
     def pack(self, stop_token_ids: Sequence[int]) -> memoryview:
         """The bytes of ``Options`` in shaders/sample.wgsl."""
-        greedy = self.temperature == 0
+        greedy = self.temperature < 1e-30  # would not survive as an f32
         # WGSL sizes the struct by its alignment of 8: an even number of stops, and not none.
         padding = [0] * (2 - len(stop_token_ids) % 2)
         return memoryview(
             struct.pack(
                 f"<ffIIIIII{len(stop_token_ids) + len(padding)}I",
-                self.temperature or 1.0,
+                1.0 if greedy else self.temperature,
                 self.top_p,
                 self.top_k,
                 greedy,
@@ -87,14 +87,16 @@ class SamplingState:
         )
 
 
-def sample(logits: Tensor, state: SamplingState) -> None:
+def sample(logits: Tensor, state: SamplingState, vocabulary: int | None = None) -> None:
     """Choose a token for each row of ``logits`` [B, V] and move ``state`` on by one position.
 
-    Rows that are finished stay as they are. Raises ``ShapeError``.
+    Only the first ``vocabulary`` of V are candidates (a model's table may be padded). Rows that are
+    finished stay as they are. Raises ``ShapeError``.
     """
     if logits.ndim != 2 or state.position.shape != logits.shape[:1]:
         raise ShapeError(f"sample: logits {logits.shape} for state of {state.position.shape} rows")
-    rows, vocabulary = logits.shape
+    rows, stride = logits.shape
+    vocabulary = min(stride, vocabulary or stride)
     dispatch(
         logits.device,
         "sample",
@@ -108,7 +110,7 @@ def sample(logits: Tensor, state: SamplingState) -> None:
             "finished": state.finished,
             "recent": state.recent,
         },
-        {"vocabulary": vocabulary},
+        {"vocabulary": vocabulary, "stride": stride},
         constants={"WORKGROUP": _threads(logits.device, vocabulary)},
     )
 

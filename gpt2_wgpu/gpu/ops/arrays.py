@@ -76,7 +76,7 @@ def slice_update(x: TensorLike, start: Sequence[int], updates: TensorLike) -> Te
             )
         strides = row_major(x.shape)
         result = copy_strided(x, x.shape, strides)
-        _copy_block(
+        copy_block(
             updates, result, updates.shape, row_major(updates.shape), 0,
             strides, _place(start, strides),
         )  # fmt: skip
@@ -105,7 +105,7 @@ def concat(tensors: Sequence[TensorLike], axis: int = 0) -> Tensor:
         strides = row_major(result.shape)
         begin = 0
         for part in parts:
-            _copy_block(
+            copy_block(
                 part, result, part.shape, row_major(part.shape), 0, strides, begin * strides[axis]
             )
             begin += part.shape[axis]
@@ -186,11 +186,11 @@ def _check_indices(indices: Any, axis: int, shape: Shape) -> None:
 def copy_strided(x: Tensor, shape: Shape, strides: Sequence[int], start: int = 0) -> Tensor:
     """A contiguous tensor of ``shape``; a step along an axis is so many elements of x's memory."""
     result = empty(x.device, shape, x.dtype)
-    _copy_block(x, result, shape, strides, start, row_major(shape), 0)
+    copy_block(x, result, shape, strides, start, row_major(shape), 0)
     return result
 
 
-def _copy_block(
+def copy_block(
     x: Tensor,
     result: Tensor,
     shape: Shape,
@@ -199,6 +199,7 @@ def _copy_block(
     to_strides: Sequence[int],
     to_start: int,
 ) -> None:
+    """Copy a block of ``shape`` from x to ``result``; both by strides and start, in elements."""
     axes = merge_axes("copy", shape, from_strides, to_strides)
     count = math.prod(shape)
     dispatch(

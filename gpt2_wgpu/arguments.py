@@ -1,0 +1,36 @@
+"""Checks of plain values that a caller passed: numbers in a range, or one clear error."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from gpt2_wgpu.errors import InvalidArgumentError
+
+
+def number(name: str, value: Any, low: float, high: float, *, open_low: bool = False) -> float:
+    """``value`` as a float in [low, high] ((low, high] with ``open_low``), or an error.
+
+    NumPy's numbers are welcome.
+    """
+    bounds = f"{'above' if open_low else 'at least'} {low:g}"
+    bounds += "" if math.isinf(high) else f" and at most {high:g}"
+    real = hasattr(value, "__float__") and not isinstance(value, bool | str)
+    if not real or not math.isfinite(value):
+        raise InvalidArgumentError(f"{name} must be a finite number {bounds}, not {value!r}")
+    if value > high or value < low or (open_low and value == low):
+        raise InvalidArgumentError(f"{name} must be {bounds}, not {value!r}")
+    return float(value)
+
+
+def integer(name: str, value: Any, low: int, high: int) -> int:
+    """``value`` as an int in [low, high], or an error; NumPy's integers are welcome."""
+    try:
+        whole = None if isinstance(value, bool) else value.__index__()
+    except AttributeError:
+        whole = None
+    if whole is None or not low <= whole <= high:
+        raise InvalidArgumentError(
+            f"{name} must be a whole number from {low} to {high}, not {value!r}"
+        )
+    return int(whole)

@@ -1,0 +1,107 @@
+"""Finding an adapter, and what is asked of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from gpt2_wgpu.errors import InvalidArgumentError, NoAdapterError
+from gpt2_wgpu.gpu.waiting import wait
+
+# What WebGPU guarantees (https://www.w3.org/TR/webgpu/#limits), of the limits that matter here.
+# wgpu-native gives more than that unless told.
+_GUARANTEED = {
+    "max-buffer-size": 256 << 20,
+    "max-storage-buffer-binding-size": 128 << 20,
+    "max-compute-invocations-per-workgroup": 256,
+    "max-compute-workgroup-size-x": 256,
+    "max-compute-workgroup-storage-size": 16 << 10,
+    "max-storage-buffers-per-shader-stage": 8,
+    "max-compute-workgroups-per-dimension": 65_535,
+}
+WANTED_FEATURES = ("subgroup", "subgroups", "timestamp-query")
+_NO_ADAPTER = {
+    "linux": "install a Vulkan driver: Mesa's, with a CPU one included, is the package "
+    "`mesa-vulkan-drivers` (Debian, Ubuntu, Fedora) or `vulkan-swrast` (Arch)",
+    "darwin": "Metal is built in: is this macOS 10.13 or newer?",
+    "win32": "Direct3D 12 is built in: is the graphics driver installed?",
+    "emscripten": "this browser offers no WebGPU adapter: update it, use https, or enable WebGPU",
+}
+
+
+async def request_adapter(power_preference: str) -> Any:
+    if power_preference not in ("high-performance", "low-power"):
+        raise InvalidArgumentError(
+            f"power_preference must be 'high-performance' or 'low-power', not {power_preference!r}"
+        )
+    wgpu = _wgpu_without_opengl()
+    try:
+        with _calm_mesa():
+            adapter = await wait(wgpu.gpu.request_adapter_async(power_preference=power_preference))
+    except Exception as error:
+        remedy = _NO_ADAPTER.get(sys.platform, "install a Vulkan driver")
+        raise NoAdapterError(f"no GPU adapter found: {remedy} (wgpu: {one_line(error)})") from None
+    return adapter
+
+
+@contextmanager
+def _calm_mesa() -> Iterator[None]:
+    """Keeps Mesa's device-selection layer from complaining where there is no desktop session.
+
+    The layer asks Wayland which GPU shows the desktop; libwayland then prints "error:
+    XDG_RUNTIME_DIR is invalid or not set in the environment" (Mesa 22.3; the same in
+    https://github.com/KhronosGroup/Vulkan-Tools/issues/721). Without a session the layer has
+    nothing to select by, so it stays out. Can go when Mesa asks only inside a session.
+    """
+    selecting = {"XDG_RUNTIME_DIR", "DRI_PRIME", "MESA_VK_DEVICE_SELECT", "NODEVICE_SELECT"}
+    if sys.platform != "linux" or not selecting.isdisjoint(os.environ):
+        yield
+        return
+    os.environ["NODEVICE_SELECT"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["NODEVICE_SELECT"]
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _wgpu_without_opengl() -> Any:
+    """wgpu, restricted to the backends that pass our tests.
+
+    wgpu's OpenGL backend reports adapters that lack features and limits we rely on, and probing
+    it prints to stderr. Only possible before wgpu's instance exists: a program that has used wgpu
+    before keeps what it chose.
+    """
+    import wgpu
+
+    if sys.platform != "emscripten":
+        from wgpu.backends.wgpu_native.extras import set_instance_extras
+
+        global _instance_configured
+        if not _instance_configured:
+            _instance_configured = True
+            try:
+                set_instance_extras(backends=["Vulkan", "Metal", "DX12"])
+            except RuntimeError:
+                return wgpu  # an instance exists already
+    return wgpu
+
+
+_instance_configured = False
+
+
+def wanted_limits(adapter: Any, limits: str | Mapping[str, int]) -> dict[str, int]:
+    if isinstance(limits, Mapping):
+        return dict(limits)
+    if limits == "default":
+        return dict(_GUARANTEED)
+    if limits != "adapter":
+        raise InvalidArgumentError(f"limits: 'adapter', 'default' or a mapping, not {limits!r}")
+    offered = {name.replace("_", "-"): value for name, value in adapter.limits.items()}
+    return {name: offered[name] for name in _GUARANTEED}

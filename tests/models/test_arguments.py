@@ -1,0 +1,45 @@
+"""What models refuse before anything is allocated, and arguments at the edge of their range."""
+
+from __future__ import annotations
+
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu import samplers
+from gpt2_wgpu.errors import ConfigError, InvalidArgumentError
+
+pytestmark = pytest.mark.usefixtures("no_leak")
+
+
+def test_a_tokenizer_of_another_model_is_refused(tales):
+    """Its ids would be looked up past the end of the embedding, in silence."""
+    foreign = gw.GPT2Tokenizer()
+    own = tales.backbone.config.vocab_size
+    with pytest.raises((ConfigError, InvalidArgumentError), match=rf"50257\b.*\b{own}\b"):
+        gw.GPT2CausalLM(tales.backbone, gw.GPT2CausalLMPreprocessor(foreign, 64))
+
+
+def test_ids_of_another_model_are_refused(tales, monkeypatch):
+    """A tokenizer may change after the model was made: ids are checked where they are used."""
+    own = tales.backbone.config.vocab_size
+    foreign = gw.GPT2CausalLMPreprocessor(gw.GPT2Tokenizer(), 64)
+    monkeypatch.setattr(tales, "preprocessor", foreign)
+    with pytest.raises(InvalidArgumentError, match=rf"\[0, {own}\)"):
+        tales.generate("A preposterous hippopotamus")
+    with pytest.raises(InvalidArgumentError, match=rf"\[0, {own}\)"):
+        list(tales.stream("A preposterous hippopotamus"))
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, 2**32, None])
+def test_bad_seeds_of_random_weights(device, seed):
+    with pytest.raises(InvalidArgumentError, match=f"seed must be a whole number .* not {seed}"):
+        gw.GPT2Backbone(50, 1, 2, 16, 32, max_sequence_length=8, seed=seed)
+
+
+@pytest.mark.parametrize("temperature", [0, 1e-40, 5e-324])
+def test_a_temperature_next_to_zero_is_greedy(small_lm, temperature):
+    inputs = {"token_ids": [[5, 6, 7] + [0] * 20], "padding_mask": [[1, 1, 1] + [0] * 20]}
+    small_lm.compile(sampler="greedy")
+    greedy = small_lm.generate(inputs, stop_token_ids=None)["token_ids"].tolist()
+    small_lm.compile(sampler=samplers.Random(temperature=temperature, seed=1))
+    assert small_lm.generate(inputs, stop_token_ids=None)["token_ids"].tolist() == greedy
