@@ -37,9 +37,9 @@ async def request_adapter(power_preference: str) -> Any:
         raise InvalidArgumentError(
             f"power_preference must be 'high-performance' or 'low-power', not {power_preference!r}"
         )
-    wgpu = _wgpu_without_opengl()
     try:
         with _calm_mesa():
+            wgpu = _wgpu_without_opengl()
             adapter = await wait(wgpu.gpu.request_adapter_async(power_preference=power_preference))
     except Exception as error:
         remedy = _NO_ADAPTER.get(sys.platform, "install a Vulkan driver")
@@ -64,7 +64,7 @@ def _calm_mesa() -> Iterator[None]:
     try:
         yield
     finally:
-        del os.environ["NODEVICE_SELECT"]
+        os.environ.pop("NODEVICE_SELECT", None)
 
 
 def one_line(error: Exception) -> str:
