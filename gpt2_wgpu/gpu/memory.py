@@ -92,6 +92,7 @@ class MemoryManager:
         self._serials = count()
         self._deferred: deque[Callable[[], object]] = deque()
         self.debug = False
+        self.observer: Callable[[dict[str, int]], None] | None = None  # told live bytes by kind
         self.budget = default_budget(device.info)
         self._pool: OrderedDict[tuple[str, int], list[Any]] = OrderedDict()  # oldest use first
         self._pooled_bytes = 0
@@ -123,6 +124,7 @@ class MemoryManager:
             self._num_bytes += nbytes
             self._live[kind] += size
             self._peak = max(self._peak, self._live.total())
+            self._changed()
             return Storage(buffer, nbytes, size, kind, self)
 
     def reclaim(self, storage: Storage) -> None:
@@ -131,6 +133,7 @@ class MemoryManager:
         self._num_buffers -= 1
         self._num_bytes -= storage.nbytes
         self._live[storage.kind] -= storage.size
+        self._changed()
         if storage.pooled and self.device.is_open:
             usage = _usage_of(storage.kind)
             self._pool.setdefault((usage, storage.size), []).append(storage.buffer)
@@ -152,6 +155,10 @@ class MemoryManager:
                 if not buffers:
                     del self._pool[key]
         self._destroy(doomed)
+
+    def _changed(self) -> None:
+        if self.observer is not None:
+            self.observer({kind: self._live[kind] for kind in KINDS})
 
     def check_fits(self, nbytes: int, what: str) -> None:
         """Raises ``OutOfGPUMemoryError`` if ``nbytes`` more would exceed the budget."""

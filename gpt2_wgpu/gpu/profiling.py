@@ -40,6 +40,7 @@ class Profile:
     peak_bytes: int = 0  # highest live bytes during the work
     seconds: float = 0.0
     rows: list[Row] = field(default_factory=list)
+    timeline: list[tuple[float, dict[str, int]]] = field(default_factory=list)  # see `profile`
 
     def by_kernel(self) -> dict[str, tuple[int, float | None]]:
         """Dispatches and GPU seconds of each kernel, the longest first."""
@@ -54,8 +55,9 @@ class Profile:
 async def profile_async(function: Callable[[], Any], device: Device | None = None) -> Profile:
     """Run ``function()`` (awaited if it is a coroutine function) and tell what it did.
 
-    Kernels run one pass each while profiled, so the whole takes longer than usual; a raise in
-    ``function`` ends the profile and goes on.
+    ``rows`` has each dispatch, ``timeline`` the live bytes by kind after each change, with the
+    seconds since the beginning. Kernels run one pass each while profiled, so the whole takes
+    longer than usual; a raise in ``function`` ends the profile and goes on.
     """
     device = device or default_device()
     device.queue.flush()  # what came before is not ours
@@ -65,6 +67,9 @@ async def profile_async(function: Callable[[], Any], device: Device | None = Non
     with device.memory.measured_peak() as peak:
         begun = time.perf_counter()
         device.queue.timer = recorder
+        device.memory.observer = lambda live: found.timeline.append(
+            (time.perf_counter() - begun, live)
+        )
         try:
             found.result = function()
             if inspect.isawaitable(found.result):
@@ -72,6 +77,7 @@ async def profile_async(function: Callable[[], Any], device: Device | None = Non
             device.queue.flush()
         finally:
             device.queue.timer = None
+            device.memory.observer = None
         found.rows = await recorder.rows()
         found.seconds = time.perf_counter() - begun
         found.peak_bytes = peak()
