@@ -21,7 +21,7 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported by now is never garbage: without it, collecting takes no time to speak of."""
+    """What is imported by now is never garbage: collecting without it takes no time."""
     gc.collect()
     gc.freeze()
 

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from gpt2_wgpu.arguments import integer
-from gpt2_wgpu.errors import ContextLengthError, DeviceLostError, InvalidArgumentError, ShapeError
+from gpt2_wgpu.errors import (
+    ContextLengthError,
+    DeviceLostError,
+    DisposedTensorError,
+    InvalidArgumentError,
+    ShapeError,
+)
 from gpt2_wgpu.gpu import (
     Device,
     Tensor,
@@ -176,6 +182,11 @@ class GPT2Backbone:
         ``padding_mask`` (default: all ones) hides positions as keys. Raises
         ``InvalidArgumentError`` for bad ids, ``ContextLengthError`` for too many.
         """
+        with tidy() as scope:
+            return scope.escape(self.trimmed(self.uncached(inputs)))
+
+    def uncached(self, inputs: Mapping[str, Any]) -> Tensor:
+        """As the call, → [B, T, D padded to 8], which is what the head takes."""
         if not isinstance(inputs, Mapping) or "token_ids" not in inputs:
             raise InvalidArgumentError(
                 f"a backbone takes {{'token_ids', 'padding_mask'}}, not {type(inputs).__name__}"
@@ -189,10 +200,15 @@ class GPT2Backbone:
             mask = None
             if inputs.get("padding_mask") is not None:
                 rows = rows_of_mask(inputs["padding_mask"])
+                if [len(row) for row in rows] != [length] * batch:
+                    raise ShapeError(
+                        f"padding_mask has rows of {[len(row) for row in rows]} for token_ids "
+                        f"[{batch}, {length}]"
+                    )
                 pad = [0] * (cache.capacity - length)
                 mask = self.words([row + pad for row in rows])
-            hidden = self.forward(self.words(ids), cache, self.words([0] * batch), mask)
-            return scope.escape(self.trimmed(hidden))
+            ids_there, start = self.words(ids), self.words([0] * batch)
+            return scope.escape(self.forward(ids_there, cache, start, mask))
 
     def forward(
         self, ids: Tensor, cache: KVCache, start: Tensor, mask: Tensor | None = None
@@ -255,6 +271,8 @@ class GPT2Backbone:
     def new_cache(self, batch_size: int, length: int) -> KVCache:
         """A cache for ``batch_size`` rows of up to ``length`` positions."""
         config = self.config
+        if self.weights.wpe.disposed:
+            raise DisposedTensorError("this model was disposed: load it again")
         if length > config.n_positions:
             raise ContextLengthError(
                 f"{length} positions exceed the model's context of {config.n_positions}"
@@ -296,6 +314,10 @@ class GPT2Backbone:
     def dispose(self) -> None:
         """Free the weights. Idempotent."""
         dispose(self.weights)
+
+    def __repr__(self) -> str:
+        size = f"{self.config.parameter_count():,} parameters in {self.dtype}"
+        return f"<{type(self).__name__}, {size}, on {self.device.info.name}>"
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

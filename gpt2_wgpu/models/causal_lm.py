@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,12 @@ class GPT2CausalLM(CausalLM):
             directory, dtype=dtype, device=device, on_progress=on_progress
         )
         return cls(backbone, preprocessor)
+
+    def __call__(self, inputs: Mapping[str, Any]) -> Tensor:
+        """Logits [B, T, V] of ``{"token_ids", "padding_mask"}`` [B, T], without a cache."""
+        with tidy() as scope:
+            hidden = self.backbone.uncached(inputs)
+            return scope.escape(layers.linear(hidden, self.backbone.weights.lm_head))
 
     # --- the pieces of generation ---------------------------------------------------------------
 
@@ -166,6 +172,17 @@ class GPT2CausalLM(CausalLM):
         return TextStream(generation, preprocessor.tokenizer, len(ids), matcher, begun)
 
     stream_async = stream
+
+    def get_config(self) -> dict[str, Any]:
+        """Configurations of backbone and preprocessor."""
+        preprocessor = self.preprocessor
+        return {
+            "backbone": self.backbone.get_config(),
+            "preprocessor": None if preprocessor is None else preprocessor.get_config(),
+        }
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.backbone!r}, {self.sampler!r}>"
 
     def dispose(self) -> None:
         """Free the weights. Idempotent."""

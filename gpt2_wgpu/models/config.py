@@ -65,6 +65,9 @@ class GPT2Config:
     Left out are the settings that do not touch inference (dropouts, initializers, ``use_cache``)
     or not its result (``reorder_and_upcast_attn``: attention is float32 here anyway).
 
+    ``bos_token_id`` and ``eos_token_id`` may lie beyond ``vocab_size``: transformers writes its
+    default 50256 into small models too. Such a token can never be produced, so it ends nothing.
+
     Raises:
         ConfigError: a value has the wrong type or is out of range; the message names key and value.
     """

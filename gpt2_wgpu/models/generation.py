@@ -177,12 +177,12 @@ class Run:
     """What a generation has on one device: cache, state and the recorded step."""
 
     def __init__(self, cache: KVCache, state: SamplingState, recording: Recording) -> None:
-        self._owned = keep([cache, state])
-        self._recording = recording
         reported = (state.position, state.finished, state.recent)
         self._readback = Readback(
             recording.device, [(tensor.storage, 0, tensor.nbytes) for tensor in reported]
         )
+        self._recording = recording
+        self._owned = keep([cache, state])  # last: had the read-back raised, nobody would free it
 
     @classmethod
     async def start(

@@ -55,9 +55,9 @@ def resolve(
     Raises:
         PresetError: nothing of that name exists or can be fetched.
     """
-    name = os.fspath(preset)
+    name: object = os.fspath(preset) if isinstance(preset, str | os.PathLike) else preset
     if not isinstance(name, str) or not name.strip():
-        raise PresetError(f"model name {name!r} is empty or not text; known are {_known()}")
+        raise PresetError(f"model name {name!r:.80} is empty or not text; known are {_known()}")
     # os.path rather than Path: it answers False, and does not raise, for any odd or endless name.
     path = os.path.expanduser(name)
     if os.path.isfile(os.path.join(path, "config.json")):
@@ -66,7 +66,10 @@ def resolve(
         if name == EMBEDDED:
             return _embedded()
         if name in _HUB_PRESETS:
-            return resolve_directory(HUB_SCHEME + _HUB_PRESETS[name][0], on_progress)
+            try:
+                return resolve_directory(HUB_SCHEME + _HUB_PRESETS[name][0], on_progress)
+            except PresetError as error:  # which speaks of the hub id, and the user did not
+                raise PresetError(f"{name}: {error}") from None
         if name == _KERAS_ONLY:
             raise PresetError(
                 f"{name} exists only in KerasHub's own weight format, not as safetensors; "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from threading import Thread
 
 import pytest
@@ -27,10 +27,7 @@ class Pair:
     itself: list = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Slots:
-    left: gw.Tensor
-    right: gw.Tensor
+Slots = make_dataclass("Slots", ["left", "right"], slots=True)
 
 
 class TestFunction:

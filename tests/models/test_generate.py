@@ -14,6 +14,7 @@ import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import (
     ContextLengthError,
+    DisposedTensorError,
     InvalidArgumentError,
     NumericalError,
     PresetError,
@@ -346,3 +347,57 @@ def test_a_constructed_backbone_is_random_but_repeats(device):
     assert out["token_ids"].shape == (1, 9)
     for backbone in backbones:
         backbone.dispose()
+
+
+def test_what_a_model_says_of_itself(small_lm, tales):
+    assert repr(small_lm).startswith("<GPT2CausalLM: <GPT2Backbone, ")
+    config = tales.get_config()
+    assert config["backbone"]["vocabulary_size"] == tales.backbone.config.vocab_size
+    assert config["preprocessor"]["sequence_length"] == tales.backbone.config.n_positions
+    assert small_lm.get_config()["preprocessor"] is None
+
+
+def test_a_padded_vocabulary_is_never_sampled(device, tmp_path, tales):
+    """A table rounded up beyond the tokenizer's tokens, with rows that would win every draw."""
+    size = tales.preprocessor.tokenizer.vocabulary_size()
+    model = checkpoints.make_model(
+        n_embd=16, n_layer=1, n_head=2, n_positions=24, vocab_size=size + 9
+    )
+    with torch.no_grad():
+        model.transformer.wte.weight[size:] *= 30
+    checkpoints.save(model, tmp_path)
+    backbone = gw.GPT2CausalLM.from_preset(tmp_path, None).backbone
+    lm = gw.GPT2CausalLM(backbone, gw.GPT2CausalLMPreprocessor(tales.preprocessor.tokenizer, 24))
+    for sampler in ("greedy", "random", "top_k", "top_p"):
+        lm.compile(sampler=sampler)
+        stream = lm.stream("The wolf", stop_token_ids=None)
+        assert "".join(stream)
+        assert max(stream.stats.token_ids) < size
+        assert lm.generate("The wolf", stop_token_ids=None)
+    ids = lm.generate(packed([[1]], 24), stop_token_ids=None)["token_ids"]
+    assert ids.max() >= size  # on ids, the whole table counts
+    lm.dispose()
+    with pytest.raises(DisposedTensorError, match="this model was disposed"):
+        lm.generate("The wolf")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda lm: lm.backbone([[1, 2]]), "a backbone takes .*not list"),
+        (lambda lm: lm.backbone({"token_ids": [[1, 2]], "padding_mask": [[1]]}), "padding_mask"),
+        (lambda lm: lm.call_with_cache([[1]], None, 0), "not NoneType"),
+        (lambda lm: lm.stream(["a"]), "no preprocessor: stream works on text"),
+        (lambda lm: type(lm).from_preset("fairytales", device="cuda"), "not 'cuda'"),
+    ],
+)
+def test_wrong_kinds_of_arguments(small_lm, call, message):
+    with pytest.raises(InvalidArgumentError, match=message):
+        call(small_lm)
+
+
+def test_a_cache_of_another_model_is_refused(small_lm, device):
+    with gw.tidy():
+        cache = gw.gpu.layers.KVCache(device, 1, 2, 8, 3, 16)
+        with pytest.raises(ShapeError, match="not of this model"):
+            small_lm.call_with_cache([[1]], cache, 0)

@@ -108,10 +108,13 @@ def test_backbone_with_padding(small, small_lm, padding):
             torch.tensor(ids), attention_mask=torch.tensor(mask),
             position_ids=torch.arange(10)[None],
         ).last_hidden_state.numpy()  # fmt: skip
+    inputs = {"token_ids": ids, "padding_mask": mask}
     with gw.tidy():
-        found = small_lm.backbone({"token_ids": ids, "padding_mask": mask}).numpy()
+        found, logits = small_lm.backbone(inputs).numpy(), small_lm(inputs).numpy()
     real = mask.astype(bool)
     np.testing.assert_allclose(found[real], expected[real], atol=2e-5)
+    head = small[0].lm_head.weight.detach().numpy()
+    np.testing.assert_allclose(logits[real], expected[real] @ head.T, atol=5e-5)
 
 
 @pytest.mark.parametrize("activation", sorted(ACTIVATION_KINDS))

@@ -125,9 +125,7 @@ def test_a_second_thread_is_refused_and_the_first_goes_on(tales, undisturbed, he
         assert stream.stats.finish_reason == "length"
 
 
-def test_a_second_thread_is_refused_between_two_waits_too(
-    tales, undisturbed, monkeypatch, other
-):
+def test_a_second_thread_is_refused_between_two_waits_too(tales, undisturbed, monkeypatch, other):
     """The first thread is at work on tokens that came with the last submit."""
     reached, allowed = Event(), Event()
     push = StreamingDetokenizer.push
