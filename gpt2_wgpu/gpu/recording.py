@@ -38,10 +38,14 @@ class Recording:
         if self._token is None:
             raise ScopeError("this recording was never opened")
         open_recorder.reset(self._token)
-        if kind is None:
-            self._finish()
-        else:
+        if kind is not None:
             self.close()
+            return
+        try:
+            self._finish()
+        except BaseException:
+            self.close()
+            raise
 
     def __len__(self) -> int:
         """Number of dispatches of one replay."""
@@ -59,7 +63,7 @@ class Recording:
 
     def close(self) -> None:
         """Let go of every buffer. Idempotent."""
-        self._commands = []
+        self._recorded, self._commands = [], []
         pinned, self._pinned = self._pinned, {}
         for storage in pinned.values():
             storage.release()

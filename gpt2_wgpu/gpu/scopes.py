@@ -113,26 +113,33 @@ def dispose(value: Any) -> None:
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
     """Every distinct tensor in lists, tuples, sets, mappings, dataclasses and plain objects."""
-    seen: set[int] = set()  # containers may contain themselves
+    seen: dict[int, Any] = {}  # containers may contain themselves (held: no id is used twice)
     pending = [value]
     while pending:
         item = pending.pop()
         if id(item) in seen or item is None or isinstance(item, _OPAQUE):
             continue
-        seen.add(id(item))
+        seen[id(item)] = item
         if isinstance(item, Tensor):
             yield item
             pending.extend(item.children)
-        elif isinstance(item, Mapping):
+            continue
+        if isinstance(item, Mapping):
             pending.extend(item.values())
         elif isinstance(item, list | tuple | Set | deque):
             pending.extend(item)
-        elif not inspect.isroutine(item) and not isinstance(item, type):
-            pending.extend(getattr(item, "__dict__", {}).values())
-            for kind in type(item).__mro__:
-                slots = getattr(kind, "__slots__", ())
-                names = (slots,) if isinstance(slots, str) else slots
-                pending.extend(getattr(item, name, None) for name in names)
+        elif inspect.isroutine(item) or isinstance(item, type):
+            continue
+        pending.extend(_attributes_of(item))
+
+
+def _attributes_of(item: Any) -> Iterator[Any]:
+    """What an object refers to by name, in its dictionary and in slots."""
+    yield from getattr(item, "__dict__", {}).values()
+    for kind in type(item).__mro__:
+        for name, member in vars(kind).items():
+            if inspect.ismemberdescriptor(member):
+                yield getattr(item, name, None)
 
 
 _OPAQUE = (str, bytes, int, float, Device)  # nothing to find in them, or not the caller's

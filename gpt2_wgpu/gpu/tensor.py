@@ -113,7 +113,7 @@ class Tensor:
     def tolist(self) -> Any:
         """The values as nested lists. Blocks."""
         values = sync(self.data(), "tensor.data()")
-        return values.tolist() if self.size else self.numpy().tolist()
+        return values.tolist() if self.size else _nested_empty(self.shape)
 
     def dispose(self, by: str = "dispose()") -> None:
         """Free the tensor (its buffer once no view is left). Idempotent.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
 from functools import update_wrapper, wraps
 from types import TracebackType
 from typing import Any
@@ -57,12 +56,17 @@ class tidy:
     ) -> None:
         if not self._open:
             raise ScopeError("this tidy scope was never opened, or is closed already")
-        scope = self._open[-1]
-        if _current.get() is not scope:
-            raise ScopeError(f"tidy scope {scope.name!r} is closed out of order")
-        self._open.pop()
+        above: list[Scope] = []  # left open, which is forgiven to a body that raises
+        scope = _current.get()
+        while scope is not None and scope not in self._open:  # (tasks may share this object)
+            above.append(scope)
+            scope = scope.parent
+        if scope is None or (above and kind is None):
+            raise ScopeError(f"tidy scope {self._name!r} is closed out of order")
+        self._open.remove(scope)
         _current.set(scope.parent)
-        scope.close()
+        for each in (*above, scope):
+            each.close()
 
     async def __aenter__(self) -> Scope:
         return self.__enter__()
@@ -104,12 +108,12 @@ def _wrap_coroutine(name: str, function: Callable[..., Any]) -> Callable[..., An
 
 def _wrap_generator(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        scope = Scope(name, None)
+        inside = _Inside(name)
         body = function(*args, **kwargs)
         resume, argument = body.send, None
         try:
             while True:
-                with _inside(scope):
+                with inside as scope:
                     try:
                         value = scope.escape(resume(argument))
                     except StopIteration as finished:
@@ -119,42 +123,56 @@ def _wrap_generator(name: str, function: Callable[..., Any]) -> Callable[..., An
                 except Exception as error:
                     resume, argument = body.throw, error
         finally:
-            with _inside(scope):
-                body.close()
-            scope.close()
+            try:
+                with inside:
+                    body.close()
+            finally:
+                inside.scope.close()
 
     return run
 
 
 def _wrap_async_generator(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    async def run(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        scope = Scope(name, None)
+    async def run(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        inside = _Inside(name)
         body = function(*args, **kwargs)
+        resume, argument = body.asend, None
         try:
             while True:
-                with _inside(scope):
+                with inside as scope:
                     try:
-                        value = scope.escape(await anext(body))
+                        value = scope.escape(await resume(argument))
                     except StopAsyncIteration:
                         return
-                yield value
+                try:
+                    resume, argument = body.asend, (yield value)
+                except Exception as error:
+                    resume, argument = body.athrow, error
         finally:
-            with _inside(scope):
-                await body.aclose()
-            scope.close()
+            try:
+                with inside:
+                    await body.aclose()
+            finally:
+                inside.scope.close()
 
     return run
 
 
-@contextmanager
-def _inside(scope: Scope) -> Iterator[None]:
-    """Be in ``scope`` while a generator's body runs, and back in its user's scope at a yield."""
-    scope.parent = _current.get()
-    _current.set(scope)
-    try:
-        yield
-    finally:
-        _current.set(scope.parent)
+class _Inside:
+    """Be in a generator's scope while its body runs, and back in its user's scope at a yield."""
+
+    def __init__(self, name: str) -> None:
+        self.scope = Scope(name, None)
+        self._innermost: Scope | None = self.scope  # a yield may stand inside a further scope
+
+    def __enter__(self) -> Scope:
+        self.scope.parent = _current.get()
+        _current.set(self._innermost)
+        return self.scope
+
+    def __exit__(self, *_: object) -> None:
+        self._innermost = _current.get()
+        _current.set(self.scope.parent)
 
 
 class _WrappedCoroutine:

@@ -10,6 +10,8 @@ from pathlib import Path
 from gpt2_wgpu.errors import PresetError
 from gpt2_wgpu.weights.sources import HUB_SCHEME, resolve_directory
 
+__all__ = ["EMBEDDED", "presets", "resolve"]
+
 EMBEDDED = "fairytales"
 
 _EMBEDDED_DESCRIPTION = "a small model trained on fairy tales; it comes with the package"

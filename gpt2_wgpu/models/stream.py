@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import BusyError
@@ -63,19 +64,22 @@ class TextStream:
         self._begun = begun
         self._pending: list[int] = []
         self._ended = False
+        self._in_use = Lock()
 
     async def __anext__(self) -> str:
-        self.last_token_ids = []
+        if not self._in_use.acquire(blocking=False):
+            raise BusyError("this stream is being read already: one task or thread at a time")
         try:
+            self.last_token_ids = []
             while not self._ended:
                 piece = await self._next_piece()
                 if piece:
                     return piece
-        except BusyError:
-            raise  # another caller's step is under way, and goes on
         except BaseException:
             self.close()
             raise
+        finally:
+            self._in_use.release()
         raise StopAsyncIteration
 
     async def _next_piece(self) -> str:

@@ -174,7 +174,7 @@ def test_no_thread_loops_more_often_than_the_device_allows(device, monkeypatch, 
         np.testing.assert_allclose(found, x @ w.T, rtol=1e-4, atol=2e-4)
     short, long = names
     assert short == ("linear_rows" if rows == 1 else "linear_block")
-    assert long in ("linear_gemv", "linear_gemm")
+    assert long == "linear_gemv"  # a tile loops more often than a lane
 
 
 @pytest.mark.parametrize("rows", [1, 2, 9])

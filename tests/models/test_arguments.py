@@ -6,7 +6,7 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
-from gpt2_wgpu.errors import ConfigError, InvalidArgumentError
+from gpt2_wgpu.errors import ConfigError, InvalidArgumentError, ShapeError
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 
@@ -43,3 +43,25 @@ def test_a_temperature_next_to_zero_is_greedy(small_lm, temperature):
     greedy = small_lm.generate(inputs, stop_token_ids=None)["token_ids"].tolist()
     small_lm.compile(sampler=samplers.Random(temperature=temperature, seed=1))
     assert small_lm.generate(inputs, stop_token_ids=None)["token_ids"].tolist() == greedy
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda lm: lm.backbone([[1, 2]]), "a backbone takes .*not list"),
+        (lambda lm: lm.backbone({"token_ids": [[1, 2]], "padding_mask": [[1]]}), "padding_mask"),
+        (lambda lm: lm.call_with_cache([[1]], None, 0), "not NoneType"),
+        (lambda lm: lm.stream(["a"]), "no preprocessor: stream works on text"),
+        (lambda lm: type(lm).from_preset("fairytales", device="cuda"), "not 'cuda'"),
+    ],
+)
+def test_wrong_kinds_of_arguments(small_lm, call, message):
+    with pytest.raises(InvalidArgumentError, match=message):
+        call(small_lm)
+
+
+def test_a_cache_of_another_model_is_refused(small_lm, device):
+    with gw.tidy():
+        cache = gw.gpu.layers.KVCache(device, 1, 2, 8, 3, 16)
+        with pytest.raises(ShapeError, match="not of this model"):
+            small_lm.call_with_cache([[1]], cache, 0)
