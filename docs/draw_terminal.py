@@ -1,6 +1,6 @@
 """Draws docs/terminal.svg: what a run of the command really printed.
 
-    python docs/draw_terminal.py
+python docs/draw_terminal.py
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ def draw(lines: list[tuple[str, str]]) -> str:
 
 def main() -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "gpt2_wgpu.cli", *COMMAND], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "gpt2_wgpu.cli", *COMMAND],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     shown = " ".join(f'"{word}"' if " " in word else word for word in COMMAND)
     lines = [(f"$ gpt2-wgpu {shown}", "#89b4fa")]

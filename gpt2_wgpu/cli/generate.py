@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import secrets
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gpt2_wgpu.cli.options import MAX_SEED, Parser, integer, number, stop_text, utf8
-from gpt2_wgpu.cli.terminal import Terminal
+from gpt2_wgpu.cli.story import Story
+from gpt2_wgpu.cli.terminal import INTERRUPTED, Terminal
 from gpt2_wgpu.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     import gpt2_wgpu as gw
 
 _DTYPES = {"f16": "float16", "f32": "float32"}
-_REASONS = {"stop": "end of text", "length": "length", "stop_text": "stop text"}
+_TEMPERATURE = 0.8
 
 _EPILOG = """\
 models:
@@ -25,8 +24,8 @@ models:
   path/to/directory           in Hugging Face's format: config.json,
                               model.safetensors, vocab.json and merges.txt
   gpt2_base_en, gpt2_medium_en, ...
-  hf://openai-community/gpt2  from the Hugging Face Hub; both need
-                              pip install 'gpt2-wgpu[hub]'
+  hf://owner/name             from the Hugging Face Hub, as the names above;
+  hf://owner/name@revision    all need pip install 'gpt2-wgpu[hub]'
 
 examples:
   gpt2-wgpu generate "Once upon a time"
@@ -47,7 +46,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.set_defaults(run=run)
+    parser.quoting = "put a prompt of several words in quotes"
     parser.add_argument(
         "prompt",
         nargs="?",
@@ -77,9 +76,8 @@ def _add_sampling(parser: Parser) -> None:
     group.add_argument(
         "--temp",
         type=number(0),
-        default=0.8,
         metavar="T",
-        help="temperature: below 1 safer, above 1 wilder, 0 as --greedy (default: %(default)s)",
+        help=f"temperature: below 1 safer, above 1 wilder, 0 as --greedy (default: {_TEMPERATURE})",
     )
     group.add_argument(
         "--top-k",
@@ -135,12 +133,16 @@ def _add_output(parser: Parser) -> None:
         "--json",
         action="store_true",
         help='one object per token {"token", "text"}, then one of figures {"done": true, ...}; '
-        "with --no-stream a single object",
+        "a text that was held back and comes after the last token has the token null; with "
+        "--no-stream a single object",
     )
     group.add_argument("--no-stream", action="store_true", help="print when all is computed")
     group.add_argument("--no-echo", action="store_true", help="do not print the prompt")
     group.add_argument(
         "-q", "--quiet", action="store_true", help="no progress, warnings or figures on stderr"
+    )
+    group.add_argument(
+        "--memory", action="store_true", help="tell the GPU memory used, by kind, at its peak"
     )
 
 
@@ -148,38 +150,58 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     """Generates as `args` says; returns the exit status."""
     terminal.quiet = args.quiet
     prompt = _read_prompt(args.prompt, terminal)
+    greedy = args.greedy or args.temp == 0
+    _note_what_greedy_ignores(args, greedy, terminal)
     seed = secrets.randbelow(2**31) if args.seed is None else args.seed
 
     import gpt2_wgpu as gw
 
+    peak = _watch_memory(gw.default_device()) if args.memory else None
     with terminal.progress(f"loading {args.model}") as on_progress:
         lm = gw.GPT2CausalLM.from_preset(
             args.model, dtype=_DTYPES[args.dtype], on_progress=on_progress
         )
-    if lm.device.info.is_software:
-        terminal.warn(
-            f"{lm.device.info.name} is a software adapter that computes on the CPU: expect slow "
-            "text; with a GPU in this machine, install its driver"
-        )
-    lm.compile(sampler=_sampler(args, seed))
+    lm.compile(sampler=_sampler(args, greedy, seed))
     with lm.stream(
         prompt,
         max_new_tokens=args.max_new_tokens,
         stop_texts=args.stop,
         add_start_token=not args.no_start_token,
     ) as stream:
-        text = (
-            _print_json(stream, args, terminal)
-            if args.json
-            else _print_text(stream, prompt, args, terminal)
+        story = Story(stream, prompt, terminal, json=args.json, echo=not args.no_echo)
+        story.tell(at_once=args.no_stream)
+    adapter = lm.device.info
+    figures = {"model": args.model, "adapter": adapter.name, "seed": None if greedy else seed}
+    story.report(figures | ({} if peak is None else {"memory": peak}))
+    if peak is not None:
+        parts = [f"{kind} {nbytes / 2**20:.1f} MiB" for kind, nbytes in peak.items()]
+        terminal.note(f"GPU memory at its peak: {', '.join(parts)}")
+    if adapter.is_software:
+        terminal.note(
+            f"{adapter.name} is a software adapter that computes on the CPU: with a GPU in this "
+            "machine, install its driver for faster text"
         )
-        stats = stream.stats
-    figures = _figures(stats, lm.device.info.name, args, seed)
-    if args.json:
-        whole = {"prompt": prompt, "text": text, "token_ids": list(stats.token_ids)}
-        _write_json(whole | figures if args.no_stream else figures, terminal)
-    terminal.note(_summary(figures))
-    return 0
+    return INTERRUPTED if story.interrupted else 0
+
+
+def _watch_memory(device: gw.Device) -> dict[str, int]:
+    """Live bytes by kind when their sum was highest, with that sum; kept up to date from now on."""
+    peak = {"total": 0}
+
+    def look(live: dict[str, int]) -> None:
+        if sum(live.values()) > peak["total"]:
+            peak.update({"total": sum(live.values()), **live})
+
+    device.memory.observer = look
+    return peak
+
+
+def _note_what_greedy_ignores(args: argparse.Namespace, greedy: bool, terminal: Terminal) -> None:
+    given = {"--temp": args.temp, "--seed": args.seed is not None}
+    if greedy and (ignored := [option for option, value in given.items() if value]):
+        verb = "have" if len(ignored) > 1 else "has"
+        why = "--greedy" if args.greedy else "--temp 0"
+        terminal.note(f"{' and '.join(ignored)} {verb} no effect with {why}")
 
 
 def _read_prompt(prompt: str | None, terminal: Terminal) -> str:
@@ -202,89 +224,14 @@ def _read_prompt(prompt: str | None, terminal: Terminal) -> str:
     return prompt
 
 
-def _sampler(args: argparse.Namespace, seed: int) -> gw.samplers.Sampler:
+def _sampler(args: argparse.Namespace, greedy: bool, seed: int) -> gw.samplers.Sampler:
     from gpt2_wgpu import samplers
 
-    if args.greedy or args.temp == 0:
+    if greedy:
         return samplers.Greedy()
+    temperature = _TEMPERATURE if args.temp is None else args.temp
     if args.top_p < 1:
-        return samplers.TopP(p=args.top_p, k=args.top_k or None, temperature=args.temp, seed=seed)
+        return samplers.TopP(p=args.top_p, k=args.top_k or None, temperature=temperature, seed=seed)
     if args.top_k:
-        return samplers.TopK(k=args.top_k, temperature=args.temp, seed=seed)
-    return samplers.Random(temperature=args.temp, seed=seed)
-
-
-def _print_text(
-    stream: gw.TextStream, prompt: str, args: argparse.Namespace, terminal: Terminal
-) -> str:
-    """Prints prompt and text as one; returns the text."""
-    pieces = ["".join(stream)] if args.no_stream else stream
-    if not args.no_echo:
-        terminal.write(prompt, bold=True)
-    text = ""
-    for piece in pieces:
-        terminal.write(piece)
-        text += piece
-    terminal.end_line()
-    return text
-
-
-def _print_json(stream: gw.TextStream, args: argparse.Namespace, terminal: Terminal) -> str:
-    """Prints one object per token as it comes, unless --no-stream; returns the text.
-
-    Tokens that end inside a character have the text ""; the one that completes it has it all.
-    """
-    text = ""
-    for piece in stream:
-        text += piece
-        if args.no_stream:
-            continue
-        # A text held back as the possible beginning of a stop text may come without a token.
-        tokens: list[int | None] = [*stream.last_token_ids] or [None]
-        *silent, last = tokens
-        for token in silent:
-            _write_json({"token": token, "text": ""}, terminal)
-        _write_json({"token": last, "text": piece}, terminal)
-    return text
-
-
-def _write_json(value: dict[str, Any], terminal: Terminal) -> None:
-    terminal.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _figures(
-    stats: gw.StreamStats, adapter: str, args: argparse.Namespace, seed: int
-) -> dict[str, Any]:
-    """What is reported of a finished run; a figure that could not be measured is None."""
-    greedy = args.greedy or args.temp == 0
-    return {
-        "done": True,
-        "reason": stats.finish_reason,
-        "prompt_tokens": stats.prompt_tokens,
-        "tokens": stats.new_tokens,
-        "seconds_to_first_token": _measured(stats.seconds_to_first_token, 4),
-        "tokens_per_second": _measured(stats.tokens_per_second, 2),
-        "model": args.model,
-        "adapter": adapter,
-        "seed": None if greedy else seed,
-    }
-
-
-def _measured(value: float | None, digits: int) -> float | None:
-    return round(value, digits) if value is not None and math.isfinite(value) else None
-
-
-def _summary(figures: dict[str, Any]) -> str:
-    """The figures of a run in one line."""
-    parts = [
-        f"{figures['model']} on {figures['adapter']}",
-        f"{figures['prompt_tokens']} + {figures['tokens']} tokens",
-    ]
-    if (seconds := figures["seconds_to_first_token"]) is not None:
-        parts.append(f"first token {seconds:.2f} s")
-    if (rate := figures["tokens_per_second"]) is not None:
-        parts.append(f"{rate:.1f} tokens/s")
-    parts.append(f"ended by {_REASONS.get(figures['reason'], figures['reason'])}")
-    if figures["seed"] is not None:
-        parts.append(f"seed {figures['seed']}")
-    return " · ".join(parts)
+        return samplers.TopK(k=args.top_k, temperature=temperature, seed=seed)
+    return samplers.Random(temperature=temperature, seed=seed)

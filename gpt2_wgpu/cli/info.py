@@ -50,7 +50,6 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.set_defaults(run=run)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 

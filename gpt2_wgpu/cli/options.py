@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from gpt2_wgpu.cli.terminal import Terminal
@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
 MAX_SEED = 2**63 - 1
+MAX_COUNT = 2**31 - 1
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that says in one line what is wrong, and when its help is not read."""
+
+    quoting = ""  # what to say of words too many
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:
         """Prints the help to `file`, by default to stdout; raises OutputError if that fails."""
@@ -29,6 +32,11 @@ class Parser(argparse.ArgumentParser):
         """Ends the program with status 2."""
         line = " ".join(message.split())
         self.exit(2, f"{self.prog}: error: {line} (see '{self.prog} --help')\n")
+
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """Ends the program over arguments that this command does not know."""
+        hint = "; " + self.quoting if self.quoting and not unknown[0].startswith("-") else ""
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
 
 def number(least: float, most: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
@@ -49,17 +57,18 @@ def number(least: float, most: float = math.inf, *, above: bool = False) -> Call
     return parse
 
 
-def integer(least: int, most: int | None = None) -> Callable[[str], int]:
+def integer(least: int, most: int = MAX_COUNT) -> Callable[[str], int]:
     """Makes a type for whole numbers in [least, most]."""
-    bound = f"at least {least}" + ("" if most is None else f" and at most {most}")
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = least - 1
-        if value < least or (most is not None and value > most):
-            raise argparse.ArgumentTypeError(f"{_shown(text)} is not a whole number {bound}")
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(
+                f"{_shown(text)} is not a whole number at least {least} and at most {most}"
+            )
         return value
 
     return parse

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
+INTERRUPTED = 130  # the exit status after Ctrl-C: 128 + SIGINT
 _RED, _YELLOW, _DIM, _BOLD = "31", "33", "2", "1"
 
 
@@ -18,6 +21,11 @@ class OutputError(Exception):
 
 class ReaderGone(OutputError):
     """Whoever read standard output has had enough (`| head`)."""
+
+
+def interrupt_at_once() -> None:
+    """Lets a second Ctrl-C end the process: the first is being answered."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Terminal:
@@ -62,7 +70,19 @@ class Terminal:
     def warn(self, message: str) -> None:
         """Prints a warning, unless quiet was asked for."""
         if not self.quiet:
-            _print_error_stream(f"gpt2-wgpu: warning: {message}", _YELLOW)
+            line = " ".join(message.split())
+            _print_error_stream(f"gpt2-wgpu: warning: {line}", _YELLOW)
+
+    @contextlib.contextmanager
+    def warnings_as_lines(self) -> Iterator[None]:
+        """Prints what Python's `warnings` has to show by `warn`, without file and source line."""
+
+        def show(message: Warning | str, *_: object, **__: object) -> None:
+            self.warn(str(message))
+
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            yield
 
     def error(self, message: str) -> None:
         """Prints why the program ends, in one line."""

@@ -66,7 +66,7 @@ async def profile_async(function: Callable[[], Any], device: Device | None = Non
     recorder = DispatchTimer(device)
     with device.memory.measured_peak() as peak:
         begun = time.perf_counter()
-        device.queue.timer = recorder
+        outer, device.queue.timer = device.queue.timer, recorder
         device.memory.observer = lambda live: found.timeline.append(
             (time.perf_counter() - begun, live)
         )
@@ -76,7 +76,7 @@ async def profile_async(function: Callable[[], Any], device: Device | None = Non
                 found.result = await found.result
             device.queue.flush()
         finally:
-            device.queue.timer = None
+            device.queue.timer = outer
             device.memory.observer = None
         found.rows = await recorder.rows()
         found.seconds = time.perf_counter() - begun

@@ -67,12 +67,14 @@ class Recording:
         pinned, self._pinned = self._pinned, {}
         for storage in pinned.values():
             storage.release()
-        if self._uniform is not None:
-            if self.device.is_open:
-                with suppress(DeviceLostError):  # freeing never fails
-                    self.device.queue.flush()  # replays that are still pending read it
-            self._uniform.destroy()
-            self._uniform = None
+        uniform, self._uniform = self._uniform, None
+        if uniform is not None:
+            try:
+                if self.device.is_open:
+                    with suppress(DeviceLostError):  # then it is gone already
+                        self.device.queue.flush()  # replays that are still pending read it
+            finally:
+                uniform.destroy()
 
     def _finish(self) -> None:
         device = self.device

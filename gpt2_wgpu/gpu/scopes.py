@@ -63,7 +63,7 @@ class Scope:
 
     def depth(self) -> int:
         """How many scopes are open, this one included."""
-        return 1 + (self.parent.depth() if self.parent else 0)
+        return (not self.closed) + (self.parent.depth() if self.parent else 0)
 
 
 _current: ContextVar[Scope | None] = ContextVar("gpt2_wgpu_scope", default=None)

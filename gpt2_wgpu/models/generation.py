@@ -219,9 +219,10 @@ class Run:
         return position.cast("I"), finished.cast("I"), recent.cast("I")
 
     def close(self) -> None:
-        self._recording.close()
-        self._readback.close()
-        dispose(self._owned)
+        with ExitStack() as freed:  # last first; each is, whatever another one raises
+            freed.callback(dispose, self._owned)
+            freed.callback(self._readback.close)
+            freed.callback(self._recording.close)
 
 
 async def prefill(backbone: GPT2Backbone, rows: Sequence[Sequence[int]], cache: KVCache) -> None:

@@ -81,9 +81,14 @@ class BytePairTokenizer:
             vocabulary = tokenizer_files.read_vocabulary(vocabulary)
         if isinstance(merges, (str, os.PathLike)):
             merges = tokenizer_files.read_merges(merges)
-        self._vocabulary = Vocabulary(
-            vocabulary, verbatim={*self.unsplittable_tokens, *self.special_tokens}
-        )
+        try:
+            self._vocabulary = Vocabulary(
+                vocabulary, verbatim={*self.unsplittable_tokens, *self.special_tokens}
+            )
+        except TokenizerError as error:
+            if not isinstance(vocabulary, tokenizer_files.StoredVocabulary):
+                raise
+            raise TokenizerError(f"{vocabulary.where}: {error}") from None
         self._merges = MergeTable(self._vocabulary.ids, merges)
         self._words: dict[str, list[int]] = {}
 

@@ -13,6 +13,7 @@ from gpt2_wgpu.text.byte_pair_tokenizer import (
     VocabularySource,
 )
 from gpt2_wgpu.text.tokenizer_files import (
+    StoredVocabulary,
     gpt2_merges,
     read_json,
     read_merges,
@@ -116,10 +117,10 @@ def _read_vocabulary_and_merges(directory: Path) -> TokenizerDescription:
             "merges.txt"
         )
     added = _read_optional(directory / "added_tokens.json")
-    vocabulary = read_vocabulary(vocabulary_path)
+    where = f"{vocabulary_path} with added_tokens.json" if added else str(vocabulary_path)
     return TokenizerDescription(
-        vocabulary={**vocabulary, **added},
-        merges=list(read_merges(directory / "merges.txt")),
+        vocabulary=StoredVocabulary({**read_vocabulary(vocabulary_path), **added}, where),
+        merges=read_merges(directory / "merges.txt"),
         add_prefix_space=_read_optional(directory / "tokenizer_config.json").get(
             "add_prefix_space", False
         ),

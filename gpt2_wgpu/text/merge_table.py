@@ -21,7 +21,7 @@ class MergeTable:
 
     Raises:
         TokenizerError: a rule is malformed, appears twice, or one of its sides or its result is
-            not in the vocabulary.
+            not in the vocabulary; merges that know their ``place(index)`` are named with it.
     """
 
     def __init__(self, vocabulary: Mapping[str, int], merges: Iterable[Merge]) -> None:
@@ -30,21 +30,32 @@ class MergeTable:
         self.pairs: list[tuple[str, str]] = []
         self._rank: dict[tuple[int, int], int] = {}
         self._merged: list[int] = []
-        for left, right in map(_sides, _without_version(merges)):
-            rank = len(self.pairs)
+        for index, merge in enumerate(merges):
+            if index == 0 and isinstance(merge, str) and merge.startswith("#version"):
+                continue
             try:
-                ids = (vocabulary[left], vocabulary[right])
-                self._merged.append(vocabulary[left + right])
-            except KeyError as missing:
-                raise TokenizerError(
-                    f"merge {rank} ({left!r} + {right!r}) needs the token {missing.args[0]!r}, "
-                    "which is not in the vocabulary: pass the vocabulary the merges were made with"
-                ) from None
-            if self._rank.setdefault(ids, rank) != rank:
-                raise TokenizerError(
-                    f"merge {rank} ({left!r} + {right!r}) is listed twice: remove one of the two"
-                )
-            self.pairs.append((left, right))
+                self._add(*_sides(merge), vocabulary)
+            except TokenizerError as error:
+                place = getattr(merges, "place", None)
+                if place is None:
+                    raise
+                raise TokenizerError(f"{place(index)}: {error}") from None
+
+    def _add(self, left: str, right: str, vocabulary: Mapping[str, int]) -> None:
+        rank = len(self.pairs)
+        try:
+            ids = (vocabulary[left], vocabulary[right])
+            self._merged.append(vocabulary[left + right])
+        except KeyError as missing:
+            raise TokenizerError(
+                f"merge {rank} ({left!r} + {right!r}) needs the token {missing.args[0]!r}, "
+                "which is not in the vocabulary: pass the vocabulary the merges were made with"
+            ) from None
+        if self._rank.setdefault(ids, rank) != rank:
+            raise TokenizerError(
+                f"merge {rank} ({left!r} + {right!r}) is listed twice: remove one of the two"
+            )
+        self.pairs.append((left, right))
 
     def apply(self, symbols: list[int]) -> list[int]:
         """Merge the ids of one word until no rule applies.
@@ -88,12 +99,6 @@ class MergeTable:
                 if rank_before is not None:
                     heappush(heap, rank_before * count + before)
         return [token_id for token_id in ids if token_id >= 0]
-
-
-def _without_version(merges: Iterable[Merge]) -> Iterable[Merge]:
-    for index, merge in enumerate(merges):
-        if not (index == 0 and isinstance(merge, str) and merge.startswith("#version")):
-            yield merge
 
 
 def _sides(merge: Merge) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 
 T = TypeVar("T")
+_ONE_ROW = {"cache_update_index", "stop_token_ids"}  # arguments that have no batch
 
 
 def rows_of_ids(
@@ -76,9 +77,10 @@ def as_array(rows: Sequence[Any], dtype: Literal["int32", "bool"]) -> Any:
 def _rows(x: Any, name: str, convert: Callable[[Any, str, int, int], T]) -> list[list[T]]:
     values = _plain(x)
     if not _is_sequence(values):
-        raise ShapeError(
-            f"{name} must have shape [T] or [B, T], not be a {type(x).__name__}: {x!r}"
-        )
+        wanted = "be a list of ids" if name in _ONE_ROW else "have shape [T] or [B, T]"
+        kind = type(x).__name__
+        article = "an" if kind[0].lower() in "aeiou" else "a"
+        raise ShapeError(f"{name} must {wanted}, but is {article} {kind}: {x!r:.80}")
     batch = [values] if is_one_row(x) else [_plain(row) for row in values]
     rows = []
     for index, row in enumerate(batch):

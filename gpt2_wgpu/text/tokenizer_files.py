@@ -10,10 +10,33 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from gpt2_wgpu import misplaced_files
 from gpt2_wgpu.errors import TokenizerError
 from gpt2_wgpu.text.byte_symbols import SYMBOL_TO_BYTE
+from gpt2_wgpu.text.merge_table import Merge
 
 StrPath = str | os.PathLike[str]
+
+
+class StoredVocabulary(dict[str, int]):
+    """A vocabulary that knows its file, so that a message about it can name the file."""
+
+    def __init__(self, ids: Mapping[str, int], where: str) -> None:
+        super().__init__(ids)
+        self.where = where
+
+
+class StoredMerges(list[Merge]):
+    """Merges that know their file, and whether each is a line of it."""
+
+    def __init__(self, merges: Iterable[Merge], where: str, *, lines: bool) -> None:
+        super().__init__(merges)
+        self.where = where
+        self._lines = lines
+
+    def place(self, index: int) -> str:
+        """Return what messages call the place of a merge: the file, and the line if it is one."""
+        return f"{self.where}, line {index + 1}" if self._lines else self.where
 
 
 def gpt2_merges() -> list[str]:
@@ -31,26 +54,27 @@ def vocabulary_of_merges(merges: Iterable[str], end_token: str) -> dict[str, int
     return {token: token_id for token_id, token in enumerate(tokens)}
 
 
-def read_vocabulary(path: StrPath) -> dict[str, int]:
+def read_vocabulary(path: StrPath) -> StoredVocabulary:
     """Read a JSON object, token → id.
 
     Raises:
         TokenizerError: the file is missing, no JSON object, or names a token twice.
     """
-    return _object(read_json(path), os.fspath(path))
+    where = os.fspath(path)
+    return StoredVocabulary(_object(read_json(path), where), where)
 
 
-def read_merges(path: StrPath) -> list[str]:
+def read_merges(path: StrPath) -> StoredMerges:
     """Read one merge a line; blank lines at the end do not count.
 
     Raises:
-        TokenizerError: the file is missing or not UTF-8.
+        TokenizerError: the file is missing, another kind of file, or not UTF-8.
     """
-    return _lines(_read_text(path))
+    return StoredMerges(_lines(_read_text(path, "merges")), os.fspath(path), lines=True)
 
 
 def read_json(path: StrPath) -> Any:
-    """Read a JSON file; TokenizerError if it is missing, malformed or repeats a key."""
+    """Read a JSON file; TokenizerError if it is missing, no JSON or repeats a key."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
@@ -61,7 +85,7 @@ def read_json(path: StrPath) -> Any:
         return found
 
     try:
-        return json.loads(_read_text(path), object_pairs_hook=unique)
+        return json.loads(_read_text(path, "JSON"), object_pairs_hook=unique)
     except TokenizerError:
         raise
     except (ValueError, RecursionError) as error:
@@ -93,9 +117,12 @@ def _lines(text: str) -> list[str]:
     return [line.removesuffix("\r") for line in content.split("\n")] if content else []
 
 
-def _read_text(path: StrPath) -> str:
+def _read_text(path: StrPath, wanted: str) -> str:
     try:
-        return Path(path).read_bytes().decode("utf-8")
+        content = Path(path).read_bytes()
+        if fault := misplaced_files.fault(content, wanted):
+            raise TokenizerError(f"{os.fspath(path)}: {fault}")
+        return content.decode("utf-8")
     except OSError as error:
         raise TokenizerError(f"cannot read {os.fspath(path)}: {error.strerror}") from None
     except UnicodeDecodeError as error:

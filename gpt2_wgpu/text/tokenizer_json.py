@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpt2_wgpu.errors import TokenizerError
-from gpt2_wgpu.text.merge_table import Merge
-from gpt2_wgpu.text.tokenizer_files import read_json
+from gpt2_wgpu.text.tokenizer_files import StoredMerges, StoredVocabulary, read_json
 
 # Values under which these switches of a BPE model change nothing.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -24,8 +23,8 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 class TokenizerDescription:
     """What a tokenizer's files say, in the words of ``GPT2Tokenizer``'s arguments."""
 
-    vocabulary: dict[str, int]
-    merges: list[Merge]
+    vocabulary: StoredVocabulary
+    merges: StoredMerges
     add_prefix_space: bool = False
     unsplittable_tokens: tuple[str, ...] = ()
     special_tokens: tuple[str, ...] = ()
@@ -58,8 +57,8 @@ def read_tokenizer_json(path: str | os.PathLike[str]) -> TokenizerDescription:
     merges = _listing(model.get("merges"), f"'model.merges' in {name}")
     special, whole = _add_tokens(vocabulary, content.get("added_tokens") or [], name)
     return TokenizerDescription(
-        vocabulary=vocabulary,
-        merges=merges,
+        vocabulary=StoredVocabulary(vocabulary, name),
+        merges=StoredMerges(merges, name, lines=False),
         add_prefix_space=_add_prefix_space(content.get("pre_tokenizer"), name),
         unsplittable_tokens=tuple(whole),
         special_tokens=tuple(special),

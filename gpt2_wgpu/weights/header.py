@@ -11,6 +11,7 @@ import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gpt2_wgpu import misplaced_files
 from gpt2_wgpu.errors import InvalidArgumentError, WeightsError
 from gpt2_wgpu.weights import strict_json
 
@@ -33,19 +34,6 @@ DTYPE_BITS: Mapping[str, int] = {
 _show = reprlib.Repr()  # names and values from a hostile file stay short in messages
 _show.maxstring = _show.maxother = 120
 _show.maxlong = 70
-
-_KINDS_OF_START = (  # start of the file in lower case, what it is, what to do
-    (b"version https://git-lfs", "a Git LFS pointer", "run 'git lfs pull' in its directory"),
-    (b"<!doctype", "a web page", "check the address and your access, then download it again"),
-    (b"<html", "a web page", "check the address and your access, then download it again"),
-    (b"<?xml", "an XML page", "check the address and your access, then download it again"),
-    (b'{"', "JSON text, perhaps a server's error message", "download it again"),
-    (b"pk\x03\x04", "a PyTorch zip file", "convert it with transformers' save_pretrained()"),
-    (b"\x80\x02", "a Python pickle", "convert it with transformers' save_pretrained()"),
-    (b"\x80\x04", "a Python pickle", "convert it with transformers' save_pretrained()"),
-    (b"gguf", "a GGUF file", "download the checkpoint in Hugging Face's format"),
-    (b"\x89hdf\r\n", "an HDF5 file", "download the checkpoint in Hugging Face's format"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +74,6 @@ def header_length(prefix: bytes | memoryview, file_size: int, where: str) -> int
         WeightsError: the file is empty, too short, or N cannot be; when the bytes show what the
             file really is (a Git LFS pointer, a web page, a pickle, ...), the message says so.
     """
-    if file_size == 0:
-        raise WeightsError(f"{where}: the file is empty (0 bytes); download it again")
     if file_size < LENGTH_BYTES:
         _refuse_other_kind(prefix, where)
         raise WeightsError(
@@ -243,12 +229,8 @@ def _check_coverage(
 
 
 def _refuse_other_kind(prefix: bytes | memoryview, where: str) -> None:
-    """Raise if the first bytes are those of a well-known other kind of file."""
+    """Raise if the file is empty or its first bytes are those of a well-known other kind."""
     if bytes(prefix[4:LENGTH_BYTES]) == bytes(4):
         return  # a header length below 4 GiB: its low bytes can look like anything
-    start = bytes(prefix[:256]).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    for signature, kind, remedy in _KINDS_OF_START:
-        # A streaming reader may have no more than 8 bytes so far; they are enough to tell.
-        compared = min(len(signature), max(len(start), 2))
-        if start[:compared] == signature[:compared]:
-            raise WeightsError(f"{where}: this is {kind}, not weights; {remedy}")
+    if fault := misplaced_files.fault(prefix, "weights"):
+        raise WeightsError(f"{where}: {fault}")

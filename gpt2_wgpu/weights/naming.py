@@ -46,7 +46,8 @@ def resolve(
     _require_dtypes(source, expected, found)
     if extras := unused(found, expected):
         warnings.warn(
-            f"{source.where}: {len(extras)} tensors are not used by this model: "
+            f"{source.where}: {len(extras)} tensor{'s are' if len(extras) > 1 else ' is'} not used "
+            f"by this model: "
             f"{_listed(extras)}; if text comes out wrong, config.json may be of another model",
             stacklevel=2,
         )

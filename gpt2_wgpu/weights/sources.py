@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from gpt2_wgpu.errors import PresetError, WeightsError
@@ -23,10 +24,7 @@ NEEDED_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
 )
-_UNREACHABLE = (
-    "{} is not (completely) in the local cache and the Hub cannot be reached (offline?); "
-    "connect once, or pass the directory of a checkpoint"
-)
+_NAMED_IN_MESSAGES = 5
 _HUB_ID = re.compile(r"(?:[\w.-]+/)?[\w.-]+", re.ASCII)
 
 
@@ -50,56 +48,77 @@ def resolve_directory(
         PresetError: the name is neither, huggingface_hub is not installed, the repository does
             not exist, is gated or holds no safetensors, or it is not cached and cannot be fetched.
     """
-    name = os.fspath(name_or_path)
-    if os.path.isdir(name):
-        return Path(name)
-    repository, _, revision = name.removeprefix(HUB_SCHEME).partition("@")
-    is_hub_name = name.startswith(HUB_SCHEME) or "/" in repository
-    if not is_hub_name or not _HUB_ID.fullmatch(repository):
+    typed = os.fspath(name_or_path)
+    if os.path.isdir(typed):
+        return Path(typed)
+    name = _parse(typed)
+    cached, cache_lacks = _from_cache(name)
+    if cached is not None and not cache_lacks:
+        return cached
+    if on_progress is not None:
+        on_progress(f"fetching {name.repository} from the Hugging Face Hub")
+    directory = _from_hub(name, cache_lacks)
+    if lacking := _lacking(directory):
+        if not _is_reachable(name.repository):
+            raise PresetError(_unreachable(name, lacking))
         raise PresetError(
-            f"{name!r:.120} is neither a directory nor a hub id such as hf://openai-community/gpt2"
+            f"{name.repository} on the Hub has no {_listed(lacking)}; "
+            "convert its weights with transformers' save_pretrained() into a directory"
         )
-    directory = _from_cache(repository, revision or None)
-    if directory is None:
-        if on_progress is not None:
-            on_progress(f"fetching {repository} from the Hugging Face Hub")
-        directory = _from_hub(repository, revision or None)
-        if lacking := _lacking(directory):
-            if not _is_reachable(repository):
-                raise PresetError(_UNREACHABLE.format(repository))
-            raise PresetError(
-                f"{repository} on the Hub has no {lacking}; "
-                "convert its weights with transformers' save_pretrained() into a directory"
-            )
     return directory
 
 
-def _from_cache(repository: str, revision: str | None) -> Path | None:
-    """Return the cached snapshot if it holds all that a model needs; no request is made."""
+@dataclass(frozen=True)
+class _HubName:
+    """What a name asks of the Hub."""
+
+    repository: str
+    revision: str | None
+    explicit: bool  # hf://: no directory was meant
+
+
+def _parse(typed: str) -> _HubName:
+    explicit = typed.startswith(HUB_SCHEME)
+    repository, _, revision = typed.removeprefix(HUB_SCHEME).partition("@")
+    if not (explicit or "/" in repository) or not _HUB_ID.fullmatch(repository):
+        raise PresetError(
+            f"{typed!r:.120} is neither a directory nor a hub id such as hf://openai-community/gpt2"
+        )
+    return _HubName(repository, revision or None, explicit)
+
+
+def _from_cache(name: _HubName) -> tuple[Path | None, list[str]]:
+    """Return the cached snapshot, if there is one, and what it lacks; no request is made."""
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
     except ImportError:
+        doubt = "" if name.explicit else f"{name.repository!r} is not a directory; "
         raise PresetError(
-            f"{repository!r} is not a directory; to fetch it from the Hugging Face Hub: "
+            f"{doubt}to fetch {name.repository} from the Hugging Face Hub: "
             "pip install 'gpt2-wgpu[hub]'"
         ) from None
     try:
         found = snapshot_download(
-            repository,
-            revision=revision,
+            name.repository,
+            revision=name.revision,
             allow_patterns=list(NEEDED_FILES),
             local_files_only=True,
         )
-    except LocalEntryNotFoundError:
-        return None
+    except LocalEntryNotFoundError as error:
+        # Newer versions refuse a snapshot that is not all of the repository, and say where it is.
+        part: str | None = getattr(error, "snapshot_path", None)
+        if part is None:
+            return None, []
+        return Path(part), _lacking(Path(part)) or ["some files"]
     except HFValidationError as error:
-        raise PresetError(f"{repository!r} is not a valid hub id: {_first_line(error)}") from None
-    directory = Path(found)
-    return None if _lacking(directory) else directory
+        raise PresetError(
+            f"{name.repository!r} is not a valid hub id: {_first_line(error)}"
+        ) from None
+    return Path(found), _lacking(Path(found))
 
 
-def _from_hub(repository: str, revision: str | None) -> Path:
+def _from_hub(name: _HubName, cache_lacks: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -108,28 +127,40 @@ def _from_hub(repository: str, revision: str | None) -> Path:
         RevisionNotFoundError,
     )
 
+    repository = name.repository
     try:
-        found = snapshot_download(repository, revision=revision, allow_patterns=list(NEEDED_FILES))
+        found = snapshot_download(
+            repository, revision=name.revision, allow_patterns=list(NEEDED_FILES)
+        )
     except GatedRepoError:  # before its base class RepositoryNotFoundError
         raise PresetError(
             f"{repository} on the Hub is gated: accept its terms on its page and log in with "
             "'hf auth login'"
         ) from None
     except RepositoryNotFoundError:
+        kind = "not" if name.explicit else "neither a directory nor"
         raise PresetError(
-            f"{repository!r} is neither a directory nor a public repository on the Hub; check the "
+            f"{repository!r} is {kind} a public repository on the Hub; check the "
             "spelling, or log in with 'hf auth login' if it is private"
         ) from None
     except RevisionNotFoundError:
-        raise PresetError(f"{repository} on the Hub has no revision {revision!r}") from None
+        raise PresetError(f"{repository} on the Hub has no revision {name.revision!r}") from None
     except LocalEntryNotFoundError:
-        raise PresetError(_UNREACHABLE.format(repository)) from None
+        raise PresetError(_unreachable(name, cache_lacks)) from None
     except Exception as error:
         # huggingface_hub lets its HTTP library's errors through, and that library has changed
         # twice: no narrower class holds for all versions.
         reason = f"{type(error).__name__}: {_first_line(error)}"
         raise PresetError(f"{repository} could not be fetched from the Hub: {reason}") from None
     return Path(found)
+
+
+def _unreachable(name: _HubName, cache_lacks: list[str]) -> str:
+    state = f"is in the local cache without {_listed(cache_lacks)}"
+    return (
+        f"{name.repository} {state if cache_lacks else 'is not in the local cache'}, and the Hub "
+        "cannot be reached (offline?); connect once, or pass the directory of a checkpoint"
+    )
 
 
 def _is_reachable(repository: str) -> bool:
@@ -143,22 +174,30 @@ def _is_reachable(repository: str) -> bool:
     return True
 
 
-def _lacking(directory: Path) -> str | None:
-    """Name what a snapshot lacks to be a model, if anything (an aborted download lacks some)."""
-    if not (directory / "config.json").exists():
-        return "config.json"
+def _lacking(directory: Path) -> list[str]:
+    """Name what a snapshot lacks to be a model (an aborted download lacks some)."""
+    lacking = _absent(directory, ["config.json"])
     if not (directory / SINGLE_FILE).exists():
         try:
-            shards = shard_names(directory / INDEX_FILE)
+            lacking += _absent(directory, shard_names(directory / INDEX_FILE))
         except WeightsError:
-            return "safetensors weights"
-        for shard in shards:
-            if not (directory / shard).exists():
-                return shard
-    pair = (directory / "vocab.json").exists() and (directory / "merges.txt").exists()
-    if not pair and not (directory / "tokenizer.json").exists():
-        return "tokenizer (vocab.json and merges.txt, or tokenizer.json)"
-    return None
+            lacking.append("safetensors weights")
+    if not (directory / "tokenizer.json").exists():
+        absent = _absent(directory, ["vocab.json", "merges.txt"])
+        if len(absent) == 2:
+            absent = ["tokenizer (vocab.json and merges.txt, or tokenizer.json)"]
+        lacking += absent
+    return lacking
+
+
+def _absent(directory: Path, names: Iterable[str]) -> list[str]:
+    return [name for name in names if not (directory / name).exists()]
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _NAMED_IN_MESSAGES
+    shown = ", ".join(names[:_NAMED_IN_MESSAGES])
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _first_line(error: Exception) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from typing import NoReturn
 
+from gpt2_wgpu import misplaced_files
+
 _MAX_DIGITS = 64  # no size or offset comes near; far below CPython's own limit for int()
 
 
@@ -17,10 +19,13 @@ def parse(data: bytes | memoryview) -> object:
     """Parse UTF-8 JSON and return plain Python values.
 
     Raises:
-        ValueError: the bytes are not UTF-8, not JSON, nested too deeply, or hold a repeated key,
+        ValueError: the bytes are another kind of file (a Git LFS pointer, a web page, none at
+            all), not UTF-8, not JSON, nested too deeply, or hold a repeated key,
             ``NaN``/``Infinity``, a lone surrogate or an integer of more than 64 digits. The
             message is a phrase that fits after "the header is not valid: ".
     """
+    if fault := misplaced_files.fault(data, "JSON"):
+        raise ValueError(fault)
     try:
         text = str(data, "utf-8")
     except UnicodeDecodeError as error:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,19 +17,21 @@ Pieces = list[tuple[str, list[int]]]
 
 @dataclass
 class FakeStream:
-    """Yields prepared pieces; raises what stands in for a piece."""
+    """Yields prepared pieces, but the empty ones; raises what stands in for a piece."""
 
     pieces: list[tuple[str, list[int]] | BaseException]
     stats: Any
     closed: bool = False
-    last_token_ids: list[int] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[str]:
         for piece in self.pieces:
             if isinstance(piece, BaseException):
                 raise piece
-            text, self.last_token_ids = piece
-            yield text
+            text, ids = piece
+            self.stats.token_ids += ids
+            self.stats.new_tokens += len(ids)
+            if text:
+                yield text
 
     def __enter__(self) -> FakeStream:
         return self
@@ -45,8 +48,8 @@ class FakeEngine:
         self.pieces: list[tuple[str, list[int]] | BaseException] = [(" a", [5]), (" b", [6])]
         self.stats = SimpleNamespace(
             prompt_tokens=3,
-            new_tokens=2,
-            token_ids=[5, 6],
+            new_tokens=0,
+            token_ids=[],
             finish_reason="length",
             seconds_to_first_token=0.25,
             tokens_per_second=12.5,
@@ -61,6 +64,7 @@ class FakeEngine:
         )
         self.checks = [check("matmul", True), check("softmax", True)]
         self.failure: Exception | None = None
+        self.warning = ""
         self.progress: list[tuple[int, int]] = []
         self.device_closed = False
         self.stream: FakeStream | None = None
@@ -83,6 +87,8 @@ class FakeEngine:
         self.calls["from_preset"] = {"preset": preset, "dtype": dtype}
         if self.failure:
             raise self.failure
+        if self.warning:
+            warnings.warn(self.warning, stacklevel=2)
         for done, total in self.progress:
             if on_progress is not None:
                 on_progress(done, total)
@@ -94,6 +100,7 @@ class FakeEngine:
 
     def _stream(self, prompt: str, **options: Any) -> FakeStream:
         self.calls["stream"] = {"prompt": prompt, **options}
+        self.stats.new_tokens, self.stats.token_ids = 0, []
         self.stream = FakeStream(self.pieces, self.stats)
         return self.stream
 

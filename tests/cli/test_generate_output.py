@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import sys
+import warnings
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -157,19 +160,21 @@ def test_a_pipe_that_is_not_utf8(
 
 
 def test_json_lines(engine: FakeEngine, capsys: Captured) -> None:
-    engine.pieces = [(" a", [5]), ("ü", [200, 120]), ("end", [])]
+    engine.pieces = [(" a", [5]), ("ü", [200, 120]), ("", [7]), ("end", []), ("", [8, 9])]
     assert main(["generate", "Once", "--json", "--seed", "1", "-q"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line) for line in lines] == [
         {"token": 5, "text": " a"},
         {"token": 200, "text": ""},
         {"token": 120, "text": "ü"},
-        {"token": None, "text": "end"},
+        {"token": 7, "text": "end"},
+        {"token": 8, "text": ""},
+        {"token": 9, "text": ""},
         {
             "done": True,
             "reason": "length",
             "prompt_tokens": 3,
-            "tokens": 2,
+            "tokens": 6,
             "seconds_to_first_token": 0.25,
             "tokens_per_second": 12.5,
             "model": "fairytales",
@@ -178,6 +183,94 @@ def test_json_lines(engine: FakeEngine, capsys: Captured) -> None:
         },
     ]
     assert "ü" in lines[2]
+
+
+def test_json_of_a_text_that_comes_after_its_token(engine: FakeEngine, capsys: Captured) -> None:
+    engine.pieces = [(" a", [5]), (" The E", [])]
+    assert main(["generate", "Once", "--json"]) == 0
+    *tokens, _ = map(json.loads, capsys.readouterr().out.splitlines())
+    assert tokens == [{"token": 5, "text": " a"}, {"token": None, "text": " The E"}]
+
+
+@pytest.fixture
+def patient_signals() -> Iterator[None]:
+    """The command lets a second Ctrl-C end the process: not the process of the tests."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("patient_signals")
+def test_control_c_says_how_to_repeat_the_run(engine: FakeEngine, capsys: Captured) -> None:
+    engine.pieces = [(" a", [5]), KeyboardInterrupt()]
+    for options in ([], ["--no-stream"]):
+        assert main(["generate", "Once", "--seed", "7", *options]) == 130
+        out, err = capsys.readouterr()
+        assert out == "Once a\n"
+        assert err.count("\n") == 1
+        assert err.endswith(" · ended by Ctrl-C · seed 7\n")
+    assert engine.stream is not None
+    assert engine.stream.closed
+
+
+@pytest.mark.usefixtures("patient_signals")
+def test_control_c_does_not_break_json(engine: FakeEngine, capsys: Captured) -> None:
+    engine.pieces = [(" a", [5]), ("", [6]), KeyboardInterrupt()]
+    assert main(["generate", "Once", "--json", "--seed", "7", "-q"]) == 130
+    out, err = capsys.readouterr()
+    assert err == ""
+    first, end = map(json.loads, out.splitlines())
+    assert first == {"token": 5, "text": " a"}
+    assert (end["done"], end["reason"], end["seed"]) == (True, "interrupted", 7)
+    assert main(["generate", "Once", "--json", "--no-stream", "-q"]) == 130
+    whole = json.loads(capsys.readouterr().out)
+    assert (whole["text"], whole["token_ids"], whole["reason"]) == (" a", [5, 6], "interrupted")
+
+
+@pytest.mark.usefixtures("patient_signals")
+@pytest.mark.parametrize("options", [["--json"], ["--json", "--no-stream"], ["--no-stream"]])
+def test_control_c_where_nothing_can_be_written(
+    options: list[str], engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    engine.pieces = [KeyboardInterrupt()]
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["generate", "Once", "-q", *options]) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_a_warning_is_one_line(engine: FakeEngine, capsys: Captured) -> None:
+    engine.warning = "12 tensors\nare not used"
+    shown = warnings.showwarning
+    assert main(["generate", "Once"]) == 0
+    first, figures = capsys.readouterr().err.splitlines()
+    assert first == "gpt2-wgpu: warning: 12 tensors are not used"
+    assert "tokens/s" in figures
+    assert main(["generate", "-q", "Once"]) == 0
+    assert capsys.readouterr().err == ""
+    assert warnings.showwarning is shown
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--greedy", "--seed", "0"], "--seed has no effect with --greedy"),
+        (["--greedy", "--temp", "0.8"], "--temp has no effect with --greedy"),
+        (["--greedy", "--temp", "2", "--seed", "1"], "--temp and --seed have no effect"),
+        (["--temp", "0", "--seed", "1"], "--seed has no effect with --temp 0"),
+        (["--greedy"], ""),
+        (["--greedy", "--temp", "0"], ""),
+        (["--temp", "2", "--seed", "1"], ""),
+    ],
+)
+def test_options_without_effect_are_noted(
+    options: list[str], said: str, engine: FakeEngine, capsys: Captured
+) -> None:
+    assert main(["generate", "Once", *options]) == 0
+    err = capsys.readouterr().err
+    assert ("no effect" in err) == bool(said)
+    assert said in err
+    assert main(["generate", "Once", "-q", *options]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_json_without_streaming_is_one_object(engine: FakeEngine, capsys: Captured) -> None:
@@ -206,8 +299,9 @@ def test_json_without_streaming_is_one_object(engine: FakeEngine, capsys: Captur
 def test_a_software_adapter_is_named(engine: FakeEngine, capsys: Captured) -> None:
     engine.info.is_software = True
     assert main(["generate", "Once"]) == 0
-    first = capsys.readouterr().err.splitlines()[0]
-    assert first.startswith("gpt2-wgpu: warning: Fake 9000 is a software adapter")
+    figures, note = capsys.readouterr().err.splitlines()
+    assert "tokens/s" in figures
+    assert note.startswith("gpt2-wgpu: Fake 9000 is a software adapter")
 
 
 def test_an_error_is_one_line(engine: FakeEngine, capsys: Captured) -> None:

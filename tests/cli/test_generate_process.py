@@ -40,8 +40,8 @@ def test_a_story(story: str) -> None:
 def test_figures_go_to_stderr(run: Run) -> None:
     done = run("generate", "--greedy", "-n", "5", PROMPT)
     assert done.returncode == 0
-    *warnings, figures = done.stderr.splitlines()
-    assert all("computes on the CPU" in line for line in warnings)
+    figures, *notes = done.stderr.splitlines()
+    assert all("computes on the CPU" in line for line in notes)
     assert figures.startswith("gpt2-wgpu: fairytales on ")
     assert "+ 5 tokens" in figures
     assert "first token" in figures
@@ -80,6 +80,11 @@ def test_a_stop_text_ends_before_itself(run: Run, story: str) -> None:
     assert answer["reason"] == "stop_text"
     full = story.removeprefix(PROMPT).rstrip("\n")
     assert answer["text"] == full[: full.index(stop)]
+    done = run("generate", "--greedy", "-n", "24", "--json", "--stop", stop, PROMPT)
+    *tokens, end = map(json.loads, done.stdout.splitlines())
+    assert [token["token"] for token in tokens] == answer["token_ids"]
+    assert "".join(token["text"] for token in tokens) == answer["text"]
+    assert end["tokens"] == len(tokens)
 
 
 def test_a_seed_repeats_a_story(run: Run) -> None:
@@ -168,6 +173,24 @@ def test_control_c_in_mid_stream(environment: dict[str, str]) -> None:
     assert text.endswith("\n")
     assert "Traceback" not in err.decode()
     assert "error" not in err.decode()
+    assert "ended by Ctrl-C · seed 1\n" in err.decode()
+
+
+def test_control_c_in_mid_json(environment: dict[str, str]) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "generate", "--json", "-q", "-n", "500", PROMPT],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    rest, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (130, b"")
+    *tokens, end = map(json.loads, (first + rest).splitlines())
+    assert all(token.keys() == {"token", "text"} for token in tokens)
+    assert (end["done"], end["reason"]) == (True, "interrupted")
 
 
 def test_control_c_while_a_prompt_is_read(environment: dict[str, str]) -> None:

@@ -112,9 +112,14 @@ def test_token_ids_must_be_ids(key: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "not JSON"),
+        (b"", r"the file is empty \(0 bytes\); download it again"),
+        (b" ", "not JSON"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "LFS pointer, not JSON; run 'git lfs pull'",
+        ),
         (b"[]", "not a JSON object"),
-        (b"<!DOCTYPE html>", "not JSON"),
+        (b"<!DOCTYPE html>", "a web page, not JSON; check the address"),
         (b"\xff", "not UTF-8"),
         (b'{"model_type":"gpt2","n_layer":1,"n_layer":2}', "'n_layer' appears twice"),
         (b'{"model_type":"gpt2","layer_norm_epsilon":NaN}', "NaN is not JSON"),

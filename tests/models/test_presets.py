@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -142,10 +143,24 @@ def test_unknown_name_without_a_close_one(name: str, asked: list[str]) -> None:
     assert len(str(caught.value)) < 600
 
 
-@pytest.mark.parametrize("name", ["", "  ", b"gpt2"])
-def test_empty_name(name: str) -> None:
-    with pytest.raises(PresetError, match="empty or not text"):
+@pytest.mark.parametrize("name", ["", "  ", b"gpt2", None, 5])
+def test_empty_name(name: Any) -> None:
+    with pytest.raises(PresetError, match=f"model name {name!r} is empty or not text"):
         resolve(name)
+
+
+def test_what_was_typed_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str, on_progress: object) -> Path:
+        raise PresetError(f"{name} is gone")
+
+    monkeypatch.setattr(module, "resolve_directory", refuse)
+    for name, message in {
+        "gpt2": "gpt2: hf://openai-community/gpt2 is gone",
+        "hf://owner/name": "hf://owner/name is gone",
+    }.items():
+        with pytest.raises(PresetError) as caught:
+            resolve(name)
+        assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("name", ["kaggle://keras/gpt2/keras/gpt2_base_en", "https://x.org/gpt2"])

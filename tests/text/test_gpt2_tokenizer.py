@@ -168,8 +168,9 @@ def test_what_gpt2_does_not_do_is_refused_by_name(
     if named is None:
         assert GPT2Tokenizer.from_directory(tmp_path).special_tokens == ["<|endoftext|>"]
         return
-    with pytest.raises(TokenizerError, match=named.replace("|", r"\|")):
+    with pytest.raises(TokenizerError, match=named.replace("|", r"\|")) as caught:
         GPT2Tokenizer.from_directory(tmp_path)
+    assert str(tmp_path / "tokenizer.json") in str(caught.value)
 
 
 def test_a_sequence_of_byte_level_alone_is_accepted(tmp_path: Path) -> None:

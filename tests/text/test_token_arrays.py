@@ -54,6 +54,20 @@ def test_shapes_that_are_not_rows(bad: Any) -> None:
         rows_of_ids(bad)
 
 
+@pytest.mark.parametrize(
+    ("bad", "name", "message"),
+    [
+        (5, "prompt", "prompt must have shape [T] or [B, T], but is an int: 5"),
+        ("abc", "prompt", "prompt must have shape [T] or [B, T], but is a str: 'abc'"),
+        (5, "stop_token_ids", "stop_token_ids must be a list of ids, but is an int: 5"),
+    ],
+)
+def test_what_is_wanted_instead(bad: Any, name: str, message: str) -> None:
+    with pytest.raises(ShapeError) as caught:
+        rows_of_ids(bad, name=name)
+    assert str(caught.value) == message
+
+
 @pytest.mark.parametrize(("bad", "where"), [(10, "row 1, position 2"), (-1, "row 1, position 2")])
 def test_ids_outside_the_vocabulary(bad: int, where: str) -> None:
     assert rows_of_ids([[0, 9], []], vocabulary_size=10) == [[0, 9], []]

@@ -100,7 +100,8 @@ def test_index_cannot_lead_out_of_the_directory(sharded: Path, shard: object) ->
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"", "not JSON"),
+        (b"", r"the file is empty \(0 bytes\)"),
+        (b"<html>", "this is a web page, not JSON"),
         (b"[]", "non-empty object 'weight_map'"),
         (b"{}", "non-empty object 'weight_map'"),
         (b'{"weight_map":{}}', "non-empty object 'weight_map'"),

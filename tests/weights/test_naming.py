@@ -138,3 +138,11 @@ def test_unknown_extras_are_named_in_a_warning(tmp_path: Path) -> None:
             resolve(source, EXPECTED)
         assert "h.2.extra4, ... (2 more)" in str(caught[0].message)
         assert caught[0].filename == __file__
+
+
+def test_one_extra_is_one_tensor(tmp_path: Path) -> None:
+    with (
+        checkpoint_of(tmp_path, zeros(EXPECTED) | zeros({"extra": (1,)})) as source,
+        pytest.warns(UserWarning, match="1 tensor is not used by this model: extra;"),
+    ):
+        resolve(source, EXPECTED)

@@ -106,9 +106,15 @@ def test_ids_that_the_hub_itself_refuses(name: str) -> None:
 
 def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(PresetError, match=r"pip install 'gpt2-wgpu\[hub\]'") as caught:
-        resolve_directory("hf://openai-community/gpt2")
-    assert caught.value.__suppress_context__
+    remedy = "from the Hugging Face Hub: pip install 'gpt2-wgpu[hub]'"
+    for name, message in {
+        "hf://x": f"to fetch x {remedy}",
+        "owner/x": f"'owner/x' is not a directory; to fetch owner/x {remedy}",
+    }.items():
+        with pytest.raises(PresetError) as caught:
+            resolve_directory(name)
+        assert str(caught.value) == message
+        assert caught.value.__suppress_context__
 
 
 def test_download_then_cache_without_a_request(tmp_path: Path) -> None:
@@ -138,9 +144,10 @@ def test_what_the_hub_refuses_is_one_line_each(tmp_path: Path) -> None:
     no_tokenizer = {"config.json": b"{}", "model.safetensors": json_file({})}
     expected = {
         "owner/missing": "'owner/missing' is neither a directory nor a public repository",
+        "hf://owner/missing": "'owner/missing' is not a public repository on the Hub; check",
         "owner/gated": "owner/gated on the Hub is gated: accept its terms",
         "owner/name@none": "owner/name on the Hub has no revision 'none'",
-        "owner/pickle": "owner/pickle on the Hub has no safetensors weights; convert",
+        "owner/pickle": "owner/pickle on the Hub has no safetensors weights, merges.txt; convert",
         "owner/mute": "owner/mute on the Hub has no tokenizer (vocab.json",
         "owner/empty": "owner/empty on the Hub has no config.json",
     }
@@ -172,21 +179,43 @@ def test_sharded_repository(tmp_path: Path) -> None:
     assert {path.name for path in Path(outcome.path).iterdir()} == set(files)
     (Path(outcome.path) / "model-00001-of-00001.safetensors").unlink()
     (cut,) = resolve_in_process(tmp_path, ["owner/large"], HF_HUB_OFFLINE="1")
-    assert "not (completely) in the local cache" in cut.message
+    assert cut.message.startswith(
+        "owner/large is in the local cache without model-00001-of-00001.safetensors, and the Hub"
+    )
+
+
+@pytest.mark.skipif(
+    not hasattr(huggingface_hub.errors, "IncompleteSnapshotError"),
+    reason="this huggingface_hub does not remember what a repository holds",
+)
+def test_snapshot_that_lacks_an_optional_file_is_completed(tmp_path: Path) -> None:
+    """Without tokenizer_config.json a model would load, but might read its prompts otherwise."""
+    files = {**MODEL, "tokenizer_config.json": b"{}"}
+    with serve({"owner/name": files}) as (address, _):
+        (outcome,) = resolve_in_process(tmp_path, ["owner/name"], HF_ENDPOINT=address)
+        (Path(outcome.path) / "tokenizer_config.json").unlink()
+        (cut,) = resolve_in_process(tmp_path, ["owner/name"], HF_HUB_OFFLINE="1")
+        assert cut.message.startswith("owner/name is in the local cache without some files, and")
+        (whole,) = resolve_in_process(tmp_path, ["owner/name"], HF_ENDPOINT=address)
+        assert {path.name for path in Path(whole.path).iterdir()} == set(files)
 
 
 @pytest.mark.parametrize("environment", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": UNREACHABLE}])
 def test_offline(environment: dict[str, str], tmp_path: Path) -> None:
     snapshot = fill_cache(tmp_path, "owner/cached", MODEL)
-    fill_cache(tmp_path, "owner/partial", {"config.json": b"{}", "tokenizer.json": b"{}"})
-    names = ["owner/cached", "owner/partial", "owner/absent"]
+    fill_cache(tmp_path, "owner/partial", {"config.json": b"{}", "vocab.json": b"{}"})
+    states = {
+        "owner/partial": "in the local cache without safetensors weights, merges.txt",
+        "owner/absent": "not in the local cache",
+    }
+    names = ["owner/cached", *states]
     cached, *others = resolve_in_process(tmp_path, names, **environment)
     assert cached.path == str(snapshot)
     assert cached.told == []
     for name, outcome in zip(names[1:], others, strict=True):
         assert outcome.error == "PresetError"
         assert outcome.message.startswith(
-            f"{name} is not (completely) in the local cache and the Hub cannot be reached"
+            f"{name} is {states[name]}, and the Hub cannot be reached (offline?); connect once"
         )
         assert "\n" not in outcome.message
         assert outcome.hidden  # no page-long chain of HTTP errors below it

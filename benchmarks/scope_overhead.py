@@ -1,0 +1,90 @@
+"""What scopes and counters cost of a decode step's host time.
+
+    python benchmarks/scope_overhead.py [-m fairytales] [-n 200]
+
+Times every call into memory accounting and scopes while tokens are generated, beside the host's
+time for the same tokens (everything but waiting for the GPU).
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gpt2_wgpu as gw
+from gpt2_wgpu.gpu import readback, scopes, tidying, waiting
+from gpt2_wgpu.gpu.memory import MemoryManager
+from gpt2_wgpu.gpu.waiting import sync
+from gpt2_wgpu.models.generation import Generation
+
+
+class Stopwatch:
+    """Sums the time spent in the functions it wraps, nested calls counted once."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.calls = 0
+        self._inside = False
+
+    def wrap(self, owner: Any, name: str) -> None:
+        original: Callable[..., Any] = getattr(owner, name)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            if self._inside:
+                return original(*args, **kwargs)
+            self._inside = True
+            begun = time.perf_counter()
+            try:
+                return original(*args, **kwargs)
+            finally:
+                self._inside = False
+                self.seconds += time.perf_counter() - begun
+                self.calls += 1
+
+        setattr(owner, name, timed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("-m", "--model", default="fairytales")
+    parser.add_argument("-n", "--new-tokens", type=int, default=200)
+    args = parser.parse_args()
+    lm = gw.GPT2CausalLM.from_preset(args.model)
+    options = gw.samplers.Random(seed=1).next_options()
+    generation = Generation(lm.backbone, [[1]], [args.new_tokens + 2], options, [])
+    sync(generation.advance(), "advance")  # prefill and recording are not a step
+
+    accounting, waits = Stopwatch(), Stopwatch()
+    for name in ("allocate", "reclaim", "born", "died", "drain", "destroy_doomed", "defer"):
+        accounting.wrap(MemoryManager, name)
+    for owner, name in ((scopes.Scope, "adopt"), (scopes.Scope, "close"), (gw.Tensor, "check")):
+        accounting.wrap(owner, name)
+    for name in ("__enter__", "__exit__"):
+        accounting.wrap(tidying.tidy, name)
+    original = waiting.wait
+
+    async def timed_wait(promise: Any) -> Any:
+        begun = time.perf_counter()
+        try:
+            return await original(promise)
+        finally:
+            waits.seconds += time.perf_counter() - begun
+
+    readback.wait = timed_wait  # type: ignore[attr-defined]
+    begun, tokens = time.perf_counter(), 0
+    while not generation.done:
+        tokens += len(sync(generation.advance(), "advance")[0])
+    host = time.perf_counter() - begun - waits.seconds
+    generation.close()
+    share = accounting.seconds / host
+    print(
+        f"{tokens} tokens on {lm.device.info.name}: {host / tokens * 1e6:.0f} us of host time a "
+        f"token, {accounting.seconds / tokens * 1e6:.2f} us of it ({share:.2%}) in "
+        f"{accounting.calls / tokens:.2f} calls of scopes and counters"
+    )
+
+
+if __name__ == "__main__":
+    main()
