@@ -200,10 +200,21 @@ class CommandQueue:
             self._device.memory.destroy_doomed()
 
     def _submit(self, copies: Sequence[tuple[Any, int, Any, int, int]]) -> None:
-        commands, self._pending = self._pending, []
-        used, self._slots = self._slots * PARAMS_STRIDE, 0
-        if used:
-            self._device.gpu.queue.write_buffer(self._uniform, 0, memoryview(self._params)[:used])
+        pending, slots = self._pending, self._slots
+        self._pending, self._slots = [], 0
+        try:
+            self._encode_and_submit(pending, slots, copies)
+        except BaseException:
+            # Whoever flushed gets the error; what others queued must not vanish in silence.
+            self._pending, self._slots = pending, slots
+            raise
+
+    def _encode_and_submit(
+        self, commands: Sequence[Command], slots: int, copies: Sequence[Any]
+    ) -> None:
+        if slots:
+            used = memoryview(self._params)[: slots * PARAMS_STRIDE]
+            self._device.gpu.queue.write_buffer(self._uniform, 0, used)
         encoder = self._device.gpu.create_command_encoder()
         if commands and self.timer is not None:
             self.timer.encode(encoder, commands)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from gpt2_wgpu.errors import DeviceLostError, InvalidArgumentError, OutOfGPUMemoryError
+from gpt2_wgpu.errors import DeviceError, InvalidArgumentError, OutOfGPUMemoryError
 from gpt2_wgpu.gpu.budget import default_budget
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class MemoryManager:
             if self._pooled_bytes > self.pool_limit:
                 self.trim(self.pool_limit // 2)
         else:
-            self._destroy([storage.buffer])
+            self.discard([storage.buffer])
 
     def trim(self, keep_bytes: int = 0) -> None:
         """Destroy pooled buffers, least recently used sizes first, down to ``keep_bytes``."""
@@ -154,7 +154,7 @@ class MemoryManager:
                 self._pooled_bytes -= key[1]
                 if not buffers:
                     del self._pool[key]
-        self._destroy(doomed)
+        self.discard(doomed)
 
     def _changed(self) -> None:
         if self.observer is not None:
@@ -257,11 +257,12 @@ class MemoryManager:
         self.trim()  # the pool may be what stands in the way
         return create()
 
-    def _destroy(self, buffers: list[Any]) -> None:
+    def discard(self, buffers: list[Any]) -> None:
         """Destroy buffers once every command that may name them has been submitted."""
         self._doomed.extend(buffers)
         if self._doomed and self.device.is_open:
-            with suppress(DeviceLostError):  # then they are gone already
+            # Freeing never fails: what cannot be submitted now waits, and they with it.
+            with suppress(DeviceError):
                 self.device.queue.flush()  # which calls destroy_doomed
         if not self.device.is_open:
             self.forget()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from contextvars import Token
 from typing import TYPE_CHECKING, Any
 
-from gpt2_wgpu.errors import DeviceLostError, ScopeError
+from gpt2_wgpu.errors import ScopeError
 from gpt2_wgpu.gpu.commands import PARAMS_STRIDE, Command, Dispatch, Recorder, bind, open_recorder
 from gpt2_wgpu.gpu.memory import Storage
 
@@ -69,12 +68,7 @@ class Recording:
             storage.release()
         uniform, self._uniform = self._uniform, None
         if uniform is not None:
-            try:
-                if self.device.is_open:
-                    with suppress(DeviceLostError):  # then it is gone already
-                        self.device.queue.flush()  # replays that are still pending read it
-            finally:
-                uniform.destroy()
+            self.device.memory.discard([uniform])  # replays that are still pending read it
 
     def _finish(self) -> None:
         device = self.device

@@ -17,6 +17,7 @@ from gpt2_wgpu.gpu.layers import (
     random_normal,
     round_up,
 )
+from gpt2_wgpu.gpu.memory import size_class
 from gpt2_wgpu.weights.naming import resolve
 
 if TYPE_CHECKING:
@@ -114,12 +115,19 @@ async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: 
 
 
 def stored_bytes(config: GPT2Config, dtype: str) -> int:
-    """Bytes that the weights take on the GPU, but for padding: known before the first is read."""
-    matrix = 2 if dtype == "float16" else 4
-    return sum(
-        math.prod(shape) * (matrix if len(shape) == 2 and name != "wpe.weight" else 4)
-        for name, shape in config.expected_tensors().items()
-    )
+    """Bytes that the weights take on the GPU, padding included: known before the first is read."""
+    padded = {
+        config.n_embd: round_up(config.n_embd, 8),
+        config.intermediate_dim: round_up(config.intermediate_dim, 8),
+        3 * config.n_embd: 3 * config.n_head * round_up(config.head_dim, 8),
+    }
+
+    def stored(name: str, shape: tuple[int, ...]) -> int:
+        elements = math.prod(padded.get(size, size) for size in shape)
+        small = dtype == "float16" and len(shape) == 2 and name != "wpe.weight"
+        return size_class(elements * (2 if small else 4))
+
+    return sum(stored(name, shape) for name, shape in config.expected_tensors().items())
 
 
 def stored_fetch(

@@ -38,11 +38,11 @@ class GuardBands:
         self._guarded = {}  # by id of the buffer
         manager = device.memory
         self._allocate, self._reclaim = manager.allocate, manager.reclaim
-        self._destroy, self._range_of = manager._destroy, commands._range_of
+        self._discard, self._range_of = manager.discard, commands._range_of
         manager.trim()  # nothing pooled: every buffer from here on is fresh, see `allocate`
         monkeypatch.setattr(manager, "allocate", self.allocate)
         monkeypatch.setattr(manager, "reclaim", self.reclaim)
-        monkeypatch.setattr(manager, "_destroy", self.destroy)
+        monkeypatch.setattr(manager, "discard", self.destroy)
         monkeypatch.setattr(commands, "_range_of", self.range_of)
 
     def allocate(self, nbytes, kind="workspace"):
@@ -69,7 +69,7 @@ class GuardBands:
         for buffer in buffers:
             if id(buffer) in self._guarded:
                 self._guarded[id(buffer)].freed = True
-        self._destroy([buffer for buffer in buffers if id(buffer) not in self._guarded])
+        self._discard([buffer for buffer in buffers if id(buffer) not in self._guarded])
 
     def range_of(self, device, kernel, name, binding):
         """A tensor, or a part that ends where its tensor does, is bound with the band behind it."""
@@ -86,7 +86,7 @@ class GuardBands:
         contents = sync(self._device.queue.read(ranges), "read") if ranges else []
         pairs = zip(guarded, contents, strict=True)
         damaged = [entry for entry, raw in pairs if _is_damaged(entry, raw)]
-        self._destroy([entry.buffer for entry in guarded if entry.freed])
+        self._discard([entry.buffer for entry in guarded if entry.freed])
         assert not damaged, f"written after the {damaged[0].nbytes} bytes of a tensor"
 
 

@@ -6,8 +6,10 @@ import asyncio
 
 import numpy as np
 import pytest
+import wgpu
 
 import gpt2_wgpu as gw
+from gpt2_wgpu.errors import DeviceError
 from gpt2_wgpu.gpu import commands, ops
 from gpt2_wgpu.gpu.commands import PENDING_LIMIT, dispatch
 from gpt2_wgpu.gpu.readback import Readback
@@ -297,3 +299,24 @@ def test_pooled_memory_holds_what_it_held(device):
     y = empty(device, (3,))
     assert np.isnan(y.numpy()).all()
     y.dispose()
+
+
+def test_a_failed_submit_loses_nobodys_work(device, monkeypatch):
+    """The error goes to whoever flushed; what others had queued still runs."""
+    x = gw.tensor([1.0] * 64)
+    y = x + 1
+    submit = device.gpu.queue.submit
+
+    def refuse(_):
+        monkeypatch.setattr(device.gpu.queue, "submit", submit)
+        raise wgpu.GPUInternalError("once")
+
+    monkeypatch.setattr(device.gpu.queue, "submit", refuse)
+    with pytest.raises(DeviceError, match="once"):
+        device.queue.flush()
+    assert y.tolist() == [2.0] * 64
+    monkeypatch.setattr(device.gpu.queue, "submit", refuse)
+    y = x + 2
+    gw.trim()  # freeing never fails
+    assert y.tolist() == [3.0] * 64
+    gw.dispose([x, y])
