@@ -10,13 +10,7 @@
 override WORKGROUP: u32 = 128u;
 //!include "reduce.wgsl"
 
-struct Params { rows: u32, columns: u32, stride: u32, epsilon: f32, }
-
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> weight: array<f32>;
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read_write> result: array<f32>;
-@group(0) @binding(4) var<uniform> params: Params;
+//!include "layer_norm_bindings.wgsl"
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(local_invocation_index) thread: u32,
