@@ -87,3 +87,24 @@ def compressors(books: list[Book]) -> tuple[float, float]:
     """Bits per byte of gzip -9 and bzip2 -9 on all held-out text as one file."""
     text = "".join(book.held_out for book in books).encode("utf-8")
     return 8 * len(gzip.compress(text, 9)) / len(text), 8 * len(bz2.compress(text, 9)) / len(text)
+
+
+def overlap(books: list[Book], length: int = 60, stride: int = 4) -> float:
+    """Share of the held-out text that also stands word for word in some book's training part.
+
+    It counts passages of `length` characters or a little more: some tales are in two books.
+    """
+    seen = {
+        hash(book.train[i : i + length])
+        for book in books
+        for i in range(0, len(book.train) - length, stride)
+    }
+    found = total = 0
+    for book in books:
+        text, end = book.held_out, 0  # `end`: up to here the text is known to be found
+        for i in range(len(text) - length + 1):
+            if hash(text[i : i + length]) in seen:
+                found += i + length - max(end, i)
+                end = i + length
+        total += len(text)
+    return found / total

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import string
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from baselines import byte_ngram, compressors, token_ngram
+from baselines import byte_ngram, compressors, overlap, token_ngram
 from data import END_OF_TEXT, Book, read_books
 from evaluate import bits_per_byte
 from export import RUN
@@ -97,7 +98,18 @@ def quoted(text: str) -> str:
     return "\n".join(("> " + line).rstrip() for line in text.split("\n"))
 
 
-def write_card(run: Path, corpus: Path, out: Path, hardware: str) -> Figures:
+def rewrapped(text: str) -> str:
+    """Fills the plain paragraphs anew, since the figures have changed their lines' lengths."""
+    parts = text.split("\n\n")
+    for i, part in enumerate(parts):
+        if "```" not in part and "    " not in part and part[0] not in "#>|-!m":
+            parts[i] = textwrap.fill(
+                part, 99, break_long_words=False, break_on_hyphens=False
+            ) + "\n" * part.endswith("\n")
+    return "\n\n".join(parts)
+
+
+def write_card(run: Path, corpus: Path, out: Path, hardware: str, note: str) -> Figures:
     """Writes README.md and loss.png into the exported directory `out`."""
     checkpoint: dict[str, Any] = torch.load(run / "checkpoint.pt", weights_only=False)
     tokenizer = Tokenizer.from_file(str(run / "tokenizer.json"))
@@ -109,9 +121,8 @@ def write_card(run: Path, corpus: Path, out: Path, hardware: str) -> Figures:
     texts = [f"Seed {seed}:\n\n{quoted(text)}" for seed, text in enumerate(samples(out))]
     train_tokens = sum(len(tokenizer.encode(book.train).ids) for book in books)
     values = {
-        **{key: f"{value:.2f}" for key, value in vars(figures).items()},
-        "model": f"{figures.model:.3f}",
-        **{key: str(value) for key, value in shape.items()},
+        **{key: f"{value:.3f}" for key, value in vars(figures).items()},
+        **{key: f"{value:,}" for key, value in shape.items()},
         "head_size": str(shape["width"] // shape["heads"]),
         "parameters": f"{sum(t.numel() for t in checkpoint['model'].values()) / 1e6:.1f}",
         "size": f"{(out / 'model.safetensors').stat().st_size / 1e6:.1f}",
@@ -120,13 +131,15 @@ def write_card(run: Path, corpus: Path, out: Path, hardware: str) -> Figures:
         "train_megabytes": f"{sum(len(b.train.encode('utf-8')) for b in books) / 1e6:.1f}",
         "train_tokens": f"{train_tokens / 1e6:.1f}",
         "held_out_bytes": f"{sum(len(b.held_out.encode('utf-8')) for b in books):,}",
+        "overlap": f"{100 * overlap(books):.0f}",
         "steps": f"{checkpoint['step']:,}",
         "tokens": f"{checkpoint['tokens'] / 1e6:.1f}",
         "passes": f"{checkpoint['tokens'] / train_tokens:.1f}",
         "minutes": f"{checkpoint['elapsed'] / 60:.0f}",
         "hardware": hardware,
+        "note": note,
         "seed": str(args["seed"]),
-        "batch": str(args["batch_tokens"]),
+        "batch": f"{args['batch_tokens']:,}",
         "half": str(shape["context"] // 2),
         "long_from": f"{args['long_from']:.0%}".replace("%", " %"),
         "muon_rate": str(args["muon_rate"]),
@@ -137,7 +150,7 @@ def write_card(run: Path, corpus: Path, out: Path, hardware: str) -> Figures:
         "samples": "\n\n".join(texts),
     }
     text = string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(values)
-    (out / "README.md").write_text(text, encoding="utf-8")
+    (out / "README.md").write_text(rewrapped(text), encoding="utf-8")
     return figures
 
 
@@ -146,9 +159,10 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=RUN)
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="the exported model")
-    parser.add_argument("--hardware", default="a CPU")
+    parser.add_argument("--hardware", default="a CPU", help="named in the model card")
+    parser.add_argument("--note", default="", help="a remark on the run, for the model card")
     args = parser.parse_args()
-    print(write_card(args.run, args.corpus, args.out, args.hardware))
+    print(write_card(args.run, args.corpus, args.out, args.hardware, args.note))
 
 
 if __name__ == "__main__":

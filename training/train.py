@@ -47,6 +47,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="export the model and its card to this folder")
     parser.add_argument("--run", type=Path, default=RUN, help="logs and checkpoints")
     parser.add_argument("--hardware", default="a CPU", help="named in the model card")
+    parser.add_argument("--note", default="", help="a remark on the run, for the model card")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, default=90.0)
     length.add_argument("--steps", type=int, help="fixed number of steps instead of --minutes")
@@ -227,7 +228,7 @@ def main() -> None:
         from card import write_card  # brings in packages that the training does without
 
         export(args.run, args.out)
-        print(write_card(args.run, args.corpus, args.out, args.hardware))
+        print(write_card(args.run, args.corpus, args.out, args.hardware, args.note))
 
 
 if __name__ == "__main__":
