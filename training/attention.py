@@ -1,7 +1,7 @@
 """Causal attention and dropout that are quick on a CPU.
 
 PyTorch's fused CPU attention is slow in its backward pass and its dropout spends most of its
-time in the random generator; together they were more than half of a training step.
+time in the random generator; together they were two fifths of a training step.
 """
 
 from __future__ import annotations

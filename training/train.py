@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 # glibc gives large buffers back to the system after each use, and the page faults of taking
-# them anew cost a third of a step on a CPU. The setting is only read at the start of a process.
+# them anew cost a fourth of a step on a CPU. The setting is only read at the start of a process.
 _TUNABLES = (
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4000000000:"
     "glibc.malloc.trim_threshold=8000000000:glibc.malloc.top_pad=500000000"
