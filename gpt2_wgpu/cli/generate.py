@@ -185,12 +185,15 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _watch_memory(device: gw.Device) -> dict[str, int]:
-    """Live bytes by kind when their sum was highest, with that sum; kept up to date from now on."""
+    """The highest live bytes of each kind and of all together; kept up to date from now on.
+
+    (The kinds have their peaks at different times, so they may sum to more than the total.)
+    """
     peak = {"total": 0}
 
     def look(live: dict[str, int]) -> None:
-        if sum(live.values()) > peak["total"]:
-            peak.update({"total": sum(live.values()), **live})
+        for kind, nbytes in {"total": sum(live.values()), **live}.items():
+            peak[kind] = max(peak.get(kind, 0), nbytes)
 
     device.memory.observer = look
     return peak

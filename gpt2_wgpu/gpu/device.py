@@ -62,18 +62,22 @@ class Device:
         return self
 
     async def reopened(self) -> Device:
-        """A new device in place of this one, which is lost, on what adapter there is now.
-
-        It becomes the shared default if this one was.
-        """
-        global _shared
+        """A new device like this one, on what adapter there is now; memory settings go with it."""
         device = await Device.create(*self._asked)
-        if _shared is self:
-            _shared = device
+        device.memory.inherit(self.memory)
+        return device
+
+    @property
+    def successor(self) -> Device:
+        """The device that stands in for this one after a loss; itself if there was none."""
+        device = self
+        while device.replacement is not None:
+            device = device.replacement
         return device
 
     async def _open(self, power_preference: str, limits: str | Mapping[str, int]) -> None:
         self._asked = (power_preference, limits)
+        self.replacement: Device | None = None  # after a loss
         adapter = await request_adapter(power_preference)
         self.info = AdapterInfo.from_adapter(adapter.info)
         features = [name for name in WANTED_FEATURES if name in adapter.features]
@@ -166,6 +170,7 @@ class Device:
 
     def __exit__(self, *_: object) -> None:
         _default.reset(self._tokens.pop())
+        self.successor.close()
         self.close()
 
     def __repr__(self) -> str:
@@ -206,4 +211,5 @@ def set_default_device(device: Device | None) -> None:
 
 def current_device() -> Device | None:
     """The default device if one is open already; unlike ``default_device`` it opens none."""
-    return _default.get() or _shared
+    device = _default.get() or _shared
+    return None if device is None else device.successor

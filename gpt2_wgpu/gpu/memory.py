@@ -267,6 +267,11 @@ class MemoryManager:
         if not self.device.is_open:
             self.forget()
 
+    def inherit(self, other: MemoryManager) -> None:
+        """Take over the settings of a lost device's manager."""
+        self.budget, self.debug = other.budget, other.debug
+        self.pool_limit, self.observer = other.pool_limit, other.observer
+
     def forget(self) -> None:
         """The device is gone, and with it every buffer: keep none, count none as pooled."""
         with self.lock:
@@ -283,9 +288,9 @@ class MemoryManager:
 
 def _callers() -> str:
     """The stack of whoever makes a tensor, without this package's own frames at its end."""
-    package = os.sep + "gpt2_wgpu" + os.sep
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
     stack = traceback.extract_stack()
-    while len(stack) > 1 and package in stack[-1].filename:
+    while len(stack) > 1 and stack[-1].filename.startswith(package):
         stack.pop()
     return "".join(traceback.format_list(stack[-6:]))
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gpt2_wgpu.errors import BusyError, DeviceLostError
 from gpt2_wgpu.gpu.device import default_device
 from gpt2_wgpu.gpu.reports import memory
 from gpt2_wgpu.gpu.waiting import wait
@@ -57,16 +58,22 @@ async def profile_async(function: Callable[[], Any], device: Device | None = Non
 
     ``rows`` has each dispatch, ``timeline`` the live bytes by kind after each change, with the
     seconds since the beginning. Kernels run one pass each while profiled, so the whole takes
-    longer than usual; a raise in ``function`` ends the profile and goes on.
+    longer than usual; a raise in ``function`` ends the profile and goes on. If the device is lost
+    meanwhile, the rows end there and have no times.
+
+    Raises ``BusyError`` while another profile of the device is under way, around this one too.
     """
     device = device or default_device()
+    if device.queue.timer is not None:
+        raise BusyError(f"{device!r} is being profiled already: one profile at a time")
     device.queue.flush()  # what came before is not ours
     before = memory(device)
     found = Profile()
     recorder = DispatchTimer(device)
     with device.memory.measured_peak() as peak:
         begun = time.perf_counter()
-        outer, device.queue.timer = device.queue.timer, recorder
+        device.queue.timer = recorder
+        observer = device.memory.observer
         device.memory.observer = lambda live: found.timeline.append(
             (time.perf_counter() - begun, live)
         )
@@ -76,9 +83,9 @@ async def profile_async(function: Callable[[], Any], device: Device | None = Non
                 found.result = await found.result
             device.queue.flush()
         finally:
-            device.queue.timer = outer
-            device.memory.observer = None
-        found.rows = await recorder.rows()
+            device.queue.timer = None
+            device.memory.observer = observer
+            found.rows = await recorder.rows()
         found.seconds = time.perf_counter() - begun
         found.peak_bytes = peak()
     after = memory(device)
@@ -135,13 +142,19 @@ class DispatchTimer:
     async def rows(self) -> list[Row]:
         """A row for each dispatch seen; waits for the GPU."""
         ticks = array("Q")
-        for mapped, resolved, size in self._ticks:
-            await wait(mapped.map_async("READ_NOSYNC", 0, size))
-            ticks.frombytes(mapped.read_mapped(0, size))
-            mapped.unmap()
-            mapped.destroy()
-            resolved.destroy()
-        self._ticks = []
+        pending, self._ticks = self._ticks, []
+        try:
+            with self._device.translated_errors():
+                for mapped, _, size in pending:
+                    await wait(mapped.map_async("READ_NOSYNC", 0, size))
+                    ticks.frombytes(mapped.read_mapped(0, size))
+                    mapped.unmap()
+        except (DeviceLostError, AttributeError):  # wgpu-py has no poller after a loss
+            self._timed = False
+        finally:
+            for mapped, resolved, _ in pending:
+                mapped.destroy()
+                resolved.destroy()
         seconds: list[float | None] = [None] * len(self._commands)
         if self._timed:
             # Timestamps are nanoseconds (https://www.w3.org/TR/webgpu/#timestamp).

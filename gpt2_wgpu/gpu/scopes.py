@@ -125,7 +125,7 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
             pending.extend(item.children)
             continue
         if isinstance(item, Mapping):
-            pending.extend(item.values())
+            pending.extend((*item.keys(), *item.values()))
         elif isinstance(item, list | tuple | Set | deque):
             pending.extend(item)
         elif inspect.isroutine(item) or isinstance(item, type):

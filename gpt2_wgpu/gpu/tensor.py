@@ -137,10 +137,10 @@ class Tensor:
         # the collector may come at any moment, so the buffer is freed at the next safe one.
         # (At interpreter exit the modules that needs are gone, and so is the device.)
         if not getattr(self, "disposed", True) and not sys.is_finalizing():
-            self.device.memory.report_lost(self)
             manager = self.device.memory
             manager.defer(partial(manager.died, self.serial))
             manager.defer(self.storage.release)
+            manager.report_lost(self)  # last: a warning may be an error
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         values = self.numpy()

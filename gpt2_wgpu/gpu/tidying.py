@@ -93,7 +93,14 @@ class tidy:
 def _wrap_function(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         with tidy(name) as scope:
-            return scope.escape(function(*args, **kwargs))
+            result = function(*args, **kwargs)
+            if inspect.iscoroutine(result) or inspect.isgenerator(result):
+                result.close()  # its body would run after the scope, and leak: TF.js lets it
+                raise ScopeError(
+                    f"{name!r} returned a {type(result).__name__}, which runs after the scope: "
+                    "give tidy the coroutine function itself, or write `async with tidy():`"
+                )
+            return scope.escape(result)
 
     return run
 
@@ -120,7 +127,9 @@ def _wrap_generator(name: str, function: Callable[..., Any]) -> Callable[..., An
                         return scope.escape(finished.value)
                 try:
                     resume, argument = body.send, (yield value)
-                except Exception as error:
+                except GeneratorExit:
+                    raise
+                except BaseException as error:  # Ctrl-C and cancellation are the body's to see
                     resume, argument = body.throw, error
         finally:
             try:
@@ -146,7 +155,9 @@ def _wrap_async_generator(name: str, function: Callable[..., Any]) -> Callable[.
                         return
                 try:
                     resume, argument = body.asend, (yield value)
-                except Exception as error:
+                except GeneratorExit:
+                    raise
+                except BaseException as error:  # Ctrl-C and cancellation are the body's to see
                     resume, argument = body.athrow, error
         finally:
             try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 from gpt2_wgpu.arguments import integer
 from gpt2_wgpu.errors import (
     ContextLengthError,
-    DeviceLostError,
     DisposedTensorError,
     InvalidArgumentError,
     ShapeError,
@@ -33,6 +31,7 @@ from gpt2_wgpu.gpu import (
 from gpt2_wgpu.gpu.layers import KVCache
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.presets import resolve as resolve_preset
+from gpt2_wgpu.models.recovery import with_recovery
 from gpt2_wgpu.models.weights import (
     Fetch,
     GPT2Weights,
@@ -44,8 +43,6 @@ from gpt2_wgpu.models.weights import (
 )
 from gpt2_wgpu.text.token_arrays import rows_of_ids, rows_of_mask
 from gpt2_wgpu.weights.checkpoint import Checkpoint
-
-SECONDS_BETWEEN_LOSSES = 30  # a device lost again sooner is not replaced
 
 
 class GPT2Backbone:
@@ -60,7 +57,8 @@ class GPT2Backbone:
     device: Device
     dtype: str
     weights: GPT2Weights
-    _rebuilt_at = -math.inf  # when a lost device was last replaced
+    disposed = False
+    recovered_at = -math.inf  # when a lost device was last replaced (recovery.py)
 
     def __init__(
         self,
@@ -146,33 +144,12 @@ class GPT2Backbone:
             raise InvalidArgumentError(f"device must be a gpt2_wgpu.Device, not {device!r}")
         self.config, self.dtype, self.device = config, dtype, device
         self._open_weights = open_weights
-        with open_weights(device) as fetch:
-            self.weights = await load_weights(device, config, fetch, dtype)
+        self.weights = await self.load(device)
 
-    async def recover(self, lost: Device) -> None:
-        """Load the weights again on a new device after ``lost`` was lost.
-
-        Does nothing if that has been done already. Raises ``DeviceLostError`` when the last time
-        is less than 30 seconds ago, or when the device was not lost but closed.
-        """
-        if self.device is not lost:
-            return
-        if lost.is_closed:
-            raise DeviceLostError(
-                f"{lost!r} was closed: open a new Device and load the model again"
-            )
-        if time.monotonic() - self._rebuilt_at < SECONDS_BETWEEN_LOSSES:
-            raise DeviceLostError(
-                f"{lost!r} was lost again within {SECONDS_BETWEEN_LOSSES} seconds: giving up; "
-                "the driver may be failing, or out of memory"
-            )
-        device = await lost.reopened()
-        if self.device is not lost:  # another task was faster
-            device.close()
-            return
-        self.dispose()
-        self._rebuilt_at = time.monotonic()
-        await self._load(self.config, self._open_weights, self.dtype, device)
+    async def load(self, device: Device) -> GPT2Weights:
+        """The weights, from where they came the first time, on ``device``."""
+        with self._open_weights(device) as fetch:
+            return await load_weights(device, self.config, fetch, self.dtype)
 
     # --- the model ------------------------------------------------------------------------------
 
@@ -182,8 +159,12 @@ class GPT2Backbone:
         ``padding_mask`` (default: all ones) hides positions as keys. Raises
         ``InvalidArgumentError`` for bad ids, ``ContextLengthError`` for too many.
         """
-        with tidy() as scope:
-            return scope.escape(self.trimmed(self.uncached(inputs)))
+
+        def compute() -> Tensor:
+            with tidy() as scope:
+                return scope.escape(self.trimmed(self.uncached(inputs)))
+
+        return with_recovery(self, compute)
 
     def uncached(self, inputs: Mapping[str, Any]) -> Tensor:
         """As the call, → [B, T, D padded to 8], which is what the head takes."""
@@ -271,7 +252,7 @@ class GPT2Backbone:
     def new_cache(self, batch_size: int, length: int) -> KVCache:
         """A cache for ``batch_size`` rows of up to ``length`` positions."""
         config = self.config
-        if self.weights.wpe.disposed:
+        if self.disposed:
             raise DisposedTensorError("this model was disposed: load it again")
         if length > config.n_positions:
             raise ContextLengthError(
@@ -312,7 +293,8 @@ class GPT2Backbone:
         return self.weights.wte
 
     def dispose(self) -> None:
-        """Free the weights. Idempotent."""
+        """Free the weights; texts being generated end with an error. Idempotent."""
+        self.disposed = True
         dispose(self.weights)
 
     def __repr__(self) -> str:

@@ -17,6 +17,7 @@ from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.generation import Generation
 from gpt2_wgpu.models.generative_task import CausalLM, StopTokens, check_vocabularies
 from gpt2_wgpu.models.presets import resolve as resolve_preset
+from gpt2_wgpu.models.recovery import with_recovery
 from gpt2_wgpu.models.stream import TextStream
 from gpt2_wgpu.models.weights import Progress
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer, StopTextMatcher
@@ -75,9 +76,13 @@ class GPT2CausalLM(CausalLM):
 
     def __call__(self, inputs: Mapping[str, Any]) -> Tensor:
         """Logits [B, T, V] of ``{"token_ids", "padding_mask"}`` [B, T], without a cache."""
-        with tidy() as scope:
-            hidden = self.backbone.uncached(inputs)
-            return scope.escape(layers.linear(hidden, self.backbone.weights.lm_head))
+
+        def compute() -> Tensor:
+            with tidy() as scope:
+                hidden = self.backbone.uncached(inputs)
+                return scope.escape(layers.linear(hidden, self.backbone.weights.lm_head))
+
+        return with_recovery(self.backbone, compute)
 
     # --- the pieces of generation ---------------------------------------------------------------
 
@@ -116,11 +121,15 @@ class GPT2CausalLM(CausalLM):
         ids = rows_of_ids(token_ids, self.backbone.config.vocab_size, ragged=False)
         if not ids or not ids[0]:
             raise InvalidArgumentError("build_cache: token_ids are empty")
-        with tidy() as scope:
-            cache = self.backbone.new_cache(len(ids), len(ids[0]))
-            words = self.backbone.words
-            hidden = self.backbone.forward(words(ids), cache, words([0] * len(ids)))
-            return scope.escape((self.backbone.trimmed(hidden), cache))
+
+        def compute() -> tuple[Tensor, KVCache]:
+            with tidy() as scope:
+                cache = self.backbone.new_cache(len(ids), len(ids[0]))
+                words = self.backbone.words
+                hidden = self.backbone.forward(words(ids), cache, words([0] * len(ids)))
+                return scope.escape((self.backbone.trimmed(hidden), cache))
+
+        return with_recovery(self.backbone, compute)
 
     # --- streaming ------------------------------------------------------------------------------
 

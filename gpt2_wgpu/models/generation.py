@@ -25,6 +25,7 @@ from gpt2_wgpu.gpu.layers import (
     SamplingOptions,
     SamplingState,
 )
+from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.text.token_arrays import rows_of_ids
 
 if TYPE_CHECKING:
@@ -93,12 +94,15 @@ class Generation:
             self._advancing = True
         try:
             while not self.done and not self._closing:
+                if self._run is not None and self._run.device is not self._backbone.device:
+                    self._free()  # another generation has replaced a lost device already
                 device = self._backbone.device
                 try:
                     return await self._advance()
                 except DeviceLostError:
+                    lost = device if self._run is None else self._run.device
                     self._free()
-                    await self._backbone.recover(device)
+                    await recover(self._backbone, lost)
         finally:
             with self._lock:
                 self._advancing = False
@@ -181,6 +185,7 @@ class Run:
         self._readback = Readback(
             recording.device, [(tensor.storage, 0, tensor.nbytes) for tensor in reported]
         )
+        self.device = recording.device
         self._recording = recording
         self._owned = keep([cache, state])  # last: had the read-back raised, nobody would free it
 

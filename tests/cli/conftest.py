@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -53,3 +54,13 @@ def run(tmp_path: Path, environment: dict[str, str]) -> Run:
         )
 
     return start
+
+
+@pytest.fixture(autouse=True, scope="package")
+def interruptible() -> None:
+    """Lets the processes that tests start be interrupted, also where this run itself is not.
+
+    A shell's background jobs ignore Ctrl-C, and pass that on to whatever they start.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -20,7 +20,8 @@ def test_the_split_is_told_on_stderr(environment: dict[str, str]) -> None:
     assert found.keys() == {"total", "weights", "cache", "workspace", "staging"}
     assert found["weights"] > 10
     assert found["cache"] > 1
-    assert abs(found.pop("total") - sum(found.values())) < 0.3
+    total = found.pop("total")  # each kind at its own peak
+    assert found["weights"] + found["cache"] - 0.2 < total < sum(found.values()) + 0.3
 
 
 def test_json_has_bytes(environment: dict[str, str]) -> None:
@@ -32,7 +33,7 @@ def test_json_has_bytes(environment: dict[str, str]) -> None:
         check=True,
     )
     split = json.loads(done.stdout.splitlines()[-1])["memory"]
-    assert split.pop("total") == sum(split.values())
+    assert split["weights"] + split["cache"] <= split["total"] <= sum(split.values())
     quiet = subprocess.run(
         [*COMMAND, *ARGUMENTS, "-q"], capture_output=True, text=True, env=environment, check=True
     )

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 import gpt2_wgpu as gw
+from gpt2_wgpu.errors import BusyError
 from gpt2_wgpu.gpu.memory import size_class
 from gpt2_wgpu.gpu.profiling import QUERIES
 from tests.memory import tiny
@@ -163,21 +164,6 @@ def test_more_dispatches_than_one_query_set_holds():
     x.dispose()
 
 
-def test_a_profile_in_a_profile():
-    x, inner = new(), []
-
-    def body():
-        first = x + x
-        inner.append(gw.profile(lambda: gw.ops.relu(x)))
-        last = x * x
-        return [first, last]
-
-    outer = gw.profile(body)
-    assert [row.kernel for row in inner[0].rows] == ["activate"]
-    assert [row.kernel for row in outer.rows] == ["binary", "binary"]  # those it ran itself
-    gw.dispose([x, outer.result, inner[0].result])
-
-
 @pytest.mark.parametrize("rows", [1, 2])
 def test_a_generation_shows_its_replayed_dispatches(lm, rows):
     prompts, length = [[1, 2, 3, 4]] * rows, 14
@@ -193,3 +179,33 @@ def test_a_generation_shows_its_replayed_dispatches(lm, rows):
     assert (found.new_tensors, found.new_bytes) == (0, 0)
     live = gw.memory()
     assert found.peak_bytes > live.num_bytes_in_gpu
+
+
+def test_one_profile_at_a_time(device):
+    """Overlapping ones would each miss what the other sees."""
+
+    async def overlapping():
+        return await asyncio.gather(
+            *(gw.profile_async(lambda: asyncio.sleep(0.01)) for _ in range(2)),
+            return_exceptions=True,
+        )
+
+    done, refused = asyncio.run(overlapping())
+    assert isinstance(done, gw.Profile)
+    assert isinstance(refused, BusyError)
+    with pytest.raises(BusyError, match="one profile at a time"):
+        gw.profile(lambda: gw.profile(lambda: None))
+    assert device.queue.timer is None
+    assert device.memory.observer is None
+
+
+def test_a_loss_while_profiled_gives_rows_without_times():
+    with gw.Device() as lost:
+
+        def work():
+            (gw.tensor([1.0]) + 1).dispose()
+            lost.queue.flush()
+            lost.gpu.destroy()
+
+        found = gw.profile(work)
+    assert [row.seconds for row in found.rows] == [None, None]

@@ -8,7 +8,7 @@ import asyncio
 import pytest
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.errors import DisposedTensorError
+from gpt2_wgpu.errors import DisposedTensorError, ScopeError
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 
@@ -181,3 +181,41 @@ def test_each_form_names_itself_in_errors(form):
     form(lambda: made.append(new()))
     with pytest.raises(DisposedTensorError, match=r"freed by the end of tidy scope '[\w<> ]+'"):
         made[0].tolist()
+
+
+def test_a_body_that_would_run_after_its_scope_is_refused():
+    """TF.js logs "Cannot return a Promise inside of tidy" and leaks."""
+
+    async def later():
+        return gw.tensor([1.0])
+
+    def items():
+        yield gw.tensor([1.0])
+
+    for body in (lambda: later(), lambda: items()):
+        with pytest.raises(ScopeError, match="runs after the scope"):
+            gw.tidy(body)
+
+
+def test_what_is_thrown_into_a_generator_reaches_its_body():
+    seen = []
+
+    @gw.tidy()
+    def items():
+        try:
+            yield gw.tensor([1.0])
+        except KeyboardInterrupt:
+            seen.append("interrupt")
+            raise
+
+    running = items()
+    next(running).dispose()
+    with pytest.raises(KeyboardInterrupt):
+        running.throw(KeyboardInterrupt())
+    assert seen == ["interrupt"]
+
+
+def test_keys_of_a_mapping_move_up():
+    result = gw.tidy(lambda: {gw.tensor([1.0]): 1})
+    assert not next(iter(result)).disposed
+    gw.dispose(result)

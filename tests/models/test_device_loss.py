@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
-from gpt2_wgpu.errors import DeviceLostError
-from gpt2_wgpu.models import backbone as backbone_module
-from gpt2_wgpu.models.generation import Run
+from gpt2_wgpu.errors import DeviceLostError, DisposedTensorError, WeightsError
+from gpt2_wgpu.gpu.waiting import sync
+from gpt2_wgpu.models import recovery
+from gpt2_wgpu.models.generation import Generation, Run
 
 TOKENS = 40
 
@@ -81,7 +83,7 @@ def test_lost_again_at_once_is_an_error_and_later_is_not(lm, monkeypatch):
     with pytest.raises(DeviceLostError, match="lost again within 30 seconds"):
         text_of(lm, [[4, 5]], lose_after=[2, 4])
     assert gw.memory(lm.device).by_kind["cache"] == 0
-    monkeypatch.setattr(backbone_module, "SECONDS_BETWEEN_LOSSES", 0)
+    monkeypatch.setattr(recovery, "SECONDS_BETWEEN_LOSSES", 0)
     assert text_of(lm, [[4, 5]], lose_after=[1, 3, 4]) == expected
 
 
@@ -129,3 +131,100 @@ def test_a_constructed_backbone_comes_back_with_the_same_weights():
     lm.dispose()
     lm.device.close()
     lost.close()
+
+
+def test_suspended_generations_all_go_on(lm):
+    """Several on one device when it is lost: one replaces it, the others follow."""
+    lm.compile(sampler="greedy")
+    prompts = [[4, 5], [1], [9, 9, 9]]
+    expected = [text_of_generation(lm, prompt) for prompt in prompts]
+    running = [generation_of(lm, prompt) for prompt in prompts]
+    pairs = list(zip(prompts, running, strict=True))
+    found = [prompt + sync(run.advance(), "")[0] for prompt, run in pairs]
+    lose_device(lm.device)
+    for ids, run in zip(found, running, strict=True):
+        while not run.done:
+            ids += sync(run.advance(), "")[0]
+        run.close()
+    assert found == expected
+
+
+def generation_of(lm, prompt):
+    options = samplers.Greedy().next_options()
+    return Generation(lm.backbone, [prompt], [TOKENS], options, [])
+
+
+def text_of_generation(lm, prompt):
+    generation, ids = generation_of(lm, prompt), list(prompt)
+    while not generation.done:
+        ids += sync(generation.advance(), "")[0]
+    generation.close()
+    return ids
+
+
+def test_threads_recover_together(lm):
+    expected = text_of_generation(lm, [4, 5])
+    lose_device(lm.device)
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.append(text_of_generation(lm, [4, 5])))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [expected] * 3
+
+
+def test_a_reload_that_fails_is_tried_again(lm, small, tmp_path):
+    expected = text_of_generation(lm, [4, 5])
+    path = small[1] / "model.safetensors"
+    lose_device(lm.device)
+    path.rename(path.with_suffix(".away"))
+    try:
+        with pytest.raises(WeightsError):
+            text_of_generation(lm, [4, 5])
+    finally:
+        path.with_suffix(".away").rename(path)
+    assert text_of_generation(lm, [4, 5]) == expected
+
+
+def test_every_call_that_can_recovers(lm):
+    ids = [[1, 2, 3]]
+    calls = [
+        lambda: lm({"token_ids": ids}).tolist(),
+        lambda: lm.backbone({"token_ids": ids}).tolist(),
+        lambda: lm.build_cache(ids)[0].tolist(),
+    ]
+    for call in calls:
+        expected = call()
+        lose_device(lm.device)
+        lm.backbone.recovered_at = -1e9
+        assert call() == expected
+
+
+def test_settings_and_the_default_follow_the_replacement(small):
+    with gw.Device() as lost:
+        lm = gw.GPT2CausalLM.from_preset(small[1], preprocessor=None)
+        gw.set_memory_budget(1 << 30)
+        gw.set_memory_debug()
+        lose_device(lost)
+        text_of_generation(lm, [1])
+        assert lm.device is not lost
+        assert gw.default_device() is lm.device
+        assert (gw.memory().budget, lm.device.memory.debug) == (1 << 30, True)
+        lm.dispose()
+        lm.device.close()
+
+
+def test_a_disposed_model_does_not_come_back(lm):
+    generation = generation_of(lm, [1])
+    sync(generation.advance(), "")
+    lm.dispose()
+    lose_device(lm.device)
+    with pytest.raises(DisposedTensorError, match="this model was disposed"):
+        while not generation.done:
+            sync(generation.advance(), "")
+    generation.close()
+    assert gw.memory(lm.device).by_kind["weights"] == 0
