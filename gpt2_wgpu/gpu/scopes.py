@@ -9,7 +9,9 @@ each other's, and every container is searched for tensors, sets and dataclasses 
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Set
 from contextvars import ContextVar
@@ -75,9 +77,26 @@ def current_scope() -> Scope | None:
     return _current.get()
 
 
+class StartedScope(Scope):
+    """A scope of :func:`start_scope`: only the task or thread that opened it may end it."""
+
+    __slots__ = ("owner",)
+
+    def __init__(self, name: str, parent: Scope | None) -> None:
+        super().__init__(name, parent)
+        self.owner = _task_or_thread()
+
+
+def _task_or_thread() -> object:
+    try:
+        return asyncio.current_task() or threading.get_ident()
+    except RuntimeError:  # no event loop runs here
+        return threading.get_ident()
+
+
 def start_scope(name: str = "scope") -> Scope:
     """Open a scope that :func:`end_scope` closes, for code made of callbacks; else use ``tidy``."""
-    scope = Scope(name, _current.get())
+    scope = StartedScope(name, _current.get())
     _current.set(scope)
     return scope
 
@@ -85,11 +104,11 @@ def start_scope(name: str = "scope") -> Scope:
 def end_scope(result: T = None) -> T:  # type: ignore[assignment]
     """Close the innermost scope; tensors in ``result`` move up one scope. Returns ``result``.
 
-    Raises ``ScopeError`` when none is open (in this task or thread).
+    Raises ``ScopeError`` when the innermost scope is not one that this task or thread started.
     """
     scope = _current.get()
-    if scope is None:
-        raise ScopeError("end_scope without start_scope: no scope is open here")
+    if not isinstance(scope, StartedScope) or scope.closed or scope.owner != _task_or_thread():
+        raise ScopeError("end_scope without start_scope: none is open in this task or thread")
     _current.set(scope.parent)
     scope.escape(result)
     scope.close()

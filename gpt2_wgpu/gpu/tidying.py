@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError, ScopeError
-from gpt2_wgpu.gpu.scopes import Scope, _current
+from gpt2_wgpu.gpu.scopes import Scope, StartedScope, _current
 
 
 class tidy:
@@ -61,12 +61,18 @@ class tidy:
         while scope is not None and scope not in self._open:  # (tasks may share this object)
             above.append(scope)
             scope = scope.parent
-        if scope is None or (above and kind is None):
+        forgotten = all(isinstance(each, StartedScope) for each in above)
+        if scope is None or not (forgotten or kind):
             raise ScopeError(f"tidy scope {self._name!r} is closed out of order")
         self._open.remove(scope)
         _current.set(scope.parent)
         for each in (*above, scope):
             each.close()
+        if above and kind is None:
+            names = ", ".join(repr(each.name) for each in above)
+            raise ScopeError(
+                f"tidy scope {self._name!r} is closed out of order: {names} was still open in it"
+            )
 
     async def __aenter__(self) -> Scope:
         return self.__enter__()

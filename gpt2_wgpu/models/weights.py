@@ -17,6 +17,7 @@ from gpt2_wgpu.gpu.layers import (
     random_normal,
     round_up,
 )
+from gpt2_wgpu.gpu.layers.weights import STAGED_BYTES
 from gpt2_wgpu.gpu.memory import size_class
 from gpt2_wgpu.weights.naming import resolve
 
@@ -100,7 +101,8 @@ async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: 
             mlp_c_proj=await conv1d(f"h.{i}.mlp.c_proj", stream, hidden),
         )
 
-    device.memory.check_fits(stored_bytes(config, dtype), f"the weights in {dtype}")
+    needed = stored_bytes(config, dtype) + staged_bytes(config)
+    device.memory.check_fits(needed, f"the weights in {dtype}, uploads included")
     with tidy("load weights"):
         wte = load_matrix(device, await fetch("wte.weight"), dtype)
         ((_, wpe),) = load_matrix(device, await fetch("wpe.weight"), "float32").parts
@@ -128,6 +130,15 @@ def stored_bytes(config: GPT2Config, dtype: str) -> int:
         return size_class(elements * (2 if small else 4))
 
     return sum(stored(name, shape) for name, shape in config.expected_tensors().items())
+
+
+def staged_bytes(config: GPT2Config) -> int:
+    """Bytes that uploads take besides, at most: the largest piece, as F32."""
+    pieces = (
+        4 * math.prod(shape) if name.startswith("h.") else min(4 * math.prod(shape), STAGED_BYTES)
+        for name, shape in config.expected_tensors().items()
+    )
+    return size_class(max(pieces))
 
 
 def stored_fetch(

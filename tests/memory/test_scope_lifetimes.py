@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 import gpt2_wgpu as gw
+from gpt2_wgpu.errors import ScopeError
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 
@@ -185,3 +186,36 @@ def test_a_task_that_outlives_the_scope_it_started_in(count):
         return made[0].disposed
 
     assert asyncio.run(main()) and count() == 0
+
+
+def test_a_task_cannot_end_the_scope_of_another():
+    async def child():
+        with pytest.raises(ScopeError, match="none is open in this task"):
+            gw.end_scope()
+
+    async def parent():
+        gw.start_scope("parent")
+        x = gw.tensor([1.0])
+        await asyncio.create_task(child())
+        assert not x.disposed
+        gw.end_scope()
+        assert x.disposed
+
+    asyncio.run(parent())
+
+
+def test_end_scope_does_not_end_a_tidy():
+    with gw.tidy():
+        x = gw.tensor([1.0])
+        with pytest.raises(ScopeError):
+            gw.end_scope()
+        assert not x.disposed
+
+
+def test_a_scope_forgotten_inside_a_tidy_is_named_and_closed():
+    depth = gw.memory().num_scopes
+    with pytest.raises(ScopeError, match="'callback' was still open"), gw.tidy("outer"):
+        gw.start_scope("callback")
+        x = gw.tensor([1.0])
+    assert x.disposed
+    assert gw.memory().num_scopes == depth
