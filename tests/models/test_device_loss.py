@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 
 import pytest
@@ -100,23 +99,6 @@ def test_tensors_of_a_lost_device_say_so(lm):
     with pytest.raises(DeviceLostError, match="is gone"):
         x.numpy()
     x.dispose()
-
-
-def test_two_tasks_recover_together(lm):
-    lm.compile(sampler="greedy")
-
-    async def run():
-        return await lm.generate_async(packed([[4, 5]]), stop_token_ids=None)
-
-    async def both():
-        tasks = [asyncio.create_task(run()) for _ in range(2)]
-        await asyncio.sleep(0.05)
-        lose_device(lm.device)
-        return await asyncio.gather(*tasks)
-
-    expected = lm.generate(packed([[4, 5]]), stop_token_ids=None)["token_ids"].tolist()
-    for out in asyncio.run(both()):
-        assert out["token_ids"].tolist() == expected
 
 
 def test_a_constructed_backbone_comes_back_with_the_same_weights():
