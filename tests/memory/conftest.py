@@ -23,3 +23,10 @@ def settings(device):
     yield
     gw.set_memory_budget(budget)
     gw.set_memory_debug(debug)
+
+
+@pytest.fixture
+def count(device):
+    """Tensors made since the test began and still alive."""
+    before = gw.memory().num_tensors
+    return lambda: gw.memory().num_tensors - before

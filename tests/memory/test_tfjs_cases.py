@@ -11,19 +11,9 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import InvalidArgumentError, ScopeError
+from tests.memory.tiny import new
 
 pytestmark = pytest.mark.usefixtures("no_leak")
-
-
-def new(values=(1.0, 2.0, 3.0)):
-    return gw.tensor(list(values))
-
-
-@pytest.fixture
-def count(device):
-    """Tensors made since the test began and still alive."""
-    before = gw.memory().num_tensors
-    return lambda: gw.memory().num_tensors - before
 
 
 # --- globals_test: tidy ---------------------------------------------------------------------------

@@ -62,3 +62,7 @@ def record_lost(monkeypatch):
         MemoryManager, "report_lost", lambda self, tensor: lost.append(repr(tensor))
     )
     return lost
+
+
+def new(values=(1.0, 2.0, 3.0)):
+    return gw.tensor(list(values))
