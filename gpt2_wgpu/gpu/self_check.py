@@ -52,7 +52,7 @@ def self_check(device: Device) -> CheckReport:
 
 async def self_check_async(device: Device) -> CheckReport:
     checks = [
-        await _compare(name, compute(device), expected, tolerance)
+        await _compare(name, await compute(device), expected, tolerance)
         for name, compute, expected, tolerance in (
             ("matmul", _matmul, _matmul_expected(), 0.0),
             ("softmax", _softmax, _softmax_expected(), 1e-6),
@@ -88,7 +88,7 @@ def _b(k: int, j: int) -> int:
     return (k * 5 + j * 2) % 7 - 3
 
 
-def _matmul(device: Device) -> Tensor:
+async def _matmul(device: Device) -> Tensor:
     with tidy() as scope:
         a = tensor([[float(_a(i, k)) for k in range(_K)] for i in range(_M)], device=device)
         b = tensor([[float(_b(k, j)) for j in range(_N)] for k in range(_K)], device=device)
@@ -101,12 +101,12 @@ def _matmul_expected() -> list[float]:
     ]
 
 
-def _linear(device: Device, dtype: str) -> Tensor:
+async def _linear(device: Device, dtype: str) -> Tensor:
     """The matrix product again, with B as stored weights [N, K]."""
     weights = array("f", [_b(k, j) for j in range(_N) for k in range(_K)])
     with tidy() as scope:
         raw = layers.Raw(memoryview(weights).cast("B"), "F32", (_N, _K))
-        matrix = layers.load_matrix(device, raw, dtype)
+        matrix = await layers.load_matrix(device, raw, dtype)
         a = tensor([[float(_a(i, k)) for k in range(_K)] for i in range(_M)], device=device)
         return scope.escape(layers.linear(a, matrix))
 
@@ -115,7 +115,7 @@ def _softmax_row(shift: float) -> list[float]:
     return [shift + 0.25 * (i % 13) for i in range(201)]
 
 
-def _softmax(device: Device) -> Tensor:
+async def _softmax(device: Device) -> Tensor:
     with tidy() as scope:
         # Large values: e^1000 overflows unless the maximum is subtracted first.
         rows = tensor([_softmax_row(0.0), _softmax_row(1000.0)], device=device)
@@ -130,7 +130,7 @@ def _softmax_expected() -> list[float]:
 _GELU_AT = [-1e4, -50.0, -10.0, -5.0, -3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0, 5.0, 10.0]
 
 
-def _gelu(device: Device) -> Tensor:
+async def _gelu(device: Device) -> Tensor:
     with tidy() as scope:
         return scope.escape(ops.gelu(tensor(_GELU_AT, device=device)))
 

@@ -83,13 +83,17 @@ async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: 
     async def norm(name: str) -> LayerNorm:
         weight, bias = await fetch(f"{name}.weight"), await fetch(f"{name}.bias")
         return LayerNorm(
-            load_vector(device, weight, axis=stream), load_vector(device, bias, axis=stream)
+            await load_vector(device, weight, axis=stream),
+            await load_vector(device, bias, axis=stream),
         )
 
     async def conv1d(name: str, outputs: Axis, inputs: Axis) -> Linear:
         raw = await fetch(f"{name}.weight")
-        weight = load_matrix(device, raw, dtype, transpose=True, outputs=outputs, inputs=inputs)
-        return Linear(weight, load_vector(device, await fetch(f"{name}.bias"), axis=outputs))
+        weight = await load_matrix(
+            device, raw, dtype, transpose=True, outputs=outputs, inputs=inputs
+        )
+        bias = await load_vector(device, await fetch(f"{name}.bias"), axis=outputs)
+        return Linear(weight, bias)
 
     async def block(i: int) -> Block:
         return Block(
@@ -104,11 +108,12 @@ async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: 
     needed = stored_bytes(config, dtype) + staged_bytes(config)
     device.memory.check_fits(needed, f"the weights in {dtype}, uploads included")
     with tidy("load weights"):
-        wte = load_matrix(device, await fetch("wte.weight"), dtype)
-        ((_, wpe),) = load_matrix(device, await fetch("wpe.weight"), "float32").parts
+        wte = await load_matrix(device, await fetch("wte.weight"), dtype)
+        positions = await load_matrix(device, await fetch("wpe.weight"), "float32")
+        ((_, wpe),) = positions.parts
         lm_head = wte
         if not config.tie_word_embeddings:
-            lm_head = load_matrix(device, await fetch("lm_head.weight"), dtype)
+            lm_head = await load_matrix(device, await fetch("lm_head.weight"), dtype)
         blocks = [await block(i) for i in range(config.n_layer)]
         weights = GPT2Weights(wte, wpe, tuple(blocks), await norm("ln_f"), lm_head)
         device.queue.flush()
@@ -176,7 +181,7 @@ def random_fetch(device: Device, config: GPT2Config, stddev: float, seed: int) -
         if len(shape) == 1:
             return Raw(memoryview(b"\x00\x00\x80\x3f" * shape[0]), "F32", shape)  # 1.0
 
-        def values(begin: int, end: int) -> Tensor:
+        async def values(begin: int, end: int) -> Tensor:
             return random_normal(device, end - begin, stddev, seed, streams[name], begin)
 
         return Raw(values, "F32", shape)

@@ -17,6 +17,7 @@ from gpt2_wgpu.gpu.layers import (
     load_matrix,
     project_qkv,
 )
+from gpt2_wgpu.gpu.waiting import sync
 from tests.gpu import references
 
 CHOOSE = "gpt2_wgpu.gpu.layers.linear_layers._choose"
@@ -48,7 +49,7 @@ def kernel(request, monkeypatch):
 
 def matrix_of(device, values, dtype):
     raw = Raw(memoryview(np.ascontiguousarray(values, np.float32)).cast("B"), "F32", values.shape)
-    return load_matrix(device, raw, dtype)
+    return sync(load_matrix(device, raw, dtype), "load_matrix")
 
 
 def rounded(values, dtype):

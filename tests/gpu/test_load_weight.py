@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gpt2_wgpu.errors import InvalidArgumentError, LimitError, ShapeError
-from gpt2_wgpu.gpu.layers import Axis, Raw, load_matrix, load_vector, random_normal
+from gpt2_wgpu.gpu import layers
+from gpt2_wgpu.gpu.layers import Axis, Raw, random_normal
 from gpt2_wgpu.gpu.waiting import sync
 from tests.gpu import references
 
@@ -36,6 +37,14 @@ def contents(device, matrix):
         parts.append(np.frombuffer(raw, item).astype(np.float32).reshape(part.shape))
         part.dispose()
     return np.concatenate(parts)
+
+
+def load_matrix(*arguments, **options):
+    return sync(layers.load_matrix(*arguments, **options), "load_matrix")
+
+
+def load_vector(*arguments, **options):
+    return sync(layers.load_vector(*arguments, **options), "load_vector")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

@@ -6,7 +6,7 @@ as f16 packed two in a word, in parts that each fit into one storage binding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,10 +25,10 @@ STAGED_BYTES = 32 << 20  # uploaded at once: bounds what the driver copies on th
 
 @dataclass(frozen=True)
 class Raw:
-    """A tensor as a checkpoint stores it, row-major: its bytes, or a function that makes elements
-    ``begin`` .. ``end`` on the GPU."""
+    """A tensor as a checkpoint stores it, row-major: its bytes, or a function that brings elements
+    ``begin`` .. ``end`` to the GPU as words, waiting for a disk, a network or nothing."""
 
-    data: memoryview | Callable[[int, int], Tensor]
+    data: memoryview | Callable[[int, int], Awaitable[Tensor]]
     dtype: str  # "F32", "F16", "BF16"
     shape: tuple[int, ...]
 
@@ -68,7 +68,7 @@ def round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
-def load_matrix(
+async def load_matrix(
     device: Device,
     raw: Raw,
     dtype: str,
@@ -98,12 +98,14 @@ def load_matrix(
     for first in range(0, outputs.length, most):
         lines = min(most, outputs.length - first)
         part = empty(device, (lines, depth), dtype, kind="weights")
-        _fill(device, raw, part, first, transpose, outputs, inputs)
+        await _fill(device, raw, part, first, transpose, outputs, inputs)
         parts.append((first, part))
     return Matrix(tuple(parts), outputs.length, depth, dtype)
 
 
-def load_vector(device: Device, raw: Raw, *, axis: Axis | None = None, length: int = 0) -> Tensor:
+async def load_vector(
+    device: Device, raw: Raw, *, axis: Axis | None = None, length: int = 0
+) -> Tensor:
     """Upload and convert ``raw`` [N] → f32 [N padded], at least ``length`` long, zeros beyond."""
     if len(raw.shape) != 1:
         raise ShapeError(f"a vector has one axis, not shape {raw.shape}")
@@ -111,13 +113,13 @@ def load_vector(device: Device, raw: Raw, *, axis: Axis | None = None, length: i
     padded = round_up(max(axis.length, length), 2)
     result = empty(device, (1, padded), kind="weights")
     row = Raw(raw.data, raw.dtype, (1, *raw.shape))
-    _fill(device, row, result, 0, False, Axis.plain(1), axis)
+    await _fill(device, row, result, 0, False, Axis.plain(1), axis)
     vector = result.view((padded,))
     result.dispose()
     return vector
 
 
-def _fill(
+async def _fill(
     device: Device,
     raw: Raw,
     result: Tensor,
@@ -140,7 +142,7 @@ def _fill(
         count = min(piece, lines - begin)
         skipped = 0 if whole else (first + begin) * width
         end = raw.shape[0] * width if whole else skipped + count * width
-        words = _upload(device, raw, skipped, end)
+        words = await _upload(device, raw, skipped, end)
         dispatch(
             device,
             "load_weight",
@@ -169,10 +171,10 @@ def _fill(
         words.dispose()
 
 
-def _upload(device: Device, raw: Raw, begin: int, end: int) -> Tensor:
+async def _upload(device: Device, raw: Raw, begin: int, end: int) -> Tensor:
     """Elements ``begin`` .. ``end`` of ``raw`` as words on the GPU."""
     if callable(raw.data):
-        return raw.data(begin, end)
+        return await raw.data(begin, end)
     item = SOURCE_BYTES[raw.dtype]
     data = raw.data[begin * item : end * item]
     words = empty(device, (-(-len(data) // 4),), "uint32")
