@@ -14,7 +14,13 @@ from xml.sax.saxutils import escape
 
 import gpt2_wgpu as gw
 
-KINDS = {"weights": "#4c78a8", "cache": "#f58518", "workspace": "#54a24b", "staging": "#b279a2"}
+KINDS = {
+    "weights": "#4c78a8",
+    "cache": "#f58518",
+    "workspace": "#54a24b",
+    "staging": "#b279a2",
+    "parameters": "#9d755d",
+}
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 860, 300, 70, 20, 60
 
 
@@ -53,7 +59,7 @@ def draw(timeline: list[tuple[float, dict[str, int]]]) -> str:
         parts.append(f'<text x="{LEFT - 8}" y="{y(highest * share) + 4:.0f}" text-anchor="end">')
         parts.append(f"{label}</text>")
     for place, (kind, colour) in enumerate(KINDS.items()):
-        left = LEFT + 180 * place
+        left = LEFT + 155 * place
         peak = max(live[kind] for _, live in timeline) / 2**20
         parts.append(f'<rect x="{left}" y="{HEIGHT - 24}" width="12" height="12" fill="{colour}"/>')
         text = escape(f"{kind}, {peak:.1f} MiB")

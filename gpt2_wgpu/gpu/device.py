@@ -19,7 +19,7 @@ from gpt2_wgpu.gpu.capabilities import AdapterInfo, Capabilities
 from gpt2_wgpu.gpu.commands import CommandQueue
 from gpt2_wgpu.gpu.kernels import KernelCache
 from gpt2_wgpu.gpu.memory import MemoryManager
-from gpt2_wgpu.gpu.waiting import sync, wait
+from gpt2_wgpu.gpu.waiting import settle, sync, wait
 
 
 class Device:
@@ -159,9 +159,12 @@ class Device:
     def close(self) -> None:
         """Give the device back; its tensors become unusable. Idempotent."""
         self.is_closed = True
-        if self.is_open:
-            self.memory.trim()
+        if not self.is_open:
+            return
+        self.memory.trim()
+        with self.memory.lock:  # no thread is in the middle of a mapped buffer
             self._forget()
+            settle(self.gpu)
             self.gpu.destroy()
 
     def __enter__(self) -> Device:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gpt2_wgpu.gpu.device import Device
     from gpt2_wgpu.gpu.tensor import Tensor
 
-KINDS = ("weights", "cache", "workspace", "staging")
+KINDS = ("weights", "cache", "workspace", "staging", "parameters")
 _POOLED = ("workspace", "cache", "staging")  # weights come and go as a whole: pooling holds them
 
 
@@ -296,4 +296,4 @@ def _callers() -> str:
 
 
 def _usage_of(kind: str) -> str:
-    return "staging" if kind == "staging" else "storage"
+    return {"staging": "staging", "parameters": "uniform"}.get(kind, "storage")

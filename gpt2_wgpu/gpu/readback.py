@@ -36,10 +36,11 @@ class Readback:
             self._device.queue.flush(self._copies)
             self._staging.pooled = False  # a cancelled task leaves it half mapped
             await wait(buffer.map_async("READ_NOSYNC", 0, total))
-            if not self._device.is_open:  # reading a destroyed buffer would end the process
-                raise DeviceLostError(f"{self._device!r} was closed while it was read")
-            data = memoryview(bytearray(buffer.read_mapped(0, total, copy=False)))
-            buffer.unmap()
+            with self._device.memory.lock:
+                if not self._device.is_open:  # reading a destroyed buffer would end the process
+                    raise DeviceLostError(f"{self._device!r} was closed while it was read")
+                data = memoryview(bytearray(buffer.read_mapped(0, total, copy=False)))
+                buffer.unmap()
             self._staging.pooled = True
         parts, start = [], 0
         for length in self._lengths:

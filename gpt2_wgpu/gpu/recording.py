@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import Token
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import ScopeError
 from gpt2_wgpu.gpu.commands import PARAMS_STRIDE, Command, Dispatch, Recorder, bind, open_recorder
@@ -24,7 +24,7 @@ class Recording:
         self._recorded: list[Dispatch] = []
         self._pinned: dict[int, Storage] = {}
         self._commands: list[Command] = []
-        self._uniform: Any = None
+        self._uniform: Storage | None = None
         self._token: Token[Recorder | None] | None = None
 
     def __enter__(self) -> Recording:
@@ -68,18 +68,18 @@ class Recording:
             storage.release()
         uniform, self._uniform = self._uniform, None
         if uniform is not None:
-            self.device.memory.discard([uniform])  # replays that are still pending read it
+            uniform.release()
 
     def _finish(self) -> None:
         device = self.device
         params = bytearray(len(self._recorded) * PARAMS_STRIDE)
         with device.translated_errors():
-            self._uniform = device.create_buffer(max(256, len(params)), "uniform")
+            self._uniform = device.memory.allocate(len(params), "parameters")
             for slot, work in enumerate(self._recorded):
                 start = slot * PARAMS_STRIDE
                 params[start : start + len(work.params)] = work.params
-                group = bind(device, work, self._uniform, slot)
+                group = bind(device, work, self._uniform.buffer, slot)
                 self._commands.append((work.kernel.pipeline, group, work.grid, work.note))
             if params:
-                device.gpu.queue.write_buffer(self._uniform, 0, params)
+                device.gpu.queue.write_buffer(self._uniform.buffer, 0, params)
         self._recorded = []

@@ -30,6 +30,17 @@ async def wait(promise: Promise) -> Any:
     return promise.sync_wait() if _blocking.get() else await promise
 
 
+def settle(gpu: Any) -> None:
+    """Resolve every promise of a ``wgpu.GPUDevice`` that is about to be destroyed.
+
+    wgpu-py's ``destroy`` stops the thread that resolves them: a task that awaits one would wait
+    for ever (0.32; ``GPUDevice.destroy`` in its native backend). Browsers reject them themselves.
+    """
+    poll = getattr(gpu, "_poll_wait", None)
+    if poll is not None:
+        poll()
+
+
 def sync(coroutine: Coroutine[Any, Any, T], twin: str) -> T:
     """Run ``coroutine`` to its end, blocking; ``twin`` names the asynchronous form for errors.
 

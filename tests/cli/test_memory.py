@@ -17,7 +17,7 @@ def test_the_split_is_told_on_stderr(environment: dict[str, str]) -> None:
     )
     (line,) = [line for line in done.stderr.splitlines() if "GPU memory" in line]
     found = {kind: float(size) for kind, size in re.findall(r"(\w+) ([\d.]+) MiB", line)}
-    assert found.keys() == {"total", "weights", "cache", "workspace", "staging"}
+    assert found.keys() == {"total", "weights", "cache", "workspace", "staging", "parameters"}
     assert found["weights"] > 10
     assert found["cache"] > 1
     total = found.pop("total")  # each kind at its own peak

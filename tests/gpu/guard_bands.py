@@ -46,7 +46,7 @@ class GuardBands:
         monkeypatch.setattr(commands, "_range_of", self.range_of)
 
     def allocate(self, nbytes, kind="workspace"):
-        if kind == "staging":
+        if kind in ("staging", "parameters"):
             return self._allocate(nbytes, kind)
         storage = self._allocate(nbytes + BAND, kind)
         bits = NAN_BITS + len(self._guarded) + 1

@@ -71,6 +71,22 @@ def test_a_closed_device_says_so_and_its_tensors_can_go():
     assert gw.memory(closed).num_tensors == 0
 
 
+@pytest.mark.parametrize("size", [4, 300])
+def test_closing_while_a_task_reads_ends_the_read(size):
+    async def use():
+        opened = await gw.Device.create()
+        x = gw.tensor([[1.0] * size] * size, device=opened)
+        y = gw.ops.matmul(x, x)
+        reading = asyncio.create_task(y.data())
+        await asyncio.sleep(0)  # it waits for the GPU now
+        opened.close()
+        with pytest.raises(DeviceLostError, match="closed while it was read"):
+            await asyncio.wait_for(reading, timeout=30)
+        gw.dispose([x, y])
+
+    asyncio.run(use())
+
+
 def test_a_destroyed_device_is_lost_at_the_next_use():
     lost = gw.Device()
     x = gw.tensor([1.0, 2.0], device=lost)

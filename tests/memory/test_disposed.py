@@ -255,7 +255,7 @@ def fill_with_nan(device, monkeypatch):
     def dirty(nbytes, kind="workspace"):
         storage = allocate(nbytes, kind)
         assert isinstance(storage, Storage)
-        if kind != "staging":
+        if kind not in ("staging", "parameters"):
             pattern = np.full(storage.size // 4, NAN, np.uint32)
             device.queue.upload(storage, 0, memoryview(pattern))
             filled.append(storage.size)

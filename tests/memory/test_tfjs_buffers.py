@@ -63,7 +63,7 @@ def test_bytes_are_split_by_kind():
     work = new()
     after = gw.memory().by_kind
     assert {kind: after[kind] > before[kind] for kind in after} == {
-        "weights": True, "cache": True, "workspace": True, "staging": False
+        "weights": True, "cache": True, "workspace": True, "staging": False, "parameters": False
     }  # fmt: skip
     assert sum(after.values()) == gw.memory().num_bytes_in_gpu
     gw.dispose([cache, work])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import DeviceLostError, DisposedTensorError, WeightsError
-from gpt2_wgpu.gpu.waiting import sync
+from gpt2_wgpu.gpu.waiting import settle, sync
 from gpt2_wgpu.models import recovery
 from gpt2_wgpu.models.generation import Generation, Run
 
@@ -35,8 +36,9 @@ def packed(prompts):
 
 
 def lose_device(device):
-    """What a driver reset looks like to wgpu."""
+    """What a driver reset looks like to wgpu: promises are still resolved, with an error."""
     device.gpu.destroy()
+    settle(device.gpu)
 
 
 def text_of(lm, prompts, *, lose_after=()):
@@ -157,6 +159,27 @@ def test_threads_recover_together(lm):
     for thread in threads:
         thread.join()
     assert found == [expected] * 3
+
+
+def test_tasks_recover_together(lm):
+    """Two are in the middle of a submit when the device goes; a third begins afterwards."""
+    expected = text_of_generation(lm, [4, 5])
+
+    async def text():
+        generation, ids = generation_of(lm, [4, 5]), [4, 5]
+        while not generation.done:
+            ids += (await generation.advance())[0]
+        generation.close()
+        return ids
+
+    async def all_of_them():
+        tasks = [asyncio.create_task(text()) for _ in range(2)]
+        await asyncio.sleep(0)  # both have submitted, and wait
+        lose_device(lm.device)
+        tasks.append(asyncio.create_task(text()))
+        return await asyncio.wait_for(asyncio.gather(*tasks), timeout=60)
+
+    assert asyncio.run(all_of_them()) == [expected] * 3
 
 
 def test_a_reload_that_fails_is_tried_again(lm, small, tmp_path):
