@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gpt2_wgpu.gpu import layers, ops
+from gpt2_wgpu.gpu.adapter import adapters
 from gpt2_wgpu.gpu.capabilities import AdapterInfo, Capabilities
 from gpt2_wgpu.gpu.device import (
     Device,
@@ -40,6 +41,7 @@ __all__ = [
     "Readback",
     "Recording",
     "Tensor",
+    "adapters",
     "default_device",
     "default_device_async",
     "dispose",

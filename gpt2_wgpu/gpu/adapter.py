@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError, NoAdapterError
-from gpt2_wgpu.gpu.waiting import wait
+from gpt2_wgpu.gpu.capabilities import AdapterInfo
+from gpt2_wgpu.gpu.waiting import sync, wait
 
 # What WebGPU guarantees (https://www.w3.org/TR/webgpu/#limits), of the limits that matter here.
 # wgpu-native gives more than that unless told.
@@ -32,19 +33,60 @@ _NO_ADAPTER = {
 }
 
 
-async def request_adapter(power_preference: str) -> Any:
+def adapters() -> list[AdapterInfo]:
+    """The adapters of this machine; ``Device(adapter=i)`` opens the one at index ``i``.
+
+    Their order is the drivers': the same in every process of a machine until it changes.
+    """
+    found = sync(_enumerate(), "gpu.adapter._enumerate()")
+    return [AdapterInfo.from_adapter(adapter.info) for adapter in found]
+
+
+async def request_adapter(power_preference: str, adapter: int | str | None = None) -> Any:
+    """The adapter that is named, or the one that wgpu prefers; raises as ``Device`` does."""
     if power_preference not in ("high-performance", "low-power"):
         raise InvalidArgumentError(
             f"power_preference must be 'high-performance' or 'low-power', not {power_preference!r}"
         )
+    if adapter is not None:
+        return _named(adapter, await _enumerate())
+    with _no_adapter_if_it_fails():
+        wgpu = _wgpu_without_opengl()
+        return await wait(wgpu.gpu.request_adapter_async(power_preference=power_preference))
+
+
+async def _enumerate() -> list[Any]:
+    with _no_adapter_if_it_fails():
+        found = await wait(_wgpu_without_opengl().gpu.enumerate_adapters_async())
+    # Listed all the same where a program has used wgpu before us.
+    return [one for one in found if not str(one.info["backend_type"]).startswith("OpenGL")]
+
+
+def _named(wanted: int | str, found: Sequence[Any]) -> Any:
+    """The adapter at index ``wanted``, or the first whose name contains it."""
+    if isinstance(wanted, bool) or not isinstance(wanted, int | str) or wanted == "":
+        raise InvalidArgumentError(
+            f"adapter must be an index, a part of a name or None, not {wanted!r}"
+        )
+    for index, adapter in enumerate(found):
+        is_it = index == wanted
+        if isinstance(wanted, str):
+            is_it = wanted.lower() in AdapterInfo.from_adapter(adapter.info).name.lower()
+        if is_it:
+            return adapter
+    names = [AdapterInfo.from_adapter(adapter.info).name for adapter in found]
+    there = ", ".join(f"{index} is {name}" for index, name in enumerate(names)) or "there is none"
+    raise NoAdapterError(f"no adapter {wanted!r} on this machine: {there}")
+
+
+@contextmanager
+def _no_adapter_if_it_fails() -> Iterator[None]:
     try:
         with _calm_mesa():
-            wgpu = _wgpu_without_opengl()
-            adapter = await wait(wgpu.gpu.request_adapter_async(power_preference=power_preference))
+            yield
     except Exception as error:
         remedy = _NO_ADAPTER.get(sys.platform, "install a Vulkan driver")
         raise NoAdapterError(f"no GPU adapter found: {remedy} (wgpu: {one_line(error)})") from None
-    return adapter
 
 
 @contextmanager

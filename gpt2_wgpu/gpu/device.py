@@ -28,6 +28,8 @@ class Device:
 
     ``power_preference``: "high-performance" (default) or "low-power". ``limits``: "adapter" asks
     for the adapter's own, "default" for WebGPU's guaranteed minimum, a mapping for these limits.
+    ``adapter``: an index of :func:`adapters` or a part of a name (any case; the first that has it),
+    on a machine with several; None takes what wgpu prefers.
 
     Raises ``NoAdapterError`` when no adapter is found, ``LimitError`` when it refuses the limits.
     """
@@ -45,20 +47,22 @@ class Device:
         self,
         power_preference: str = "high-performance",
         limits: str | Mapping[str, int] = "adapter",
+        adapter: int | str | None = None,
     ) -> None:
         self.is_open = self.is_closed = False
-        sync(self._open(power_preference, limits), "Device.create(...)")
+        sync(self._open(power_preference, limits, adapter), "Device.create(...)")
 
     @classmethod
     async def create(
         cls,
         power_preference: str = "high-performance",
         limits: str | Mapping[str, int] = "adapter",
+        adapter: int | str | None = None,
     ) -> Device:
         """The asynchronous constructor."""
         self = cls.__new__(cls)
         self.is_open = self.is_closed = False
-        await self._open(power_preference, limits)
+        await self._open(power_preference, limits, adapter)
         return self
 
     async def reopened(self) -> Device:
@@ -75,19 +79,21 @@ class Device:
             device = device.replacement
         return device
 
-    async def _open(self, power_preference: str, limits: str | Mapping[str, int]) -> None:
-        self._asked = (power_preference, limits)
+    async def _open(
+        self, power_preference: str, limits: str | Mapping[str, int], wanted: int | str | None
+    ) -> None:
+        self._asked = (power_preference, limits, wanted)
         self.replacement: Device | None = None  # after a loss
-        adapter = await request_adapter(power_preference)
+        adapter = await request_adapter(power_preference, wanted)
         self.info = AdapterInfo.from_adapter(adapter.info)
         features = [name for name in WANTED_FEATURES if name in adapter.features]
-        wanted = wanted_limits(adapter, limits)
+        required = wanted_limits(adapter, limits)
         try:
             self.gpu = await wait(
                 adapter.request_device_async(
                     label="gpt2-wgpu",
                     required_features=features,
-                    required_limits=wanted,
+                    required_limits=required,
                 )
             )
         except (RuntimeError, ValueError) as error:

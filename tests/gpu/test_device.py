@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import types
 
 import pytest
 import wgpu
@@ -16,6 +17,8 @@ from gpt2_wgpu.errors import (
     NoAdapterError,
     OutOfGPUMemoryError,
 )
+from gpt2_wgpu.gpu import sync
+from gpt2_wgpu.gpu.adapter import request_adapter
 from gpt2_wgpu.gpu.capabilities import AdapterInfo
 
 
@@ -120,9 +123,56 @@ def test_default_limits_and_own_limits():
         assert own.limits["max-buffer-size"] >= 64 << 20
 
 
+def test_an_adapter_is_named_by_index_or_by_a_part_of_its_name(device):
+    listed = gw.adapters()
+    assert listed
+    assert not [info for info in listed if info.backend.startswith("OpenGL")]
+    for index, info in enumerate(listed):
+        with gw.Device(adapter=index) as opened:
+            assert opened.info == info
+            assert gw.tensor([1.0, 2.0]).tolist() == [1.0, 2.0]
+    with gw.Device(adapter=listed[-1].name[1:].upper()) as opened:
+        assert opened.info.name == listed[-1].name
+
+
+def test_the_adapter_is_the_one_that_is_named(monkeypatch):
+    def fake(name, backend="Vulkan"):
+        return types.SimpleNamespace(info={"device": name, "backend_type": backend})
+
+    three = [fake("A"), fake("A", "OpenGL"), fake("B"), fake("B")]
+    promise = types.SimpleNamespace(sync_wait=lambda: three)
+    monkeypatch.setattr(wgpu.gpu, "enumerate_adapters_async", lambda: promise)
+    assert [info.name for info in gw.adapters()] == ["A", "B", "B"]
+    chosen = {
+        wanted: sync(request_adapter("low-power", wanted), "") for wanted in (0, 1, 2, "a", "B")
+    }
+    assert chosen == {0: three[0], 1: three[2], 2: three[3], "a": three[0], "B": three[2]}
+    assert [*map(id, chosen.values())] == [id(three[i]) for i in (0, 2, 3, 0, 2)]
+
+
+def test_a_replacement_is_sought_on_the_same_adapter(monkeypatch):
+    asked = []
+    honest = request_adapter
+
+    async def noted(*arguments):
+        asked.append(arguments)
+        return await honest(*arguments)
+
+    monkeypatch.setattr("gpt2_wgpu.gpu.device.request_adapter", noted)
+    with gw.Device(adapter=0) as first:
+        sync(first.reopened(), "").close()
+    assert asked == [("high-performance", 0)] * 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
+        ({"adapter": 99}, NoAdapterError, "no adapter 99 on this machine: 0 is "),
+        ({"adapter": -1}, NoAdapterError, "no adapter -1"),
+        ({"adapter": "Voodoo 2"}, NoAdapterError, "no adapter 'Voodoo 2'"),
+        ({"adapter": ""}, InvalidArgumentError, "not ''"),
+        ({"adapter": True}, InvalidArgumentError, "not True"),
+        ({"adapter": 1.0}, InvalidArgumentError, "not 1.0"),
         ({"power_preference": "fast"}, InvalidArgumentError, "not 'fast'"),
         ({"limits": "all"}, InvalidArgumentError, "not 'all'"),
         ({"limits": {"max-buffer-size": 1 << 60}}, LimitError, "refuses a device with limits"),
