@@ -7,9 +7,9 @@
 //           before it is <= top_p * 2^30 (Holtzman et al. 2020; top-k first, not renormalised, as
 //           KerasHub). The token drawn is the first, in index order, at which the running mass of
 //           kept tokens exceeds random * mass. Masses are integers, so no order of summation
-//           matters. The random word is pcg4d(seed, row, position): nothing to store or restore.
-// Bindings: logits [rows, stride] · options (below) · limit [rows]: total length at which a
-//           row is full · token, position, finished [rows] · recent [rows, 16]: the last 16 tokens,
+//           matters. The random word is pcg4d(seed, stream, position): nothing to store or restore.
+// Bindings: logits [rows, stride] · options (below) · plan [rows]: total length at which a row is
+//           full, and the seed and stream of its random numbers · token, position, finished [rows] · recent [rows, 16]: the last 16 tokens,
 //           each at its position % 16
 //           finished: 0 no, 1 a stop token, 2 full, 3 logits with NaN or infinity
 // Threads:  WORKGROUP (<= 256) threads share workgroup (x) = one row
@@ -28,15 +28,18 @@ struct Options {
   top_p: f32,
   top_k: u32, // 0: all
   greedy: u32,
-  seed: vec2<u32>,
   num_stops: u32,
-  reserved: u32,
   stops: array<u32>,
+}
+struct Plan {
+  limit: u32,
+  stream: u32,
+  seed: vec2<u32>,
 }
 
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<storage, read> options: Options;
-@group(0) @binding(2) var<storage, read> limit: array<u32>;
+@group(0) @binding(2) var<storage, read> plan: array<Plan>;
 @group(0) @binding(3) var<storage, read_write> token: array<u32>;
 @group(0) @binding(4) var<storage, read_write> position: array<u32>;
 @group(0) @binding(5) var<storage, read_write> finished: array<u32>;
@@ -202,7 +205,7 @@ fn advance(row: u32, chosen: u32) {
   position[row] = place;
   token[row] = chosen;
   recent[row * 16u + place % 16u] = chosen;
-  if (place + 1u >= limit[row]) { finished[row] = 2u; }
+  if (place + 1u >= plan[row].limit) { finished[row] = 2u; }
   for (var i = 0u; i < options.num_stops; i++) {
     if (options.stops[i] == chosen) { finished[row] = 1u; }
   }
@@ -235,7 +238,7 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
   if (options.top_p < 1.0) { narrow(true, u32(options.top_p * ONE), thread); }
   if (thread == 0u) { verdict = best_index[0]; }
   workgroupBarrier();
-  draw(pcg4d(vec4<u32>(options.seed, row, position[row])).x, thread);
+  draw(pcg4d(vec4<u32>(plan[row].seed, plan[row].stream, position[row])).x, thread);
   workgroupBarrier();
   if (thread == 0u) { advance(row, verdict); }
 }

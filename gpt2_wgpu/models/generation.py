@@ -38,8 +38,9 @@ class Generation:
     """Rows of token ids, growing by sampled tokens until each is stopped or full.
 
     ``prompts``: at least one id each (checked by the caller); ``limits``: total length at which a
-    row is full. Rows may differ in length: each has its own position. Call :meth:`advance` until
-    :attr:`done`, and :meth:`close` at the end, whatever happened.
+    row is full. Rows may differ in length: each has its own position. ``seeds``: one a row, so that
+    what a row draws does not depend on its place in the batch (default: the options' seed for all).
+    Call :meth:`advance` until :attr:`done`, and :meth:`close` at the end, whatever happened.
 
     A device that is lost on the way is replaced, once in a while: the tokens so far are computed
     again, and since a row's random numbers depend on nothing but seed and position, the text goes
@@ -54,6 +55,7 @@ class Generation:
         options: SamplingOptions,
         stop_token_ids: Sequence[int],
         vocabulary: int | None = None,
+        seeds: Sequence[int] | None = None,
     ) -> None:
         # Whatever tokenizer made the ids: the GPU would read past the table in silence.
         rows_of_ids(prompts, backbone.config.vocab_size, "prompt")
@@ -63,6 +65,7 @@ class Generation:
         self._options = options
         self._stop_token_ids = list(stop_token_ids)
         self._vocabulary = vocabulary  # ids beyond have no text: never chosen
+        self._seeds = seeds
         self._finished = [
             FULL if len(row) >= limit else LIVE
             for row, limit in zip(self._rows, limits, strict=True)
@@ -126,6 +129,7 @@ class Generation:
                 self._options,
                 self._stop_token_ids,
                 self._vocabulary,
+                self._seeds,
             )
         steps = self._pace.steps(self._room())
         begun = time.perf_counter()
@@ -198,6 +202,7 @@ class Run:
         options: SamplingOptions,
         stop_token_ids: Sequence[int],
         vocabulary: int | None,
+        seeds: Sequence[int] | None,
     ) -> Run:
         """Compute all tokens of ``rows`` but the last of each, and record the step."""
         with ExitStack() as undo, tidy("generation"):  # a raise leaves nothing behind
@@ -210,6 +215,7 @@ class Run:
                 limits,
                 options,
                 stop_token_ids,
+                seeds,
             )
             recording = record_step(backbone, cache, state, vocabulary)
             undo.callback(recording.close)

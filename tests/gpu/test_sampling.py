@@ -46,9 +46,9 @@ def expected_token(logits, options, row, position):
     return int(kept[np.searchsorted(running, goal, side="right")]), goal, running
 
 
-def state_of(device, rows, options, stops=(), position=3, limit=100):
+def state_of(device, rows, options, stops=(), position=3, limit=100, seeds=None):
     return SamplingState.create(
-        device, [1] * rows, [position] * rows, [limit] * rows, options, stops
+        device, [1] * rows, [position] * rows, [limit] * rows, options, stops, seeds
     )
 
 
@@ -105,6 +105,16 @@ def test_draws_equal_numpy(device, vocabulary, options):
         # A draw on the border between two tokens may fall to either: masses differ by rounding.
         near_border = np.abs(running - goal).min() < 64 + running[-1] * 1e-6
         assert token == expected or near_border, (row, token, expected)
+
+
+def test_a_row_with_a_seed_of_its_own_draws_as_it_would_alone(device):
+    logits = np.repeat(references.random(1, 500), 4, axis=0)
+    seeds = [7, 2**40 + 1, 2**64 - 1, 7]
+    found = sampled(device, logits, SamplingOptions(top_k=50, seed=9), seeds=seeds)["token"][:, 0]
+    for token, seed in zip(found, seeds, strict=True):
+        options = SamplingOptions(top_k=50, seed=seed)
+        assert sampled(device, logits[:1], options)["token"][0, 0] == token
+    assert len({*found.tolist()}) == 3
 
 
 @pytest.mark.parametrize("k", [1, 2, 7, 39, 40])

@@ -30,21 +30,16 @@ class SamplingOptions:
     def pack(self, stop_token_ids: Sequence[int]) -> memoryview:
         """The bytes of ``Options`` in shaders/sample.wgsl."""
         greedy = self.temperature < 1e-30  # would not survive as an f32
-        # WGSL sizes the struct by its alignment of 8: an even number of stops, and not none.
-        padding = [0] * (2 - len(stop_token_ids) % 2)
+        stops = list(stop_token_ids) or [0]  # WGSL's array is never empty
         return memoryview(
             struct.pack(
-                f"<ffIIIIII{len(stop_token_ids) + len(padding)}I",
+                f"<ffIII{len(stops)}I",
                 1.0 if greedy else self.temperature,
                 self.top_p,
                 self.top_k,
                 greedy,
-                self.seed & 0xFFFFFFFF,
-                (self.seed >> 32) & 0xFFFFFFFF,
                 len(stop_token_ids),
-                0,
-                *stop_token_ids,
-                *padding,
+                *stops,
             )
         ).cast("I")
 
@@ -57,7 +52,7 @@ class SamplingState:
     position: Tensor  # [B] its position
     finished: Tensor  # [B] LIVE, STOPPED, FULL or NOT_FINITE
     recent: Tensor  # [B, RECENT] the token at position p stands at p % RECENT
-    limit: Tensor  # [B] total length at which a row is full
+    plan: Tensor  # [B, 4] total length at which a row is full; stream and seed of its draws
     options: Tensor
 
     @classmethod
@@ -69,20 +64,32 @@ class SamplingState:
         limits: Sequence[int],
         options: SamplingOptions,
         stop_token_ids: Sequence[int],
+        seeds: Sequence[int] | None = None,
     ) -> SamplingState:
-        """State of rows whose newest token stands at ``positions`` and is not yet computed."""
+        """State of rows whose newest token stands at ``positions`` and is not yet computed.
+
+        Rows share the seed of ``options``, each with its index as a stream of its own. With
+        ``seeds`` each draws what it would as the only row of a batch with that seed.
+        """
 
         def words(values: object) -> Tensor:
             return tensor(values, "uint32", device=device)
 
         rows = len(tokens)
+        keys = (
+            [(r, options.seed) for r in range(rows)] if seeds is None else [(0, s) for s in seeds]
+        )
+        plan = [
+            (limit, stream, seed & 0xFFFFFFFF, seed >> 32)
+            for limit, (stream, seed) in zip(limits, keys, strict=True)
+        ]
         full = [FULL if p + 1 >= n else LIVE for p, n in zip(positions, limits, strict=True)]
         return cls(
             token=words([[token] for token in tokens]),
             position=words(list(positions)),
             finished=words(full),
             recent=words([[0] * RECENT] * rows),
-            limit=words(list(limits)),
+            plan=words(plan),
             options=words(options.pack(stop_token_ids)),
         )
 
@@ -104,7 +111,7 @@ def sample(logits: Tensor, state: SamplingState, vocabulary: int | None = None) 
         {
             "logits": logits,
             "options": state.options,
-            "limit": state.limit,
+            "plan": state.plan,
             "token": state.token,
             "position": state.position,
             "finished": state.finished,
