@@ -28,13 +28,14 @@ BELOW = {
     "weights": set[str](),
     "samplers": {"gpu"},
     "models": {"gpu", "samplers", "text", "weights"},
+    "integrations": {"gpu", "models", "samplers"},
     "public": {"gpu", "models", "samplers", "text", "weights"},
     "cli": {"public", "samplers"},
     "__main__": {"cli"},
 }
 
 # Absent in the browser, so imported only inside functions; wgpu is there, but only gpu/ speaks it.
-NATIVE_ONLY = {"huggingface_hub", "numpy", "regex", "tqdm"}
+NATIVE_ONLY = {"huggingface_hub", "numpy", "ray", "regex", "tqdm"}
 GUARDED = {"text/pretokenizer.py"}  # imports regex at the top, in a try
 
 

@@ -16,6 +16,7 @@ class AdapterInfo:
     backend: str
     driver: str
     adapter_type: str
+    vendor_id: int = 0  # of the PCI bus; 0 where nobody tells
 
     @property
     def is_software(self) -> bool:
@@ -34,6 +35,7 @@ class AdapterInfo:
             backend=text("backend_type", "WebGPU"),
             driver=text("description"),
             adapter_type="CPU" if software else text("adapter_type", "unknown"),
+            vendor_id=int(info.get("vendor_id") or 0),
         )
 
 

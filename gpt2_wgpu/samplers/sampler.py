@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from gpt2_wgpu.arguments import integer, number
@@ -36,6 +38,10 @@ class Sampler:
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {"temperature": self.temperature}
+
+    def __reduce__(self) -> tuple[Callable[[], Sampler], tuple[()]]:
+        """A copy, here or in another process, is a new sampler with the same arguments."""
+        return partial(type(self), **self.get_config()), ()
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
