@@ -25,9 +25,10 @@ from gpt2_wgpu.gpu.reports import (
 )
 from gpt2_wgpu.gpu.scopes import dispose, end_scope, keep, start_scope
 from gpt2_wgpu.gpu.self_check import Check, CheckReport, self_check, self_check_async
+from gpt2_wgpu.gpu.streaming import ReadLimit, ReadRate, read_limit, read_limit_async
 from gpt2_wgpu.gpu.tensor import Tensor, empty, tensor
 from gpt2_wgpu.gpu.tidying import tidy
-from gpt2_wgpu.gpu.waiting import sync, wait
+from gpt2_wgpu.gpu.waiting import sync, time_waiting, wait
 
 __all__ = [
     "AdapterInfo",
@@ -38,6 +39,8 @@ __all__ = [
     "LiveTensor",
     "MemoryInfo",
     "Profile",
+    "ReadLimit",
+    "ReadRate",
     "Readback",
     "Recording",
     "Tensor",
@@ -54,6 +57,8 @@ __all__ = [
     "ops",
     "profile",
     "profile_async",
+    "read_limit",
+    "read_limit_async",
     "self_check",
     "self_check_async",
     "set_default_device",
@@ -63,6 +68,7 @@ __all__ = [
     "sync",
     "tensor",
     "tidy",
+    "time_waiting",
     "trim",
     "wait",
 ]

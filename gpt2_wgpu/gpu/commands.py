@@ -155,6 +155,7 @@ class CommandQueue:
         self._slots = 0
         self._busy = False
         self.timer: DispatchTimer | None = None  # set while profiled
+        self.submits = self.dispatches = 0  # so far, for benchmarks
         self._params = bytearray(PENDING_LIMIT * PARAMS_STRIDE)
         self._uniform = device.create_buffer(len(self._params), "uniform")
 
@@ -225,6 +226,8 @@ class CommandQueue:
         for copy in copies:
             encoder.copy_buffer_to_buffer(*copy)
         self._device.gpu.queue.submit([encoder.finish()])
+        self.submits += 1
+        self.dispatches += len(commands)
 
     def upload(self, storage: Storage, offset: int, data: Any) -> None:
         """Write bytes into a buffer at ``offset`` (a multiple of 4), after what is pending."""

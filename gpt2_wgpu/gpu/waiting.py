@@ -8,14 +8,20 @@ block, so no event loop is needed and none is disturbed.
 from __future__ import annotations
 
 import sys
-from collections.abc import Coroutine
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from gpt2_wgpu.errors import SyncUnavailableError
 
 T = TypeVar("T")
+# Seconds that this thread has been running; where no such clock is, seconds.
+processor_time = getattr(time, "thread_time", time.perf_counter)
 _blocking: ContextVar[bool] = ContextVar("gpt2_wgpu_blocking", default=False)
+_watch: ContextVar[Waited | None] = ContextVar("gpt2_wgpu_watch", default=None)
 
 
 class Promise(Protocol):
@@ -27,7 +33,34 @@ class Promise(Protocol):
 
 async def wait(promise: Promise) -> Any:
     """The result of a wgpu promise: blocks under :func:`sync`, suspends under an event loop."""
-    return promise.sync_wait() if _blocking.get() else await promise
+    watch = _watch.get()
+    if watch is None:
+        return promise.sync_wait() if _blocking.get() else await promise
+    begun, busy = time.perf_counter(), processor_time()
+    try:
+        return promise.sync_wait() if _blocking.get() else await promise
+    finally:
+        watch.seconds += time.perf_counter() - begun
+        watch.processor_seconds += processor_time() - busy
+
+
+@dataclass
+class Waited:
+    """How long :func:`wait` took, summed, and what it used of the processor meanwhile."""
+
+    seconds: float = 0.0
+    processor_seconds: float = 0.0
+
+
+@contextmanager
+def time_waiting() -> Iterator[Waited]:
+    """Sums what this task or thread, and the tasks it starts, wait inside: the rest is its own."""
+    watch = Waited()
+    token = _watch.set(watch)
+    try:
+        yield watch
+    finally:
+        _watch.reset(token)
 
 
 def settle(gpu: Any) -> None:
