@@ -85,6 +85,10 @@ class NumericalError(GPT2WGPUError, ArithmeticError):
     """The model produced NaN or infinity; the message names the position."""
 
 
+class BenchmarkError(GPT2WGPUError, RuntimeError):
+    """What was to be timed computes something else than the reference: it has no speed."""
+
+
 # --- tensors and scopes -------------------------------------------------------------------------
 
 

@@ -30,7 +30,8 @@ BELOW = {
     "models": {"gpu", "samplers", "text", "weights"},
     "integrations": {"gpu", "models", "samplers"},
     "public": {"gpu", "models", "samplers", "text", "weights"},
-    "cli": {"public", "samplers"},
+    "benchmark": {"gpu", "models", "samplers"},
+    "cli": {"public", "samplers", "benchmark"},
     "__main__": {"cli"},
 }
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from gpt2_wgpu.arguments import integer
+from gpt2_wgpu.arguments import integer, number
 from gpt2_wgpu.errors import (
     ContextLengthError,
     DisposedTensorError,
@@ -48,7 +48,8 @@ from gpt2_wgpu.weights.checkpoint import Checkpoint
 class GPT2Backbone:
     """The transformer: embeddings, ``num_layers`` blocks, final norm.
 
-    The constructor makes random weights (``seed``); :meth:`from_directory` loads them.
+    The constructor makes random weights (``seed``, and ``initializer_range`` as transformers has
+    it: their standard deviation); :meth:`from_directory` loads them.
     ``dropout`` is accepted for KerasHub's sake and does nothing: this is inference.
     ``dtype``: how matrices are stored, "float32" or "float16"; arithmetic is always f32.
     """
@@ -73,6 +74,7 @@ class GPT2Backbone:
         dtype: str = "float32",
         device: Device | None = None,
         seed: int = 0,
+        initializer_range: float = 0.02,
     ) -> None:
         config = GPT2Config.from_dict(
             {
@@ -87,9 +89,10 @@ class GPT2Backbone:
         )
         self.dropout = dropout
         seed = integer("seed", seed, 0, 2**32 - 1)
+        stddev = number("initializer_range", initializer_range, 0.0, 1e3)
 
         def random_weights(device: Device) -> AbstractContextManager[Fetch]:
-            return nullcontext(random_fetch(device, config, 0.02, seed))
+            return nullcontext(random_fetch(device, config, stddev, seed))
 
         sync(
             self._load(config, random_weights, dtype, device or default_device()),

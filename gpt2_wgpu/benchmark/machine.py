@@ -1,0 +1,68 @@
+"""Where and when something was measured, and who else used the processor meanwhile."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from importlib import metadata
+from pathlib import Path
+
+from gpt2_wgpu._version import __version__
+
+_STAT = Path("/proc/stat")
+
+
+def versions() -> dict[str, str]:
+    """Of what computes here."""
+    try:
+        wgpu = metadata.version("wgpu")
+    except metadata.PackageNotFoundError:
+        wgpu = "unknown"
+    return {
+        "gpt2-wgpu": __version__,
+        "wgpu": wgpu,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+    }
+
+
+class ProcessorUse:
+    """How much of the processor others use, from its creation to :meth:`foreign_cores`.
+
+    A software adapter computes in threads of this process, so they do not count as others.
+    """
+
+    def __init__(self) -> None:
+        self._begun = self._readings()
+
+    def foreign_cores(self) -> float | None:
+        """How many cores others kept busy on average; None where the system does not tell."""
+        now = self._readings()
+        if self._begun is None or now is None:
+            return None
+        seconds, busy, own = (b - a for a, b in zip(self._begun, now, strict=True))
+        return max(0.0, busy - own) / max(seconds, 1e-9)
+
+    @staticmethod
+    def _readings() -> tuple[float, float, float] | None:
+        """Seconds of the clock, of all busy cores, and of this process."""
+        try:
+            # cpu  user nice system idle iowait irq softirq steal ... in ticks (proc_stat(5))
+            ticks = [int(field) for field in _STAT.read_text().split("\n", 1)[0].split()[1:9]]
+            own = os.times()
+            return (
+                time.perf_counter(),
+                (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK"),
+                sum(own[:4]),
+            )
+        except (OSError, AttributeError, ValueError, IndexError):  # no Linux
+            return None
+
+
+def load_average() -> list[float] | None:
+    """Of the last 1, 5 and 15 minutes; None where the system has none."""
+    try:
+        return [round(load, 2) for load in os.getloadavg()]
+    except (OSError, AttributeError):
+        return None
