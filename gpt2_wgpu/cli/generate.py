@@ -7,7 +7,7 @@ import secrets
 import sys
 from typing import TYPE_CHECKING
 
-from gpt2_wgpu.cli.options import MAX_SEED, Parser, integer, number, stop_text, utf8
+from gpt2_wgpu.cli.options import DTYPES, MAX_SEED, Parser, integer, number, stop_text, utf8
 from gpt2_wgpu.cli.story import Story
 from gpt2_wgpu.cli.terminal import INTERRUPTED, Terminal
 from gpt2_wgpu.errors import InvalidArgumentError
@@ -15,7 +15,6 @@ from gpt2_wgpu.errors import InvalidArgumentError
 if TYPE_CHECKING:
     import gpt2_wgpu as gw
 
-_DTYPES = {"f16": "float16", "f32": "float32"}
 _TEMPERATURE = 0.8
 
 _EPILOG = """\
@@ -63,7 +62,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
         help="what computes, see below (default: %(default)s)",
     )
     parser.add_argument(
-        "--dtype", choices=_DTYPES, default="f16", help="weights on the GPU (default: %(default)s)"
+        "--dtype", choices=DTYPES, default="f16", help="weights on the GPU (default: %(default)s)"
     )
     _add_sampling(parser)
     _add_ending(parser)
@@ -159,7 +158,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     peak = _watch_memory(gw.default_device()) if args.memory else None
     with terminal.progress(f"loading {args.model}") as on_progress:
         lm = gw.GPT2CausalLM.from_preset(
-            args.model, dtype=_DTYPES[args.dtype], on_progress=on_progress
+            args.model, dtype=DTYPES[args.dtype], on_progress=on_progress
         )
     lm.compile(sampler=_sampler(args, greedy, seed))
     with lm.stream(

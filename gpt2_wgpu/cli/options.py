@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MAX_SEED = 2**63 - 1
 MAX_COUNT = 2**31 - 1
+DTYPES = {"f16": "float16", "f32": "float32"}  # what --dtype takes -> the library's names
 
 
 class Parser(argparse.ArgumentParser):

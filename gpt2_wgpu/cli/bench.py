@@ -1,0 +1,165 @@
+"""`gpt2-wgpu bench`: how fast this machine's GPU generates, and what share of the possible."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from gpt2_wgpu.cli.options import DTYPES, Parser, integer
+from gpt2_wgpu.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from gpt2_wgpu.benchmark import Preset, RandomModel
+
+T = TypeVar("T")
+_MODEL = "fairytales"
+
+_EPILOG = """\
+Every run has to repeat tokens that the plain, uncached forward pass confirms;
+if one differs, no speed is shown and the exit status is 1. Figures go to
+standard output, progress to standard error. What each means, and what spoils
+a measurement: docs/benchmarks.md.
+
+examples:
+  gpt2-wgpu bench
+  gpt2-wgpu bench --random 124M --dtype f32,f16 -b 1,8
+  gpt2-wgpu bench -m path/to/checkpoint -p 512 -n 64 --positions
+  gpt2-wgpu bench -o json > result.json
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
+    """Adds the command `bench` to `commands`; returns its parser."""
+    parser = commands.add_parser(
+        "bench",
+        help="measure how fast this GPU generates, after checking that it does so right",
+        description="Measures prefill and decoding, and compares with what the adapter can read.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_work(parser)
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "-o",
+        "--output",
+        choices=("md", "json"),
+        default="md",
+        help="tables in Markdown, or one JSON object (default: %(default)s)",
+    )
+    group.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+    return parser
+
+
+def _add_work(parser: Parser) -> None:
+    group = parser.add_argument_group("what is measured")
+    model = group.add_mutually_exclusive_group()
+    model.add_argument(
+        "-m",
+        "--model",
+        metavar="MODEL",
+        help=f"as for generate (default: {_MODEL})",
+    )
+    model.add_argument(
+        "--random",
+        metavar="SHAPE",
+        help="random weights, so no download: 124M, 355M, 774M, 1558M as GPT-2's sizes, or "
+        "LAYERSxWIDTH",
+    )
+    group.add_argument(
+        "-p",
+        "--prompt-tokens",
+        type=integer(1),
+        default=128,
+        metavar="N",
+        help="length of the prompt (default: %(default)s)",
+    )
+    group.add_argument(
+        "-n",
+        "--new-tokens",
+        type=integer(2),
+        default=128,
+        metavar="N",
+        help="how many follow it (default: %(default)s)",
+    )
+    group.add_argument(
+        "-b",
+        "--batch",
+        type=each_of(integer(1, 2**16 - 1)),
+        default=[1],
+        metavar="N[,N]",
+        help="texts at a time, one row of figures each (default: 1)",
+    )
+    group.add_argument(
+        "--dtype",
+        type=each_of(dtype),
+        default=[DTYPES["f16"]],
+        metavar="TYPE[,TYPE]",
+        help=f"weights on the GPU: {', '.join(DTYPES)} (default: f16)",
+    )
+    group.add_argument(
+        "-r",
+        "--repeats",
+        type=integer(1),
+        default=5,
+        metavar="N",
+        help="timed runs after one to warm up; the median counts (default: %(default)s)",
+    )
+    group.add_argument(
+        "--positions",
+        action="store_true",
+        help="also the time of a token at several positions of the context",
+    )
+
+
+def dtype(text: str) -> str:
+    """The library's name of a type of weights."""
+    if text not in DTYPES:
+        raise argparse.ArgumentTypeError(f"{text[:40]!a} is none of {', '.join(DTYPES)}")
+    return DTYPES[text]
+
+
+def each_of(parse: Callable[[str], T]) -> Callable[[str], list[T]]:
+    """Makes a type for lists with commas, each element once."""
+
+    def parse_all(text: str) -> list[T]:
+        return list(dict.fromkeys(parse(part) for part in text.split(",")))
+
+    return parse_all
+
+
+def run(args: argparse.Namespace, terminal: Terminal) -> int:
+    """Measures as `args` says; returns the exit status."""
+    terminal.quiet = args.quiet
+    from gpt2_wgpu import benchmark
+
+    plan = benchmark.Plan(
+        _model(args),
+        args.prompt_tokens,
+        args.new_tokens,
+        args.batch,
+        args.dtype,
+        args.repeats,
+        args.positions,
+    )
+    report = benchmark.measure(plan, say=terminal.note)
+    if args.output == "json":
+        terminal.write(json.dumps(report, ensure_ascii=False, indent=1) + "\n")
+    else:
+        terminal.write(benchmark.as_markdown(report))
+    if report["software_adapter"]:
+        terminal.note(
+            f"{report['hardware']} is a software adapter that computes on the CPU: these figures "
+            "tell nothing about a GPU"
+        )
+    return 0
+
+
+def _model(args: argparse.Namespace) -> Preset | RandomModel:
+    from gpt2_wgpu import benchmark
+
+    if args.random is None:
+        return benchmark.Preset(_MODEL if args.model is None else args.model)
+    return benchmark.RandomModel.parse(args.random)

@@ -1,0 +1,111 @@
+"""`gpt2-wgpu bench`: what it prints, where, and when it refuses to."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gpt2_wgpu import samplers
+from gpt2_wgpu.cli.main import main
+from tests.cli.conftest import Run
+from tests.cli.test_arguments import usage_error
+
+Captured = pytest.CaptureFixture[str]
+QUICK = ["bench", "-p", "6", "-n", "8", "-r", "1"]
+
+
+@pytest.fixture(autouse=True)
+def little_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit measured over a few bytes: not what an adapter can, but as good for a test."""
+    for name in ("MOST_BYTES", "MOST_BYTES_ON_CPU"):
+        monkeypatch.setattr(f"gpt2_wgpu.gpu.streaming.{name}", 1 << 20)
+    monkeypatch.setattr("gpt2_wgpu.gpu.streaming.SHAPES", ((64, 64), (256, 16)))
+
+
+@pytest.mark.usefixtures("device")
+def test_tables_for_a_person(capsys: Captured) -> None:
+    assert main([*QUICK, "-b", "1,2"]) == 0
+    out, err = capsys.readouterr()
+    assert "| pp6 |" in out
+    assert out.count("| tg8 |") == 2
+    assert "of the read limit" in out
+    assert "| stream_read_strided |" in out
+    assert out.endswith(" |\n")
+    assert all(line.startswith("gpt2-wgpu: ") for line in err.splitlines())
+    assert "gpt2-wgpu: f16, batch 2: run 1 of 1\n" in err
+
+
+@pytest.mark.usefixtures("device")
+def test_json_of_random_weights(capsys: Captured) -> None:
+    assert main([*QUICK, "--random", "1x64", "--dtype", "f32,f16,f32", "-o", "json", "-q"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    report = json.loads(out)
+    assert report["work"]["model"] == "random 1x64"
+    assert [row["dtype"] for row in report["rows"]] == ["f32", "f16"]
+    assert all(0 < row["fraction_of_read_limit"] <= 1.2 for row in report["rows"])
+
+
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize("output", ["md", "json"])
+def test_wrong_outputs_have_no_speed(
+    output: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = samplers.Random(temperature=3.0, seed=5).next_options()
+    monkeypatch.setattr(samplers.Greedy, "next_options", lambda self: options)
+    assert main([*QUICK, "-o", output, "-q"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("gpt2-wgpu: error: new token ")
+    assert "by the uncached forward pass" in err
+    assert err.endswith("wrong outputs have no speed\n")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "bound"),
+    [
+        ("-p", "0", "'0' is not a whole number at least 1"),
+        ("-n", "1", "'1' is not a whole number at least 2"),
+        ("-r", "none", "'none' is not a whole number at least 1"),
+        ("-b", "1,0", "'0' is not a whole number at least 1 and at most 65535"),
+        ("-b", "", "'' is not a whole number at least 1"),
+        ("--dtype", "f16,f8", "'f8' is none of f"),
+        ("-o", "csv", "invalid choice: 'csv'"),
+    ],
+)
+def test_a_value_out_of_bounds_is_named(
+    option: str, value: str, bound: str, capsys: Captured
+) -> None:
+    err = usage_error(capsys, "bench", option, value)
+    assert err.startswith("gpt2-wgpu bench: error: ")
+    assert option in err
+    assert bound in err
+
+
+def test_one_model_at_a_time(capsys: Captured) -> None:
+    err = usage_error(capsys, "bench", "-m", "fairytales", "--random", "124M")
+    assert "not allowed with argument" in err
+
+
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (["--random", "125M"], "'125M' is no shape: use 124M, 355M, 774M, 1558M, or LAYERSxWIDTH"),
+        (["-m", "no-such-model"], "unknown model 'no-such-model'"),
+        (["-p", "600"], "600 prompt tokens and 8 new ones exceed the model's context of 512"),
+    ],
+)
+def test_what_only_shows_when_it_runs(options: list[str], error: str, capsys: Captured) -> None:
+    assert main([*QUICK[:-2], *options, "-n", "8", "-q"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"gpt2-wgpu: error: {error}")
+
+
+def test_usage_errors_come_before_anything_heavy(run: Run) -> None:
+    done = run("bench", "-n", "1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "see 'gpt2-wgpu bench --help'" in done.stderr
