@@ -26,6 +26,7 @@ from gpt2_wgpu.gpu.profiling import Row as ProfileRow
 from gpt2_wgpu.models import GPT2CausalLM
 
 FORMAT = 1  # of the report; docs/benchmarks.md
+ADAPTER = ("name", "vendor", "backend", "driver", "adapter_type")  # what the report tells of it
 PROFILED_STEPS = 8
 POSITION_STEPS = 32  # new tokens at each position: enough for submits of full size
 
@@ -103,7 +104,7 @@ async def measure_async(plan: Plan, device: Device | None = None, say: Say | Non
             "new_tokens": plan.new_tokens,
             "repeats": plan.repeats,
         },
-        "adapter": asdict(device.info),
+        "adapter": {key: getattr(device.info, key) for key in ADAPTER},
         "read_limit": {
             "bytes_per_second": limit.bytes_per_second,
             "bytes_read": limit.nbytes,
