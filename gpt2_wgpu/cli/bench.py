@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _MODEL = "fairytales"
+_BUSY = 0.25  # cores that others keep busy: beyond, it is said again beside the figures
 
 _EPILOG = """\
 Every run has to repeat tokens that the plain, uncached forward pass confirms;
@@ -149,6 +150,12 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         terminal.write(json.dumps(report, ensure_ascii=False, indent=1) + "\n")
     else:
         terminal.write(benchmark.as_markdown(report))
+    others = report["load"]["foreign_cpu"]
+    if others is not None and others > _BUSY:
+        terminal.warn(
+            f"other programs kept {others:.1f} cores busy meanwhile, so these figures are too low "
+            "or, as shares of a limit measured at another moment, wrong: measure again when idle"
+        )
     if report["software_adapter"]:
         terminal.note(
             f"{report['hardware']} is a software adapter that computes on the CPU: these figures "
