@@ -46,6 +46,10 @@ class Capabilities:
     ``barrier_free``: on a CPU adapter a workgroup barrier costs more than the work it shares, so
     each reduction is done by one thread; on a GPU a workgroup shares it.
 
+    ``integer_products``: a CPU adapter multiplies a row with quantised weights faster in integers,
+    activations rounded to int8 (layers/integer_products.py); on a GPU memory limits, and the float
+    product is exact.
+
     ``max_iterations``: Mesa's llvmpipe counts the iterations of all loops of a thread together and
     ends every loop, in silence, once they reach this (LP_MAX_TGSI_LOOP_ITERATIONS in its
     ``lp_bld_limits.h``); other adapters have no such limit.
@@ -54,6 +58,7 @@ class Capabilities:
     barrier_free: bool
     max_binding: int  # bytes of one storage binding
     max_iterations: int  # of one thread's loops
+    integer_products: bool
     prefill_rows: int  # rows (batch x tokens) of one prefill submit: bounds a dispatch's time
 
     @classmethod
@@ -62,5 +67,6 @@ class Capabilities:
             barrier_free=info.is_software,
             max_binding=limits["max-storage-buffer-binding-size"],
             max_iterations=65_535 if info.is_software else 1 << 32,
+            integer_products=info.is_software,
             prefill_rows=128 if info.is_software else 512,
         )

@@ -18,8 +18,23 @@ if TYPE_CHECKING:
     from gpt2_wgpu.gpu.scopes import Scope
 
 FORMATS = {"float32": "f", "int32": "i", "uint32": "I"}
-# float16 exists only as packed weights (two values in a u32): no array of Python's holds it.
-ITEM_BYTES = {"float32": 4, "int32": 4, "uint32": 4, "float16": 2}
+# Elements that are stored together, and in how many bytes. The last three exist only as weights:
+# float16 in pairs; q8 and q4 as eight blocks of 32 behind their eight scales (layers/weights.py).
+PACKING = {
+    "float32": (1, 4),
+    "int32": (1, 4),
+    "uint32": (1, 4),
+    "float16": (1, 2),
+    "q8": (256, 272),
+    "q4": (256, 144),
+}
+
+
+def bytes_of(elements: int, dtype: str) -> int:
+    """Bytes of so many elements, as they are stored."""
+    unit, nbytes = PACKING[dtype]
+    return -(-elements // unit) * nbytes
+
 
 # scopes.py knows tensors; a tensor only needs to ask for the scope that is open.
 _scope_lookup: Callable[[], Scope | None] = lambda: None  # noqa: E731
@@ -72,7 +87,7 @@ class Tensor:
     @property
     def nbytes(self) -> int:
         """Logical bytes of the elements."""
-        return self.size * ITEM_BYTES[self.dtype]
+        return bytes_of(self.size, self.dtype)
 
     def check(self) -> Tensor:
         """Itself; raises ``DisposedTensorError`` when disposed."""
@@ -210,8 +225,8 @@ def empty(
     label: str = "",
 ) -> Tensor:
     """A tensor with arbitrary contents (pooled memory is never cleared)."""
-    nbytes = math.prod(shape) * ITEM_BYTES[dtype]
-    return Tensor(device, device.memory.allocate(nbytes, kind), shape, dtype, label)
+    storage = device.memory.allocate(bytes_of(math.prod(shape), dtype), kind)
+    return Tensor(device, storage, shape, dtype, label)
 
 
 def tensor(

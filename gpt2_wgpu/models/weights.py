@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gpt2_wgpu.gpu import Tensor, keep, tidy
-from gpt2_wgpu.gpu.layers import (
-    Axis,
-    Matrix,
-    Raw,
-    load_matrix,
-    load_vector,
-    random_normal,
-    round_up,
-)
-from gpt2_wgpu.gpu.layers.weights import STAGED_BYTES
-from gpt2_wgpu.gpu.memory import size_class
+from gpt2_wgpu.gpu.layers import Matrix, Raw, load_matrix, load_vector, random_normal
+from gpt2_wgpu.gpu.layers.weights import check_dtype
+from gpt2_wgpu.models.layouts import layouts, staged_bytes, stored_bytes
 from gpt2_wgpu.weights.naming import resolve
 
 if TYPE_CHECKING:
@@ -74,76 +65,50 @@ async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: 
     biases, norms and positions stay f32. A raise leaves nothing allocated; ``OutOfGPUMemoryError``
     comes before the first tensor is fetched.
     """
-    width, inner = config.n_embd, config.intermediate_dim
-    stream = Axis(width, width, round_up(width, 8))
-    hidden = Axis(inner, inner, round_up(inner, 8))
-    head, padded_head = config.head_dim, round_up(config.head_dim, 8)
-    heads = Axis(width, head, padded_head)
+    check_dtype(dtype)
+    layout_of = layouts(config)
+
+    async def matrix(name: str) -> Matrix:
+        layout = layout_of[name]
+        return await load_matrix(
+            device,
+            await fetch(name),
+            dtype if layout.chosen else "float32",
+            transpose=layout.transpose,
+            outputs=layout.outputs,
+            inputs=layout.inputs,
+        )
+
+    async def vector(name: str) -> Tensor:
+        return await load_vector(device, await fetch(name), axis=layout_of[name].outputs)
 
     async def norm(name: str) -> LayerNorm:
-        weight, bias = await fetch(f"{name}.weight"), await fetch(f"{name}.bias")
-        return LayerNorm(
-            await load_vector(device, weight, axis=stream),
-            await load_vector(device, bias, axis=stream),
-        )
+        return LayerNorm(await vector(f"{name}.weight"), await vector(f"{name}.bias"))
 
-    async def conv1d(name: str, outputs: Axis, inputs: Axis) -> Linear:
-        raw = await fetch(f"{name}.weight")
-        weight = await load_matrix(
-            device, raw, dtype, transpose=True, outputs=outputs, inputs=inputs
-        )
-        bias = await load_vector(device, await fetch(f"{name}.bias"), axis=outputs)
-        return Linear(weight, bias)
+    async def conv1d(name: str) -> Linear:
+        return Linear(await matrix(f"{name}.weight"), await vector(f"{name}.bias"))
 
     async def block(i: int) -> Block:
         return Block(
             ln_1=await norm(f"h.{i}.ln_1"),
-            c_attn=await conv1d(f"h.{i}.attn.c_attn", Axis(3 * width, head, padded_head), stream),
-            attn_c_proj=await conv1d(f"h.{i}.attn.c_proj", stream, heads),
+            c_attn=await conv1d(f"h.{i}.attn.c_attn"),
+            attn_c_proj=await conv1d(f"h.{i}.attn.c_proj"),
             ln_2=await norm(f"h.{i}.ln_2"),
-            c_fc=await conv1d(f"h.{i}.mlp.c_fc", hidden, stream),
-            mlp_c_proj=await conv1d(f"h.{i}.mlp.c_proj", stream, hidden),
+            c_fc=await conv1d(f"h.{i}.mlp.c_fc"),
+            mlp_c_proj=await conv1d(f"h.{i}.mlp.c_proj"),
         )
 
-    needed = stored_bytes(config, dtype) + staged_bytes(config)
+    needed = stored_bytes(config, dtype, device.capabilities.max_binding) + staged_bytes(config)
     device.memory.check_fits(needed, f"the weights in {dtype}, uploads included")
     with tidy("load weights"):
-        wte = await load_matrix(device, await fetch("wte.weight"), dtype)
-        positions = await load_matrix(device, await fetch("wpe.weight"), "float32")
-        ((_, wpe),) = positions.parts
-        lm_head = wte
-        if not config.tie_word_embeddings:
-            lm_head = await load_matrix(device, await fetch("lm_head.weight"), dtype)
+        wte = await matrix("wte.weight")
+        ((_, wpe),) = (await matrix("wpe.weight")).parts
+        lm_head = wte if config.tie_word_embeddings else await matrix("lm_head.weight")
         blocks = [await block(i) for i in range(config.n_layer)]
         weights = GPT2Weights(wte, wpe, tuple(blocks), await norm("ln_f"), lm_head)
         device.queue.flush()
         device.memory.trim()  # what the uploads went through is of no use afterwards
         return keep(weights)
-
-
-def stored_bytes(config: GPT2Config, dtype: str) -> int:
-    """Bytes that the weights take on the GPU, padding included: known before the first is read."""
-    padded = {
-        config.n_embd: round_up(config.n_embd, 8),
-        config.intermediate_dim: round_up(config.intermediate_dim, 8),
-        3 * config.n_embd: 3 * config.n_head * round_up(config.head_dim, 8),
-    }
-
-    def stored(name: str, shape: tuple[int, ...]) -> int:
-        elements = math.prod(padded.get(size, size) for size in shape)
-        small = dtype == "float16" and len(shape) == 2 and name != "wpe.weight"
-        return size_class(elements * (2 if small else 4))
-
-    return sum(stored(name, shape) for name, shape in config.expected_tensors().items())
-
-
-def staged_bytes(config: GPT2Config) -> int:
-    """Bytes that uploads take besides, at most: the largest piece, as F32."""
-    pieces = (
-        4 * math.prod(shape) if name.startswith("h.") else min(4 * math.prod(shape), STAGED_BYTES)
-        for name, shape in config.expected_tensors().items()
-    )
-    return size_class(max(pieces))
 
 
 def stored_fetch(

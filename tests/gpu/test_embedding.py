@@ -10,11 +10,13 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.gpu.layers import embed
+from gpt2_wgpu.gpu.tensor import bytes_of
 from tests.gpu import references
-from tests.gpu.test_linear import free, matrix_of, rounded
+from tests.gpu.quantization import rounded
+from tests.gpu.test_linear import DTYPES, free, matrix_of
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("tokens", [1, 2, 7])
 @pytest.mark.parametrize("width", [8, 24, 72])
 @pytest.mark.parametrize("split", [False, True])
@@ -22,10 +24,12 @@ from tests.gpu.test_linear import free, matrix_of, rounded
 def test_against_numpy(device, monkeypatch, tokens, width, dtype, split):
     if split:  # the table in parts, as when it exceeds a binding
         monkeypatch.setattr(
-            device, "capabilities", replace(device.capabilities, max_binding=7 * 4 * width)
+            device,
+            "capabilities",
+            replace(device.capabilities, max_binding=bytes_of(34 * width, dtype)),
         )
-    wte, wpe = references.random(33, width), references.random(16, width, seed=1)
-    ids = np.random.default_rng(2).integers(0, 33, (3, tokens))
+    wte, wpe = references.random(99, width), references.random(16, width, seed=1)
+    ids = np.random.default_rng(2).integers(0, 99, (3, tokens))
     start = np.array([0, 5, 9])
     table = matrix_of(device, wte, dtype)
     assert (len(table.parts) > 1) == split

@@ -19,8 +19,10 @@ from gpt2_wgpu.gpu.layers import (
 )
 from gpt2_wgpu.gpu.waiting import sync
 from tests.gpu import references
+from tests.gpu.quantization import rounded
 
 CHOOSE = "gpt2_wgpu.gpu.layers.linear_layers._choose"
+DTYPES = ["float32", "float16", "q8", "q4"]
 KERNELS = ["linear_rows", "linear_block", "linear_gemv 1", "linear_gemv 4", "linear_gemm"]
 
 
@@ -39,8 +41,14 @@ def grid_of(kernel, rows, columns):
     return name, (-(-columns // 64), -(-rows // 64), 1), {}
 
 
+def without_integers(device, monkeypatch):
+    floats = replace(device.capabilities, integer_products=False)
+    monkeypatch.setattr(device, "capabilities", floats)
+
+
 @pytest.fixture(params=KERNELS)
-def kernel(request, monkeypatch):
+def kernel(request, device, monkeypatch):
+    without_integers(device, monkeypatch)
     monkeypatch.setattr(
         CHOOSE, lambda x, rows, columns, depth8: grid_of(request.param, rows, columns)
     )
@@ -52,16 +60,12 @@ def matrix_of(device, values, dtype):
     return sync(load_matrix(device, raw, dtype), "load_matrix")
 
 
-def rounded(values, dtype):
-    return values.astype(np.float16).astype(np.float32) if dtype == "float16" else values
-
-
 def free(matrix):
     for _, part in matrix.parts:
         part.dispose()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("rows", "columns", "depth"),
     [
@@ -106,7 +110,7 @@ def test_without_bias_and_residual_and_in_parts(device, kernel, monkeypatch):
 
 
 @pytest.mark.parametrize("tokens", [1, 3])
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.usefixtures("guarded")
 def test_keys_and_values_go_into_the_cache(device, kernel, tokens, dtype):
     batch, heads, dim, length = 2, 3, 8, 13
@@ -135,16 +139,17 @@ def test_keys_and_values_go_into_the_cache(device, kernel, tokens, dtype):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "q4"])
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 8, 9, 70])
 @pytest.mark.parametrize("depth", [8, 16, 56, 264])
 @pytest.mark.usefixtures("variant", "guarded")
-def test_what_is_chosen_is_right(device, rows, depth):
+def test_what_is_chosen_is_right(device, rows, depth, dtype):
     x, w = references.random(rows, depth), references.random(77, depth, seed=1)
-    matrix = matrix_of(device, w, "float16")
+    matrix = matrix_of(device, w, dtype)
     with gw.tidy():
         found = linear(gw.tensor(x), matrix).numpy()
     free(matrix)
-    np.testing.assert_allclose(found, x @ rounded(w, "float16").T, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found, x @ rounded(w, dtype).T, rtol=1e-4, atol=1e-4)
 
 
 def kernels_run(monkeypatch):

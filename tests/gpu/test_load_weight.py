@@ -11,7 +11,7 @@ from gpt2_wgpu.errors import InvalidArgumentError, LimitError, ShapeError
 from gpt2_wgpu.gpu import layers
 from gpt2_wgpu.gpu.layers import Axis, Raw, random_normal
 from gpt2_wgpu.gpu.waiting import sync
-from tests.gpu import references
+from tests.gpu import quantization, references
 
 pytestmark = pytest.mark.usefixtures("guarded", "no_leak")
 
@@ -29,12 +29,15 @@ def stored(values, dtype):
 
 def contents(device, matrix):
     """What the kernels will read, as f32 [rows, depth]."""
-    item = {"float32": np.float32, "float16": np.float16}[matrix.dtype]
+    item = {"float32": np.float32, "float16": np.float16}.get(matrix.dtype)
     parts = []
     for first, part in matrix.parts:
         assert first == sum(map(len, parts))
         (raw,) = sync(device.queue.read([(part.storage, 0, part.nbytes)]), "read")
-        parts.append(np.frombuffer(raw, item).astype(np.float32).reshape(part.shape))
+        if item is None:
+            parts.append(quantization.decoded(raw, matrix.dtype, part.shape))
+        else:
+            parts.append(np.frombuffer(raw, item).astype(np.float32).reshape(part.shape))
         part.dispose()
     return np.concatenate(parts)
 
@@ -95,7 +98,7 @@ def test_uploads_in_pieces(device, monkeypatch, source):
 def test_one_row_beyond_the_limit_is_refused(device, monkeypatch):
     monkeypatch.setattr(device, "capabilities", replace(device.capabilities, max_binding=16))
     raw, _ = stored(references.random(2, 20), "F32")
-    with pytest.raises(LimitError, match="one row of 96 bytes"):
+    with pytest.raises(LimitError, match="one row of 96 bytes exceed"):
         load_matrix(device, raw, "float32")
 
 

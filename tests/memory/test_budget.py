@@ -12,7 +12,7 @@ import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DeviceError, InvalidArgumentError, OutOfGPUMemoryError
 from gpt2_wgpu.gpu.commands import CommandQueue
 from gpt2_wgpu.gpu.memory import KINDS, size_class
-from gpt2_wgpu.models.weights import stored_bytes
+from gpt2_wgpu.models.layouts import stored_bytes
 from tests.memory import tiny
 
 pytestmark = pytest.mark.usefixtures("no_leak")
@@ -175,7 +175,7 @@ def uploads(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "q8", "q4"])
 @pytest.mark.parametrize("missing", [1, 10_000])
 def test_weights_that_do_not_fit_are_refused_before_any_upload(uploads, lm, missing, dtype):
     leave(stored_bytes(lm.backbone.config, dtype) - missing)

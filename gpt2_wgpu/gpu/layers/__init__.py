@@ -23,8 +23,10 @@ from gpt2_wgpu.gpu.layers.weights import (
     Raw,
     load_matrix,
     load_vector,
+    part_sizes,
     random_normal,
     round_up,
+    stored_words,
 )
 
 __all__ = [
@@ -44,8 +46,10 @@ __all__ = [
     "linear",
     "load_matrix",
     "load_vector",
+    "part_sizes",
     "project_qkv",
     "random_normal",
     "round_up",
     "sample",
+    "stored_words",
 ]

@@ -6,6 +6,7 @@ import math
 
 from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.gpu.commands import Binding, Grid, dispatch
+from gpt2_wgpu.gpu.layers import integer_products
 from gpt2_wgpu.gpu.layers.kv_cache import KVCache
 from gpt2_wgpu.gpu.layers.weights import Matrix
 from gpt2_wgpu.gpu.ops.elementwise import ACTIVATIONS
@@ -105,19 +106,26 @@ def _run(
 ) -> None:
     """One dispatch for each part of the weights, by the kernel that suits device and size."""
     rows = math.prod(x.shape[:-1])
+    in_integers = integer_products.suits(x, weight)
+    factor = integer_products.rounded(x) if in_integers else x
     for first, part in weight.parts:
         columns = part.shape[0]
-        kernel, grid, chosen = _choose(x, rows, columns, weight.depth // 8)
+        if in_integers:
+            kernel, grid, chosen = integer_products.choose(rows, columns)
+        else:
+            kernel, grid, chosen = _choose(x, rows, columns, weight.depth // 8)
         dispatch(
             x.device,
             kernel,
             grid,
-            {"x": x, "weights": part, **bindings},
+            {"x": factor, "weights": part, **bindings},
             {"rows": rows, "columns": columns, "depth8": weight.depth // 8, "first": first}
             | params,
             variant={"weight": weight.variant, "store": store},
             constants=constants | chosen,
         )
+    if in_integers:
+        factor.dispose()
 
 
 def _choose(x: Tensor, rows: int, columns: int, depth8: int) -> tuple[str, Grid, dict[str, int]]:

@@ -1,7 +1,10 @@
 """Weights: a checkpoint's numbers, converted on the GPU into the layout the kernels read.
 
-Matrices are stored [outputs, inputs] with rows padded to a multiple of eight elements, as f32 or
-as f16 packed two in a word, in parts that each fit into one storage binding.
+Matrices are stored [outputs, inputs] with rows padded to a multiple of eight elements, in parts
+that each fit into one storage binding: as f32, as f16 packed two in a word, or rounded in blocks of
+32 that share a scale (q8, q4: shaders/quantize_weight.wgsl). Blocks are counted through the whole
+matrix, line after line, so that no depth needs more padding; eight of them are a unit of 256
+elements, their scales first. Parts begin with a unit: where a matrix is cut changes no bit of it.
 """
 
 from __future__ import annotations
@@ -11,15 +14,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import InvalidArgumentError, LimitError, ShapeError
-from gpt2_wgpu.gpu.commands import Part, dispatch
+from gpt2_wgpu.gpu.commands import dispatch
 from gpt2_wgpu.gpu.ops.grids import groups_for
-from gpt2_wgpu.gpu.tensor import ITEM_BYTES, Tensor, empty
+from gpt2_wgpu.gpu.tensor import PACKING, Tensor, bytes_of, empty
 
 if TYPE_CHECKING:
     from gpt2_wgpu.gpu.device import Device
 
-SOURCE_BYTES = {"F32": 4, "F16": 2, "BF16": 2}  # safetensors' names
-PACKED = {"float32": "f32", "float16": "f16"}
+SOURCE_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U32": 4}  # safetensors' names
+PACKED = {"float32": "f32", "float16": "f16", "q8": "q8", "q4": "q4"}
+QUANTIZED = ("q8", "q4")
+UNIT = 256  # elements of a quantised matrix that are stored together
+STEP = 32  # lines of any depth (a multiple of 8) that are a whole number of units
 STAGED_BYTES = 32 << 20  # uploaded at once: bounds what the driver copies on the host
 
 
@@ -29,7 +35,7 @@ class Raw:
     ``begin`` .. ``end`` to the GPU as words, waiting for a disk, a network or nothing."""
 
     data: memoryview | Callable[[int, int], Awaitable[Tensor]]
-    dtype: str  # "F32", "F16", "BF16"
+    dtype: str  # "F32", "F16", "BF16"; "U32": a matrix as its layout on the GPU, see `stored_words`
     shape: tuple[int, ...]
 
 
@@ -81,26 +87,57 @@ async def load_matrix(
 
     ``outputs`` and ``inputs`` say how N and K are padded (default: not in groups). Padding is zero.
     """
-    if dtype not in PACKED:
-        raise InvalidArgumentError(f"weights are stored as {tuple(PACKED)}, not {dtype!r}")
+    check_dtype(dtype)
     if len(raw.shape) != 2:
         raise ShapeError(f"a matrix has two axes, not shape {raw.shape}")
     n, k = reversed(raw.shape) if transpose else raw.shape
     outputs, inputs = outputs or Axis.plain(n), inputs or Axis.plain(k)
-    if (outputs.size, inputs.size) != (n, k):
+    if raw.dtype == "U32":
+        if dtype not in QUANTIZED or raw.shape != stored_words(
+            outputs.length, inputs.length, dtype
+        ):
+            raise ShapeError(
+                f"units of {raw.shape} for a matrix {outputs.length} x {inputs.length} in {dtype}"
+            )
+    elif (outputs.size, inputs.size) != (n, k):
         raise ShapeError(f"axes of {outputs.size} x {inputs.size} for a matrix {n} x {k}")
     depth = round_up(inputs.length, 8)
-    line = depth * ITEM_BYTES[dtype]
-    most = device.capabilities.max_binding // line
-    if most == 0:
-        raise LimitError(f"one row of {line:,} bytes exceeds this device's binding limit")
-    parts = []
-    for first in range(0, outputs.length, most):
-        lines = min(most, outputs.length - first)
+    parts: list[tuple[int, Tensor]] = []
+    first = 0
+    for lines in part_sizes(outputs.length, depth, dtype, device.capabilities.max_binding):
         part = empty(device, (lines, depth), dtype, kind="weights")
-        await _fill(device, raw, part, first, transpose, outputs, inputs)
+        if raw.dtype == "U32":
+            await _copy(device, raw, part, first)
+        else:
+            await _fill(device, raw, part, first, transpose, outputs, inputs)
         parts.append((first, part))
+        first += lines
     return Matrix(tuple(parts), outputs.length, depth, dtype)
+
+
+def part_sizes(rows: int, depth: int, dtype: str, max_binding: int) -> list[int]:
+    """Rows of each part of a matrix [rows, depth]; raises ``LimitError`` if not even one fits."""
+    step = STEP if dtype in QUANTIZED else 1
+    step_bytes = bytes_of(step * depth, dtype)
+    if step_bytes > max_binding:
+        raise LimitError(
+            f"{f'{step} rows' if step > 1 else 'one row'} of {step_bytes:,} bytes exceed this "
+            f"device's limit of {max_binding:,} for one binding"
+        )
+    fitting = max_binding // step_bytes * step
+    return [min(fitting, rows - first) for first in range(0, rows, fitting)]
+
+
+def check_dtype(dtype: str) -> None:
+    """Raises ``InvalidArgumentError`` unless weights can be stored so."""
+    if dtype not in PACKED:
+        raise InvalidArgumentError(f"weights are stored as one of {tuple(PACKED)}, not {dtype!r}")
+
+
+def stored_words(rows: int, depth: int, dtype: str) -> tuple[int, int]:
+    """Shape of a quantised matrix [rows, depth padded to 8] as "U32": units x words of a unit."""
+    unit, nbytes = PACKING[dtype]
+    return -(-rows * round_up(depth, 8) // unit), nbytes // 4
 
 
 async def load_vector(
@@ -136,26 +173,24 @@ async def _fill(
     width = raw.shape[1]
     whole = transpose or outputs.group != outputs.padded
     fitting = STAGED_BYTES // (width * SOURCE_BYTES[raw.dtype])
-    piece = lines if whole else max(16, fitting // 16 * 16)
-    line_bytes = depth * ITEM_BYTES[result.dtype]
+    piece = lines if whole else max(STEP, fitting // STEP * STEP)
+    quantized = result.dtype in QUANTIZED
     for begin in range(0, lines, piece):
         count = min(piece, lines - begin)
         skipped = 0 if whole else (first + begin) * width
         end = raw.shape[0] * width if whole else skipped + count * width
         words = await _upload(device, raw, skipped, end)
+        threads = 4 * -(-count * depth // UNIT) if quantized else count * depth // 2
         dispatch(
             device,
-            "load_weight",
-            groups_for(count * depth // 2, 64),
-            {
-                "raw": words,
-                # 16 lines of at least 16 bytes: the offset is a multiple of 256
-                "result": Part(result, begin * line_bytes, count * line_bytes),
-            },
+            "quantize_weight" if quantized else "load_weight",
+            groups_for(threads, 64),
+            {"raw": words, "result": result},
             {
                 "lines": count,
-                "pairs": depth // 2,
+                "depth": depth,
                 "first": first + begin,
+                "before": begin,
                 "group_n": outputs.group,
                 "padded_n": outputs.padded,
                 "size_n": outputs.size,
@@ -168,6 +203,19 @@ async def _fill(
             },
             variant={"source": raw.dtype.lower(), "packed": PACKED[result.dtype]},
         )
+        words.dispose()
+
+
+async def _copy(device: Device, raw: Raw, result: Tensor, first: int) -> None:
+    """Fill ``result`` with the units from line ``first`` on, which are as they should be."""
+    skipped = first * result.shape[1] // UNIT * raw.shape[1]
+    count = result.nbytes // 4
+    piece = STAGED_BYTES // 4
+    for begin in range(0, count, piece):
+        end = min(begin + piece, count)
+        words = await _upload(device, raw, skipped + begin, skipped + end)
+        copied = (words.storage.buffer, 0, result.storage.buffer, 4 * begin, 4 * (end - begin))
+        device.queue.flush([copied])
         words.dispose()
 
 

@@ -1,0 +1,18 @@
+// The product of 32 int8 activations with stored block number i of 32 q4 weights (weight_q4.wgsl). The
+// activations' sum accounts for the 8 by which stored levels are too large.
+
+@group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
+
+fn product(i: u32, low: vec4<u32>, high: vec4<u32>, sum: i32) -> f32 {
+  let unit = i / 8u * 9u;
+  let in_unit = i % 8u;
+  let scale = unpack2x16float(weights[unit][in_unit / 2u])[in_unit % 2u] * -0.125;
+  let w = weights[unit + 1u + in_unit];
+  let a = w & vec4<u32>(0x0f0f0f0fu); // elements 0 .. 3, 8 .. 11, 16 .. 19, 24 .. 27
+  let b = (w >> vec4<u32>(4u)) & vec4<u32>(0x0f0f0f0fu);
+  let dots = dot4I8Packed(a.x, low.x) + dot4I8Packed(b.x, low.y)
+           + dot4I8Packed(a.y, low.z) + dot4I8Packed(b.y, low.w)
+           + dot4I8Packed(a.z, high.x) + dot4I8Packed(b.z, high.y)
+           + dot4I8Packed(a.w, high.z) + dot4I8Packed(b.w, high.w);
+  return f32(dots - 8 * sum) * scale;
+}

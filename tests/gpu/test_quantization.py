@@ -1,0 +1,216 @@
+"""q8 and q4: rounding at load, and the integer products, against NumPy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu.errors import LimitError, ShapeError
+from gpt2_wgpu.gpu.layers import Axis, KVCache, Raw, linear, load_matrix, project_qkv
+from gpt2_wgpu.gpu.layers.weights import stored_words
+from gpt2_wgpu.gpu.waiting import sync
+from tests.gpu import quantization, references
+from tests.gpu.test_linear import free, kernels_run, matrix_of
+from tests.gpu.test_load_weight import contents, stored
+
+pytestmark = pytest.mark.usefixtures("guarded", "no_leak")
+BOTH = pytest.mark.parametrize("dtype", ["q8", "q4"])
+
+
+def load(device, raw, dtype, **keywords):
+    return sync(load_matrix(device, raw, dtype, **keywords), "load_matrix")
+
+
+def bytes_of(device, matrix):
+    """The matrix's units, its parts joined."""
+    parts = []
+    for _, part in matrix.parts:
+        (raw,) = sync(device.queue.read([(part.storage, 0, part.nbytes)]), "read")
+        parts.append(bytes(raw))
+    return b"".join(parts)
+
+
+@BOTH
+@pytest.mark.parametrize("source", ["F32", "F16", "BF16"])
+@pytest.mark.parametrize("transpose", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (8, 32), (33, 24), (70, 65)], ids=str)
+def test_rounding_equals_numpy(device, shape, transpose, source, dtype):
+    raw, values = stored(references.random(*shape), source)
+    matrix = load(device, raw, dtype, transpose=transpose)
+    found = quantization.unpacked(bytes_of(device, matrix), dtype)
+    free(matrix)
+    expected = quantization.levels_of(values.T if transpose else values, dtype)
+    np.testing.assert_array_equal(found[0], expected[0])
+    # A division that is not rounded exactly may move a value that lies between two levels.
+    difference = np.abs(found[1] - expected[1])
+    assert difference.max() <= 1
+    assert np.count_nonzero(difference) <= found[1].size // 1000
+
+
+@pytest.mark.parametrize(("dtype", "steps"), [("q8", 127), ("q4", 8)])
+@pytest.mark.parametrize("size", [1e-4, 1.0, 1e4])
+def test_the_error_is_half_a_step(device, dtype, steps, size):
+    values = references.random(64, 64, scale=size)
+    matrix = matrix_of(device, values, dtype)
+    blocks = values.reshape(-1, 32)
+    error = np.abs(contents(device, matrix).reshape(-1, 32) - blocks)
+    largest = np.take_along_axis(blocks, np.abs(blocks).argmax(1)[:, None], 1)
+    # The opposite of q4's largest value would be level 16: it is up to a whole step away.
+    beyond = (dtype == "q4") & (-blocks / largest > 7.5 / 8)
+    assert (error <= np.abs(largest) * (np.where(beyond, 1, 0.5) / steps + 1e-3)).all()
+    assert error.max() > 0
+
+
+@BOTH
+def test_blocks_of_zeros_and_of_one_value(device, dtype):
+    values = np.zeros((3, 32), np.float32)
+    values[1], values[2, 5] = -3.0, 2.0**-14
+    matrix = matrix_of(device, values, dtype)
+    np.testing.assert_allclose(contents(device, matrix), values, rtol=1e-6)
+
+
+@BOTH
+def test_what_is_not_a_number_is_not_lost(device, dtype):
+    values = references.random(2, 32)
+    values[1, 3] = np.nan
+    matrix = matrix_of(device, values, dtype)
+    found = contents(device, matrix)
+    assert np.isnan(found[1]).any()
+    assert not np.isnan(found[0]).any()
+
+
+@BOTH
+def test_groups_are_padded_one_by_one(device, dtype):
+    raw, values = stored(references.random(6, 30), "F32")
+    matrix = load(
+        device, raw, dtype, transpose=True, outputs=Axis(30, 10, 16), inputs=Axis(6, 3, 8)
+    )
+    expected = np.zeros((3, 16, 2, 8), np.float32)
+    expected[:, :10, :, :3] = values.T.reshape(3, 10, 2, 3)
+    expected = quantization.rounded(expected.reshape(48, 16), dtype)
+    np.testing.assert_allclose(contents(device, matrix), expected, atol=1e-6)
+
+
+@BOTH
+@pytest.mark.parametrize("transpose", [False, True])
+def test_where_a_matrix_is_cut_changes_no_bit(device, monkeypatch, dtype, transpose):
+    """Neither the parts of a small binding nor the pieces of an upload; and stored units load."""
+    raw, _ = stored(references.random(*((40, 150) if transpose else (150, 40))), "F16")
+    whole = load(device, raw, dtype, transpose=transpose)
+    expected = bytes_of(device, whole)
+    free(whole)
+    words = Raw(memoryview(expected), "U32", stored_words(150, 40, dtype))
+    limit = 71 * 40 * quantization.UNIT_BYTES[dtype] // 256
+    small = replace(device.capabilities, max_binding=limit)
+    monkeypatch.setattr(device, "capabilities", small)
+    monkeypatch.setattr("gpt2_wgpu.gpu.layers.weights.STAGED_BYTES", 500)
+    axes = {"outputs": Axis.plain(150), "inputs": Axis.plain(40)}
+    for source in (raw, words):
+        matrix = load(device, source, dtype, transpose=transpose, **axes)
+        assert [first for first, _ in matrix.parts] == [0, 64, 128]
+        assert bytes_of(device, matrix) == expected
+        free(matrix)
+
+
+@BOTH
+def test_units_that_do_not_fit_are_refused(device, dtype):
+    raw = Raw(memoryview(bytes(64)), "U32", (1, 16))
+    with pytest.raises(ShapeError, match=rf"units of \(1, 16\) for a matrix 3 x 8 in {dtype}"):
+        load(device, raw, dtype, outputs=Axis.plain(3), inputs=Axis.plain(8))
+    with pytest.raises(ShapeError, match="in float16"):
+        load(device, raw, "float16")
+
+
+@BOTH
+def test_32_rows_beyond_the_limit_are_refused(device, monkeypatch, dtype):
+    monkeypatch.setattr(device, "capabilities", replace(device.capabilities, max_binding=512))
+    raw, _ = stored(references.random(33, 64), "F32")
+    with pytest.raises(LimitError, match="32 rows of"):
+        load(device, raw, dtype)
+
+
+# --- products in integers -----------------------------------------------------------------------
+
+
+def rounded_rows(x):
+    """x [rows, K] as quantize_rows.wgsl rounds it."""
+    blocks = x.reshape(-1, 32)
+    scale = np.abs(blocks).max(1, keepdims=True) / np.float32(127)
+    return (np.rint(blocks / np.where(scale == 0, 1, scale)) * scale).reshape(x.shape)
+
+
+@pytest.fixture
+def in_integers(device, monkeypatch):
+    """Integer products for a row of any adapter; the names of the kernels that run."""
+    chosen = replace(device.capabilities, barrier_free=True, integer_products=True)
+    monkeypatch.setattr(device, "capabilities", chosen)
+    return kernels_run(monkeypatch)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("columns", "depth"), [(1, 32), (31, 64), (33, 96), (130, 288), (70, 1600)]
+)
+def test_integer_products(device, in_integers, dtype, columns, depth):
+    x, w = references.random(1, depth), references.random(columns, depth, seed=1)
+    x[0, :32] *= 1000  # a block that is much larger than the others
+    matrix = matrix_of(device, w, dtype)
+    b, r = references.random(columns, seed=2), references.random(1, columns, seed=3)
+    with gw.tidy():
+        found = linear(
+            gw.tensor(x), matrix, gw.tensor(b), activation="gelu_tanh", residual=gw.tensor(r)
+        ).numpy()
+    stored_weights = contents(device, matrix).astype(float)
+    assert in_integers == ["linear_dot"]
+    expected = rounded_rows(x) @ stored_weights.T + b
+    expected = references.activation("gelu_tanh", expected) + r
+    # A tie in rounding x moves the sum by one step of one weight.
+    step = np.abs(x).max() / 127 * np.abs(w).max()
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * step * depth)
+    exact = references.activation("gelu_tanh", x @ stored_weights.T + b) + r
+    assert np.abs(found - exact).max() <= step * np.sqrt(depth)
+
+
+@BOTH
+def test_integer_products_into_the_cache(device, in_integers, dtype):
+    heads, dim = 3, 8
+    x, w = references.random(1, 1, 64), references.random(3 * heads * dim, 64, seed=1)
+    b = references.random(3 * heads * dim, seed=2)
+    matrix = matrix_of(device, w, dtype)
+    with gw.tidy():
+        cache = KVCache(device, 1, 1, 8, heads, dim)
+        layer = cache.layer(0)
+        device.queue.upload(layer.storage, 0, np.zeros(layer.size, np.float32))
+        start = gw.tensor([5], "uint32")
+        queries = project_qkv(gw.tensor(x), matrix, gw.tensor(b), cache, 0, start).numpy()
+        found = cache.numpy()
+    expected = (rounded_rows(x) @ contents(device, matrix).T + b).reshape(3, heads, dim)
+    assert in_integers == ["linear_dot"]
+    np.testing.assert_allclose(queries.reshape(heads, dim), expected[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found[0, 0, :, 5], expected[1:], rtol=1e-4, atol=1e-4)
+    assert not found[0, 0, :, :5].any()
+
+
+@BOTH
+def test_a_row_of_zeros(device, in_integers, dtype):
+    matrix = matrix_of(device, references.random(5, 32), dtype)
+    with gw.tidy():
+        found = linear(gw.tensor(np.zeros((1, 32), np.float32)), matrix).tolist()
+    free(matrix)
+    assert found == [[0.0] * 5]
+
+
+@BOTH
+@pytest.mark.parametrize(("rows", "depth"), [(2, 64), (1, 40), (9, 32)])
+def test_where_blocks_do_not_line_up_products_are_of_floats(
+    device, in_integers, dtype, rows, depth
+):
+    x, w = references.random(rows, depth), references.random(20, depth, seed=1)
+    matrix = matrix_of(device, w, dtype)
+    with gw.tidy():
+        found = linear(gw.tensor(x), matrix).numpy()
+    assert in_integers == ["linear_rows" if rows == 1 else "linear_block"]
+    np.testing.assert_allclose(found, x @ contents(device, matrix).T, rtol=1e-4, atol=1e-4)
