@@ -43,6 +43,8 @@ if TYPE_CHECKING:
         GPT2Config,
         StreamStats,
         TextStream,
+        convert,
+        convert_async,
     )
     from gpt2_wgpu.models.presets import presets
     from gpt2_wgpu.text import (
@@ -69,6 +71,8 @@ __all__ = [
     "Tensor",
     "TextStream",
     "adapters",
+    "convert",
+    "convert_async",
     "default_device",
     "dispose",
     "end_scope",

@@ -62,7 +62,9 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
         help="what computes, see below (default: %(default)s)",
     )
     parser.add_argument(
-        "--dtype", choices=DTYPES, default="f16", help="weights on the GPU (default: %(default)s)"
+        "--dtype",
+        choices=DTYPES,
+        help="weights on the GPU (default: f16, or as `convert` wrote the model)",
     )
     _add_sampling(parser)
     _add_ending(parser)
@@ -158,7 +160,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     peak = _watch_memory(gw.default_device()) if args.memory else None
     with terminal.progress(f"loading {args.model}") as on_progress:
         lm = gw.GPT2CausalLM.from_preset(
-            args.model, dtype=DTYPES[args.dtype], on_progress=on_progress
+            args.model, dtype=DTYPES.get(args.dtype), on_progress=on_progress
         )
     lm.compile(sampler=_sampler(args, greedy, seed))
     with lm.stream(

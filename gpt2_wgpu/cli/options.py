@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 
 MAX_SEED = 2**63 - 1
 MAX_COUNT = 2**31 - 1
-DTYPES = {"f16": "float16", "f32": "float32"}  # what --dtype takes -> the library's names
+
+#: How weights are stored: what --dtype takes, and the library's name for it.
+DTYPES = {
+    "f32": "float32",
+    "f16": "float16",
+    "q8": "q8",
+    "q4": "q4",
+    "float32": "float32",
+    "float16": "float16",
+}
 
 
 class Parser(argparse.ArgumentParser):

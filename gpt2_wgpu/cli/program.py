@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from gpt2_wgpu.cli import bench, generate, info
+from gpt2_wgpu.cli import bench, convert, generate, info
 from gpt2_wgpu.cli.options import Parser
 from gpt2_wgpu.cli.terminal import (
     INTERRUPTED,
@@ -78,7 +78,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action=_Version, help="print the versions and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (generate, info, bench):
+    for command in (generate, convert, info, bench):
         own = command.add_parser(commands)
         own.set_defaults(run=command.run, refuse=own.refuse)
         own.add_argument(

@@ -3,6 +3,7 @@
 from gpt2_wgpu.models.backbone import GPT2Backbone
 from gpt2_wgpu.models.causal_lm import GPT2CausalLM
 from gpt2_wgpu.models.config import GPT2Config
+from gpt2_wgpu.models.conversion import convert, convert_async
 from gpt2_wgpu.models.generative_task import CausalLM, GenerativeTask
 from gpt2_wgpu.models.stream import StreamStats, TextStream
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
@@ -17,4 +18,6 @@ __all__ = [
     "GenerativeTask",
     "StreamStats",
     "TextStream",
+    "convert",
+    "convert_async",
 ]

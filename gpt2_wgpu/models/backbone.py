@@ -43,6 +43,7 @@ from gpt2_wgpu.models.weights import (
 )
 from gpt2_wgpu.text.token_arrays import rows_of_ids, rows_of_mask
 from gpt2_wgpu.weights.checkpoint import Checkpoint
+from gpt2_wgpu.weights.quantized import quantization_of
 
 
 class GPT2Backbone:
@@ -51,7 +52,8 @@ class GPT2Backbone:
     The constructor makes random weights (``seed``, and ``initializer_range`` as transformers has
     it: their standard deviation); :meth:`from_directory` loads them.
     ``dropout`` is accepted for KerasHub's sake and does nothing: this is inference.
-    ``dtype``: how matrices are stored, "float32" or "float16"; arithmetic is always f32.
+    ``dtype``: how matrices are stored, "float32", "float16", "q8" or "q4" (docs/quantization.md);
+    arithmetic is f32.
     """
 
     config: GPT2Config
@@ -104,32 +106,35 @@ class GPT2Backbone:
         cls,
         directory: Path,
         *,
-        dtype: str = "float16",
+        dtype: str | None = None,
         device: Device | None = None,
         on_progress: Progress | None = None,
     ) -> GPT2Backbone:
         """Weights and ``config.json`` of a directory in Hugging Face's format.
 
+        ``dtype`` None: float16, or as ``gpt2-wgpu convert`` wrote the directory.
         The directory is read again if the device is lost. Raises ``ConfigError``,
         ``WeightsError``, ``DeviceError``; nothing stays allocated then.
         """
         config = GPT2Config.from_json_file(directory / "config.json")
+        with Checkpoint.open(directory) as source:
+            chosen = dtype or quantization_of(source) or "float16"
 
         @contextmanager
         def stored_weights(device: Device) -> Iterator[Fetch]:
             with Checkpoint.open(directory) as source:
-                yield stored_fetch(source, config, on_progress)
+                yield stored_fetch(source, config, chosen, on_progress)
 
         self = cls.__new__(cls)
         self.dropout = 0.1
-        await self._load(config, stored_weights, dtype, device or await default_device_async())
+        await self._load(config, stored_weights, chosen, device or await default_device_async())
         return self
 
     @classmethod
     def from_preset(
         cls,
         preset: str | os.PathLike[str],
-        dtype: str = "float16",
+        dtype: str | None = None,
         device: Device | None = None,
     ) -> GPT2Backbone:
         """The backbone of a preset, directory or hub id; see ``GPT2CausalLM.from_preset``."""

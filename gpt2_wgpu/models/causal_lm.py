@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from gpt2_wgpu.models.backbone import GPT2Backbone
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.generation import Generation
 from gpt2_wgpu.models.generative_task import CausalLM, StopTokens, check_vocabularies
+from gpt2_wgpu.models.perplexity import total_loss
 from gpt2_wgpu.models.presets import resolve as resolve_preset
 from gpt2_wgpu.models.recovery import with_recovery
 from gpt2_wgpu.models.stream import TextStream
@@ -35,13 +37,14 @@ class GPT2CausalLM(CausalLM):
         cls,
         preset: str | os.PathLike[str],
         preprocessor: GPT2CausalLMPreprocessor | str | None = "auto",
-        dtype: str = "float16",
+        dtype: str | None = None,
         device: Device | None = None,
         on_progress: Progress | None = None,
     ) -> GPT2CausalLM:
         """Load a model: a preset name, a directory in Hugging Face's format, or a hub id.
 
-        ``dtype``: how matrices are stored, "float16" or "float32" (arithmetic is f32).
+        ``dtype``: how matrices are stored, "float32", "float16", "q8" or "q4" (arithmetic is f32);
+        None: float16, or as ``gpt2-wgpu convert`` wrote the checkpoint.
         ``preprocessor``: "auto" takes the checkpoint's tokenizer; None works on ids.
         ``on_progress(done_bytes, total_bytes)`` is called while weights load. Blocks;
         ``from_preset_async`` is the twin.
@@ -57,7 +60,7 @@ class GPT2CausalLM(CausalLM):
         cls,
         preset: str | os.PathLike[str],
         preprocessor: GPT2CausalLMPreprocessor | str | None = "auto",
-        dtype: str = "float16",
+        dtype: str | None = None,
         device: Device | None = None,
         on_progress: Progress | None = None,
     ) -> GPT2CausalLM:
@@ -130,6 +133,33 @@ class GPT2CausalLM(CausalLM):
                 return scope.escape((self.backbone.trimmed(hidden), cache))
 
         return with_recovery(self.backbone, compute)
+
+    # --- evaluation -----------------------------------------------------------------------------
+
+    def perplexity(self, texts: str | Sequence[str], stride: int | None = None) -> float:
+        """exp of the mean -log p of the tokens of ``texts``; lower is better.
+
+        Each text begins as a prompt does, and windows as long as the context move on by
+        ``stride`` tokens (default: half the context), so that each token is predicted once:
+        models/perplexity.py has the definition. Blocks; ``perplexity_async`` is the twin.
+
+        Raises ``InvalidArgumentError`` for a stride that is not from 1 to the context and for
+        texts without a token to predict, ``NumericalError`` where logits are not finite.
+        """
+        return sync(self.perplexity_async(texts, stride), "perplexity_async(...)")
+
+    async def perplexity_async(
+        self, texts: str | Sequence[str], stride: int | None = None
+    ) -> float:
+        """The asynchronous form of :meth:`perplexity`."""
+        preprocessor = self._require_preprocessor("perplexity works on text")
+        context = self.backbone.config.n_positions
+        stride = max(1, context // 2) if stride is None else integer("stride", stride, 1, context)
+        rows = preprocessor.encode_prompts([texts] if isinstance(texts, str) else texts)
+        nats, tokens = await total_loss(self.backbone, rows, stride)
+        if not tokens:
+            raise InvalidArgumentError("perplexity: the texts hold no token to predict")
+        return math.exp(nats / tokens)
 
     # --- streaming ------------------------------------------------------------------------------
 

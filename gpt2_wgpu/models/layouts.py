@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -80,7 +79,7 @@ def staged_bytes(config: GPT2Config) -> int:
     return size_class(max(pieces))
 
 
-def quantized_shapes(config: GPT2Config, dtype: str) -> Mapping[str, tuple[int, ...]]:
+def quantized_shapes(config: GPT2Config, dtype: str) -> dict[str, tuple[int, ...]]:
     """Name → shape, as U32, of the matrices in a checkpoint that ``convert`` wrote in ``dtype``."""
     return {
         name: stored_words(layout.outputs.length, layout.depth, dtype)

@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gpt2_wgpu.errors import WeightsError
 from gpt2_wgpu.gpu import Tensor, keep, tidy
 from gpt2_wgpu.gpu.layers import Matrix, Raw, load_matrix, load_vector, random_normal
 from gpt2_wgpu.gpu.layers.weights import check_dtype
-from gpt2_wgpu.models.layouts import layouts, staged_bytes, stored_bytes
+from gpt2_wgpu.models.layouts import layouts, quantized_shapes, staged_bytes, stored_bytes
 from gpt2_wgpu.weights.naming import resolve
+from gpt2_wgpu.weights.quantized import quantization_of
 
 if TYPE_CHECKING:
     from gpt2_wgpu.gpu import Device
@@ -112,13 +114,22 @@ async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: 
 
 
 def stored_fetch(
-    source: WeightSource, config: GPT2Config, on_progress: Progress | None = None
+    source: WeightSource, config: GPT2Config, dtype: str, on_progress: Progress | None = None
 ) -> Fetch:
     """A ``fetch`` from a checkpoint, whose tensors are checked against ``config`` first.
 
-    ``on_progress(done_bytes, total_bytes)`` is called with each tensor.
+    ``on_progress(done_bytes, total_bytes)`` is called with each tensor. Raises ``WeightsError``
+    for a checkpoint that does not fit, or holds quantised weights of another ``dtype``.
     """
-    entries = resolve(source, config.expected_tensors())
+    check_dtype(dtype)
+    stored = quantization_of(source)
+    if stored not in (None, dtype):
+        raise WeightsError(
+            f"{source.where} holds weights in {stored}, which cannot become {dtype}: load them as "
+            f"{stored}, or convert the original checkpoint"
+        )
+    quantized = {} if stored is None else quantized_shapes(config, stored)
+    entries = resolve(source, config.expected_tensors() | quantized, quantized)
     total = sum(entry.nbytes for entry in entries.values())
     done = 0
 

@@ -26,6 +26,10 @@ class WeightSource(Protocol):
     def where(self) -> str:
         """What messages call this source (a directory, an address)."""
 
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The free-form metadata of its files."""
+
     def names(self) -> Iterable[str]:
         """Names of all tensors."""
 
@@ -98,6 +102,11 @@ class Checkpoint:
     def where(self) -> str:
         """The directory, as messages name it."""
         return str(self.directory)
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The files' ``__metadata__``; of shards that disagree, the last one's."""
+        return {key: value for file in self._files for key, value in file.metadata.items()}
 
     @property
     def nbytes(self) -> int:

@@ -8,7 +8,7 @@ layer's causal mask as a tensor.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from gpt2_wgpu.errors import WeightsError
 from gpt2_wgpu.weights.checkpoint import WeightSource
@@ -22,7 +22,9 @@ _NAMED_IN_MESSAGES = 5
 
 
 def resolve(
-    source: WeightSource, expected: Mapping[str, tuple[int, ...]]
+    source: WeightSource,
+    expected: Mapping[str, tuple[int, ...]],
+    quantized: Container[str] = (),
 ) -> dict[str, TensorEntry]:
     """Find every expected tensor in a source and check its shape and dtype.
 
@@ -30,20 +32,22 @@ def resolve(
         source: the checkpoint.
         expected: model name → shape. If ``lm_head.weight`` is not among them the head is tied to
             ``wte.weight``, and a stored copy of it is ignored (transformers overwrites it too).
+        quantized: names of the tensors that must be U32 (weights/quantized.py).
 
     Returns:
         Model name → entry, in the order of ``expected``. ``entry.name`` is the name to `read`.
 
     Raises:
         WeightsError: tensors are missing or have another shape (up to five are listed), a dtype
-            is not F32, F16 or BF16, or a tensor is there both with and without the prefix.
+            is not F32, F16 or BF16 (U32 if quantised), or a tensor is there both with and
+            without the prefix.
 
     Warns:
         UserWarning: the source holds tensors that the model does not use.
     """
     found = _by_model_name(source)
     _require_all(source, expected, found)
-    _require_dtypes(source, expected, found)
+    _require_dtypes(source, expected, found, quantized)
     if extras := unused(found, expected):
         warnings.warn(
             f"{source.where}: {len(extras)} tensor{'s are' if len(extras) > 1 else ' is'} not used "
@@ -107,12 +111,14 @@ def _require_dtypes(
     source: WeightSource,
     expected: Mapping[str, tuple[int, ...]],
     found: Mapping[str, TensorEntry],
+    quantized: Container[str],
 ) -> None:
     for name in expected:
-        if found[name].dtype not in SUPPORTED_DTYPES:
+        supported = ("U32",) if name in quantized else SUPPORTED_DTYPES
+        if found[name].dtype not in supported:
             raise WeightsError(
                 f"{source.where}: tensor {found[name].name!r} has dtype {found[name].dtype}; "
-                f"supported are {', '.join(SUPPORTED_DTYPES)}, so save the model in one of these"
+                f"supported are {', '.join(supported)}, so save the model in one of these"
             )
 
 

@@ -111,7 +111,7 @@ def test_options_reach_the_engine(engine: FakeEngine) -> None:
         "add_start_token": False,
     }
     assert main(["generate", "Once"]) == 0
-    assert engine.calls["from_preset"] == {"preset": "fairytales", "dtype": "float16"}
+    assert engine.calls["from_preset"] == {"preset": "fairytales", "dtype": None}
     assert engine.calls["stream"] == {
         "prompt": "Once",
         "max_new_tokens": 128,

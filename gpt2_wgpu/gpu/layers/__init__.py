@@ -7,6 +7,7 @@ from gpt2_wgpu.gpu.layers.attention import cached_attention
 from gpt2_wgpu.gpu.layers.embedding import embed
 from gpt2_wgpu.gpu.layers.kv_cache import KVCache
 from gpt2_wgpu.gpu.layers.linear_layers import linear, project_qkv
+from gpt2_wgpu.gpu.layers.losses import NO_TARGET, target_loss
 from gpt2_wgpu.gpu.layers.sampling import (
     FULL,
     LIVE,
@@ -33,6 +34,7 @@ __all__ = [
     "FULL",
     "LIVE",
     "NOT_FINITE",
+    "NO_TARGET",
     "RECENT",
     "STOPPED",
     "Axis",
@@ -52,4 +54,5 @@ __all__ = [
     "round_up",
     "sample",
     "stored_words",
+    "target_loss",
 ]

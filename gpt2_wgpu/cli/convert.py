@@ -1,0 +1,55 @@
+"""`gpt2-wgpu convert`: a checkpoint, written again with smaller weights."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from gpt2_wgpu.cli.options import DTYPES, Parser
+from gpt2_wgpu.cli.terminal import Terminal
+
+_EPILOG = """\
+Matrices are rounded on the GPU as `generate --dtype` rounds them while it loads:
+the same numbers, a smaller file, a faster start. q8 and q4 are read by gpt2-wgpu
+only, f16 and f32 by whatever reads the original.
+
+examples:
+  gpt2-wgpu convert path/to/gpt2 gpt2-q8 --dtype q8
+  gpt2-wgpu generate -m gpt2-q8 "Once upon a time"
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
+    """Adds the command `convert` to `commands`; returns its parser."""
+    parser = commands.add_parser(
+        "convert",
+        help="write a model with smaller weights",
+        description="Writes the model SRC into the directory DST, its matrices in another type; "
+        "configuration and tokenizer go along.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("source", metavar="SRC", help="as --model of `generate`")
+    parser.add_argument("destination", metavar="DST", type=Path, help="a directory")
+    parser.add_argument("--dtype", choices=DTYPES, required=True, help="what the matrices become")
+    parser.add_argument("--force", action="store_true", help="replace files that exist in DST")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress or sizes on stderr")
+    return parser
+
+
+def run(args: argparse.Namespace, terminal: Terminal) -> int:
+    """Converts as `args` says; returns the exit status."""
+    terminal.quiet = args.quiet
+    import gpt2_wgpu as gw
+
+    with terminal.progress(f"converting {args.source}") as on_progress:
+        path = gw.convert(
+            args.source,
+            args.destination,
+            DTYPES[args.dtype],
+            force=args.force,
+            on_progress=on_progress,
+        )
+    terminal.note(f"wrote {path} ({path.stat().st_size / 2**20:,.1f} MiB)")
+    return 0

@@ -1,0 +1,161 @@
+"""A checkpoint, written again with its matrices in another type: ``gpt2-wgpu convert``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpt2_wgpu.errors import InvalidArgumentError, WeightsError
+from gpt2_wgpu.gpu import Device, default_device_async, sync, tidy
+from gpt2_wgpu.gpu.layers import Axis, Raw, load_matrix
+from gpt2_wgpu.gpu.layers.weights import QUANTIZED, check_dtype
+from gpt2_wgpu.gpu.tensor import PACKING
+from gpt2_wgpu.models.config import GPT2Config
+from gpt2_wgpu.models.layouts import Layout, layouts, quantized_shapes
+from gpt2_wgpu.models.presets import resolve as resolve_preset
+from gpt2_wgpu.weights.checkpoint import SINGLE_FILE, Checkpoint
+from gpt2_wgpu.weights.naming import resolve
+from gpt2_wgpu.weights.quantized import metadata_for, quantization_of
+from gpt2_wgpu.weights.sources import NEEDED_FILES
+from gpt2_wgpu.weights.writer import AtomicFile, Description, SafetensorsWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gpt2_wgpu.models.weights import Progress
+    from gpt2_wgpu.weights.header import TensorEntry
+
+_STORED_AS = {"float32": "F32", "float16": "F16", "q8": "U32", "q4": "U32"}
+_BESIDES = tuple(name for name in NEEDED_FILES if "safetensors" not in name)
+
+
+def convert(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    dtype: str,
+    *,
+    device: Device | None = None,
+    force: bool = False,
+    on_progress: Progress | None = None,
+) -> Path:
+    """Write the model ``source`` (as for ``from_preset``) into the directory ``destination``.
+
+    Matrices become ``dtype`` ("float32", "float16", "q8" or "q4") on the GPU, by the kernels that
+    do so while a model loads: loading the result gives the same bits. Vectors and position
+    embeddings stay as they are; configuration and tokenizer go along. Each file appears when it is
+    whole, the weights last. → the path of the weights. Blocks; ``convert_async`` is the twin.
+
+    Raises ``InvalidArgumentError`` for a dtype that is none, or files that exist without
+    ``force``; ``PresetError``, ``ConfigError``, ``WeightsError`` for a source that is not in order
+    or quantised already, or a destination that cannot be written to.
+    """
+    converting = convert_async(
+        source, destination, dtype, device=device, force=force, on_progress=on_progress
+    )
+    return sync(converting, "convert_async(...)")
+
+
+async def convert_async(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    dtype: str,
+    *,
+    device: Device | None = None,
+    force: bool = False,
+    on_progress: Progress | None = None,
+) -> Path:
+    """The asynchronous form of :func:`convert`."""
+    check_dtype(dtype)
+    source, destination = resolve_preset(source), Path(destination)
+    config = GPT2Config.from_json_file(source / "config.json")
+    besides = [name for name in _BESIDES if (source / name).is_file()]
+    _check_destination(source, destination, [*besides, SINGLE_FILE], force)
+    device = device or await default_device_async()
+    with Checkpoint.open(source) as checkpoint:
+        if stored := quantization_of(checkpoint):
+            raise WeightsError(f"{source} is in {stored} already: convert the original checkpoint")
+        entries = resolve(checkpoint, config.expected_tensors())
+        described, layout_of = _described(entries, config, dtype), layouts(config)
+        _make_directory(destination)
+        for name in besides:
+            with AtomicFile(destination / name) as file:
+                file.write((source / name).read_bytes())
+        total, done = sum(entry.nbytes for entry in entries.values()), 0
+        path = destination / SINGLE_FILE
+        with SafetensorsWriter(path, described, metadata_for(dtype)) as writer:
+            for new, entry in zip(described, entries.values(), strict=True):
+                data = checkpoint.read(entry.name)
+                if new.dtype != entry.dtype:
+                    raw = Raw(data, entry.dtype, entry.shape)
+                    for piece in await _converted(device, raw, layout_of[new.name], dtype):
+                        writer.write(piece)
+                else:
+                    writer.write(data)
+                done += entry.nbytes
+                if on_progress is not None:
+                    on_progress(done, total)
+    return path
+
+
+def _described(
+    entries: Mapping[str, TensorEntry], config: GPT2Config, dtype: str
+) -> list[Description]:
+    """What the new file holds, in the order of ``entries``."""
+    quantized = quantized_shapes(config, dtype) if dtype in QUANTIZED else {}
+    chosen = {name for name, layout in layouts(config).items() if layout.chosen}
+    return [
+        Description(
+            name,
+            _STORED_AS[dtype] if name in chosen else entry.dtype,
+            quantized.get(name, entry.shape),
+        )
+        for name, entry in entries.items()
+    ]
+
+
+async def _converted(device: Device, raw: Raw, layout: Layout, dtype: str) -> list[memoryview]:
+    """The bytes of ``raw`` as ``dtype``: quantised in the GPU's layout, else in the file's own."""
+    if dtype not in QUANTIZED:
+        outputs, inputs = map(Axis.plain, raw.shape)
+        layout = replace(layout, outputs=outputs, inputs=inputs, transpose=False)
+    async with tidy("convert"):
+        matrix = await load_matrix(
+            device,
+            raw,
+            dtype,
+            transpose=layout.transpose,
+            outputs=layout.outputs,
+            inputs=layout.inputs,
+        )
+        parts = [(part.storage, 0, part.nbytes) for _, part in matrix.parts]
+        pieces = await device.queue.read(parts)
+    width = raw.shape[1]
+    if dtype in QUANTIZED or matrix.depth == width:
+        return pieces
+    item = PACKING[dtype][1]
+    return [
+        piece[begin : begin + width * item]  # what follows is padding
+        for piece in pieces
+        for begin in range(0, piece.nbytes, matrix.depth * item)
+    ]
+
+
+def _check_destination(source: Path, destination: Path, names: list[str], force: bool) -> None:
+    if destination.exists() and not destination.is_dir():
+        raise InvalidArgumentError(f"{destination} is a file: give a directory")
+    if destination.exists() and destination.samefile(source):
+        raise InvalidArgumentError(f"{destination} is the source itself: give another directory")
+    there = [name for name in names if (destination / name).exists()]
+    if there and not force:
+        raise InvalidArgumentError(
+            f"{destination} holds {there[0]} already: give another directory, or --force to replace"
+        )
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WeightsError(f"{directory}: cannot be made: {error.strerror or error}") from None

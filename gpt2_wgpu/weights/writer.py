@@ -1,0 +1,128 @@
+"""Writing a safetensors file, tensor by tensor; it appears under its name only when it is whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from gpt2_wgpu.errors import InvalidArgumentError, WeightsError
+from gpt2_wgpu.weights.header import DTYPE_BITS
+
+
+@dataclass(frozen=True)
+class Description:
+    """A tensor to be written."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        bits = DTYPE_BITS[self.dtype]
+        for size in self.shape:
+            bits *= size
+        return bits // 8
+
+
+class AtomicFile:
+    """A file that replaces ``path`` when the ``with`` block ends well, and else vanishes.
+
+    Raises:
+        WeightsError: the directory cannot be written to, or is full.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        try:
+            self._file: IO[bytes] = self._part.open("xb")
+        except OSError as error:
+            raise _cannot_write(path, error) from None
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes."""
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise _cannot_write(self.path, error) from None
+
+    def __enter__(self) -> AtomicFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        except OSError as failure:
+            raise _cannot_write(self.path, failure) from None
+        else:
+            self._file.close()
+            if kind is None:
+                os.replace(self._part, self.path)
+        finally:
+            self._file.close()
+            self._part.unlink(missing_ok=True)
+
+
+class SafetensorsWriter(AtomicFile):
+    """A safetensors file of ``tensors``, whose bytes follow by ``write`` in their order."""
+
+    def __init__(
+        self, path: Path, tensors: Sequence[Description], metadata: Mapping[str, str]
+    ) -> None:
+        super().__init__(path)
+        self._left = sum(tensor.nbytes for tensor in tensors)
+        header = _header(tensors, metadata)
+        self._left += len(header)
+        self.write(header)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes of the tensor that is next."""
+        self._left -= memoryview(data).nbytes
+        super().write(data)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        short = InvalidArgumentError(f"{self.path}: {self._left} bytes were not written")
+        failed = kind or (type(short) if self._left else None)
+        super().__exit__(failed, error, traceback)
+        if self._left and kind is None:
+            raise short
+
+
+def _header(tensors: Sequence[Description], metadata: Mapping[str, str]) -> bytes:
+    """Length and JSON, padded so that the tensors begin at a multiple of eight bytes."""
+    entries: dict[str, object] = {"__metadata__": dict(metadata)}
+    begin = 0
+    for tensor in tensors:
+        end = begin + tensor.nbytes
+        entries[tensor.name] = {
+            "dtype": tensor.dtype,
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
+        begin = end
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _cannot_write(path: Path, error: OSError) -> WeightsError:
+    return WeightsError(f"{path}: cannot be written: {error.strerror or error}")
