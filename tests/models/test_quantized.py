@@ -1,4 +1,4 @@
-"""Models in q8 and q4 against transformers with the same rounded weights, and what rounding costs."""
+"""Models in q8 and q4: transformers with the same rounded weights, and what rounding costs."""
 
 from __future__ import annotations
 
@@ -32,37 +32,26 @@ SIZES = [
 @torch.no_grad()
 def round_weights(model, dtype):
     """What the GPU makes of the weights, done to a transformers model."""
-    heads, width = model.config.n_head, model.config.n_embd
-    size = width // heads
-    padded = -(-size // 8) * 8
     for name, parameter in model.named_parameters():
         if parameter.ndim != 2 or "wpe" in name:
             continue
-        values = parameter.numpy() if name.startswith(("transformer.wte", "lm_head")) else None
-        if values is not None:
-            parameter.copy_(torch.tensor(rounded(values, dtype)))
+        if not name.startswith("transformer.h."):
+            parameter.copy_(torch.tensor(rounded(parameter.numpy(), dtype)))
             continue
-        values = np.ascontiguousarray(parameter.numpy().T)  # Conv1D has [inputs, outputs]
-        rows, columns = (padded_heads(axis, size, padded) for axis in heads_of(name, values.shape))
-        stored = np.zeros((rows.max() + 1, columns.max() + 1), np.float32)
+        size = model.config.n_embd // model.config.n_head
+        values = parameter.numpy().T  # Conv1D has [inputs, outputs]
+        rows, height = places(values.shape[0], size if "c_attn" in name else 1)
+        columns, width = places(values.shape[1], size if "attn.c_proj" in name else 1)
+        stored = np.zeros((height, width), np.float32)
         stored[np.ix_(rows, columns)] = values
-        # Heads that end with padding: it is stored too, and shifts the blocks that follow.
-        full = [padded * -(-(places.max() + 1) // padded) if places.max() + 1 != count else count
-                for places, count in ((rows, values.shape[0]), (columns, values.shape[1]))]  # fmt: skip
-        stored = np.pad(stored, [(0, n - m) for n, m in zip(full, stored.shape, strict=True)])
         parameter.copy_(torch.tensor(rounded(stored, dtype)[np.ix_(rows, columns)].T))
 
 
-def heads_of(name, shape):
-    """(elements, whether they come in heads) of both axes of W [outputs, inputs]."""
-    return (shape[0], "c_attn" in name), (shape[1], "attn.c_proj" in name)
-
-
-def padded_heads(axis, size, padded):
-    """The place of each element of an axis in the GPU's layout."""
-    count, in_heads = axis
-    places = np.arange(count)
-    return places // size * padded + places % size if in_heads else places
+def places(count, size):
+    """Where the elements of an axis lie whose heads of ``size`` are padded; and its length then."""
+    padded = size if size == 1 else -(-size // 8) * 8
+    numbers = np.arange(count)
+    return numbers // size * padded + numbers % size, count // size * padded
 
 
 @pytest.fixture
