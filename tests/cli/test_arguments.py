@@ -136,7 +136,7 @@ def test_a_hint_points_at_the_help_that_helps(
     assert usage_error(capsys, *argv) == error
 
 
-@pytest.mark.parametrize("command", ["generate", "info", "bench"])
+@pytest.mark.parametrize("command", ["generate", "convert", "info", "bench"])
 def test_help_names_every_option_and_shows_examples(command: str, run: Run) -> None:
     done = run(command, "--help", env={"COLUMNS": "80"})
     assert (done.returncode, done.stderr) == (0, "")
