@@ -9,9 +9,9 @@ from gpt2_wgpu.cli.options import DTYPES, Parser
 from gpt2_wgpu.cli.terminal import Terminal
 
 _EPILOG = """\
-Matrices are rounded on the GPU as `generate --dtype` rounds them while it loads:
-the same numbers, a smaller file, a faster start. q8 and q4 are read by gpt2-wgpu
-only, f16 and f32 by whatever reads the original.
+Matrices are rounded on the GPU, as `generate --dtype` rounds them while it
+loads: the same numbers, a smaller file, a faster start. q8 and q4 are read by
+gpt2-wgpu only, f16 and f32 by whatever reads the original.
 
 examples:
   gpt2-wgpu convert path/to/gpt2 gpt2-q8 --dtype q8
