@@ -24,8 +24,8 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
     parser = commands.add_parser(
         "convert",
         help="write a model with smaller weights",
-        description="Writes the model SRC into the directory DST, its matrices in another type; "
-        "configuration and tokenizer go along.",
+        description="Writes the model SRC into the directory DST, its matrices in another\n"
+        "type; configuration and tokenizer go along.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
