@@ -10,7 +10,7 @@ SOURCES := pyproject.toml README.md LICENSE \
 	$(shell find gpt2_wgpu shaders models -type f -not -name '*.pyc' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo site test lint format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ help: ## show this list
 demo: .venv/installed ## install the package and stream a story from the embedded model
 	@$(RUN)/python scripts/bootstrap.py adapter
 	@$(RUN)/gpt2-wgpu generate -n 200 -- "$$PROMPT"
+
+site: .venv/installed ## build the static site for browsers into dist/
+	@$(RUN)/python scripts/build_site.py
 
 test: lint ## check style and types, then run every test
 	@$(TEST)/python scripts/bootstrap.py adapter

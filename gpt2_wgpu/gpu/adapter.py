@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError, NoAdapterError
@@ -51,13 +51,13 @@ async def request_adapter(power_preference: str, adapter: int | str | None = Non
     if adapter is not None:
         return _named(adapter, await _enumerate())
     with _no_adapter_if_it_fails():
-        wgpu = _wgpu_without_opengl()
+        wgpu = _wgpu()
         return await wait(wgpu.gpu.request_adapter_async(power_preference=power_preference))
 
 
 async def _enumerate() -> list[Any]:
     with _no_adapter_if_it_fails():
-        found = await wait(_wgpu_without_opengl().gpu.enumerate_adapters_async())
+        found = await wait(_wgpu().gpu.enumerate_adapters_async())
     # Listed all the same where a program has used wgpu before us.
     return [one for one in found if not str(one.info["backend_type"]).startswith("OpenGL")]
 
@@ -113,26 +113,31 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _wgpu_without_opengl() -> Any:
-    """wgpu, restricted to the backends that pass our tests.
-
-    wgpu's OpenGL backend reports adapters that lack features and limits we rely on, and probing
-    it prints to stderr. Only possible before wgpu's instance exists: a program that has used wgpu
-    before keeps what it chose.
-    """
+def _wgpu() -> Any:
+    """wgpu, restricted to the backends that pass our tests."""
     import wgpu
 
-    if sys.platform != "emscripten":
-        from wgpu.backends.wgpu_native.extras import set_instance_extras
+    if sys.platform == "emscripten":
+        from gpt2_wgpu.gpu import browser
 
-        global _instance_configured
-        if not _instance_configured:
-            _instance_configured = True
-            try:
-                set_instance_extras(backends=["Vulkan", "Metal", "DX12"])
-            except RuntimeError:
-                return wgpu  # an instance exists already
+        browser.register()
+    else:
+        _without_opengl()
     return wgpu
+
+
+def _without_opengl() -> None:
+    """wgpu's OpenGL backend reports adapters that lack features and limits we rely on, and probing
+    it prints to stderr. It can only be left out before wgpu's instance exists: a program that has
+    used wgpu before keeps what it chose.
+    """
+    from wgpu.backends.wgpu_native.extras import set_instance_extras
+
+    global _instance_configured
+    if not _instance_configured:
+        _instance_configured = True
+        with suppress(RuntimeError):  # an instance exists already
+            set_instance_extras(backends=["Vulkan", "Metal", "DX12"])
 
 
 _instance_configured = False

@@ -1,0 +1,256 @@
+// The half of the browser's backend that has to be JavaScript; the rest of this folder is the other.
+//
+// A call across the border costs more than what it does, so each does a whole job: its arguments
+// are numbers, strings, bytes, flat lists and handles of WebGPU's objects. `submit` takes all
+// commands of a submit at once, and a list that was bundled before crosses the border only once.
+//
+// Load this file as a script (worker: `import "./gpu.js"`) before Python needs it. Where a page
+// allows `eval`, script.py otherwise does that itself. It runs in workers: no `window`, no DOM.
+//
+// Errors carry the name of the wgpu-py class that they become.
+
+globalThis.gpt2WgpuBackend = (() => {
+  "use strict";
+
+  const FILTERS = ["validation", "out-of-memory", "internal"];
+  const LOSS_MILLISECONDS = 100; // a map fails a little before its device is known to be lost
+
+  function failure(name, message) {
+    const error = new Error(message);
+    error.name = name;
+    return error;
+  }
+
+  function named(error) {
+    // wgpu's classes are called like WebGPU's. Every one of them has a message.
+    const known = ["GPUOutOfMemoryError", "GPUInternalError", "GPUPipelineError"];
+    const name = known.find((name) => error instanceof globalThis[name]);
+    return failure(name ?? "GPUValidationError", error.message);
+  }
+
+  // A device, whether it is lost, and the first thing that went wrong since somebody asked.
+  class Session {
+    constructor(device) {
+      this.device = device;
+      this.queue = device.queue;
+      this.loss = null;
+      this.failed = null;
+      device.lost.then((info) => this.lose(info.reason, info.message));
+      device.addEventListener("uncapturederror", (event) => {
+        event.preventDefault(); // the next read reports it: the console need not as well
+        this.failed ??= named(event.error);
+      });
+      this.open();
+    }
+
+    open() {
+      for (const filter of FILTERS) this.device.pushErrorScope(filter);
+    }
+
+    lose(reason, message) {
+      this.loss ??= { reason, message };
+    }
+
+    check() {
+      if (this.loss === null) return;
+      const { reason, message } = this.loss;
+      throw failure("GPUError", `Parent device is lost (${reason}${message && `: ${message}`})`);
+    }
+
+    // What `create` makes; if it is invalid, the next read tells whose shader was to blame.
+    shader(label, create) {
+      this.check();
+      this.device.pushErrorScope("validation");
+      const created = create(this.device);
+      const note = (error) => {
+        if (error) this.failed ??= failure("GPUPipelineError", `${label}: ${error.message}`);
+      };
+      this.device.popErrorScope().then(note, () => {});
+      return created;
+    }
+
+    // Resolves to the first error of all calls so far, or null. Invalid objects make other calls
+    // fail: what was noted comes before memory, and memory before validation.
+    async errors() {
+      const scopes = FILTERS.map(() => this.device.popErrorScope().catch(() => null));
+      this.open();
+      const error = (await Promise.all(scopes)).find((found) => found !== null);
+      const failed = this.failed ?? (error ? named(error) : null);
+      this.failed = null;
+      return failed;
+    }
+
+    // What `promise` gives; throws what the calls before it, or it itself, did wrong.
+    async settled(promise) {
+      const outcome = promise.then((value) => ({ value }), (error) => ({ error }));
+      const [earlier, { value, error }] = await Promise.all([this.errors(), outcome]);
+      if (error) {
+        const patience = new Promise((resolve) => setTimeout(resolve, LOSS_MILLISECONDS));
+        await Promise.race([this.device.lost, patience]);
+      }
+      this.check();
+      if (earlier ?? error) throw earlier ?? (await this.errors()) ?? named(error);
+      return value;
+    }
+  }
+
+  // An adapter or a device in words and numbers.
+  function described(info, { features, limits }) {
+    const numbers = {};
+    for (const name in limits) if (Number.isFinite(limits[name])) numbers[name] = limits[name];
+    const { vendor, architecture, device, description, isFallbackAdapter } = info;
+    return JSON.stringify({
+      info: { vendor, architecture, device, description, isFallbackAdapter },
+      features: [...features],
+      limits: numbers,
+    });
+  }
+
+  function pipeline(label, layout, module, entryPoint, constants) {
+    return { label, layout, compute: { module, entryPoint, constants: JSON.parse(constants) } };
+  }
+
+  function timed(querySet, beginningOfPassWriteIndex, endOfPassWriteIndex) {
+    return { timestampWrites: { querySet, beginningOfPassWriteIndex, endOfPassWriteIndex } };
+  }
+
+  // `bundle`: pipeline, bind group, x, y, z of each dispatch. The inner loop of every token.
+  function replay(pass, bundle, times) {
+    let bound = null;
+    for (let time = 0; time < times; time++) {
+      for (let i = 0; i < bundle.length; i += 5) {
+        const pipeline = bundle[i];
+        if (pipeline !== bound) pass.setPipeline((bound = pipeline));
+        pass.setBindGroup(0, bundle[i + 1]);
+        pass.dispatchWorkgroups(bundle[i + 2], bundle[i + 3], bundle[i + 4]);
+      }
+    }
+  }
+
+  return {
+    async requestAdapter(powerPreference, forceFallbackAdapter) {
+      const gpu = globalThis.navigator?.gpu;
+      if (!gpu) throw failure("RuntimeError", "navigator.gpu is not there");
+      const adapter = await gpu.requestAdapter({
+        powerPreference: powerPreference || undefined,
+        forceFallbackAdapter,
+      });
+      if (!adapter) throw failure("RuntimeError", "navigator.gpu has no adapter");
+      return adapter;
+    },
+
+    async requestDevice(adapter, label, features, limits) {
+      try {
+        return new Session(
+          await adapter.requestDevice({
+            label,
+            requiredFeatures: features,
+            requiredLimits: JSON.parse(limits),
+          }),
+        );
+      } catch (error) {
+        throw failure("RuntimeError", error.message);
+      }
+    },
+
+    describeAdapter: (adapter) => described(adapter.info, adapter),
+    describeDevice: (session) => described({}, session.device),
+
+    async lost(session) {
+      const { reason, message } = await session.device.lost;
+      return JSON.stringify([reason, message]);
+    },
+
+    destroy(session) {
+      session.lose("destroyed", "");
+      session.device.destroy();
+    },
+
+    createBuffer(session, label, size, usage) {
+      session.check();
+      return session.device.createBuffer({ label, size, usage });
+    },
+
+    writeBuffer(session, buffer, offset, data) {
+      session.check();
+      const view = data.getBuffer("u8");
+      try {
+        session.queue.writeBuffer(buffer, offset, view.data);
+      } finally {
+        view.release();
+      }
+    },
+
+    map(session, buffer, mode, offset, size) {
+      session.check();
+      return session.settled(buffer.mapAsync(mode, offset, size));
+    },
+
+    readMapped: (buffer, offset, size) => new Uint8Array(buffer.getMappedRange(offset, size)).slice(),
+
+    createBindGroupLayout(session, label, entries) {
+      session.check();
+      const list = [];
+      for (let i = 0; i < entries.length; i += 3) {
+        const [binding, visibility, type] = entries.slice(i, i + 3);
+        list.push({ binding, visibility, buffer: { type } });
+      }
+      return session.device.createBindGroupLayout({ label, entries: list });
+    },
+
+    createBindGroup(session, label, layout, entries) {
+      session.check();
+      const list = [];
+      for (let i = 0; i < entries.length; i += 4) {
+        const [binding, buffer, offset, size] = entries.slice(i, i + 4);
+        list.push({ binding, resource: { buffer, offset, size } });
+      }
+      return session.device.createBindGroup({ label, layout, entries: list });
+    },
+
+    createPipelineLayout(session, label, bindGroupLayouts) {
+      session.check();
+      return session.device.createPipelineLayout({ label, bindGroupLayouts });
+    },
+
+    createShaderModule: (session, label, code) =>
+      session.shader(label, (device) => device.createShaderModule({ label, code })),
+
+    createPipeline: (session, label, ...rest) =>
+      session.shader(label, (device) => device.createComputePipeline(pipeline(label, ...rest))),
+
+    createPipelineAsync(session, ...rest) {
+      session.check();
+      return session.settled(session.device.createComputePipelineAsync(pipeline(...rest)));
+    },
+
+    createQuerySet(session, label, type, count) {
+      session.check();
+      return session.device.createQuerySet({ label, type, count });
+    },
+
+    submit(session, commands) {
+      session.check();
+      const encoder = session.device.createCommandEncoder();
+      let pass = null;
+      let i = 0;
+      const next = (count) => commands.slice(i, (i += count));
+      const run = {
+        pass: () => (pass = encoder.beginComputePass()),
+        timed: () => (pass = encoder.beginComputePass(timed(...next(3)))),
+        pipeline: () => pass.setPipeline(commands[i++]),
+        group: () => pass.setBindGroup(...next(2)),
+        dispatch: () => pass.dispatchWorkgroups(...next(3)),
+        replay: () => replay(pass, ...next(2)),
+        end: () => pass.end(),
+        copy: () => encoder.copyBufferToBuffer(...next(5)),
+        clear: () => encoder.clearBuffer(...next(3)),
+        resolve: () => encoder.resolveQuerySet(...next(5)),
+      };
+      while (i < commands.length) run[commands[i++]]();
+      session.queue.submit([encoder.finish()]);
+    },
+
+    done: (session) => session.settled(session.queue.onSubmittedWorkDone()),
+  };
+})();

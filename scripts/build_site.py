@@ -1,0 +1,247 @@
+"""Builds the static site: `python scripts/build_site.py [FOLDER]` (default: dist).
+
+The folder holds all that a browser needs, and works from any static host and any sub-path:
+
+    index.html, web/        as in the repository, and web/gpu.js, the package's JavaScript
+    pyodide/                Python for the browser, and a lock file that names the wheels
+    wheels/                 this package without its model, and wgpu without its native library
+    models/fairytales/      the embedded model
+    manifest.json           {path: {"bytes", "sha256"}} of every other file
+
+What comes from elsewhere is pinned by its hash and kept in build/: with that, no network is
+needed. Equal sources give equal bytes, and only files that differ are written. Needs `npm` once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+KEPT = ROOT / "build" / "site"
+
+PYODIDE = "pyodide@314.0.7"
+PYODIDE_SHA256 = "66b7949e5a0cba2250b586d7e368bf12fb482800748d182c4618254b685ffaa0"
+PYODIDE_FILES = (
+    "package.json",  # says whose it is and under which license
+    "pyodide.asm.mjs",
+    "pyodide.asm.wasm",
+    "pyodide.mjs",
+    "python_stdlib.zip",
+)
+WGPU = "wgpu==0.32.0"
+WGPU_SHA256 = "cb23b2f225594258ccc8ba97458381e46c18e561c5d2d6fc25213e68a6d89985"
+# Its native backend, C headers and window toolkits are of no use in a browser.
+WGPU_DROPPED = re.compile(r"wgpu/(backends/wgpu_native|resources/.*\.(h|idl|md)$|utils/imgui|__py)")
+OWN_DROPPED = re.compile(r"gpt2_wgpu/presets/")
+OWN_SOURCES = ("LICENSE", "README.md", "gpt2_wgpu", "pyproject.toml", "shaders")
+
+Contents = dict[str, bytes | Path]  # path within the site -> what it holds
+
+
+def main(argv: list[str]) -> int:
+    site = Path(argv[0]) if argv else ROOT / "dist"
+    try:
+        written = write(site, contents())
+    except subprocess.CalledProcessError as error:
+        print(f"build_site: error: {_reason(error)}", file=sys.stderr)
+        return 1
+    print(f"build_site: {site}: {written} files written, the others were up to date")
+    return 0
+
+
+def contents() -> Contents:
+    """Every file of the site."""
+    wheels = [own_wheel(), wgpu_wheel()]
+    pyodide = pyodide_folder()
+    files: Contents = {f"pyodide/{name}": pyodide / name for name in PYODIDE_FILES}
+    files |= {f"wheels/{wheel.name}": wheel for wheel in wheels}
+    files["pyodide/pyodide-lock.json"] = lock(pyodide / "pyodide-lock.json", *wheels)
+    files["web/gpu.js"] = ROOT / "gpt2_wgpu" / "gpu" / "browser" / "script.js"
+    for path in _files(["index.html", "web", "models/fairytales"]):
+        if path.suffix != ".png" or path.is_relative_to(ROOT / "web"):
+            files[path.relative_to(ROOT).as_posix()] = path
+    files["manifest.json"] = manifest(files)
+    return files
+
+
+def pyodide_folder() -> Path:
+    """Pyodide's core, from its npm package."""
+
+    def make(folder: Path) -> None:
+        _run(["npm", "pack", "--silent", "--pack-destination", str(folder), PYODIDE])
+        (archive,) = folder.glob("*.tgz")
+        if _sha256(archive.read_bytes()) != PYODIDE_SHA256:
+            raise SystemExit(f"build_site: error: {PYODIDE} from npm is not what it was: refused")
+        with tarfile.open(archive) as opened:
+            for member in opened:
+                name = member.name.removeprefix("package/")
+                if name in (*PYODIDE_FILES, "pyodide-lock.json"):
+                    member.name = name
+                    opened.extract(member, folder, filter="data")
+        archive.unlink()
+
+    return _kept("pyodide", PYODIDE_SHA256, make)
+
+
+def wgpu_wheel() -> Path:
+    """wgpu as a pure wheel, from its source distribution."""
+
+    def make(folder: Path) -> None:
+        with tempfile.TemporaryDirectory() as temporary:
+            pinned = Path(temporary, "requirements.txt")
+            pinned.write_text(f"{WGPU} --hash=sha256:{WGPU_SHA256}\n")
+            options = ["--require-hashes", "--no-binary=wgpu", f"--requirement={pinned}"]
+            wheel = _pip_wheel(temporary, options, {"WGPU_PY_BUILD_NOARCH": "1"})
+            strip(wheel, folder / wheel.name, WGPU_DROPPED)
+
+    return _only_wheel(_kept("wgpu", WGPU_SHA256 + WGPU_DROPPED.pattern, make))
+
+
+def own_wheel() -> Path:
+    """This package without its model, which the page fetches when somebody asks for it."""
+
+    def make(folder: Path) -> None:
+        # Without isolation pip needs no network, but what builds the wheel has to be installed.
+        offline = ["--no-build-isolation"] if find_spec("hatchling") else []
+        with tempfile.TemporaryDirectory() as temporary:
+            wheel = _pip_wheel(temporary, [*offline, str(ROOT)], {})
+            strip(wheel, folder / wheel.name, OWN_DROPPED)
+
+    sources = hashlib.sha256()
+    for path in _files(OWN_SOURCES):
+        sources.update(f"{path.relative_to(ROOT)} {_sha256(path.read_bytes())}\n".encode())
+    return _only_wheel(_kept("own", sources.hexdigest(), make))
+
+
+def strip(wheel: Path, result: Path, dropped: re.Pattern[str]) -> None:
+    """Copies a wheel without the files whose names match, and with no trace of when it was made."""
+    with (
+        zipfile.ZipFile(wheel) as source,
+        zipfile.ZipFile(result, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as target,
+    ):
+        for name in sorted(source.namelist()):
+            if dropped.match(name):
+                continue
+            data = source.read(name)
+            if name.endswith(".dist-info/RECORD"):
+                lines = data.decode().splitlines(keepends=True)
+                data = "".join(line for line in lines if not dropped.match(line)).encode()
+            target.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+
+
+def lock(original: Path, own: Path, wgpu: Path) -> bytes:
+    """Pyodide's lock file, naming our two wheels and no package of anybody's server."""
+
+    def package(wheel: Path, depends: list[str]) -> dict[str, object]:
+        module, version = wheel.name.split("-")[:2]
+        return {
+            "depends": depends,
+            "file_name": f"../wheels/{wheel.name}",
+            "imports": [module],
+            "install_dir": "site",
+            "name": module.replace("_", "-"),
+            "package_type": "package",
+            "sha256": _sha256(wheel.read_bytes()),
+            "unvendored_tests": False,
+            "version": version,
+        }
+
+    found = json.loads(original.read_text(encoding="utf-8"))
+    # wgpu asks for cffi and rendercanvas, which only its native library and windows need.
+    found["packages"] = {"gpt2-wgpu": package(own, ["wgpu"]), "wgpu": package(wgpu, [])}
+    return _json(found)
+
+
+def manifest(files: Contents) -> bytes:
+    """What a page can check its downloads by."""
+    data = {path: _bytes(held) for path, held in sorted(files.items())}
+    return _json({path: {"bytes": len(d), "sha256": _sha256(d)} for path, d in data.items()})
+
+
+def write(site: Path, files: Contents) -> int:
+    """Makes `site` hold exactly `files`; how many had to be written."""
+    written = 0
+    for path, held in files.items():
+        target, data = site / path, _bytes(held)
+        if target.is_file() and target.read_bytes() == data:
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+        written += 1
+    for found in sorted(site.rglob("*"), reverse=True):
+        if found.is_dir():
+            if not any(found.iterdir()):
+                found.rmdir()
+        elif found.relative_to(site).as_posix() not in files:
+            found.unlink()
+    return written
+
+
+def _kept(name: str, key: str, make: Callable[[Path], None]) -> Path:
+    """The folder build/site/`name`, made anew when `key` has changed."""
+    folder, note = KEPT / name, KEPT / f"{name}.key"
+    if not (folder.is_dir() and note.is_file() and note.read_text() == key):
+        note.unlink(missing_ok=True)  # an interrupted run must not pass for a finished one
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        make(folder)
+        note.write_text(key)
+    return folder
+
+
+def _pip_wheel(folder: str, options: list[str], environment: dict[str, str]) -> Path:
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
+    _run([*pip, "--no-deps", f"--wheel-dir={folder}", *options], environment)
+    return _only_wheel(Path(folder))
+
+
+def _only_wheel(folder: Path) -> Path:
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
+    if shutil.which(command[0]) is None:
+        raise SystemExit(f"build_site: error: {command[0]} is needed and not installed")
+    env = os.environ | (environment or {})
+    subprocess.run(command, check=True, capture_output=True, text=True, env=env)
+
+
+def _reason(error: subprocess.CalledProcessError) -> str:
+    lines = str(error.stderr).strip().splitlines() or ["no reason given"]
+    return f"{' '.join(map(str, error.cmd))}: {lines[-1]}"
+
+
+def _files(names: Iterable[str]) -> list[Path]:
+    """The files that these names of the repository stand for, sorted; some may not be there."""
+    roots = [ROOT / name for name in names]
+    found = [path for root in roots for path in ([root] if root.is_file() else root.rglob("*"))]
+    return sorted(path for path in found if path.is_file() and "__pycache__" not in path.parts)
+
+
+def _bytes(held: bytes | Path) -> bytes:
+    return held if isinstance(held, bytes) else held.read_bytes()
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,49 @@
+"""The built site and the tests' own pages, served under a strict Content-Security-Policy."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+PAGES = Path(__file__).parent / "pages"
+POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' data:"
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Serves `directory`; what stands under /tests/ comes from the tests' pages."""
+
+    extensions_map = SimpleHTTPRequestHandler.extensions_map | {
+        ".mjs": "text/javascript",
+        ".wasm": "application/wasm",
+    }
+
+    def translate_path(self, path: str) -> str:
+        inside, _, rest = path.partition("?")[0].removeprefix("/").partition("/")
+        if inside == "tests":
+            return str(PAGES / rest)
+        return super().translate_path(path)
+
+    def end_headers(self) -> None:
+        self.send_header("Content-Security-Policy", POLICY)
+        self.send_header("Cache-Control", "no-cache")
+        super().end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing: what fails is seen by the page."""
+
+
+@contextmanager
+def serving(directory: Path) -> Iterator[str]:
+    """The address of a server for `directory` on a free port."""
+    handler = partial(Handler, directory=str(directory))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
