@@ -52,6 +52,18 @@ Command = tuple[Any, Any, Grid, Note]  # pipeline, bind group, workgroups
 
 
 @dataclass(frozen=True)
+class Batch:
+    """Commands that run one after the other, ``times`` over.
+
+    ``bundle``: the backend's own form of them, where it has one that is quicker to encode.
+    """
+
+    commands: list[Command]
+    times: int = 1
+    bundle: Any = None
+
+
+@dataclass(frozen=True)
 class Part:
     """A byte range of a tensor, to bind less than the whole (offset: a multiple of 256)."""
 
@@ -151,7 +163,8 @@ class CommandQueue:
     def __init__(self, device: Device) -> None:
         self._device = device
         self._lock = device.memory.lock  # one lock for both: each calls the other
-        self._pending: list[Command] = []
+        self._pending: list[Batch] = []
+        self._eager = Batch([])  # takes what is dispatched now, if it is the last one pending
         self._slots = 0
         self._busy = False
         self.timer: DispatchTimer | None = None  # set while profiled
@@ -169,15 +182,18 @@ class CommandQueue:
             try:
                 group = bind(self._device, work, self._uniform, self._slots)
                 self._slots += 1
-                self._pending.append((work.kernel.pipeline, group, work.grid, work.note))
+                if not self._pending or self._pending[-1] is not self._eager:
+                    self._eager = Batch([])
+                    self._pending.append(self._eager)
+                command = (work.kernel.pipeline, group, work.grid, work.note)
+                self._eager.commands.append(command)
             finally:
                 self._busy = False
 
-    def replay(self, commands: Sequence[Command], times: int) -> None:
-        """Queue a recorded list ``times`` times; runs with the next flush or read."""
+    def replay(self, batch: Batch) -> None:
+        """Queue recorded commands; they run with the next flush or read."""
         with self._lock:
-            for _ in range(times):
-                self._pending.extend(commands)
+            self._pending.append(batch)
 
     def forget(self) -> None:
         """The device is gone: what was pending will not run."""
@@ -211,17 +227,18 @@ class CommandQueue:
             raise
 
     def _encode_and_submit(
-        self, commands: Sequence[Command], slots: int, copies: Sequence[Any]
+        self, batches: Sequence[Batch], slots: int, copies: Sequence[Any]
     ) -> None:
         if slots:
             used = memoryview(self._params)[: slots * PARAMS_STRIDE]
             self._device.gpu.queue.write_buffer(self._uniform, 0, used)
         encoder = self._device.gpu.create_command_encoder()
-        if commands and self.timer is not None:
-            self.timer.encode(encoder, commands)
-        elif commands:
+        if batches and self.timer is not None:
+            self.timer.encode(encoder, batches)
+        elif batches:
             compute = encoder.begin_compute_pass()
-            encode(compute, commands)
+            for batch in batches:
+                encode(compute, batch)
             compute.end()
         for copy in copies:
             encoder.copy_buffer_to_buffer(*copy)
@@ -257,15 +274,19 @@ class CommandQueue:
             readback.close()
 
 
-def encode(compute: Any, commands: Sequence[Command]) -> None:
+def encode(compute: Any, batch: Batch) -> None:
     """Write dispatches into a compute pass; the inner loop of every token."""
+    if batch.bundle is not None:
+        compute.execute_bundle(batch.bundle, batch.times)
+        return
     set_pipeline = compute.set_pipeline
     set_bind_group = compute.set_bind_group
     dispatch_workgroups = compute.dispatch_workgroups
     bound = None
-    for pipeline, group, (x, y, z), _ in commands:
-        if pipeline is not bound:
-            set_pipeline(pipeline)
-            bound = pipeline
-        set_bind_group(0, group)
-        dispatch_workgroups(x, y, z)
+    for _ in range(batch.times):
+        for pipeline, group, (x, y, z), _ in batch.commands:
+            if pipeline is not bound:
+                set_pipeline(pipeline)
+                bound = pipeline
+            set_bind_group(0, group)
+            dispatch_workgroups(x, y, z)

@@ -13,6 +13,7 @@ from gpt2_wgpu.errors import (
     DeviceLostError,
     LimitError,
     OutOfGPUMemoryError,
+    ShaderError,
 )
 from gpt2_wgpu.gpu.adapter import WANTED_FEATURES, one_line, request_adapter, wanted_limits
 from gpt2_wgpu.gpu.capabilities import AdapterInfo, Capabilities
@@ -138,6 +139,8 @@ class Device:
             yield
         except wgpu.GPUOutOfMemoryError:
             raise OutOfGPUMemoryError(self._out_of_memory(nbytes, doing)) from None
+        except wgpu.GPUPipelineError as error:  # browsers tell of these later
+            raise ShaderError(f"{self.info.name} compiles no {one_line(error)}") from None
         except (wgpu.GPUError, RuntimeError) as error:
             message = one_line(error)
             ours = isinstance(error, wgpu.GPUError) or message.startswith("Could not map buffer")

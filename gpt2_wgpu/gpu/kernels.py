@@ -153,12 +153,13 @@ class KernelCache:
         import wgpu
 
         gpu = self._device.gpu
+        label = f"shaders/{name}.wgsl {dict(variant)} {dict(constants)}"
         with self._device.translated_errors():
             try:
                 module, signature = self._module(name, variant)
                 layout = gpu.create_bind_group_layout(entries=_layout_entries(signature))
                 pipeline = gpu.create_compute_pipeline(
-                    label=name,
+                    label=label,
                     layout=gpu.create_pipeline_layout(bind_group_layouts=[layout]),
                     compute={
                         "module": module,
@@ -168,8 +169,7 @@ class KernelCache:
                 )
             except wgpu.GPUValidationError as error:
                 raise ShaderError(
-                    f"shaders/{name}.wgsl {dict(variant)} {dict(constants)} does not compile on "
-                    f"{self._device.info.name}: {error}"
+                    f"{label} does not compile on {self._device.info.name}: {error}"
                 ) from None
         return Kernel(name, signature, pipeline, layout)
 
@@ -178,7 +178,9 @@ class KernelCache:
         if key not in self._modules:
             source = load_source(name, variant)
             signature = parse_signature(name, source)
-            module = self._device.gpu.create_shader_module(label=name, code=source)
+            module = self._device.gpu.create_shader_module(
+                label=f"shaders/{name}.wgsl {dict(variant)}", code=source
+            )
             self._modules[key] = (module, signature)
         return self._modules[key]
 

@@ -15,7 +15,7 @@ from gpt2_wgpu.gpu.reports import memory
 from gpt2_wgpu.gpu.waiting import wait
 
 if TYPE_CHECKING:
-    from gpt2_wgpu.gpu.commands import Command
+    from gpt2_wgpu.gpu.commands import Batch, Command
     from gpt2_wgpu.gpu.device import Device
 
 QUERIES = 1024  # timestamps of one query set, two a dispatch
@@ -110,8 +110,9 @@ class DispatchTimer:
         self._commands: list[Command] = []
         self._ticks: list[Any] = []  # (buffer to map, number of timestamps)
 
-    def encode(self, encoder: Any, commands: Sequence[Command]) -> None:
-        """Write ``commands`` into ``encoder`` and remember them."""
+    def encode(self, encoder: Any, batches: Sequence[Batch]) -> None:
+        """Write the commands of ``batches`` into ``encoder`` and remember them."""
+        commands = [command for batch in batches for command in batch.commands * batch.times]
         for start in range(0, len(commands), QUERIES // 2):
             self._encode_some(encoder, commands[start : start + QUERIES // 2])
         self._commands += commands

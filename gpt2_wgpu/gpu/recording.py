@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from contextvars import Token
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu.errors import ScopeError
-from gpt2_wgpu.gpu.commands import PARAMS_STRIDE, Command, Dispatch, Recorder, bind, open_recorder
+from gpt2_wgpu.gpu.commands import (
+    PARAMS_STRIDE,
+    Batch,
+    Command,
+    Dispatch,
+    Recorder,
+    bind,
+    open_recorder,
+)
 from gpt2_wgpu.gpu.memory import Storage
 
 if TYPE_CHECKING:
@@ -24,6 +32,7 @@ class Recording:
         self._recorded: list[Dispatch] = []
         self._pinned: dict[int, Storage] = {}
         self._commands: list[Command] = []
+        self._bundle: Any = None
         self._uniform: Storage | None = None
         self._token: Token[Recorder | None] | None = None
 
@@ -58,11 +67,12 @@ class Recording:
 
     def replay(self, times: int = 1) -> None:
         """Queue the recorded dispatches ``times`` times."""
-        self.device.queue.replay(self._commands, times)
+        if self._commands:
+            self.device.queue.replay(Batch(self._commands, times, self._bundle))
 
     def close(self) -> None:
         """Let go of every buffer. Idempotent."""
-        self._recorded, self._commands = [], []
+        self._recorded, self._commands, self._bundle = [], [], None
         pinned, self._pinned = self._pinned, {}
         for storage in pinned.values():
             storage.release()
@@ -82,4 +92,6 @@ class Recording:
                 self._commands.append((work.kernel.pipeline, group, work.grid, work.note))
             if params:
                 device.gpu.queue.write_buffer(self._uniform.buffer, 0, params)
+            if hasattr(device.gpu, "create_compute_bundle"):  # a browser's: see gpu/browser
+                self._bundle = device.gpu.create_compute_bundle(self._commands)
         self._recorded = []

@@ -101,6 +101,10 @@ class GPUComputePassEncoder(classes.GPUComputePassEncoder):
     ) -> None:
         self._internal += "dispatch", workgroup_count_x, workgroup_count_y, workgroup_count_z
 
+    def execute_bundle(self, bundle: Any, times: int) -> None:
+        """Run what ``create_compute_bundle`` made, ``times`` over."""
+        self._internal += "bundle", bundle, times
+
     def end(self) -> None:
         self._internal.append("end")
 

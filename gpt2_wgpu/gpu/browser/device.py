@@ -140,6 +140,16 @@ class GPUDevice(classes.GPUDevice):
     def create_command_encoder(self, *, label: str = "") -> GPUCommandEncoder:
         return GPUCommandEncoder(label, [], self)
 
+    def create_compute_bundle(self, dispatches: Iterable[tuple[Any, ...]]) -> Any:
+        """A list of (pipeline, bind group, workgroups, ...) that a pass runs in one step.
+
+        WebGPU has bundles for rendering only; script.js holds this one.
+        """
+        flat: list[Any] = []
+        for pipeline, group, grid, *_ in dispatches:
+            flat += pipeline._internal, group._internal, *grid
+        return to_js(flat)
+
     def create_query_set(self, *, label: str = "", type: str, count: int) -> GPUQuerySet:
         internal = script.createQuerySet(self._internal, label, type, count)
         return GPUQuerySet(label, internal, self, type, count)

@@ -115,7 +115,7 @@ globalThis.gpt2WgpuBackend = (() => {
   }
 
   // `bundle`: pipeline, bind group, x, y, z of each dispatch. The inner loop of every token.
-  function replay(pass, bundle, times) {
+  function runBundle(pass, bundle, times) {
     let bound = null;
     for (let time = 0; time < times; time++) {
       for (let i = 0; i < bundle.length; i += 5) {
@@ -241,7 +241,7 @@ globalThis.gpt2WgpuBackend = (() => {
         pipeline: () => pass.setPipeline(commands[i++]),
         group: () => pass.setBindGroup(...next(2)),
         dispatch: () => pass.dispatchWorkgroups(...next(3)),
-        replay: () => replay(pass, ...next(2)),
+        bundle: () => runBundle(pass, ...next(2)),
         end: () => pass.end(),
         copy: () => encoder.copyBufferToBuffer(...next(5)),
         clear: () => encoder.clearBuffer(...next(3)),
