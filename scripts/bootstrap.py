@@ -28,6 +28,11 @@ NO_ADAPTER = (
     "(Metal) and Windows (D3D12) it comes with the system."
 )
 
+NO_CHROMIUM = (
+    "the browser tests need Chromium. Install it: 'apt-get install chromium' (Debian), "
+    "'dnf install chromium' (Fedora), 'pacman -S chromium' (Arch), or Google Chrome."
+)
+
 
 def main(argv: list[str]) -> int:
     """Runs one of the two commands; returns the exit status."""
@@ -89,6 +94,12 @@ def find_adapter() -> str | None:
         if backend in BACKENDS:
             return name
     return None
+
+
+def find_chromium() -> str | None:
+    """The path of a Chromium, or of Chrome, or None."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return next(filter(None, map(shutil.which, names)), None)
 
 
 def _apt_install(package: str) -> bool:

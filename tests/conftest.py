@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from scripts.bootstrap import NO_ADAPTER, find_adapter
 
 if TYPE_CHECKING:
     import gpt2_wgpu as gw
@@ -16,6 +15,10 @@ if TYPE_CHECKING:
 
 def pytest_sessionstart() -> None:
     """Ends the run as a failure where no adapter is: skipping would look like a pass."""
+    if sys.platform == "emscripten":
+        return  # the test that runs this one there has looked
+    from scripts.bootstrap import NO_ADAPTER, find_adapter
+
     if find_adapter() is None:
         pytest.exit(NO_ADAPTER, returncode=1)
 

@@ -1,4 +1,4 @@
-"""The built site and the tests' own pages, served under a strict Content-Security-Policy."""
+"""The built site and the tests' own pages, served as a static host would, and more strictly."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+ROOT = Path(__file__).parents[2]
 PAGES = Path(__file__).parent / "pages"
+PREFIX = "/some/where/"  # as on project pages: nothing may rely on being at the root
 POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' data:"
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Serves `directory`; what stands under /tests/ comes from the tests' pages."""
+    """Serves `directory` below PREFIX; what stands in its tests/ are the tests' pages."""
 
     extensions_map = SimpleHTTPRequestHandler.extensions_map | {
         ".mjs": "text/javascript",
@@ -22,10 +24,12 @@ class Handler(SimpleHTTPRequestHandler):
     }
 
     def translate_path(self, path: str) -> str:
-        inside, _, rest = path.partition("?")[0].removeprefix("/").partition("/")
-        if inside == "tests":
-            return str(PAGES / rest)
-        return super().translate_path(path)
+        if not path.startswith(PREFIX):
+            return str(PAGES / "nothing is here")
+        rest = path.removeprefix(PREFIX)
+        if rest.startswith("tests/"):
+            return str(PAGES / rest.removeprefix("tests/"))
+        return super().translate_path(rest)
 
     def end_headers(self) -> None:
         self.send_header("Content-Security-Policy", POLICY)
@@ -33,7 +37,7 @@ class Handler(SimpleHTTPRequestHandler):
         super().end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Says nothing: what fails is seen by the page."""
+        """Says nothing: the page sees what fails."""
 
 
 @contextmanager
@@ -44,6 +48,6 @@ def serving(directory: Path) -> Iterator[str]:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
+            yield f"http://127.0.0.1:{server.server_address[1]}{PREFIX}"
         finally:
             server.shutdown()

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from gpt2_wgpu.gpu.ops import grids
-from tests.gpu.guard_bands import GuardBands
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +21,8 @@ def no_collection():
 @pytest.fixture
 def guarded(device, monkeypatch):
     """Runs a test between guard bands."""
+    from tests.gpu.guard_bands import GuardBands  # NumPy, which a browser lacks
+
     bands = GuardBands(device, monkeypatch)
     yield bands
     bands.check()

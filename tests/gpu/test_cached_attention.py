@@ -12,7 +12,7 @@ from gpt2_wgpu.errors import LimitError, ShapeError
 from gpt2_wgpu.gpu.layers import KVCache, cached_attention
 from tests.gpu import references
 
-pytestmark = pytest.mark.usefixtures("variant")
+pytestmark = [pytest.mark.usefixtures("variant"), pytest.mark.native("NumPy")]
 
 
 def filled_cache(device, keys, values, layers=1, layer=0):

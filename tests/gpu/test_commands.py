@@ -16,7 +16,7 @@ from gpt2_wgpu.gpu.readback import Readback
 from gpt2_wgpu.gpu.recording import Recording
 from gpt2_wgpu.gpu.tensor import empty
 
-pytestmark = pytest.mark.usefixtures("no_leak")
+pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.native("NumPy")]
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from tests.gpu import references
 from tests.gpu.quantization import rounded
 from tests.gpu.test_linear import DTYPES, free, matrix_of
 
+pytestmark = pytest.mark.native("NumPy")
+
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("tokens", [1, 2, 7])

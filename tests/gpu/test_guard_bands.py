@@ -10,6 +10,8 @@ from gpt2_wgpu.gpu.layers import KVCache
 from gpt2_wgpu.gpu.tensor import empty
 from tests.gpu.guard_bands import BAND, GuardBands
 
+pytestmark = pytest.mark.native("NumPy")
+
 
 @pytest.mark.parametrize("count", [6, 1000], ids=["next element", "far outside"])
 def test_a_write_past_the_end_is_noticed(device, monkeypatch, count):

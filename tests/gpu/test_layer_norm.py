@@ -10,7 +10,7 @@ from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.gpu import ops
 from tests.gpu import references
 
-pytestmark = pytest.mark.usefixtures("guarded", "variant")
+pytestmark = [pytest.mark.usefixtures("guarded", "variant"), pytest.mark.native("NumPy")]
 
 
 def parameters(width):

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.gpu.ops import layouts
 
+pytestmark = pytest.mark.native("NumPy")
+
 shapes = st.lists(st.integers(0, 3), max_size=5).map(tuple)
 
 

@@ -21,6 +21,8 @@ from gpt2_wgpu.gpu.waiting import sync
 from tests.gpu import references
 from tests.gpu.quantization import rounded
 
+pytestmark = pytest.mark.native("NumPy")
+
 CHOOSE = "gpt2_wgpu.gpu.layers.linear_layers._choose"
 DTYPES = ["float32", "float16", "q8", "q4"]
 KERNELS = ["linear_rows", "linear_block", "linear_gemv 1", "linear_gemv 4", "linear_gemm"]

@@ -13,7 +13,7 @@ from gpt2_wgpu.gpu.layers import Axis, Raw, random_normal
 from gpt2_wgpu.gpu.waiting import sync
 from tests.gpu import quantization, references
 
-pytestmark = pytest.mark.usefixtures("guarded", "no_leak")
+pytestmark = [pytest.mark.usefixtures("guarded", "no_leak"), pytest.mark.native("NumPy")]
 
 
 def stored(values, dtype):

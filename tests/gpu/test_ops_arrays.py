@@ -10,7 +10,7 @@ from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.gpu import ops
 from tests.gpu import references
 
-pytestmark = pytest.mark.usefixtures("guarded")
+pytestmark = [pytest.mark.usefixtures("guarded"), pytest.mark.native("NumPy")]
 
 
 def numbered(*shape, dtype=np.float32):

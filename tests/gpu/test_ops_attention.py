@@ -10,7 +10,7 @@ from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.gpu import ops
 from tests.gpu import references
 
-pytestmark = pytest.mark.usefixtures("guarded")
+pytestmark = [pytest.mark.usefixtures("guarded"), pytest.mark.native("NumPy")]
 
 
 def inputs(batch, queries, keys, heads, size, value_size=None):

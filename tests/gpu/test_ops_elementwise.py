@@ -12,7 +12,7 @@ from gpt2_wgpu.gpu.ops.elementwise import ACTIVATIONS, activate
 from gpt2_wgpu.gpu.ops.operands import full
 from tests.gpu import references
 
-pytestmark = pytest.mark.usefixtures("guarded")
+pytestmark = [pytest.mark.usefixtures("guarded"), pytest.mark.native("NumPy")]
 
 NUMPY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}
 SHAPES = [

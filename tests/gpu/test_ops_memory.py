@@ -11,6 +11,8 @@ from gpt2_wgpu.gpu import ops
 from gpt2_wgpu.gpu.layers.kv_cache import KVCache
 from gpt2_wgpu.gpu.recording import Recording
 
+pytestmark = pytest.mark.native("NumPy")
+
 PLAIN = np.linspace(-1, 1, 24, dtype=np.float32).reshape(4, 6)
 HEADS = PLAIN.reshape(1, 4, 2, 3)
 MASK = [[1, 1, 0, 1]]

@@ -12,7 +12,7 @@ from gpt2_wgpu.errors import InvalidArgumentError, LimitError, ShapeError
 from gpt2_wgpu.gpu import ops
 from tests.gpu import references
 
-pytestmark = pytest.mark.usefixtures("guarded", "variant")
+pytestmark = [pytest.mark.usefixtures("guarded", "variant"), pytest.mark.native("NumPy")]
 
 SHAPES = [
     ((1,), -1),

@@ -68,7 +68,7 @@ def threads(request, monkeypatch):
     monkeypatch.setattr("gpt2_wgpu.gpu.layers.sampling._threads", lambda *_: request.param)
 
 
-pytestmark = pytest.mark.usefixtures("threads", "no_leak")
+pytestmark = [pytest.mark.usefixtures("threads", "no_leak"), pytest.mark.native("NumPy")]
 
 SIZES = [1, 2, 31, 32, 33, 255, 257, 1000, 50257]
 

@@ -247,6 +247,7 @@ class TestConcurrency:
             assert [t.disposed for t in made] == [True] * (len(made) - 1) + [False]
             last.dispose()
 
+    @pytest.mark.native("threads")
     def test_threads_do_not_see_each_others_scopes(self, device):
         made = []
 

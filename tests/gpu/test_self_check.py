@@ -10,7 +10,7 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu.gpu import ops, self_check, self_check_async
 
-pytestmark = pytest.mark.usefixtures("no_leak")
+pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.native("NumPy")]
 
 
 @pytest.mark.usefixtures("variant")

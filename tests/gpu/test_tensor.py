@@ -13,6 +13,8 @@ import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DisposedTensorError, InvalidArgumentError, ShapeError
 from gpt2_wgpu.gpu.tensor import empty
 
+pytestmark = pytest.mark.native("NumPy")
+
 VALUES = [
     (5, ()),
     ([], (0,)),

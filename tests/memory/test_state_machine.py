@@ -18,6 +18,8 @@ import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DisposedTensorError, ScopeError
 from gpt2_wgpu.gpu.memory import size_class
 
+pytestmark = pytest.mark.native("Hypothesis")
+
 numbers = st.integers(0, 10_000)  # taken modulo the number of things to choose from
 sizes = st.sampled_from([1, 2, 63, 64, 65, 300])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 import gpt2_wgpu as gw
-from tests.models import checkpoints
 
 SMALL = {"n_embd": 48, "n_layer": 3, "n_head": 3, "n_positions": 64, "vocab_size": 211}
 
@@ -13,6 +12,8 @@ SMALL = {"n_embd": 48, "n_layer": 3, "n_head": 3, "n_positions": 64, "vocab_size
 @pytest.fixture(scope="session")
 def small(tmp_path_factory):
     """(transformers' model, its directory): three layers of width 48."""
+    from tests.models import checkpoints  # PyTorch, which a browser lacks
+
     model = checkpoints.make_model(**SMALL)
     return model, checkpoints.save(model, tmp_path_factory.mktemp("small"))
 

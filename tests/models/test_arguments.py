@@ -37,6 +37,7 @@ def test_bad_seeds_of_random_weights(device, seed):
 
 
 @pytest.mark.parametrize("temperature", [0, 1e-40, 5e-324])
+@pytest.mark.native("PyTorch")
 def test_a_temperature_next_to_zero_is_greedy(small_lm, temperature):
     inputs = {"token_ids": [[5, 6, 7] + [0] * 20], "padding_mask": [[1, 1, 1] + [0] * 20]}
     small_lm.compile(sampler="greedy")
@@ -55,11 +56,13 @@ def test_a_temperature_next_to_zero_is_greedy(small_lm, temperature):
         (lambda lm: type(lm).from_preset("fairytales", device="cuda"), "not 'cuda'"),
     ],
 )
+@pytest.mark.native("PyTorch")
 def test_wrong_kinds_of_arguments(small_lm, call, message):
     with pytest.raises(InvalidArgumentError, match=message):
         call(small_lm)
 
 
+@pytest.mark.native("PyTorch")
 def test_a_cache_of_another_model_is_refused(small_lm, device):
     with gw.tidy():
         cache = gw.gpu.layers.KVCache(device, 1, 2, 8, 3, 16)

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from gpt2_wgpu.errors import ConfigError
 from gpt2_wgpu.models.config import ACTIVATION_KINDS, GPT2Config
 
+pytestmark = pytest.mark.native("Hypothesis")
+
 # openai-community/gpt2's own file
 BASE: dict[str, Any] = {
     "activation_function": "gelu_new",

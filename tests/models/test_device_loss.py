@@ -14,6 +14,8 @@ from gpt2_wgpu.gpu.waiting import settle, sync
 from gpt2_wgpu.models import recovery
 from gpt2_wgpu.models.generation import Generation, Run
 
+pytestmark = pytest.mark.native("PyTorch")
+
 TOKENS = 40
 
 

@@ -24,7 +24,7 @@ from gpt2_wgpu.errors import (
 from gpt2_wgpu.models import presets
 from tests.models import checkpoints
 
-pytestmark = pytest.mark.usefixtures("no_leak")
+pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.native("PyTorch")]
 
 
 def packed(prompts, length):

@@ -12,6 +12,8 @@ import pytest
 import gpt2_wgpu as gw
 from tests.models import checkpoints
 
+pytestmark = pytest.mark.native("processes")
+
 LARGEST = 50_257 * 768 * 4  # bytes of wte, GPT-2's largest tensor, in f32
 
 PROGRAM = """

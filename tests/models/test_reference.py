@@ -15,6 +15,8 @@ import gpt2_wgpu as gw
 from gpt2_wgpu.models.config import ACTIVATION_KINDS
 from tests.models import checkpoints
 
+pytestmark = pytest.mark.native("PyTorch")
+
 
 @pytest.fixture
 def loaded(tmp_path, device):

@@ -13,7 +13,7 @@ from gpt2_wgpu.errors import BusyError
 from gpt2_wgpu.models.generation import Run
 from gpt2_wgpu.text import StreamingDetokenizer
 
-pytestmark = pytest.mark.usefixtures("no_leak")
+pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.native("threads")]
 
 TOKENS = 30
 PATIENCE = 60  # seconds after which a hanging thread is a failure

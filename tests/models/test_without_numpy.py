@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.native("processes")
+
 OPTIONAL = ["numpy", "regex", "tqdm", "huggingface_hub"]
 
 PROGRAM = """
