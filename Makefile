@@ -26,6 +26,7 @@ site: .venv/installed ## build the static site for browsers into dist/
 
 test: lint ## check style and types, then run every test
 	@$(TEST)/python scripts/bootstrap.py adapter
+	@$(TEST)/python scripts/bootstrap.py browser
 	$(TEST)/python -m pytest
 
 lint: .venv-test/installed ## check style and types
@@ -38,7 +39,8 @@ format: .venv-test/installed ## put the code into the house style
 	$(TEST)/ruff format .
 
 clean: ## remove environments, caches and build output
-	rm -rf .venv .venv-test .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .venv-test .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist \
+		node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The package as a user gets it: built, then installed.

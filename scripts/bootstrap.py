@@ -1,7 +1,8 @@
-"""Sets up what `make` needs: a virtual environment, and a graphics adapter that wgpu can use.
+"""Sets up what `make` needs: a virtual environment, a graphics adapter, a browser.
 
     python3 scripts/bootstrap.py install DIR REQUIREMENT...   # venv in DIR, pip install there
-    DIR/bin/python scripts/bootstrap.py adapter               # a driver, where none is found
+    DIR/bin/python scripts/bootstrap.py adapter               # a driver, where wgpu finds none
+    DIR/bin/python scripts/bootstrap.py browser               # Chromium, Node, node_modules/
 
 Standard library only, and no syntax newer than Python 3.8: the first command runs before anything
 is installed, and tells who has an old Python so. On Debian and its
@@ -33,13 +34,20 @@ NO_CHROMIUM = (
     "'dnf install chromium' (Fedora), 'pacman -S chromium' (Arch), or Google Chrome."
 )
 
+NO_NODE = (
+    "the browser tests need Node 20 or newer with npm, and the packages of package.json. Install "
+    "them: 'apt-get install nodejs npm' (Debian, Ubuntu), then 'npm ci'."
+)
+
 
 def main(argv: list[str]) -> int:
-    """Runs one of the two commands; returns the exit status."""
+    """Runs one of the commands; returns the exit status."""
     if argv[:1] == ["install"] and len(argv) > 2:
         return install(Path(argv[1]), argv[2:])
     if argv == ["adapter"]:
         return ensure_adapter()
+    if argv == ["browser"]:
+        return ensure_browser()
     print(__doc__, file=sys.stderr)
     return 2
 
@@ -76,6 +84,24 @@ def ensure_adapter() -> int:
     return fail(NO_ADAPTER)
 
 
+def ensure_browser() -> int:
+    """Installs Chromium and Node where they are missing and apt-get exists, and Node's packages."""
+    if find_chromium() is None:
+        say("no Chromium found: installing chromium")
+        if not _apt_install("chromium") or find_chromium() is None:
+            return fail(NO_CHROMIUM)
+    if shutil.which("npm") is None:
+        say("no npm found: installing nodejs and npm")
+        if not _apt_install("nodejs", "npm") or shutil.which("npm") is None:
+            return fail(NO_NODE)
+    wanted, present = Path("package-lock.json"), Path("node_modules/.package-lock.json")
+    if present.exists() and present.stat().st_mtime >= wanted.stat().st_mtime:
+        return 0
+    say("installing the packages of package.json into node_modules")
+    command = ["npm", "ci", "--ignore-scripts", "--silent"]
+    return subprocess.run(command, check=False).returncode
+
+
 def find_adapter() -> str | None:
     """Names the first adapter that can compute, or None.
 
@@ -102,7 +128,7 @@ def find_chromium() -> str | None:
     return next(filter(None, map(shutil.which, names)), None)
 
 
-def _apt_install(package: str) -> bool:
+def _apt_install(*packages: str) -> bool:
     apt = shutil.which("apt-get")
     if apt is None:
         return False
@@ -113,10 +139,10 @@ def _apt_install(package: str) -> bool:
             return False
         command = [sudo, *command]
     # An update may fail for one stale source of many: only the installation decides.
-    for step in (["update"], ["install", "--no-install-recommends", package]):
+    for step in (["update"], ["install", "--no-install-recommends", *packages]):
         done = subprocess.run([*command, *step], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        say(f"apt-get cannot install {package}:\n{done.stderr.strip()}")
+        say(f"apt-get cannot install {' '.join(packages)}:\n{done.stderr.strip()}")
     return done.returncode == 0
 
 

@@ -9,16 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+if sys.platform != "emscripten":
+    from scripts.bootstrap import NO_ADAPTER, find_adapter
+
 if TYPE_CHECKING:
     import gpt2_wgpu as gw
 
 
-def pytest_sessionstart() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "compute on Chromium's WebGPU instead of wgpu's own"
+    parser.addoption("--gpu", choices=["native", "chromium"], default="native", help=text)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
     """Ends the run as a failure where no adapter is: skipping would look like a pass."""
     if sys.platform == "emscripten":
         return  # the test that runs this one there has looked
-    from scripts.bootstrap import NO_ADAPTER, find_adapter
+    if session.config.getoption("--gpu") == "chromium":
+        from tests.browser.relay import relayed
 
+        session.config.add_cleanup(relayed())
+        return
     if find_adapter() is None:
         pytest.exit(NO_ADAPTER, returncode=1)
 

@@ -140,7 +140,8 @@ class Device:
         except wgpu.GPUOutOfMemoryError:
             raise OutOfGPUMemoryError(self._out_of_memory(nbytes, doing)) from None
         except wgpu.GPUPipelineError as error:  # browsers tell of these later
-            raise ShaderError(f"{self.info.name} compiles no {one_line(error)}") from None
+            kernel, _, why = one_line(error).partition(": ")
+            raise ShaderError(f"{kernel} does not compile on {self.info.name}: {why}") from None
         except (wgpu.GPUError, RuntimeError) as error:
             message = one_line(error)
             ours = isinstance(error, wgpu.GPUError) or message.startswith("Could not map buffer")

@@ -243,7 +243,7 @@ def tensor(
         raise InvalidArgumentError(f"dtype must be one of {tuple(FORMATS)}, not {dtype!r}")
     device = device or default_device()
     if isinstance(values, Tensor):
-        values = values.numpy()
+        values = sync(values.data(), "tensor.data()") if values.size else values.tolist()
     if hasattr(values, "__array__"):
         values = values.tolist() if values.ndim == 0 else values
     flat, shape = _flatten_buffer(values, dtype) or _flatten_nested(values, dtype)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from playwright.sync_api import ConsoleMessage, Error, Page, sync_playwright
+
+from scripts.bootstrap import NO_CHROMIUM, find_chromium
 
 T = TypeVar("T")
 
@@ -24,12 +28,29 @@ FLAGS = (
 )
 
 
+def required_chromium() -> str:
+    """The path of the browser; without one the run ends as a failure."""
+    found = find_chromium()
+    if found is None:
+        pytest.exit(NO_CHROMIUM, returncode=1)
+    return found
+
+
+def software_vulkan() -> dict[str, str]:
+    """The environment in which a program finds the Vulkan driver that comes with Chromium.
+
+    Dawn, which Node uses, refuses older versions of Mesa's.
+    """
+    drivers = sorted(Path("/usr/lib").glob("chromium*/vk_swiftshader_icd.json"))
+    return {"VK_ICD_FILENAMES": str(drivers[0])} if drivers else {}
+
+
 class PythonError(Exception):
     """Python in the worker raised; the message is its traceback."""
 
 
-class Worker:
-    """Python in a worker of a page at `address`; it keeps its state from one `run` to the next.
+class Tab:
+    """A page at `address`, in a browser of its own.
 
     Playwright's plain API leaves an event loop running in the thread it was started from, where
     `asyncio.run` then fails: it gets a thread of its own.
@@ -40,19 +61,8 @@ class Worker:
         self._thread = ThreadPoolExecutor(1, "chromium")
         self._do(lambda: self._start(executable, address))
 
-    def run(self, code: str, /, **values: Any) -> Any:
-        """The value of the last line of `code`, which sees `values` and may `await`.
-
-        Values and result are what JSON can say. Raises `PythonError`.
-        """
-        given = f"import json as _json\nglobals().update(_json.loads({json.dumps(values)!r}))\n"
-        try:
-            return self._do(lambda: self._page.evaluate("code => ask(code)", given + code))
-        except Error as error:
-            raise PythonError(error.message) from None
-
     def evaluate(self, script: str, argument: Any = None) -> Any:
-        """The value of JavaScript on the page."""
+        """The value of JavaScript on the page; a promise is waited for."""
         return self._do(lambda: self._page.evaluate(script, argument))
 
     def close(self) -> None:
@@ -69,7 +79,6 @@ class Worker:
         self._page.on("console", self._note)
         self._page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self._page.goto(address)
-        self._page.wait_for_function("() => Boolean(globalThis.ask)")
 
     def _note(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
@@ -78,3 +87,18 @@ class Worker:
     def _stop(self) -> None:
         self._browser.close()
         self._playwright.stop()
+
+
+class Worker(Tab):
+    """Python in a worker of the page worker.html; it keeps its state from one `run` to the next."""
+
+    def run(self, code: str, /, **values: Any) -> Any:
+        """The value of the last line of `code`, which sees `values` and may `await`.
+
+        Values and result are what JSON can say. Raises `PythonError`.
+        """
+        given = f"import json as _json\nglobals().update(_json.loads({json.dumps(values)!r}))\n"
+        try:
+            return self.evaluate("code => ask(code)", given + code)
+        except Error as error:
+            raise PythonError(error.message) from None

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts import build_site
-from scripts.bootstrap import NO_CHROMIUM, find_chromium
-from tests.browser.chromium import Worker
+from tests.browser.chromium import Worker, required_chromium
 from tests.browser.serving import serving
 
 
@@ -23,7 +22,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def address(site: Path) -> Iterator[str]:
-    """Where the site is served, in a folder that is not the root, as project pages are."""
+    """Where the site is served."""
     with serving(site) as found:
         yield found
 
@@ -31,16 +30,13 @@ def address(site: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """The path of the browser."""
-    found = find_chromium()
-    if found is None:
-        pytest.exit(NO_CHROMIUM, returncode=1)
-    return found
+    return required_chromium()
 
 
 @pytest.fixture(scope="session")
 def worker(chromium: str, address: str) -> Iterator[Worker]:
     """One worker for the whole run: Python starts once."""
-    running = Worker(chromium, f"{address}tests/blank.html")
+    running = Worker(chromium, f"{address}tests/worker.html")
     yield running
     complaints = running.complaints
     running.close()

@@ -105,11 +105,13 @@ def test_an_opengl_adapter_does_not_count(monkeypatch: pytest.MonkeyPatch) -> No
     assert bootstrap.find_adapter() is None
 
 
-def test_a_suite_without_an_adapter_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    conftest.pytest_sessionstart()
+def test_a_suite_without_an_adapter_fails(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conftest.pytest_sessionstart(request.session)
     monkeypatch.setattr(conftest, "find_adapter", lambda: None)
     with pytest.raises(pytest.exit.Exception) as ended:
-        conftest.pytest_sessionstart()
+        conftest.pytest_sessionstart(request.session)
     assert ended.value.msg == bootstrap.NO_ADAPTER
     assert ended.value.returncode == 1
 

@@ -173,8 +173,11 @@ class TestDispatch:
 
 def test_a_shader_that_does_not_compile_is_named(device, shaders, cache):
     shaders("broken", DOUBLE.replace("params.count", "params.number"))
+    x = gw.tensor([1.0])
     with pytest.raises(ShaderError, match=r"shaders/broken\.wgsl .* does not compile on"):
         cache.get("broken")
+        x.tolist()  # browsers tell with the next read
+    x.dispose()
 
 
 def test_each_variant_is_compiled_once(cache):

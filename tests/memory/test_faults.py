@@ -256,7 +256,7 @@ def test_a_fault_in_the_source_of_weights(device, tmp_path):
 
 def test_a_task_cancelled_at_any_wait(device, lm):
     inputs = tiny.packed([[1, 2, 3], [4]], 20)
-    expected = lm.generate(inputs, stop_token_ids=None)["token_ids"].tolist()
+    expected = tiny.ids_of(lm.generate(inputs, stop_token_ids=None))
     before = tiny.counters(device, collect=False)
 
     async def cancelled(turns):
@@ -266,7 +266,7 @@ def test_a_task_cancelled_at_any_wait(device, lm):
         finished = task.done()
         task.cancel()
         await asyncio.wait([task])
-        assert task.cancelled() or task.result()["token_ids"].tolist() == expected
+        assert task.cancelled() or tiny.ids_of(task.result()) == expected
         await lm.backbone.weights.wpe.data()  # the loop outlives what the task waited for
         return finished
 
@@ -275,13 +275,13 @@ def test_a_task_cancelled_at_any_wait(device, lm):
         finished = asyncio.run(cancelled(turns))
         assert tiny.counters(device, collect=False) == before
         turns += 1 if turns < 20 else 10
-    assert lm.generate(inputs, stop_token_ids=None)["token_ids"].tolist() == expected
+    assert tiny.ids_of(lm.generate(inputs, stop_token_ids=None)) == expected
 
 
 def test_one_task_fails_and_the_other_goes_on(device, lm):
     """A fault in one generation leaves another one's text as it is."""
     inputs = tiny.packed([[1, 2, 3]], 30)
-    expected = lm.generate(inputs, stop_token_ids=None)["token_ids"].tolist()
+    expected = tiny.ids_of(lm.generate(inputs, stop_token_ids=None))
 
     async def failing():
         with pytest.MonkeyPatch.context() as patch:
@@ -294,6 +294,6 @@ def test_one_task_fails_and_the_other_goes_on(device, lm):
             await asyncio.sleep(0)
         with pytest.raises(Fault):
             await failing()
-        return (await good)["token_ids"].tolist()
+        return tiny.ids_of(await good)
 
     assert asyncio.run(both()) == expected

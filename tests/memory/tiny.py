@@ -41,7 +41,12 @@ def packed(prompts, length):
 def text_of(lm, prompts=((1, 2, 3), (4,)), length=12):
     """The ids that the model writes after ``prompts``."""
     inputs = packed([list(prompt) for prompt in prompts], length)
-    return lm.generate(inputs, stop_token_ids=None)["token_ids"].tolist()
+    return ids_of(lm.generate(inputs, stop_token_ids=None))
+
+
+def ids_of(generated):
+    """Rows of ids as lists; ``generate`` gives arrays where there is NumPy."""
+    return [list(row) for row in generated["token_ids"]]
 
 
 def counters(device, *, collect=True):

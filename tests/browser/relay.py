@@ -1,0 +1,130 @@
+"""Lets this process compute on Chromium's WebGPU: `pytest --gpu=chromium`.
+
+gpu/browser speaks to JavaScript through the modules `js` and `pyodide`. Here these are stand-ins
+that pass each call on to a page, so that the backend as it is, and with it every test that needs
+NumPy or PyTorch for its expected values, runs against Chromium's compiler and validation.
+
+Calls are collected and sent when an answer is needed; an error of one is raised by then.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import ExitStack
+from itertools import count
+from types import ModuleType
+from typing import Any
+
+from tests.browser.chromium import Tab, required_chromium
+from tests.browser.serving import PAGES, ROOT, serving
+
+SCRIPT = ROOT / "gpt2_wgpu" / "gpu" / "browser" / "script.js"
+VALUES = ("describeAdapter", "describeDevice")  # functions whose results Python looks at
+
+
+class JsException(Exception):
+    """An error of JavaScript's, as in `pyodide.ffi`."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name, self.message = name, message
+
+
+class Relay:
+    """Calls on their way to a page, and what comes back."""
+
+    def __init__(self, tab: Tab) -> None:
+        self._tab = tab
+        for script in (SCRIPT, PAGES / "relay.js"):
+            self._tab.evaluate(f"{script.read_text()}; null")
+        self._calls: list[Any] = []
+        self._dropped: list[int] = []
+        self._ids = count(1)
+
+    def call(self, subject: int, method: str, arguments: tuple[Any, ...]) -> Remote:
+        result = Remote(self, next(self._ids))
+        self._calls.append([result.id, subject, method, [_encoded(a) for a in arguments]])
+        return result
+
+    def drop(self, subject: int) -> None:
+        self._dropped.append(subject)
+
+    def ask(self, answer: str, subject: int) -> Any:
+        calls, self._calls = self._calls, []
+        dropped, self._dropped = self._dropped, []
+        result = next(self._ids)
+        message = {
+            "calls": calls, "dropped": dropped, "answer": answer, "subject": subject,
+            "result": result,
+        }  # fmt: skip
+        found = self._tab.evaluate("text => relay(text)", json.dumps(message))
+        if "failed" in found:
+            raise JsException(**found["failed"])
+        return Remote(self, result) if answer == "settled" else found["value"]
+
+
+class Remote:
+    """A stand-in for an object of JavaScript's."""
+
+    def __init__(self, relay: Relay, subject: int) -> None:
+        self._relay, self.id = relay, subject
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any) -> Any:
+            result = self._relay.call(self.id, name, arguments)
+            return self._relay.ask("value", result.id) if name in VALUES else result
+
+        return call
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._relay.ask("settled", self.id)
+        yield  # makes this a generator: it never waits, it blocks
+
+    def to_bytes(self) -> bytes:
+        return base64.b64decode(self._relay.ask("bytes", self.id))
+
+    def __del__(self) -> None:
+        self._relay.drop(self.id)
+
+
+def _encoded(argument: Any) -> Any:
+    if isinstance(argument, Remote):
+        return {"id": argument.id}
+    if isinstance(argument, list):
+        return [_encoded(item) for item in argument]
+    if isinstance(argument, memoryview):
+        return {"bytes": base64.b64encode(argument).decode()}
+    return argument
+
+
+def run_sync(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Nothing behind the relay ever waits, so one step runs a coroutine to its end."""
+    try:
+        coroutine.send(None)
+    except StopIteration as finished:
+        return finished.value
+    raise RuntimeError("a coroutine waits for something that is not the relay")
+
+
+def relayed() -> Callable[[], None]:
+    """Make Chromium's WebGPU the backend of wgpu in this process; returns what ends that."""
+    with ExitStack() as opened:
+        tab = Tab(required_chromium(), f"{opened.enter_context(serving(PAGES))}tests/empty.html")
+        opened.callback(tab.close)
+        js, pyodide = ModuleType("js"), ModuleType("pyodide")
+        code, ffi = ModuleType("pyodide.code"), ModuleType("pyodide.ffi")
+        js.gpt2WgpuBackend = Remote(Relay(tab), 0)
+        code.run_js = ffi.to_js = lambda value: value
+        ffi.JsException, ffi.run_sync = JsException, run_sync
+        for module in (js, pyodide, code, ffi):
+            sys.modules[module.__name__] = module
+
+        import wgpu.backends.wgpu_native
+
+        from gpt2_wgpu.gpu import browser
+
+        wgpu.gpu = browser.gpu
+        return opened.pop_all().close

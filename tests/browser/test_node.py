@@ -1,0 +1,59 @@
+"""The site's Python in Node: what runs there needs no browser, no worker, no stack switching."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import gpt2_wgpu as gw
+from scripts.bootstrap import NO_NODE
+from tests.browser.chromium import software_vulkan
+from tests.browser.serving import PAGES, ROOT
+
+PROGRAM = """
+import json
+import gpt2_wgpu as gw
+from pyodide.ffi import can_run_sync
+
+lm = await gw.GPT2CausalLM.from_preset_async("/models/fairytales")
+lm.compile(sampler="greedy")
+prompt = "Once upon a time"
+found = {
+    "switching": can_run_sync(),
+    "whole": await lm.generate_async(prompt, max_length=60),
+    "pieces": [piece async for piece in lm.stream(prompt, 60)],
+}
+try:
+    lm.generate(prompt)
+except gw.errors.SyncUnavailableError as error:
+    found["refusal"] = str(error)
+lm.dispose()
+found["live"] = gw.memory().num_buffers
+json.dumps(found)
+"""
+
+
+def test_the_asynchronous_interface_is_all_it_takes(site: Path, device: gw.Device) -> None:
+    if shutil.which("node") is None or not (ROOT / "node_modules" / "webgpu").is_dir():
+        pytest.fail(NO_NODE)
+    run = subprocess.run(
+        ["node", PAGES / "node_run.mjs", site, ROOT, PROGRAM],
+        env=os.environ | software_vulkan(),
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    found = json.loads(run.stdout)
+    with gw.GPT2CausalLM.from_preset("fairytales", device=device) as lm:
+        lm.compile(sampler="greedy")
+        expected = lm.generate("Once upon a time", max_length=60)
+    assert found["switching"] is False
+    assert found["whole"] == expected
+    assert "".join(found["pieces"]).startswith(expected.removeprefix("Once upon a time"))
+    assert found["refusal"].startswith("nothing can block here (no stack switching): `await ")
+    assert found["live"] == 0
