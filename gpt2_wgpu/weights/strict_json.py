@@ -1,18 +1,24 @@
 """JSON from files that nobody vouches for: what Python's ``json`` lets through is refused here.
 
 Python accepts ``NaN``, repeated keys (the last one wins in silence), lone surrogates (a string
-that cannot be printed) and ``-0`` as an integer; a deep nest raises ``RecursionError`` and a
-number of 5,000 digits a ``ValueError`` about a setting nobody has heard of.
+that cannot be printed) and ``-0`` as an integer; a number of 5,000 digits raises a ``ValueError``
+about a setting nobody has heard of, and a deep nest ``RecursionError``, or in a browser, whose
+stack is smaller than Python believes, the end of the whole interpreter.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from itertools import accumulate
 from typing import NoReturn
 
 from gpt2_wgpu import misplaced_files
 
 _MAX_DIGITS = 64  # no size or offset comes near; far below CPython's own limit for int()
+_MAX_DEPTH = 64  # no checkpoint's file comes near; a browser's stack ends somewhere above 1,000
+# Whole strings (one that never ends: up to the end of the text), and all else but brackets.
+_BETWEEN_BRACKETS = re.compile(r'(?:"[^"\\]*(?:\\.[^"\\]*)*"?|[^"\[\]{}])+', re.DOTALL)
 
 
 def parse(data: bytes | memoryview) -> object:
@@ -30,14 +36,19 @@ def parse(data: bytes | memoryview) -> object:
         text = str(data, "utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 at byte {error.start}") from None
+    if _depth(text) > _MAX_DEPTH:
+        raise ValueError("nested too deeply")
     try:
         return json.loads(
             text, object_pairs_hook=_object, parse_int=_integer, parse_constant=_constant
         )
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON ({error.msg} at character {error.pos})") from None
+
+
+def _depth(text: str) -> int:
+    brackets = _BETWEEN_BRACKETS.sub("", text)
+    return max(accumulate(1 if bracket in "[{" else -1 for bracket in brackets), default=0)
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
