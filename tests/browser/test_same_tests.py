@@ -37,7 +37,7 @@ importlib.invalidate_caches()
 """
 
 
-def test_files() -> list[str]:
+def files_for_the_browser() -> list[str]:
     """The test files that have something for the browser."""
     paths = [path for room in ROOMS for path in sorted((ROOT / "tests" / room).glob("test_*.py"))]
     return [
@@ -52,7 +52,7 @@ def collected_outside() -> list[str]:
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "not native"]
     options = ["--no-header", "-o", "addopts=--import-mode=importlib", "-p", "no:cacheprovider"]
     found = subprocess.run(
-        [*command, *options, *test_files()], cwd=ROOT, capture_output=True, text=True
+        [*command, *options, *files_for_the_browser()], cwd=ROOT, capture_output=True, text=True
     )
     if found.returncode != 0:
         raise RuntimeError(f"pytest cannot collect:\n{found.stdout}{found.stderr}")
@@ -90,7 +90,7 @@ def run_inside(worker: Worker, nodes: list[str], *, collect_only: bool = False) 
 
 
 def test_the_browser_collects_the_same_tests(equipped: Worker) -> None:
-    inside = run_inside(equipped, test_files(), collect_only=True)
+    inside = run_inside(equipped, files_for_the_browser(), collect_only=True)
     assert sorted(inside) == sorted(collected_outside())
 
 

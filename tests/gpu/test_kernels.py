@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from itertools import product
 
 import pytest
 
@@ -13,6 +15,20 @@ from gpt2_wgpu.gpu.commands import Part, dispatch
 from gpt2_wgpu.gpu.tensor import empty
 
 SHADERS = sorted(path.stem for path in kernels.shader_directory().glob("*.wgsl"))
+
+INCLUDE = re.compile(r'^//!include "(.*)\{(\w+)\}\.wgsl"', re.MULTILINE)
+
+
+def variants(name):
+    """Every variant that the files of ``shaders/include`` offer a kernel."""
+    directory = kernels.shader_directory()
+    places = INCLUDE.findall((directory / f"{name}.wgsl").read_text(encoding="utf-8"))
+    offered = [
+        [(key, path.stem.removeprefix(prefix)) for path in directory.glob(f"include/{prefix}*")]
+        for prefix, key in places
+    ]
+    return [dict(chosen) for chosen in product(*map(sorted, offered))]
+
 
 DOUBLE = """
 struct Params { count: u32, /* */ scale: f32, shift: i32, } // order: of declaration
@@ -177,6 +193,21 @@ def test_a_shader_that_does_not_compile_is_named(device, shaders, cache):
     with pytest.raises(ShaderError, match=r"shaders/broken\.wgsl .* does not compile on"):
         cache.get("broken")
         x.tolist()  # browsers tell with the next read
+    x.dispose()
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [
+        pytest.param(name, variant, id="-".join([name, *variant.values()]))
+        for name in SHADERS
+        for variant in variants(name)
+    ],
+)
+def test_every_variant_compiles(cache, name, variant):
+    x = gw.tensor([1.0])
+    assert cache.get(name, variant).name == name
+    x.tolist()  # browsers tell with the next read
     x.dispose()
 
 

@@ -11,7 +11,9 @@ worker.onmessage = ({ data: { id, value, error } }) => {
   else reject(new Error(error));
 };
 worker.onerror = (event) => {
-  for (const { reject } of waiting.values()) reject(new Error(`worker: ${event.message}`));
+  // Python itself has ended: nobody will answer any more.
+  for (const { reject } of waiting.values()) reject(new Error(`the worker ended: ${event.message}`));
+  waiting.clear();
 };
 
 globalThis.ask = (code) =>

@@ -16,6 +16,12 @@ async function boot() {
 
 const ready = boot();
 
+addEventListener("unhandledrejection", ({ reason }) => {
+  setTimeout(() => {
+    throw reason; // as an error, which the page is told
+  });
+});
+
 onmessage = async ({ data: { id, code } }) => {
   try {
     const pyodide = await ready;

@@ -1,0 +1,33 @@
+"""The kernels' own tests, with NumPy for what is right and Chromium for what is computed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.browser.chromium import required_chromium
+from tests.browser.serving import ROOT
+
+# Chromium computes in software here: the matrix products of every shape are left to wgpu's own
+# adapter, as `pytest --gpu=chromium tests/gpu` runs them too, in minutes.
+CHOSEN = (
+    "cached_attention", "commands", "embedding", "layer_norm", "load_weight", "ops_arrays",
+    "ops_attention", "ops_matmul",
+)  # fmt: skip
+# WGSL promises cos() to 2^-11 and no better, and SwiftShader makes use of that; the test asks for
+# what precise adapters give.
+LESS_PRECISE = (
+    "tests/gpu/test_load_weight.py::test_random_values_follow_the_formula_and_the_distribution"
+)
+
+
+def test_kernels_compute_right_in_chromium() -> None:
+    required_chromium()
+    files = [f"tests/gpu/test_{name}.py" for name in CHOSEN]
+    options = ["-q", "--no-header", "--gpu=chromium", f"--deselect={LESS_PRECISE}"]
+    command = [sys.executable, "-m", "pytest", *options, *files]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if run.returncode != 0:
+        pytest.fail(f"in Chromium:\n{run.stdout}{run.stderr}", pytrace=False)
