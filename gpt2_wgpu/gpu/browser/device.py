@@ -28,6 +28,10 @@ class GPU(classes.GPU):
         asked = script.requestAdapter(power_preference or "", force_fallback_adapter)
         return Promise(asked, GPUAdapter)
 
+    def enumerate_adapters_async(self) -> Promise:
+        """A browser shows one adapter."""
+        return Promise(script.requestAdapter("", False), lambda found: [GPUAdapter(found)])
+
 
 class GPUAdapter(classes.GPUAdapter):
     def __init__(self, internal: Any) -> None:
