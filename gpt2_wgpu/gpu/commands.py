@@ -244,7 +244,7 @@ class CommandQueue:
             encoder.copy_buffer_to_buffer(*copy)
         self._device.gpu.queue.submit([encoder.finish()])
         self.submits += 1
-        self.dispatches += len(commands)
+        self.dispatches += sum(len(batch.commands) * batch.times for batch in batches)
 
     def upload(self, storage: Storage, offset: int, data: Any) -> None:
         """Write bytes into a buffer at ``offset`` (a multiple of 4), after what is pending."""
