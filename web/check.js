@@ -1,0 +1,59 @@
+/** Whether this browser can compute, and if not, why and what helps: asked before any download. */
+
+import { errorOf } from "./rpc.js";
+
+/** @typedef {import("./gpt2.js").Check} Check */
+
+const REFUSALS = {
+  insecure: {
+    reason: "This page was not loaded securely, so the browser hides the GPU from it.",
+    remedy: "Open it with https, or on localhost.",
+  },
+  "no-webgpu": {
+    reason: "This browser has no WebGPU.",
+    remedy:
+      "Use a current Chrome, Edge, Firefox or Safari (26 or newer); on Linux, Chrome may need chrome://flags/#enable-unsafe-webgpu.",
+  },
+  "no-adapter": {
+    reason: "This browser has WebGPU, but offers no graphics adapter.",
+    remedy:
+      "Turn on graphics acceleration in the browser's settings and update the graphics driver; chrome://gpu tells what is blocked.",
+  },
+};
+
+/** @param {keyof typeof REFUSALS} code @returns {Check} */
+const refused = (code) => ({ ok: false, code, ...REFUSALS[code], warnings: [] });
+
+/** @returns {Promise<Check>} */
+export async function check() {
+  if (!self.isSecureContext) return refused("insecure");
+  if (!navigator.gpu) return refused("no-webgpu");
+  const adapter = await navigator.gpu
+    .requestAdapter({ powerPreference: "high-performance" })
+    .catch(() => null);
+  if (!adapter) return refused("no-adapter");
+  const { vendor, architecture, device, description } = adapter.info;
+  const software = isSoftware(adapter.info);
+  const name = description || device || [vendor, architecture].filter(Boolean).join(" ") || "unknown adapter";
+  const warnings = [];
+  if (software) {
+    warnings.push(
+      `${name} is a software adapter that computes on the CPU, so text comes slowly; with a GPU in this machine, turn on graphics acceleration in the browser's settings.`,
+    );
+  }
+  if (!navigator.storage?.getDirectory) {
+    warnings.push("This browser keeps no files for this page: a model is downloaded anew each time.");
+  }
+  return { ok: true, adapter: { name, vendor, architecture, software, backend: "WebGPU" }, warnings };
+}
+
+/** @param {any} info */
+function isSoftware({ vendor, architecture, device, description, isFallbackAdapter }) {
+  const text = `${vendor} ${architecture} ${device} ${description}`.toLowerCase();
+  return isFallbackAdapter === true || /swiftshader|llvmpipe|lavapipe|basic render|warp/.test(text);
+}
+
+/** What loading throws where `check` says no. @param {Check} found */
+export function noAdapter({ reason, remedy }) {
+  return errorOf({ name: "NoAdapterError", message: `${reason} ${remedy}` });
+}

@@ -1,0 +1,192 @@
+/** One file over HTTP into a sink: goes on where it was cut, and starts again if it has changed. */
+
+import { errorOf } from "./rpc.js";
+
+/** @typedef {import("./storage.js").RemoteFile} RemoteFile */
+/** @typedef {import("./storage.js").Sink} Sink */
+
+const ATTEMPTS = 5; // in a row without a single new byte
+const PAUSE = 250; // milliseconds before the second attempt; doubled for each further one
+
+/** The file at the address is not the one that was asked for any more. */
+export class FileChanged extends Error {}
+
+class ConnectionCut extends Error {}
+
+/** @param {string} message */
+export const presetError = (message) => errorOf({ name: "PresetError", message });
+/** @param {string} message */
+export const weightsError = (message) => errorOf({ name: "WeightsError", message });
+
+/**
+ * fetch(), whose failure says what it means to a person.
+ *
+ * @param {string} url @param {RequestInit} init
+ */
+export async function reach(url, init) {
+  try {
+    return await fetch(url, { cache: "no-store", ...init });
+  } catch (error) {
+    if (init.signal?.aborted) throw error;
+    const { host } = new URL(url);
+    throw presetError(
+      `${host} cannot be reached (offline?), or does not allow pages of ${location.host} to read ` +
+        `${url}; connect, or pick the folder of a model you have`,
+    );
+  }
+}
+
+/** Why an answer is of no use, in one sentence. @param {Response} response @param {string} url */
+export function refusal(response, url) {
+  const { status } = response;
+  if (status === 401 || status === 403) {
+    return presetError(`${url}: access is refused (status ${status}); is it gated or private, or misspelt?`);
+  }
+  return presetError(
+    status === 404 ? `${url}: there is no such file` : `${url}: the server answers with status ${status}`,
+  );
+}
+
+/**
+ * What a server says of a file, before any of it is downloaded; null if there is none.
+ *
+ * @param {string} url @param {string} name @param {AbortSignal} [signal]
+ * @returns {Promise<RemoteFile | null>}
+ */
+export async function probe(url, name, signal) {
+  // A request for a range is answered uncompressed, so that the length is the file's.
+  const head = await reach(url, { method: "HEAD", headers: { Range: "bytes=0-" }, signal });
+  if (head.status === 404 || isWebPage(head)) return null;
+  const bytes = head.ok ? Number(head.headers.get("X-Linked-Size") ?? lengthOf(head)) : NaN;
+  if (Number.isSafeInteger(bytes)) return { name, url, bytes, ...validatorsOf(head) };
+  const start = await reach(url, { headers: { Range: "bytes=0-0" }, signal });
+  await start.body?.cancel();
+  if (start.status === 404) return null;
+  if (!start.ok) throw refusal(start, url);
+  const length = lengthOf(start);
+  if (!length) throw presetError(`${url}: the server does not tell the size of this file`);
+  return { name, url, bytes: Number(length), ...validatorsOf(start) };
+}
+
+/** @param {Response} response */
+function lengthOf({ status, headers }) {
+  if (status === 206) return headers.get("Content-Range")?.split("/")[1];
+  return headers.get("Content-Encoding") ? undefined : (headers.get("Content-Length") ?? undefined);
+}
+
+/** @param {Response} response */
+function validatorsOf({ headers }) {
+  const etag = headers.get("X-Linked-Etag") ?? headers.get("ETag") ?? undefined;
+  const [, sha256] = /^"?([0-9a-f]{64})"?$/.exec(etag ?? "") ?? [];
+  return { etag: headers.get("ETag") ?? undefined, date: headers.get("Last-Modified") ?? undefined, sha256 };
+}
+
+/** @param {Response} response */
+const isWebPage = ({ headers }) => /^(text\/html|application\/xhtml)/.test(headers.get("Content-Type") ?? "");
+
+/**
+ * Brings the rest of a file into its sink.
+ *
+ * A cut connection is taken up again by Range, with If-Range where the address does not pin the
+ * contents. Raises FileChanged when the file is another by now, PresetError when it cannot be had.
+ *
+ * @param {RemoteFile} file @param {Sink} sink
+ * @param {{signal?: AbortSignal, onBytes?: () => void}} options `onBytes` is told of each change
+ */
+export async function download(file, sink, { signal, onBytes = () => {} }) {
+  if (sink.size > file.bytes) sink.truncate();
+  let failures = 0;
+  while (sink.size < file.bytes) {
+    const before = sink.size;
+    try {
+      await attempt(file, sink, signal, onBytes);
+    } catch (error) {
+      if (!(error instanceof ConnectionCut)) throw error;
+      failures = sink.size > before ? 0 : failures + 1;
+      if (failures === ATTEMPTS) {
+        throw presetError(
+          `${file.name}: the connection broke at ${Math.floor((100 * sink.size) / file.bytes)} % and ` +
+            "cannot be taken up again (offline?); load again later, and it goes on from there",
+        );
+      }
+      await pause(failures ? PAUSE * 2 ** (failures - 1) : 0, signal);
+    }
+  }
+}
+
+/** @param {RemoteFile} file @param {Sink} sink @param {AbortSignal | undefined} signal @param {() => void} onBytes */
+async function attempt(file, sink, signal, onBytes) {
+  const validator = file.etag?.startsWith('"') ? file.etag : file.date; // a weak ETag proves nothing
+  if (!file.pinned && !validator) sink.truncate();
+  /** @type {Record<string, string>} */
+  const headers = { Range: `bytes=${sink.size}-` };
+  if (sink.size && !file.pinned && validator) headers["If-Range"] = validator;
+  let response;
+  try {
+    response = await fetch(file.url, { headers, signal, cache: "no-store" });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new ConnectionCut();
+  }
+  if (!(await placed(response, file, sink))) return;
+  onBytes();
+  await pour(response, file, sink, signal, onBytes);
+}
+
+/**
+ * Whether the answer's bytes continue what the sink holds, emptied if they start again.
+ *
+ * @param {Response} response @param {RemoteFile} file @param {Sink} sink
+ */
+async function placed(response, file, sink) {
+  const { status, headers } = response;
+  if (status >= 500) throw new ConnectionCut();
+  if (isWebPage(response)) {
+    throw weightsError(
+      `${file.url}: this is a web page, not ${file.name}; check the address and your access, then download it again`,
+    );
+  }
+  if (status === 416) {
+    sink.truncate();
+    throw new FileChanged();
+  }
+  if (!response.ok) throw refusal(response, file.url);
+  const [, start, total] = /^bytes (\d+)-\d+\/(\d+)/.exec(headers.get("Content-Range") ?? "") ?? [];
+  const etag = headers.get("ETag");
+  const other = file.etag && etag && !file.pinned && etag !== file.etag;
+  if (status === 200) sink.truncate();
+  if (other || (total && Number(total) !== file.bytes) || (start && Number(start) !== sink.size)) {
+    await response.body?.cancel();
+    throw new FileChanged();
+  }
+  return true;
+}
+
+/** @param {Response} response @param {RemoteFile} file @param {Sink} sink @param {AbortSignal | undefined} signal @param {() => void} onBytes */
+async function pour(response, file, sink, signal, onBytes) {
+  const reader = /** @type {ReadableStream<Uint8Array<ArrayBuffer>>} */ (response.body).getReader();
+  try {
+    for (;;) {
+      const { done, value } = await reader.read().catch((error) => {
+        if (signal?.aborted) throw error;
+        throw new ConnectionCut();
+      });
+      if (done) break;
+      if (sink.size + value.byteLength > file.bytes) throw new FileChanged();
+      sink.write(value);
+      onBytes();
+    }
+  } catch (error) {
+    await reader.cancel().catch(() => {});
+    throw error;
+  }
+  if (sink.size < file.bytes) throw new ConnectionCut();
+}
+
+/** @param {number} milliseconds @param {AbortSignal} [signal] */
+function pause(milliseconds, signal) {
+  return new Promise((resolve, reject) => {
+    setTimeout(resolve, milliseconds);
+    signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+}

@@ -1,0 +1,186 @@
+/**
+ * GPT-2 in the browser: `GPT2.load` → `lm.stream`. Everything heavy runs in one worker.
+ *
+ * Errors are `Error` objects whose `name` is the class of the Python package (`WeightsError`,
+ * `ConfigError`, `PresetError`, `NoAdapterError`, `OutOfGPUMemoryError`, `DeviceLostError`,
+ * `ContextLengthError`, `InvalidArgumentError`, `BusyError`, ...) and whose `message` is one line
+ * that says what to do; what a signal stops ends with an `AbortError`.
+ */
+
+/** The adapter that computes. */
+export interface Adapter {
+  name: string;
+  vendor: string;
+  architecture: string;
+  /** Computes on the CPU (SwiftShader, llvmpipe, WARP): right, but slow. */
+  software: boolean;
+  backend: string;
+}
+
+export interface Check {
+  ok: boolean;
+  code?: "insecure" | "no-webgpu" | "no-adapter";
+  /** Why it cannot compute here, and what helps: plain sentences. */
+  reason?: string;
+  remedy?: string;
+  adapter?: Adapter;
+  /** What is worth knowing although it works. */
+  warnings: string[];
+}
+
+/** Whether this browser can compute; downloads nothing. */
+export function check(): Promise<Check>;
+
+/**
+ * Where a model comes from: "fairytales" (beside this site), a short name ("gpt2"), "owner/name"
+ * or "hf://owner/name[@revision]" on the Hugging Face Hub, the address of a directory, or files
+ * the visitor picked (config.json, model.safetensors or shards, tokenizer.json or vocab.json and
+ * merges.txt).
+ */
+export type Source = string | FileList | File[] | FileSystemDirectoryHandle;
+
+export interface SourceOptions {
+  /** Another host that serves what huggingface.co serves. */
+  hub?: string;
+}
+
+export interface LoadOptions extends SourceOptions {
+  /** How matrices lie on the GPU (default "float16"); arithmetic is always f32. */
+  dtype?: "float16" | "float32";
+  /** Look for a newer version of a stored model; the stored one serves when there is none. */
+  update?: boolean;
+  onProgress?: (progress: Progress) => void;
+  signal?: AbortSignal;
+}
+
+/** `python` and `package` run beside the download of `weights`; then come `adapter`, `shaders`. */
+export interface Progress {
+  stage: "python" | "package" | "adapter" | "weights" | "shaders";
+  state: "start" | "progress" | "done";
+  /** Of `weights`: it is downloaded, its hash is checked, it goes to the GPU. */
+  phase?: "download" | "verify" | "upload";
+  bytes?: number;
+  total?: number;
+  /** Since the stage began. */
+  seconds: number;
+  bytesPerSecond?: number;
+  /** Nothing came over the network. */
+  cached?: boolean;
+  /** Such as: there is no room to store the model. */
+  warning?: string;
+}
+
+export interface Size {
+  bytes: number;
+  files: { name: string; bytes: number }[];
+  /** A complete copy is stored here already. */
+  cached: boolean;
+}
+
+export interface StoredModel {
+  id: string;
+  name: string;
+  bytes: number;
+  /** False: its download was cut; loading it goes on from there. */
+  complete: boolean;
+  savedAt: string;
+}
+
+/** Models in the browser's storage. */
+export const models: {
+  /** Exact, before any download. */
+  size(source: Source, options?: SourceOptions & { signal?: AbortSignal }): Promise<Size>;
+  /** What lies beside this site, ready to load. */
+  offered(): Promise<{ source: string; name: string; bytes: number }[]>;
+  list(): Promise<StoredModel[]>;
+  /** Frees the storage. */
+  remove(id: string): Promise<void>;
+};
+
+export interface Memory {
+  numTensors: number;
+  numBuffers: number;
+  numBytes: number;
+  numBytesInGpu: number;
+  numBytesAllocatedInGpu: number;
+  peakBytes: number;
+  numScopes: number;
+  byKind: { weights: number; cache: number; workspace: number; staging: number };
+}
+
+/** Left out, a setting has the default that `lm.info.defaults` shows. */
+export interface Settings {
+  /** New tokens at most; less where the context ends. */
+  maxTokens?: number;
+  /** 0: always the likeliest token. */
+  temperature?: number;
+  /** Only among the k likeliest; 0: all. */
+  topK?: number;
+  /** Only among the likeliest that sum to p; 1: all. */
+  topP?: number;
+  /** Same seed, same adapter, same text; null: another one each time. */
+  seed?: number | null;
+  /** Texts to stop before. */
+  stop?: string[];
+}
+
+export interface GenerateOptions extends Settings {
+  signal?: AbortSignal;
+}
+
+export interface Stats {
+  promptTokens: number;
+  tokens: number;
+  tokensPerSecond: number | null;
+  secondsToFirstToken: number | null;
+  /** What was drawn when none was given. */
+  seed: number | null;
+  finishReason: "stop" | "stop_text" | "length" | "closed" | null;
+}
+
+/** Pieces of text, whole characters each. Generating begins when the first is asked for. */
+export interface TextStream extends AsyncIterableIterator<string, undefined> {
+  /** Figures so far; null before the first piece. */
+  readonly stats: Stats | null;
+}
+
+export interface Info {
+  model: string;
+  dtype: string;
+  parameters: number;
+  contextLength: number;
+  vocabularySize: number;
+  adapter: Adapter;
+  /** What the weights take on the GPU. */
+  storedBytes: number;
+  defaults: { maxTokens: number; temperature: number; topK: number; topP: number; seed: null };
+  warnings: string[];
+}
+
+/** A loaded model. Its events are "memory", "lost" and "recovered". */
+export class GPT2 extends EventTarget {
+  private constructor();
+  /** Throws what it throws with nothing left on the GPU; a cut download is kept and goes on. */
+  static load(source: Source, options?: LoadOptions): Promise<GPT2>;
+  readonly info: Info;
+  /**
+   * Generates from `prompt` and gives the text without it. One at a time: a second one throws a
+   * BusyError. A signal, or leaving the loop, stops it within one submit.
+   */
+  stream(prompt: string, options?: GenerateOptions): TextStream;
+  /** The whole text. */
+  generate(prompt: string, options?: GenerateOptions): Promise<string>;
+  /** What lives on the GPU. */
+  memory(): Promise<Memory>;
+  /** About five times a second while generating, and after it. */
+  onmemory: ((memory: Memory) => void) | null;
+  onlost: ((event: { reason: string }) => void) | null;
+  onrecovered: ((event: object) => void) | null;
+  /**
+   * Runs code in the worker, with `gw` and `lm` at hand and `await` at the top level; names stay
+   * from call to call. Throws an error with Python's traceback as message.
+   */
+  python(code: string, options?: { signal?: AbortSignal }): Promise<{ output: string; result: string | null }>;
+  /** Frees the GPU's memory. Idempotent. */
+  dispose(): Promise<void>;
+}

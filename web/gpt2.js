@@ -1,0 +1,200 @@
+/**
+ * GPT-2 in the browser, for people who don't write Python. Types and documentation: gpt2.d.ts.
+ *
+ *     const lm = await GPT2.load("fairytales");
+ *     for await (const text of lm.stream("Once upon a time")) console.log(text);
+ *
+ * Everything heavy happens in one worker, made at the first call and shared from then on.
+ */
+
+import { Caller, aborted, errorOf } from "./rpc.js";
+
+/** @type {Caller | null} */
+let shared = null;
+/** @type {Map<number, GPT2>} */
+const loaded = new Map();
+
+function caller() {
+  if (shared) return shared;
+  const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+  const made = new Caller(worker);
+  made.onTopic = (topic, { model, ...event }) => loaded.get(model)?.[DELIVER](topic, event);
+  made.onDeath = () => {
+    worker.terminate();
+    shared = null; // the next call starts a new one
+    for (const lm of loaded.values()) lm[DELIVER]("lost", { reason: "the worker ended" });
+    loaded.clear();
+  };
+  shared = made;
+  return made;
+}
+
+/** Sources may be iterables of files; what crosses the port is an array. @param {any} source */
+const portable = (source) =>
+  typeof FileList !== "undefined" && source instanceof FileList ? [...source] : source;
+
+export const check = () => caller().call("check", []);
+
+export const models = {
+  /** @param {any} source @param {any} [options] */
+  size: (source, { signal, ...options } = {}) =>
+    caller().call("size", [portable(source), options], { signal }),
+  offered: () => caller().call("offered", []),
+  list: () => caller().call("list", []),
+  /** @param {string} id */
+  remove: (id) => caller().call("remove", [id]),
+};
+
+const KEY = Symbol("only load() makes one");
+const DELIVER = Symbol("an event from the worker");
+
+export class GPT2 extends EventTarget {
+  #model;
+  #caller;
+  #disposed = false;
+  /** @type {any} */
+  info;
+  /** @type {((memory: any) => void) | null} */
+  onmemory = null;
+  /** @type {((event: any) => void) | null} */
+  onlost = null;
+  /** @type {((event: any) => void) | null} */
+  onrecovered = null;
+
+  /** @param {symbol} key @param {Caller} made @param {number} model @param {any} info */
+  constructor(key, made, model, info) {
+    super();
+    if (key !== KEY) throw new TypeError("a model is made by `await GPT2.load(source)`");
+    this.#caller = made;
+    this.#model = model;
+    this.info = info;
+    loaded.set(model, this);
+  }
+
+  /** @param {any} source @param {any} [options] */
+  static async load(source, { onProgress, signal, ...options } = {}) {
+    const made = caller();
+    const { model, info } = await made.call("load", [portable(source), options], {
+      signal,
+      onEvent: onProgress,
+    });
+    return new GPT2(KEY, made, model, info);
+  }
+
+  /** @param {string} prompt @param {any} [options] */
+  stream(prompt, { signal, ...options } = {}) {
+    return new TextStream((onEvent, own) => {
+      const signals = signal ? [signal, own] : [own];
+      return this.#call("stream", [prompt, options], { onEvent, signal: AbortSignal.any(signals) });
+    });
+  }
+
+  /** @param {string} prompt @param {any} [options] */
+  async generate(prompt, options = {}) {
+    let whole = "";
+    for await (const text of this.stream(prompt, options)) whole += text;
+    return whole;
+  }
+
+  memory() {
+    return this.#call("memory", []);
+  }
+
+  /** @param {string} code @param {{signal?: AbortSignal}} [options] */
+  python(code, { signal } = {}) {
+    return this.#call("python", [code], { signal });
+  }
+
+  async dispose() {
+    if (this.#disposed) return;
+    loaded.delete(this.#model);
+    await this.#call("dispose", []).finally(() => (this.#disposed = true));
+  }
+
+  /** @param {string} method @param {any[]} args @param {any} [options] */
+  async #call(method, args, options) {
+    if (this.#disposed) {
+      const message = "this model was disposed: load it again";
+      throw errorOf({ name: "DisposedTensorError", message });
+    }
+    return this.#caller.call(method, [this.#model, ...args], options);
+  }
+
+  /** @param {string} topic "memory", "lost" or "recovered" @param {any} detail */
+  [DELIVER](topic, detail) {
+    if (topic === "memory") this.onmemory?.(detail);
+    if (topic === "lost") this.onlost?.(detail);
+    if (topic === "recovered") this.onrecovered?.(detail);
+    this.dispatchEvent(new CustomEvent(topic, { detail }));
+  }
+}
+
+/** Pieces of text as they are computed; generating begins when the first is asked for. */
+class TextStream {
+  /** @type {string[]} */
+  #pieces = [];
+  /** Resolves when there is something new to look at. @type {PromiseWithResolvers<void> | null} */
+  #news = null;
+  /** @type {Promise<void> | null} */
+  #run = null;
+  /** @type {any} */
+  #error = null;
+  #ended = false;
+  #controller = new AbortController();
+  #begin;
+  /** @type {any} */
+  stats = null;
+
+  /** @param {(onEvent: (event: any) => void, signal: AbortSignal) => Promise<any>} begin */
+  constructor(begin) {
+    this.#begin = begin;
+  }
+
+  [Symbol.asyncIterator]() {
+    return this;
+  }
+
+  async next() {
+    this.#run ??= this.#start();
+    while (!this.#pieces.length && !this.#ended) {
+      this.#news ??= Promise.withResolvers();
+      await this.#news.promise;
+    }
+    if (this.#pieces.length) {
+      return { done: /** @type {const} */ (false), value: /** @type {string} */ (this.#pieces.shift()) };
+    }
+    const error = this.#error;
+    this.#error = null; // told once
+    if (error) throw error;
+    return { done: /** @type {const} */ (true), value: undefined };
+  }
+
+  async return() {
+    this.#controller.abort(aborted()); // left early: stop computing, and wait until it has
+    await this.#run;
+    this.#error = null;
+    this.#pieces = [];
+    this.#ended = true;
+    return { done: /** @type {const} */ (true), value: undefined };
+  }
+
+  async #start() {
+    const onEvent = (/** @type {any} */ { text, stats }) => {
+      if (text) this.#pieces.push(text);
+      this.stats = stats;
+      this.#wake();
+    };
+    try {
+      this.stats = await this.#begin(onEvent, this.#controller.signal);
+    } catch (error) {
+      this.#error = error;
+    }
+    this.#ended = true;
+    this.#wake();
+  }
+
+  #wake() {
+    this.#news?.resolve();
+    this.#news = null;
+  }
+}

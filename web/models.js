@@ -1,0 +1,192 @@
+/** From a source to a model's files: stored ones, or downloaded and stored ones. */
+
+import { FileChanged, download, weightsError } from "./downloads.js";
+import { aborted, errorOf } from "./rpc.js";
+import { sha256 } from "./sha256.js";
+import { offered, parse } from "./sources.js";
+import { MemorySink, ModelStore } from "./storage.js";
+
+/** @typedef {import("./storage.js").RemoteFile} RemoteFile */
+/** @typedef {import("./sources.js").RemoteSource} RemoteSource */
+/** @typedef {{phase: "download" | "verify", bytes: number, total: number, cached?: boolean, warning?: string}} Progress */
+/** @typedef {{signal?: AbortSignal, onProgress?: (progress: Progress) => void}} Watch */
+/**
+ * @typedef {{name: string, files: Map<string, Blob>, cached: boolean, warning?: string, commit: () => Promise<void>, discard: () => Promise<void>}} Obtained
+ * `commit` when the files have proved to be a model: it counts as complete then; else `discard`.
+ */
+
+export { offered };
+
+const PROMPTLY = 100; // milliseconds between two reports of progress
+const nothing = async () => {};
+
+/** @param {any} source @param {any} options @param {AbortSignal} [signal] */
+export async function size(source, options, signal) {
+  const found = await parse(source, options);
+  if (found.kind === "files") {
+    const files = [...found.files].map(([name, { size }]) => ({ name, bytes: size }));
+    return { ...summed(files), cached: true };
+  }
+  const store = await ModelStore.open();
+  const stored = await store?.find(found.id);
+  if (stored?.files && found.kind !== "site") return { ...summed(stored.files), cached: true };
+  const files = await found.plan(signal);
+  return { ...summed(files), cached: !!store && !!stored && (await store.holds(stored, files)) };
+}
+
+export async function list() {
+  return (await (await ModelStore.open())?.list()) ?? [];
+}
+
+/** @param {string} id */
+export async function remove(id) {
+  await (await ModelStore.open())?.remove(id);
+}
+
+/** @param {{name: string, bytes: number}[]} files */
+function summed(files) {
+  const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
+  return { bytes, files: files.map(({ name, bytes }) => ({ name, bytes })) };
+}
+
+/**
+ * @param {any} source
+ * @param {{hub?: string, update?: boolean}} options `update`: look for a newer version of a stored
+ *     model; if there is none or it cannot be reached, the stored one serves
+ * @param {Watch} watch
+ * @returns {Promise<Obtained>}
+ */
+export async function obtain(source, { update = false, ...options }, watch) {
+  const found = await parse(source, options);
+  if (found.kind === "files") {
+    return { ...found, cached: true, commit: nothing, discard: nothing };
+  }
+  const store = await ModelStore.open();
+  const stored = await store?.find(found.id);
+  if (store && stored?.files) {
+    const have = async () => ({ name: found.name, files: await store.files(stored), cached: true, commit: nothing, discard: nothing });
+    if (!update && found.kind !== "site") return have();
+    const plan = await found.plan(watch.signal).catch((error) => {
+      if (watch.signal?.aborted) throw error;
+      return null; // offline
+    });
+    if (!plan || (await store.holds(stored, plan))) return have();
+  }
+  return locked(found.id, () => fetchAll(found, store, watch));
+}
+
+/**
+ * Two tabs never write the same model.
+ *
+ * @template T @param {string} id @param {() => Promise<T>} work @returns {Promise<T>}
+ */
+async function locked(id, work) {
+  if (!navigator.locks) return work();
+  return navigator.locks.request(`gpt2-wgpu ${id}`, { ifAvailable: true }, (lock) => {
+    if (lock) return work();
+    throw errorOf({ name: "BusyError", message: `${id} is being downloaded already, perhaps in another tab` });
+  });
+}
+
+/** @param {RemoteSource} source @param {ModelStore | null} store @param {Watch} watch @returns {Promise<Obtained>} */
+async function fetchAll(source, store, watch) {
+  const plan = await source.plan(watch.signal);
+  let warning;
+  if (store) {
+    try {
+      return await intoStore(source, plan, store, watch);
+    } catch (error) {
+      if (error instanceof FileChanged) return fetchAgain(source, store, watch);
+      if (/** @type {Error} */ (error).name !== "QuotaExceededError") throw error;
+      warning = await outOfRoom(plan, store, source.id);
+    }
+  } else {
+    warning = "this browser stores nothing here (a private window?): the model is kept for this run only";
+  }
+  return intoMemory(source, plan, warning, watch);
+}
+
+/** Once more with what the server has now; a file that changes all the time ends it. @param {RemoteSource} source @param {ModelStore} store @param {Watch} watch */
+async function fetchAgain(source, store, watch) {
+  try {
+    return await intoStore(source, await source.plan(watch.signal), store, watch);
+  } catch (error) {
+    if (!(error instanceof FileChanged)) throw error;
+    throw weightsError(`${source.name}: its files change while they are downloaded; load it again later`);
+  }
+}
+
+/** @param {RemoteSource} source @param {RemoteFile[]} plan @param {ModelStore} store @param {Watch} watch @returns {Promise<Obtained>} */
+async function intoStore({ id, name }, plan, store, watch) {
+  await store.begin(id, name, plan);
+  const missing = await store.missing(id);
+  if (missing > (await store.available())) throw new DOMException("", "QuotaExceededError");
+  const report = reporter(plan, watch);
+  const files = new Map();
+  for (const file of plan) {
+    const sink = await store.sink(id, file.name);
+    try {
+      await download(file, sink, { signal: watch.signal, onBytes: () => report("download", file, sink.size) });
+    } finally {
+      sink.close();
+    }
+    report("download", file, file.bytes);
+    files.set(file.name, await sink.blob());
+  }
+  await verify(plan, files, watch, () => store.discard(id));
+  return { name, files, cached: false, commit: () => store.commit(id), discard: () => store.discard(id) };
+}
+
+/** @param {RemoteSource} source @param {RemoteFile[]} plan @param {string} warning @param {Watch} watch @returns {Promise<Obtained>} */
+async function intoMemory({ name }, plan, warning, watch) {
+  const report = reporter(plan, watch, warning);
+  const files = new Map();
+  for (const file of plan) {
+    const sink = new MemorySink();
+    await download(file, sink, { signal: watch.signal, onBytes: () => report("download", file, sink.size) });
+    files.set(file.name, await sink.blob());
+  }
+  await verify(plan, files, watch, nothing);
+  return { name, files, cached: false, warning, commit: nothing, discard: nothing };
+}
+
+/** @param {RemoteFile[]} plan @param {ModelStore} store @param {string} id */
+async function outOfRoom(plan, store, id) {
+  await store.discard(id);
+  const megabytes = (/** @type {number} */ bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
+  const needed = summed(plan).bytes;
+  const available = await store.available();
+  return `storing this model needs ${megabytes(needed)}, the browser has ${megabytes(available)} left for this site: it is kept for this run only; delete a stored model to make room`;
+}
+
+/** @param {RemoteFile[]} plan @param {Map<string, Blob>} files @param {Watch} watch @param {() => Promise<void>} discard */
+async function verify(plan, files, { signal, onProgress }, discard) {
+  const known = plan.filter((file) => file.sha256);
+  const total = summed(known).bytes;
+  let bytes = 0;
+  for (const file of known) {
+    const blob = /** @type {Blob} */ (files.get(file.name));
+    const onBytes = (/** @type {number} */ more) => onProgress?.({ phase: "verify", bytes: (bytes += more), total });
+    const found = await sha256(blob, onBytes, signal);
+    if (found === file.sha256) continue;
+    await discard();
+    throw weightsError(`${file.name}: its SHA-256 is ${found}, but should be ${file.sha256}: the download is damaged and was deleted; load it again`);
+  }
+}
+
+/** @param {RemoteFile[]} plan @param {Watch} watch @param {string} [warning] */
+function reporter(plan, { onProgress, signal }, warning) {
+  const total = summed(plan).bytes;
+  /** @type {Map<string, number>} */
+  const done = new Map();
+  let last = -Infinity;
+  return (/** @type {"download"} */ phase, /** @type {RemoteFile} */ file, /** @type {number} */ bytes) => {
+    if (signal?.aborted) throw aborted();
+    done.set(file.name, bytes);
+    const now = performance.now();
+    const sum = [...done.values()].reduce((a, b) => a + b, 0);
+    if (now - last < PROMPTLY && sum < total) return;
+    last = now;
+    onProgress?.({ phase, bytes: sum, total, warning });
+  };
+}

@@ -1,0 +1,136 @@
+/**
+ * Calls across a worker's port: arguments, events and results are plain structured-cloneable data.
+ *
+ *     page → worker   {id, method, args} · {id, cancel: true}
+ *     worker → page   {id, event} · {id, result} · {id, error: {name, message}} · {topic, event}
+ *
+ * An error keeps its name (the Python class) and its one-line message.
+ */
+
+/** An Error of a given name, as the other side knows it. @param {{name: string, message: string}} fault */
+export function errorOf({ name, message }) {
+  const error = new Error(message);
+  error.name = name;
+  return error;
+}
+
+/** What an AbortSignal's owner expects to catch. */
+export function aborted() {
+  return new DOMException("stopped by the caller", "AbortError");
+}
+
+/** The calling side. */
+export class Caller {
+  /** @type {Map<number, {resolve: (value: any) => void, reject: (error: Error) => void, onEvent?: (event: any) => void}>} */
+  #waiting = new Map();
+  #next = 0;
+  /** @type {Worker} */
+  #worker;
+  /** Told what no call asked for. @type {(topic: string, event: any) => void} */
+  onTopic = () => {};
+  /** Told when the worker has died; every waiting call has been rejected then. */
+  onDeath = () => {};
+
+  /** @param {Worker} worker */
+  constructor(worker) {
+    this.#worker = worker;
+    worker.onmessage = ({ data }) => this.#receive(data);
+    worker.onerror = (event) => {
+      event.preventDefault?.();
+      this.#die(event.message || "its script could not be loaded");
+    };
+  }
+
+  /**
+   * @param {string} method
+   * @param {any[]} args
+   * @param {{signal?: AbortSignal, onEvent?: (event: any) => void}} [options]
+   * @returns {Promise<any>}
+   */
+  call(method, args, { signal, onEvent } = {}) {
+    if (signal?.aborted) return Promise.reject(aborted());
+    const id = this.#next++;
+    return new Promise((resolve, reject) => {
+      const cancel = () => this.#worker.postMessage({ id, cancel: true });
+      const settled = () => signal?.removeEventListener("abort", cancel);
+      signal?.addEventListener("abort", cancel);
+      this.#waiting.set(id, {
+        resolve: (value) => (settled(), resolve(value)),
+        reject: (error) => (settled(), reject(error)),
+        onEvent,
+      });
+      try {
+        this.#worker.postMessage({ id, method, args });
+      } catch (error) {
+        this.#waiting.delete(id); // arguments that cannot be cloned
+        settled();
+        reject(error);
+      }
+    });
+  }
+
+  /** @param {any} message */
+  #receive({ id, topic, event, error, result }) {
+    if (topic !== undefined) return this.onTopic(topic, event);
+    const call = this.#waiting.get(id);
+    if (!call) return;
+    if (event !== undefined) return call.onEvent?.(event);
+    this.#waiting.delete(id);
+    if (!error) return call.resolve(result);
+    call.reject(error.name === "AbortError" ? aborted() : errorOf(error));
+  }
+
+  /** @param {string} reason */
+  #die(reason) {
+    const calls = [...this.#waiting.values()];
+    this.#waiting.clear();
+    for (const { reject } of calls) {
+      reject(errorOf({ name: "WorkerError", message: `the worker ended: ${reason}` }));
+    }
+    this.onDeath();
+  }
+}
+
+/**
+ * The serving side: lets a worker's port answer calls.
+ *
+ * @param {Record<string, (context: {signal: AbortSignal, emit: (event: any) => void}, ...args: any[]) => any>} methods
+ * @returns {(topic: string, event: any) => void} tells the page something no call asked for
+ */
+export function serve(methods) {
+  /** @type {Map<number, AbortController>} */
+  const running = new Map();
+  /** @param {any} message */
+  const send = (message) => self.postMessage(message);
+
+  self.onmessage = async ({ data: { id, method, args, cancel } }) => {
+    if (cancel) return running.get(id)?.abort(aborted());
+    const controller = new AbortController();
+    running.set(id, controller);
+    try {
+      const emit = (/** @type {any} */ event) => send({ id, event });
+      const result = await methods[method]({ signal: controller.signal, emit }, ...args);
+      send({ id, result });
+    } catch (error) {
+      send({ id, error: faultOf(error) });
+    } finally {
+      running.delete(id);
+    }
+  };
+  return (topic, event) => send({ topic, event });
+}
+
+/**
+ * Name and message of whatever was thrown. A Python error carries its class in `type`, and a
+ * traceback for a message, of which the last line is for people.
+ *
+ * @param {any} error
+ */
+export function faultOf(error) {
+  if (error?.name !== "PythonError") {
+    return { name: error?.name ?? "Error", message: error?.message ?? String(error) };
+  }
+  const last = error.message.trimEnd().split("\n").pop() ?? "";
+  const message = last.replace(/^[\w.]+: /, "");
+  return { name: error.type, message };
+}

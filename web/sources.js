@@ -1,0 +1,245 @@
+/**
+ * Where a model's files are: the one of this site, a repository on the Hugging Face Hub, the
+ * address of a directory, or files the visitor picked.
+ */
+
+import { presetError, probe, reach, refusal, weightsError } from "./downloads.js";
+
+/** @typedef {import("./storage.js").RemoteFile} RemoteFile */
+/**
+ * @typedef {{kind: "files", name: string, files: Map<string, Blob>}} PickedSource
+ * @typedef {{kind: "site" | "hub" | "url", id: string, name: string, plan: (signal?: AbortSignal) => Promise<RemoteFile[]>}} RemoteSource
+ */
+
+export const HUB = "https://huggingface.co";
+const SITE = new URL("../", import.meta.url);
+const EMBEDDED = "fairytales";
+
+/** Short names, as in Python (gpt2_wgpu.presets()). @type {Record<string, string>} */
+export const PRESETS = {
+  gpt2_base_en: "openai-community/gpt2",
+  gpt2_medium_en: "openai-community/gpt2-medium",
+  gpt2_large_en: "openai-community/gpt2-large",
+  gpt2_extra_large_en: "openai-community/gpt2-xl",
+  gpt2: "openai-community/gpt2",
+  "gpt2-medium": "openai-community/gpt2-medium",
+  "gpt2-large": "openai-community/gpt2-large",
+  "gpt2-xl": "openai-community/gpt2-xl",
+  distilgpt2: "distilbert/distilgpt2",
+};
+
+const CONFIG = "config.json";
+const SINGLE = "model.safetensors";
+const INDEX = "model.safetensors.index.json";
+const SHARD = /^[\w-][\w.-]*\.safetensors$/;
+const WHOLE_TOKENIZER = "tokenizer.json";
+const TOKENIZER_PAIRS = [["vocab.json", "vocabulary.json"], ["merges.txt"]];
+const TOKENIZER_EXTRAS = ["added_tokens.json", "tokenizer_config.json"];
+
+/**
+ * @param {any} source
+ * @param {{hub?: string}} [options] `hub`: another host that serves what the Hub serves
+ * @returns {Promise<PickedSource | RemoteSource>}
+ */
+export async function parse(source, { hub = HUB } = {}) {
+  if (source instanceof FileSystemDirectoryHandle) return picked(source.name, await walk(source));
+  if (Array.isArray(source)) {
+    return picked("", source.map((file) => [file.webkitRelativePath || file.name, file]));
+  }
+  if (typeof source !== "string" || !source.trim()) {
+    throw presetError(`a model is named by text, or given as files, not as ${Object.prototype.toString.call(source)}`);
+  }
+  const text = source.trim();
+  if (text === EMBEDDED) return onSite(EMBEDDED, new URL(`models/${EMBEDDED}/`, SITE));
+  if (/^https?:\/\//.test(text)) return atAddress(text);
+  const repository = PRESETS[text] ?? text.replace(/^hf:\/\//, "");
+  const [, id, revision = "main"] = /^([\w.-]+\/[\w.-]+)(?:@([\w./-]+))?$/.exec(repository) ?? [];
+  if (id) return onHub(id, revision, hub);
+  const known = [EMBEDDED, ...Object.keys(PRESETS)].join(", ");
+  throw presetError(`unknown model '${text.slice(0, 80)}': known are ${known}, the address of a directory, or a hub id such as owner/name`);
+}
+
+/** The models that lie beside this page: [{source, name, bytes}]. */
+export async function offered() {
+  const manifest = await siteManifest();
+  /** @type {Map<string, number>} */
+  const sizes = new Map();
+  for (const [path, { bytes }] of Object.entries(manifest)) {
+    const name = /^models\/([^/]+)\//.exec(path)?.[1];
+    if (name) sizes.set(name, (sizes.get(name) ?? 0) + bytes);
+  }
+  return [...sizes].map(([name, bytes]) => ({
+    source: name === EMBEDDED ? name : new URL(`models/${encodeURIComponent(name)}/`, SITE).href,
+    name,
+    bytes,
+  }));
+}
+
+/** @returns {Promise<Record<string, {bytes: number, sha256?: string}>>} */
+async function siteManifest(/** @type {AbortSignal | undefined} */ signal = undefined) {
+  const url = new URL("manifest.json", SITE).href;
+  const response = await reach(url, { signal });
+  if (!response.ok) throw refusal(response, url);
+  return response.json();
+}
+
+/** @param {string} text @returns {RemoteSource} */
+function atAddress(text) {
+  const url = new URL(text);
+  url.hash = url.search = "";
+  if (/\.(safetensors|json|txt)$/.test(url.pathname)) url.pathname = url.pathname.replace(/[^/]+$/, "");
+  if (!url.pathname.endsWith("/")) url.pathname += "/";
+  const name = decodeURIComponent(url.pathname.split("/").filter(Boolean).pop() ?? url.host);
+  if (url.href.startsWith(new URL("models/", SITE).href)) return onSite(name, url);
+  return { kind: "url", id: url.href, name, plan: (signal) => choose(unlisted(url, signal), url.href) };
+}
+
+/** @param {string} name @param {URL} url @returns {RemoteSource} */
+function onSite(name, url) {
+  const plan = async (/** @type {AbortSignal | undefined} */ signal) => {
+    const folder = decodeURIComponent(url.href.slice(SITE.href.length));
+    const files = Object.entries(await siteManifest(signal))
+      .filter(([path]) => path.startsWith(folder))
+      .map(([path, { bytes, sha256 }]) => remote(path.slice(folder.length), url, bytes, sha256));
+    return choose(listed(files, signal), url.href);
+  };
+  return { kind: "site", id: name === EMBEDDED ? name : url.href, name, plan };
+}
+
+/** @param {string} id @param {string} revision @param {string} hub @returns {RemoteSource} */
+function onHub(id, revision, hub) {
+  const plan = async (/** @type {AbortSignal | undefined} */ signal) => {
+    const url = new URL(`/api/models/${id}/revision/${encodeURIComponent(revision)}?blobs=true`, hub);
+    const response = await reach(url.href, { signal });
+    if (response.status === 401 || response.status === 404) {
+      throw presetError(`'${id}' is not a public repository on the Hub, or has no revision '${revision}'; check the spelling`);
+    }
+    if (!response.ok) throw refusal(response, url.href);
+    /** @type {{sha: string, siblings: {rfilename: string, size: number, lfs?: {sha256?: string}}[]}} */
+    const { sha, siblings } = await response.json();
+    const folder = new URL(`/${id}/resolve/${sha}/`, hub); // a commit: its files never change
+    const files = siblings.map(({ rfilename, size, lfs }) => ({
+      ...remote(rfilename, folder, size, lfs?.sha256),
+      pinned: true,
+    }));
+    return choose(listed(files, signal), `${id} on the Hub`);
+  };
+  const at = revision === "main" ? "" : `@${revision}`;
+  return { kind: "hub", id: `hf://${id}${at}`, name: `${id}${at}`, plan };
+}
+
+/** @param {string} name @param {URL} folder @param {number} bytes @param {string} [sha256] @returns {RemoteFile} */
+function remote(name, folder, bytes, sha256) {
+  const path = name.split("/").map(encodeURIComponent).join("/");
+  return { name, url: new URL(path, folder).href, bytes, sha256 };
+}
+
+/** Looks files up: those of a known list, or of a directory that nobody lists. @typedef {{find: (name: string) => Promise<RemoteFile | null>, text: (file: RemoteFile) => Promise<string>}} Directory */
+
+/** @param {AbortSignal} [signal] @returns {(file: RemoteFile) => Promise<string>} */
+const textOf = (signal) => async (file) => {
+  const response = await reach(file.url, { signal });
+  if (!response.ok) throw refusal(response, file.url);
+  return response.text();
+};
+
+/** @param {RemoteFile[]} files @param {AbortSignal} [signal] @returns {Directory} */
+function listed(files, signal) {
+  return { find: async (name) => files.find((file) => file.name === name) ?? null, text: textOf(signal) };
+}
+
+/** @param {URL} folder @param {AbortSignal} [signal] @returns {Directory} */
+function unlisted(folder, signal) {
+  return { find: (name) => probe(new URL(name, folder).href, name, signal), text: textOf(signal) };
+}
+
+/**
+ * The files that make a model, of those a directory has.
+ *
+ * @param {Directory} directory @param {string} where @returns {Promise<RemoteFile[]>}
+ */
+async function choose(directory, where) {
+  const config = await directory.find(CONFIG);
+  if (!config) throw presetError(`${where} has no ${CONFIG}, so it holds no model`);
+  const files = [config, ...(await weightsOf(directory, where))];
+  const whole = await directory.find(WHOLE_TOKENIZER);
+  if (whole) return [...files, whole];
+  for (const names of TOKENIZER_PAIRS) {
+    const file = await first(directory, names);
+    if (!file) throw presetError(`${where} has no tokenizer: ${WHOLE_TOKENIZER}, or vocab.json with merges.txt`);
+    files.push(file);
+  }
+  const extras = await Promise.all(TOKENIZER_EXTRAS.map((name) => directory.find(name)));
+  return [...files, ...extras.filter((file) => file !== null)];
+}
+
+/** @param {Directory} directory @param {string} where */
+async function weightsOf(directory, where) {
+  const single = await directory.find(SINGLE);
+  if (single) return [single];
+  const index = await directory.find(INDEX);
+  if (!index) throw presetError(`${where} has no ${SINGLE}; convert its weights with transformers' save_pretrained()`);
+  const names = shardsOf(await directory.text(index), index.url);
+  const shards = await Promise.all(names.map((name) => directory.find(name)));
+  const missing = names.filter((_, i) => !shards[i]);
+  if (missing.length) throw weightsError(`${where}: ${missing.length} of ${names.length} shards are missing: ${missing.slice(0, 3).join(", ")}`);
+  return [index, ...shards.filter((shard) => shard !== null)];
+}
+
+/** @param {string} text @param {string} where @returns {string[]} */
+function shardsOf(text, where) {
+  let map;
+  try {
+    map = JSON.parse(text).weight_map;
+  } catch {
+    throw weightsError(`${where}: the index is not JSON`);
+  }
+  const names = [...new Set(Object.values(map ?? {}))].sort();
+  const odd = names.find((name) => typeof name !== "string" || !SHARD.test(name));
+  if (!names.length || odd !== undefined) {
+    throw weightsError(`${where}: the index must map tensors to .safetensors files beside it${odd === undefined ? "" : `, not to '${odd}'`}`);
+  }
+  return /** @type {string[]} */ (names);
+}
+
+/** @param {Directory} directory @param {string[]} names */
+async function first(directory, names) {
+  for (const name of names) {
+    const file = await directory.find(name);
+    if (file) return file;
+  }
+  return null;
+}
+
+/** Files below a folder, with their paths. @param {FileSystemDirectoryHandle} directory @returns {Promise<[string, File][]>} */
+async function walk(directory, path = "") {
+  /** @type {[string, File][]} */
+  const found = [];
+  for await (const entry of directory.values()) {
+    if (entry.kind === "file") found.push([path + entry.name, await entry.getFile()]);
+    else if (!path) found.push(...(await walk(entry, `${entry.name}/`)));
+  }
+  return found;
+}
+
+/**
+ * The model among picked files: what lies beside the topmost config.json.
+ *
+ * @param {string} folder @param {[string, File][]} entries @returns {PickedSource}
+ */
+function picked(folder, entries) {
+  const [config] = entries
+    .map(([path]) => path)
+    .filter((path) => path.split("/").pop() === CONFIG)
+    .sort((a, b) => a.split("/").length - b.split("/").length);
+  if (config === undefined) {
+    throw presetError(`there is no ${CONFIG} among these files; pick the folder that holds config.json, ${SINGLE} and the tokenizer's files`);
+  }
+  const beside = config.slice(0, -CONFIG.length);
+  const files = new Map();
+  for (const [path, file] of entries) {
+    const name = path.slice(beside.length);
+    if (path.startsWith(beside) && !name.includes("/")) files.set(name, file);
+  }
+  return { kind: "files", name: beside.split("/").filter(Boolean).pop() ?? (folder || "picked files"), files };
+}
