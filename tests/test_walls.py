@@ -32,6 +32,7 @@ BELOW = {
     "public": {"gpu", "models", "samplers", "text", "weights"},
     "benchmark": {"gpu", "models", "samplers"},
     "cli": {"public", "samplers", "benchmark"},
+    "worker": {"models", "public", "samplers"},
     "__main__": {"cli"},
 }
 

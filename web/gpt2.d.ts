@@ -50,6 +50,8 @@ export interface LoadOptions extends SourceOptions {
   /** Look for a newer version of a stored model; the stored one serves when there is none. */
   update?: boolean;
   onProgress?: (progress: Progress) => void;
+  /** Told what lives on the GPU, a few times a second while the weights go there. */
+  onMemory?: (memory: Memory) => void;
   signal?: AbortSignal;
 }
 
@@ -78,9 +80,12 @@ export interface Size {
 }
 
 export interface StoredModel {
+  /** May be loaded as a source. */
   id: string;
   name: string;
+  /** Stored so far, and in the end. */
   bytes: number;
+  total: number;
   /** False: its download was cut; loading it goes on from there. */
   complete: boolean;
   savedAt: string;
@@ -95,6 +100,12 @@ export const models: {
   list(): Promise<StoredModel[]>;
   /** Frees the storage. */
   remove(id: string): Promise<void>;
+};
+
+/** The site itself, kept for use without a network. */
+export const offline: {
+  /** True once all of it is kept: it works offline from then on. */
+  enable(): Promise<boolean>;
 };
 
 export interface Memory {
@@ -174,7 +185,8 @@ export class GPT2 extends EventTarget {
   memory(): Promise<Memory>;
   /** About five times a second while generating, and after it. */
   onmemory: ((memory: Memory) => void) | null;
-  onlost: ((event: { reason: string }) => void) | null;
+  /** The device is gone; the next text gets a new one, and the weights again. */
+  onlost: ((event: { message: string }) => void) | null;
   onrecovered: ((event: object) => void) | null;
   /**
    * Runs code in the worker, with `gw` and `lm` at hand and `await` at the top level; names stay

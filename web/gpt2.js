@@ -9,6 +9,8 @@
 
 import { Caller, aborted, errorOf } from "./rpc.js";
 
+export { offline } from "./offline.js";
+
 /** @type {Caller | null} */
 let shared = null;
 /** @type {Map<number, GPT2>} */
@@ -22,7 +24,7 @@ function caller() {
   made.onDeath = () => {
     worker.terminate();
     shared = null; // the next call starts a new one
-    for (const lm of loaded.values()) lm[DELIVER]("lost", { reason: "the worker ended" });
+    for (const lm of loaded.values()) lm[DELIVER]("lost", { message: "the worker ended" });
     loaded.clear();
   };
   shared = made;
@@ -72,11 +74,11 @@ export class GPT2 extends EventTarget {
   }
 
   /** @param {any} source @param {any} [options] */
-  static async load(source, { onProgress, signal, ...options } = {}) {
+  static async load(source, { onProgress, onMemory, signal, ...options } = {}) {
     const made = caller();
     const { model, info } = await made.call("load", [portable(source), options], {
       signal,
-      onEvent: onProgress,
+      onEvent: ({ memory, ...progress }) => (memory ? onMemory?.(memory) : onProgress?.(progress)),
     });
     return new GPT2(KEY, made, model, info);
   }

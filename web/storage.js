@@ -122,12 +122,13 @@ export class ModelStore {
       if (directory.kind !== "directory") continue;
       const stored = await read(directory).catch(() => null);
       if (!stored) continue;
-      const { id, name, savedAt, files } = stored;
+      const { id, name, savedAt, files, pending } = stored;
+      const total = (files ?? pending ?? []).reduce((sum, file) => sum + file.bytes, 0);
       let bytes = 0;
       for await (const file of directory.values()) {
         if (file.kind === "file" && file.name !== RECORD) bytes += (await file.getFile()).size;
       }
-      found.push({ id, name, bytes, complete: files !== null, savedAt });
+      found.push({ id, name, bytes, total, complete: files !== null, savedAt });
     }
     return found.sort((a, b) => a.name.localeCompare(b.name));
   }

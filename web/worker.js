@@ -100,10 +100,10 @@ async function load({ signal, emit }, source, { dtype = "float16", ...options })
   const id = next++;
   loaded.set(id, { proxy, busy: "", stream: null });
   proxy.watch(
-    (/** @type {string} */ reason) => tell("lost", { model: id, reason }),
+    (/** @type {string} */ message) => tell("lost", { model: id, message }),
     () => tell("recovered", { model: id }),
   );
-  const info = plain(proxy.info());
+  const info = { ...plain(proxy.info()), adapter: found.adapter };
   if (files.value.warning) info.warnings.push(files.value.warning);
   return { model: id, info };
 }
@@ -118,6 +118,7 @@ async function upload(obtained, engine, dtype, stages, signal) {
     const proxy = await engine.load(name, [...files], dtype, (/** @type {number} */ bytes, /** @type {number} */ total) => {
       signal.throwIfAborted();
       stages.report("weights", { state: "progress", phase: "upload", bytes, total, cached });
+      stages.memory(() => plain(engine.memory()));
     });
     await obtained.commit();
     stages.report("weights", { state: "done", cached });
@@ -195,6 +196,7 @@ class Stages {
   /** @type {{at: number, bytes: number}[]} */
   #recent = [];
   #phase = "";
+  #looked = -Infinity;
 
   /** @param {(event: any) => void} emit */
   constructor(emit) {
@@ -208,6 +210,14 @@ class Stages {
     const seconds = (now - /** @type {number} */ (this.#begun.get(stage))) / 1000;
     const speed = report.state === "progress" ? this.#speed(report.phase, report.bytes, now) : undefined;
     this.emit({ stage, seconds, bytesPerSecond: speed, ...report });
+  }
+
+  /** What is live on the GPU, now and then while weights go up. @param {() => any} look */
+  memory(look) {
+    const now = performance.now();
+    if (now - this.#looked < MEMORY_EVERY) return;
+    this.#looked = now;
+    this.emit({ memory: look() });
   }
 
   /** Bytes per second over the last three. @param {string} phase @param {number} bytes @param {number} at */

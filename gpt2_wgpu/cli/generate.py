@@ -231,11 +231,5 @@ def _read_prompt(prompt: str | None, terminal: Terminal) -> str:
 def _sampler(args: argparse.Namespace, greedy: bool, seed: int) -> gw.samplers.Sampler:
     from gpt2_wgpu import samplers
 
-    if greedy:
-        return samplers.Greedy()
     temperature = _TEMPERATURE if args.temp is None else args.temp
-    if args.top_p < 1:
-        return samplers.TopP(p=args.top_p, k=args.top_k or None, temperature=temperature, seed=seed)
-    if args.top_k:
-        return samplers.TopK(k=args.top_k, temperature=temperature, seed=seed)
-    return samplers.Random(temperature=temperature, seed=seed)
+    return samplers.of_settings(0 if greedy else temperature, args.top_k, args.top_p, seed)

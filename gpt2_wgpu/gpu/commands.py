@@ -259,6 +259,12 @@ class CommandQueue:
             if tail:
                 write(storage.buffer, offset + whole, bytes(view[whole:]).ljust(4, b"\0"))
 
+    def upload_piece(self, storage: Storage, offset: int, piece: Any) -> None:
+        """As :meth:`upload`, of JavaScript's ``ArrayBuffer``, which stays in JavaScript."""
+        with self._lock, self._device.translated_errors():
+            self.flush()
+            self._device.gpu.queue.write_buffer(storage.buffer, offset, piece)
+
     async def read(self, ranges: Sequence[Range]) -> list[memoryview]:
         """The bytes of each range (offsets and lengths: multiples of 4), after what is pending.
 

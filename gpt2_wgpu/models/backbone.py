@@ -42,7 +42,7 @@ from gpt2_wgpu.models.weights import (
     stored_fetch,
 )
 from gpt2_wgpu.text.token_arrays import rows_of_ids, rows_of_mask
-from gpt2_wgpu.weights.checkpoint import Checkpoint
+from gpt2_wgpu.weights.checkpoint import Checkpoint, WeightSource
 from gpt2_wgpu.weights.quantized import quantization_of
 
 
@@ -123,7 +123,31 @@ class GPT2Backbone:
         @contextmanager
         def stored_weights(device: Device) -> Iterator[Fetch]:
             with Checkpoint.open(directory) as source:
-                yield stored_fetch(source, config, chosen, on_progress)
+                yield stored_fetch(device, source, config, chosen, on_progress)
+
+        self = cls.__new__(cls)
+        self.dropout = 0.1
+        await self._load(config, stored_weights, chosen, device or await default_device_async())
+        return self
+
+    @classmethod
+    async def from_source(
+        cls,
+        config: GPT2Config,
+        source: WeightSource,
+        *,
+        dtype: str | None = None,
+        device: Device | None = None,
+        on_progress: Progress | None = None,
+    ) -> GPT2Backbone:
+        """Weights of a source that stays open: it is read again if the device is lost.
+
+        ``dtype`` and what is raised: as for ``from_directory``.
+        """
+        chosen = dtype or quantization_of(source) or "float16"
+
+        def stored_weights(device: Device) -> AbstractContextManager[Fetch]:
+            return nullcontext(stored_fetch(device, source, config, chosen, on_progress))
 
         self = cls.__new__(cls)
         self.dropout = 0.1

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from gpt2_wgpu.arguments import integer
@@ -24,6 +25,18 @@ from gpt2_wgpu.models.stream import TextStream
 from gpt2_wgpu.models.weights import Progress
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer, StopTextMatcher
 from gpt2_wgpu.text.token_arrays import rows_of_ids
+from gpt2_wgpu.weights.blobs import Blob, BlobCheckpoint, read_blob
+
+# What is read of a checkpoint besides its weights.
+_SMALL_FILES = {
+    "added_tokens.json",
+    "config.json",
+    "merges.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocabulary.json",
+}
 
 
 class GPT2CausalLM(CausalLM):
@@ -74,6 +87,34 @@ class GPT2CausalLM(CausalLM):
             )
         backbone = await GPT2Backbone.from_directory(
             directory, dtype=dtype, device=device, on_progress=on_progress
+        )
+        return cls(backbone, preprocessor)
+
+    @classmethod
+    async def from_blobs(
+        cls,
+        blobs: Mapping[str, Blob],
+        dtype: str = "float16",
+        device: Device | None = None,
+        on_progress: Progress | None = None,
+        name: str = "model",
+    ) -> GPT2CausalLM:
+        """Load a model from files that a browser holds: file name → JavaScript's ``Blob``.
+
+        The names are those of a directory in Hugging Face's format. Weights go from the blob to
+        the GPU in pieces; they are read again if the device is lost. ``name`` is what messages
+        call the model. Raises what ``from_preset_async`` raises.
+        """
+        source = await BlobCheckpoint.open(blobs, name)
+        with TemporaryDirectory() as folder:
+            directory = Path(folder, name.replace("/", "_"))
+            directory.mkdir()
+            for file_name in _SMALL_FILES & blobs.keys():
+                (directory / file_name).write_bytes(await read_blob(blobs[file_name]))
+            config = GPT2Config.from_json_file(directory / "config.json")
+            preprocessor = _preprocessor_of(directory)
+        backbone = await GPT2Backbone.from_source(
+            config, source, dtype=dtype, device=device, on_progress=on_progress
         )
         return cls(backbone, preprocessor)
 

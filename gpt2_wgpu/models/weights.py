@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import WeightsError
 from gpt2_wgpu.gpu import Tensor, keep, tidy
+from gpt2_wgpu.gpu.blobs import words_of_blob
 from gpt2_wgpu.gpu.layers import Matrix, Raw, load_matrix, load_vector, random_normal
-from gpt2_wgpu.gpu.layers.weights import check_dtype
+from gpt2_wgpu.gpu.layers.weights import SOURCE_BYTES, check_dtype
 from gpt2_wgpu.models.layouts import layouts, quantized_shapes, staged_bytes, stored_bytes
+from gpt2_wgpu.weights.checkpoint import BlobRange
 from gpt2_wgpu.weights.naming import resolve
 from gpt2_wgpu.weights.quantized import quantization_of
 
@@ -114,7 +116,11 @@ async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: 
 
 
 def stored_fetch(
-    source: WeightSource, config: GPT2Config, dtype: str, on_progress: Progress | None = None
+    device: Device,
+    source: WeightSource,
+    config: GPT2Config,
+    dtype: str,
+    on_progress: Progress | None = None,
 ) -> Fetch:
     """A ``fetch`` from a checkpoint, whose tensors are checked against ``config`` first.
 
@@ -139,9 +145,24 @@ def stored_fetch(
         done += entry.nbytes
         if on_progress is not None:
             on_progress(done, total)
-        return Raw(source.read(entry.name), entry.dtype, entry.shape)
+        data = source.read(entry.name)
+        if isinstance(data, BlobRange):
+            return Raw(_words_of(device, data, SOURCE_BYTES[entry.dtype]), entry.dtype, entry.shape)
+        return Raw(data, entry.dtype, entry.shape)
 
     return fetch
+
+
+def _words_of(
+    device: Device, place: BlobRange, item: int
+) -> Callable[[int, int], Awaitable[Tensor]]:
+    """Brings elements ``begin`` .. ``end``, of ``item`` bytes each, of a blob to the GPU."""
+
+    async def words(begin: int, end: int) -> Tensor:
+        first = place.begin
+        return await words_of_blob(device, place.blob, first + begin * item, first + end * item)
+
+    return words
 
 
 def random_fetch(device: Device, config: GPT2Config, stddev: float, seed: int) -> Fetch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpt2_wgpu.arguments import integer, number
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.samplers.greedy_sampler import GreedySampler
 from gpt2_wgpu.samplers.random_sampler import RandomSampler
@@ -42,6 +43,22 @@ def get(identifier: str | dict[str, Any] | Sampler) -> Sampler:
     )
 
 
+def of_settings(temperature: float, top_k: int, top_p: float, seed: int | None) -> Sampler:
+    """The sampler of a command's or a page's settings.
+
+    ``temperature`` 0: greedy; ``top_k`` 0: all tokens; ``top_p`` 1: all of their mass.
+    Raises ``InvalidArgumentError`` for a value out of its range.
+    """
+    if temperature == 0:
+        return GreedySampler()
+    top_k = integer("top_k", top_k, 0, 2**31 - 1)
+    if number("top_p", top_p, 0.0, 1.0, open_low=True) < 1:
+        return TopPSampler(p=top_p, k=top_k or None, temperature=temperature, seed=seed)
+    if top_k:
+        return TopKSampler(k=top_k, temperature=temperature, seed=seed)
+    return RandomSampler(temperature=temperature, seed=seed)
+
+
 def serialize(sampler: Sampler) -> dict[str, Any]:
     """The form that :func:`get` accepts back (for the samplers of this package)."""
     return {"class_name": type(sampler).__name__, "config": sampler.get_config()}
@@ -58,5 +75,6 @@ __all__ = [
     "TopP",
     "TopPSampler",
     "get",
+    "of_settings",
     "serialize",
 ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from gpt2_wgpu.errors import WeightsError
 from gpt2_wgpu.weights import strict_json
@@ -36,8 +37,20 @@ class WeightSource(Protocol):
     def entry(self, name: str) -> TensorEntry:
         """Dtype, shape and place of a tensor; raises WeightsError for an unknown name."""
 
-    def read(self, name: str) -> memoryview:
-        """A tensor's bytes, format ``B``; raises WeightsError for an unknown name."""
+    def read(self, name: str) -> memoryview | BlobRange:
+        """A tensor's bytes, format ``B``, or where they lie in a blob.
+
+        Raises WeightsError for an unknown name.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRange:
+    """Bytes ``begin`` .. ``end`` of a blob, see `gpt2_wgpu.weights.blobs`."""
+
+    blob: Any
+    begin: int
+    end: int
 
 
 class Checkpoint:
@@ -54,15 +67,9 @@ class Checkpoint:
         """
         self.directory = directory
         self._files = tuple(files.values())
-        self._file_of: dict[str, SafetensorsFile] = {}
-        for file in self._files:
-            for name in file.tensors:
-                other = self._file_of.setdefault(name, file)
-                if other is not file:
-                    raise WeightsError(
-                        f"{directory}: tensor {name!r} is in both {other.path.name} and "
-                        f"{file.path.name}; download the checkpoint again"
-                    )
+        tensors = {name: file.tensors for name, file in files.items()}
+        file_names = file_of_tensors(tensors, str(directory))
+        self._file_of = {name: files[file_name] for name, file_name in file_names.items()}
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str]) -> Checkpoint:
@@ -89,12 +96,8 @@ class Checkpoint:
                 name: opened.enter_context(SafetensorsFile(directory / name)) for name in file_names
             }
             checkpoint = cls(directory, files)
-            for name, file_name in weight_map.items():
-                if name not in files[file_name].tensors:
-                    raise WeightsError(
-                        f"{directory / INDEX_FILE}: tensor {name!r} should be in {file_name}, "
-                        "but is not; download the checkpoint again"
-                    )
+            tensors = {name: file.tensors for name, file in files.items()}
+            check_weight_map(weight_map, tensors, str(directory / INDEX_FILE))
             opened.pop_all()
         return checkpoint
 
@@ -156,6 +159,38 @@ class Checkpoint:
             raise WeightsError(f"{self.directory}: there is no tensor {name!r}") from None
 
 
+def file_of_tensors(
+    files: Mapping[str, Mapping[str, TensorEntry]], where: str
+) -> dict[str, str]:
+    """Tensor name → file name, of file name → its tensors.
+
+    Raises:
+        WeightsError: two files hold a tensor of the same name.
+    """
+    file_of: dict[str, str] = {}
+    for file_name, tensors in files.items():
+        for name in tensors:
+            other = file_of.setdefault(name, file_name)
+            if other != file_name:
+                raise WeightsError(
+                    f"{where}: tensor {name!r} is in both {other} and {file_name}; "
+                    "download the checkpoint again"
+                )
+    return file_of
+
+
+def check_weight_map(
+    weight_map: Mapping[str, str], files: Mapping[str, Mapping[str, TensorEntry]], where: str
+) -> None:
+    """Raises WeightsError unless each tensor is in the file that the index names."""
+    for name, file_name in weight_map.items():
+        if name not in files[file_name]:
+            raise WeightsError(
+                f"{where}: tensor {name!r} should be in {file_name}, "
+                "but is not; download the checkpoint again"
+            )
+
+
 def shard_names(index: Path) -> tuple[str, ...]:
     """Return the file names that an index file refers to, sorted.
 
@@ -166,11 +201,20 @@ def shard_names(index: Path) -> tuple[str, ...]:
 
 
 def _read_index(path: Path) -> dict[str, str]:
-    """Read the ``weight_map`` (tensor name → shard) of an index file."""
     try:
-        index = strict_json.parse(path.read_bytes())
+        return parse_index(path.read_bytes(), str(path))
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def parse_index(data: bytes, path: str) -> dict[str, str]:
+    """The ``weight_map`` (tensor name → shard) of an index file, which messages call ``path``.
+
+    Raises:
+        WeightsError: it is malformed, or names a shard that is not beside it.
+    """
+    try:
+        index = strict_json.parse(data)
     except ValueError as error:
         raise WeightsError(f"{path}: the index is not valid: {error}") from None
     weight_map = index.get("weight_map") if isinstance(index, dict) else None

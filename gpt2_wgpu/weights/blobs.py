@@ -1,0 +1,125 @@
+"""A checkpoint of blobs: files that a browser holds, and that are read only in pieces.
+
+A blob is JavaScript's ``Blob`` or ``File`` (https://w3c.github.io/FileAPI/): picked, stored or just
+downloaded, its bytes lie outside of Python's memory. Headers are read here; the tensors' bytes go
+from the blob to the GPU without passing through Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import Protocol
+
+from gpt2_wgpu.errors import WeightsError
+from gpt2_wgpu.weights.checkpoint import (
+    INDEX_FILE,
+    SINGLE_FILE,
+    BlobRange,
+    check_weight_map,
+    file_of_tensors,
+    parse_index,
+)
+from gpt2_wgpu.weights.header import LENGTH_BYTES, Header, TensorEntry, header_length, parse_header
+
+_START = 256  # enough to tell what a file really is
+
+
+class Bytes(Protocol):
+    """An ``ArrayBuffer``, as Python sees it."""
+
+    def to_bytes(self) -> bytes: ...
+
+
+class Blob(Protocol):
+    """JavaScript's ``Blob``, as Python sees it."""
+
+    @property
+    def size(self) -> int: ...
+    def slice(self, begin: int, end: int) -> Blob: ...
+    def arrayBuffer(self) -> Awaitable[Bytes]: ...
+
+
+class BlobCheckpoint:
+    """The tensors of a checkpoint's blobs: a `WeightSource`. Make one with ``await open``."""
+
+    def __init__(self, blobs: Mapping[str, Blob], headers: Mapping[str, Header], where: str):
+        self.where = where
+        self._blobs = blobs
+        self._headers = headers
+        tensors = {name: header.tensors for name, header in headers.items()}
+        self._file_of = file_of_tensors(tensors, where)
+
+    @classmethod
+    async def open(cls, blobs: Mapping[str, Blob], where: str) -> BlobCheckpoint:
+        """Read the headers of ``model.safetensors``, or else of the shards that the index names.
+
+        Args:
+            blobs: file name → blob; files that are not weights are ignored.
+            where: what messages call the checkpoint.
+
+        Raises:
+            WeightsError: as `Checkpoint.open` does.
+        """
+        weight_map: dict[str, str] = {}
+        if SINGLE_FILE in blobs:
+            names = [SINGLE_FILE]
+        elif INDEX_FILE in blobs:
+            weight_map = parse_index(await read_blob(blobs[INDEX_FILE]), f"{where}/{INDEX_FILE}")
+            names = sorted(set(weight_map.values()))
+            if missing := [name for name in names if name not in blobs]:
+                raise WeightsError(
+                    f"{where}: {len(missing)} of {len(names)} shards are missing, the first is "
+                    f"{missing[0]}; download them beside the index"
+                )
+        else:
+            raise WeightsError(f"{where}: there is no {SINGLE_FILE} or {INDEX_FILE} here")
+        headers = {name: await _header(blobs[name], f"{where}/{name}") for name in names}
+        checkpoint = cls(blobs, headers, where)
+        tensors = {name: header.tensors for name, header in headers.items()}
+        check_weight_map(weight_map, tensors, f"{where}/{INDEX_FILE}")
+        return checkpoint
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The files' ``__metadata__``; of shards that disagree, the last one's."""
+        return {
+            key: value for header in self._headers.values() for key, value in header.metadata.items()
+        }
+
+    def names(self) -> tuple[str, ...]:
+        """Names of all tensors, in the order of the files' bytes."""
+        return tuple(self._file_of)
+
+    def entry(self, name: str) -> TensorEntry:
+        """Dtype, shape and place (in its own file) of a tensor.
+
+        Raises:
+            WeightsError: there is no such tensor.
+        """
+        return self._headers[self._file(name)].tensors[name]
+
+    def read(self, name: str) -> BlobRange:
+        """Where a tensor's bytes lie.
+
+        Raises:
+            WeightsError: there is no such tensor.
+        """
+        entry = self.entry(name)
+        return BlobRange(self._blobs[self._file(name)], entry.begin, entry.end)
+
+    def _file(self, name: str) -> str:
+        try:
+            return self._file_of[name]
+        except KeyError:
+            raise WeightsError(f"{self.where}: there is no tensor {name!r}") from None
+
+
+async def read_blob(blob: Blob) -> bytes:
+    """All bytes of a (small) blob."""
+    return (await blob.arrayBuffer()).to_bytes()
+
+
+async def _header(blob: Blob, where: str) -> Header:
+    start = await read_blob(blob.slice(0, min(_START, blob.size)))
+    length = header_length(start, blob.size, where)
+    return parse_header(await read_blob(blob.slice(0, LENGTH_BYTES + length)), blob.size, where)

@@ -1,0 +1,85 @@
+/**
+ * Keeps one version of the site for use offline; it lies at the site's root, which is its scope.
+ *
+ * `?version=` is the SHA-256 of manifest.json, which names every file by its SHA-256. A version is
+ * installed whole and proven, or not at all, and pages of one version never get files of another:
+ * a new one takes over when the last page of the old one is closed. Models are not kept here but
+ * where they are loaded to.
+ */
+
+const worker = /** @type {ServiceWorkerGlobalScope} */ (/** @type {unknown} */ (self));
+const ROOT = new URL("./", worker.location.href);
+const NAME = "gpt2-wgpu site ";
+const VERSION = new URL(worker.location.href).searchParams.get("version") ?? "";
+const AT_ONCE = 4; // requests
+
+worker.addEventListener("install", (event) => event.waitUntil(install()));
+worker.addEventListener("activate", (event) => event.waitUntil(activate()));
+worker.addEventListener("fetch", (event) => {
+  const { request } = event;
+  const url = new URL(request.url);
+  const ours = request.method === "GET" && url.href.startsWith(ROOT.href);
+  // What is asked for afresh is: whether there is a newer version, and parts of models.
+  if (!ours || request.headers.has("Range") || isModel(url)) return;
+  event.respondWith(answer(request, url));
+});
+
+/** @param {ArrayBuffer} data */
+async function sha256(data) {
+  const digest = await crypto.subtle.digest("SHA-256", data);
+  return [...new Uint8Array(digest)].map((x) => x.toString(16).padStart(2, "0")).join("");
+}
+
+/** @param {URL} url */
+const isModel = (url) => url.pathname.startsWith(new URL("models/", ROOT).pathname);
+
+/** A file of the site, if it is what this version says. @param {string} path @param {string} hash */
+async function proven(path, hash) {
+  const url = new URL(path, ROOT).href;
+  const response = await fetch(url, { cache: "no-cache" });
+  if (!response.ok) throw new Error(`${path}: status ${response.status}`);
+  const data = await response.arrayBuffer();
+  if ((await sha256(data)) !== hash) throw new Error(`${path} is not of version ${VERSION}`);
+  const type = response.headers.get("Content-Type") ?? "application/octet-stream";
+  return { url, data, response: new Response(data, { headers: { "Content-Type": type } }) };
+}
+
+async function install() {
+  const cache = await caches.open(NAME + VERSION);
+  try {
+    const { url, data, response } = await proven("manifest.json", VERSION);
+    /** @type {Record<string, {sha256?: string}>} */
+    const manifest = JSON.parse(new TextDecoder().decode(data));
+    const paths = Object.keys(manifest).filter((path) => !isModel(new URL(path, ROOT)));
+    const keepSome = async () => {
+      for (let path = paths.pop(); path !== undefined; path = paths.pop()) {
+        const file = await proven(path, manifest[path].sha256 ?? "");
+        await cache.put(file.url, file.response);
+      }
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, keepSome));
+    await cache.put(url, response);
+  } catch (error) {
+    await caches.delete(NAME + VERSION);
+    throw error;
+  }
+}
+
+async function activate() {
+  for (const name of await caches.keys()) {
+    if (name.startsWith(NAME) && name !== NAME + VERSION) await caches.delete(name);
+  }
+}
+
+/** @param {Request} request @param {URL} url */
+async function answer(request, url) {
+  url.search = url.hash = "";
+  if (url.href === ROOT.href) url.pathname += "index.html";
+  const fresh = request.cache === "no-store";
+  if (fresh) {
+    const response = await fetch(request).catch(() => null);
+    if (response) return response;
+  }
+  const cache = await caches.open(NAME + VERSION);
+  return (await cache.match(url.href)) ?? fetch(request);
+}
