@@ -124,9 +124,7 @@ class Model:
             known = ", ".join([*DEFAULTS, "stop", "signal"])
             raise gw.errors.InvalidArgumentError(f"no setting {unknown[0]!r}; there are {known}")
         seed = secrets.randbelow(2**53) if chosen["seed"] is None else chosen["seed"]
-        sampler = samplers.of_settings(
-            chosen["temperature"], chosen["topK"], chosen["topP"], seed
-        )
+        sampler = samplers.of_settings(chosen["temperature"], chosen["topK"], chosen["topP"], seed)
         self._lm.compile(sampler)
         stream = self._lm.stream(prompt, chosen["maxTokens"], stop_texts=stop)
         return Text(self, stream, None if chosen["temperature"] == 0 else seed)
@@ -170,9 +168,9 @@ class Model:
 
     async def _wait_for_loss(self) -> None:
         device = self._device
-        lost = await device.gpu.lost_async
-        if not device.is_closed and not self._lm.backbone.disposed:
-            self._on_lost(f"{device.info.name}: {lost.message or lost.reason}")
+        reason = await device.lost()
+        if not device.is_closed:
+            self._on_lost(f"the device {device.info.name} is gone: {reason}")
 
     def note_recovery(self) -> None:
         """Tell whether the model has replaced a lost device since the last time."""

@@ -68,6 +68,7 @@ def contents() -> Contents:
     files: Contents = {f"pyodide/{name}": pyodide / name for name in PYODIDE_FILES}
     files |= {f"wheels/{wheel.name}": wheel for wheel in wheels}
     files["pyodide/pyodide-lock.json"] = lock(pyodide / "pyodide-lock.json", *wheels)
+    files["service-worker.js"] = ROOT / "web" / "service-worker.js"  # serves what lies beside it
     files["web/gpu.js"] = ROOT / "gpt2_wgpu" / "gpu" / "browser" / "script.js"
     for path in _files(["index.html", "web", "models/fairytales"]):
         if path.suffix != ".png" or path.is_relative_to(ROOT / "web"):

@@ -17,7 +17,6 @@ import { MemorySink, ModelStore } from "./storage.js";
 
 export { offered };
 
-const PROMPTLY = 100; // milliseconds between two reports of progress
 const nothing = async () => {};
 
 /** @param {any} source @param {any} options @param {AbortSignal} [signal] */
@@ -179,14 +178,10 @@ function reporter(plan, { onProgress, signal }, warning) {
   const total = summed(plan).bytes;
   /** @type {Map<string, number>} */
   const done = new Map();
-  let last = -Infinity;
   return (/** @type {"download"} */ phase, /** @type {RemoteFile} */ file, /** @type {number} */ bytes) => {
     if (signal?.aborted) throw aborted();
     done.set(file.name, bytes);
-    const now = performance.now();
     const sum = [...done.values()].reduce((a, b) => a + b, 0);
-    if (now - last < PROMPTLY && sum < total) return;
-    last = now;
     onProgress?.({ phase, bytes: sum, total, warning });
   };
 }

@@ -4,6 +4,7 @@ import { errorOf } from "./rpc.js";
 
 const PYODIDE = new URL("../pyodide/", import.meta.url);
 const LOCK = new URL("pyodide-lock.json", PYODIDE);
+const GPU_SCRIPT = new URL("./gpu.js", import.meta.url); // the package's; the site has it here
 const PACKAGE = "gpt2-wgpu";
 
 /** @typedef {(stage: "python" | "package", report: {state: "start" | "done", bytes?: number, cached?: boolean}) => void} Report */
@@ -40,6 +41,7 @@ export async function startPython(report) {
 /** @param {Report} report */
 async function start(report) {
   report("python", { state: "start" });
+  await import(GPU_SCRIPT.href); // without it Python's half would need eval
   const { loadPyodide } = await import(new URL("pyodide.mjs", PYODIDE).href);
   const pyodide = await loadPyodide({ indexURL: PYODIDE.href, lockFileURL: LOCK.href });
   report("python", { state: "done", ...fetched(/\/pyodide\//) });

@@ -10,6 +10,7 @@ import { aborted, errorOf, faultOf, serve } from "./rpc.js";
  * @typedef {{proxy: any, busy: string, stream: any}} Model
  */
 
+const PROMPTLY = 100; // milliseconds between two reports of progress
 const MEMORY_EVERY = 200; // milliseconds between two memory reports while generating
 
 /** @type {Map<number, Model>} */
@@ -197,6 +198,7 @@ class Stages {
   #recent = [];
   #phase = "";
   #looked = -Infinity;
+  #told = -Infinity;
 
   /** @param {(event: any) => void} emit */
   constructor(emit) {
@@ -207,6 +209,9 @@ class Stages {
   report(stage, report) {
     const now = performance.now();
     if (!this.#begun.has(stage)) this.#begun.set(stage, now);
+    const goesOn = report.phase !== undefined && report.phase === this.#phase && report.bytes < report.total;
+    if (goesOn && now - this.#told < PROMPTLY) return;
+    this.#told = now;
     const seconds = (now - /** @type {number} */ (this.#begun.get(stage))) / 1000;
     const speed = report.state === "progress" ? this.#speed(report.phase, report.bytes, now) : undefined;
     this.emit({ stage, seconds, bytesPerSecond: speed, ...report });

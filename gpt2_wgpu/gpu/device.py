@@ -166,6 +166,11 @@ class Device:
     def _out_of_memory(self, nbytes: int, doing: str) -> str:
         return self.memory.refusal(nbytes, doing, f"the driver of {self.info.name}")
 
+    async def lost(self) -> str:
+        """Wait until the device is lost; why. In browsers only: wgpu does not tell elsewhere."""
+        found = await self.gpu._get_lost_async()
+        return str(found.message or found.reason)
+
     def close(self) -> None:
         """Give the device back; its tensors become unusable. Idempotent."""
         self.is_closed = True

@@ -159,9 +159,7 @@ class Checkpoint:
             raise WeightsError(f"{self.directory}: there is no tensor {name!r}") from None
 
 
-def file_of_tensors(
-    files: Mapping[str, Mapping[str, TensorEntry]], where: str
-) -> dict[str, str]:
+def file_of_tensors(files: Mapping[str, Mapping[str, TensorEntry]], where: str) -> dict[str, str]:
     """Tensor name → file name, of file name → its tensors.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pyodide.ffi import to_js
+from pyodide.ffi import JsBuffer, to_js
 from wgpu import classes
 
 from gpt2_wgpu.gpu.browser.script import Promise, script
@@ -122,6 +122,10 @@ class GPUQueue(classes.GPUQueue):
         data_offset: int = 0,
         size: int | None = None,
     ) -> None:
+        """``data`` may be JavaScript's ``ArrayBuffer``: it is written whole, past Python."""
+        if isinstance(data, JsBuffer):
+            script.writeArrayBuffer(self._internal, buffer._internal, buffer_offset, data)
+            return
         view = memoryview(data)
         first = data_offset * view.itemsize
         view = view.cast("B")

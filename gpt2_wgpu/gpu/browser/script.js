@@ -181,6 +181,11 @@ globalThis.gpt2WgpuBackend = (() => {
       }
     },
 
+    writeArrayBuffer(session, buffer, offset, data) {
+      session.check();
+      session.queue.writeBuffer(buffer, offset, data);
+    },
+
     map(session, buffer, mode, offset, size) {
       session.check();
       return session.settled(buffer.mapAsync(mode, offset, size));
