@@ -1,0 +1,154 @@
+"""A web server for tests: the site, and models whose downloads go wrong as they are told to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+from tests.browser.serving import Handler
+
+CHUNK = 64 << 10
+
+
+@dataclass
+class Hosted:
+    """A file of a model, and what is wrong with it."""
+
+    data: bytes
+    etag: str | None = None  # None: no validator at all
+    kind: str = "application/octet-stream"
+    status: int = 200
+    cuts: list[int] = field(default_factory=list)  # bytes after which next answers break off
+    ranges: bool = True  # whether Range is honoured
+    seconds_a_chunk: float = 0.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as it came, and the status of its answer."""
+
+    method: str
+    path: str
+    range: str | None
+    if_range: str | None
+    status: int
+
+
+class Host:
+    """What is served besides the site; `asked` are the requests for it."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, Hosted] = {}
+        self.asked: list[Asked] = []
+        self.address = ""
+
+    def add(self, folder: str, files: dict[str, bytes]) -> str:
+        """Serve a model's files below /`folder`/; the address of that."""
+        for name, data in files.items():
+            self.files[f"/{folder}/{name}"] = Hosted(data, f'"{hashlib.sha256(data).hexdigest()[:9]}"')
+        return f"{self.address}/{folder}/"
+
+    def add_hub(self, repository: str, files: dict[str, bytes], commit: str = "c0ffee") -> None:
+        """Serve a repository as the Hugging Face Hub does."""
+        self.add(f"{repository}/resolve/{commit}", files)
+        listing = {
+            "sha": commit,
+            "siblings": [
+                {
+                    "rfilename": name,
+                    "size": len(data),
+                    "lfs": {"sha256": hashlib.sha256(data).hexdigest()} if ".safe" in name else None,
+                }
+                for name, data in files.items()
+            ],
+        }
+        path = f"/api/models/{repository}/revision/main"
+        self.files[path] = Hosted(json.dumps(listing).encode(), kind="application/json")
+
+    def downloads(self, path: str) -> list[Asked]:
+        """The requests for the contents of a file."""
+        return [asked for asked in self.asked if asked.path == path and asked.method == "GET"]
+
+
+class HostHandler(Handler):
+    """Answers for a `Host`, and for the site where that has nothing."""
+
+    def __init__(self, *arguments: object, host: Host, **options: object) -> None:
+        self.host = host
+        super().__init__(*arguments, **options)  # type: ignore[arg-type]
+
+    def do_HEAD(self) -> None:
+        if not self._answer():
+            super().do_HEAD()
+
+    def do_GET(self) -> None:
+        if not self._answer():
+            super().do_GET()
+
+    def _answer(self) -> bool:
+        path = self.path.partition("?")[0]
+        hosted = self.host.files.get(path)
+        if hosted is None:
+            if "/models/fairytales" not in path and re.match("/(api|absent|[a-z]+-model)/", path):
+                self.host.asked.append(self._asked(404))
+                self.send_error(404)
+                return True
+            return False
+        start, status = 0, hosted.status
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        unchanged = self.headers.get("If-Range") in (None, hosted.etag)
+        if hosted.ranges and wanted and unchanged and status == 200 and self.command == "GET":
+            start, status = int(wanted[1]), 206
+        end = len(hosted.data)
+        if status == 206 and wanted and wanted[2]:
+            end = min(end, int(wanted[2]) + 1)
+        self.host.asked.append(self._asked(status))
+        self.send_response(status)
+        self.send_header("Content-Type", hosted.kind)
+        self.send_header("Content-Length", str(end - start))
+        if hosted.etag:
+            self.send_header("ETag", hosted.etag)
+        if status == 206:
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(hosted.data)}")
+        self.end_headers()
+        if self.command == "GET":
+            self._send(hosted, hosted.data[start:end])
+        return True
+
+    def _send(self, hosted: Hosted, data: bytes) -> None:
+        cut = hosted.cuts.pop(0) if hosted.cuts else len(data)
+        with suppress(ConnectionError):  # the page may have had enough
+            for at in range(0, min(cut, len(data)), CHUNK):
+                self.wfile.write(data[at : min(at + CHUNK, cut)])
+                time.sleep(hosted.seconds_a_chunk)
+        if cut < len(data):
+            self.close_connection = True
+
+    def _asked(self, status: int) -> Asked:
+        headers = self.headers
+        path = self.path.partition("?")[0]
+        return Asked(self.command, path, headers.get("Range"), headers.get("If-Range"), status)
+
+
+@contextmanager
+def hosting(site: Path) -> Iterator[Host]:
+    """A `Host` beside the built site."""
+    host = Host()
+    handler = partial(HostHandler, host=host, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        host.address = f"http://127.0.0.1:{server.server_address[1]}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield host
+        finally:
+            server.shutdown()
