@@ -75,7 +75,7 @@ export async function offered() {
   }));
 }
 
-/** @returns {Promise<Record<string, {bytes: number, sha256?: string}>>} */
+/** @returns {Promise<Record<string, {bytes: number, sha256?: string, etag?: string}>>} */
 async function siteManifest(/** @type {AbortSignal | undefined} */ signal = undefined) {
   const url = new URL("manifest.json", SITE).href;
   const response = await reach(url, { signal });
@@ -100,7 +100,10 @@ function onSite(name, url) {
     const folder = decodeURIComponent(url.href.slice(SITE.href.length));
     const files = Object.entries(await siteManifest(signal))
       .filter(([path]) => path.startsWith(folder))
-      .map(([path, { bytes, sha256 }]) => remote(path.slice(folder.length), url, bytes, sha256));
+      .map(([path, { bytes, sha256, etag }]) => ({
+        ...remote(path.slice(folder.length), url, bytes, sha256),
+        etag,
+      }));
     return choose(listed(files, signal), url.href);
   };
   return { kind: "site", id: name === EMBEDDED ? name : url.href, name, plan };

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from gpt2_wgpu.cli import bench, convert, generate, info
+from gpt2_wgpu.cli import bench, convert, generate, info, serve
 from gpt2_wgpu.cli.options import Parser
 from gpt2_wgpu.cli.terminal import (
     INTERRUPTED,
@@ -27,6 +27,7 @@ examples:
   gpt2-wgpu generate "Once upon a time"
   gpt2-wgpu generate --help
   gpt2-wgpu info
+  gpt2-wgpu serve
 
 Text goes to standard output, all else to standard error.
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
@@ -78,7 +79,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action=_Version, help="print the versions and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (generate, convert, info, bench):
+    for command in (generate, convert, serve, info, bench):
         own = command.add_parser(commands)
         own.set_defaults(run=command.run, refuse=own.refuse)
         own.add_argument(

@@ -1,49 +1,53 @@
-"""The library in a real browser: a host with models, and pages that use it."""
+"""The library in a real browser: a host with models, and tabs that use it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from scripts import build_site
+from tests.browser.library.browsing import Browser, Tab
 from tests.browser.library.host import Host, hosting
 
 ROOT = Path(__file__).parents[3]
 MODEL_FILES = ("config.json", "merges.txt", "model.safetensors", "vocab.json")
 
-FLAGS = (
-    "--no-sandbox --enable-unsafe-webgpu --use-webgpu-adapter=swiftshader --enable-features=Vulkan "
-    "--disable-quic --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync"
-).split()
-
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
-        yield browser
-        browser.close()
+def chromium() -> str:
+    return "/usr/bin/chromium"
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built site."""
+    from scripts import build_site
+
     folder = tmp_path_factory.mktemp("site")
     build_site.write(folder, build_site.contents())
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def browser(chromium: str) -> Iterator[Browser]:
+    """One Chromium for the whole run."""
+    browser = Browser(chromium)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="session")
 def host(site: Path) -> Iterator[Host]:
     """A server of the site and of models."""
     with hosting(site) as host:
         yield host
+
+
+@pytest.fixture(autouse=True)
+def clean_host(host: Host) -> None:
+    """Each test brings its own models."""
+    host.files.clear()
+    host.asked.clear()
 
 
 @pytest.fixture(scope="session")
@@ -54,17 +58,15 @@ def fairytales() -> dict[str, bytes]:
 
 
 @pytest.fixture
-def open_page(chromium: Any, host: Host) -> Iterator[Callable[[str], Any]]:
-    """Opens a page of the host in a profile of its own; an error on it fails the test."""
-    context = chromium.new_context()
-    faults: list[str] = []
+def open_tab(browser: Browser, host: Host) -> Iterator[Callable[[str], Tab]]:
+    """Opens a page of the site in a profile of its own; an error that nobody caught fails."""
+    tabs: list[Tab] = []
 
-    def open_page(path: str) -> Any:
-        page = context.new_page()
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.goto(f"{host.address}{path}")
-        return page
+    def open_tab(path: str) -> Tab:
+        tabs.append(browser.open(f"{host.page}{path}"))
+        return tabs[-1]
 
-    yield open_page
-    context.close()
-    assert not faults
+    yield open_tab
+    for tab in tabs:
+        tab.close()
+    assert not [complaint for tab in tabs for complaint in tab.complaints]

@@ -11,11 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 
-from tests.browser.serving import Handler
+from gpt2_wgpu.cli.static_site import Handler, LocalServer, Site
 
+PREFIX = "/a/page/"  # the site works from any folder of a host
+PAGES_SITE = Site(Path(__file__).parents[1] / "pages")
+POLICY = (
+    "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' data:; "
+    "connect-src 'self' http://127.0.0.1:*"
+)
 CHUNK = 64 << 10
 
 
@@ -46,15 +51,18 @@ class Asked:
 class Host:
     """What is served besides the site; `asked` are the requests for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, site: Site) -> None:
+        self.site = site
         self.files: dict[str, Hosted] = {}
         self.asked: list[Asked] = []
-        self.address = ""
+        self.address = self.page = ""  # of the host, and of the site on it
 
     def add(self, folder: str, files: dict[str, bytes]) -> str:
         """Serve a model's files below /`folder`/; the address of that."""
         for name, data in files.items():
-            self.files[f"/{folder}/{name}"] = Hosted(data, f'"{hashlib.sha256(data).hexdigest()[:9]}"')
+            self.files[f"/{folder}/{name}"] = Hosted(
+                data, f'"{hashlib.sha256(data).hexdigest()[:9]}"'
+            )
         return f"{self.address}/{folder}/"
 
     def add_hub(self, repository: str, files: dict[str, bytes], commit: str = "c0ffee") -> None:
@@ -66,7 +74,9 @@ class Host:
                 {
                     "rfilename": name,
                     "size": len(data),
-                    "lfs": {"sha256": hashlib.sha256(data).hexdigest()} if ".safe" in name else None,
+                    "lfs": {"sha256": hashlib.sha256(data).hexdigest()}
+                    if ".safe" in name
+                    else None,
                 }
                 for name, data in files.items()
             ],
@@ -80,29 +90,30 @@ class Host:
 
 
 class HostHandler(Handler):
-    """Answers for a `Host`, and for the site where that has nothing."""
+    """Answers for a `Host`, and with the site and the tests' pages where that has nothing."""
 
-    def __init__(self, *arguments: object, host: Host, **options: object) -> None:
+    def __init__(self, *arguments: object, site: Site, host: Host) -> None:
         self.host = host
-        super().__init__(*arguments, **options)  # type: ignore[arg-type]
+        super().__init__(*arguments, site=site)
 
-    def do_HEAD(self) -> None:
-        if not self._answer():
-            super().do_HEAD()
+    def end_headers(self) -> None:
+        self.send_header("Content-Security-Policy", POLICY)
+        super().end_headers()
 
-    def do_GET(self) -> None:
-        if not self._answer():
-            super().do_GET()
-
-    def _answer(self) -> bool:
+    def answer(self, send: bool) -> None:
         path = self.path.partition("?")[0]
         hosted = self.host.files.get(path)
-        if hosted is None:
-            if "/models/fairytales" not in path and re.match("/(api|absent|[a-z]+-model)/", path):
-                self.host.asked.append(self._asked(404))
-                self.send_error(404)
-                return True
-            return False
+        if hosted is not None:
+            return self._answer_badly(hosted)
+        if not path.startswith(PREFIX):
+            self.host.asked.append(self._asked(404))
+        self.path = "/" + self.path.removeprefix(PREFIX) if path.startswith(PREFIX) else "/absent"
+        of_tests = self.path.startswith("/tests/")
+        self.path = self.path.removeprefix("/tests") if of_tests else self.path
+        self.site = PAGES_SITE if of_tests else self.host.site  # one connection asks for both
+        return super().answer(send)
+
+    def _answer_badly(self, hosted: Hosted) -> None:
         start, status = 0, hosted.status
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         unchanged = self.headers.get("If-Range") in (None, hosted.etag)
@@ -122,7 +133,6 @@ class HostHandler(Handler):
         self.end_headers()
         if self.command == "GET":
             self._send(hosted, hosted.data[start:end])
-        return True
 
     def _send(self, hosted: Hosted, data: bytes) -> None:
         cut = hosted.cuts.pop(0) if hosted.cuts else len(data)
@@ -142,11 +152,11 @@ class HostHandler(Handler):
 @contextmanager
 def hosting(site: Path) -> Iterator[Host]:
     """A `Host` beside the built site."""
-    host = Host()
-    handler = partial(HostHandler, host=host, directory=str(site))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
+    host = Host(Site(site))
+    handler = partial(HostHandler, host=host)
+    with LocalServer(host.site, 0, handler) as server:
         host.address = f"http://127.0.0.1:{server.server_address[1]}"
+        host.page = f"{host.address}{PREFIX}"
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield host

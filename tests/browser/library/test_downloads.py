@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.browser.library.browsing import Tab
 from tests.browser.library.host import Host, Hosted
 
 WEIGHTS = "model.safetensors"
 SIZE = 1_500_000  # of the weights
 HALF = SIZE // 2
 
-Attempt = Callable[..., dict[str, Any]]
+
+class Attempt:
+    """Calls the downloads; what comes is {"value"} or {"error": {"name", "message"}}."""
+
+    def __init__(self, tab: Tab) -> None:
+        self.tab = tab
+
+    def __call__(self, method: str, *args: Any, stop_at: int | None = None) -> dict[str, Any]:
+        code = "([method, args, stop]) => attempt(method, args, stop ?? undefined)"
+        result: dict[str, Any] = self.tab.evaluate(code, [method, list(args), stop_at])
+        return result
 
 
 def sha256(data: bytes) -> str:
@@ -39,17 +51,8 @@ def hashes(files: dict[str, bytes]) -> dict[str, str]:
 
 
 @pytest.fixture
-def attempt(open_page: Callable[[str], Any]) -> Attempt:
-    """Calls the downloads; what comes is {"value"} or {"error": {"name", "message"}}."""
-    page = open_page("/tests/downloads.html")
-
-    def attempt(method: str, *args: Any, stop_at: int | None = None) -> dict[str, Any]:
-        code = "([method, args, stop]) => attempt(method, args, stop ?? undefined)"
-        result: dict[str, Any] = page.evaluate(code, [method, list(args), stop_at])
-        return result
-
-    attempt.page = page  # type: ignore[attr-defined]
-    return attempt
+def attempt(open_tab: Callable[[str], Tab]) -> Attempt:
+    return Attempt(open_tab("tests/downloads.html"))
 
 
 def obtain(attempt: Attempt, source: str, **options: Any) -> dict[str, Any]:
@@ -65,7 +68,7 @@ def complete(attempt: Attempt) -> list[bool]:
 
 @pytest.mark.parametrize("size", [0, 1, 55, 56, 63, 64, 65, 119, 120, 4_194_304, 4_194_400])
 def test_sha256(attempt: Attempt, size: int) -> None:
-    found = attempt.page.evaluate(  # type: ignore[attr-defined]
+    found = attempt.tab.evaluate(
         "(size) => worker.call('sha256', [[new Uint8Array(size).fill(97)]])", size
     )
     assert found == sha256(b"a" * size)
@@ -113,7 +116,7 @@ def test_a_repository_of_the_hub(
 
 def test_shards(attempt: Attempt, host: Host, files: dict[str, bytes]) -> None:
     shards = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
-    index = '{"weight_map": {"a": "%s", "b": "%s", "c": "%s"}}' % (*shards, shards[0])
+    index = json.dumps({"weight_map": {"a": shards[0], "b": shards[1], "c": shards[0]}})
     del files[WEIGHTS]
     files |= {"model.safetensors.index.json": index.encode(), shards[0]: b"1", shards[1]: b"2"}
     found = obtain(attempt, host.add("sharded-model", files))["hashes"]
@@ -195,7 +198,7 @@ def test_cancel_and_resume(
     (asked,) = host.downloads("/url-model/model.safetensors")
     assert asked.range is not None and int(asked.range[6:-1]) >= HALF - 100
     assert asked.if_range == hosted.etag
-    attempt.page.reload()  # type: ignore[attr-defined]
+    attempt.tab.reload()
     assert obtain(attempt, source)["cached"]
 
 
@@ -285,10 +288,7 @@ def test_a_web_page_in_place_of_a_file(
 def test_a_full_storage_keeps_the_model_for_this_run(
     attempt: Attempt, host: Host, files: dict[str, bytes], hashes: dict[str, str]
 ) -> None:
-    page = attempt.page  # type: ignore[attr-defined]
-    session = page.context.new_cdp_session(page)
-    quota = {"origin": host.address, "quotaSize": 1_000_000}
-    session.send("Storage.overrideQuotaForOrigin", quota)
+    attempt.tab.command("Storage.overrideQuotaForOrigin", origin=host.address, quotaSize=1_000_000)
     value = obtain(attempt, host.add("url-model", files))
     assert value["hashes"] == hashes
     assert "needs 1.5 MB, the browser has" in value["warning"]
@@ -304,9 +304,7 @@ def test_a_full_storage_keeps_the_model_for_this_run(
         ("", "a model is named by text"),
     ],
 )
-def test_a_source_without_a_model(
-    attempt: Attempt, host: Host, source: str, message: str
-) -> None:
+def test_a_source_without_a_model(attempt: Attempt, host: Host, source: str, message: str) -> None:
     source = f"{host.address}/{source}" if source == "absent/" else source
     error = attempt("obtain", source, {})["error"]
     assert error["name"] == "PresetError"
@@ -335,7 +333,7 @@ def test_two_tabs_do_not_download_the_same_model(
 ) -> None:
     source = host.add("url-model", files)
     host.files["/url-model/model.safetensors"].seconds_a_chunk = 0.02
-    both = attempt.page.evaluate(  # type: ignore[attr-defined]
+    both = attempt.tab.evaluate(
         "(s) => Promise.all([attempt('obtain', [s, {}]), attempt('obtain', [s, {}])])", source
     )
     (error,) = [result["error"] for result in both if "error" in result]

@@ -1,0 +1,256 @@
+"""A web server for the built site and for models beside it: this machine only, and nothing else.
+
+A path is served if, links followed, it lies in the site's folder, or is a file of a model that was
+named. Ranges are honoured, so that a download that was cut goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+import os
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from email.utils import formatdate
+from functools import partial
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+from typing import IO
+from urllib.parse import unquote, urlsplit
+
+from gpt2_wgpu.errors import PresetError
+
+MANIFEST = "manifest.json"
+MODEL_FILE = re.compile(
+    r"(config|vocab|vocabulary|tokenizer|tokenizer_config|added_tokens|generation_config)\.json"
+    r"|merges\.txt|[\w-][\w.-]*\.safetensors(\.index\.json)?"
+)
+# Browsers refuse modules and streamed WebAssembly of another type; systems differ in their tables.
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".txt": "text/plain; charset=utf-8",
+    ".wasm": "application/wasm",
+    ".webmanifest": "application/manifest+json",
+    ".whl": "application/octet-stream",
+}
+_LOCAL = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Content:
+    """A file, or bytes made for the occasion, with what HTTP says of it."""
+
+    source: Path | bytes
+    name: str
+    size: int
+    etag: str
+    modified: float
+
+    @classmethod
+    def of(cls, path: Path) -> Content:
+        found = path.stat()
+        etag = f'"{found.st_size:x}-{found.st_mtime_ns:x}"'
+        return cls(path, path.name, found.st_size, etag, found.st_mtime)
+
+    @property
+    def kind(self) -> str:
+        """Its media type."""
+        guessed = mimetypes.guess_type(self.name)[0] or "application/octet-stream"
+        return _TYPES.get(os.path.splitext(self.name)[1].lower(), guessed)
+
+    def open(self) -> IO[bytes]:
+        return BytesIO(self.source) if isinstance(self.source, bytes) else self.source.open("rb")
+
+
+class Site:
+    """A built site in `folder`, and `models` (name → directory) below its models/."""
+
+    def __init__(self, folder: Path, models: Mapping[str, Path] | None = None) -> None:
+        self._folder = folder.resolve()
+        self._models = {name: _model_files(path) for name, path in (models or {}).items()}
+
+    def find(self, target: str) -> Content | None:
+        """What a request's path stands for; None for anything that is not to be served."""
+        try:
+            path = unquote(urlsplit(target).path, errors="strict")
+        except ValueError:
+            return None
+        parts = path.split("/")[1:]
+        if not path.startswith("/") or any(not _is_plain(part) for part in parts[:-1]):
+            return None
+        if parts == [MANIFEST] and self._models:
+            return self._manifest()
+        if len(parts) == 3 and parts[0] == "models" and parts[1] in self._models:
+            file = self._models[parts[1]].get(parts[2])
+            return Content.of(file) if file is not None and file.is_file() else None
+        if not parts[-1]:
+            parts[-1] = "index.html"
+        return self._inside(parts) if _is_plain(parts[-1]) else None
+
+    def _inside(self, parts: list[str]) -> Content | None:
+        try:
+            found = self._folder.joinpath(*parts).resolve()
+            inside = found.is_relative_to(self._folder) and found.is_file()
+        except (OSError, ValueError):  # a name too long, a loop of links, a zero byte
+            return None
+        return Content.of(found) if inside else None
+
+    def _manifest(self) -> Content | None:
+        """The site's, with the models' files: how the page learns of them."""
+        own = self._inside([MANIFEST])
+        if own is None:
+            return None
+        with own.open() as file:
+            entries = json.load(file)
+        for name, files in self._models.items():
+            for file_name, path in files.items():
+                content = Content.of(path)
+                entry = {"bytes": content.size, "etag": content.etag}
+                entries[f"models/{name}/{file_name}"] = entry
+        data = json.dumps(entries, indent=1, sort_keys=True).encode()
+        return Content(data, MANIFEST, len(data), f'"{hash(data) & (2**64 - 1):x}"', own.modified)
+
+
+def _is_plain(part: str) -> bool:
+    """Whether a part of a path is a name on every system, and nothing more."""
+    return part not in ("", ".", "..") and not any(c in part for c in "\\:\0")
+
+
+def _model_files(directory: Path) -> dict[str, Path]:
+    """The files of a model, and nothing else that lies beside them.
+
+    Raises:
+        PresetError: this is no directory with a model, or a file of it lies elsewhere.
+    """
+    if not (directory / "config.json").is_file():
+        raise PresetError(f"{directory} is not the directory of a model: it has no config.json")
+    root = directory.resolve()
+    files = {path.name: path for path in directory.iterdir() if MODEL_FILE.fullmatch(path.name)}
+    for path in files.values():
+        if not path.resolve().is_relative_to(root):
+            raise PresetError(
+                f"{path} is a link that leads out of its directory, which is not served: "
+                "copy the file in its place"
+            )
+    return files
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers GET and HEAD for a `Site`."""
+
+    protocol_version = "HTTP/1.1"
+    server_version = "gpt2-wgpu"
+    sys_version = ""
+
+    def __init__(self, *arguments: object, site: Site) -> None:
+        self.site = site
+        super().__init__(*arguments)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        self.answer(send=True)
+
+    def do_HEAD(self) -> None:
+        self.answer(send=False)
+
+    def answer(self, send: bool) -> None:
+        """Send the head of an answer, and its body if that is wanted."""
+        if not _LOCAL.fullmatch(self.headers.get("Host", "")):
+            # A name that an attacker lets point here would read private models.
+            return self._refuse(HTTPStatus.FORBIDDEN, send)
+        content = self.site.find(self.path)
+        if content is None:
+            return self._refuse(HTTPStatus.NOT_FOUND, send)
+        if self.headers.get("If-None-Match") == content.etag:
+            self.send_response(HTTPStatus.NOT_MODIFIED)
+            self._send_validators(content)
+            return self.end_headers()
+        try:
+            first, end = self._range(content)
+        except ValueError:
+            headers = {"Content-Range": f"bytes */{content.size}"}
+            return self._refuse(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, send, headers)
+        partial_content = (first, end) != (0, content.size) or self._wants_range(content)
+        self.send_response(HTTPStatus.PARTIAL_CONTENT if partial_content else HTTPStatus.OK)
+        if partial_content:
+            self.send_header("Content-Range", f"bytes {first}-{end - 1}/{content.size}")
+        self.send_header("Content-Type", content.kind)
+        self.send_header("Content-Length", str(end - first))
+        self._send_validators(content)
+        self.end_headers()
+        if send:
+            self.send_body(content, first, end)
+        return None
+
+    def send_body(self, content: Content, first: int, end: int) -> None:
+        """Send bytes `first` .. `end`."""
+        with suppress(ConnectionError), content.open() as file:  # the browser may have had enough
+            file.seek(first)
+            while first < end and (piece := file.read(min(end - first, 1 << 20))):
+                self.wfile.write(piece)
+                first += len(piece)
+
+    def _wants_range(self, content: Content) -> bool:
+        unchanged = self.headers.get("If-Range") in (None, content.etag)
+        wanted = _RANGE.fullmatch(self.headers.get("Range", ""))
+        return unchanged and wanted is not None and self.command == "GET"
+
+    def _range(self, content: Content) -> tuple[int, int]:
+        """The bytes that are wanted: all of them, unless one range is; ValueError: none there."""
+        if not self._wants_range(content):
+            return 0, content.size
+        wanted = _RANGE.fullmatch(self.headers["Range"])
+        first, last = wanted.groups() if wanted else ("", "")
+        if first:
+            begin, end = int(first), min(int(last) + 1 if last else content.size, content.size)
+        else:  # the last so many
+            begin, end = max(0, content.size - int(last or 0)), content.size
+        if begin >= end:
+            raise ValueError("nothing of this range is there")
+        return begin, end
+
+    def _send_validators(self, content: Content) -> None:
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Cache-Control", "no-cache")
+        self.send_header("ETag", content.etag)
+        self.send_header("Last-Modified", formatdate(content.modified, usegmt=True))
+        self.send_header("X-Content-Type-Options", "nosniff")
+
+    def _refuse(
+        self, status: HTTPStatus, send: bool, headers: Mapping[str, str] | None = None
+    ) -> None:
+        text = f"{status.value} {status.phrase}\n".encode()
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        if send:
+            self.wfile.write(text)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing: a terminal has better uses."""
+
+
+class LocalServer(ThreadingHTTPServer):
+    """Serves a `Site` on this machine's own address only; `port` 0 takes a free one."""
+
+    daemon_threads = True
+    allow_reuse_address = os.name != "nt"  # there it would let two programs have one port
+
+    def __init__(self, site: Site, port: int, handler: Callable[..., Handler] = Handler) -> None:
+        super().__init__(("127.0.0.1", port), partial(handler, site=site))
+
+    @property
+    def address(self) -> str:
+        """Where a browser finds it."""
+        return f"http://localhost:{self.server_address[1]}/"

@@ -1,0 +1,96 @@
+"""A headless Chromium whose tabs tests drive; each tab has storage of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, sync_playwright
+
+from tests.browser.chromium import FLAGS
+
+T = TypeVar("T")
+
+
+class Browser:
+    """Chromium at `executable`; playwright's event loop has a thread of its own."""
+
+    def __init__(self, executable: str) -> None:
+        self._thread = ThreadPoolExecutor(1, "chromium")
+        self.do(lambda: self._start(executable))
+
+    def do(self, work: Callable[[], T]) -> T:
+        """What `work` gives, in playwright's thread."""
+        return self._thread.submit(work).result()
+
+    def open(self, address: str) -> Tab:
+        """A tab in a profile of its own."""
+        return self.do(lambda: Tab(self, self._browser.new_context(), address))
+
+    def close(self) -> None:
+        self.do(self._stop)
+        self._thread.shutdown()
+
+    def _start(self, executable: str) -> None:
+        self._playwright = sync_playwright().start()
+        self._browser = self._playwright.chromium.launch(executable_path=executable, args=FLAGS)
+
+    def _stop(self) -> None:
+        self._browser.close()
+        self._playwright.stop()
+
+
+class Tab:
+    """A page; `complaints` are the errors that nobody caught, and what the console shows of any."""
+
+    def __init__(self, browser: Browser, context: BrowserContext, address: str) -> None:
+        self._browser = browser
+        self._context = context
+        self.complaints: list[str] = []
+        self.page = self._opened(address)
+
+    def _opened(self, address: str) -> Page:
+        page = self._context.new_page()
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", self._note)
+        page.goto(address)
+        return page
+
+    def _note(self, message: ConsoleMessage) -> None:
+        if message.type == "error" and "status of 4" not in message.text:
+            self.complaints.append(message.text)
+
+    def evaluate(self, script: str, argument: Any = None) -> Any:
+        """The value of JavaScript on the page."""
+        return self._browser.do(lambda: self.page.evaluate(script, argument))
+
+    def wait_for(self, script: str) -> None:
+        """Wait until JavaScript on the page gives something true."""
+        self._browser.do(lambda: self.page.wait_for_function(script))
+
+    def reload(self) -> None:
+        self._browser.do(self.page.reload)
+
+    def reopen(self, address: str) -> None:
+        """Close the page, and open another one in the same profile."""
+
+        def reopen() -> None:
+            self.page.close()
+            self.page = self._opened(address)
+
+        self._browser.do(reopen)
+
+    def set_offline(self, offline: bool) -> None:
+        self._browser.do(lambda: self._context.set_offline(offline))
+
+    def command(self, method: str, **parameters: Any) -> Any:
+        """A command of the DevTools protocol; what it sets lasts as long as the tab."""
+
+        def send() -> Any:
+            return self._context.new_cdp_session(self.page).send(method, parameters)
+
+        return self._browser.do(send)
+
+    def close(self) -> None:
+        self._browser.do(self._context.close)
