@@ -157,7 +157,7 @@ def hosting(site: Path) -> Iterator[Host]:
     with LocalServer(host.site, 0, handler) as server:
         host.address = f"http://127.0.0.1:{server.server_address[1]}"
         host.page = f"{host.address}{PREFIX}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
             yield host
         finally:
