@@ -260,7 +260,7 @@ class CommandQueue:
                 write(storage.buffer, offset + whole, bytes(view[whole:]).ljust(4, b"\0"))
 
     def upload_piece(self, storage: Storage, offset: int, piece: Any) -> None:
-        """As :meth:`upload`, of JavaScript's ``ArrayBuffer``, which stays in JavaScript."""
+        """As :meth:`upload`, of JavaScript's ``ArrayBuffer``: past Python, and freed."""
         with self._lock, self._device.translated_errors():
             self.flush()
             self._device.gpu.queue.write_buffer(storage.buffer, offset, piece)

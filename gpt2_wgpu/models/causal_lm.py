@@ -16,6 +16,7 @@ from gpt2_wgpu.gpu import Device, Tensor, layers, sync, tidy
 from gpt2_wgpu.gpu.layers import KVCache
 from gpt2_wgpu.models.backbone import GPT2Backbone
 from gpt2_wgpu.models.config import GPT2Config
+from gpt2_wgpu.models.fetching import address_of, fetch_files, name_of
 from gpt2_wgpu.models.generation import Generation
 from gpt2_wgpu.models.generative_task import CausalLM, StopTokens, check_vocabularies
 from gpt2_wgpu.models.perplexity import total_loss
@@ -77,14 +78,21 @@ class GPT2CausalLM(CausalLM):
         device: Device | None = None,
         on_progress: Progress | None = None,
     ) -> GPT2CausalLM:
-        """The asynchronous form of :meth:`from_preset`."""
-        directory = resolve_preset(preset)
-        if preprocessor == "auto":
-            preprocessor = _preprocessor_of(directory)
-        elif isinstance(preprocessor, str):
+        """The asynchronous form of :meth:`from_preset`.
+
+        In a browser ``preset`` may also be the address of a directory.
+        """
+        if isinstance(preprocessor, str) and preprocessor != "auto":
             raise InvalidArgumentError(
                 f"preprocessor must be 'auto', an object or None, not {preprocessor!r}"
             )
+        if (address := address_of(preset)) is not None:
+            files = await fetch_files(address)
+            lm = await cls.from_blobs(files, dtype, device, on_progress, name_of(address))
+            return lm if isinstance(preprocessor, str) else cls(lm.backbone, preprocessor)
+        directory = resolve_preset(preset)
+        if isinstance(preprocessor, str):
+            preprocessor = _preprocessor_of(directory)
         backbone = await GPT2Backbone.from_directory(
             directory, dtype=dtype, device=device, on_progress=on_progress
         )

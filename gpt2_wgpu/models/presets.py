@@ -42,6 +42,11 @@ def presets() -> dict[str, str]:
     }
 
 
+def hub_id(name: str) -> str | None:
+    """The repository on the Hub that a preset's name stands for, if it is one."""
+    return _HUB_PRESETS[name][0] if name in _HUB_PRESETS else None
+
+
 def resolve(
     preset: str | os.PathLike[str], on_progress: Callable[[str], None] | None = None
 ) -> Path:

@@ -206,7 +206,7 @@ def test_the_manifest_names_the_models(ask: Client, site: Path) -> None:
 
 
 def test_models_that_are_none(tmp_path: Path, site: Path, model: Path) -> None:
-    with pytest.raises(PresetError, match="has no config.json"):
+    with pytest.raises(PresetError, match=r"has no config\.json"):
         Site(site, {"x": tmp_path})
     (model / "vocab.json").symlink_to(tmp_path / "secret.txt")
     with pytest.raises(PresetError, match="leads out of its directory"):

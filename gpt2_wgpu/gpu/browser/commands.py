@@ -122,7 +122,7 @@ class GPUQueue(classes.GPUQueue):
         data_offset: int = 0,
         size: int | None = None,
     ) -> None:
-        """``data`` may be JavaScript's ``ArrayBuffer``: it is written whole, past Python."""
+        """``data`` may be JavaScript's ``ArrayBuffer``: written whole, past Python, and freed."""
         if isinstance(data, JsBuffer):
             script.writeArrayBuffer(self._internal, buffer._internal, buffer_offset, data)
             return

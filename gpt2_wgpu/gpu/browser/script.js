@@ -184,6 +184,7 @@ globalThis.gpt2WgpuBackend = (() => {
     writeArrayBuffer(session, buffer, offset, data) {
       session.check();
       session.queue.writeBuffer(buffer, offset, data);
+      data.transfer?.(0); // frees it at once: the collector would let hundreds of megabytes pile up
     },
 
     map(session, buffer, mode, offset, size) {

@@ -1,0 +1,91 @@
+"""In a browser: the files of a model, fetched from an address or from the Hugging Face Hub.
+
+This is for pages that run Python themselves. Each file is fetched whole, every time; the module
+``web/gpt2.js`` stores models, takes up downloads that were cut, and checks hashes.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import PurePosixPath
+from typing import Any
+
+from gpt2_wgpu.errors import PresetError
+from gpt2_wgpu.models.presets import hub_id
+from gpt2_wgpu.weights.blobs import Blob, read_blob
+from gpt2_wgpu.weights.checkpoint import INDEX_FILE, SINGLE_FILE, parse_index
+from gpt2_wgpu.weights.sources import HUB_SCHEME
+
+_HUB = "https://huggingface.co"
+_NOT_FOUND = 404
+
+
+def address_of(preset: object) -> str | None:
+    """Where a model's files are fetched from; None for what is no address, and outside a browser.
+
+    Addresses are ``https://...`` (a directory), ``hf://owner/name[@revision]`` and the names of
+    presets that the Hub has.
+    """
+    if sys.platform != "emscripten" or not isinstance(preset, str):
+        return None
+    if preset.startswith(("http://", "https://")):
+        return preset.rstrip("/") + "/"
+    repository = hub_id(preset)
+    if repository is None and preset.startswith(HUB_SCHEME):
+        repository = preset.removeprefix(HUB_SCHEME)
+    if repository is None:
+        return None
+    name, _, revision = repository.partition("@")
+    return f"{_HUB}/{name}/resolve/{revision or 'main'}/"
+
+
+async def fetch_files(address: str) -> dict[str, Blob]:
+    """The files that make a model, from the directory ``address``: name → ``Blob``.
+
+    Raises ``PresetError`` when one is not there or the host cannot be reached, ``WeightsError``
+    for a malformed index of shards.
+    """
+    files = {"config.json": await _required(address, "config.json")}
+    single = await _fetch(address, SINGLE_FILE)
+    if single is not None:
+        files[SINGLE_FILE] = single
+    else:
+        files[INDEX_FILE] = await _required(address, INDEX_FILE, f"{SINGLE_FILE} or {INDEX_FILE}")
+        index = parse_index(await read_blob(files[INDEX_FILE]), address + INDEX_FILE)
+        for shard in sorted(set(index.values())):
+            files[shard] = await _required(address, shard)
+    whole = await _fetch(address, "tokenizer.json")
+    if whole is not None:
+        return files | {"tokenizer.json": whole}
+    for name in ("vocab.json", "merges.txt"):
+        files[name] = await _required(address, name, f"tokenizer.json or {name}")
+    return files
+
+
+def name_of(address: str) -> str:
+    """What messages call the model there."""
+    return PurePosixPath(address).name
+
+
+async def _required(address: str, name: str, wanted: str = "") -> Blob:
+    blob: Blob | None = await _fetch(address, name)
+    if blob is None:
+        raise PresetError(f"{address} has no {wanted or name}: is this the directory of a model?")
+    return blob
+
+
+async def _fetch(address: str, name: str) -> Any:
+    import js
+    from pyodide.ffi import JsException
+
+    try:
+        response = await js.fetch(address + name)
+        if response.status == _NOT_FOUND:
+            return None
+        if response.ok:
+            return await response.blob()
+    except JsException:
+        raise PresetError(
+            f"{address} cannot be reached (offline?), or does not allow this page to read it"
+        ) from None
+    raise PresetError(f"{address}{name}: the server answers with status {response.status}")
