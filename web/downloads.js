@@ -174,7 +174,6 @@ async function pour(response, file, sink, signal, onBytes) {
       if (done) break;
       if (sink.size + value.byteLength > file.bytes) throw new FileChanged();
       sink.write(value);
-      if (value.byteLength === value.buffer.byteLength) value.buffer.transfer?.(0); // freed at once
       onBytes();
     }
   } catch (error) {

@@ -31,7 +31,6 @@ export async function sha256(blob, onBytes = () => {}, signal) {
     const piece = await blob.slice(at, Math.min(at + PIECE, whole)).arrayBuffer();
     compress(state, schedule, piece);
     onBytes(piece.byteLength);
-    piece.transfer?.(0); // freed at once, and not when the collector finds the time
   }
   const rest = new Uint8Array(await blob.slice(whole).arrayBuffer());
   const padded = new Uint8Array(rest.length < 56 ? 64 : 128);

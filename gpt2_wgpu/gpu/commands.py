@@ -18,6 +18,7 @@ from gpt2_wgpu.gpu.kernels import Kernel, check_bindings
 from gpt2_wgpu.gpu.memory import Storage
 from gpt2_wgpu.gpu.readback import Range, Readback
 from gpt2_wgpu.gpu.tensor import Tensor
+from gpt2_wgpu.gpu.waiting import wait
 
 if TYPE_CHECKING:
     from gpt2_wgpu.gpu.device import Device
@@ -259,11 +260,14 @@ class CommandQueue:
             if tail:
                 write(storage.buffer, offset + whole, bytes(view[whole:]).ljust(4, b"\0"))
 
-    def upload_piece(self, storage: Storage, offset: int, piece: Any) -> None:
-        """As :meth:`upload`, of JavaScript's ``ArrayBuffer``: past Python, and freed."""
-        with self._lock, self._device.translated_errors():
+    async def upload_blob(self, storage: Storage, blob: Any) -> None:
+        """As :meth:`upload`, of JavaScript's ``Blob``: in browsers, past Python's memory.
+
+        Raises ``OSError`` when it cannot be read (any more).
+        """
+        with self._device.translated_errors():
             self.flush()
-            self._device.gpu.queue.write_buffer(storage.buffer, offset, piece)
+            await wait(self._device.gpu.queue.write_blob_async(storage.buffer, blob))
 
     async def read(self, ranges: Sequence[Range]) -> list[memoryview]:
         """The bytes of each range (offsets and lengths: multiples of 4), after what is pending.

@@ -147,20 +147,27 @@ def stored_fetch(
             on_progress(done, total)
         data = source.read(entry.name)
         if isinstance(data, BlobRange):
-            return Raw(_words_of(device, data, SOURCE_BYTES[entry.dtype]), entry.dtype, entry.shape)
+            words = _words_of(device, data, SOURCE_BYTES[entry.dtype], source.where)
+            return Raw(words, entry.dtype, entry.shape)
         return Raw(data, entry.dtype, entry.shape)
 
     return fetch
 
 
 def _words_of(
-    device: Device, place: BlobRange, item: int
+    device: Device, place: BlobRange, item: int, where: str
 ) -> Callable[[int, int], Awaitable[Tensor]]:
     """Brings elements ``begin`` .. ``end``, of ``item`` bytes each, of a blob to the GPU."""
 
     async def words(begin: int, end: int) -> Tensor:
         first = place.begin
-        return await words_of_blob(device, place.blob, first + begin * item, first + end * item)
+        try:
+            return await words_of_blob(device, place.blob, first + begin * item, first + end * item)
+        except OSError as error:
+            raise WeightsError(
+                f"{where}: its weights cannot be read any more ({error}): have they been changed "
+                "or deleted since? load the model again"
+            ) from None
 
     return words
 

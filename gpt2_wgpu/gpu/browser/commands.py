@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pyodide.ffi import JsBuffer, to_js
+from pyodide.ffi import to_js
 from wgpu import classes
 
 from gpt2_wgpu.gpu.browser.script import Promise, script
@@ -122,15 +122,15 @@ class GPUQueue(classes.GPUQueue):
         data_offset: int = 0,
         size: int | None = None,
     ) -> None:
-        """``data`` may be JavaScript's ``ArrayBuffer``: written whole, past Python, and freed."""
-        if isinstance(data, JsBuffer):
-            script.writeArrayBuffer(self._internal, buffer._internal, buffer_offset, data)
-            return
         view = memoryview(data)
         first = data_offset * view.itemsize
         view = view.cast("B")
         view = view[first:] if size is None else view[first : first + size]
         script.writeBuffer(self._internal, buffer._internal, buffer_offset, view)
+
+    def write_blob_async(self, buffer: GPUBuffer, blob: Any) -> Promise:
+        """Write all of JavaScript's ``Blob``, zeros up to the next word, past Python's memory."""
+        return Promise(script.writeBlob(self._internal, buffer._internal, blob))
 
     def on_submitted_work_done_async(self) -> Promise:
         return Promise(script.done(self._internal))

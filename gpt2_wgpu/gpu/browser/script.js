@@ -13,6 +13,7 @@ globalThis.gpt2WgpuBackend = (() => {
   "use strict";
 
   const FILTERS = ["validation", "out-of-memory", "internal"];
+  const PIECE = 4 << 20; // bytes of a blob in this memory at a time
   const LOSS_MILLISECONDS = 100; // a map fails a little before its device is known to be lost
 
   function failure(name, message) {
@@ -181,10 +182,24 @@ globalThis.gpt2WgpuBackend = (() => {
       }
     },
 
-    writeArrayBuffer(session, buffer, offset, data) {
-      session.check();
-      session.queue.writeBuffer(buffer, offset, data);
-      data.transfer?.(0); // frees it at once: the collector would let hundreds of megabytes pile up
+    // Through one piece of memory, which goes to the reader and comes back: a new one for each
+    // piece would pile up until the collector runs.
+    async writeBlob(session, buffer, blob) {
+      const reader = blob.stream().getReader({ mode: "byob" });
+      let staging = new ArrayBuffer(PIECE);
+      for (let offset = 0, filled = 0; offset + filled < blob.size; ) {
+        const { value } = await reader.read(new Uint8Array(staging, filled)).catch((error) => {
+          throw failure("OSError", error.message);
+        });
+        staging = value.buffer;
+        filled += value.byteLength;
+        if (filled < PIECE && offset + filled < blob.size) continue;
+        session.check();
+        const size = Math.ceil(filled / 4) * 4;
+        new Uint8Array(staging).fill(0, filled, size);
+        session.queue.writeBuffer(buffer, offset, staging, 0, size);
+        [offset, filled] = [offset + filled, 0];
+      }
     },
 
     map(session, buffer, mode, offset, size) {

@@ -41,6 +41,8 @@ def _translated(error: Any) -> Exception:
     translated: Exception
     if name == "RuntimeError":
         translated = RuntimeError(message)
+    elif name == "OSError":
+        translated = OSError(message)
     elif name == "GPUPipelineError":
         translated = classes.GPUPipelineError(message, {"reason": "validation"})
     else:

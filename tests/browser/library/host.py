@@ -15,13 +15,13 @@ from pathlib import Path
 
 from gpt2_wgpu.cli.static_site import Handler, LocalServer, Site
 
+CHUNK = 64 << 10
 PREFIX = "/a/page/"  # the site works from any folder of a host
 PAGES_SITE = Site(Path(__file__).parents[1] / "pages")
 POLICY = (
     "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' data:; "
     "connect-src 'self' http://127.0.0.1:*"
 )
-CHUNK = 64 << 10
 
 
 @dataclass
@@ -35,6 +35,7 @@ class Hosted:
     cuts: list[int] = field(default_factory=list)  # bytes after which next answers break off
     ranges: bool = True  # whether Range is honoured
     seconds_a_chunk: float = 0.0
+    policy: str | None = POLICY
 
 
 @dataclass(frozen=True)
@@ -94,15 +95,18 @@ class HostHandler(Handler):
 
     def __init__(self, *arguments: object, site: Site, host: Host) -> None:
         self.host = host
+        self.policy: str | None = POLICY
         super().__init__(*arguments, site=site)
 
     def end_headers(self) -> None:
-        self.send_header("Content-Security-Policy", POLICY)
+        if self.policy:
+            self.send_header("Content-Security-Policy", self.policy)
         super().end_headers()
 
     def answer(self, send: bool) -> None:
         path = self.path.partition("?")[0]
         hosted = self.host.files.get(path)
+        self.policy = POLICY if hosted is None else hosted.policy
         if hosted is not None:
             return self._answer_badly(hosted)
         if not path.startswith(PREFIX):

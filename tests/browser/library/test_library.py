@@ -282,6 +282,22 @@ def test_presets_are_those_of_python(tab: Tab) -> None:
     assert names == {name: hub_id for name, (hub_id, _) in _HUB_PRESETS.items()}
 
 
+def test_a_recovery_whose_weights_are_gone(browser: Browser, host: Host) -> None:
+    tab = browser.open(f"{host.page}tests/library.html")
+    tab.wait_for("() => Boolean(globalThis.GPT2)")
+    error = tab.evaluate(
+        """async () => {
+          const lm = await GPT2.load("fairytales");
+          await models.remove("fairytales");
+          await lm.python("lm.device.gpu.destroy()");
+          return thrown(() => lm.generate("The"));
+        }"""
+    )
+    tab.close()
+    assert error["name"] == "WeightsError"
+    assert error["message"].startswith("fairytales: its weights cannot be read any more (")
+
+
 # --- what is no model -----------------------------------------------------------------------------
 
 

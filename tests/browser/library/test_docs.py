@@ -1,0 +1,53 @@
+"""The pages in docs/browser.md, as they stand there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.browser.library.browsing import Browser
+from tests.browser.library.host import Host, Hosted
+
+TEXT = (Path(__file__).parents[3] / "docs" / "browser.md").read_text(encoding="utf-8")
+PAGES = dict(re.findall(r"<!-- test: (\S+) -->\n```html\n(.*?)```", TEXT, re.DOTALL))
+
+
+@pytest.fixture
+def addresses(host: Host) -> dict[str, str]:
+    """Each page beside the site; with inline scripts, so without the site's strict policy."""
+    for name, page in PAGES.items():
+        host.files[f"/a/page/{name}"] = Hosted(page.encode(), kind="text/html", policy=None)
+    return {name: f"{host.page}{name}" for name in PAGES}
+
+
+def test_the_pages_are_small() -> None:
+    assert list(PAGES) == ["javascript.html", "python.html"]
+    lines = PAGES["javascript.html"].splitlines()
+    assert len(lines) <= 38
+
+
+def test_the_javascript_page(browser: Browser, addresses: dict[str, str]) -> None:
+    tab = browser.open(addresses["javascript.html"])
+    tab.wait_for("() => state.value.startsWith('ready on')")
+    tab.evaluate("() => tell.click()")
+    tab.wait_for("() => state.value === '60 tokens'")
+    story = tab.evaluate("() => story.textContent")
+    assert story.startswith("Once upon a time")
+    assert len(story) > 100
+    tab.evaluate("() => tell.click()")
+    tab.wait_for("() => story.textContent.length > 30")
+    tab.evaluate("() => stop.click()")
+    tab.wait_for("() => !tell.disabled")
+    tab.close()
+    assert not [text for text in tab.complaints if "favicon" not in text]
+
+
+def test_the_python_page(browser: Browser, addresses: dict[str, str]) -> None:
+    tab = browser.open(addresses["python.html"])
+    tab.wait_for("() => document.title === 'The end'")
+    story = tab.evaluate("() => document.getElementById('story').textContent")
+    assert story.startswith(" there lived a king")
+    tab.close()
+    assert not [text for text in tab.complaints if "favicon" not in text]
