@@ -6,6 +6,7 @@ import { errorOf } from "./rpc.js";
 /** @typedef {import("./storage.js").Sink} Sink */
 
 const ATTEMPTS = 5; // in a row without a single new byte
+const PIECE = 1 << 20; // bytes in memory at a time
 const PAUSE = 250; // milliseconds before the second attempt; doubled for each further one
 
 /** The file at the address is not the one that was asked for any more. */
@@ -164,23 +165,48 @@ async function placed(response, file, sink) {
 
 /** @param {Response} response @param {RemoteFile} file @param {Sink} sink @param {AbortSignal | undefined} signal @param {() => void} onBytes */
 async function pour(response, file, sink, signal, onBytes) {
-  const reader = /** @type {ReadableStream<Uint8Array<ArrayBuffer>>} */ (response.body).getReader();
+  const { read, cancel } = reading(/** @type {ReadableStream<Uint8Array<ArrayBuffer>>} */ (response.body));
   try {
     for (;;) {
-      const { done, value } = await reader.read().catch((error) => {
+      const { done, value } = await read().catch((error) => {
         if (signal?.aborted) throw error;
         throw new ConnectionCut();
       });
-      if (done) break;
+      if (done || !value) break;
       if (sink.size + value.byteLength > file.bytes) throw new FileChanged();
       sink.write(value);
       onBytes();
     }
   } catch (error) {
-    await reader.cancel().catch(() => {});
+    await cancel().catch(() => {});
     throw error;
   }
   if (sink.size < file.bytes) throw new ConnectionCut();
+}
+
+/**
+ * Reads a stream through one piece of memory, which goes there and comes back, where the browser
+ * can: new ones would pile up until the collector runs.
+ *
+ * @param {ReadableStream<Uint8Array<ArrayBuffer>>} stream
+ * @returns {{read: () => Promise<{done: boolean, value?: Uint8Array<ArrayBuffer>}>, cancel: () => Promise<void>}}
+ */
+function reading(stream) {
+  let reader;
+  try {
+    reader = stream.getReader({ mode: "byob" });
+  } catch {
+    const plain = stream.getReader();
+    return { read: () => plain.read(), cancel: () => plain.cancel() };
+  }
+  const own = reader;
+  let memory = new ArrayBuffer(PIECE);
+  const read = async () => {
+    const { done, value } = await own.read(new Uint8Array(memory));
+    if (value) memory = value.buffer;
+    return { done, value };
+  };
+  return { read, cancel: () => own.cancel() };
 }
 
 /** @param {number} milliseconds @param {AbortSignal} [signal] */
