@@ -15,20 +15,6 @@ MODEL_FILES = ("config.json", "merges.txt", "model.safetensors", "vocab.json")
 
 
 @pytest.fixture(scope="session")
-def chromium() -> str:
-    return "/usr/bin/chromium"
-
-
-@pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from scripts import build_site
-
-    folder = tmp_path_factory.mktemp("site")
-    build_site.write(folder, build_site.contents())
-    return folder
-
-
-@pytest.fixture(scope="session")
 def browser(chromium: str) -> Iterator[Browser]:
     """One Chromium for the whole run."""
     browser = Browser(chromium)
