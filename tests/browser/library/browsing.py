@@ -28,6 +28,17 @@ class Browser:
         """A tab in a profile of its own."""
         return self.do(lambda: Tab(self, self._browser.new_context(), address))
 
+    def renderers(self) -> list[int]:
+        """The processes that pages run in."""
+
+        def ask() -> list[int]:
+            session = self._browser.new_browser_cdp_session()
+            found = session.send("SystemInfo.getProcessInfo")["processInfo"]
+            session.detach()
+            return [process["id"] for process in found if process["type"] == "renderer"]
+
+        return self.do(ask)
+
     def close(self) -> None:
         self.do(self._stop)
         self._thread.shutdown()

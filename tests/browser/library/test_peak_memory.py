@@ -1,0 +1,70 @@
+"""Loading a model of GPT-2's true size takes little memory in the page's process."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gpt2_wgpu.text.tokenizer_files import gpt2_merges, vocabulary_of_merges
+from tests.browser.library.browsing import Browser
+from tests.browser.library.host import Host
+
+MEGABYTE = 1 << 20
+ALLOWED = 200 * MEGABYTE  # above the page, before anything was loaded: Python included
+
+
+@pytest.fixture
+def gpt2_124m(tmp_path: Path) -> Iterator[dict[str, bytes]]:
+    """A checkpoint of the size of GPT-2 124M, with random weights."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    GPT2LMHeadModel(GPT2Config()).save_pretrained(tmp_path)
+    merges = gpt2_merges()
+    yield {
+        "config.json": (tmp_path / "config.json").read_bytes(),
+        "model.safetensors": (tmp_path / "model.safetensors").read_bytes(),
+        "merges.txt": "\n".join(["#version: 0.2", *merges, ""]).encode(),
+        "vocab.json": json.dumps(vocabulary_of_merges(merges, "<|endoftext|>")).encode(),
+    }
+
+
+def own_memory(process: int) -> int:
+    """Bytes of a process that are its own: JavaScript's and WebAssembly's heaps are among them."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in lines)
+    return sum(int(fields[name].split()[0]) << 10 for name in ("RssAnon", "RssShmem"))
+
+
+def test_loading_124m_takes_little_memory(
+    browser: Browser, host: Host, gpt2_124m: dict[str, bytes]
+) -> None:
+    source = host.add("big-model", gpt2_124m)
+    known = set(browser.renderers())
+    tab = browser.open(f"{host.page}tests/library.html")
+    tab.wait_for("() => Boolean(globalThis.GPT2)")
+    processes = [process for process in browser.renderers() if process not in known]
+    before = {process: own_memory(process) for process in processes}
+    tab.evaluate(
+        """(source) => {
+          globalThis.told = null;
+          GPT2.load(source).then(({ info }) => (told = info), (error) => (told = error.message));
+        }""",
+        source,
+    )
+    peak, told, asked = 0, None, 0.0
+    while told is None:
+        peak = max(peak, *(own_memory(process) - before[process] for process in processes))
+        time.sleep(0.02)
+        if time.monotonic() - asked > 1:
+            told, asked = tab.evaluate("() => told"), time.monotonic()
+    tab.close()
+    assert isinstance(told, dict), told
+    assert told["parameters"] == 124_439_808
+    assert peak > 20 * MEGABYTE  # the right processes were looked at
+    assert peak <= ALLOWED, f"{peak / MEGABYTE:.0f} MB"
