@@ -11,6 +11,7 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Page, sync_playw
 from tests.browser.chromium import FLAGS
 
 T = TypeVar("T")
+PATIENCE = 120_000  # milliseconds: a busy machine computes slowly in software
 
 
 class Browser:
@@ -58,6 +59,7 @@ class Tab:
     def __init__(self, browser: Browser, context: BrowserContext, address: str) -> None:
         self._browser = browser
         self._context = context
+        context.set_default_timeout(PATIENCE)
         self.complaints: list[str] = []
         self.page = self._opened(address)
 
@@ -105,3 +107,9 @@ class Tab:
 
     def close(self) -> None:
         self._browser.do(self._context.close)
+
+
+def weights_of(tab: Tab) -> int:
+    """Bytes that live on the GPU of the tab's model `lm`."""
+    bytes_held: int = tab.evaluate("async () => (await lm.memory()).numBytes")
+    return bytes_held

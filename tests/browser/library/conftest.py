@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,3 +57,24 @@ def open_tab(browser: Browser, host: Host) -> Iterator[Callable[[str], Tab]]:
     for tab in tabs:
         tab.close()
     assert not [complaint for tab in tabs for complaint in tab.complaints]
+
+
+@pytest.fixture(scope="session")
+def loading(browser: Browser, host: Host) -> Iterator[tuple[Tab, list[dict[str, Any]]]]:
+    """A tab whose `lm` is the embedded model, and the progress of loading it."""
+    tab = browser.open(f"{host.page}tests/library.html")
+    tab.wait_for("() => Boolean(globalThis.GPT2)")
+    progress = tab.evaluate("""async () => {
+          const progress = [];
+          const onProgress = (report) => progress.push(report);
+          globalThis.lm = await GPT2.load("fairytales", { onProgress });
+          return progress;
+        }""")
+    yield tab, progress
+    tab.close()
+    assert not tab.complaints
+
+
+@pytest.fixture
+def tab(loading: tuple[Tab, Any]) -> Tab:
+    return loading[0]

@@ -38,7 +38,7 @@ def test_the_javascript_page(browser: Browser, addresses: dict[str, str]) -> Non
     assert len(story) > 100
     tab.evaluate("() => tell.click()")
     tab.wait_for("() => story.textContent.length > 30")
-    tab.evaluate("() => stop.click()")
+    tab.evaluate("() => document.getElementById('stop').click()")
     tab.wait_for("() => !tell.disabled")
     tab.close()
     assert not [text for text in tab.complaints if "favicon" not in text]
