@@ -50,7 +50,7 @@ def test_a_git_lfs_pointer(tab: Tab, host: Host, fairytales: dict[str, bytes]) -
 
 def test_weights_of_another_model(tab: Tab, host: Host, fairytales: dict[str, bytes]) -> None:
     sizes = json.loads(fairytales["config.json"])
-    config = json.dumps(sizes | {"n_layer": 7}).encode()
+    config = json.dumps(sizes | {"n_layer": sizes["n_layer"] + 1}).encode()
     before = weights_of(tab)
     error = load_error(tab, host.add("odd-model", fairytales | {"config.json": config}))
     assert error["name"] == "WeightsError"
