@@ -18,7 +18,7 @@ from typing import Any
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import DeviceError
-from gpt2_wgpu.models.weights import stored_bytes
+from gpt2_wgpu.models.layouts import stored_bytes
 
 DEFAULTS: dict[str, Any] = {
     "maxTokens": 128,
@@ -48,7 +48,7 @@ async def open_device() -> None:
 async def load(
     name: str,
     files: Iterable[tuple[str, Any]],
-    dtype: str,
+    dtype: str | None,
     on_progress: Callable[[int, int], object],
 ) -> Model:
     """Load a model from pairs of a file's name and its ``Blob``; see ``from_blobs``."""
@@ -107,7 +107,9 @@ class Model:
             "parameters": config.parameter_count(),
             "contextLength": config.n_positions,
             "vocabularySize": config.vocab_size,
-            "storedBytes": stored_bytes(config, lm.backbone.dtype),
+            "storedBytes": stored_bytes(
+                config, lm.backbone.dtype, lm.device.capabilities.max_binding
+            ),
             "defaults": dict(DEFAULTS),
             "warnings": list(self._warned),
         }

@@ -45,8 +45,8 @@ export interface SourceOptions {
 }
 
 export interface LoadOptions extends SourceOptions {
-  /** How matrices lie on the GPU (default "float16"); arithmetic is always f32. */
-  dtype?: "float16" | "float32";
+  /** How matrices lie on the GPU; arithmetic is always f32. Default "float16", or as converted. */
+  dtype?: "float16" | "float32" | "q8" | "q4";
   /** Look for a newer version of a stored model; the stored one serves when there is none. */
   update?: boolean;
   onProgress?: (progress: Progress) => void;

@@ -68,7 +68,7 @@ async function alone(id, what, work) {
  * @param {Context} context @param {any} source
  * @param {{dtype?: string, update?: boolean, hub?: string}} options
  */
-async function load({ signal, emit }, source, { dtype = "float16", ...options }) {
+async function load({ signal, emit }, source, { dtype, ...options }) {
   const found = await check();
   if (!found.ok) throw noAdapter(found);
   const stages = new Stages(emit);
@@ -110,7 +110,7 @@ async function load({ signal, emit }, source, { dtype = "float16", ...options })
 }
 
 /**
- * @param {models.Obtained} obtained @param {any} engine @param {string} dtype @param {Stages} stages
+ * @param {models.Obtained} obtained @param {any} engine @param {string | undefined} dtype @param {Stages} stages
  * @param {AbortSignal} signal
  */
 async function upload(obtained, engine, dtype, stages, signal) {

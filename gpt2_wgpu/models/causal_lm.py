@@ -102,7 +102,7 @@ class GPT2CausalLM(CausalLM):
     async def from_blobs(
         cls,
         blobs: Mapping[str, Blob],
-        dtype: str = "float16",
+        dtype: str | None = None,
         device: Device | None = None,
         on_progress: Progress | None = None,
         name: str = "model",

@@ -82,9 +82,8 @@ class BlobCheckpoint:
     @property
     def metadata(self) -> Mapping[str, str]:
         """The files' ``__metadata__``; of shards that disagree, the last one's."""
-        return {
-            key: value for header in self._headers.values() for key, value in header.metadata.items()
-        }
+        headers = self._headers.values()
+        return {key: value for header in headers for key, value in header.metadata.items()}
 
     def names(self) -> tuple[str, ...]:
         """Names of all tensors, in the order of the files' bytes."""
