@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
+import huggingface_hub.errors
 import pytest
 
 from gpt2_wgpu.errors import PresetError
