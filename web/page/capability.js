@@ -1,0 +1,47 @@
+// The first thing the page does: can this browser do it at all? If not, why, and what helps.
+
+import { check } from "../gpt2.js";
+import { element } from "./dom.js";
+
+/**
+ * Asks the library and tells the visitor; resolves to whether a model can be loaded.
+ * @returns {Promise<boolean>}
+ */
+export async function showCapability() {
+  const line = element("adapter", HTMLElement);
+  const found = await check().catch((error) => ({
+    ok: false,
+    reason: "The check for WebGPU failed.",
+    remedy: String(error.message),
+    adapter: undefined,
+    warnings: [],
+  }));
+  if (found.ok && found.adapter) {
+    const { adapter, warnings } = found;
+    line.textContent = nameOf(adapter);
+    line.dataset.state = adapter.software ? "slow" : "good";
+    const note = warnings.join(" ") || (adapter.software ? SOFTWARE : "");
+    element("model-message", HTMLElement).textContent = note;
+    return true;
+  }
+  line.textContent = "No GPU to use";
+  line.dataset.state = "bad";
+  element("candidate", HTMLElement).hidden = true;
+  element("obstacle-reason", HTMLElement).textContent = found.reason ?? "WebGPU cannot be used.";
+  element("obstacle-remedy", HTMLElement).textContent = found.remedy ?? "";
+  element("obstacle", HTMLElement).hidden = false;
+  return false;
+}
+
+const SOFTWARE =
+  "This adapter computes on the CPU: everything works, slowly. With a GPU in this machine, " +
+  "switch on hardware acceleration in the browser's settings.";
+
+/**
+ * @param {{name?: string, vendor?: string, architecture?: string, software?: boolean}} adapter
+ * @returns {string}
+ */
+export function nameOf(adapter) {
+  const name = adapter.name || [adapter.vendor, adapter.architecture].filter(Boolean).join(" ");
+  return `${name || "GPU"}${adapter.software ? " · software" : ""}`;
+}

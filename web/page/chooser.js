@@ -1,0 +1,218 @@
+// Which model, how large exactly, and the one button that loads it, cancels, resumes or unloads.
+
+import { models } from "../gpt2.js";
+import { announceNow } from "./announcer.js";
+import { button, element } from "./dom.js";
+import { watchFolders } from "./folder.js";
+import { counted, exactly, part, size } from "./format.js";
+import { clearStages, stopStages } from "./stages.js";
+import { showStored } from "./stored.js";
+
+/**
+ * @typedef {import("../gpt2.js").Source} Source
+ * @typedef {{source: Source, name: string, note: string}} Candidate
+ */
+
+/** @type {Candidate} what index.html shows at first */
+const EMBEDDED = {
+  source: "fairytales",
+  name: "fairytales",
+  note: "7 million parameters, trained on fairy tales",
+};
+
+export class Chooser {
+  #loader;
+  #onLoaded;
+  #candidate = EMBEDDED;
+  /** @type {Source | null} what the loaded model was loaded from */
+  #loaded = null;
+  /** @type {{bytes: number, files: {name: string}[], cached: boolean} | null} */
+  #size = null;
+  /** bytes of a download that ended early @type {{bytes: number, total: number} | null} */
+  #unfinished = null;
+  #capable = false;
+
+  #name = element("candidate-name", HTMLElement);
+  #note = element("candidate-note", HTMLElement);
+  #sizeLine = element("candidate-size", HTMLElement);
+  #button = element("load", HTMLButtonElement);
+  #dtype = element("dtype", HTMLSelectElement);
+  #message = element("model-message", HTMLElement);
+  #offered = element("offered", HTMLElement);
+  #remote = element("remote-source", HTMLInputElement);
+
+  /**
+   * @param {import("./loading.js").Loader} loader
+   * @param {(lm: import("../gpt2.js").GPT2, source: Source) => void} onLoaded
+   */
+  constructor(loader, onLoaded) {
+    this.#loader = loader;
+    this.#onLoaded = onLoaded;
+    this.#button.addEventListener("click", (event) => {
+      if (event.detail < 2) void this.#press(); // the second click of a double click is none
+    });
+    element("remote", HTMLFormElement).addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.chooseRemote(this.#remote.value.trim());
+    });
+    watchFolders((name, files) =>
+      this.#choose({ source: files, name, note: "from a folder; it is read where it lies" }),
+    );
+  }
+
+  /** A Hugging Face id or a URL; nothing is fetched but the list of files. @param {string} source */
+  chooseRemote(source) {
+    if (source === EMBEDDED.source) return this.#choose(EMBEDDED);
+    if (!source) return this.#remote.focus();
+    this.#remote.value = source;
+    const from = /^https?:/.test(source) ? "from its URL" : "from Hugging Face";
+    return this.#choose({ source, name: source, note: from });
+  }
+
+  /** Where a link may point to: the id or URL of the candidate, null for the embedded or a folder. */
+  get shareable() {
+    const { source } = this.#candidate;
+    return typeof source === "string" && source !== EMBEDDED.source ? source : null;
+  }
+
+  /** Lets models be loaded, once the browser is known to be able to. */
+  async open() {
+    this.#capable = true;
+    const parts = [this.#measure(), this.#showStored(), this.#showOffered()];
+    for (const done of await Promise.allSettled(parts)) {
+      if (done.status === "rejected") this.#complain(done.reason);
+    }
+  }
+
+  /** Buttons for the models that lie beside the page. */
+  async #showOffered() {
+    const offered = await models.offered();
+    const buttons = offered.map(({ source, name }) =>
+      button(name, () => {
+        const own = source === EMBEDDED.source;
+        this.#choose(own ? EMBEDDED : { source, name, note: "beside this page" });
+      }),
+    );
+    this.#offered.replaceChildren("Beside this page:", ...buttons);
+  }
+
+  /** Shows where the button stands; called when the loader's state changes. */
+  draw() {
+    const { state } = this.#loader;
+    const { source } = this.#candidate;
+    const loaded = state === "ready" && this.#loaded === source;
+    this.#button.textContent =
+      state === "loading" ? "Cancel" : loaded ? "Unload" : this.#invitation();
+    this.#button.disabled = !this.#capable || (state !== "loading" && !loaded && !this.#size);
+    this.#button.classList.toggle("primary", state !== "loading" && !loaded);
+    this.#dtype.disabled = state === "loading" || loaded;
+    this.#offered.hidden = state === "loading";
+  }
+
+  #invitation() {
+    if (this.#unfinished) return `Resume · ${part(this.#unfinished.bytes, this.#unfinished.total)}`;
+    if (!this.#size) return "Load";
+    const { bytes, cached } = this.#size;
+    return cached ? `Load · ${size(bytes)}, stored` : `Load · ${size(bytes)}`;
+  }
+
+  /** @param {Candidate} candidate */
+  #choose(candidate) {
+    if (this.#loader.state === "loading") {
+      this.#message.textContent = "A model is being loaded: cancel that first.";
+      return;
+    }
+    this.#candidate = candidate;
+    this.#name.textContent = candidate.name;
+    this.#note.textContent = candidate.note;
+    this.#message.textContent = "";
+    this.#size = null;
+    this.#unfinished = null;
+    if (this.#capable) void this.#measure();
+  }
+
+  /** Asks for the exact size of the candidate; nothing else is downloaded before it is shown. */
+  async #measure() {
+    const candidate = this.#candidate;
+    this.#sizeLine.textContent = "Asking for its size…";
+    this.draw();
+    try {
+      const found = await models.size(candidate.source);
+      if (candidate !== this.#candidate) return; // another one was chosen meanwhile
+      this.#size = found;
+      const where = found.cached ? "; on this device already" : "";
+      this.#sizeLine.textContent =
+        `${exactly(found.bytes)} in ${counted(found.files.length, "file")}${where}`;
+      await this.#recall();
+    } catch (error) {
+      if (candidate !== this.#candidate) return;
+      this.#sizeLine.textContent = "\u00a0";
+      this.#complain(error);
+    }
+    this.draw();
+  }
+
+  /** Remembers how far an earlier visit came with this model's download. */
+  async #recall() {
+    const { source } = this.#candidate;
+    const rows = await models.list();
+    const row = rows.find(({ id }) => typeof source === "string" && plain(id) === plain(source));
+    const cut = row !== undefined && !row.complete && row.bytes > 0;
+    this.#unfinished = cut ? { bytes: row.bytes, total: row.total } : null;
+  }
+
+  async #press() {
+    if (this.#loader.state === "loading") return this.#loader.cancel();
+    if (this.#loader.state === "ready" && this.#loaded === this.#candidate.source) {
+      this.#loaded = null;
+      return this.#loader.unload();
+    }
+    await this.#load();
+  }
+
+  async #load() {
+    const { source, name } = this.#candidate;
+    this.#message.textContent = "";
+    clearStages();
+    try {
+      const lm = await this.#loader.load(source, this.#dtype.value === "float32" ? "float32" : "float16");
+      this.#loaded = lm && source;
+      if (lm) {
+        this.#unfinished = null;
+        if (this.#size) this.#size.cached = typeof source === "string";
+        announceNow(`${name} is loaded.`);
+        this.#onLoaded(lm, source);
+      } else {
+        stopStages();
+        this.#message.textContent = "Cancelled. What was downloaded is kept.";
+        await this.#recall();
+      }
+    } catch (error) {
+      stopStages();
+      this.#loaded = null;
+      this.#complain(error);
+      await this.#recall();
+    }
+    this.draw();
+    await this.#showStored();
+  }
+
+  #showStored() {
+    /** @param {import("../gpt2.js").StoredModel} model */
+    const use = ({ id, name }) =>
+      id === EMBEDDED.source
+        ? this.#choose(EMBEDDED)
+        : this.#choose({ source: id, name, note: "stored on this device" });
+    return showStored(use, () => void this.#measure());
+  }
+
+  /** @param {unknown} error */
+  #complain(error) {
+    this.#message.textContent = error instanceof Error ? error.message : String(error);
+  }
+}
+
+/** A source as visitors write it: what is stored has its whole address. @param {string} source */
+function plain(source) {
+  return source.replace(/^hf:\/\//, "").replace(/\/+$/, "");
+}

@@ -1,0 +1,122 @@
+// A Python prompt on the model's worker.
+
+import { button, element, make } from "./dom.js";
+import { EXAMPLES } from "./examples.js";
+import { indentAfter, wantsMore } from "./open-block.js";
+import { Recall } from "./recall.js";
+
+const toggle = element("console-toggle", HTMLButtonElement);
+const body = element("console-body", HTMLElement);
+const log = element("console-log", HTMLElement);
+const input = element("code", HTMLTextAreaElement);
+const runButton = element("run", HTMLButtonElement);
+
+export class PythonConsole {
+  /** @type {import("../gpt2.js").GPT2 | null} */
+  #lm = null;
+  #busy = false;
+  #recall = new Recall();
+  #onRun;
+  #examples = EXAMPLES.map(({ title, code }) => button(title, () => void this.#run(code)));
+
+  /** @param {() => void} onRun called after each run */
+  constructor(onRun) {
+    this.#onRun = onRun;
+    element("examples", HTMLElement).append(make("span", "note", "Try:"), ...this.#examples);
+    toggle.addEventListener("click", () => this.#open(body.hidden === true));
+    runButton.addEventListener("click", () => void this.#run(input.value));
+    input.addEventListener("input", fit);
+    input.addEventListener("keydown", (event) => this.#key(event));
+    this.use(null);
+  }
+
+  /** Runs code beside `lm` from now on. @param {import("../gpt2.js").GPT2 | null} lm */
+  use(lm) {
+    this.#lm = lm;
+    input.placeholder = lm ? "gw.memory()" : "load a model first";
+    this.#draw();
+  }
+
+  /** @param {boolean} open */
+  #open(open) {
+    body.hidden = !open;
+    toggle.setAttribute("aria-expanded", String(open));
+    toggle.textContent = open ? "Close the console" : "Open the console";
+    if (open) input.focus();
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    if (event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Enter") {
+      event.preventDefault();
+      if (event.shiftKey || wantsMore(input.value)) insert(`\n${indentAfter(beforeCaret())}`);
+      else if (!event.repeat) void this.#run(input.value);
+    } else if (event.key === "ArrowUp" && !beforeCaret().includes("\n")) {
+      this.#show(event, this.#recall.move(-1, input.value));
+    } else if (event.key === "ArrowDown" && !afterCaret().includes("\n")) {
+      this.#show(event, this.#recall.move(1, input.value));
+    }
+  }
+
+  /** @param {Event} event @param {string | null} entry */
+  #show(event, entry) {
+    if (entry === null) return;
+    event.preventDefault();
+    input.value = entry;
+    fit();
+  }
+
+  /** @param {string} typed */
+  async #run(typed) {
+    const code = typed.trimEnd();
+    if (this.#busy || !this.#lm || !code) return;
+    this.#busy = true;
+    this.#draw();
+    this.#recall.add(code);
+    if (input.value === typed) input.value = "";
+    fit();
+    print("code", code.replace(/^/gm, "... ").replace("...", ">>>"));
+    try {
+      const { output, result } = await this.#lm.python(code);
+      if (output) print("output", output.replace(/\n$/, ""));
+      if (result !== null && result !== undefined) print("result", String(result));
+    } catch (error) {
+      print("error", error instanceof Error ? error.message.trimEnd() : String(error));
+    }
+    this.#busy = false;
+    this.#draw();
+    this.#onRun();
+  }
+
+  #draw() {
+    const idle = this.#lm !== null && !this.#busy;
+    for (const each of [runButton, ...this.#examples]) each.disabled = !idle;
+    log.setAttribute("aria-busy", String(this.#busy));
+  }
+}
+
+/** @param {string} kind @param {string} text */
+function print(kind, text) {
+  log.append(make("pre", kind, text));
+  log.scrollTop = log.scrollHeight;
+}
+
+/** The prompt is as tall as its code, up to a dozen lines. */
+function fit() {
+  input.rows = Math.min(12, input.value.split("\n").length);
+}
+
+function beforeCaret() {
+  return input.value.slice(0, input.selectionStart);
+}
+
+function afterCaret() {
+  return input.value.slice(input.selectionEnd);
+}
+
+/** Types `text` at the caret. @param {string} text */
+function insert(text) {
+  input.setRangeText(text, input.selectionStart, input.selectionEnd, "end");
+  fit();
+}

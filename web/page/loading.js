@@ -1,0 +1,90 @@
+// One model at a time: loads, cancels, unloads, and tells the rest of the page.
+
+import { GPT2 } from "../gpt2.js";
+
+/**
+ * @typedef {import("../gpt2.js").Source} Source
+ * @typedef {"empty" | "loading" | "ready"} State
+ *
+ * @typedef {object} Listeners what the page does when something happens to the model
+ * @property {(state: State) => void} onState
+ * @property {(progress: import("../gpt2.js").Progress) => void} onProgress
+ * @property {(memory: import("../gpt2.js").Memory) => void} onMemory
+ * @property {(message: string) => void} onNote device lost, recovered
+ */
+
+export class Loader {
+  /** @type {GPT2 | null} */
+  lm = null;
+  /** @type {State} */
+  state = "empty";
+  /** @type {AbortController | null} */
+  #controller = null;
+  /** @type {Listeners} */
+  #listeners;
+
+  /** @param {Listeners} listeners */
+  constructor(listeners) {
+    this.#listeners = listeners;
+  }
+
+  /**
+   * Loads a model in place of the one before; resolves to it, or to null when cancelled.
+   * Raises what the library raises. A call while another load is under way is not made.
+   * @param {Source} source
+   * @param {"float16" | "float32"} dtype
+   * @returns {Promise<GPT2 | null>}
+   */
+  async load(source, dtype) {
+    if (this.#controller) return null;
+    const controller = new AbortController();
+    this.#controller = controller;
+    const { onProgress, onMemory } = this.#listeners;
+    this.#become("loading");
+    try {
+      await this.#release(); // two models at once might not fit
+      const options = { dtype, onProgress, onMemory, signal: controller.signal };
+      this.lm = await GPT2.load(source, options);
+      this.#listen(this.lm);
+    } catch (error) {
+      if (!controller.signal.aborted) throw error;
+    } finally {
+      this.#controller = null;
+      this.#become(this.lm ? "ready" : "empty");
+    }
+    return this.lm;
+  }
+
+  /** Ends a load that is under way; what was downloaded stays. */
+  cancel() {
+    this.#controller?.abort();
+  }
+
+  /** Frees the model's GPU memory. */
+  async unload() {
+    const released = this.#release();
+    this.#become("empty");
+    await released;
+  }
+
+  async #release() {
+    const lm = this.lm;
+    this.lm = null;
+    await lm?.dispose();
+  }
+
+  /** @param {GPT2} lm */
+  #listen(lm) {
+    const { onMemory, onNote } = this.#listeners;
+    lm.onmemory = onMemory;
+    lm.onlost = (loss) => onNote(`The GPU device was lost (${loss.message}). Rebuilding it…`);
+    lm.onrecovered = () => onNote("The GPU device was lost and rebuilt; nothing else was.");
+  }
+
+  /** @param {State} state */
+  #become(state) {
+    if (this.state === state) return;
+    this.state = state;
+    this.#listeners.onState(state);
+  }
+}

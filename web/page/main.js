@@ -1,0 +1,81 @@
+// The page: wires its parts together. Each part has one concern and one file beside this one.
+
+import { offline } from "../offline.js";
+import { nameOf, showCapability } from "./capability.js";
+import { Chooser } from "./chooser.js";
+import { copyText } from "./clipboard.js";
+import { PythonConsole } from "./console.js";
+import { element } from "./dom.js";
+import { Loader } from "./loading.js";
+import { lookAtMemory, showMemory, watchMemory } from "./memory-line.js";
+import { currentSettings, fitSettings, startSettings, writeSettings } from "./settings.js";
+import { linkTo, readLink } from "./share.js";
+import { showStage } from "./stages.js";
+import { storyText } from "./story.js";
+import { Writer } from "./writing.js";
+
+const prompt = element("prompt", HTMLTextAreaElement);
+const message = element("writing-message", HTMLElement);
+
+const writer = new Writer();
+const loader = new Loader({
+  onState,
+  onProgress: showStage,
+  onMemory: showMemory,
+  onNote: (note) => void (message.textContent = note),
+});
+const chooser = new Chooser(loader, onLoaded);
+const python = new PythonConsole(() => void lookAtMemory(loader.lm));
+
+/** @param {import("./loading.js").State} state */
+function onState(state) {
+  chooser.draw();
+  if (state === "ready") return;
+  writer.use(null);
+  python.use(null);
+}
+
+/** @param {import("../gpt2.js").GPT2} lm */
+function onLoaded(lm) {
+  const { model, dtype, parameters, adapter } = lm.info;
+  element("adapter", HTMLElement).textContent = `${nameOf(adapter)} · ${dtype}`;
+  element("candidate-note", HTMLElement).textContent =
+    `${(parameters / 1e6).toFixed(1)} million parameters, context ${lm.info.contextLength}, ${dtype}`;
+  fitSettings(lm.info);
+  writer.use(lm, model);
+  python.use(lm);
+  Object.assign(globalThis, { lm }); // for the curious, in the browser's own console
+  void lookAtMemory(lm);
+  void tellOffline();
+}
+
+async function tellOffline() {
+  const ready = await offline.enable().catch(() => false);
+  element("offline", HTMLElement).textContent = ready ? "Works offline now." : "\u00a0";
+}
+
+/** Restores what a link holds; it never runs by itself. */
+function restore() {
+  const link = readLink(location.hash);
+  if (link.prompt !== null) prompt.value = link.prompt;
+  writeSettings(link.settings);
+  if (link.model) chooser.chooseRemote(link.model);
+}
+
+element("copy", HTMLButtonElement).addEventListener("click", async () => {
+  const copied = await copyText(storyText());
+  message.textContent = copied ? "Text copied." : "This browser does not let the page copy.";
+});
+
+element("share", HTMLButtonElement).addEventListener("click", async () => {
+  const link = linkTo(prompt.value, currentSettings(), chooser.shareable);
+  history.replaceState(null, "", link);
+  const copied = await copyText(link);
+  message.textContent = copied ? "Link copied." : "The link is in the address bar.";
+});
+
+startSettings();
+restore();
+addEventListener("hashchange", restore);
+watchMemory(() => loader.lm);
+if (await showCapability()) await chooser.open();

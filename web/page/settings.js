@@ -1,0 +1,102 @@
+// How a token is chosen: the form, its defaults, and the two faces (number and slider) of a value.
+
+import { element, within } from "./dom.js";
+
+/**
+ * @typedef {"temperature" | "topK" | "topP" | "maxTokens" | "seed"} Name
+ * @typedef {Record<Name, number>} Values
+ */
+
+/** @type {Name[]} */
+export const NAMES = ["temperature", "topK", "topP", "maxTokens", "seed"];
+
+const form = element("settings", HTMLFormElement);
+const newSeed = element("newSeed", HTMLInputElement);
+const fields = new Map(NAMES.map((name) => [name, element(name, HTMLInputElement)]));
+
+/** @param {Name} name */
+function field(name) {
+  return /** @type {HTMLInputElement} */ (fields.get(name));
+}
+
+/** Connects sliders and numbers. */
+export function startSettings() {
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("input", ({ target }) => {
+    if (!(target instanceof HTMLInputElement)) return;
+    const name = /** @type {Name | undefined} */ (target.dataset.for);
+    if (name) field(name).value = target.value;
+    else if (target === field("seed")) newSeed.checked = false; // who types a seed wants that one
+    else follow(target);
+  });
+  form.addEventListener("reset", () => setTimeout(() => fields.forEach(follow)));
+  field("seed").defaultValue = String(drawSeed());
+}
+
+/** The slider goes where the number is. @param {HTMLInputElement} number */
+function follow(number) {
+  const slider = form.querySelector(`[data-for="${number.id}"]`);
+  if (slider instanceof HTMLInputElement) slider.value = number.value;
+}
+
+/**
+ * What the form says, with a new seed where one is wanted; null when a value is out of its range
+ * (the browser then tells which, and why).
+ * @returns {Values | null}
+ */
+export function readSettings() {
+  if (!form.reportValidity()) return null;
+  if (newSeed.checked) field("seed").value = String(drawSeed());
+  return currentSettings();
+}
+
+/** What the form says, as it stands. @returns {Values} */
+export function currentSettings() {
+  const entries = NAMES.map((name) => [name, field(name).valueAsNumber]);
+  return /** @type {Values} */ (Object.fromEntries(entries));
+}
+
+/**
+ * Shows given values; one that its field would refuse is left out.
+ * @param {Partial<Values>} values
+ */
+export function writeSettings(values) {
+  for (const name of NAMES) {
+    const value = values[name];
+    if (value === undefined) continue;
+    const before = field(name).value;
+    field(name).value = String(value);
+    if (!field(name).checkValidity()) field(name).value = before;
+    else if (name === "seed") newSeed.checked = false;
+    follow(field(name));
+  }
+}
+
+/**
+ * Takes bounds and defaults from a model.
+ * @param {{contextLength: number, vocabularySize: number, defaults: import("../gpt2.js").Info["defaults"]}} info
+ */
+export function fitSettings({ contextLength, vocabularySize, defaults }) {
+  field("maxTokens").max = String(contextLength);
+  field("topK").max = String(vocabularySize);
+  for (const name of NAMES) {
+    if (name === "seed") continue; // a new one each time
+    const value = defaults[name];
+    field(name).defaultValue = String(value); // what was typed stays, what was not follows
+    within(within(form, `#${name}`, Element).parentElement ?? form, "data", HTMLElement).textContent =
+      String(value);
+    follow(field(name));
+  }
+  bound("maxTokens", contextLength);
+}
+
+/** A value above a new maximum comes down to it. @param {Name} name @param {number} most */
+function bound(name, most) {
+  const slider = form.querySelector(`[data-for="${name}"]`);
+  if (slider instanceof HTMLInputElement) slider.max = String(most);
+  if (field(name).valueAsNumber > most) field(name).value = String(most);
+}
+
+function drawSeed() {
+  return crypto.getRandomValues(new Uint32Array(1))[0];
+}

@@ -1,0 +1,37 @@
+// Prompt and settings in the address: a link restores them, and runs nothing.
+
+import { NAMES } from "./settings.js";
+
+/** @typedef {import("./settings.js").Values} Values */
+
+/**
+ * @param {string} prompt
+ * @param {Values} settings
+ * @param {string | null} model a hub id or URL, null for the embedded model
+ * @returns {string} a URL with all of it in the fragment, which no server ever sees
+ */
+export function linkTo(prompt, settings, model) {
+  const fields = new URLSearchParams({ prompt });
+  for (const name of NAMES) fields.set(name, String(settings[name]));
+  if (model) fields.set("model", model);
+  const url = new URL(location.href);
+  url.hash = fields.toString();
+  return url.href;
+}
+
+/**
+ * @param {string} hash the fragment with its "#"
+ * @returns {{prompt: string | null, settings: Partial<Values>, model: string | null}}
+ */
+export function readLink(hash) {
+  const fields = new URLSearchParams(hash.slice(1));
+  /** @type {Partial<Values>} */
+  const settings = {};
+  for (const name of NAMES) {
+    const value = fields.get(name);
+    if (value !== null && value.trim() !== "" && Number.isFinite(Number(value))) {
+      settings[name] = Number(value);
+    }
+  }
+  return { prompt: fields.get("prompt"), settings, model: fields.get("model") };
+}

@@ -1,0 +1,59 @@
+// The text on the page: prompt and continuation as text nodes, and a scroll that yields to the reader.
+
+import { announce } from "./announcer.js";
+import { element, make } from "./dom.js";
+
+const NEAR = 32; // pixels from the end that still count as being there
+
+const view = element("story", HTMLElement);
+const text = element("text", HTMLElement);
+const label = element("story-label", HTMLElement);
+const followButton = element("follow", HTMLButtonElement);
+
+let tail = document.createTextNode("");
+let following = true;
+let drawn = true; // false while a frame is awaited
+let streaming = false;
+
+view.addEventListener("scroll", () => {
+  following = view.scrollHeight - view.scrollTop - view.clientHeight < NEAR;
+  followButton.hidden = following || !streaming;
+});
+followButton.addEventListener("click", () => {
+  view.scrollTop = view.scrollHeight;
+  view.focus();
+});
+
+/** Clears the page for a new text. @param {string} prompt @param {string} heading */
+export function beginStory(prompt, heading) {
+  tail = document.createTextNode("");
+  text.replaceChildren(make("span", "prompt", prompt), make("span", "", tail));
+  label.textContent = heading;
+  streaming = true;
+  following = true;
+  view.dataset.state = "streaming";
+  view.scrollTop = 0;
+}
+
+/** @param {string} piece */
+export function appendStory(piece) {
+  tail.appendData(piece);
+  announce(piece);
+  if (!drawn) return;
+  drawn = false;
+  requestAnimationFrame(() => {
+    drawn = true;
+    if (following) view.scrollTop = view.scrollHeight;
+  });
+}
+
+export function endStory() {
+  streaming = false;
+  followButton.hidden = true;
+  delete view.dataset.state;
+}
+
+/** Prompt and continuation. */
+export function storyText() {
+  return text.textContent ?? "";
+}

@@ -1,0 +1,92 @@
+// Prompt in, text out: Generate and Stop in one place, one text at a time.
+
+import { announceNow } from "./announcer.js";
+import { element } from "./dom.js";
+import { showFigures } from "./figures.js";
+import { readSettings } from "./settings.js";
+import { appendStory, beginStory, endStory } from "./story.js";
+
+const prompt = element("prompt", HTMLTextAreaElement);
+const button = element("generate", HTMLButtonElement);
+const message = element("writing-message", HTMLElement);
+
+export class Writer {
+  /** @type {import("../gpt2.js").GPT2 | null} */
+  #lm = null;
+  #name = "";
+  /** @type {AbortController | null} the text under way */
+  #controller = null;
+
+  constructor() {
+    button.addEventListener("click", (event) => {
+      if (event.detail > 1) return; // the second click of a double click is neither run nor stop
+      if (this.#controller) this.stop();
+      else void this.generate();
+    });
+    prompt.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      if (!event.repeat) void this.generate();
+    });
+    addEventListener("keydown", (event) => {
+      if (event.key === "Escape") this.stop();
+    });
+  }
+
+  /**
+   * Writes with `lm` from now on; null: there is no model.
+   * @param {import("../gpt2.js").GPT2 | null} lm
+   * @param {string} [name]
+   */
+  use(lm, name = "") {
+    if (this.#lm && !lm) this.stop();
+    this.#lm = lm;
+    this.#name = name;
+    this.#draw();
+  }
+
+  /** Ends the text under way; what is there stays. */
+  stop() {
+    this.#controller?.abort();
+  }
+
+  /** Continues the prompt, unless a text is under way. */
+  async generate() {
+    if (this.#controller || !this.#lm) return;
+    const settings = readSettings();
+    if (!settings) return;
+    const controller = new AbortController();
+    this.#controller = controller;
+    this.#draw();
+    message.textContent = "";
+    beginStory(prompt.value, `${this.#name}, seed ${settings.seed}`);
+    showFigures(null);
+    const stream = this.#lm.stream(prompt.value, { ...settings, signal: controller.signal });
+    let problem = null;
+    try {
+      for await (const piece of stream) {
+        appendStory(piece);
+        showFigures(stream.stats);
+      }
+    } catch (error) {
+      if (!controller.signal.aborted) problem = error;
+    }
+    this.#controller = null;
+    endStory();
+    const stopped = controller.signal.aborted;
+    const reason = problem ? "an error" : stopped ? "closed" : stream.stats?.finishReason;
+    showFigures(stream.stats, reason);
+    if (problem) message.textContent = problem instanceof Error ? problem.message : String(problem);
+    else announceNow(stopped ? "Stopped." : "The text has ended.");
+    this.#draw();
+  }
+
+  #draw() {
+    const running = this.#controller !== null;
+    button.textContent = running ? "Stop" : "Generate";
+    button.classList.toggle("primary", !running);
+    button.disabled = !this.#lm && !running;
+    if (running) button.setAttribute("aria-keyshortcuts", "Escape");
+    else button.removeAttribute("aria-keyshortcuts");
+  }
+}
