@@ -1,0 +1,177 @@
+// The contract of web/gpt2.js without worker, Python or GPU: the page's rare states, at once.
+// Served in place of web/gpt2.js; what it does is set by `globalThis.fake`, before the page loads.
+
+const WORDS = "there lived a king who had three daughters and the youngest was so kind".split(" ");
+const FILES = [
+  { name: "config.json", bytes: 470 },
+  { name: "merges.txt", bytes: 29824 },
+  { name: "vocab.json", bytes: 54234 },
+  { name: "model.safetensors", bytes: 15006272 },
+];
+const STAGES = ["python", "package", "adapter", "weights", "shaders"];
+const TOTAL = FILES.reduce((sum, { bytes }) => sum + bytes, 0);
+
+const fake = Object.assign(
+  {
+    check: { ok: true, adapter: { name: "Fake GPU", software: false }, warnings: [] },
+    stored: [], // what models.list() gives
+    offline: true,
+    step: 1, // milliseconds between progress events
+    pause: 2, // milliseconds between pieces of text
+    failAt: null, // {stage, name, message}: the load fails there
+    piece: null, // every piece of text is this
+    console: {}, // code → {output, result} or {error}
+    calls: [], // what the page asked for
+    running: 0, // texts under way
+    most: 0, // ... at most
+  },
+  globalThis.fake,
+);
+globalThis.fake = fake;
+
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const named = (name, message) => Object.assign(new Error(message), { name });
+const aborted = () => new DOMException("stopped by the caller", "AbortError");
+
+export const check = async () => {
+  if (fake.checkFails) throw new Error(fake.checkFails);
+  return fake.check;
+};
+
+export const models = {
+  async size(source) {
+    fake.calls.push(["size", typeof source === "string" ? source : source.map((f) => f.name)]);
+    if (typeof source !== "string") {
+      const files = source.map(({ name, size }) => ({ name, bytes: size }));
+      if (!files.some(({ name }) => name === "config.json")) {
+        throw named("PresetError", "the folder has no config.json: it is no model");
+      }
+      return { bytes: files.reduce((sum, { bytes }) => sum + bytes, 0), files, cached: false };
+    }
+    if (source === "no/such") throw named("PresetError", "no/such is not on the Hub: 404");
+    const cached = fake.stored.some(({ id, complete }) => id === source && complete);
+    return { bytes: TOTAL, files: FILES, cached };
+  },
+  offered: async () => [{ source: "fairytales", name: "fairytales", bytes: TOTAL }],
+  list: async () => fake.stored.map((row) => ({ ...row })),
+  async remove(id) {
+    fake.stored = fake.stored.filter((row) => row.id !== id);
+  },
+};
+
+
+export class GPT2 extends EventTarget {
+  onmemory = null;
+  onlost = null;
+  onrecovered = null;
+  #cache = 0;
+  #alive = true;
+  #weights = 0;
+
+  static async load(source, { dtype, onProgress, onMemory, signal }) {
+    fake.calls.push(["load", typeof source === "string" ? source : source.length, dtype]);
+    const lm = new GPT2();
+    for (const stage of STAGES) {
+      const total = stage === "weights" ? TOTAL : stage === "adapter" ? 0 : 4e6;
+      for (let i = 0; i <= 10; i++) {
+        if (signal.aborted) throw aborted();
+        const bytes = Math.round((total * i) / 10);
+        const seconds = (i * fake.step) / 1000;
+        const state = i === 0 ? "start" : i === 10 ? "done" : "progress";
+        onProgress({ stage, state, bytes, total, seconds, bytesPerSecond: bytes / (seconds || 1) });
+        if (fake.failAt?.stage === stage && i === 5) {
+          throw named(fake.failAt.name, fake.failAt.message);
+        }
+        if (stage === "weights") {
+          lm.#weights = bytes;
+          fake.uploaded = bytes;
+          onMemory?.(await lm.memory());
+          if (i === 5 && typeof source === "string") keep(source, bytes, false);
+        }
+        await sleep(fake.step);
+      }
+    }
+    if (typeof source === "string") keep(source, TOTAL, true);
+    lm.info = {
+      model: typeof source === "string" ? source : "folder",
+      dtype,
+      parameters: 7498240,
+      contextLength: 512,
+      vocabularySize: 4096,
+      adapter: fake.check.adapter,
+      storedBytes: TOTAL,
+      defaults: { temperature: 0.8, topK: 40, topP: 0.95, maxTokens: 128, seed: null },
+    };
+    return lm;
+  }
+
+  stream(prompt, { signal, maxTokens, seed, ...rest }) {
+    fake.calls.push(["stream", prompt, { maxTokens, seed, ...rest }]);
+    const stats = { promptTokens: 4, tokens: 0, tokensPerSecond: null, secondsToFirstToken: 0.05 };
+    return { stats, [Symbol.asyncIterator]: () => this.#pieces(stats, signal, maxTokens, seed) };
+  }
+
+  async *#pieces(stats, signal, maxTokens, seed) {
+    if (fake.running) throw named("BusyError", "this model is writing already");
+    fake.running += 1;
+    fake.most = Math.max(fake.most, fake.running);
+    this.#cache = 4194304;
+    try {
+      for (let i = 0; i < maxTokens; i++) {
+        await sleep(fake.pause);
+        if (signal.aborted) throw aborted();
+        stats.tokens += 1;
+        stats.tokensPerSecond = 1000 / (fake.pause || 1);
+        if (i % 20 === 0) this.onmemory?.(await this.memory());
+        if (fake.lose === i) this.onlost?.({ message: "driver reset" });
+        if (fake.lose === i - 60) this.onrecovered?.({});
+        yield fake.piece ?? ` ${WORDS[(i * 3 + seed) % WORDS.length]}`;
+      }
+      stats.finishReason = "length";
+    } finally {
+      fake.running -= 1;
+      this.#cache = 0;
+      this.onmemory?.(await this.memory());
+    }
+  }
+
+  async memory() {
+    const weights = this.#alive ? this.#weights : 0;
+    const byKind = {
+      weights,
+      cache: this.#cache,
+      workspace: this.#cache / 4,
+      staging: this.#cache ? 65536 : 0,
+    };
+    const live = Object.values(byKind).reduce((sum, bytes) => sum + bytes, 0);
+    fake.peak = Math.max(fake.peak ?? 0, live);
+    return {
+      numTensors: this.#alive ? 100 : 0,
+      numBuffers: this.#alive ? (this.#cache ? 112 : 100) : 0,
+      numBytes: live,
+      numBytesInGpu: live,
+      numBytesAllocatedInGpu: live + (this.#alive ? 1e6 : 0),
+      peakBytes: fake.peak,
+      numScopes: 0,
+      byKind,
+    };
+  }
+
+  async python(code) {
+    fake.calls.push(["python", code]);
+    await sleep(5);
+    const { error, ...given } = fake.console[code] ?? { output: `ran ${code}\n`, result: null };
+    if (error) throw named("PythonError", error);
+    return given;
+  }
+
+  async dispose() {
+    this.#alive = false;
+    this.onmemory?.(await this.memory());
+  }
+}
+
+function keep(id, bytes, complete) {
+  fake.stored = fake.stored.filter((row) => row.id !== id);
+  fake.stored.push({ id, name: id, bytes, total: TOTAL, complete, savedAt: 0 });
+}

@@ -1,0 +1,94 @@
+"""Links: they restore what they hold, run nothing, and whatever they hold stays text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.page.visit import Visit
+
+Begin = Callable[..., Visit]
+MARKUP = '<img src=x onerror="globalThis.pwned = 1"><script>globalThis.pwned = 2</script>'
+
+
+def test_a_link_brings_everything_back(visit: Begin) -> None:
+    me = visit(permissions=["clipboard-read", "clipboard-write"])
+    me.load()
+    me("prompt").fill("Der König & die Hexe\n„100 %“ 🐺 #1")
+    for name, value in {"temperature": "1.1", "topK": "7", "topP": "0.5", "maxTokens": "9"}.items():
+        me(name).fill(value)
+    text = me.generate()
+    me("share").click()
+    expect(me("writing-message")).to_have_text("Link copied.")
+    link = me.evaluate("() => navigator.clipboard.readText()")
+    assert link == me.page.url
+
+    me.open(link)
+    expect(me("load")).to_be_enabled()
+    assert me.calls("load") == me.calls("stream") == []  # a link never runs by itself
+    assert me("prompt").input_value() == "Der König & die Hexe\n„100 %“ 🐺 #1"
+    expect(me("newSeed")).not_to_be_checked()
+    me.load()
+    assert me.generate() == text
+
+
+def test_a_link_names_the_model_and_waits(visit: Begin) -> None:
+    me = visit(fragment="#prompt=Hello&model=openai-community/gpt2")
+    expect(me("candidate-name")).to_have_text("openai-community/gpt2")
+    expect(me("load")).to_have_text("Load · 15.1 MB")
+    assert me.calls("load") == []
+    me.load()
+    me("share").click()
+    assert "model=openai-community%2Fgpt2" in me.page.url
+
+
+@pytest.mark.parametrize(
+    "fragment",
+    [
+        "#temperature=hot&topK=-4&topP=7&maxTokens=1e99&seed=-1",
+        "#temperature=NaN&topK=2.5&topP=&maxTokens=0&seed=99999999999999",
+        "#%%%&=&&temperature",
+    ],
+)
+def test_nonsense_in_a_link_changes_nothing(visit: Begin, fragment: str) -> None:
+    me = visit(fragment=fragment)
+    values = [me(name).input_value() for name in ("temperature", "topK", "topP", "maxTokens")]
+    assert values == ["0.8", "40", "0.95", "128"]
+    me.load()
+    me.generate()
+
+
+def test_a_new_fragment_on_an_open_page_is_taken(visit: Begin) -> None:
+    me = visit()
+    me.evaluate("() => { location.hash = '#prompt=Another&topK=3'; }")
+    expect(me("prompt")).to_have_value("Another")
+    expect(me("topK")).to_have_value("3")
+
+
+def test_nothing_that_comes_in_becomes_markup(visit: Begin) -> None:
+    name = MARKUP
+    rows = [{"id": name, "name": name, "bytes": 1, "complete": True}]
+    fake = {"piece": MARKUP, "stored": rows, "check": _check(), "console": {"1": _answer()}}
+    me = visit(fake, fragment=f"#prompt={quote(MARKUP)}&model={quote(MARKUP)}")
+    me.still = False  # such names are long
+    me.load()
+    me("maxTokens").fill("3")
+    assert me.generate() == MARKUP * 4
+    me("console-toggle").click()
+    me("code").fill("1")
+    me("code").press("Enter")
+    expect(me("console-log")).to_contain_text(MARKUP)
+    expect(me("adapter")).to_contain_text("<img")
+    assert me.evaluate("() => globalThis.pwned ?? 0") == 0
+    assert me.page.locator("img, main script").count() == 0
+
+
+def _check() -> dict[str, object]:
+    return {"ok": True, "adapter": {"name": MARKUP, "software": False}, "warnings": [MARKUP]}
+
+
+def _answer() -> dict[str, str]:
+    return {"output": MARKUP, "result": MARKUP}

@@ -1,0 +1,216 @@
+"""Prompt in, text out: starting, stopping, repeating, and what happens when it goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+from playwright.sync_api import expect
+
+from tests.browser.page.visit import Visit
+
+Begin = Callable[..., Visit]
+
+
+def test_text_streams_after_the_prompt_with_its_figures(visit: Begin) -> None:
+    me = visit()
+    me.load()
+    me("prompt").fill("Long ago")
+    text = me.generate()
+    assert text.startswith("Long ago ")
+    assert len(text.split()) == 2 + 128
+    expect(me("figure-tokens")).to_have_text("4 + 128")
+    expect(me("figure-speed")).to_have_text("500.0 tokens/s")
+    expect(me("figure-first")).to_have_text("0.05 s")
+    expect(me("figure-ended")).to_have_text("max tokens or context")
+
+
+def test_enter_generates_and_shift_enter_is_a_new_line(visit: Begin) -> None:
+    me = visit()
+    me.load()
+    me("prompt").fill("One")
+    me("prompt").press("Shift+Enter")
+    me("prompt").press_sequentially("Two")
+    me("prompt").press("Enter")
+    me.wait_for_end()
+    assert me.text.startswith("One\nTwo ")
+    assert me("prompt").input_value() == "One\nTwo"
+
+
+def test_stop_stands_where_generate_stood(visit: Begin) -> None:
+    me = visit({"pause": 20})
+    me.load()
+    before = me("generate").bounding_box()
+    me("generate").click()
+    expect(me("generate")).to_have_text("Stop")
+    assert me("generate").bounding_box() == before
+    me.until(lambda: len(me.text) > 60, "some text")
+    me("generate").click()
+    me.wait_for_end()
+    expect(me("figure-ended")).to_have_text("you")
+    kept = me.text
+    me.page.wait_for_timeout(200)
+    assert me.text == kept  # what was written stays, and nothing follows
+
+
+def test_escape_stops_wherever_the_focus_is(visit: Begin) -> None:
+    me = visit({"pause": 20})
+    me.load()
+    me("generate").click()
+    me.until(lambda: len(me.text) > 40, "some text")
+    me("temperature").focus()
+    me.page.keyboard.press("Escape")
+    me.wait_for_end()
+    expect(me("figure-ended")).to_have_text("you")
+
+
+def test_clicks_never_interleave(visit: Begin) -> None:
+    me = visit({"pause": 5})
+    me.load()
+    me("generate").dblclick()
+    me("prompt").press("Enter")
+    me("prompt").press("Enter")
+    me.wait_for_end()
+    expect(me("figure-tokens")).to_have_text("4 + 128")
+    assert len(me.calls("stream")) == 1
+    assert me.evaluate("() => fake.most") == 1
+
+
+def test_the_same_seed_gives_the_same_text(visit: Begin) -> None:
+    me = visit()
+    me.load()
+    first = me.generate()
+    seed = me("seed").input_value()
+    me("newSeed").uncheck()
+    assert me.generate() == first
+    assert me("seed").input_value() == seed
+    me("seed").fill("12345")
+    expect(me("newSeed")).not_to_be_checked()
+    me.generate()
+    assert [call[2]["seed"] for call in me.calls("stream")] == [int(seed), int(seed), 12345]
+    me("newSeed").check()
+    me.generate()
+    assert me("seed").input_value() != "12345"
+
+
+def test_settings_reach_the_model_and_can_be_reset(visit: Begin) -> None:
+    me = visit()
+    me.load()
+    me("temperature").fill("1.25")
+    me("topK").fill("0")
+    me("topP").fill("0.5")
+    me("maxTokens").fill("7")
+    me("seed").fill("42")
+    me.generate()
+    given = {"temperature": 1.25, "topK": 0, "topP": 0.5, "maxTokens": 7, "seed": 42}
+    assert me.calls("stream")[-1][2] == given
+    assert me.page.locator('[data-for="temperature"]').input_value() == "1.25"
+    me.page.get_by_role("button", name="Reset to defaults").click()
+    for name, default in {
+        "temperature": "0.8",
+        "topK": "40",
+        "topP": "0.95",
+        "maxTokens": "128",
+    }.items():
+        assert me(name).input_value() == default
+        expect(me.page.locator(f".setting:has(#{name}) small")).to_contain_text(
+            f"default {default}"
+        )
+    expect(me("newSeed")).to_be_checked()
+    expect(me.page.locator('[data-for="maxTokens"]')).to_have_value("128")
+
+
+def test_a_slider_moves_its_number(visit: Begin) -> None:
+    me = visit()
+    me.page.locator('[data-for="topK"]').fill("77")
+    assert me("topK").input_value() == "77"
+
+
+def test_a_setting_out_of_range_runs_nothing(visit: Begin) -> None:
+    me = visit()
+    me.load()
+    me("topP").fill("2")
+    me("generate").click()
+    assert me.calls("stream") == []
+    assert me("topP").evaluate("field => field.validationMessage") != ""
+
+
+def test_bounds_are_the_models(visit: Begin) -> None:
+    me = visit()
+    me("maxTokens").fill("900")
+    me.load()
+    assert me("maxTokens").input_value() == "512"  # its context
+    assert me("topK").get_attribute("max") == "4096"  # its vocabulary
+
+
+def test_the_scroll_follows_until_the_reader_scrolls(visit: Begin) -> None:
+    me = visit({"pause": 15}, viewport={"width": 800, "height": 700})
+    me.load()
+    me("maxTokens").fill("512")
+    me("generate").click()
+    at_end = "v => v.scrollHeight - v.scrollTop - v.clientHeight < 40 && v.scrollTop > 0"
+    far = "view => view.scrollTop > 150"
+    me.until(lambda: me("story").evaluate(far), "much text")
+    assert me("story").evaluate(at_end)
+    me("story").evaluate("view => view.scrollTo(0, 0)")
+    expect(me("follow")).to_be_visible()
+    longer = len(me.text) + 60
+    me.until(lambda: len(me.text) > longer, "more text")
+    assert me("story").evaluate("view => view.scrollTop") == 0
+    me("follow").click()
+    expect(me("follow")).to_be_hidden()
+    me.until(lambda: me("story").evaluate(at_end), "the view follows again")
+    me.page.keyboard.press("Escape")
+    me.wait_for_end()
+
+
+def test_an_error_is_told_and_the_next_text_works(visit: Begin) -> None:
+    me = visit({"pause": 5})
+    me.load()
+    me.evaluate("() => { fake.running = 1; }")  # as if another page wrote with this model
+    me("generate").click()
+    expect(me("writing-message")).to_have_text("this model is writing already")
+    expect(me("figure-ended")).to_have_text("an error")
+    me.evaluate("() => { fake.running = 0; }")
+    me.generate()
+    expect(me("writing-message")).to_have_text("")
+
+
+def test_a_lost_device_is_told_and_the_text_goes_on(visit: Begin) -> None:
+    me = visit({"pause": 15, "lose": 20})
+    me.load()
+    me("generate").click()
+    expect(me("writing-message")).to_contain_text("The GPU device was lost (driver reset)")
+    expect(me("writing-message")).to_contain_text("rebuilt")
+    me.wait_for_end()
+    expect(me("figure-tokens")).to_have_text("4 + 128")
+
+
+def test_screen_readers_hear_the_text_in_portions(visit: Begin) -> None:
+    me = visit({"pause": 40})
+    me.load()
+    me.evaluate(
+        """() => {
+          const region = document.getElementById("announcer");
+          globalThis.heard = [];
+          new MutationObserver(() => heard.push([performance.now(), region.textContent]))
+            .observe(region, { childList: true, characterData: true, subtree: true });
+        }"""
+    )
+    me("generate").click()
+    me.wait_for_end()
+    heard = me.evaluate("() => heard")
+    portions = [(at, text) for at, text in heard if len(text) > 30]
+    assert portions
+    gaps = [after[0] - before[0] for before, after in pairwise(portions)]
+    assert all(gap > 2500 for gap in gaps)
+    assert heard[-1][1] == "The text has ended."
+
+
+def test_the_text_is_copied(visit: Begin) -> None:
+    me = visit(permissions=["clipboard-read", "clipboard-write"])
+    me.load()
+    text = me.generate()
+    me("copy").click()
+    expect(me("writing-message")).to_have_text("Text copied.")
+    assert me.evaluate("() => navigator.clipboard.readText()") == text
