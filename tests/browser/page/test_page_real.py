@@ -1,0 +1,240 @@
+"""The built site in Chromium, with the real library, Python and WebGPU (in software)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.page.model_host import Host, hosting
+from tests.browser.page.serving import serving
+from tests.browser.page.test_page_memory import counted, shown
+from tests.browser.page.visit import Visit
+
+ROOT = Path(__file__).parents[3]
+MODEL = ROOT / "models" / "fairytales"
+PICTURES = ROOT / "build" / "screenshots"
+SLOW = 180_000  # milliseconds: Python and its model start on a busy CPU
+
+Begin = Callable[..., Visit]
+
+
+@pytest.fixture(scope="module")
+def real_address(site: Path) -> Iterator[str]:
+    """The built site, under a sub-path as on a project page."""
+    with serving(site, "/gpt2-wgpu/") as url:
+        yield url
+
+
+@pytest.fixture
+def real(browser_with_gpu: Browser, real_address: str) -> Iterator[Begin]:
+    """Opens the built page in a profile of its own."""
+    visits: list[Visit] = []
+
+    def begin(**options: Any) -> Visit:
+        context = browser_with_gpu.new_context(**options)
+        visits.append(Visit(context, real_address, None))
+        return visits[-1]
+
+    yield begin
+    for one in visits:
+        one.check()
+        one.context.close()
+
+
+@pytest.fixture(scope="module")
+def loaded(browser_with_gpu: Browser, real_address: str) -> Iterator[Visit]:
+    """A page whose embedded model is loaded: it takes a while, so tests share it."""
+    me = Visit(browser_with_gpu.new_context(), real_address, None)
+    me.load(SLOW)
+    yield me
+    me.check()
+    me.context.close()
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    with hosting(MODEL) as running:
+        yield running
+
+
+def test_the_embedded_model_writes(loaded: Visit) -> None:
+    expect(loaded("adapter")).to_contain_text("swiftshader")
+    expect(loaded("adapter")).to_contain_text("software · float16")
+    expect(loaded.page.locator('#stages [data-state="done"]')).to_have_count(5)
+    loaded("prompt").fill("Once upon a time")
+    loaded("temperature").fill("0")
+    loaded("maxTokens").fill("12")
+    text = loaded.generate(SLOW)
+    assert text.startswith("Once upon a time ")
+    assert len(text) > 30
+    expect(loaded("figure-tokens")).to_have_text("5 + 12")
+
+
+def test_a_seed_repeats_a_text(loaded: Visit) -> None:
+    loaded("prompt").fill("The wolf")
+    loaded("temperature").fill("1.2")
+    loaded("maxTokens").fill("20")
+    loaded("seed").fill("7")
+    first = loaded.generate(SLOW)
+    assert loaded.generate(SLOW) == first
+    loaded("seed").fill("8")
+    assert loaded.generate(SLOW) != first
+
+
+def test_escape_stops_and_the_memory_comes_back(loaded: Visit) -> None:
+    before = counted(loaded)
+    loaded("maxTokens").fill("400")
+    loaded("prompt").press("Enter")
+    loaded.until(lambda: len(loaded.text) > 60, "some text", 60)
+    loaded.until(lambda: shown(loaded)["cache"] > 0, "the line shows the cache", 20)
+    loaded.page.keyboard.press("Escape")
+    loaded.wait_for_end(SLOW)
+    expect(loaded("figure-ended")).to_have_text("you")
+    after = counted(loaded)
+    for name in ("weights", "cache", "workspace", "buffers", "tensors", "live"):
+        assert after[name] == before[name]
+    loaded.until(lambda: shown(loaded) == counted(loaded), "the line agrees", 20)
+
+
+def test_the_examples_run(loaded: Visit) -> None:
+    loaded("console-toggle").click()
+    log = loaded("console-log")
+    for title, seen in {
+        "Generate": "The fox said",
+        "Tidy": "after: 0 tensors",
+        "A look at logits": "%",
+    }.items():
+        loaded("examples").get_by_role("button", name=title).click()
+        expect(loaded("run")).to_be_enabled(timeout=SLOW)
+        expect(log.locator(".output").last).to_contain_text(seen)
+    expect(log.locator(".error")).to_have_count(0)
+    loaded("console-toggle").click()
+
+
+def test_python_stays_python(loaded: Visit) -> None:
+    answer = loaded.evaluate("() => lm.python('x = 20\\nx + 1')")
+    assert answer["result"] == "21"
+    loaded("console-toggle").click()
+    loaded("code").fill("1 / 0")
+    loaded("code").press("Enter")
+    expect(loaded.page.locator("#console-log .error")).to_contain_text("ZeroDivisionError")
+    loaded("console-toggle").click()
+
+
+def test_a_lost_device_is_rebuilt(loaded: Visit) -> None:
+    loaded("maxTokens").fill("12")
+    loaded("seed").fill("3")
+    before = loaded.generate(SLOW)
+    loaded.evaluate("() => lm.python('lm.device.gpu.destroy()')")
+    assert loaded.generate(SLOW) == before
+    expect(loaded("writing-message")).to_contain_text("lost and rebuilt")
+
+
+def test_a_dropped_folder_loads(real: Begin) -> None:
+    me = real()
+    expect(me("load")).to_be_enabled(timeout=SLOW)
+    me.drop(MODEL)
+    expect(me("candidate-note")).to_have_text("from a folder; it is read where it lies")
+    me.load(SLOW)
+    me("maxTokens").fill("5")
+    me.generate(SLOW)
+
+
+def test_a_download_is_cancelled_and_resumed(real: Begin, host: Host) -> None:
+    me = real()
+    host.seconds_per_megabyte = 0.5
+    choose(me, host.address)
+    me("load").click()
+    weights = me.page.locator('#stages [data-stage="weights"] span')
+    expect(weights).to_contain_text("MB/s", timeout=SLOW)
+    me.until(lambda: me.evaluate(_BAR) > 0.3, "a third of the download", 60)
+    me("load").click()
+    expect(me("load")).to_contain_text("Resume", timeout=30_000)
+    host.ranges.clear()
+    host.seconds_per_megabyte = 0
+    me.load(SLOW)
+    assert any(wanted != "bytes=0-" for wanted in host.ranges)  # it went on, not anew
+    me.page.locator("#others summary").click()
+    expect(me.page.locator("#stored-list li")).to_have_count(1)
+
+
+_BAR = """() => document.querySelector('#stages [data-stage="weights"] progress').value"""
+
+
+def test_a_page_in_place_of_weights_is_refused(real: Begin, host: Host) -> None:
+    host.page_instead = True
+    me = real()
+    choose(me, host.address)
+    me("load").click()
+    expect(me("model-message")).to_contain_text("model.safetensors", timeout=SLOW)
+    expect(me("generate")).to_be_disabled()
+
+
+def choose(me: Visit, address: str) -> None:
+    """Types the address of a model and looks it up."""
+    expect(me("load")).to_be_enabled(timeout=SLOW)
+    me.page.locator("#others summary").click()
+    me("remote-source").fill(address)
+    me("remote-source").press("Enter")
+    expect(me("load")).to_contain_text("Load ·", timeout=SLOW)
+    me.page.locator("#others summary").click()
+
+
+def test_it_works_without_a_network(real: Begin) -> None:
+    me = real()
+    me.load(SLOW)
+    expect(me("offline")).to_have_text("Works offline now.", timeout=SLOW)
+    me.page.close()
+    me.context.set_offline(True)
+    me.open(me.url)
+    me.load(SLOW)
+    me("maxTokens").fill("5")
+    me.generate(SLOW)
+    assert me.problems == []
+
+
+def test_a_browser_without_webgpu_is_told(browser: Browser, site: Path, tmp_path: Path) -> None:
+    without = "Object.defineProperty(navigator, 'gpu', { get: () => undefined });\n"
+    worker = tmp_path / "worker.js"  # where the library looks for WebGPU
+    worker.write_text(without + (site / "web" / "worker.js").read_text())
+    with serving(site, "/", {"/web/worker.js": worker}) as url:
+        page = opened(browser, url)
+        expect(page.locator("#obstacle-reason")).to_contain_text("no WebGPU", timeout=SLOW)
+        expect(page.locator("#obstacle-remedy")).to_contain_text("Chrome")
+        expect(page.locator("#generate")).to_be_disabled()
+
+
+def test_no_adapter_is_told(browser: Browser, real_address: str) -> None:
+    page = opened(browser, real_address)  # without flags, Chromium has no adapter on a bare CPU
+    expect(page.locator("#obstacle-reason")).to_contain_text("adapter", timeout=SLOW)
+    expect(page.locator("#obstacle-remedy")).not_to_be_empty()
+
+
+def test_an_insecure_origin_is_told(launch: Callable[..., Browser], real_address: str) -> None:
+    with launch("--host-resolver-rules=MAP insecure.test 127.0.0.1") as browser:
+        page = opened(browser, real_address.replace("127.0.0.1", "insecure.test"))
+        expect(page.locator("#obstacle-reason")).to_contain_text("secure", timeout=SLOW)
+        expect(page.locator("#obstacle-remedy")).to_contain_text("https")
+
+
+def opened(browser: Browser, url: str) -> Page:
+    page = browser.new_page()
+    page.goto(url)
+    return page
+
+
+def test_the_picture_of_the_readme(real: Begin) -> None:
+    me = real(viewport={"width": 1280, "height": 1130}, color_scheme="light")
+    me.load(SLOW)
+    me("prompt").fill("Once upon a time")
+    me("seed").fill("7")
+    me("maxTokens").fill("100")
+    me.generate(SLOW)
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    picture = PICTURES / "page.png"
+    me.page.screenshot(path=picture)
+    assert 20_000 < picture.stat().st_size < 400_000
