@@ -1,0 +1,136 @@
+"""The comparison itself: warm up, check, then time in turns. It knows no engine.
+
+A runner is whatever has ``load()`` and ``run(count)``; what they raise is the reason why that
+engine shows no figure. Wrong tokens are a reason, too, in a timed run as in a warm-up.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from benchmarks.peers.cpu_use import ForeignCpu
+from benchmarks.peers.engines import Engine
+
+Marks = list[tuple[float, list[int]]]  # (seconds since the call, tokens that came then)
+PROBE = 4  # tokens of the first warm-up, which tells how many a timed run can afford
+
+
+class EngineFailed(Exception):
+    """An engine could not run; the message is shown in place of its figures."""
+
+
+class Runner(Protocol):
+    """One engine with the model it is to load and the work it is to do."""
+
+    engine: Engine
+
+    def load(self) -> dict[str, str]:
+        """Get ready; returns versions by name. Raises ``EngineFailed``."""
+
+    def run(self, count: int) -> Marks:
+        """Continue the prompt by ``count`` tokens. Raises ``EngineFailed``."""
+
+
+@dataclass
+class Outcome:
+    """What came of one engine."""
+
+    engine: Engine
+    versions: dict[str, str] = field(default_factory=dict)
+    equal: bool | str = "not run"
+    tokens: int = 0  # of each timed run
+    accepted: list[int] = field(default_factory=list)
+    prefill_seconds: list[float] = field(default_factory=list)
+    decode_rates: list[float] = field(default_factory=list)
+    foreign_cpu: list[float | None] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to measure: ``rounds`` timed runs of up to ``new_tokens``, in about ``seconds`` each."""
+
+    new_tokens: int
+    rounds: int
+    seconds: float
+
+
+def compare(
+    runners: list[Runner], plan: Plan, check: Callable[[Engine, list[int]], bool | str]
+) -> list[Outcome]:
+    """Warm up and check every engine, then time all that passed, in turns."""
+    outcomes = [Outcome(runner.engine) for runner in runners]
+    pairs = list(zip(runners, outcomes, strict=True))
+    for runner, outcome in pairs:
+        _guarded(outcome, lambda r=runner, o=outcome: _warm_up(r, o, plan, check))
+    for turn in range(plan.rounds):
+        for runner, outcome in pairs:
+            if outcome.equal is True:
+                say(f"round {turn + 1} of {plan.rounds}: {outcome.engine.name}")
+                _guarded(outcome, lambda r=runner, o=outcome: _time(r, o))
+    return outcomes
+
+
+def _guarded(outcome: Outcome, act: Callable[[], None]) -> None:
+    try:
+        act()
+    except EngineFailed as failure:
+        outcome.equal = str(failure)
+    if outcome.equal is not True:  # figures of runs before the failure are not shown either
+        outcome.prefill_seconds, outcome.decode_rates = [], []
+        say(f"{outcome.engine.name}: {outcome.equal}")
+
+
+def _warm_up(
+    runner: Runner, outcome: Outcome, plan: Plan, check: Callable[[Engine, list[int]], bool | str]
+) -> None:
+    """Load; two warm-ups, the second as long as a timed run; then the check.
+
+    Engines whose runs are short get more: JavaScript engines compile hot code late.
+    """
+    say(f"loading {runner.engine.name}")
+    outcome.versions = runner.load()
+    probe = runner.run(min(PROBE, plan.new_tokens))
+    affordable = int(plan.seconds * decode_rate(probe))
+    outcome.tokens = min(plan.new_tokens, max(PROBE, affordable))
+    marks = runner.run(outcome.tokens)
+    if marks[-1][0] < plan.seconds:
+        marks = runner.run(outcome.tokens)
+    outcome.accepted = tokens_of(marks)[1]
+    if len(outcome.accepted) != outcome.tokens:
+        raise EngineFailed(f"gave {len(outcome.accepted)} tokens instead of {outcome.tokens}")
+    outcome.equal = check(runner.engine, outcome.accepted)
+
+
+def _time(runner: Runner, outcome: Outcome) -> None:
+    foreign = ForeignCpu()
+    marks = runner.run(outcome.tokens)
+    outcome.foreign_cpu.append(foreign.cores())
+    if tokens_of(marks)[1] != outcome.accepted:
+        raise EngineFailed("a timed run gave other tokens than the warm-up")
+    outcome.prefill_seconds.append(marks[0][0])
+    outcome.decode_rates.append(decode_rate(marks))
+
+
+def tokens_of(marks: Marks) -> tuple[int, list[int]]:
+    """How many tokens came first, and all of them."""
+    return len(marks[0][1]), [token for _, tokens in marks for token in tokens]
+
+
+def decode_rate(marks: Marks) -> float:
+    """Tokens a second after the first ones; those came with the prefill."""
+    first, everything = tokens_of(marks)
+    return (len(everything) - first) / (marks[-1][0] - marks[0][0])
+
+
+def median(values: list[float]) -> float:
+    """The median, NaN of nothing."""
+    return statistics.median(values) if values else float("nan")
+
+
+def say(text: str) -> None:
+    """Progress, to stderr."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,142 @@
+"""The engines, by the names the command line knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.peers.install import MAIN, WEBGPU
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One row of the comparison.
+
+    ``file``: the adapter, a module of ``native/`` or a script of ``browser/``; ``options`` go to
+    it. ``tolerance``: the largest gap, in the reference's logits, between a chosen token and the
+    best one; 0: the tokens must be the reference's. ``note``: what the figure does not say itself.
+    """
+
+    name: str
+    label: str
+    backend: str
+    file: str
+    dtype: str = "f32"
+    options: dict[str, Any] = field(default_factory=dict)
+    tolerance: float = 0.0
+    note: str = ""
+    environment: str = MAIN
+    cuda: bool = False  # runs only where PyTorch finds an NVIDIA GPU
+
+
+def _ours(backend: str, file: str) -> list[Engine]:
+    """The rows of this project: one per way of storing weights."""
+    return [
+        Engine(
+            f"gpt2-wgpu-{short}",
+            "gpt2-wgpu",
+            backend,
+            file,
+            short,
+            {"dtype": dtype},
+            tolerance,
+            note="starts from text; several tokens a submit",
+        )
+        for short, dtype, tolerance in (("f32", "float32", 0.0), ("f16", "float16", 0.05))
+    ]
+
+
+_TORCH = "model.generate"
+_GRAPH = "hand-made graph with fused attention; argmax outside the graph"
+
+NATIVE = [
+    *_ours("WebGPU", "ours"),
+    Engine("torch", "transformers", "CPU", "torch_transformers", note=_TORCH),
+    Engine(
+        "torch-compile",
+        "transformers, compiled",
+        "CPU",
+        "torch_transformers",
+        options={"compile": True},
+        note=f"{_TORCH}, torch.compile, static cache",
+    ),
+    Engine("onnxruntime", "onnxruntime", "CPU", "onnx_runtime", note=_GRAPH),
+    Engine(
+        "onnxruntime-webgpu",
+        "onnxruntime",
+        "WebGPU",
+        "onnx_runtime",
+        options={"provider": "WebGpuExecutionProvider"},
+        note=f"{_GRAPH}; fallback to the CPU off",
+        environment=WEBGPU,
+    ),
+    Engine("ctranslate2", "CTranslate2", "CPU", "ct2", note="generate_batch"),
+    Engine("tinygrad", "tinygrad", "WebGPU", "tiny", note="TinyJit step as in its GPT-2 example"),
+    Engine(
+        "torch-cuda",
+        "transformers",
+        "CUDA",
+        "torch_transformers",
+        options={"device": "cuda"},
+        note=_TORCH,
+        cuda=True,
+    ),
+    Engine(
+        "torch-cuda-graphs",
+        "transformers, CUDA graphs",
+        "CUDA",
+        "torch_transformers",
+        options={"device": "cuda", "compile": True},
+        note=f"{_TORCH}, torch.compile reduce-overhead, static cache",
+        cuda=True,
+    ),
+]
+
+BROWSER = [
+    *_ours("WebGPU", "ours"),
+    Engine("tfjs", "TF.js", "WebGPU", "tfjs", note="a plain GPT-2 in its ops, cache by concat"),
+    Engine(
+        "onnxruntime-web",
+        "onnxruntime-web",
+        "WebGPU",
+        "onnx_runtime",
+        options={"provider": "webgpu", "hideSubgroups": True},
+        note=f"{_GRAPH}; cache stays on the GPU; subgroups hidden from it",
+    ),
+    Engine(
+        "onnxruntime-web-wasm",
+        "onnxruntime-web",
+        "WASM",
+        "onnx_runtime",
+        options={"provider": "wasm"},
+        note=_GRAPH,
+    ),
+    Engine(
+        "transformers.js",
+        "transformers.js",
+        "WebGPU",
+        "transformers_js",
+        options={"device": "webgpu", "hideSubgroups": True},
+        note="model.generate on onnxruntime-web's graph; subgroups hidden from it",
+    ),
+    Engine(
+        "transformers.js-wasm",
+        "transformers.js",
+        "WASM",
+        "transformers_js",
+        options={"device": "wasm"},
+        note="model.generate on onnxruntime-web's graph",
+    ),
+    Engine("wllama", "wllama", "WASM", "wllama", note="createCompletion; cache in f32"),
+]
+
+
+def chosen(all_engines: list[Engine], names: str | None, cuda: bool) -> list[Engine]:
+    """The engines named in ``names`` (comma separated); None: all that can run here."""
+    if names is None:
+        return [engine for engine in all_engines if cuda or not engine.cuda]
+    by_name = {engine.name: engine for engine in all_engines}
+    unknown = [name for name in names.split(",") if name not in by_name]
+    if unknown:
+        raise SystemExit(f"no engine {', '.join(unknown)}; there are {', '.join(by_name)}")
+    return [by_name[name] for name in names.split(",")]

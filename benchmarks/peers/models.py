@@ -1,0 +1,147 @@
+"""The two models of the comparison, and what each engine needs of them, made once in the cache.
+
+``124M`` has the shape of GPT-2 small and seeded random weights with GPT-2's initializer_range
+raised to 0.1: at the usual 0.02 a random GPT-2 repeats one token, and equal tokens would prove
+nothing. ``fairytales`` is the embedded one. The prompt is text that encodes to the wanted number
+of ids, so that engines which take text and engines which take ids get the same.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.peers.engines import Engine
+from benchmarks.peers.reference import Reference
+
+SEED = 3
+MARGIN = 0.005  # logits; below it, rounding alone may choose another token
+_EMBEDDED = Path(__file__).parents[2] / "models" / "fairytales"
+_TEXT = (
+    "Once upon a time there was a miller who had a mill by the river and a daughter who was "
+    "cleverer than the king. One day the king came riding by and asked for water, and the girl "
+    "gave him a cup with a straw in it, so that he had to drink slowly. The king laughed and said "
+    "that he had never met anyone who thought of such a thing. Then he gave her three tasks: to "
+    "carry water in a sieve, to weave a cloak of nettles, and to tell him a story without an end. "
+    "She stopped the holes with moss, she wove the cloak by the light of the moon, and in the "
+    "evening she sat down before the fire and began to speak of a bird that carried away a "
+    "mountain, one grain of sand at a time. "
+)
+_STARTS = ("", "The old woman said: ", "In a far country, ", "It is told that ", "Long ago, ")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every engine is given, and what it must answer."""
+
+    model: str
+    directory: Path  # config.json, model.safetensors, tokenizer; made: model.onnx, model.gguf
+    prompt: str  # without the start token, which is ids[0]
+    ids: list[int]
+    expected: list[int]
+    smallest_margin: float
+    text: str  # of the expected ids
+
+    def words(self) -> list[str]:
+        """The vocabulary by id, for engines that take words instead of ids."""
+        ids = json.loads((self.directory / "vocab.json").read_text())
+        return sorted(ids, key=ids.__getitem__)
+
+
+def prepare(name: str, cache: Path, prompt_tokens: int, new_tokens: int) -> Work:
+    """Make the model, the prompt and the expected tokens, or take them from the cache.
+
+    Raises ``SystemExit`` where no prompt has a margin that lets tokens be compared.
+    """
+    directory = cache / "models" / name
+    if not (directory / "complete").is_file():
+        _make_model(name, directory)
+    kept = directory / f"work-{prompt_tokens}-{new_tokens}.json"
+    if not kept.is_file():
+        work = _find_work(name, directory, prompt_tokens, new_tokens)
+        kept.write_text(json.dumps({**asdict(work), "directory": ""}))
+    return Work(**{**json.loads(kept.read_text()), "directory": directory})
+
+
+def _make_model(name: str, directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    if name == "fairytales":
+        shutil.copytree(_EMBEDDED, directory)
+    elif name == "124M":
+        directory.mkdir(parents=True)
+        _random_124m(directory)
+    else:
+        raise SystemExit(f"--model is fairytales or 124M, not {name!r}")
+    from benchmarks.peers.gguf_file import write_gguf
+    from benchmarks.peers.onnx_graph import write_onnx
+
+    write_onnx(directory)
+    write_gguf(directory)
+    (directory / "complete").touch()
+
+
+def _random_124m(directory: Path) -> None:
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from gpt2_wgpu.text import GPT2Tokenizer
+
+    torch.manual_seed(SEED)
+    model = GPT2LMHeadModel(GPT2Config(initializer_range=0.1))
+    with torch.no_grad():  # fresh biases are zero: an engine that forgot them would go unnoticed
+        for key, parameter in model.named_parameters():
+            if key.endswith("bias"):
+                parameter.normal_(0.0, 0.1)
+    model.save_pretrained(directory)
+    GPT2Tokenizer().save_assets(directory)
+    (directory / "vocabulary.json").rename(directory / "vocab.json")  # Hugging Face's name
+
+
+def _find_work(name: str, directory: Path, prompt_tokens: int, new_tokens: int) -> Work:
+    """The first prompt whose continuation can be compared token by token."""
+    from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
+
+    tokenizer = GPT2Tokenizer.from_directory(directory)
+    preprocessor = GPT2CausalLMPreprocessor(tokenizer)
+    reference = Reference(directory)
+    seen = []
+    for start in _STARTS:
+        (long,) = preprocessor.encode_prompts([start + _TEXT * (prompt_tokens // 100 + 1)])
+        ids = long[:prompt_tokens]
+        prompt = tokenizer.decode(ids[1:])
+        if preprocessor.encode_prompts([prompt]) != [ids] or len(ids) < prompt_tokens:
+            continue  # cut within a word: its pieces would be merged otherwise
+        tokens, margin = reference.continue_greedily(ids, new_tokens)
+        seen.append(margin)
+        if margin > MARGIN and tokenizer.end_token_id not in tokens:
+            text = tokenizer.decode(tokens)
+            return Work(name, directory, prompt, ids, tokens, margin, text)
+    raise SystemExit(
+        f"{name}: with {prompt_tokens} prompt tokens and {new_tokens} new ones the two best logits "
+        f"come as close as {seen} for each prompt tried, at least {MARGIN} is needed: use fewer -n"
+    )
+
+
+def checker(work: Work) -> Callable[[Engine, list[int]], bool | str]:
+    """What decides whether an engine's tokens are right: True, or why they are not."""
+
+    def check(engine: Engine, tokens: list[int]) -> bool | str:
+        expected = work.expected[: len(tokens)]
+        if tokens == expected:
+            return True
+        place = next(
+            i for i, pair in enumerate(zip(tokens, expected, strict=True)) if len({*pair}) > 1
+        )
+        differs = f"token {place + 1} is {tokens[place]} instead of {expected[place]}"
+        if not engine.tolerance:
+            return differs
+        worst = max(Reference(work.directory).regrets(work.ids, tokens))
+        if worst <= engine.tolerance:
+            return True
+        allowed = f"at most {engine.tolerance} allowed"
+        return f"{differs}; a chosen logit is {worst:.3f} below the best, {allowed}"
+
+    return check

@@ -1,0 +1,1 @@
+"""One file an engine. Each has a class ``Engine`` with the methods of ``worker.Adapter``."""

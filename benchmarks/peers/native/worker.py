@@ -1,0 +1,62 @@
+"""A process that holds one engine and does what it is told, line by line, in JSON.
+
+Every engine gets a process of its own: thread pools that spin, global states and crashes of one
+then disturb no other, and the CPU time of a run can be told from everybody else's.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+Emit = Callable[[Sequence[int]], None]
+
+
+class Adapter(Protocol):
+    """What an engine's file must offer.
+
+    One call instead of a prefill and a decode: half of the engines have no other. The first
+    ``emit`` ends the prefill, the last one the run; tokens of one emit came at the same time.
+    """
+
+    def load(self, model: Path, threads: int) -> dict[str, str]:
+        """Get ready; returns versions by name, and the GPU's name under ``adapter``."""
+
+    def generate(self, work: dict[str, Any], count: int, emit: Emit) -> None:
+        """``count`` greedy tokens after ``work``'s ids (or prompt), none of them stopping it."""
+
+
+def timed(engine: Adapter, work: dict[str, Any], count: int) -> list[tuple[float, list[int]]]:
+    """Run once → (seconds since the call, tokens) of each emit."""
+    marks: list[tuple[float, list[int]]] = []
+    begun = time.perf_counter()
+    engine.generate(work, count, lambda ids: marks.append((time.perf_counter() - begun, list(ids))))
+    return marks
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print goes to stderr
+    module, options, model, threads = json.loads(sys.argv[1])
+    engine: Adapter | None = None
+    for line in sys.stdin:
+        try:
+            if engine is None:
+                found = importlib.import_module(f"benchmarks.peers.native.{module}")
+                engine = found.Engine(**options)
+                answer: dict[str, Any] = {"ok": engine.load(Path(model), threads)}
+            else:
+                answer = {"ok": timed(engine, *json.loads(line))}
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""GPT-2 as an ONNX graph with a KV cache, for onnxruntime, onnxruntime-web and transformers.js.
+
+Made by hand, in the form onnxruntime's own optimizer gives GPT-2: fused attention that takes and
+gives the cache, LayerNormalization, FastGelu; the head sees the last position only, which an export
+from PyTorch does not do. Inputs and outputs bear the names Hugging Face's exports use:
+input_ids, position_ids [B, T], past_key_values.N.key/value [B, H, P, D] → logits [B, 1, V],
+present.N.key/value [B, H, P + T, D].
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from onnx import TensorProto, checker, helper, numpy_helper, save
+from safetensors.numpy import load_file
+
+CONTRIB = "com.microsoft"
+
+
+class Graph:
+    """Collects nodes and weights; ``add`` returns the name of a node's first output."""
+
+    def __init__(self) -> None:
+        self.nodes: list[object] = []
+        self.weights: dict[str, object] = {}
+
+    def weight(self, name: str, value: np.ndarray) -> str:
+        self.weights[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        return name
+
+    def add(
+        self, op: str, inputs: list[str], outputs: list[str] | None = None, **kw: object
+    ) -> str:
+        outputs = outputs or [f"{op}_{len(self.nodes)}"]
+        self.nodes.append(helper.make_node(op, inputs, outputs, **kw))
+        return outputs[0]
+
+
+def read_weights(directory: Path) -> tuple[dict[str, object], dict[str, np.ndarray]]:
+    """config.json, and the weights as f32 under their names without ``transformer.``."""
+    config = json.loads((directory / "config.json").read_text())
+    tensors = load_file(directory / "model.safetensors")
+    return config, {
+        name.removeprefix("transformer."): value.astype(np.float32)
+        for name, value in tensors.items()
+    }
+
+
+def write_onnx(directory: Path) -> None:
+    """Write ``onnx/model.onnx`` beside the weights in ``directory``."""
+    config, weights = read_weights(directory)
+    layers, heads, width = config["n_layer"], config["n_head"], config["n_embd"]
+    epsilon, vocabulary = config["layer_norm_epsilon"], config["vocab_size"]
+    graph = Graph()
+    w = {name: graph.weight(name, value) for name, value in weights.items() if name != "lm_head"}
+
+    def norm(x: str, name: str) -> str:
+        inputs = [x, w[f"{name}.weight"], w[f"{name}.bias"]]
+        return graph.add("LayerNormalization", inputs, axis=-1, epsilon=epsilon)
+
+    def project(x: str, name: str) -> str:
+        return graph.add("Add", [graph.add("MatMul", [x, w[f"{name}.weight"]]), w[f"{name}.bias"]])
+
+    words = graph.add("Gather", [w["wte.weight"], "input_ids"])
+    x = graph.add("Add", [words, graph.add("Gather", [w["wpe.weight"], "position_ids"])])
+    for n in range(layers):
+        qkv = project(norm(x, f"h.{n}.ln_1"), f"h.{n}.attn.c_attn")
+        parts = [f"{part}_{n}" for part in "qkv"]
+        graph.add("Split", [qkv], parts, axis=-1, num_outputs=3)
+        pasts = [f"past_key_values.{n}.{kind}" for kind in ("key", "value")]
+        presents = [f"present.{n}.{kind}" for kind in ("key", "value")]
+        attended = graph.add(
+            "MultiHeadAttention",
+            [*parts, "", "", "", *pasts],
+            [f"attended_{n}", *presents],
+            domain=CONTRIB,
+            num_heads=heads,
+            unidirectional=1,
+        )
+        x = graph.add("Add", [x, project(attended, f"h.{n}.attn.c_proj")])
+        inner = graph.add("MatMul", [norm(x, f"h.{n}.ln_2"), w[f"h.{n}.mlp.c_fc.weight"]])
+        inner = graph.add("FastGelu", [inner, w[f"h.{n}.mlp.c_fc.bias"]], domain=CONTRIB)
+        x = graph.add("Add", [x, project(inner, f"h.{n}.mlp.c_proj")])
+
+    def constant(name: str, *values: int) -> str:
+        return graph.weight(name, np.array(values, np.int64))
+
+    one = constant("one", 1)
+    last = [constant("last", -1), constant("end", 2**31 - 1), one]
+    x = norm(graph.add("Slice", [x, *last]), "ln_f")
+    rows = graph.add("Reshape", [x, constant("rows", -1, width)])  # (B, D)
+    logits = graph.add("Gemm", [rows, w["wte.weight"]], transB=1)
+    graph.add("Unsqueeze", [logits, one], ["logits"])
+    _save(graph, directory / "onnx", layers, heads, width // heads, vocabulary)
+
+
+def _save(graph: Graph, folder: Path, layers: int, heads: int, depth: int, vocabulary: int) -> None:
+    def values(kind: int, shapes: dict[str, list[object]]) -> list[object]:
+        return [helper.make_tensor_value_info(name, kind, shape) for name, shape in shapes.items()]
+
+    def cache(prefix: str, length: str) -> dict[str, list[object]]:
+        kinds = [f"{prefix}.{n}.{kind}" for n in range(layers) for kind in ("key", "value")]
+        return {name: ["batch", heads, length, depth] for name in kinds}
+
+    ids = {name: ["batch", "tokens"] for name in ("input_ids", "position_ids")}
+    inputs = values(TensorProto.INT64, ids)
+    inputs += values(TensorProto.FLOAT, cache("past_key_values", "past"))
+    outputs = {"logits": ["batch", 1, vocabulary], **cache("present", "total")}
+    made = helper.make_graph(
+        graph.nodes,
+        "gpt2",
+        inputs,
+        values(TensorProto.FLOAT, outputs),
+        list(graph.weights.values()),
+    )
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid(CONTRIB, 1)]
+    model = helper.make_model(made, opset_imports=opsets, ir_version=10)
+    checker.check_model(model)
+    folder.mkdir(exist_ok=True)
+    save(model, folder / "model.onnx")
