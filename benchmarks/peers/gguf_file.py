@@ -1,7 +1,8 @@
 """GPT-2 as a GGUF file in f32, for wllama (llama.cpp in the browser).
 
 The vocabulary's words are replaced by ``<0>``, ``<1>``, …: wllama returns text only, and so its
-ids can be read out of it. Prompts go in as ids. Speed does not depend on the words.
+ids can be read out of it. It takes text only, too, so the words that prompts need are marked as
+user-defined: those it finds in a text as they stand. Speed does not depend on the words.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ _NAMES = {
 }
 
 
-def write_gguf(directory: Path) -> None:
-    """Write ``model.gguf`` beside the weights in ``directory``."""
+def write_gguf(directory: Path, prompt_ids: set[int]) -> None:
+    """Write ``model.gguf`` beside the weights in ``directory``; prompts may hold ``prompt_ids``."""
     config, weights = read_weights(directory)
     writer = GGUFWriter(directory / "model.gguf", "gpt2")
     writer.add_context_length(config["n_positions"])
@@ -39,7 +40,10 @@ def write_gguf(directory: Path) -> None:
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list([f"<{index}>" for index in range(vocabulary)])
-    writer.add_token_types([TokenType.NORMAL] * vocabulary)
+    kinds = [
+        TokenType.USER_DEFINED if i in prompt_ids else TokenType.NORMAL for i in range(vocabulary)
+    ]
+    writer.add_token_types(kinds)
     writer.add_token_merges(["< 0"])
     writer.add_bos_token_id(vocabulary - 1)
     writer.add_eos_token_id(vocabulary - 1)

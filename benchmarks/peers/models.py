@@ -77,9 +77,12 @@ def _make_model(name: str, directory: Path) -> None:
         raise SystemExit(f"--model is fairytales or 124M, not {name!r}")
     from benchmarks.peers.gguf_file import write_gguf
     from benchmarks.peers.onnx_graph import write_onnx
+    from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 
     write_onnx(directory)
-    write_gguf(directory)
+    tokenizer = GPT2Tokenizer.from_directory(directory)
+    prompts = GPT2CausalLMPreprocessor(tokenizer).encode_prompts([s + 2 * _TEXT for s in _STARTS])
+    write_gguf(directory, {token for ids in prompts for token in ids})
     (directory / "complete").touch()
 
 

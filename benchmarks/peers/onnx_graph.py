@@ -1,8 +1,8 @@
 """GPT-2 as an ONNX graph with a KV cache, for onnxruntime, onnxruntime-web and transformers.js.
 
-Made by hand, in the form onnxruntime's own optimizer gives GPT-2: fused attention that takes and
-gives the cache, LayerNormalization, FastGelu; the head sees the last position only, which an export
-from PyTorch does not do. Inputs and outputs bear the names Hugging Face's exports use:
+Made by hand, of the operators onnxruntime's own model builder uses: GroupQueryAttention, which
+masks and keeps the cache, LayerNormalization, FastGelu. The head sees the last position only, which
+an export from PyTorch does not do. Inputs and outputs bear the names Hugging Face's exports use:
 input_ids, position_ids [B, T], past_key_values.N.key/value [B, H, P, D] → logits [B, 1, V],
 present.N.key/value [B, H, P + T, D].
 """
@@ -63,6 +63,16 @@ def write_onnx(directory: Path) -> None:
     def project(x: str, name: str) -> str:
         return graph.add("Add", [graph.add("MatMul", [x, w[f"{name}.weight"]]), w[f"{name}.bias"]])
 
+    def constant(name: str, *values: int) -> str:
+        return graph.weight(name, np.array(values, np.int64))
+
+    one = constant("one", 1)
+    # Position of the newest token of each row, and the number of tokens so far, as int32.
+    newest = graph.add("ReduceMax", ["position_ids", one], keepdims=0)  # (B,)
+    last_place = graph.add("Cast", [newest], to=TensorProto.INT32)
+    longest = graph.add("ReduceMax", ["position_ids"], keepdims=0)  # ()
+    number = graph.weight("number", np.array(1, np.int64))
+    length = graph.add("Cast", [graph.add("Add", [longest, number])], to=TensorProto.INT32)
     words = graph.add("Gather", [w["wte.weight"], "input_ids"])
     x = graph.add("Add", [words, graph.add("Gather", [w["wpe.weight"], "position_ids"])])
     for n in range(layers):
@@ -72,23 +82,19 @@ def write_onnx(directory: Path) -> None:
         pasts = [f"past_key_values.{n}.{kind}" for kind in ("key", "value")]
         presents = [f"present.{n}.{kind}" for kind in ("key", "value")]
         attended = graph.add(
-            "MultiHeadAttention",
-            [*parts, "", "", "", *pasts],
+            "GroupQueryAttention",
+            [*parts, *pasts, last_place, length],
             [f"attended_{n}", *presents],
             domain=CONTRIB,
             num_heads=heads,
-            unidirectional=1,
+            kv_num_heads=heads,
         )
         x = graph.add("Add", [x, project(attended, f"h.{n}.attn.c_proj")])
         inner = graph.add("MatMul", [norm(x, f"h.{n}.ln_2"), w[f"h.{n}.mlp.c_fc.weight"]])
         inner = graph.add("FastGelu", [inner, w[f"h.{n}.mlp.c_fc.bias"]], domain=CONTRIB)
         x = graph.add("Add", [x, project(inner, f"h.{n}.mlp.c_proj")])
 
-    def constant(name: str, *values: int) -> str:
-        return graph.weight(name, np.array(values, np.int64))
-
-    one = constant("one", 1)
-    last = [constant("last", -1), constant("end", 2**31 - 1), one]
+    last = [constant("last", -1), constant("end", 2**63 - 1), one]
     x = norm(graph.add("Slice", [x, *last]), "ln_f")
     rows = graph.add("Reshape", [x, constant("rows", -1, width)])  # (B, D)
     logits = graph.add("Gemm", [rows, w["wte.weight"]], transB=1)
@@ -102,12 +108,12 @@ def _save(graph: Graph, folder: Path, layers: int, heads: int, depth: int, vocab
 
     def cache(prefix: str, length: str) -> dict[str, list[object]]:
         kinds = [f"{prefix}.{n}.{kind}" for n in range(layers) for kind in ("key", "value")]
-        return {name: ["batch", heads, length, depth] for name in kinds}
+        return {name: ["batch_size", heads, length, depth] for name in kinds}
 
-    ids = {name: ["batch", "tokens"] for name in ("input_ids", "position_ids")}
+    ids = {name: ["batch_size", "sequence_length"] for name in ("input_ids", "position_ids")}
     inputs = values(TensorProto.INT64, ids)
-    inputs += values(TensorProto.FLOAT, cache("past_key_values", "past"))
-    outputs = {"logits": ["batch", 1, vocabulary], **cache("present", "total")}
+    inputs += values(TensorProto.FLOAT, cache("past_key_values", "past_sequence_length"))
+    outputs = {"logits": ["batch_size", 1, vocabulary], **cache("present", "total_sequence_length")}
     made = helper.make_graph(
         graph.nodes,
         "gpt2",

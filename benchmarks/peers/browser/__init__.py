@@ -1,0 +1,1 @@
+"""One script an engine, one page each, all in one Chromium."""

@@ -1,0 +1,44 @@
+/** onnxruntime-web on the graph of onnx_graph.py; the cache stays where it was computed. */
+
+import { argmax, versionOf } from "./checkpoint.js";
+
+let ort;
+let session;
+let pasts;
+let shape;
+
+export async function load({ provider }, threads) {
+  const folder = "/npm/onnxruntime-web/dist/";
+  ort = await import(`${folder}ort.${provider}.bundle.min.mjs`);
+  ort.env.wasm.wasmPaths = folder;
+  ort.env.wasm.numThreads = threads;
+  const { n_layer: layers, n_head: heads, n_embd: width } = await (await fetch("/model/config.json")).json();
+  const kinds = Array.from({ length: layers }, (_, n) => [`${n}.key`, `${n}.value`]).flat();
+  const place = provider === "webgpu" ? "gpu-buffer" : "cpu";
+  session = await ort.InferenceSession.create("/model/onnx/model.onnx", {
+    executionProviders: [provider],
+    graphOptimizationLevel: "all",
+    preferredOutputLocation: Object.fromEntries(kinds.map((kind) => [`present.${kind}`, place])),
+  });
+  pasts = kinds;
+  shape = [1, heads, 0, width / heads];
+  return { "onnxruntime-web": await versionOf("onnxruntime-web") };
+}
+
+export async function generate(work, count, emit) {
+  const int64 = (values) => new ort.Tensor("int64", BigInt64Array.from(values, BigInt), [1, values.length]);
+  let caches = pasts.map(() => new ort.Tensor("float32", new Float32Array(0), shape));
+  let ids = work.ids;
+  let position = 0;
+  for (let i = 0; i < count; i++) {
+    const feeds = { input_ids: int64(ids), position_ids: int64(ids.map((_, n) => position + n)) };
+    pasts.forEach((kind, n) => (feeds[`past_key_values.${kind}`] = caches[n]));
+    const outputs = await session.run(feeds);
+    for (const cache of caches) cache.dispose();
+    caches = pasts.map((kind) => outputs[`present.${kind}`]);
+    position += ids.length;
+    ids = [argmax(outputs.logits.data)];
+    emit(ids);
+  }
+  for (const cache of caches) cache.dispose();
+}
