@@ -47,7 +47,8 @@ def _ours(backend: str, file: str) -> list[Engine]:
 
 
 _TORCH = "model.generate"
-_GRAPH = "hand-made graph with fused attention; argmax outside the graph"
+_FUSED = "hand-made graph with fused attention; argmax outside the graph"
+_PLAIN = "hand-made graph, attention in standard operators; argmax outside the graph"
 
 NATIVE = [
     *_ours("WebGPU", "ours"),
@@ -60,14 +61,23 @@ NATIVE = [
         options={"compile": True},
         note=f"{_TORCH}, torch.compile, static cache",
     ),
-    Engine("onnxruntime", "onnxruntime", "CPU", "onnx_runtime", note=_GRAPH),
+    Engine("onnxruntime", "onnxruntime", "CPU", "onnx_runtime", note=_FUSED),
     Engine(
         "onnxruntime-webgpu",
         "onnxruntime",
         "WebGPU",
         "onnx_runtime",
         options={"provider": "WebGpuExecutionProvider"},
-        note=f"{_GRAPH}; fallback to the CPU off",
+        note=f"{_FUSED}; fallback to the CPU off",
+        environment=WEBGPU,
+    ),
+    Engine(
+        "onnxruntime-webgpu-plain",
+        "onnxruntime, plain graph",
+        "WebGPU",
+        "onnx_runtime",
+        options={"provider": "WebGpuExecutionProvider", "graph": "model_plain"},
+        note=f"{_PLAIN}; fallback to the CPU off",
         environment=WEBGPU,
     ),
     Engine("ctranslate2", "CTranslate2", "CPU", "ct2", note="generate_batch"),
@@ -101,7 +111,15 @@ BROWSER = [
         "WebGPU",
         "onnx_runtime",
         options={"provider": "webgpu", "hideSubgroups": True},
-        note=f"{_GRAPH}; cache stays on the GPU; subgroups hidden from it",
+        note=f"{_FUSED}; cache stays on the GPU; subgroups hidden from it",
+    ),
+    Engine(
+        "onnxruntime-web-plain",
+        "onnxruntime-web, plain graph",
+        "WebGPU",
+        "onnx_runtime",
+        options={"provider": "webgpu", "hideSubgroups": True, "graph": "model_plain"},
+        note=f"{_PLAIN}; cache stays on the GPU; subgroups hidden from it",
     ),
     Engine(
         "onnxruntime-web-wasm",
@@ -109,15 +127,15 @@ BROWSER = [
         "WASM",
         "onnx_runtime",
         options={"provider": "wasm"},
-        note=_GRAPH,
+        note=_FUSED,
     ),
     Engine(
         "transformers.js",
         "transformers.js",
         "WebGPU",
         "transformers_js",
-        options={"device": "webgpu", "hideSubgroups": True},
-        note="model.generate on onnxruntime-web's graph; subgroups hidden from it",
+        options={"device": "webgpu", "hideSubgroups": True, "graph": "model_plain"},
+        note="model.generate on onnxruntime-web's plain graph; subgroups hidden from it",
     ),
     Engine(
         "transformers.js-wasm",

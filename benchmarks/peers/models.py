@@ -79,7 +79,8 @@ def _make_model(name: str, directory: Path) -> None:
     from benchmarks.peers.onnx_graph import write_onnx
     from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 
-    write_onnx(directory)
+    for fused in (True, False):
+        write_onnx(directory, fused)
     tokenizer = GPT2Tokenizer.from_directory(directory)
     prompts = GPT2CausalLMPreprocessor(tokenizer).encode_prompts([s + 2 * _TEXT for s in _STARTS])
     write_gguf(directory, {token for ids in prompts for token in ids})

@@ -1,10 +1,11 @@
 """GPT-2 as an ONNX graph with a KV cache, for onnxruntime, onnxruntime-web and transformers.js.
 
 Made by hand, of the operators onnxruntime's own model builder uses: GroupQueryAttention, which
-masks and keeps the cache, LayerNormalization, FastGelu. The head sees the last position only, which
-an export from PyTorch does not do. Inputs and outputs bear the names Hugging Face's exports use:
-input_ids, position_ids [B, T], past_key_values.N.key/value [B, H, P, D] → logits [B, 1, V],
-present.N.key/value [B, H, P + T, D].
+masks and keeps the cache, LayerNormalization, FastGelu. And once more with attention in standard
+operators, because the fused one gives wrong numbers on adapters with four lanes a subgroup. The
+head sees the last position only, which an export from PyTorch does not do. Inputs and outputs bear
+the names Hugging Face's exports use: input_ids, position_ids [B, T], past_key_values.N.key/value
+[B, H, P, D] → logits [B, 1, V], present.N.key/value [B, H, P + T, D].
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ def read_weights(directory: Path) -> tuple[dict[str, object], dict[str, np.ndarr
     }
 
 
-def write_onnx(directory: Path) -> None:
-    """Write ``onnx/model.onnx`` beside the weights in ``directory``."""
+def write_onnx(directory: Path, fused: bool) -> None:
+    """Write ``onnx/model.onnx`` (``fused``) or ``onnx/model_plain.onnx`` beside the weights."""
     config, weights = read_weights(directory)
     layers, heads, width = config["n_layer"], config["n_head"], config["n_embd"]
     epsilon, vocabulary = config["layer_norm_epsilon"], config["vocab_size"]
@@ -67,12 +68,7 @@ def write_onnx(directory: Path) -> None:
         return graph.weight(name, np.array(values, np.int64))
 
     one = constant("one", 1)
-    # Position of the newest token of each row, and the number of tokens so far, as int32.
-    newest = graph.add("ReduceMax", ["position_ids", one], keepdims=0)  # (B,)
-    last_place = graph.add("Cast", [newest], to=TensorProto.INT32)
-    longest = graph.add("ReduceMax", ["position_ids"], keepdims=0)  # ()
-    number = graph.weight("number", np.array(1, np.int64))
-    length = graph.add("Cast", [graph.add("Add", [longest, number])], to=TensorProto.INT32)
+    _add_masks(graph, one, fused)
     words = graph.add("Gather", [w["wte.weight"], "input_ids"])
     x = graph.add("Add", [words, graph.add("Gather", [w["wpe.weight"], "position_ids"])])
     for n in range(layers):
@@ -81,14 +77,8 @@ def write_onnx(directory: Path) -> None:
         graph.add("Split", [qkv], parts, axis=-1, num_outputs=3)
         pasts = [f"past_key_values.{n}.{kind}" for kind in ("key", "value")]
         presents = [f"present.{n}.{kind}" for kind in ("key", "value")]
-        attended = graph.add(
-            "GroupQueryAttention",
-            [*parts, *pasts, last_place, length],
-            [f"attended_{n}", *presents],
-            domain=CONTRIB,
-            num_heads=heads,
-            kv_num_heads=heads,
-        )
+        attend = _fused if fused else _plain
+        attended = attend(graph, parts, pasts, presents, heads, width)
         x = graph.add("Add", [x, project(attended, f"h.{n}.attn.c_proj")])
         inner = graph.add("MatMul", [norm(x, f"h.{n}.ln_2"), w[f"h.{n}.mlp.c_fc.weight"]])
         inner = graph.add("FastGelu", [inner, w[f"h.{n}.mlp.c_fc.bias"]], domain=CONTRIB)
@@ -99,10 +89,62 @@ def write_onnx(directory: Path) -> None:
     rows = graph.add("Reshape", [x, constant("rows", -1, width)])  # (B, D)
     logits = graph.add("Gemm", [rows, w["wte.weight"]], transB=1)
     graph.add("Unsqueeze", [logits, one], ["logits"])
-    _save(graph, directory / "onnx", layers, heads, width // heads, vocabulary)
+    file = directory / "onnx" / ("model.onnx" if fused else "model_plain.onnx")
+    _save(graph, file, layers, heads, width // heads, vocabulary)
 
 
-def _save(graph: Graph, folder: Path, layers: int, heads: int, depth: int, vocabulary: int) -> None:
+def _add_masks(graph: Graph, one: str, fused: bool) -> None:
+    """What tells attention what to see: two lengths (fused), or a bias [B, 1, T, P + T]."""
+    number = graph.weight("number", np.array(1, np.int64))
+    longest = graph.add("ReduceMax", ["position_ids"], keepdims=0)  # ()
+    total = graph.add("Add", [longest, number])
+    if fused:
+        newest = graph.add("ReduceMax", ["position_ids", one], keepdims=0)  # (B,)
+        graph.add("Cast", [newest], ["newest"], to=TensorProto.INT32)
+        graph.add("Cast", [total], ["length"], to=TensorProto.INT32)
+        return
+    nothing = graph.weight("nothing", np.array(0, np.int64))
+    keys = graph.add("Range", [nothing, total, number])
+    axes = graph.weight("axes", np.array([1, 3], np.int64))
+    seen = graph.add("LessOrEqual", [keys, graph.add("Unsqueeze", ["position_ids", axes])])
+    open_, masked = (
+        graph.weight(n, np.array(v, np.float32)) for n, v in (("open", 0), ("no", -1e9))
+    )
+    graph.add("Where", [seen, open_, masked], ["bias"])
+
+
+def _fused(
+    graph: Graph, parts: list[str], pasts: list[str], presents: list[str], heads: int, width: int
+) -> str:
+    """Attention as one operator, which scales, masks and keeps the cache."""
+    inputs = [*parts, *pasts, "newest", "length"]
+    outputs = [f"attended_{parts[0]}", *presents]
+    sizes = {"num_heads": heads, "kv_num_heads": heads}
+    return graph.add("GroupQueryAttention", inputs, outputs, domain=CONTRIB, **sizes)
+
+
+def _plain(
+    graph: Graph, parts: list[str], pasts: list[str], presents: list[str], heads: int, width: int
+) -> str:
+    """Attention in standard operators, as exports from PyTorch have it."""
+    split = graph.weight("split", np.array([0, 0, heads, width // heads], np.int64))
+    split_heads = [
+        graph.add("Transpose", [graph.add("Reshape", [part, split])], perm=[0, 2, 1, 3])
+        for part in parts
+    ]
+    query = split_heads[0]
+    for past, new, present in zip(pasts, split_heads[1:], presents, strict=True):
+        graph.add("Concat", [past, new], [present], axis=2)
+    scale = graph.weight("scale", np.array((width // heads) ** -0.5, np.float32))
+    turned = graph.add("Transpose", [presents[0]], perm=[0, 1, 3, 2])
+    scores = graph.add("Mul", [graph.add("MatMul", [query, turned]), scale])
+    chances = graph.add("Softmax", [graph.add("Add", [scores, "bias"])], axis=-1)
+    mixed = graph.add("Transpose", [graph.add("MatMul", [chances, presents[1]])], perm=[0, 2, 1, 3])
+    joined = graph.weight("joined", np.array([0, 0, width], np.int64))
+    return graph.add("Reshape", [mixed, joined])
+
+
+def _save(graph: Graph, file: Path, layers: int, heads: int, depth: int, vocabulary: int) -> None:
     def values(kind: int, shapes: dict[str, list[object]]) -> list[object]:
         return [helper.make_tensor_value_info(name, kind, shape) for name, shape in shapes.items()]
 
@@ -124,5 +166,5 @@ def _save(graph: Graph, folder: Path, layers: int, heads: int, depth: int, vocab
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid(CONTRIB, 1)]
     model = helper.make_model(made, opset_imports=opsets, ir_version=10)
     checker.check_model(model)
-    folder.mkdir(exist_ok=True)
-    save(model, folder / "model.onnx")
+    file.parent.mkdir(exist_ok=True)
+    save(model, file)

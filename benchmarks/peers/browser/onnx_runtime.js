@@ -7,7 +7,7 @@ let session;
 let pasts;
 let shape;
 
-export async function load({ provider }, threads) {
+export async function load({ provider, graph = "model" }, threads) {
   const folder = "/npm/onnxruntime-web/dist/";
   ort = await import(`${folder}ort.${provider}.bundle.min.mjs`);
   ort.env.wasm.wasmPaths = folder;
@@ -15,7 +15,7 @@ export async function load({ provider }, threads) {
   const { n_layer: layers, n_head: heads, n_embd: width } = await (await fetch("/model/config.json")).json();
   const kinds = Array.from({ length: layers }, (_, n) => [`${n}.key`, `${n}.value`]).flat();
   const place = provider === "webgpu" ? "gpu-buffer" : "cpu";
-  session = await ort.InferenceSession.create("/model/onnx/model.onnx", {
+  session = await ort.InferenceSession.create(`/model/onnx/${graph}.onnx`, {
     executionProviders: [provider],
     graphOptimizationLevel: "all",
     preferredOutputLocation: Object.fromEntries(kinds.map((kind) => [`present.${kind}`, place])),

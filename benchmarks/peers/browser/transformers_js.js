@@ -5,7 +5,7 @@ import { versionOf } from "./checkpoint.js";
 let library;
 let model;
 
-export async function load({ device }, threads) {
+export async function load({ device, graph = "model" }, threads) {
   library = await import("/npm/@huggingface/transformers/dist/transformers.web.min.js");
   const { env, AutoModelForCausalLM } = library;
   env.allowRemoteModels = false;
@@ -16,7 +16,8 @@ export async function load({ device }, threads) {
   const { wasm } = env.backends.onnx;
   wasm.wasmPaths = "/npm/@huggingface/transformers/node_modules/onnxruntime-web/dist/";
   wasm.numThreads = threads;
-  model = await AutoModelForCausalLM.from_pretrained("model", { dtype: "fp32", device });
+  const options = { dtype: "fp32", device, model_file_name: graph };
+  model = await AutoModelForCausalLM.from_pretrained("model", options);
   return { "transformers.js": await versionOf("@huggingface/transformers") };
 }
 

@@ -12,14 +12,14 @@ from benchmarks.peers.native.worker import Emit
 
 
 class Engine:
-    def __init__(self, provider: str = "CPUExecutionProvider") -> None:
-        self._provider = provider
+    def __init__(self, provider: str = "CPUExecutionProvider", graph: str = "model") -> None:
+        self._provider, self._graph = provider, graph
 
     def load(self, model: Path, threads: int) -> dict[str, str]:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         gpu = self._provider != "CPUExecutionProvider"
-        path = str(model / "onnx" / "model.onnx")
+        path = str(model / "onnx" / f"{self._graph}.onnx")
         session = onnxruntime.InferenceSession(
             path,
             options,
