@@ -80,10 +80,10 @@ def show(found: dict[str, Any]) -> None:
     rates = [median(row["decode_tokens_per_second"]) for row in rows]
     ours = next((rate for rate in rates if rate == rate), float("nan"))
     print(f"{found['work']['model']} on {found['hardware']}; {found['driver']}")
-    head = f"{'engine':26} {'backend':7} {'dtype':5} {'first token':>12} {'decode':>14}"
+    head = f"{'engine':28} {'backend':7} {'dtype':5} {'first token':>12} {'decode':>14}"
     print(f"{head} {'ratio':>8} {'foreign CPU':>12}")
     for row, rate in zip(rows, rates, strict=True):
-        start = f"{row['engine']:26} {row['backend']:7} {row['dtype']:5}"
+        start = f"{row['engine']:28} {row['backend']:7} {row['dtype']:5}"
         if row["equal_outputs"] is not True:
             print(f"{start} no figure: {row['equal_outputs']}")
             continue
