@@ -15,17 +15,20 @@ from scripts.bootstrap import NO_CHROMIUM, find_chromium
 
 T = TypeVar("T")
 
-FLAGS = (
+PLAIN_FLAGS = (
     "--no-sandbox",  # tests may run as root, and load nothing but this repository
-    "--enable-unsafe-webgpu",
-    "--use-webgpu-adapter=swiftshader",
-    "--enable-features=Vulkan",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-quic",
     "--disable-sync",
     "--no-first-run",
 )
+SOFTWARE_GPU = (
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
+    "--enable-features=Vulkan",
+)
+FLAGS = (*PLAIN_FLAGS, *SOFTWARE_GPU)
 
 
 def required_chromium() -> str:

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from scripts import build_site
+from scripts.bootstrap import NO_NODE
 from tests.browser.chromium import Worker, required_chromium
 from tests.browser.serving import serving
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +34,15 @@ def address(site: Path) -> Iterator[str]:
 def chromium() -> str:
     """The path of the browser."""
     return required_chromium()
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> Path:
+    """The folder of the packages of package.json."""
+    found = ROOT / "node_modules"
+    if not found.is_dir():
+        pytest.exit(NO_NODE, returncode=1)
+    return found
 
 
 @pytest.fixture(scope="session")

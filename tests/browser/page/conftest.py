@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,30 +9,16 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.browser.chromium import PLAIN_FLAGS, SOFTWARE_GPU
 from tests.browser.page.serving import serving
 from tests.browser.page.visit import Visit
 
 ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent
-TOOLS = ROOT / "build" / "page-tools"
-PACKAGES = ("axe-core@4.14.1", "typescript@7.0.2")
 FAKES = {
     "/web/gpt2.js": HERE / "fake_gpt2.js",
     "/web/offline.js": HERE / "fake_offline.js",
 }
-FLAGS = (
-    "--no-sandbox",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-SOFTWARE_GPU = (
-    "--enable-unsafe-webgpu",
-    "--use-webgpu-adapter=swiftshader",
-    "--enable-features=Vulkan",
-)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +31,7 @@ def launch(chromium: str) -> Iterator[Callable[..., Browser]]:
     with sync_playwright() as playwright:
 
         def begin(*flags: str) -> Browser:
-            return playwright.chromium.launch(executable_path=chromium, args=[*FLAGS, *flags])
+            return playwright.chromium.launch(executable_path=chromium, args=[*PLAIN_FLAGS, *flags])
 
         yield begin
 
@@ -92,17 +76,3 @@ def visit(browser: Browser, fake_address: str) -> Iterator[Callable[..., Visit]]
     for one in visits:
         one.check()
         one.context.close()
-
-
-@pytest.fixture(scope="session")
-def tools() -> Path:
-    """The folder of axe-core and TypeScript, from npm at the first run."""
-    modules = TOOLS / "node_modules"
-    if not all((modules / package.partition("@")[0]).exists() for package in PACKAGES):
-        if shutil.which("npm") is None:
-            pytest.fail("no npm: install Node.js, on Debian 'apt-get install npm'", pytrace=False)
-        TOOLS.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(TOOLS)]
-        done = subprocess.run([*command, *PACKAGES], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    return modules
