@@ -44,9 +44,11 @@ export interface SourceOptions {
   hub?: string;
 }
 
+export type Dtype = "float16" | "float32" | "q8" | "q4";
+
 export interface LoadOptions extends SourceOptions {
   /** How matrices lie on the GPU; arithmetic is always f32. Default "float16", or as converted. */
-  dtype?: "float16" | "float32" | "q8" | "q4";
+  dtype?: Dtype;
   /** Look for a newer version of a stored model; the stored one serves when there is none. */
   update?: boolean;
   onProgress?: (progress: Progress) => void;

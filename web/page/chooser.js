@@ -10,6 +10,7 @@ import { showStored } from "./stored.js";
 
 /**
  * @typedef {import("../gpt2.js").Source} Source
+ * @typedef {import("../gpt2.js").Dtype} Dtype
  * @typedef {{source: Source, name: string, note: string}} Candidate
  */
 
@@ -175,7 +176,7 @@ export class Chooser {
     this.#message.textContent = "";
     clearStages();
     try {
-      const lm = await this.#loader.load(source, this.#dtype.value === "float32" ? "float32" : "float16");
+      const lm = await this.#loader.load(source, /** @type {Dtype | ""} */ (this.#dtype.value));
       this.#loaded = lm && source;
       if (lm) {
         this.#unfinished = null;

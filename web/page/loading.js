@@ -4,6 +4,7 @@ import { GPT2 } from "../gpt2.js";
 
 /**
  * @typedef {import("../gpt2.js").Source} Source
+ * @typedef {import("../gpt2.js").Dtype} Dtype
  * @typedef {"empty" | "loading" | "ready"} State
  *
  * @typedef {object} Listeners what the page does when something happens to the model
@@ -32,7 +33,7 @@ export class Loader {
    * Loads a model in place of the one before; resolves to it, or to null when cancelled.
    * Raises what the library raises. A call while another load is under way is not made.
    * @param {Source} source
-   * @param {"float16" | "float32"} dtype
+   * @param {Dtype | ""} dtype "" for the library's default
    * @returns {Promise<GPT2 | null>}
    */
   async load(source, dtype) {
@@ -43,7 +44,7 @@ export class Loader {
     this.#become("loading");
     try {
       await this.#release(); // two models at once might not fit
-      const options = { dtype, onProgress, onMemory, signal: controller.signal };
+      const options = { dtype: dtype || undefined, onProgress, onMemory, signal: controller.signal };
       this.lm = await GPT2.load(source, options);
       this.#listen(this.lm);
     } catch (error) {

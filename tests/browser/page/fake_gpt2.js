@@ -94,7 +94,7 @@ export class GPT2 extends EventTarget {
     if (typeof source === "string") keep(source, TOTAL, true);
     lm.info = {
       model: typeof source === "string" ? source : "folder",
-      dtype,
+      dtype: dtype ?? "float16",
       parameters: 7498240,
       contextLength: 512,
       vocabularySize: 4096,

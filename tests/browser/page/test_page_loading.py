@@ -26,7 +26,7 @@ def test_one_click_loads_the_embedded_model(visit: Begin) -> None:
     assert me.calls("load") == []  # nothing is loaded by itself
     expect(me("generate")).to_be_disabled()
     me.load()
-    assert me.calls("load") == [["load", "fairytales", "float16"]]
+    assert me.calls("load") == [["load", "fairytales", None]]
     expect(me("load")).to_have_text("Unload")
     expect(me("candidate-note")).to_have_text("7.5 million parameters, context 512, float16")
     expect(me("adapter")).to_have_text("Fake GPU · float16")
