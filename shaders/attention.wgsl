@@ -1,23 +1,28 @@
-// Attention of each query over keys and values, one workgroup a query and head.
+// Attention of each query over keys and values, one workgroup a query, head and share of positions.
 //
 // Formula:  result = softmax(scale * q Kᵀ) V, softmax computed online over chunks of 128 positions
 //           (Milakov & Gimelshein 2018; Dao et al. 2022). A query at position p = start[b] + t sees
 //           positions 0 .. p if `causal`, else 0 .. keys - 1; a position whose mask is 0 scores
 //           -1e9, so that a row with everything masked becomes the mean (as in Keras), not NaN.
-// Bindings: query [batch * tokens, heads, 4 * width4] · keys, values [batch, heads, capacity,
-//           4 * width4] · start [batch] · mask [batch, capacity] (if HAS_MASK) · result as query
-// Threads:  128 share one query: first a thread a position (scores), then a thread four dimensions
-//           of every n-th position (weighted values); workgroup (x, y) -> query * heads + head
-// Limits:   width4 <= 128 (head size 512)
+// Bindings: query [batch * tokens, heads, 8 * WIDTH8] · keys [batch, heads, WIDTH8, capacity, 8]
+//           and values [batch, heads, capacity, 8 * WIDTH8] (variant `cache`: f32, f16) ·
+//           start [batch] · mask [batch, capacity] (if HAS_MASK) · the rest by variant `output`:
+//           attention_whole.wgsl, or attention_parts.wgsl if positions are split
+// Threads:  128 share one query: first a thread a position (scores), then a thread eight dimensions
+//           of every n-th position (weighted values); workgroup (x, y) -> query * heads + head,
+//           (z) -> which share of positions; one that begins after the query ends at once
+// Limits:   WIDTH8 <= 64 (head size 512)
 
 override WORKGROUP: u32 = 128u;
 //!include "reduce.wgsl"
-
+//!include "cache_read_{cache}.wgsl"
 //!include "attention_bindings.wgsl"
+//!include "attention_{output}.wgsl"
 
 var<workgroup> q: array<vec4<f32>, WORKGROUP>;
 var<workgroup> weight: array<f32, WORKGROUP>;
-var<workgroup> partial: array<vec4<f32>, WORKGROUP>;
+var<workgroup> low: array<vec4<f32>, WORKGROUP>; // of eight dimensions the first four,
+var<workgroup> high: array<vec4<f32>, WORKGROUP>; // and the others
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(local_invocation_index) thread: u32,
@@ -25,32 +30,33 @@ fn main(@builtin(local_invocation_index) thread: u32,
         @builtin(num_workgroups) groups: vec3<u32>) {
   let index = group.y * groups.x + group.x;
   if (index >= params.queries) { return; }
-  let width4 = params.width4;
-  let head = index % params.heads;
-  let b = index / params.heads / params.tokens;
-  let t = (index / params.heads) % params.tokens;
-  let line = (b * params.heads + head) * params.capacity; // first key of this batch row and head
-  var count = params.keys;
-  if (params.causal != 0u) { count = min(count, start[b] + t + 1u); }
+  let line = line_of(index);
+  let begin = group.z * params.share;
+  let count = min(seen_by(index), begin + params.share);
+  if (begin >= count) {
+    if (thread == 0u) { put_share(group.z, index, -3.0e38, 0.0); }
+    return;
+  }
 
-  if (thread < width4) { q[thread] = query[index * width4 + thread]; }
+  if (thread < 2u * WIDTH8) { q[thread] = query[index * 2u * WIDTH8 + thread]; }
   workgroupBarrier();
 
-  let d = thread % width4; // which four dimensions this thread sums up,
-  let offset = thread / width4; // beginning at which position of a chunk,
-  let step = WORKGROUP / width4; // and how many threads share them
+  let d = thread % WIDTH8; // which eight dimensions this thread sums up,
+  let offset = thread / WIDTH8; // beginning at which position of a chunk,
+  let step = WORKGROUP / WIDTH8; // and how many threads share them
   var highest = -3.0e38;
   var total = 0.0;
-  var sum = vec4<f32>(0.0);
-  for (var base = 0u; base < count; base += WORKGROUP) {
+  var sum = mat2x4<f32>();
+  for (var base = begin; base < count; base += WORKGROUP) {
     let position = base + thread;
     var score = -3.0e38;
     if (position < count) {
       score = 0.0;
-      let key = (line + position) * width4;
-      for (var i = 0u; i < width4; i++) { score += dot(q[i], keys[key + i]); }
-      score *= params.scale;
-      if (HAS_MASK) { score = select(-1.0e9, score, mask[b * params.capacity + position] != 0u); }
+      for (var i = 0u; i < WIDTH8; i++) {
+        let key = key_at(line, position, i);
+        score += dot(q[2u * i], key[0]) + dot(q[2u * i + 1u], key[1]);
+      }
+      score = scaled(line, position, score);
     }
     let larger = max(highest, workgroup_max(score, thread));
     let share = select(0.0, exp(score - larger), position < count);
@@ -61,18 +67,20 @@ fn main(@builtin(local_invocation_index) thread: u32,
     highest = larger;
     if (offset < step) {
       let here = min(WORKGROUP, count - base);
-      for (var i = offset; i < here; i += step) {
-        sum += weight[i] * values[(line + base + i) * width4 + d];
-      }
+      for (var i = offset; i < here; i += step) { sum += weight[i] * value_at(line, base + i, d); }
     }
     workgroupBarrier(); // `weight` is written again in the next round
   }
 
-  partial[thread] = sum;
+  low[thread] = sum[0];
+  high[thread] = sum[1];
   workgroupBarrier();
-  if (thread < width4) {
+  if (thread < 2u * WIDTH8) {
     var all = vec4<f32>(0.0);
-    for (var i = 0u; i < step; i++) { all += partial[i * width4 + thread]; }
-    result[index * width4 + thread] = all / total;
+    for (var i = thread / 2u; i < step * WIDTH8; i += WIDTH8) {
+      all += select(low[i], high[i], thread % 2u == 1u);
+    }
+    put(group.z, index, thread, all, total);
   }
+  if (thread == 0u) { put_share(group.z, index, highest, total); }
 }

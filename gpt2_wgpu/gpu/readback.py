@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu.errors import DeviceLostError
 from gpt2_wgpu.gpu.memory import Storage
-from gpt2_wgpu.gpu.waiting import wait
+from gpt2_wgpu.gpu.waiting import can_submit_ahead, wait
 
 if TYPE_CHECKING:
     from gpt2_wgpu.gpu.device import Device
@@ -20,6 +20,7 @@ class Readback:
 
     def __init__(self, device: Device, ranges: Sequence[Range]) -> None:
         self._device = device
+        self._mapping: Any = None
         self._lengths = [nbytes for _, _, nbytes in ranges]
         self._staging = device.memory.allocate(sum(self._lengths), "staging")
         starts = [sum(self._lengths[:i]) for i in range(len(ranges))]
@@ -28,17 +29,27 @@ class Readback:
             for (storage, offset, nbytes), start in zip(ranges, starts, strict=True)
         ]
 
-    async def read(self) -> list[memoryview]:
-        """Submit what is pending and the copies; wait; the bytes of each range."""
-        buffer = self._staging.buffer
-        total = sum(self._lengths)
+    def begin(self) -> None:
+        """Submit what is pending and the copies; :meth:`finish` waits for them.
+
+        One at a time: a second needs a ``Readback`` of its own.
+        """
         with self._device.translated_errors():
             self._device.queue.flush(self._copies)
             self._staging.pooled = False  # a cancelled task leaves it half mapped
-            await wait(buffer.map_async("READ_NOSYNC", 0, total))
+            # Mapped at once, the answer is there when it is asked for. But wgpu's promise belongs
+            # to the event loop that runs now, which may be closed by then.
+            self._mapping = self._map() if can_submit_ahead() else None
+
+    async def finish(self) -> list[memoryview]:
+        """The bytes of each range, as they were after what :meth:`begin` submitted."""
+        buffer = self._staging.buffer
+        with self._device.translated_errors():
+            self._check_alive()  # a device that is gone may never answer,
+            await wait(self._mapping or self._map())
             with self._device.memory.lock:
-                if not self._device.is_open:  # reading a destroyed buffer would end the process
-                    raise DeviceLostError(f"{self._device!r} was closed while it was read")
+                self._check_alive()  # and reading a buffer of its would end the process
+                total = sum(self._lengths)
                 data = memoryview(bytearray(buffer.read_mapped(0, total, copy=False)))
                 buffer.unmap()
             self._staging.pooled = True
@@ -47,6 +58,20 @@ class Readback:
             parts.append(data[start : start + length])
             start += length
         return parts
+
+    def _map(self) -> Any:
+        return self._staging.buffer.map_async("READ_NOSYNC", 0, sum(self._lengths))
+
+    def _check_alive(self) -> None:
+        """Raises if the device is closed or lost; wgpu has no other way to ask."""
+        if not self._device.is_open:
+            raise DeviceLostError(f"{self._device!r} was closed while it was read")
+        self._device.gpu.create_command_encoder().finish()
+
+    async def read(self) -> list[memoryview]:
+        """Submit what is pending and the copies; wait; the bytes of each range."""
+        self.begin()
+        return await self.finish()
 
     def close(self) -> None:
         self._staging.release()

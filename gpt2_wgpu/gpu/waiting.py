@@ -74,6 +74,15 @@ def settle(gpu: Any) -> None:
         poll()
 
 
+def can_submit_ahead() -> bool:
+    """Whether work may be submitted while other work is waited for, without harm.
+
+    Natively such a submit blocks until the other work is done: wgpu-core takes one lock for both
+    (seen with wgpu-native 29). Under :func:`sync` the caller waits anyway; an event loop must not.
+    """
+    return sys.platform == "emscripten" or _blocking.get()
+
+
 def sync(coroutine: Coroutine[Any, Any, T], twin: str) -> T:
     """Run ``coroutine`` to its end, blocking; ``twin`` names the asynchronous form for errors.
 

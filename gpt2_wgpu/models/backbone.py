@@ -28,7 +28,7 @@ from gpt2_wgpu.gpu import (
     tensor,
     tidy,
 )
-from gpt2_wgpu.gpu.layers import KVCache
+from gpt2_wgpu.gpu.layers import KVCache, check_cache_dtype
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.presets import resolve as resolve_preset
 from gpt2_wgpu.models.recovery import with_recovery
@@ -53,12 +53,14 @@ class GPT2Backbone:
     it: their standard deviation); :meth:`from_directory` loads them.
     ``dropout`` is accepted for KerasHub's sake and does nothing: this is inference.
     ``dtype``: how matrices are stored, "float32", "float16", "q8" or "q4" (docs/quantization.md);
-    arithmetic is f32.
+    ``cache_dtype``: how keys and values are, "float32" or "float16" (half the memory; logits move
+    by less than 1e-2). Arithmetic is f32.
     """
 
     config: GPT2Config
     device: Device
     dtype: str
+    cache_dtype: str
     weights: GPT2Weights
     disposed = False
     recovered_at = -math.inf  # when a lost device was last replaced (recovery.py)
@@ -74,6 +76,7 @@ class GPT2Backbone:
         max_sequence_length: int = 1024,
         *,
         dtype: str = "float32",
+        cache_dtype: str = "float32",
         device: Device | None = None,
         seed: int = 0,
         initializer_range: float = 0.02,
@@ -89,7 +92,7 @@ class GPT2Backbone:
                 "n_positions": max_sequence_length,
             }
         )
-        self.dropout = dropout
+        self.dropout, self.cache_dtype = dropout, check_cache_dtype(cache_dtype)
         seed = integer("seed", seed, 0, 2**32 - 1)
         stddev = number("initializer_range", initializer_range, 0.0, 1e3)
 
@@ -107,6 +110,7 @@ class GPT2Backbone:
         directory: Path,
         *,
         dtype: str | None = None,
+        cache_dtype: str = "float32",
         device: Device | None = None,
         on_progress: Progress | None = None,
     ) -> GPT2Backbone:
@@ -150,7 +154,7 @@ class GPT2Backbone:
             return nullcontext(stored_fetch(device, source, config, chosen, on_progress))
 
         self = cls.__new__(cls)
-        self.dropout = 0.1
+        self.dropout, self.cache_dtype = 0.1, check_cache_dtype(cache_dtype)
         await self._load(config, stored_weights, chosen, device or await default_device_async())
         return self
 
@@ -246,31 +250,39 @@ class GPT2Backbone:
     def _block(
         self, layer: int, x: Tensor, cache: KVCache, start: Tensor, mask: Tensor | None
     ) -> Tensor:
-        block, config = self.weights.blocks[layer], self.config
+        block = self.weights.blocks[layer]
         with tidy() as scope:
-            h = self._norm(x, block.ln_1)
-            q = layers.project_qkv(h, block.c_attn.weight, block.c_attn.bias, cache, layer, start)
+            q = layers.project_qkv(
+                x, block.c_attn.weight, block.c_attn.bias, cache, layer, start,
+                norm=self._norm(block.ln_1, block.c_attn.folded),
+            )  # fmt: skip
             a = layers.cached_attention(q, cache, layer, start, scale=self._scale(layer), mask=mask)
             x = layers.linear(a, block.attn_c_proj.weight, block.attn_c_proj.bias, residual=x)
-            h = self._norm(x, block.ln_2)
             h = layers.linear(
-                h, block.c_fc.weight, block.c_fc.bias, activation=config.activation_kind
-            )  # (B, T, 4 D)
+                x, block.c_fc.weight, block.c_fc.bias,
+                norm=self._norm(block.ln_2, block.c_fc.folded),
+                activation=self.config.activation_kind,
+            )  # (B, T, 4 D)  # fmt: skip
             x = layers.linear(h, block.mlp_c_proj.weight, block.mlp_c_proj.bias, residual=x)
             return scope.escape(x)
 
-    def _norm(self, x: Tensor, norm: LayerNorm) -> Tensor:
-        return ops.layer_norm(
-            x,
-            norm.weight,
-            norm.bias,
-            self.config.layer_norm_epsilon,
-            columns=self.config.n_embd,
-        )
+    def head(self, x: Tensor) -> Tensor:
+        """Logits [B, T, V] of the residual stream ``x`` after the last block."""
+        weights = self.weights
+        return layers.linear(x, weights.lm_head, norm=self._norm(weights.ln_f, weights.head_folded))
+
+    def _norm(self, norm: LayerNorm, folded: Tensor | None) -> layers.Norm:
+        """A LayerNorm as the linear layer behind it takes it."""
+        config = self.config
+        assert folded is not None
+        return layers.Norm(norm.weight, norm.bias, folded, config.n_embd, config.layer_norm_epsilon)
 
     def normalized(self, x: Tensor) -> Tensor:
         """``ln_f``; disposes ``x``."""
-        result = self._norm(x, self.weights.ln_f)
+        ln_f, config = self.weights.ln_f, self.config
+        result = ops.layer_norm(
+            x, ln_f.weight, ln_f.bias, config.layer_norm_epsilon, columns=config.n_embd
+        )
         x.dispose()
         return result
 
@@ -291,8 +303,9 @@ class GPT2Backbone:
                 f"{length} positions exceed the model's context of {config.n_positions}"
             )
         return KVCache(
-            self.device, batch_size, config.n_layer, length, config.n_head, config.head_dim
-        )
+            self.device, batch_size, config.n_layer, length, config.n_head, config.head_dim,
+            self.cache_dtype,
+        )  # fmt: skip
 
     def check_cache(self, cache: Any) -> None:
         """Raises ``ShapeError`` unless ``cache`` is one of this model's."""

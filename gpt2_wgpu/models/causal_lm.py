@@ -54,11 +54,14 @@ class GPT2CausalLM(CausalLM):
         dtype: str | None = None,
         device: Device | None = None,
         on_progress: Progress | None = None,
+        *,
+        cache_dtype: str = "float32",
     ) -> GPT2CausalLM:
         """Load a model: a preset name, a directory in Hugging Face's format, or a hub id.
 
         ``dtype``: how matrices are stored, "float32", "float16", "q8" or "q4" (arithmetic is f32);
         None: float16, or as ``gpt2-wgpu convert`` wrote the checkpoint.
+        ``cache_dtype``: how keys and values are stored, "float32" or "float16".
         ``preprocessor``: "auto" takes the checkpoint's tokenizer; None works on ids.
         ``on_progress(done_bytes, total_bytes)`` is called while weights load. Blocks;
         ``from_preset_async`` is the twin.
@@ -66,7 +69,9 @@ class GPT2CausalLM(CausalLM):
         Raises ``PresetError``, ``ConfigError``, ``WeightsError``, ``TokenizerError`` or a
         ``DeviceError``; nothing stays allocated then.
         """
-        loading = cls.from_preset_async(preset, preprocessor, dtype, device, on_progress)
+        loading = cls.from_preset_async(
+            preset, preprocessor, dtype, device, on_progress, cache_dtype=cache_dtype
+        )
         return sync(loading, "from_preset_async(...)")
 
     @classmethod
@@ -77,6 +82,8 @@ class GPT2CausalLM(CausalLM):
         dtype: str | None = None,
         device: Device | None = None,
         on_progress: Progress | None = None,
+        *,
+        cache_dtype: str = "float32",
     ) -> GPT2CausalLM:
         """The asynchronous form of :meth:`from_preset`.
 
@@ -94,7 +101,7 @@ class GPT2CausalLM(CausalLM):
         if isinstance(preprocessor, str):
             preprocessor = _preprocessor_of(directory)
         backbone = await GPT2Backbone.from_directory(
-            directory, dtype=dtype, device=device, on_progress=on_progress
+            directory, dtype=dtype, cache_dtype=cache_dtype, device=device, on_progress=on_progress
         )
         return cls(backbone, preprocessor)
 

@@ -2,14 +2,18 @@
 
 A step is recorded once and replayed for every token. Position, newest token, finished flag and
 random numbers live on the GPU and are advanced there, so that a token costs Python nothing but
-its share of a submit and of one small read-back.
+its share of a submit and of one small read-back. The GPU gets the next submit before the last is
+done, so that it need not wait for Python.
 """
 
 from __future__ import annotations
 
+import math
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -25,12 +29,14 @@ from gpt2_wgpu.gpu.layers import (
     SamplingOptions,
     SamplingState,
 )
+from gpt2_wgpu.gpu.waiting import can_submit_ahead
 from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.text.token_arrays import rows_of_ids
 
 if TYPE_CHECKING:
     from gpt2_wgpu.models.backbone import GPT2Backbone
 
+SUBMITS = 2  # under way at once: the next is handed over before the last is done
 SUBMIT_SECONDS = 0.05  # what one submit may take: bounds the delay of a stream and of a stop
 
 
@@ -131,11 +137,26 @@ class Generation:
                 self._vocabulary,
                 self._seeds,
             )
-        steps = self._pace.steps(self._room())
-        begun = time.perf_counter()
-        position, finished, recent = await self._run.steps(steps)
-        self._pace.took(time.perf_counter() - begun, steps)
-        return self._collect(position, finished, recent)
+        run = self._run
+        # One submit is always under way when this returns, so that the GPU works while the caller
+        # looks at the tokens; best is to hand it the next one before this one ends.
+        ahead = can_submit_ahead()
+        if not run.under_way:
+            self._submit(run)
+        if ahead:
+            self._submit(run)
+        result = await run.result()
+        self._pace.took(result.seconds, result.steps)
+        new = self._collect(result.position, result.finished, result.recent)
+        if not ahead:
+            self._submit(run)
+        return new
+
+    def _submit(self, run: Run) -> None:
+        """Hand the GPU some more steps, if rows have room for them."""
+        steps = self._pace.steps(self._room() - run.under_way)
+        if steps > 0:
+            run.submit(steps)
 
     def close(self) -> None:
         """Free everything on the GPU, at once or when the submit under way is done. Idempotent."""
@@ -156,10 +177,9 @@ class Generation:
 
     def _room(self) -> int:
         """Steps until the last live row is full."""
+        rows = zip(self._rows, self._limits, self._finished, strict=True)
         return max(
-            limit - len(row)
-            for row, limit, finished in zip(self._rows, self._limits, self._finished, strict=True)
-            if finished == LIVE
+            (limit - len(row) for row, limit, finished in rows if finished == LIVE), default=0
         )
 
     def _collect(
@@ -181,17 +201,34 @@ class Generation:
         return new
 
 
-class Run:
-    """What a generation has on one device: cache, state and the recorded step."""
+@dataclass(frozen=True)
+class Result:
+    """Where the rows stand after a submit."""
 
-    def __init__(self, cache: KVCache, state: SamplingState, recording: Recording) -> None:
-        reported = (state.position, state.finished, state.recent)
-        self._readback = Readback(
-            recording.device, [(tensor.storage, 0, tensor.nbytes) for tensor in reported]
-        )
+    steps: int
+    seconds: float  # since the submit, or since the one before was done
+    position: memoryview  # [B]
+    finished: memoryview  # [B]
+    recent: memoryview  # [B * RECENT]
+
+
+class Run:
+    """What a generation has on one device: cache, state, the recorded step, submits under way."""
+
+    def __init__(
+        self,
+        cache: KVCache,
+        state: SamplingState,
+        recording: Recording,
+        readbacks: Sequence[Readback],
+    ) -> None:
         self.device = recording.device
         self._recording = recording
-        self._owned = keep([cache, state])  # last: had the read-back raised, nobody would free it
+        self._readbacks = readbacks
+        self._idle = deque(readbacks)
+        self._submits: deque[tuple[int, float, Readback]] = deque()  # steps, begun at
+        self._done_at = -math.inf
+        self._owned = keep([cache, state])
 
     @classmethod
     async def start(
@@ -219,20 +256,43 @@ class Run:
             )
             recording = record_step(backbone, cache, state, vocabulary)
             undo.callback(recording.close)
-            run = cls(cache, state, recording)
+            reported = (state.position, state.finished, state.recent)
+            ranges = [(tensor.storage, 0, tensor.nbytes) for tensor in reported]
+            readbacks = []
+            for _ in range(SUBMITS):
+                readbacks.append(Readback(backbone.device, ranges))
+                undo.callback(readbacks[-1].close)
+            run = cls(cache, state, recording, readbacks)
             undo.pop_all()
             return run
 
-    async def steps(self, count: int) -> tuple[memoryview, memoryview, memoryview]:
-        """Run ``count`` steps in one submit → position [B], finished [B], recent [B * RECENT]."""
-        self._recording.replay(count)
-        position, finished, recent = await self._readback.read()
-        return position.cast("I"), finished.cast("I"), recent.cast("I")
+    @property
+    def under_way(self) -> int:
+        """Steps that are submitted and not yet collected."""
+        return sum(steps for steps, _, _ in self._submits)
+
+    def submit(self, steps: int) -> None:
+        """Let the GPU run ``steps`` more; :meth:`result` tells what came of it."""
+        begun = time.perf_counter()
+        self._recording.replay(steps)
+        self._idle[0].begin()
+        self._submits.append((steps, begun, self._idle.popleft()))
+
+    async def result(self) -> Result:
+        """Wait for the oldest submit under way."""
+        steps, begun, readback = self._submits[0]
+        position, finished, recent = await readback.finish()
+        self._submits.popleft()
+        self._idle.append(readback)
+        now = time.perf_counter()
+        seconds, self._done_at = now - max(begun, self._done_at), now
+        return Result(steps, seconds, position.cast("I"), finished.cast("I"), recent.cast("I"))
 
     def close(self) -> None:
         with ExitStack() as freed:  # last first; each is, whatever another one raises
             freed.callback(dispose, self._owned)
-            freed.callback(self._readback.close)
+            for readback in self._readbacks:
+                freed.callback(readback.close)
             freed.callback(self._recording.close)
 
 
@@ -260,8 +320,8 @@ def record_step(
 ) -> Recording:
     """One step for all rows: newest token → logits → next token, advancing ``state``."""
     with Recording(backbone.device) as recording, tidy("step"):
-        hidden = backbone.forward(state.token, cache, state.position)  # (B, 1, D)
-        logits = layers.linear(hidden, backbone.weights.lm_head)  # (B, 1, V)
+        x = backbone.blocks(state.token, cache, state.position)  # (B, 1, D)
+        logits = backbone.head(x)  # (B, 1, V)
         layers.sample(logits.view((logits.shape[0], logits.shape[2])), state, vocabulary)
     return recording
 

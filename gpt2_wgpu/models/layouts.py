@@ -67,7 +67,13 @@ def layouts(config: GPT2Config) -> dict[str, Layout]:
 
 def stored_bytes(config: GPT2Config, dtype: str, max_binding: int = 1 << 62) -> int:
     """Bytes that the weights take on the GPU, padding included: known before the first is read."""
-    return sum(layout.nbytes(dtype, max_binding) for layout in layouts(config).values())
+    layout_of = layouts(config)
+    behind_norms = [config.vocab_size]  # outputs of the layers whose LayerNorm is folded in
+    for i in range(config.n_layer):
+        for name in ("attn.c_attn", "mlp.c_fc"):
+            behind_norms.append(layout_of[f"h.{i}.{name}.weight"].outputs.length)
+    folded = sum(size_class(2 * 4 * outputs) for outputs in behind_norms)
+    return folded + sum(layout.nbytes(dtype, max_binding) for layout in layout_of.values())
 
 
 def staged_bytes(config: GPT2Config) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gpt2_wgpu.errors import WeightsError
 from gpt2_wgpu.gpu import Tensor, keep, tidy
 from gpt2_wgpu.gpu.blobs import words_of_blob
-from gpt2_wgpu.gpu.layers import Matrix, Raw, load_matrix, load_vector, random_normal
+from gpt2_wgpu.gpu.layers import Matrix, Raw, fold_norm, load_matrix, load_vector, random_normal
 from gpt2_wgpu.gpu.layers.weights import SOURCE_BYTES, check_dtype
 from gpt2_wgpu.models.layouts import layouts, quantized_shapes, staged_bytes, stored_bytes
 from gpt2_wgpu.weights.checkpoint import BlobRange
@@ -29,6 +29,7 @@ Progress = Callable[[int, int], None]
 class Linear:
     weight: Matrix  # [outputs, inputs]: transposed from the checkpoint's Conv1D
     bias: Tensor
+    folded: Tensor | None = None  # with the LayerNorm in front of it, if any: layers.fold_norm
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class GPT2Weights:
     blocks: tuple[Block, ...]
     ln_f: LayerNorm
     lm_head: Matrix  # [V, D]; wte itself when tied
+    head_folded: Tensor  # lm_head with ln_f: layers.fold_norm
 
 
 async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: str) -> GPT2Weights:
@@ -89,16 +91,19 @@ async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: 
     async def norm(name: str) -> LayerNorm:
         return LayerNorm(await vector(f"{name}.weight"), await vector(f"{name}.bias"))
 
-    async def conv1d(name: str) -> Linear:
-        return Linear(await matrix(f"{name}.weight"), await vector(f"{name}.bias"))
+    async def conv1d(name: str, norm: LayerNorm | None = None) -> Linear:
+        weight, bias = await matrix(f"{name}.weight"), await vector(f"{name}.bias")
+        folded = None if norm is None else fold_norm(norm.weight, norm.bias, weight, bias)
+        return Linear(weight, bias, folded)
 
     async def block(i: int) -> Block:
+        ln_1, ln_2 = await norm(f"h.{i}.ln_1"), await norm(f"h.{i}.ln_2")
         return Block(
-            ln_1=await norm(f"h.{i}.ln_1"),
-            c_attn=await conv1d(f"h.{i}.attn.c_attn"),
+            ln_1=ln_1,
+            c_attn=await conv1d(f"h.{i}.attn.c_attn", ln_1),
             attn_c_proj=await conv1d(f"h.{i}.attn.c_proj"),
-            ln_2=await norm(f"h.{i}.ln_2"),
-            c_fc=await conv1d(f"h.{i}.mlp.c_fc"),
+            ln_2=ln_2,
+            c_fc=await conv1d(f"h.{i}.mlp.c_fc", ln_2),
             mlp_c_proj=await conv1d(f"h.{i}.mlp.c_proj"),
         )
 
@@ -109,7 +114,9 @@ async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: 
         ((_, wpe),) = (await matrix("wpe.weight")).parts
         lm_head = wte if config.tie_word_embeddings else await matrix("lm_head.weight")
         blocks = [await block(i) for i in range(config.n_layer)]
-        weights = GPT2Weights(wte, wpe, tuple(blocks), await norm("ln_f"), lm_head)
+        ln_f = await norm("ln_f")
+        head_folded = fold_norm(ln_f.weight, ln_f.bias, lm_head)
+        weights = GPT2Weights(wte, wpe, tuple(blocks), ln_f, lm_head, head_folded)
         device.queue.flush()
         device.memory.trim()  # what the uploads went through is of no use afterwards
         return keep(weights)

@@ -11,7 +11,7 @@ import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import DeviceLostError, DisposedTensorError, WeightsError
 from gpt2_wgpu.gpu.waiting import settle, sync
-from gpt2_wgpu.models import recovery
+from gpt2_wgpu.models import generation, recovery
 from gpt2_wgpu.models.generation import Generation, Run
 
 pytestmark = pytest.mark.native("PyTorch")
@@ -47,17 +47,17 @@ def text_of(lm, prompts, *, lose_after=()):
     """Ids of a sampled run that loses its device before the given submits."""
     lm.compile(sampler=samplers.Random(seed=5))
     submits = 0
-    steps = Run.steps
+    submit = Run.submit
 
-    async def losing(self, count):
+    def losing(self, steps):
         nonlocal submits
         submits += 1
         if submits in lose_after:
             lose_device(lm.device)
-        return await steps(self, count)
+        submit(self, steps)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "steps", losing)
+        patch.setattr(Run, "submit", losing)
         out = lm.generate(packed(prompts), stop_token_ids=[7])
     return out["token_ids"].tolist(), out["padding_mask"].tolist()
 
@@ -73,6 +73,40 @@ def test_lost_in_mid_text(lm, submit):
     assert gw.memory(lm.device).by_kind["weights"] == held
     assert gw.memory(before).num_tensors == 0
     assert text_of(lm, prompts) == expected
+
+
+@pytest.mark.parametrize("ahead", [True, False], ids=["ahead", "one by one"])
+@pytest.mark.parametrize("collected", range(4))
+def test_lost_with_submits_under_way(lm, monkeypatch, ahead, collected):
+    """Each of them may be the one that is not done: no token is lost, none comes twice."""
+    monkeypatch.setattr(generation, "can_submit_ahead", lambda: ahead)
+    expected = text_of_generation(lm, [4, 5])
+    run, ids = generation_of(lm, [4, 5]), [4, 5]
+    for _ in range(collected):
+        ids += sync(run.advance(), "")[0]
+    if collected:
+        assert run._run.under_way > 0
+    lose_device(lm.device)
+    while not run.done:
+        ids += sync(run.advance(), "")[0]
+    run.close()
+    assert ids == expected
+    assert gw.memory(lm.device).by_kind["cache"] == 0
+
+
+def test_closed_with_a_submit_under_way(lm, monkeypatch):
+    """What is freed is in nobody's way, and what the GPU still does is in nobody's tensor."""
+    monkeypatch.setattr(generation, "can_submit_ahead", lambda: True)
+    expected = text_of_generation(lm, [4, 5])
+    before = gw.memory(lm.device)
+    run = generation_of(lm, [4, 5])
+    sync(run.advance(), "")
+    assert run._run.under_way > 0
+    run.close()
+    run.close()
+    after = gw.memory(lm.device)
+    assert (after.num_buffers, after.num_bytes) == (before.num_buffers, before.num_bytes)
+    assert text_of_generation(lm, [4, 5]) == expected
 
 
 def test_lost_while_idle(lm):
@@ -141,10 +175,10 @@ def generation_of(lm, prompt):
 
 
 def text_of_generation(lm, prompt):
-    generation, ids = generation_of(lm, prompt), list(prompt)
-    while not generation.done:
-        ids += sync(generation.advance(), "")[0]
-    generation.close()
+    run, ids = generation_of(lm, prompt), list(prompt)
+    while not run.done:
+        ids += sync(run.advance(), "")[0]
+    run.close()
     return ids
 
 
@@ -226,12 +260,12 @@ def test_settings_and_the_default_follow_the_replacement(small):
 
 
 def test_a_disposed_model_does_not_come_back(lm):
-    generation = generation_of(lm, [1])
-    sync(generation.advance(), "")
+    run = generation_of(lm, [1])
+    sync(run.advance(), "")
     lm.dispose()
     lose_device(lm.device)
     with pytest.raises(DisposedTensorError, match="this model was disposed"):
-        while not generation.done:
-            sync(generation.advance(), "")
-    generation.close()
+        while not run.done:
+            sync(run.advance(), "")
+    run.close()
     assert gw.memory(lm.device).by_kind["weights"] == 0

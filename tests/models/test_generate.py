@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +22,10 @@ from gpt2_wgpu.errors import (
     ShapeError,
     WeightsError,
 )
+from gpt2_wgpu.gpu.layers import SamplingOptions, SamplingState
+from gpt2_wgpu.gpu.waiting import sync
 from gpt2_wgpu.models import presets
+from gpt2_wgpu.models.generation import Generation, record_step
 from tests.models import checkpoints
 
 pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.native("PyTorch")]
@@ -190,24 +194,50 @@ def test_make_generate_function(small_lm):
     np.testing.assert_array_equal(out["token_ids"], expected["token_ids"])
 
 
-def test_a_step_creates_nothing(small_lm, device, monkeypatch):
-    """After the first submits, tokens make no buffer, bind group, pipeline or tensor."""
-    from gpt2_wgpu.gpu.waiting import sync
-    from gpt2_wgpu.models.generation import Generation
-
+@pytest.mark.parametrize("options", [samplers.Greedy(), samplers.TopK(k=5, seed=1)], ids=repr)
+@pytest.mark.parametrize("prompts", [[[1]], [[1, 2], [3]]], ids=["one row", "two rows"])
+def test_a_step_creates_nothing(small_lm, device, monkeypatch, options, prompts):
+    """After the first submits, tokens make no buffer, bind group, pipeline, upload or tensor."""
     generation = Generation(
-        small_lm.backbone, [[1]], [60], samplers.Random(seed=1).next_options(), []
+        small_lm.backbone, prompts, [60] * len(prompts), options.next_options(), []
     )
     sync(generation.advance(), "advance")
     before = gw.memory()
-    for name in ("create_buffer", "create_bind_group", "create_compute_pipeline"):
-        monkeypatch.setattr(device.gpu, name, lambda *a, **k: pytest.fail("created in a step"))
+    made = []
+
+    def noted(name):
+        return lambda *args, **kwargs: made.append(name)
+
+    for owner, name in (
+        *((device.gpu, name) for name in dir(device.gpu) if name.startswith("create_")),
+        (device.gpu.queue, "write_buffer"),
+        (device.memory, "born"),
+        (device.memory, "allocate"),
+    ):
+        if name != "create_command_encoder":  # what a submit is made of
+            monkeypatch.setattr(owner, name, noted(name))
     while not generation.done:
         sync(generation.advance(), "advance")
-    assert gw.memory() == before
     monkeypatch.undo()
+    assert made == []
+    assert gw.memory() == before
     generation.close()
-    generation.close()
+
+
+@pytest.mark.parametrize("barrier_free", [True, False])
+def test_dispatches_of_a_token(device, monkeypatch, barrier_free):
+    """Five a layer, and a handful around them, whatever the length of the cache."""
+    monkeypatch.setattr(
+        device, "capabilities", replace(device.capabilities, barrier_free=barrier_free)
+    )
+    backbone = gw.GPT2Backbone(99, 12, 2, 16, 32, max_sequence_length=1024)
+    with gw.tidy():
+        cache = backbone.new_cache(2, 1024)
+        state = SamplingState.create(device, [1, 2], [0, 0], [9, 9], SamplingOptions(), [])
+        recording = record_step(backbone, cache, state)
+    assert len(recording) == 12 * 5 + 3
+    recording.close()
+    gw.dispose(backbone)
 
 
 # --- bad input ------------------------------------------------------------------------------------

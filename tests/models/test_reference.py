@@ -66,6 +66,38 @@ def test_cached_logits_equal_transformers(small, small_lm, splits):
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
+@pytest.mark.usefixtures("variant", "no_leak")
+@pytest.mark.parametrize("splits", [(), range(1, 20)], ids=["at once", "one by one"])
+def test_a_cache_in_f16(small, splits):
+    ids = ids_for(small[0], 2, 20)
+    lm = gw.GPT2CausalLM.from_preset(small[1], None, "float32", cache_dtype="float16")
+    found = logits_with_cache(lm, ids, splits)
+    with gw.tidy():
+        cache = lm.build_cache(ids)[1]
+        keys_and_values = cache.numpy()
+    lm.dispose()
+    error = np.abs(found - checkpoints.logits_of(small[0], ids)).max()
+    assert 0 < error <= 1e-2
+    np.testing.assert_array_equal(keys_and_values, keys_and_values.astype(np.float16))
+
+
+@pytest.mark.usefixtures("variant", "no_leak")
+def test_a_long_cache_is_read_in_parts(tmp_path, device):
+    """At 300 of 320 positions a step on a GPU reads three shares of them."""
+    model = checkpoints.make_model(n_embd=32, n_layer=2, n_head=2, n_positions=320, vocab_size=99)
+    checkpoints.save(model, tmp_path)
+    ids = ids_for(model, 2, 320)
+    with gw.GPT2CausalLM.from_preset(tmp_path, None, "float32") as lm:
+        found = logits_with_cache(lm, ids, range(100, 320, 1)[::37])
+        with gw.tidy():
+            cache = lm.backbone.new_cache(2, 320)
+            lm.call_with_cache(ids[:, :300], cache, 0)
+            step = lm.call_with_cache(ids[:, 300:301], cache, 300)[0].numpy()
+    expected = checkpoints.logits_of(model, ids)
+    np.testing.assert_allclose(found, expected, atol=5e-5)
+    np.testing.assert_allclose(step[:, 0], expected[:, 300], atol=5e-5)
+
+
 @pytest.mark.usefixtures("variant")
 def test_rows_of_different_positions(small, small_lm):
     """One call may continue rows that stand at different positions."""

@@ -35,20 +35,20 @@ def open_stream(tales):
 def on_submit(monkeypatch):
     """Calls a test's function whenever a stream is about to wait for the GPU."""
     hooks = []
-    steps = Run.steps
+    result = Run.result
 
-    async def hooked(self, count):
+    async def hooked(self):
         for hook in hooks:
             hook()
-        return await steps(self, count)
+        return await result(self)
 
-    monkeypatch.setattr(Run, "steps", hooked)
+    monkeypatch.setattr(Run, "result", hooked)
     return hooks.append
 
 
 @pytest.fixture
 def held(on_submit):
-    """(reached, allowed): a thread's stream stops before its first submit until it is allowed."""
+    """(reached, allowed): a thread's stream stops before it first waits until it is allowed."""
     reached, allowed = Event(), Event()
 
     def hold():

@@ -3,10 +3,10 @@
 Unlike ``ops`` these know layouts made for speed, so they are for models, not for users.
 """
 
-from gpt2_wgpu.gpu.layers.attention import cached_attention
+from gpt2_wgpu.gpu.layers.attention import SplitAttention, cached_attention
 from gpt2_wgpu.gpu.layers.embedding import embed
-from gpt2_wgpu.gpu.layers.kv_cache import KVCache
-from gpt2_wgpu.gpu.layers.linear_layers import linear, project_qkv
+from gpt2_wgpu.gpu.layers.kv_cache import KVCache, check_cache_dtype
+from gpt2_wgpu.gpu.layers.linear_layers import Norm, fold_norm, linear, project_qkv
 from gpt2_wgpu.gpu.layers.losses import NO_TARGET, target_loss
 from gpt2_wgpu.gpu.layers.sampling import (
     FULL,
@@ -40,11 +40,15 @@ __all__ = [
     "Axis",
     "KVCache",
     "Matrix",
+    "Norm",
     "Raw",
     "SamplingOptions",
     "SamplingState",
+    "SplitAttention",
     "cached_attention",
+    "check_cache_dtype",
     "embed",
+    "fold_norm",
     "linear",
     "load_matrix",
     "load_vector",

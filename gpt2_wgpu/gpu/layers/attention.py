@@ -2,14 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from gpt2_wgpu.errors import LimitError, ShapeError
-from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.commands import Binding, dispatch
 from gpt2_wgpu.gpu.layers.kv_cache import KVCache
+from gpt2_wgpu.gpu.layers.weights import round_up
 from gpt2_wgpu.gpu.ops.grids import groups_for
 from gpt2_wgpu.gpu.tensor import Tensor, empty
 
+if TYPE_CHECKING:
+    from gpt2_wgpu.gpu.device import Device
+
 _ROWS_WIDTH = 128  # largest head that the barrier-free kernel keeps in registers
 _WIDEST = 512
+_CHUNK = 128  # positions that the threads of a workgroup look at together
+_MOST_SPLITS = 8  # the linear layer that follows reads all of them
+
+
+@dataclass(frozen=True)
+class SplitAttention:
+    """Attention in parts, each over a share of the positions; a linear layer puts them together.
+
+    ``sums`` [splits, B, T, H * D], ``parts`` [splits, B, T, H, 2]: see
+    shaders/include/attention_parts.wgsl.
+    """
+
+    sums: Tensor
+    parts: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the whole: [B, T, H * D]."""
+        return self.sums.shape[1:]
+
+    @property
+    def device(self) -> Device:
+        return self.sums.device
+
+    @property
+    def splits(self) -> int:
+        return self.sums.shape[0]
+
+    @property
+    def heads(self) -> int:
+        return self.parts.shape[3]
 
 
 def cached_attention(
@@ -20,12 +58,13 @@ def cached_attention(
     *,
     scale: float,
     mask: Tensor | None = None,
-) -> Tensor:
+) -> Tensor | SplitAttention:
     """Causal attention of ``queries`` over what ``cache`` holds for ``layer``.
 
     ``queries`` [B, T, H * D], ``start`` [B] uint32: query (b, t) stands at position
     ``start[b] + t`` and sees positions up to its own. ``mask`` [B, capacity] uint32, 0 = hidden.
-    → [B, T, H * D]. Raises ``ShapeError``, ``LimitError`` for heads wider than 512.
+    → [B, T, H * D], in parts where one query a row faces a long cache on a GPU: too few workgroups
+    would read too much each. Raises ``ShapeError``, ``LimitError`` for heads wider than 512.
     """
     batch, tokens, width = queries.shape
     heads, dim = cache.num_heads, cache.padded_dim
@@ -38,42 +77,60 @@ def cached_attention(
         raise ShapeError(f"cached_attention: mask {mask.shape}, not {(batch, cache.capacity)}")
     if dim > _WIDEST:
         raise LimitError(f"cached_attention: heads of {dim} exceed {_WIDEST}")
-    capabilities = queries.device.capabilities
-    by_rows = (
-        capabilities.barrier_free
-        and dim <= _ROWS_WIDTH
-        and (cache.length + 1) * (dim // 2 + 1) < capabilities.max_iterations
-    )
-    chunks = -(-cache.length // 128)
-    if not by_rows and chunks * (dim // 4 + dim + 16) > capabilities.max_iterations:
-        raise LimitError(
-            f"cached_attention: {queries.device.info.name} cannot loop over {cache.length:,} "
-            "positions: use a shorter cache or a GPU"
-        )
-    result = empty(queries.device, queries.shape)
+    device = queries.device
+    kernel, share = _choose(device, cache, tokens)
+    splits = -(-cache.length // share)
     count = batch * tokens * heads
+    result: Tensor | SplitAttention
+    outputs: dict[str, Binding]
+    if splits == 1:
+        result = empty(device, queries.shape)
+        outputs = {"result": result}
+    else:
+        sums = empty(device, (splits, *queries.shape))
+        parts = empty(device, (splits, batch, tokens, heads, 2))
+        result, outputs = SplitAttention(sums, parts), {"sums": sums, "parts": parts}
+    columns, rows, _ = groups_for(count, 8 if kernel == "attention_rows" else 1)
     dispatch(
-        queries.device,
-        "attention_rows" if by_rows else "attention",
-        groups_for(count, 8 if by_rows else 1),
+        device,
+        kernel,
+        (columns, rows, splits),
         {
             "query": queries,
             "keys": cache.keys(layer),
             "values": cache.values(layer),
             "start": start,
             "mask": start if mask is None else mask,  # bound, but not read without HAS_MASK
-            "result": result,
+            **outputs,
         },
         {
             "queries": count,
             "tokens": tokens,
             "heads": heads,
-            "width4": dim // 4,
             "capacity": cache.capacity,
             "keys": cache.length,
             "causal": 1,
+            "share": share,
             "scale": scale,
         },
-        constants={"HAS_MASK": int(mask is not None)},
+        variant={"cache": cache.variant, "output": "whole" if splits == 1 else "parts"},
+        constants={"HAS_MASK": int(mask is not None), "WIDTH8": dim // 8},
     )
     return result
+
+
+def _choose(device: Device, cache: KVCache, tokens: int) -> tuple[str, int]:
+    """The kernel, and how many positions a workgroup looks at: all, or a share of them."""
+    most, dim = device.capabilities.max_iterations, cache.padded_dim
+    loops = (cache.length // 4 + 2) * (dim // 4 + 1)
+    if device.capabilities.barrier_free and dim <= _ROWS_WIDTH and loops < most:
+        return "attention_rows", cache.length
+    share = cache.length
+    if tokens == 1:
+        share = round_up(-(-cache.length // _MOST_SPLITS), _CHUNK)
+    if -(-share // _CHUNK) * (dim // 4 + dim + 16) > most:
+        raise LimitError(
+            f"cached_attention: {device.info.name} cannot loop over {cache.length:,} "
+            "positions: use a shorter cache or a GPU"
+        )
+    return "attention", share

@@ -51,4 +51,4 @@ def rounded(x: Tensor) -> Tensor:
 
 def choose(rows: int, columns: int) -> tuple[str, Grid, dict[str, int]]:
     """Kernel, grid and constants for rounded rows."""
-    return "linear_dot", (-(-columns // 32), rows, 1), {}
+    return "linear_dot", (-(-columns // 64), rows, 1), {}

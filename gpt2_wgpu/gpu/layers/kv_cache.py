@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gpt2_wgpu.errors import ShapeError
-from gpt2_wgpu.gpu.commands import Part
+from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
+from gpt2_wgpu.gpu.commands import Part, dispatch
 from gpt2_wgpu.gpu.layers.weights import round_up
 from gpt2_wgpu.gpu.ops.arrays import copy_block
+from gpt2_wgpu.gpu.ops.grids import groups_for
 from gpt2_wgpu.gpu.ops.layouts import row_major
 from gpt2_wgpu.gpu.tensor import Tensor, empty
 from gpt2_wgpu.gpu.tidying import tidy
@@ -16,17 +17,24 @@ from gpt2_wgpu.gpu.tidying import tidy
 if TYPE_CHECKING:
     from gpt2_wgpu.gpu.device import Device
 
+PACKED = {"float32": "f32", "float16": "f16"}  # formats of a cache, as the kernels call them
+
 
 class KVCache(Tensor):
     """A tensor of logical shape [B, L, 2, S, H, D], updated in place.
 
-    In memory each layer is a buffer of its own, [2, B, H, capacity, padded D]: no limit on the size
-    of one buffer bounds the whole, and a head's positions follow each other. Capacity and D are
-    rounded up to multiples of eight, which also puts keys and values on multiples of 256 bytes.
-    Contents are arbitrary where nothing was written.
+    In memory each layer is a buffer of its own, so that no limit on the size of one buffer bounds
+    the whole: keys [B, H, padded D / 8, capacity, 8], then values [B, H, capacity, padded D].
+    (Threads that each look at one position read neighbouring groups of a key's elements.) Capacity
+    and D are rounded up to multiples of 16 and 8, which also puts the values on a multiple of 256
+    bytes. Contents are arbitrary where nothing was written.
+
+    ``cache_dtype``: "float32", or "float16", packed two in a word: half the memory and the reading.
     """
 
-    __slots__ = ("batch_size", "capacity", "head_dim", "length", "num_heads", "padded_dim")
+    __slots__ = (
+        "batch_size", "cache_dtype", "capacity", "head_dim", "length", "num_heads", "padded_dim",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -36,6 +44,7 @@ class KVCache(Tensor):
         length: int,
         num_heads: int,
         head_dim: int,
+        cache_dtype: str = "float32",
     ) -> None:
         if min(batch_size, num_layers, length, num_heads, head_dim) < 1:
             raise ShapeError(
@@ -46,19 +55,20 @@ class KVCache(Tensor):
         self.length = length
         self.num_heads = num_heads
         self.head_dim = head_dim
-        self.capacity = round_up(length, 8)
+        self.cache_dtype = check_cache_dtype(cache_dtype)
+        self.capacity = round_up(length, 16)
         self.padded_dim = round_up(head_dim, 8)
-        physical = (2, batch_size, num_heads, self.capacity, self.padded_dim)
+        physical = (2, batch_size * num_heads * self.capacity * self.padded_dim)
         with tidy("kv cache") as scope:  # a raise at the tenth layer frees the first nine
             layers = scope.escape(
-                tuple(empty(device, physical, kind="cache") for _ in range(num_layers))
+                tuple(empty(device, physical, cache_dtype, kind="cache") for _ in range(num_layers))
             )
         shape = (batch_size, num_layers, 2, length, num_heads, head_dim)
         super().__init__(device, layers[0].storage.retain(), shape, "float32", "kv cache")
         self.children = layers
 
     def layer(self, index: int) -> Tensor:
-        """Keys and values of one layer, [2, B, H, capacity, padded D]."""
+        """Keys and values of one layer, as they lie in memory: [2, B * H * capacity * padded D]."""
         return self.children[index]
 
     def keys(self, index: int) -> Part:
@@ -73,17 +83,32 @@ class KVCache(Tensor):
         """Not possible: the memory is not in the order of the shape."""
         raise ShapeError(f"a cache has a layout of its own: {self!r} cannot be seen as {shape}")
 
+    @property
+    def variant(self) -> str:
+        """What the kernels call the format."""
+        return PACKED[self.cache_dtype]
+
     def unpacked(self) -> Tensor:
         """A copy in the logical layout, as a plain tensor [B, L, 2, S, H, D]."""
         self.check()
         batch, _, _, length, heads, dim = self.shape
+        groups = self.padded_dim // 8
         result = empty(self.device, self.shape)
         b, layer, part, s, h, d = row_major(self.shape)
-        for index, child in enumerate(self.children):
-            copy_block(
-                child, result, (2, batch, heads, length, dim), row_major(child.shape), 0,
-                (part, b, h, s, d), index * layer,
-            )  # fmt: skip
+        with tidy("unpacked cache"):
+            for index, child in enumerate(self.children):
+                plain = _unpacked(child)
+                for first in range(0, dim, 8):  # eight elements of each head
+                    copy_block(
+                        plain, result, (batch, heads, length, min(8, dim - first)),
+                        (*row_major((batch, heads, groups, self.capacity, 8))[:2], 8, 1),
+                        first * self.capacity, (b, h, s, d), index * layer + first * d,
+                    )  # fmt: skip
+                copy_block(
+                    plain, result, (batch, heads, length, dim),
+                    row_major((batch, heads, self.capacity, self.padded_dim)),
+                    child.size // 2, (b, h, s, d), index * layer + part,
+                )  # fmt: skip
         return result
 
     async def data(self) -> memoryview:
@@ -93,3 +118,25 @@ class KVCache(Tensor):
             return await copy.data()
         finally:
             copy.dispose()
+
+
+def check_cache_dtype(cache_dtype: str) -> str:
+    """Itself; raises ``InvalidArgumentError`` for what no cache is stored as."""
+    if cache_dtype not in PACKED:
+        raise InvalidArgumentError(f"a cache is stored as {tuple(PACKED)}, not {cache_dtype!r}")
+    return cache_dtype
+
+
+def _unpacked(packed: Tensor) -> Tensor:
+    """``packed`` in f32."""
+    if packed.dtype == "float32":
+        return packed
+    result = empty(packed.device, packed.shape)
+    dispatch(
+        packed.device,
+        "unpack",
+        groups_for(packed.size // 2, 64),
+        {"x": packed, "result": result},
+        {"pairs": packed.size // 2},
+    )
+    return result

@@ -3,27 +3,70 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from gpt2_wgpu.errors import ShapeError
+from gpt2_wgpu.errors import LimitError, ShapeError
 from gpt2_wgpu.gpu.commands import Binding, Grid, dispatch
 from gpt2_wgpu.gpu.layers import integer_products
+from gpt2_wgpu.gpu.layers.attention import SplitAttention
 from gpt2_wgpu.gpu.layers.kv_cache import KVCache
 from gpt2_wgpu.gpu.layers.weights import Matrix
+from gpt2_wgpu.gpu.ops.arrays import concat, copy_block, slice
 from gpt2_wgpu.gpu.ops.elementwise import ACTIVATIONS
+from gpt2_wgpu.gpu.ops.normalization import layer_norm
 from gpt2_wgpu.gpu.tensor import Tensor, empty
+from gpt2_wgpu.gpu.tidying import tidy
 
-GEMV_ROWS = 8  # up to here every row reads the weights; beyond, tiles share them
+if TYPE_CHECKING:
+    from gpt2_wgpu.gpu.device import Device
+
+GEMV_ROWS = 8  # up to here every few rows read the weights; beyond, tiles share them
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A LayerNorm in front of a linear layer, fused into it where rows are few.
+
+    ``weight``, ``bias`` [D padded], of which ``columns`` count; ``folded`` [2, N]: what
+    :func:`fold_norm` made of them and the linear layer's weights.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    folded: Tensor
+    columns: int
+    epsilon: float
+
+
+def fold_norm(gain: Tensor, shift: Tensor, weight: Matrix, bias: Tensor | None = None) -> Tensor:
+    """The constants of LayerNorm and linear layer in one (shaders/include/input_plain.wgsl).
+
+    ``gain``, ``shift`` [D]: the norm's; ``weight`` [N, D], ``bias`` [N] → [2, N]: W shift + bias
+    and W gain, of the weights as they are stored.
+    """
+    result = empty(weight.parts[0][1].device, (2, weight.rows), kind="weights")
+    with tidy("fold norm"):
+        # Two rows at once: one alone might be rounded to integers.
+        rows = [values.view((1, weight.depth)) for values in (shift, gain)]
+        both = linear(concat(rows), weight)
+        copy_block(both, result, (both.size,), (1,), 0, (1,), 0)
+        if bias is not None:
+            whole = slice(both, (0, 0), (1, weight.rows)) + slice(bias, (0,), (weight.rows,))
+            copy_block(whole, result, (weight.rows,), (1,), 0, (1,), 0)
+    return result
 
 
 def linear(
-    x: Tensor,
+    x: Tensor | SplitAttention,
     weight: Matrix,
     bias: Tensor | None = None,
     *,
+    norm: Norm | None = None,
     activation: str = "linear",
     residual: Tensor | None = None,
 ) -> Tensor:
-    """activation(x Wᵀ + bias) + residual.
+    """activation(norm(x) Wᵀ + bias) + residual.
 
     ``x`` [..., K], ``weight`` [N, K], ``bias`` [N or longer], ``residual`` [..., N] → [..., N].
     Raises ``ShapeError``.
@@ -35,20 +78,19 @@ def linear(
     if bias is not None and bias.size < weight.rows:
         raise ShapeError(f"linear: bias {bias.shape} for weight [{weight.rows}, {weight.depth}]")
     result = empty(x.device, shape)
+    unused = x if isinstance(x, Tensor) else x.sums
     _run(
         x,
         weight,
+        bias,
+        norm,
         "plain",
         # An unused binding still has to be bound; the constants say that it is not read.
-        {
-            "bias": x if bias is None else bias,
-            "residual": x if residual is None else residual,
-            "result": result,
-        },
-        {"stride": weight.rows},
+        {"residual": unused if residual is None else residual, "result": result},
+        {},
         {
             "ACTIVATION": ACTIVATIONS[activation],
-            "HAS_BIAS": int(bias is not None),
+            "HAS_BIAS": int(bias is not None or norm is not None),
             "HAS_RESIDUAL": int(residual is not None),
         },
     )
@@ -56,7 +98,14 @@ def linear(
 
 
 def project_qkv(
-    x: Tensor, weight: Matrix, bias: Tensor, cache: KVCache, layer: int, start: Tensor
+    x: Tensor,
+    weight: Matrix,
+    bias: Tensor,
+    cache: KVCache,
+    layer: int,
+    start: Tensor,
+    *,
+    norm: Norm | None = None,
 ) -> Tensor:
     """GPT-2's ``c_attn``: queries are returned, keys and values written into ``cache``.
 
@@ -70,12 +119,16 @@ def project_qkv(
             f"project_qkv: x {x.shape} and weight [{weight.rows}, {weight.depth}] for a cache "
             f"of shape {cache.shape}"
         )
+    if any(first % 2 for first, _ in weight.parts):
+        raise LimitError("project_qkv: weights parted between two columns that are stored together")
     queries = empty(x.device, (*x.shape[:2], width))
     _run(
         x,
         weight,
+        bias,
+        norm,
         "qkv",
-        {"bias": bias, "start": start, "result": queries, "cache": cache.layer(layer)},
+        {"start": start, "result": queries, "cache": cache.layer(layer)},
         {
             "batch": cache.batch_size,
             "tokens": x.shape[1],
@@ -84,11 +137,12 @@ def project_qkv(
             "capacity": cache.capacity,
         },
         {},
+        cache=cache.variant,
     )
     return queries
 
 
-def _check_depth(name: str, x: Tensor, weight: Matrix) -> None:
+def _check_depth(name: str, x: Tensor | SplitAttention, weight: Matrix) -> None:
     if not x.shape or x.shape[-1] != weight.depth:
         raise ShapeError(
             f"{name}: x {x.shape} does not fit weight [{weight.rows}, {weight.depth}]: the last "
@@ -97,52 +151,86 @@ def _check_depth(name: str, x: Tensor, weight: Matrix) -> None:
 
 
 def _run(
-    x: Tensor,
+    x: Tensor | SplitAttention,
     weight: Matrix,
+    bias: Tensor | None,
+    norm: Norm | None,
     store: str,
     bindings: dict[str, Binding],
     params: dict[str, int],
     constants: dict[str, int],
+    **variants: str,
 ) -> None:
     """One dispatch for each part of the weights, by the kernel that suits device and size."""
     rows = math.prod(x.shape[:-1])
-    in_integers = integer_products.suits(x, weight)
-    factor = integer_products.rounded(x) if in_integers else x
-    for first, part in weight.parts:
-        columns = part.shape[0]
-        if in_integers:
-            kernel, grid, chosen = integer_products.choose(rows, columns)
-        else:
-            kernel, grid, chosen = _choose(x, rows, columns, weight.depth // 8)
-        dispatch(
-            x.device,
-            kernel,
-            grid,
-            {"x": factor, "weights": part, **bindings},
-            {"rows": rows, "columns": columns, "depth8": weight.depth // 8, "first": first}
-            | params,
-            variant={"weight": weight.variant, "store": store},
-            constants=constants | chosen,
-        )
+    depth8 = weight.depth // 8
+    with tidy("linear"):
+        in_integers = isinstance(x, Tensor) and integer_products.suits(x, weight)
+        if norm is not None and isinstance(x, Tensor) and (in_integers or rows > GEMV_ROWS):
+            # In a tile of many rows the norm is a small part: better once than by every tile. And
+            # rounding to integers needs its outcome.
+            x = layer_norm(x, norm.weight, norm.bias, norm.epsilon, columns=norm.columns)
+            norm = None
+        source, variant, fused = _source(x, norm, in_integers)
+        source["bias"] = source["x"] if bias is None else bias
+        if norm is not None:
+            source["bias"] = norm.folded
+        for first, part in weight.parts:
+            columns = part.shape[0]
+            if in_integers:
+                kernel, grid, chosen = integer_products.choose(rows, columns)
+            else:
+                kernel, grid, chosen = _choose(x.device, rows, columns, depth8)
+            dispatch(
+                x.device,
+                kernel,
+                grid,
+                {"weights": part, **source, **bindings},
+                {
+                    "rows": rows,
+                    "columns": columns,
+                    "depth8": depth8,
+                    "first": first,
+                    "total": weight.rows,
+                    "width": 0 if norm is None else norm.columns,
+                    "epsilon": 0.0 if norm is None else norm.epsilon,
+                    **params,
+                },
+                variant={"weight": weight.variant, "store": store, **variant, **variants},
+                constants=constants | fused | chosen,
+            )
+
+
+def _source(
+    x: Tensor | SplitAttention, norm: Norm | None, in_integers: bool
+) -> tuple[dict[str, Binding], dict[str, str], dict[str, int]]:
+    """How the kernels get x: bindings, variant and constants."""
+    if isinstance(x, SplitAttention):
+        constants = {"SPLITS": x.splits, "HEADS": x.heads}
+        return {"x": x.sums, "parts": x.parts}, {"input": "parts"}, constants
     if in_integers:
-        factor.dispose()
+        return {"x": integer_products.rounded(x)}, {}, {}
+    gain = x if norm is None else norm.weight  # bound, but not read without NORM
+    return {"x": x, "gain": gain}, {"input": "plain"}, {"NORM": int(norm is not None)}
 
 
-def _choose(x: Tensor, rows: int, columns: int, depth8: int) -> tuple[str, Grid, dict[str, int]]:
+def _choose(
+    device: Device, rows: int, columns: int, depth8: int
+) -> tuple[str, Grid, dict[str, int]]:
     """Kernel, grid and constants for a product of this size.
 
     What decides besides the device is how often one thread loops: once for each group of eight
     weights without barriers, some 13 times in a tile, a LANES-th as often in the GEMV.
     """
-    capabilities = x.device.capabilities
-    if capabilities.barrier_free and depth8 < capabilities.max_iterations:
+    capabilities = device.capabilities
+    if capabilities.barrier_free and 5 * depth8 < capabilities.max_iterations:
         if rows == 1:
             return "linear_rows", (-(-columns // 64), 1, 1), {}
         return "linear_block", (-(-columns // 128), -(-rows // 4), 1), {}
     if rows > GEMV_ROWS and 13 * (depth8 + 1) < capabilities.max_iterations:
         return "linear_gemm", (-(-columns // 64), -(-rows // 64), 1), {}
-    shared = 1 if rows == 1 else 4  # rows that share one reading of the weights
-    lanes = max(shared, min(32, 1 << (depth8.bit_length() - 1)))
+    shared = min(GEMV_ROWS, rows)  # rows that share one reading of the weights
+    lanes = min(32, max(1 << (shared - 1).bit_length(), 1 << (depth8.bit_length() - 1)))
     groups = -(-columns // (256 // lanes))
     wide = min(groups, 65535)
     grid = (wide, -(-rows // shared), -(-groups // wide))
