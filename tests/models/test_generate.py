@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,10 +21,7 @@ from gpt2_wgpu.errors import (
     ShapeError,
     WeightsError,
 )
-from gpt2_wgpu.gpu.layers import SamplingOptions, SamplingState
-from gpt2_wgpu.gpu.waiting import sync
 from gpt2_wgpu.models import presets
-from gpt2_wgpu.models.generation import Generation, record_step
 from tests.models import checkpoints
 
 pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.native("PyTorch")]
@@ -192,52 +188,6 @@ def test_make_generate_function(small_lm):
     out = function(packed([[5]], 6), stop_token_ids=None)
     expected = small_lm.generate(packed([[5]], 6), stop_token_ids=None)
     np.testing.assert_array_equal(out["token_ids"], expected["token_ids"])
-
-
-@pytest.mark.parametrize("options", [samplers.Greedy(), samplers.TopK(k=5, seed=1)], ids=repr)
-@pytest.mark.parametrize("prompts", [[[1]], [[1, 2], [3]]], ids=["one row", "two rows"])
-def test_a_step_creates_nothing(small_lm, device, monkeypatch, options, prompts):
-    """After the first submits, tokens make no buffer, bind group, pipeline, upload or tensor."""
-    generation = Generation(
-        small_lm.backbone, prompts, [60] * len(prompts), options.next_options(), []
-    )
-    sync(generation.advance(), "advance")
-    before = gw.memory()
-    made = []
-
-    def noted(name):
-        return lambda *args, **kwargs: made.append(name)
-
-    for owner, name in (
-        *((device.gpu, name) for name in dir(device.gpu) if name.startswith("create_")),
-        (device.gpu.queue, "write_buffer"),
-        (device.memory, "born"),
-        (device.memory, "allocate"),
-    ):
-        if name != "create_command_encoder":  # what a submit is made of
-            monkeypatch.setattr(owner, name, noted(name))
-    while not generation.done:
-        sync(generation.advance(), "advance")
-    monkeypatch.undo()
-    assert made == []
-    assert gw.memory() == before
-    generation.close()
-
-
-@pytest.mark.parametrize("barrier_free", [True, False])
-def test_dispatches_of_a_token(device, monkeypatch, barrier_free):
-    """Five a layer, and a handful around them, whatever the length of the cache."""
-    monkeypatch.setattr(
-        device, "capabilities", replace(device.capabilities, barrier_free=barrier_free)
-    )
-    backbone = gw.GPT2Backbone(99, 12, 2, 16, 32, max_sequence_length=1024)
-    with gw.tidy():
-        cache = backbone.new_cache(2, 1024)
-        state = SamplingState.create(device, [1, 2], [0, 0], [9, 9], SamplingOptions(), [])
-        recording = record_step(backbone, cache, state)
-    assert len(recording) == 12 * 5 + 3
-    recording.close()
-    gw.dispose(backbone)
 
 
 # --- bad input ------------------------------------------------------------------------------------
