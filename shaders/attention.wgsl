@@ -7,7 +7,7 @@
 // Bindings: query [batch * tokens, heads, 8 * WIDTH8] · keys [batch, heads, WIDTH8, capacity, 8]
 //           and values [batch, heads, capacity, 8 * WIDTH8] (variant `cache`: f32, f16) ·
 //           start [batch] · mask [batch, capacity] (if HAS_MASK) · the rest by variant `output`:
-//           attention_whole.wgsl, or attention_parts.wgsl if positions are split
+//           attended_whole.wgsl, or attended_parts.wgsl if positions are split
 // Threads:  128 share one query: first a thread a position (scores), then a thread eight dimensions
 //           of every n-th position (weighted values); workgroup (x, y) -> query * heads + head,
 //           (z) -> which share of positions; one that begins after the query ends at once
@@ -17,7 +17,7 @@ override WORKGROUP: u32 = 128u;
 //!include "reduce.wgsl"
 //!include "cache_read_{cache}.wgsl"
 //!include "attention_bindings.wgsl"
-//!include "attention_{output}.wgsl"
+//!include "attended_{output}.wgsl"
 
 var<workgroup> q: array<vec4<f32>, WORKGROUP>;
 var<workgroup> weight: array<f32, WORKGROUP>;

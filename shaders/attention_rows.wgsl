@@ -7,7 +7,7 @@
 
 //!include "cache_read_{cache}.wgsl"
 //!include "attention_bindings.wgsl"
-//!include "attention_{output}.wgsl"
+//!include "attended_{output}.wgsl"
 
 fn dot8(a: mat2x4<f32>, b: mat2x4<f32>) -> f32 { return dot(a[0], b[0]) + dot(a[1], b[1]); }
 

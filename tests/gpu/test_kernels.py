@@ -21,13 +21,23 @@ INCLUDE = re.compile(r'^//!include "(.*)\{(\w+)\}\.wgsl"', re.MULTILINE)
 
 def variants(name):
     """Every variant that the files of ``shaders/include`` offer a kernel."""
-    directory = kernels.shader_directory()
-    places = INCLUDE.findall((directory / f"{name}.wgsl").read_text(encoding="utf-8"))
+    return variants_of(kernels.shader_directory() / f"{name}.wgsl")
+
+
+def variants_of(path):
+    """The same for one file: each of its choices, with every variant of the file that it pastes."""
     offered = [
-        [(key, path.stem.removeprefix(prefix)) for path in directory.glob(f"include/{prefix}*")]
-        for prefix, key in places
+        [
+            {key: chosen.stem.removeprefix(prefix)} | inner
+            for chosen in sorted(kernels.shader_directory().glob(f"include/{prefix}*"))
+            for inner in variants_of(chosen)
+        ]
+        for prefix, key in INCLUDE.findall(path.read_text(encoding="utf-8"))
     ]
-    return [dict(chosen) for chosen in product(*map(sorted, offered))]
+    return [
+        {key: value for choice in chosen for key, value in choice.items()}
+        for chosen in product(*offered)
+    ]
 
 
 DOUBLE = """

@@ -26,7 +26,7 @@ class SplitAttention:
     """Attention in parts, each over a share of the positions; a linear layer puts them together.
 
     ``sums`` [splits, B, T, H * D], ``parts`` [splits, B, T, H, 2]: see
-    shaders/include/attention_parts.wgsl.
+    shaders/include/attended_parts.wgsl.
     """
 
     sums: Tensor
