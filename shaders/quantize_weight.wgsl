@@ -10,7 +10,7 @@
 // Limits:   fewer than 2^32 elements; before * depth a multiple of 256
 
 //!include "source_{source}.wgsl"
-//!include "packed_{packed}.wgsl"
+//!include "rounded_{packed}.wgsl"
 //!include "checkpoint_element.wgsl"
 
 @group(0) @binding(1) var<storage, read_write> result: array<u32>;

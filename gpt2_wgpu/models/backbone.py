@@ -130,7 +130,7 @@ class GPT2Backbone:
                 yield stored_fetch(device, source, config, chosen, on_progress)
 
         self = cls.__new__(cls)
-        self.dropout = 0.1
+        self.dropout, self.cache_dtype = 0.1, check_cache_dtype(cache_dtype)
         await self._load(config, stored_weights, chosen, device or await default_device_async())
         return self
 
@@ -141,6 +141,7 @@ class GPT2Backbone:
         source: WeightSource,
         *,
         dtype: str | None = None,
+        cache_dtype: str = "float32",
         device: Device | None = None,
         on_progress: Progress | None = None,
     ) -> GPT2Backbone:
@@ -164,9 +165,13 @@ class GPT2Backbone:
         preset: str | os.PathLike[str],
         dtype: str | None = None,
         device: Device | None = None,
+        *,
+        cache_dtype: str = "float32",
     ) -> GPT2Backbone:
         """The backbone of a preset, directory or hub id; see ``GPT2CausalLM.from_preset``."""
-        loading = cls.from_directory(resolve_preset(preset), dtype=dtype, device=device)
+        loading = cls.from_directory(
+            resolve_preset(preset), dtype=dtype, cache_dtype=cache_dtype, device=device
+        )
         return sync(loading, "GPT2Backbone.from_directory(...)")
 
     async def _load(

@@ -95,7 +95,10 @@ class GPT2CausalLM(CausalLM):
             )
         if (address := address_of(preset)) is not None:
             files = await fetch_files(address)
-            lm = await cls.from_blobs(files, dtype, device, on_progress, name_of(address))
+            name = name_of(address)
+            lm = await cls.from_blobs(
+                files, dtype, device, on_progress, name, cache_dtype=cache_dtype
+            )
             return lm if isinstance(preprocessor, str) else cls(lm.backbone, preprocessor)
         directory = resolve_preset(preset)
         if isinstance(preprocessor, str):
@@ -113,6 +116,8 @@ class GPT2CausalLM(CausalLM):
         device: Device | None = None,
         on_progress: Progress | None = None,
         name: str = "model",
+        *,
+        cache_dtype: str = "float32",
     ) -> GPT2CausalLM:
         """Load a model from files that a browser holds: file name → JavaScript's ``Blob``.
 
@@ -129,7 +134,12 @@ class GPT2CausalLM(CausalLM):
             config = GPT2Config.from_json_file(directory / "config.json")
             preprocessor = _preprocessor_of(directory)
         backbone = await GPT2Backbone.from_source(
-            config, source, dtype=dtype, device=device, on_progress=on_progress
+            config,
+            source,
+            dtype=dtype,
+            cache_dtype=cache_dtype,
+            device=device,
+            on_progress=on_progress,
         )
         return cls(backbone, preprocessor)
 

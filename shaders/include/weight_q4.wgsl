@@ -1,6 +1,6 @@
 // Weights stored as 0 .. 15 for -8 .. 7 in blocks of 32 with an f16 scale each, eight at a time: group
 // i holds elements 8i .. 8i+7. A unit of eight blocks is eight scales, then the elements
-// (packed_q4.wgsl).
+// (rounded_q4.wgsl).
 
 @group(0) @binding(1) var<storage, read> weights: array<u32>;
 
