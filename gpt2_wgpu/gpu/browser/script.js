@@ -200,6 +200,9 @@ globalThis.gpt2WgpuBackend = (() => {
         session.queue.writeBuffer(buffer, offset, staging, 0, size);
         [offset, filled] = [offset + filled, 0];
       }
+      // What was written stands in the browser's memory until the GPU process has it; and a tensor
+      // for which there was no room is told of here, not with the first text.
+      await session.settled(session.queue.onSubmittedWorkDone());
     },
 
     map(session, buffer, mode, offset, size) {
