@@ -14,7 +14,7 @@ from tests.browser.serving import ROOT
 # adapter, as `pytest --gpu=chromium tests/gpu` runs them too, in minutes.
 CHOSEN = (
     "cached_attention", "commands", "embedding", "layer_norm", "load_weight", "ops_arrays",
-    "ops_attention", "ops_matmul",
+    "losses", "ops_attention", "ops_matmul", "quantization",
 )  # fmt: skip
 # WGSL promises cos() to 2^-11 and no better, and SwiftShader makes use of that; the test asks for
 # what precise adapters give.

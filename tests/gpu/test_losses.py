@@ -10,6 +10,8 @@ from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.gpu.layers import NO_TARGET, target_loss
 from tests.gpu import references
 
+pytestmark = pytest.mark.native("NumPy")
+
 
 @pytest.mark.parametrize("columns", [1, 3, 31, 32, 33, 255, 257, 5003])
 @pytest.mark.parametrize("rows", [1, 2, 9])

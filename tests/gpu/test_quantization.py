@@ -16,7 +16,7 @@ from tests.gpu import quantization, references
 from tests.gpu.test_linear import free, kernels_run, matrix_of
 from tests.gpu.test_load_weight import contents, stored
 
-pytestmark = pytest.mark.usefixtures("guarded", "no_leak")
+pytestmark = [pytest.mark.usefixtures("guarded", "no_leak"), pytest.mark.native("NumPy")]
 BOTH = pytest.mark.parametrize("dtype", ["q8", "q4"])
 
 

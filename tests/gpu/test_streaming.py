@@ -15,6 +15,8 @@ from gpt2_wgpu.gpu.ops.grids import groups_for
 from gpt2_wgpu.gpu.streaming import KERNELS, SHAPES, pattern_sum
 from gpt2_wgpu.gpu.tensor import empty
 
+pytestmark = pytest.mark.native("NumPy")
+
 FACTOR = 0x9E3779B1
 
 

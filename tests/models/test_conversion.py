@@ -19,6 +19,8 @@ from gpt2_wgpu.weights.safetensors import SafetensorsFile
 from tests.models import checkpoints
 from tests.weights.building import valid_file, write
 
+pytestmark = pytest.mark.native("PyTorch")
+
 EVERY = pytest.mark.parametrize("dtype", ["float32", "float16", "q8", "q4"])
 QUANTIZED = pytest.mark.parametrize("dtype", ["q8", "q4"])
 

@@ -18,6 +18,8 @@ from tests.gpu.quantization import rounded
 from tests.models import checkpoints
 from tests.models.test_reference import ids_for, logits_with_cache
 
+pytestmark = pytest.mark.native("PyTorch")
+
 BOTH = pytest.mark.parametrize("dtype", ["q8", "q4"])
 HELD_OUT = Path(__file__).with_name("data") / "held_out.txt"
 SIZES = [

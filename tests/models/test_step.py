@@ -15,6 +15,7 @@ from gpt2_wgpu.models.generation import Generation, record_step
 pytestmark = pytest.mark.usefixtures("no_leak")
 
 
+@pytest.mark.native("PyTorch")
 @pytest.mark.parametrize("options", [samplers.Greedy(), samplers.TopK(k=5, seed=1)], ids=repr)
 @pytest.mark.parametrize("prompts", [[[1]], [[1, 2], [3]]], ids=["one row", "two rows"])
 def test_a_step_creates_nothing(small_lm, device, monkeypatch, options, prompts):
