@@ -82,7 +82,7 @@ class GPT2Generator:
         rows_at_once: rows generated together. More use a GPU better and take more memory: what
             does not fit is tried with half as many, with a warning. From 9 on, rows are
             independent to the last bit; below, on GPUs, to rounding.
-        dtype: how matrices are stored, "float16" or "float32".
+        dtype: how matrices are stored, as for ``GPT2CausalLM.from_preset``.
         adapter: "auto" takes the GPU that Ray gave the worker (``num_gpus``), and what wgpu
             prefers if it gave none; or as for ``Device(adapter=...)``.
         memory_budget: bytes of GPU memory at most (default: see ``set_memory_budget``).
@@ -105,7 +105,7 @@ class GPT2Generator:
         sampler: str | dict[str, Any] | samplers.Sampler = "top_k",
         stop_token_ids: Sequence[int] | str | None = "auto",
         rows_at_once: int = 16,
-        dtype: str = "float16",
+        dtype: str | None = None,
         adapter: int | str | None = "auto",
         memory_budget: int | None = None,
         on_error: str = "record",
