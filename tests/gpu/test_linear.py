@@ -156,6 +156,26 @@ def test_a_norm_in_front(device, rows, columns, width, monkeypatch):
     np.testing.assert_allclose(with_bias, expected, rtol=1e-3, atol=atol * max(1, width / 8))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "q8"])
+@pytest.mark.parametrize("rows", [1, 2, 8, 9, 17])
+@pytest.mark.usefixtures("guarded")
+def test_a_norm_in_front_without_bias(device, rows, dtype):
+    """As a head is: whether the norm is folded, or goes before, decides nothing but the way."""
+    x, w = references.random(rows, 64), references.random(33, 64, seed=3)
+    gain, shift = references.random(64, seed=1), references.random(64, seed=2)
+    matrix = matrix_of(device, w, dtype)
+    with gw.tidy():
+        there = gw.tensor(x)
+        gain_there, shift_there = gw.tensor(gain), gw.tensor(shift)
+        folded = fold_norm(gain_there, shift_there, matrix)
+        norm = Norm(gain_there, shift_there, folded, 64, 1e-5)
+        found = linear(there, matrix, norm=norm).numpy()
+        expected = linear(gw.ops.layer_norm(there, gain_there, shift_there, 1e-5), matrix).numpy()
+        gw.dispose(folded)
+    free(matrix)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(("rows", "splits"), [(1, 2), (3, 8)])
 @pytest.mark.usefixtures("guarded", "fusing")
 def test_attention_in_parts_is_put_together(device, rows, splits):

@@ -90,7 +90,6 @@ def linear(
         {},
         {
             "ACTIVATION": ACTIVATIONS[activation],
-            "HAS_BIAS": int(bias is not None or norm is not None),
             "HAS_RESIDUAL": int(residual is not None),
         },
     )
@@ -171,6 +170,8 @@ def _run(
             # rounding to integers needs its outcome.
             x = layer_norm(x, norm.weight, norm.bias, norm.epsilon, columns=norm.columns)
             norm = None
+        if store == "plain":
+            constants = constants | {"HAS_BIAS": int(bias is not None or norm is not None)}
         source, variant, fused = _source(x, norm, in_integers)
         source["bias"] = source["x"] if bias is None else bias
         if norm is not None:
