@@ -71,14 +71,14 @@ def test_quiet_means_text_alone(engine: FakeEngine, capsys: Captured) -> None:
 @pytest.mark.parametrize(
     ("options", "sampler"),
     [
-        (["--greedy", "--temp", "2"], ("Greedy", {})),
-        (["--temp", "0"], ("Greedy", {})),
-        ([], ("TopP", {"p": 0.95, "k": 40, "temperature": 0.8, "seed": 3})),
-        (["--top-k", "0"], ("TopP", {"p": 0.95, "k": None, "temperature": 0.8, "seed": 3})),
-        (["--top-p", "1"], ("TopK", {"k": 40, "temperature": 0.8, "seed": 3})),
+        (["--greedy", "--temp", "2"], ("GreedySampler", {})),
+        (["--temp", "0"], ("GreedySampler", {})),
+        ([], ("TopPSampler", {"p": 0.95, "k": 40, "temperature": 0.8, "seed": 3})),
+        (["--top-k", "0"], ("TopPSampler", {"p": 0.95, "k": None, "temperature": 0.8, "seed": 3})),
+        (["--top-p", "1"], ("TopKSampler", {"k": 40, "temperature": 0.8, "seed": 3})),
         (
             ["--top-p", "1", "--top-k", "0", "--temp", "1.5"],
-            ("Random", {"temperature": 1.5, "seed": 3}),
+            ("RandomSampler", {"temperature": 1.5, "seed": 3}),
         ),
     ],
 )
@@ -86,7 +86,8 @@ def test_the_sampler(
     options: list[str], sampler: tuple[str, dict[str, Any]], engine: FakeEngine
 ) -> None:
     assert main(["generate", "Once", "--seed", "3", *options]) == 0
-    assert engine.calls["sampler"] == sampler
+    class_name, config = sampler
+    assert engine.calls["sampler"] == {"class_name": class_name, "config": config}
 
 
 def test_without_a_seed_every_run_has_its_own_and_says_which(
@@ -95,8 +96,10 @@ def test_without_a_seed_every_run_has_its_own_and_says_which(
     seeds = set()
     for _ in range(3):
         assert main(["generate", "Once"]) == 0
-        seeds.add(engine.calls["sampler"][1]["seed"])
-        assert capsys.readouterr().err.endswith(f"seed {engine.calls['sampler'][1]['seed']}\n")
+        seeds.add(engine.calls["sampler"]["config"]["seed"])
+        assert capsys.readouterr().err.endswith(
+            f"seed {engine.calls['sampler']['config']['seed']}\n"
+        )
     assert len(seeds) == 3
 
 
