@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gpt2_wgpu.errors import DeviceError, LimitError, ShaderError
+from gpt2_wgpu.gpu import backends
 from gpt2_wgpu.gpu.kernels import Kernel, check_bindings
 from gpt2_wgpu.gpu.memory import Storage
 from gpt2_wgpu.gpu.readback import Range, Readback
 from gpt2_wgpu.gpu.tensor import Tensor
-from gpt2_wgpu.gpu.waiting import wait
 
 if TYPE_CHECKING:
     from gpt2_wgpu.gpu.device import Device
@@ -265,9 +265,9 @@ class CommandQueue:
 
         Raises ``OSError`` when it cannot be read (any more).
         """
-        with self._device.translated_errors():
+        with self._device.translated_errors("uploading"):
             self.flush()
-            await wait(self._device.gpu.queue.write_blob_async(storage.buffer, blob))
+            await backends.write_blob(self._device.gpu, storage.buffer, blob)
 
     async def read(self, ranges: Sequence[Range]) -> list[memoryview]:
         """The bytes of each range (offsets and lengths: multiples of 4), after what is pending.

@@ -15,12 +15,13 @@ from gpt2_wgpu.errors import (
     OutOfGPUMemoryError,
     ShaderError,
 )
+from gpt2_wgpu.gpu import backends
 from gpt2_wgpu.gpu.adapter import WANTED_FEATURES, one_line, request_adapter, wanted_limits
 from gpt2_wgpu.gpu.capabilities import AdapterInfo, Capabilities
 from gpt2_wgpu.gpu.commands import CommandQueue
 from gpt2_wgpu.gpu.kernels import KernelCache
 from gpt2_wgpu.gpu.memory import MemoryManager
-from gpt2_wgpu.gpu.waiting import settle, sync, wait
+from gpt2_wgpu.gpu.waiting import sync, wait
 
 
 class Device:
@@ -109,6 +110,7 @@ class Device:
         self.kernels = KernelCache(self)
         self.queue = CommandQueue(self)
         self._tokens: list[Token[Device | None]] = []
+        backends.on_loss(self.gpu, self._forget)
 
     def create_buffer(self, nbytes: int, usage: str) -> Any:
         """A raw buffer: for "storage", "staging" (mapped to read), "uniform" or query "resolve"."""
@@ -138,6 +140,8 @@ class Device:
         try:
             yield
         except wgpu.GPUOutOfMemoryError:
+            if backends.tells_late(self.gpu):
+                self.memory.distrust()
             raise OutOfGPUMemoryError(self._out_of_memory(nbytes, doing)) from None
         except wgpu.GPUPipelineError as error:  # browsers tell of these later
             kernel, _, why = one_line(error).partition(": ")
@@ -168,8 +172,17 @@ class Device:
 
     async def lost(self) -> str:
         """Wait until the device is lost; why. In browsers only: wgpu does not tell elsewhere."""
-        found = await self.gpu._get_lost_async()
-        return str(found.message or found.reason)
+        return await backends.lost(self.gpu)
+
+    async def settled(self, doing: str, nbytes: int) -> None:
+        """Raise what went wrong so far while ``doing`` something that took ``nbytes``.
+
+        For browsers, which tell only whoever waits; elsewhere it has been raised before.
+        """
+        if backends.tells_late(self.gpu):
+            with self.translated_errors(doing, nbytes):
+                self.queue.flush()
+                await wait(self.gpu.queue.on_submitted_work_done_async())
 
     def close(self) -> None:
         """Give the device back; its tensors become unusable. Idempotent."""
@@ -179,7 +192,7 @@ class Device:
         self.memory.trim()
         with self.memory.lock:  # no thread is in the middle of a mapped buffer
             self._forget()
-            settle(self.gpu)
+            backends.settle(self.gpu)
             self.gpu.destroy()
 
     def __enter__(self) -> Device:

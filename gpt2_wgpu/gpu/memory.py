@@ -101,6 +101,7 @@ class MemoryManager:
         # Lent buffers by id. Were they only held by their tensors, the garbage collector could
         # finalise a buffer before the tensor (in a cycle, say a traceback) that then returns it.
         self._lent: dict[int, Any] = {}
+        self._suspects: set[int] = set()  # lent ones, by id, that may be invalid: see distrust
         self._num_buffers = 0
         self._num_bytes = 0
         self._peak = 0
@@ -134,7 +135,9 @@ class MemoryManager:
         self._num_bytes -= storage.nbytes
         self._live[storage.kind] -= storage.size
         self._changed()
-        if storage.pooled and self.device.is_open:
+        suspect = id(storage.buffer) in self._suspects
+        self._suspects.discard(id(storage.buffer))
+        if storage.pooled and not suspect and self.device.is_open:
             usage = _usage_of(storage.kind)
             self._pool.setdefault((usage, storage.size), []).append(storage.buffer)
             self._pool.move_to_end((usage, storage.size))
@@ -156,6 +159,16 @@ class MemoryManager:
                     del self._pool[key]
         self.discard(doomed)
 
+    def distrust(self) -> None:
+        """A buffer made earlier turns out to be invalid, and nobody knows which: lend none again.
+
+        Browsers tell of lack of memory after they have made a buffer that cannot be used. The pool
+        is emptied, which may make room.
+        """
+        with self.lock:
+            self._suspects = set(self._lent)
+        self.trim()
+
     def _changed(self) -> None:
         if self.observer is not None:
             self.observer({kind: self._live[kind] for kind in KINDS})
@@ -168,8 +181,9 @@ class MemoryManager:
     def refusal(self, nbytes: int, what: str, who: str) -> str:
         """What to say when ``who`` refuses ``nbytes`` for ``what``."""
         held = ", ".join(f"{kind} {size:,}" for kind, size in self._live.items() if size)
+        wanted = f"{nbytes:,} bytes" if nbytes else "more memory"  # told late: nobody knows what
         return (
-            f"{who} refuses {nbytes:,} bytes for {what}: {self._live.total():,} bytes are held "
+            f"{who} refuses {wanted} for {what}: {self._live.total():,} bytes are held "
             f"({held or 'none'}) of a budget of {self.budget:,}; dispose tensors, use a smaller "
             "batch, length or dtype, or raise the budget (set_memory_budget)"
         )

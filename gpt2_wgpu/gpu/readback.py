@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu.errors import DeviceLostError
+from gpt2_wgpu.gpu import backends
 from gpt2_wgpu.gpu.memory import Storage
 from gpt2_wgpu.gpu.waiting import can_submit_ahead, wait
 
@@ -65,10 +66,9 @@ class Readback:
     def _check_alive(self) -> None:
         """Raises if the device is closed or lost."""
         if not self._device.is_open:
-            raise DeviceLostError(f"{self._device!r} was closed while it was read")
-        # wgpu has no other way to ask (0.32), and none that costs less: 10 µs a submit. An empty
-        # command buffer would do too, but one that is never submitted is never freed.
-        self._device.gpu.create_bind_group_layout(entries=[])
+            how = "closed" if self._device.is_closed else "lost"
+            raise DeviceLostError(f"{self._device!r} was {how} while it was read")
+        backends.check_alive(self._device.gpu)
 
     async def read(self) -> list[memoryview]:
         """Submit what is pending and the copies; wait; the bytes of each range."""

@@ -63,17 +63,6 @@ def time_waiting() -> Iterator[Waited]:
         _watch.reset(token)
 
 
-def settle(gpu: Any) -> None:
-    """Resolve every promise of a ``wgpu.GPUDevice`` that is about to be destroyed.
-
-    wgpu-py's ``destroy`` stops the thread that resolves them: a task that awaits one would wait
-    for ever (0.32; ``GPUDevice.destroy`` in its native backend). Browsers reject them themselves.
-    """
-    poll = getattr(gpu, "_poll_wait", None)
-    if poll is not None:
-        poll()
-
-
 def can_submit_ahead() -> bool:
     """Whether work may be submitted while other work is waited for, without harm.
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from gpt2_wgpu.errors import BusyError, DeviceLostError, NumericalError
+from gpt2_wgpu.errors import BusyError, DeviceLostError, NumericalError, OutOfGPUMemoryError
 from gpt2_wgpu.gpu import Readback, Recording, dispose, keep, layers, tidy
 from gpt2_wgpu.gpu.layers import (
     FULL,
@@ -243,7 +243,7 @@ class Run:
     ) -> Run:
         """Compute all tokens of ``rows`` but the last of each, and record the step."""
         with ExitStack() as undo, tidy("generation"):  # a raise leaves nothing behind
-            cache = backbone.new_cache(len(rows), max(limits))
+            cache = await settled_cache(backbone, len(rows), max(limits))
             await prefill(backbone, rows, cache)
             state = SamplingState.create(
                 backbone.device,
@@ -294,6 +294,23 @@ class Run:
             for readback in self._readbacks:
                 freed.callback(readback.close)
             freed.callback(self._recording.close)
+
+
+async def settled_cache(backbone: GPT2Backbone, rows: int, length: int) -> KVCache:
+    """A new cache that is sure to be there.
+
+    Browsers tell late that memory lacks. The pool is emptied then, so that a second try may do;
+    elsewhere that has happened by the time an allocation raises.
+    """
+    cache = backbone.new_cache(rows, length)
+    nbytes = sum(layer.nbytes for layer in cache.children)
+    try:
+        await backbone.device.settled("the keys and values", nbytes)
+    except OutOfGPUMemoryError:
+        cache.dispose()
+        cache = backbone.new_cache(rows, length)
+        await backbone.device.settled("the keys and values", nbytes)
+    return cache
 
 
 async def prefill(backbone: GPT2Backbone, rows: Sequence[Sequence[int]], cache: KVCache) -> None:

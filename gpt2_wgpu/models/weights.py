@@ -108,7 +108,9 @@ async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: 
         )
 
     needed = stored_bytes(config, dtype, device.capabilities.max_binding) + staged_bytes(config)
-    device.memory.check_fits(needed, f"the weights in {dtype}, uploads included")
+    what = f"the weights in {dtype}, uploads included"
+    device.memory.check_fits(needed, what)
+    device.memory.trim()  # nothing pooled is in their way
     with tidy("load weights"):
         wte = await matrix("wte.weight")
         ((_, wpe),) = (await matrix("wpe.weight")).parts
@@ -118,6 +120,7 @@ async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: 
         head_folded = fold_norm(ln_f.weight, ln_f.bias, lm_head)
         weights = GPT2Weights(wte, wpe, tuple(blocks), ln_f, lm_head, head_folded)
         device.queue.flush()
+        await device.settled(what, needed)
         device.memory.trim()  # what the uploads went through is of no use afterwards
         return keep(weights)
 

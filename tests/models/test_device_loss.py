@@ -10,7 +10,8 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import DeviceLostError, DisposedTensorError, WeightsError
-from gpt2_wgpu.gpu.waiting import settle, sync
+from gpt2_wgpu.gpu.backends import settle
+from gpt2_wgpu.gpu.waiting import sync
 from gpt2_wgpu.models import generation, recovery
 from gpt2_wgpu.models.generation import Generation, Run
 

@@ -60,7 +60,8 @@ class GPUCommandEncoder(classes.GPUCommandEncoder):
         return GPUComputePassEncoder(label, self._internal, self._device)
 
     def clear_buffer(self, buffer: GPUBuffer, offset: int = 0, size: int | None = None) -> None:
-        self._internal += "clear", buffer._internal, offset, size or buffer.size - offset
+        size = buffer.size - offset if size is None else size
+        self._internal += "clear", buffer._internal, offset, size
 
     def copy_buffer_to_buffer(
         self,

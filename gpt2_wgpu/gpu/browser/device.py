@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+from weakref import WeakMethod
 
-from pyodide.ffi import to_js
+from pyodide.ffi import create_once_callable, to_js
 from wgpu import classes
 
 from gpt2_wgpu.gpu.browser.commands import GPUBuffer, GPUCommandEncoder, GPUQuerySet, GPUQueue
@@ -77,6 +78,17 @@ class GPUDevice(classes.GPUDevice):
         """Resolves to reason and message once the device is lost."""
         lost = script.lost(self._internal)
         return Promise(lost, lambda found: classes.GPUDeviceLostInfo(*json.loads(found)))
+
+    def on_loss(self, tell: Callable[[], object]) -> None:
+        """Call ``tell``, a method, once the device is lost; its object is not kept for that."""
+        method = WeakMethod(tell)
+
+        def told(_: object) -> None:
+            found = method()
+            if found is not None:
+                found()
+
+        script.lost(self._internal).then(create_once_callable(told))
 
     def destroy(self) -> None:
         script.destroy(self._internal)

@@ -210,7 +210,14 @@ globalThis.gpt2WgpuBackend = (() => {
       return session.settled(buffer.mapAsync(mode, offset, size));
     },
 
-    readMapped: (buffer, offset, size) => new Uint8Array(buffer.getMappedRange(offset, size)).slice(),
+    readMapped(buffer, offset, size) {
+      try {
+        return new Uint8Array(buffer.getMappedRange(offset, size)).slice();
+      } catch (error) {
+        // It was mapped. Only a loss, which the session may not have been told yet, unmaps it.
+        throw failure("GPUError", `Parent device is lost (${error.message})`);
+      }
+    },
 
     createBindGroupLayout(session, label, entries) {
       session.check();
