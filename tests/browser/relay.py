@@ -83,7 +83,7 @@ class Remote:
         return self._relay.ask("settled", self.id)
         yield  # makes this a generator: it never waits, it blocks
 
-    def then(self, tell: Callable[..., object]) -> None:
+    def add_done_callback(self, tell: Callable[..., object]) -> None:
         """Nothing comes from the page unasked: as natively, where wgpu never tells of a loss."""
 
     def to_bytes(self) -> bytes:
@@ -120,7 +120,7 @@ def relayed() -> Callable[[], None]:
         js, pyodide = ModuleType("js"), ModuleType("pyodide")
         code, ffi = ModuleType("pyodide.code"), ModuleType("pyodide.ffi")
         js.gpt2WgpuBackend = Remote(Relay(tab), 0)
-        code.run_js = ffi.to_js = ffi.create_once_callable = lambda value: value
+        code.run_js = ffi.to_js = lambda value: value
         ffi.JsException, ffi.run_sync = JsException, run_sync
         for module in (js, pyodide, code, ffi):
             sys.modules[module.__name__] = module

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from weakref import WeakMethod
 
-from pyodide.ffi import create_once_callable, to_js
+from pyodide.ffi import to_js
 from wgpu import classes
 
 from gpt2_wgpu.gpu.browser.commands import GPUBuffer, GPUCommandEncoder, GPUQuerySet, GPUQueue
@@ -88,7 +88,7 @@ class GPUDevice(classes.GPUDevice):
             if found is not None:
                 found()
 
-        script.lost(self._internal).then(create_once_callable(told))
+        script.lost(self._internal).add_done_callback(told)
 
     def destroy(self) -> None:
         script.destroy(self._internal)

@@ -50,12 +50,19 @@ def _translated(error: Any) -> Exception:
     return translated
 
 
+def _noticed(future: Any) -> None:
+    """Of submits ahead, a loss of the device fails all, and only one is asked: no complaint."""
+    if not future.cancelled():
+        future.exception()
+
+
 class Promise:
     """What an asynchronous method returns: await it, or ``sync_wait`` where the stack switches."""
 
     def __init__(self, promise: Any, handler: Callable[[Any], Any] = lambda result: result) -> None:
-        self._promise = promise
+        self._promise = promise  # Pyodide has made a future of it
         self._handler = handler
+        promise.add_done_callback(_noticed)
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._settled().__await__()
