@@ -43,11 +43,9 @@ def on_loss(gpu: Any, tell: Callable[[], None]) -> None:
 
 async def lost(gpu: Any) -> str:
     """Wait until the device is lost; why. Waits for ever where the backend does not tell."""
-    try:
-        promise = gpu.lost_async
-    except NotImplementedError:
-        promise = asyncio.get_running_loop().create_future()
-    found = await promise
+    if not hasattr(gpu, "on_loss"):
+        await asyncio.get_running_loop().create_future()
+    found = await gpu._get_lost_async()
     return str(found.message or found.reason)
 
 
