@@ -59,7 +59,7 @@ class Blob:
     def slice(self, begin, end):
         return Blob(self._data[begin:end])
 
-    async def arrayBuffer(self):  # noqa: N802
+    async def arrayBuffer(self):
         return types.SimpleNamespace(to_bytes=lambda: self._data)
 
 
