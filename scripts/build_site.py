@@ -6,10 +6,12 @@ The folder holds all that a browser needs, and works from any static host and an
     pyodide/                Python for the browser, and a lock file that names the wheels
     wheels/                 this package without its model, and wgpu without its native library
     models/fairytales/      the embedded model
-    manifest.json           {path: {"bytes", "sha256"}} of every other file
+    manifest.json           {path: {"bytes", "sha256"}} of every other file but _headers
+    _headers                the page's policy for the worker too, on hosts that read such a file
 
 What comes from elsewhere is pinned by its hash and kept in build/: with that, no network is
-needed. Equal sources give equal bytes, and only files that differ are written. Needs `npm` once.
+needed. Equal sources give equal bytes, and only files that differ are written. What the folder's
+manifest does not name is never deleted. Needs `npm` once.
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ WGPU_DROPPED = re.compile(r"wgpu/(backends/wgpu_native|resources/.*\.(h|idl|md)$
 OWN_DROPPED = re.compile(r"gpt2_wgpu/presets/")
 OWN_SOURCES = ("LICENSE", "README.md", "gpt2_wgpu", "pyproject.toml", "shaders")
 
+MANIFEST = "manifest.json"
+
 Contents = dict[str, bytes | Path]  # path within the site -> what it holds
 
 
@@ -73,7 +77,8 @@ def contents() -> Contents:
     for path in _files(["index.html", "web", "models/fairytales"]):
         if path.suffix != ".png" or path.is_relative_to(ROOT / "web"):
             files[path.relative_to(ROOT).as_posix()] = path
-    files["manifest.json"] = manifest(files)
+    files[MANIFEST] = manifest(files)
+    files["_headers"] = headers()  # not in the manifest: hosts that read it do not serve it
     return files
 
 
@@ -171,23 +176,52 @@ def manifest(files: Contents) -> bytes:
     return _json({path: {"bytes": len(d), "sha256": _sha256(d)} for path, d in data.items()})
 
 
+def headers() -> bytes:
+    """The policy of index.html for every file: a worker has the one that its own script came with.
+
+    (The format is that of Netlify and Cloudflare Pages.)
+    """
+    page = (ROOT / "index.html").read_text(encoding="utf-8")
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy"\s+content="([^"]+)"', page)
+    return f"/*\n  Content-Security-Policy: {policy}\n".encode()
+
+
 def write(site: Path, files: Contents) -> int:
-    """Makes `site` hold exactly `files`; how many had to be written."""
+    """Makes `site` hold `files` and none of an older build; how many had to be written."""
+    outdated = _built_before(site) - files.keys()
     written = 0
-    for path, held in files.items():
-        target, data = site / path, _bytes(held)
+    for path in (MANIFEST, *files):  # an interrupted build is known as one by its manifest
+        target, data = site / path, _bytes(files[path])
         if target.is_file() and target.read_bytes() == data:
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
         written += 1
-    for found in sorted(site.rglob("*"), reverse=True):
-        if found.is_dir():
-            if not any(found.iterdir()):
-                found.rmdir()
-        elif found.relative_to(site).as_posix() not in files:
-            found.unlink()
+    for path in outdated:
+        (site / path).unlink(missing_ok=True)
+        for folder in (site / path).parents:
+            if folder == site or not folder.is_dir() or any(folder.iterdir()):
+                break
+            folder.rmdir()
     return written
+
+
+def _built_before(site: Path) -> set[str]:
+    """The files that an older build made in `site`; a folder of anything else is refused."""
+    if ROOT.is_relative_to(site.resolve()):
+        raise SystemExit(f"build_site: error: {site} holds this checkout: choose another folder")
+    if not site.exists() or (site.is_dir() and not any(site.iterdir())):
+        return set()
+    try:
+        found = json.loads((site / MANIFEST).read_bytes())
+        paths = {path for path, entry in found.items() if entry["sha256"]}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        raise SystemExit(
+            f"build_site: error: {site} is not empty and holds no built site (a {MANIFEST} that "
+            "names its files): choose another folder, or empty it yourself"
+        ) from None
+    root = site.resolve()
+    return {path for path in paths if (site / path).resolve().is_relative_to(root)}
 
 
 def _kept(name: str, key: str, make: Callable[[Path], None]) -> Path:

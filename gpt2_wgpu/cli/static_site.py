@@ -41,6 +41,13 @@ _TYPES = {
     ".webmanifest": "application/manifest+json",
     ".whl": "application/octet-stream",
 }
+# That of index.html. A worker has the policy that its script came with, not that of its page:
+# so every answer has it. Models may come from any host that the visitor names.
+POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
+    "connect-src 'self' https: http:; worker-src 'self'; img-src 'self' data:; "
+    "manifest-src 'self'; base-uri 'none'; form-action 'none'"
+)
 _LOCAL = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 
@@ -56,8 +63,12 @@ class Content:
     modified: float
 
     @classmethod
-    def of(cls, path: Path) -> Content:
-        found = path.stat()
+    def of(cls, path: Path) -> Content | None:
+        """A file as it is now; None if it is gone."""
+        try:
+            found = path.stat()
+        except OSError:
+            return None
         etag = f'"{found.st_size:x}-{found.st_mtime_ns:x}"'
         return cls(path, path.name, found.st_size, etag, found.st_mtime)
 
@@ -72,9 +83,19 @@ class Content:
 
 
 class Site:
-    """A built site in `folder`, and `models` (name → directory) below its models/."""
+    """A built site in `folder`, and `models` (name → directory) below its models/.
+
+    Raises:
+        PresetError: a name cannot be part of an address, or a directory holds no model to serve.
+    """
 
     def __init__(self, folder: Path, models: Mapping[str, Path] | None = None) -> None:
+        for name, path in (models or {}).items():
+            if not _is_plain(name):
+                raise PresetError(
+                    f"{path} cannot be served as a model called {name!r}: "
+                    "rename it without ':' and '\\'"
+                )
         self._folder = folder.resolve()
         self._models = {name: _model_files(path) for name, path in (models or {}).items()}
 
@@ -112,10 +133,11 @@ class Site:
         with own.open() as file:
             entries = json.load(file)
         for name, files in self._models.items():
+            folder = f"models/{name}/"  # the one that is served; the site's of this name is not
+            entries = {path: kept for path, kept in entries.items() if not path.startswith(folder)}
             for file_name, path in files.items():
-                content = Content.of(path)
-                entry = {"bytes": content.size, "etag": content.etag}
-                entries[f"models/{name}/{file_name}"] = entry
+                if content := Content.of(path):
+                    entries[folder + file_name] = {"bytes": content.size, "etag": content.etag}
         data = json.dumps(entries, indent=1, sort_keys=True).encode()
         return Content(data, MANIFEST, len(data), f'"{hash(data) & (2**64 - 1):x}"', own.modified)
 
@@ -150,6 +172,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "gpt2-wgpu"
     sys_version = ""
+    policy: str | None = POLICY
 
     def __init__(self, *arguments: object, site: Site) -> None:
         self.site = site
@@ -160,6 +183,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.answer(send=False)
+
+    def end_headers(self) -> None:
+        """End the head of any answer, with the policy in it."""
+        if self.policy:
+            self.send_header("Content-Security-Policy", self.policy)
+        super().end_headers()
 
     def answer(self, send: bool) -> None:
         """Send the head of an answer, and its body if that is wanted."""
@@ -191,12 +220,13 @@ class Handler(BaseHTTPRequestHandler):
         return None
 
     def send_body(self, content: Content, first: int, end: int) -> None:
-        """Send bytes `first` .. `end`."""
-        with suppress(ConnectionError), content.open() as file:  # the browser may have had enough
+        """Send bytes `first` .. `end`, or end the connection: the rest would be waited for."""
+        with suppress(OSError), content.open() as file:  # the browser had enough, the file is gone
             file.seek(first)
             while first < end and (piece := file.read(min(end - first, 1 << 20))):
                 self.wfile.write(piece)
                 first += len(piece)
+        self.close_connection |= first < end
 
     def _wants_range(self, content: Content) -> bool:
         unchanged = self.headers.get("If-Range") in (None, content.etag)

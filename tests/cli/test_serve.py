@@ -12,11 +12,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 
-from gpt2_wgpu.cli.static_site import LocalServer, Site
+from gpt2_wgpu.cli.static_site import POLICY, Content, LocalServer, Site
 from gpt2_wgpu.errors import PresetError
 from tests.cli.conftest import COMMAND, Run
 
@@ -203,6 +204,48 @@ def test_the_manifest_names_the_models(ask: Client, site: Path) -> None:
     weights = manifest["models/my-model/model.safetensors"]
     assert weights["bytes"] == len(WEIGHTS)
     assert weights["etag"] == ask("/models/my-model/model.safetensors").headers["ETag"]
+
+
+def test_every_answer_has_the_policy(ask: Client) -> None:
+    etag = ask("/web/gpt2.js").headers["ETag"]
+    answers = [ask("/"), ask("/web/gpt2.js"), ask("/absent"), ask("/", "POST"), ask("/", Host="x")]
+    answers.append(ask("/web/gpt2.js", If_None_Match=etag))
+    for answer in answers:
+        assert answer.headers["Content-Security-Policy"] == POLICY, answer.status
+
+
+def test_a_file_that_shrinks_while_it_is_sent_ends_the_connection(
+    ask: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Content.open
+    monkeypatch.setattr(Content, "open", lambda self: BytesIO(opened(self).read()[:100]))
+    with pytest.raises(http.client.IncompleteRead):  # at once: what lacks would come never
+        ask("/models/my-model/model.safetensors")
+
+
+def test_a_file_that_vanished_is_not_in_the_manifest(ask: Client, model: Path) -> None:
+    (model / "model.safetensors").unlink()
+    assert ask("/models/my-model/model.safetensors").status == 404
+    assert "models/my-model/config.json" in (entries := json.loads(ask("/manifest.json").body))
+    assert "models/my-model/model.safetensors" not in entries
+
+
+def test_a_model_takes_the_place_of_the_sites_own(site: Path, model: Path) -> None:
+    own = {"models/tales/merges.txt": {"bytes": 1}, "models/tales2/merges.txt": {"bytes": 1}}
+    (site / "manifest.json").write_text(json.dumps(own))
+    found = Site(site, {"tales": model}).find("/manifest.json")
+    assert found is not None
+    assert json.load(found.open()).keys() == {
+        "models/tales/config.json",
+        "models/tales/model.safetensors",
+        "models/tales2/merges.txt",
+    }
+
+
+@pytest.mark.parametrize("name", ["a:b", "a\\b", ""])
+def test_names_that_no_address_can_hold(site: Path, model: Path, name: str) -> None:
+    with pytest.raises(PresetError, match=r"cannot be served as a model called .*: rename it"):
+        Site(site, {name: model})
 
 
 def test_models_that_are_none(tmp_path: Path, site: Path, model: Path) -> None:

@@ -13,15 +13,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from gpt2_wgpu.cli.static_site import Handler, LocalServer, Site
+from gpt2_wgpu.cli.static_site import POLICY, Handler, LocalServer, Site
 
 CHUNK = 64 << 10
 PREFIX = "/a/page/"  # the site works from any folder of a host
 PAGES_SITE = Site(Path(__file__).parents[1] / "pages")
-POLICY = (
-    "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' data:; "
-    "connect-src 'self' http://127.0.0.1:*"
-)
 
 
 @dataclass
@@ -95,13 +91,7 @@ class HostHandler(Handler):
 
     def __init__(self, *arguments: object, site: Site, host: Host) -> None:
         self.host = host
-        self.policy: str | None = POLICY
         super().__init__(*arguments, site=site)
-
-    def end_headers(self) -> None:
-        if self.policy:
-            self.send_header("Content-Security-Policy", self.policy)
-        super().end_headers()
 
     def answer(self, send: bool) -> None:
         path = self.path.partition("?")[0]
