@@ -118,7 +118,7 @@ export interface Memory {
   numBytesAllocatedInGpu: number;
   peakBytes: number;
   numScopes: number;
-  byKind: { weights: number; cache: number; workspace: number; staging: number };
+  byKind: { weights: number; parameters: number; cache: number; workspace: number; staging: number };
 }
 
 /** Left out, a setting has the default that `lm.info.defaults` shows. */
@@ -166,6 +166,8 @@ export interface Info {
   adapter: Adapter;
   /** What the weights take on the GPU. */
   storedBytes: number;
+  /** The model's files lie complete in the browser's storage: they will be there offline. */
+  stored: boolean;
   defaults: { maxTokens: number; temperature: number; topK: number; topP: number; seed: null };
   warnings: string[];
 }

@@ -12,6 +12,7 @@ const ROOT = new URL("./", worker.location.href);
 const NAME = "gpt2-wgpu site ";
 const VERSION = new URL(worker.location.href).searchParams.get("version") ?? "";
 const AT_ONCE = 4; // requests
+const KEPT = ["Content-Type", "Content-Security-Policy"]; // a worker's policy is that of its script
 
 worker.addEventListener("install", (event) => event.waitUntil(install()));
 worker.addEventListener("activate", (event) => event.waitUntil(activate()));
@@ -40,12 +41,20 @@ async function proven(path, hash) {
   if (!response.ok) throw new Error(`${path}: status ${response.status}`);
   const data = await response.arrayBuffer();
   if ((await sha256(data)) !== hash) throw new Error(`${path} is not of version ${VERSION}`);
-  const type = response.headers.get("Content-Type") ?? "application/octet-stream";
-  return { url, data, response: new Response(data, { headers: { "Content-Type": type } }) };
+  /** @type {Record<string, string>} */
+  const headers = {};
+  for (const name of KEPT) {
+    const value = response.headers.get(name);
+    if (value) headers[name] = value;
+  }
+  return { url, data, response: new Response(data, { headers }) };
 }
 
 async function install() {
   const cache = await caches.open(NAME + VERSION);
+  // Browsers fetch this script again by its old address: the host has no such version any more,
+  // but what is kept of it is whole, and still serves.
+  if (await cache.match(new URL("manifest.json", ROOT).href)) return;
   try {
     const { url, data, response } = await proven("manifest.json", VERSION);
     /** @type {Record<string, {sha256?: string}>} */

@@ -20,8 +20,7 @@ export async function showCapability() {
     const { adapter, warnings } = found;
     line.textContent = nameOf(adapter);
     line.dataset.state = adapter.software ? "slow" : "good";
-    const note = warnings.join(" ") || (adapter.software ? SOFTWARE : "");
-    element("model-message", HTMLElement).textContent = note;
+    element("model-message", HTMLElement).textContent = warnings.join(" ");
     return true;
   }
   line.textContent = "No GPU to use";
@@ -32,10 +31,6 @@ export async function showCapability() {
   element("obstacle", HTMLElement).hidden = false;
   return false;
 }
-
-const SOFTWARE =
-  "This adapter computes on the CPU: everything works, slowly. With a GPU in this machine, " +
-  "switch on hardware acceleration in the browser's settings.";
 
 /**
  * @param {{name?: string, vendor?: string, architecture?: string, software?: boolean}} adapter

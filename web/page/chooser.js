@@ -5,13 +5,15 @@ import { announceNow } from "./announcer.js";
 import { button, element } from "./dom.js";
 import { watchFolders } from "./folder.js";
 import { counted, exactly, part, size } from "./format.js";
+import { onPress } from "./press.js";
 import { clearStages, stopStages } from "./stages.js";
 import { showStored } from "./stored.js";
 
 /**
  * @typedef {import("../gpt2.js").Source} Source
  * @typedef {import("../gpt2.js").Dtype} Dtype
- * @typedef {{source: Source, name: string, note: string}} Candidate
+ * @typedef {{source: Source, name: string, note: string, unasked?: boolean}} Candidate
+ * `unasked`: a link named it, and the visitor has not agreed yet to contact its host.
  */
 
 /** @type {Candidate} what index.html shows at first */
@@ -49,9 +51,7 @@ export class Chooser {
   constructor(loader, onLoaded) {
     this.#loader = loader;
     this.#onLoaded = onLoaded;
-    this.#button.addEventListener("click", (event) => {
-      if (event.detail < 2) void this.#press(); // the second click of a double click is none
-    });
+    onPress(this.#button, () => void this.#press());
     element("remote", HTMLFormElement).addEventListener("submit", (event) => {
       event.preventDefault();
       this.chooseRemote(this.#remote.value.trim());
@@ -68,6 +68,13 @@ export class Chooser {
     this.#remote.value = source;
     const from = /^https?:/.test(source) ? "from its URL" : "from Hugging Face";
     return this.#choose({ source, name: source, note: from });
+  }
+
+  /** What a link names: its host learns nothing before the visitor presses Look up. @param {string} source */
+  propose(source) {
+    if (source === EMBEDDED.source) return this.#choose(EMBEDDED);
+    this.#remote.value = source;
+    this.#choose({ source, name: source, note: "named by the link", unasked: true });
   }
 
   /** Where a link may point to: the id or URL of the candidate, null for the embedded or a folder. */
@@ -102,15 +109,18 @@ export class Chooser {
     const { state } = this.#loader;
     const { source } = this.#candidate;
     const loaded = state === "ready" && this.#loaded === source;
-    this.#button.textContent =
-      state === "loading" ? "Cancel" : loaded ? "Unload" : this.#invitation();
-    this.#button.disabled = !this.#capable || (state !== "loading" && !loaded && !this.#size);
+    const { cancelling } = this.#loader;
+    const busy = cancelling ? "Cancelling…" : "Cancel";
+    this.#button.textContent = state === "loading" ? busy : loaded ? "Unload" : this.#invitation();
+    const possible = state === "loading" || loaded || this.#size || this.#candidate.unasked;
+    this.#button.disabled = !this.#capable || cancelling || !possible;
     this.#button.classList.toggle("primary", state !== "loading" && !loaded);
     this.#dtype.disabled = state === "loading" || loaded;
     this.#offered.hidden = state === "loading";
   }
 
   #invitation() {
+    if (this.#candidate.unasked) return "Look up";
     if (this.#unfinished) return `Resume · ${part(this.#unfinished.bytes, this.#unfinished.total)}`;
     if (!this.#size) return "Load";
     const { bytes, cached } = this.#size;
@@ -135,6 +145,10 @@ export class Chooser {
   /** Asks for the exact size of the candidate; nothing else is downloaded before it is shown. */
   async #measure() {
     const candidate = this.#candidate;
+    if (candidate.unasked) {
+      this.#sizeLine.textContent = "Not asked for yet: press Look up.";
+      return this.draw();
+    }
     this.#sizeLine.textContent = "Asking for its size…";
     this.draw();
     try {
@@ -168,6 +182,8 @@ export class Chooser {
       this.#loaded = null;
       return this.#loader.unload();
     }
+    const { source, unasked } = this.#candidate;
+    if (unasked) return this.chooseRemote(String(source));
     await this.#load();
   }
 
@@ -182,6 +198,7 @@ export class Chooser {
         this.#unfinished = null;
         if (this.#size) this.#size.cached = typeof source === "string";
         announceNow(`${name} is loaded.`);
+        this.#message.textContent = lm.info.warnings.join(" ");
         this.#onLoaded(lm, source);
       } else {
         stopStages();

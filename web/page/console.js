@@ -3,6 +3,7 @@
 import { button, element, make } from "./dom.js";
 import { EXAMPLES } from "./examples.js";
 import { indentAfter, wantsMore } from "./open-block.js";
+import { onPress } from "./press.js";
 import { Recall } from "./recall.js";
 
 const toggle = element("console-toggle", HTMLButtonElement);
@@ -11,10 +12,15 @@ const log = element("console-log", HTMLElement);
 const input = element("code", HTMLTextAreaElement);
 const runButton = element("run", HTMLButtonElement);
 
+const PATIENCE = 2000; // milliseconds that a stop may take before the visitor is told why
+const ENDLESS =
+  "Still running: this code never waits, so nothing can stop it. Reload the page to restart.";
+
 export class PythonConsole {
   /** @type {import("../gpt2.js").GPT2 | null} */
   #lm = null;
-  #busy = false;
+  /** @type {AbortController | null} the run under way */
+  #controller = null;
   #recall = new Recall();
   #onRun;
   #examples = EXAMPLES.map(({ title, code }) => button(title, () => void this.#run(code)));
@@ -24,7 +30,10 @@ export class PythonConsole {
     this.#onRun = onRun;
     element("examples", HTMLElement).append(make("span", "note", "Try:"), ...this.#examples);
     toggle.addEventListener("click", () => this.#open(body.hidden === true));
-    runButton.addEventListener("click", () => void this.#run(input.value));
+    onPress(runButton, () => void (this.#controller ? this.#stop() : this.#run(input.value)));
+    addEventListener("keydown", (event) => {
+      if (event.key === "Escape") this.#stop();
+    });
     input.addEventListener("input", fit);
     input.addEventListener("keydown", (event) => this.#key(event));
     this.use(null);
@@ -70,29 +79,44 @@ export class PythonConsole {
   /** @param {string} typed */
   async #run(typed) {
     const code = typed.trimEnd();
-    if (this.#busy || !this.#lm || !code) return;
-    this.#busy = true;
+    if (this.#controller || !this.#lm || !code) return;
+    const controller = new AbortController();
+    this.#controller = controller;
     this.#draw();
     this.#recall.add(code);
     if (input.value === typed) input.value = "";
     fit();
     print("code", code.replace(/^/gm, "... ").replace("...", ">>>"));
     try {
-      const { output, result } = await this.#lm.python(code);
+      const { output, result } = await this.#lm.python(code, { signal: controller.signal });
       if (output) print("output", output.replace(/\n$/, ""));
       if (result !== null && result !== undefined) print("result", String(result));
     } catch (error) {
-      print("error", error instanceof Error ? error.message.trimEnd() : String(error));
+      if (controller.signal.aborted) print("output", "Stopped.");
+      else print("error", error instanceof Error ? error.message.trimEnd() : String(error));
     }
-    this.#busy = false;
+    this.#controller = null;
     this.#draw();
     this.#onRun();
   }
 
+  /** Stops the run under way where it waits; code that never does is beyond reach. */
+  #stop() {
+    const controller = this.#controller;
+    if (!controller || controller.signal.aborted) return;
+    controller.abort();
+    this.#draw();
+    setTimeout(() => {
+      if (this.#controller === controller) print("error", ENDLESS);
+    }, PATIENCE);
+  }
+
   #draw() {
-    const idle = this.#lm !== null && !this.#busy;
-    for (const each of [runButton, ...this.#examples]) each.disabled = !idle;
-    log.setAttribute("aria-busy", String(this.#busy));
+    const running = this.#controller !== null;
+    runButton.textContent = running ? "Stop" : "Run";
+    runButton.disabled = !this.#lm || this.#controller?.signal.aborted === true;
+    for (const each of this.#examples) each.disabled = !this.#lm || running;
+    log.setAttribute("aria-busy", String(running));
   }
 }
 

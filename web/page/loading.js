@@ -56,9 +56,15 @@ export class Loader {
     return this.lm;
   }
 
-  /** Ends a load that is under way; what was downloaded stays. */
+  /** Ends a load that is under way, which may take a moment; what was downloaded stays. */
   cancel() {
     this.#controller?.abort();
+    this.#listeners.onState(this.state);
+  }
+
+  /** Whether a load is under way that was cancelled. */
+  get cancelling() {
+    return this.#controller?.signal.aborted ?? false;
   }
 
   /** Frees the model's GPU memory. */
@@ -78,7 +84,7 @@ export class Loader {
   #listen(lm) {
     const { onMemory, onNote } = this.#listeners;
     lm.onmemory = onMemory;
-    lm.onlost = (loss) => onNote(`The GPU device was lost (${loss.message}). Rebuilding it…`);
+    lm.onlost = (loss) => onNote(`The GPU device was lost (${loss.message}); the next text rebuilds it.`);
     lm.onrecovered = () => onNote("The GPU device was lost and rebuilt; nothing else was.");
   }
 

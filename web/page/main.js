@@ -35,8 +35,8 @@ function onState(state) {
   python.use(null);
 }
 
-/** @param {import("../gpt2.js").GPT2} lm */
-function onLoaded(lm) {
+/** @param {import("../gpt2.js").GPT2} lm @param {import("../gpt2.js").Source} source */
+function onLoaded(lm, source) {
   const { model, dtype, parameters, adapter } = lm.info;
   element("adapter", HTMLElement).textContent = `${nameOf(adapter)} · ${dtype}`;
   element("candidate-note", HTMLElement).textContent =
@@ -46,12 +46,14 @@ function onLoaded(lm) {
   python.use(lm);
   Object.assign(globalThis, { lm }); // for the curious, in the browser's own console
   void lookAtMemory(lm);
-  void tellOffline();
+  void tellOffline(lm.info.stored ?? source === "fairytales");
 }
 
-async function tellOffline() {
+/** @param {boolean} stored whether the model will be there, too */
+async function tellOffline(stored) {
   const ready = await offline.enable().catch(() => false);
-  element("offline", HTMLElement).textContent = ready ? "Works offline now." : "\u00a0";
+  const words = stored ? "Works offline now." : "This page works offline now; the model is not kept.";
+  element("offline", HTMLElement).textContent = ready ? words : "\u00a0";
 }
 
 /** Restores what a link holds; it never runs by itself. */
@@ -59,7 +61,7 @@ function restore() {
   const link = readLink(location.hash);
   if (link.prompt !== null) prompt.value = link.prompt;
   writeSettings(link.settings);
-  if (link.model) chooser.chooseRemote(link.model);
+  if (link.model) chooser.propose(link.model);
 }
 
 element("copy", HTMLButtonElement).addEventListener("click", async () => {
@@ -78,4 +80,6 @@ startSettings();
 restore();
 addEventListener("hashchange", restore);
 watchMemory(() => loader.lm);
+// A page that is kept looks for its next version, which takes over when it is opened again.
+if (navigator.serviceWorker?.controller) void offline.enable();
 if (await showCapability()) await chooser.open();

@@ -2,15 +2,14 @@
 
 /** @typedef {import("../gpt2.js").Memory} Memory */
 
-export const KINDS = /** @type {const} */ (["weights", "cache", "workspace", "staging", "pool"]);
+export const KINDS = /** @type {const} */ (["weights", "cache", "workspace", "parameters", "staging", "pool"]);
 const SPAN = { least: 10_000, most: 60_000 }; // milliseconds that the chart shows
 
 /** @typedef {Record<typeof KINDS[number], number>} Bytes */
 
 /** Bytes by kind, what the pool keeps for reuse included. @param {Memory} memory @returns {Bytes} */
 export function bytesOf({ byKind, numBytesInGpu, numBytesAllocatedInGpu }) {
-  const { weights = 0, cache = 0, workspace = 0, staging = 0 } = byKind;
-  return { weights, cache, workspace, staging, pool: numBytesAllocatedInGpu - numBytesInGpu };
+  return { ...byKind, pool: numBytesAllocatedInGpu - numBytesInGpu };
 }
 
 export class MemoryHistory {

@@ -3,6 +3,7 @@
 import { announceNow } from "./announcer.js";
 import { element } from "./dom.js";
 import { showFigures } from "./figures.js";
+import { onPress } from "./press.js";
 import { readSettings } from "./settings.js";
 import { appendStory, beginStory, endStory } from "./story.js";
 
@@ -18,8 +19,7 @@ export class Writer {
   #controller = null;
 
   constructor() {
-    button.addEventListener("click", (event) => {
-      if (event.detail > 1) return; // the second click of a double click is neither run nor stop
+    onPress(button, () => {
       if (this.#controller) this.stop();
       else void this.generate();
     });

@@ -25,7 +25,7 @@ def addresses(host: Host) -> dict[str, str]:
 def test_the_pages_are_small() -> None:
     assert list(PAGES) == ["javascript.html", "python.html"]
     lines = PAGES["javascript.html"].splitlines()
-    assert len(lines) <= 38
+    assert len(lines) <= 30
 
 
 def test_the_javascript_page(browser: Browser, addresses: dict[str, str]) -> None:

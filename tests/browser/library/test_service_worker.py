@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from gpt2_wgpu.cli.static_site import POLICY
 from tests.browser.library.browsing import Browser, Tab
 from tests.browser.library.host import Host, hosting
 
@@ -149,3 +150,15 @@ def test_models_are_not_kept_twice(visit: Callable[[], Tab]) -> None:
     assert "/a/page/web/gpt2.js" in kept
     assert "/a/page/pyodide/pyodide.asm.wasm" in kept
     assert not [path for path in kept if "/models/" in path]
+
+
+def test_the_policy_is_kept_with_the_files(visit: Callable[[], Tab], changing: Host) -> None:
+    """A worker that is started offline is under the policy it had online."""
+    tab = visit()
+    assert enable(tab)
+    tab.set_offline(True)
+    tab.reopen(changing.page)
+    policy = tab.evaluate(
+        """async () => (await fetch("web/worker.js")).headers.get("Content-Security-Policy")"""
+    )
+    assert policy == POLICY

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser.chromium import PLAIN_FLAGS, SOFTWARE_GPU
 from tests.browser.page.serving import serving
@@ -15,6 +15,7 @@ from tests.browser.page.visit import Visit
 
 ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent
+expect.set_options(timeout=30_000)  # two busy cores are slow; what never happens fails all the same
 FAKES = {
     "/web/gpt2.js": HERE / "fake_gpt2.js",
     "/web/offline.js": HERE / "fake_offline.js",

@@ -16,6 +16,9 @@ const fake = Object.assign(
     check: { ok: true, adapter: { name: "Fake GPU", software: false }, warnings: [] },
     stored: [], // what models.list() gives
     offline: true,
+    storing: true, // models are kept
+    warnings: [], // of a loaded model
+    lingering: 0, // milliseconds before a cancelled load ends
     step: 1, // milliseconds between progress events
     pause: 2, // milliseconds between pieces of text
     failAt: null, // {stage, name, message}: the load fails there
@@ -74,7 +77,10 @@ export class GPT2 extends EventTarget {
     for (const stage of STAGES) {
       const total = stage === "weights" ? TOTAL : stage === "adapter" ? 0 : 4e6;
       for (let i = 0; i <= 10; i++) {
-        if (signal.aborted) throw aborted();
+        if (signal.aborted) {
+          await sleep(fake.lingering);
+          throw aborted();
+        }
         const bytes = Math.round((total * i) / 10);
         const seconds = (i * fake.step) / 1000;
         const state = i === 0 ? "start" : i === 10 ? "done" : "progress";
@@ -100,7 +106,9 @@ export class GPT2 extends EventTarget {
       vocabularySize: 4096,
       adapter: fake.check.adapter,
       storedBytes: TOTAL,
+      stored: fake.storing && typeof source === "string",
       defaults: { temperature: 0.8, topK: 40, topP: 0.95, maxTokens: 128, seed: null },
+      warnings: fake.warnings,
     };
     return lm;
   }
@@ -141,6 +149,7 @@ export class GPT2 extends EventTarget {
       weights,
       cache: this.#cache,
       workspace: this.#cache / 4,
+      parameters: this.#alive ? 4096 : 0,
       staging: this.#cache ? 65536 : 0,
     };
     const live = Object.values(byKind).reduce((sum, bytes) => sum + bytes, 0);
@@ -157,10 +166,12 @@ export class GPT2 extends EventTarget {
     };
   }
 
-  async python(code) {
+  async python(code, { signal } = {}) {
     fake.calls.push(["python", code]);
-    await sleep(5);
-    const { error, ...given } = fake.console[code] ?? { output: `ran ${code}\n`, result: null };
+    const { error, wait = 5, deaf, ...given } = fake.console[code] ?? { output: `ran ${code}\n`, result: null };
+    for (const end = performance.now() + wait; performance.now() < end; await sleep(5)) {
+      if (signal?.aborted && !deaf) throw aborted();
+    }
     if (error) throw named("PythonError", error);
     return given;
   }

@@ -10,6 +10,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from gpt2_wgpu.cli.static_site import POLICY
+
 TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm"}
 
 
@@ -36,8 +38,9 @@ class Handler(SimpleHTTPRequestHandler):
         return super().translate_path(inside)
 
     def end_headers(self) -> None:
-        """A page under test is never a stale one."""
+        """A page under test is never a stale one, and its worker is under the policy."""
         self.send_header("Cache-Control", "no-cache")
+        self.send_header("Content-Security-Policy", POLICY)
         super().end_headers()
 
     def log_message(self, *_: object) -> None:

@@ -41,7 +41,7 @@ def test_a_traceback_is_output_like_any_other(console: Begin) -> None:
     me("code").fill("1/0")
     me("code").press("Enter")
     expect(me.page.locator("#console-log .error")).to_have_text(traceback)
-    expect(me("run")).to_be_enabled()
+    expect(me("run")).to_have_text("Run")
 
 
 def test_a_block_takes_lines_until_an_empty_one(console: Begin) -> None:
@@ -73,13 +73,39 @@ def test_arrows_recall_what_was_typed(console: Begin) -> None:
     for code in ("first", "second"):
         me("code").fill(code)
         me("code").press("Enter")
-        expect(me("run")).to_be_enabled()
+        expect(me("run")).to_have_text("Run")
     me("code").fill("draft")
     seen = []
     for key in ("ArrowUp", "ArrowUp", "ArrowUp", "ArrowDown", "ArrowDown", "ArrowDown"):
         me("code").press(key)
         seen.append(me("code").input_value())
     assert seen == ["second", "first", "first", "second", "draft", "draft"]
+
+
+@pytest.mark.parametrize("way", ["button", "escape"])
+def test_a_run_is_stopped(console: Begin, way: str) -> None:
+    me = console({"await forever": {"wait": 60_000}})
+    me("code").fill("await forever")
+    me("code").press("Enter")
+    expect(me("run")).to_have_text("Stop")
+    if way == "button":
+        me("run").click()
+    else:
+        me.page.keyboard.press("Escape")
+    expect(me.page.locator("#console-log pre").last).to_have_text("Stopped.")
+    expect(me("run")).to_have_text("Run")
+    me("code").fill("x")
+    me("code").press("Enter")
+    expect(me("console-log")).to_contain_text("ran x")
+
+
+def test_what_never_waits_is_said_to_need_a_restart(console: Begin) -> None:
+    me = console({"while True: pass": {"wait": 60_000, "deaf": True}})
+    me("code").fill("while True: pass")
+    me("code").press("Enter")
+    me.page.keyboard.press("Escape")
+    expect(me("console-log")).to_contain_text("Reload the page to restart")
+    expect(me("run")).to_be_disabled()
 
 
 def test_tab_leaves_the_prompt(console: Begin) -> None:

@@ -75,6 +75,29 @@ def test_a_cancelled_download_is_resumed(visit: Begin) -> None:
     expect(me.page.locator('#stages [data-state="done"]')).to_have_count(5)
 
 
+def test_a_cancel_that_takes_its_time_says_so(visit: Begin) -> None:
+    me = visit({"step": 60, "lingering": 1000})
+    expect(me("load")).to_be_enabled()
+    me("load").click()
+    me.page.wait_for_timeout(300)
+    me("load").click()
+    expect(me("load")).to_have_text("Cancelling…")
+    expect(me("load")).to_be_disabled()
+    expect(me("model-message")).to_have_text("Cancelled. What was downloaded is kept.")
+
+
+def test_warnings_of_a_loaded_model_are_shown(visit: Begin) -> None:
+    me = visit({"warnings": ["it is kept for this run only", "and slow"]})
+    me.load()
+    expect(me("model-message")).to_have_text("it is kept for this run only and slow")
+
+
+def test_a_model_that_is_not_kept_is_not_promised_offline(visit: Begin) -> None:
+    me = visit({"storing": False})
+    me.load()
+    expect(me("offline")).to_have_text("This page works offline now; the model is not kept.")
+
+
 def test_a_download_that_an_earlier_visit_began_is_offered_to_go_on(visit: Begin) -> None:
     row = {"id": "fairytales", "name": "fairytales", "bytes": 5_000_000}
     row |= {"total": 15_090_800, "complete": False}

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from tests.browser.page.visit import Visit
 
 Begin = Callable[..., Visit]
-KINDS = ("weights", "cache", "workspace", "staging")
+KINDS = ("weights", "cache", "workspace", "parameters", "staging")
 
 
 def shown(me: Visit) -> dict[str, int]:
@@ -43,6 +43,16 @@ def test_the_line_says_what_the_engine_counts(visit: Begin) -> None:
     me.generate()
     me.until(lambda: shown(me) == counted(me), "the line agrees after a text")
     assert shown(me)["live"] > 15_000_000
+
+
+def test_the_bands_sum_to_what_is_live(visit: Begin) -> None:
+    me = visit()
+    me.load()
+    me.generate()
+    me.until(lambda: shown(me) == counted(me), "the line agrees after a text")
+    found = shown(me)
+    assert found["parameters"] > 0
+    assert sum(found[kind] for kind in KINDS) == found["live"]
 
 
 def test_the_line_rises_while_weights_come(visit: Begin) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Error, Page, expect
 
 from tests.browser.page.model_host import Host, hosting
 from tests.browser.page.serving import serving
@@ -50,9 +50,19 @@ def loaded(browser_with_gpu: Browser, real_address: str) -> Iterator[Visit]:
     """A page whose embedded model is loaded: it takes a while, so tests share it."""
     me = Visit(browser_with_gpu.new_context(), real_address, None)
     me.load(SLOW)
+    me.evaluate(f"() => lm.python(`{_LISTEN}`)")
     yield me
     me.check()
     me.context.close()
+
+
+_LISTEN = """
+import js
+from pyodide.ffi import create_proxy
+violations = []
+note = lambda event: violations.append(event.violatedDirective)
+js.addEventListener("securitypolicyviolation", create_proxy(note))
+"""
 
 
 @pytest.fixture
@@ -109,7 +119,7 @@ def test_the_examples_run(loaded: Visit) -> None:
         "A look at logits": "%",
     }.items():
         loaded("examples").get_by_role("button", name=title).click()
-        expect(loaded("run")).to_be_enabled(timeout=SLOW)
+        expect(loaded("run")).to_have_text("Run", timeout=SLOW)
         expect(log.locator(".output").last).to_contain_text(seen)
     expect(log.locator(".error")).to_have_count(0)
     loaded("console-toggle").click()
@@ -123,6 +133,30 @@ def test_python_stays_python(loaded: Visit) -> None:
     loaded("code").press("Enter")
     expect(loaded.page.locator("#console-log .error")).to_contain_text("ZeroDivisionError")
     loaded("console-toggle").click()
+
+
+def test_the_console_stops_what_waits(loaded: Visit) -> None:
+    loaded("console-toggle").click()
+    loaded("code").fill("import asyncio; await asyncio.sleep(600)")
+    loaded("code").press("Enter")
+    expect(loaded("run")).to_have_text("Stop")
+    loaded.page.wait_for_timeout(300)
+    loaded.page.keyboard.press("Escape")
+    expect(loaded.page.locator("#console-log pre").last).to_have_text("Stopped.")
+    expect(loaded("run")).to_have_text("Run")
+    loaded("console-toggle").click()
+
+
+def test_the_worker_is_under_the_policy(loaded: Visit) -> None:
+    """Where models, Python and the GPU are: nothing so far broke it, and it is there."""
+    assert loaded.evaluate("() => lm.python('violations')")["result"] == "[]"
+    with pytest.raises(Error, match="unsafe-eval"):
+        loaded.evaluate("() => lm.python('js.eval(\\'1\\')')")
+    loaded.until(
+        lambda: loaded.evaluate("() => lm.python('violations')")["result"] == "['script-src']",
+        "the violation is noted",
+    )
+    loaded.problems.clear()  # Chromium's console tells it, too
 
 
 def test_a_lost_device_is_rebuilt(loaded: Visit) -> None:

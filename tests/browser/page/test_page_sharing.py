@@ -38,11 +38,34 @@ def test_a_link_brings_everything_back(visit: Begin) -> None:
 def test_a_link_names_the_model_and_waits(visit: Begin) -> None:
     me = visit(fragment="#prompt=Hello&model=openai-community/gpt2")
     expect(me("candidate-name")).to_have_text("openai-community/gpt2")
+    expect(me("load")).to_have_text("Look up")
+    me("load").click()
     expect(me("load")).to_have_text("Load · 15.1 MB")
     assert me.calls("load") == []
     me.load()
     me("share").click()
     assert "model=openai-community%2Fgpt2" in me.page.url
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_link_contacts_nobody_by_itself(visit: Begin, late: bool) -> None:
+    """Whoever sends a link must not learn who opened it, nor when."""
+    host = "http://tracker.example/models/x"
+    fragment = f"#model={quote(host)}"
+    me = visit() if late else visit(fragment=fragment)
+    if late:
+        expect(me("load")).to_have_text("Load · 15.1 MB")
+        me.page.evaluate("fragment => { location.hash = fragment; }", fragment)
+    expect(me("load")).to_have_text("Look up")
+    expect(me("load")).to_be_enabled()
+    expect(me("candidate-size")).to_contain_text("press Look up")
+    expect(me("remote-source")).to_have_value(host)
+    me.page.wait_for_timeout(200)
+    assert [call for call in me.calls("size") if call[1] == host] == []
+    me("load").click()
+    expect(me("load")).to_have_text("Load · 15.1 MB")
+    assert me.calls("size")[-1] == ["size", host]
+    assert me.calls("load") == []
 
 
 @pytest.mark.parametrize(
@@ -74,6 +97,8 @@ def test_nothing_that_comes_in_becomes_markup(visit: Begin) -> None:
     fake = {"piece": MARKUP, "stored": rows, "check": _check(), "console": {"1": _answer()}}
     me = visit(fake, fragment=f"#prompt={quote(MARKUP)}&model={quote(MARKUP)}")
     me.still = False  # such names are long
+    me("load").click()
+    expect(me("load")).to_contain_text("Load ·")
     me.load()
     me("maxTokens").fill("3")
     assert me.generate() == MARKUP * 4

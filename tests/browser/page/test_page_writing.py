@@ -53,6 +53,19 @@ def test_stop_stands_where_generate_stood(visit: Begin) -> None:
     assert me.text == kept  # what was written stays, and nothing follows
 
 
+def test_a_stop_within_the_time_of_a_double_click_stops(visit: Begin) -> None:
+    me = visit({"pause": 20})
+    me.load()
+    me("generate").click(click_count=1)
+    me.page.wait_for_timeout(300)
+    me("generate").evaluate(_SECOND_CLICK)
+    me.wait_for_end()
+    expect(me("figure-ended")).to_have_text("you")
+
+
+_SECOND_CLICK = """button => button.dispatchEvent(new MouseEvent("click", { detail: 2 }))"""
+
+
 def test_escape_stops_wherever_the_focus_is(visit: Begin) -> None:
     me = visit({"pause": 20})
     me.load()
@@ -180,8 +193,10 @@ def test_a_lost_device_is_told_and_the_text_goes_on(visit: Begin) -> None:
     me = visit({"pause": 15, "lose": 20})
     me.load()
     me("generate").click()
-    expect(me("writing-message")).to_contain_text("The GPU device was lost (driver reset)")
-    expect(me("writing-message")).to_contain_text("rebuilt")
+    expect(me("writing-message")).to_have_text(
+        "The GPU device was lost (driver reset); the next text rebuilds it."
+    )
+    expect(me("writing-message")).to_contain_text("lost and rebuilt")
     me.wait_for_end()
     expect(me("figure-tokens")).to_have_text("4 + 128")
 

@@ -86,7 +86,7 @@ class Visit:
         found: list[Any] = self.evaluate(f"() => fake.calls.filter(([kind]) => kind === '{kind}')")
         return found
 
-    def until(self, condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
+    def until(self, condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
         """Waits until `condition` holds, looking every 20 ms."""
         for _ in range(int(seconds * 50)):
             if condition():
@@ -99,10 +99,11 @@ class Visit:
         session = self.context.new_cdp_session(self.page)
         data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
         # The page lays a drop zone under the pointer, which has to be entered in its turn.
-        for kind in ("dragEnter", "dragOver", "dragEnter", "dragOver", "dragOver", "drop"):
+        for kind in ("dragEnter", "dragOver", "dragEnter", "dragOver", "drop"):
             event = {"type": kind, "x": 300, "y": 300, "data": data}
             session.send("Input.dispatchDragEvent", event)
-            self.page.wait_for_timeout(50)
+            if kind == "dragOver":
+                expect(self("dropzone")).to_be_visible()
 
     def check(self) -> None:
         """Fails if the browser complained about anything, or the layout moved by itself."""

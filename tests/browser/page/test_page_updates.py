@@ -1,0 +1,96 @@
+"""A page that is kept offline becomes the next version by being opened, without a model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.browser.page.serving import serving
+
+ENABLE = """async () => {
+  const { offline } = await import(new URL("web/offline.js", document.baseURI).href);
+  return offline.enable();
+}"""
+VERSIONS = "async () => (await caches.keys()).length"
+
+
+def publish(site: Path, title: str) -> None:
+    """Another version: page, service worker and manifest."""
+    page = site / "index.html"
+    start, _, rest = page.read_text().partition("<title>")
+    page.write_text(f"{start}<title>{title}</title>{rest.partition('</title>')[2]}")
+    script = site / "service-worker.js"
+    script.write_text(f"{script.read_text()}// {title}\n")
+    manifest = json.loads((site / "manifest.json").read_text())
+    for path in ("index.html", "service-worker.js"):
+        data = (site / path).read_bytes()
+        manifest[path] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (site / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.fixture
+def changing(site: Path, tmp_path: Path) -> Path:
+    copy = tmp_path / "site"
+    shutil.copytree(site, copy)
+    publish(copy, "first")
+    return copy
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    with browser.new_context() as context:
+        yield context
+
+
+def opened(context: BrowserContext, url: str) -> Page:
+    page = context.new_page()
+    page.goto(url)
+    return page
+
+
+def test_opening_the_page_is_enough(context: BrowserContext, changing: Path) -> None:
+    with serving(changing, "/here/") as url:
+        page = opened(context, url)
+        assert page.evaluate(ENABLE)
+        page.close()
+        publish(changing, "second")
+        page = opened(context, url)
+        expect(page).to_have_title("first")  # what is kept, as a whole
+        page.wait_for_function(VERSIONS.replace("length", "length === 2"), timeout=60_000)
+        page.wait_for_function(
+            "async () => (await navigator.serviceWorker.getRegistration()).waiting !== null",
+            timeout=60_000,
+        )
+        page.close()
+        page = opened(context, url)
+        expect(page).to_have_title("second")
+
+
+def test_the_old_version_asked_for_again_still_serves(
+    context: BrowserContext, changing: Path
+) -> None:
+    """As browsers do by themselves: the script of the old address has new bytes."""
+    with serving(changing, "/here/") as url:
+        page = opened(context, url)
+        assert page.evaluate(ENABLE)
+        script = changing / "service-worker.js"
+        script.write_text(f"{script.read_text()}// of a version that is not whole yet\n")
+        (changing / "manifest.json").write_text("{}")
+        page.evaluate("async () => (await navigator.serviceWorker.getRegistration()).update()")
+        page.wait_for_function(
+            """async () => {
+              const { installing } = await navigator.serviceWorker.getRegistration();
+              return !installing;
+            }"""
+        )
+        assert page.evaluate(VERSIONS) == 1
+        page.close()
+        context.set_offline(True)
+        page = opened(context, url)
+        expect(page).to_have_title("first")
