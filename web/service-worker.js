@@ -52,9 +52,9 @@ async function proven(path, hash) {
 
 async function install() {
   const cache = await caches.open(NAME + VERSION);
-  // Browsers fetch this script again by its old address: the host has no such version any more,
-  // but what is kept of it is whole, and still serves.
-  if (await cache.match(new URL("manifest.json", ROOT).href)) return;
+  // Browsers fetch this script again by its old address, when the host has a newer version: that
+  // fails here, and what was kept of the old one is whole and serves on. (Its manifest came last.)
+  const whole = await cache.match(new URL("manifest.json", ROOT).href);
   try {
     const { url, data, response } = await proven("manifest.json", VERSION);
     /** @type {Record<string, {sha256?: string}>} */
@@ -69,7 +69,7 @@ async function install() {
     await Promise.all(Array.from({ length: AT_ONCE }, keepSome));
     await cache.put(url, response);
   } catch (error) {
-    await caches.delete(NAME + VERSION);
+    if (!whole) await caches.delete(NAME + VERSION);
     throw error;
   }
 }
