@@ -115,12 +115,14 @@ class Model:
         }
 
     def stream(self, prompt: str, **settings: Any) -> Text:
-        """Begin a text. ``settings``: those of `DEFAULTS`, and ``stop`` (texts to stop before).
+        """Begin a text. ``settings``: those of `DEFAULTS`, and ``stop`` (a text, or texts, to stop
+        before).
 
         Raises ``InvalidArgumentError`` for a setting out of range, ``ContextLengthError``.
         """
         given = {key: value for key, value in settings.items() if value is not None}
-        stop = list(given.pop("stop", ()))
+        stop = given.pop("stop", ())
+        stop_texts = [stop] if isinstance(stop, str) else list(stop)
         chosen = DEFAULTS | given
         if unknown := sorted(chosen.keys() - DEFAULTS.keys()):
             known = ", ".join([*DEFAULTS, "stop", "signal"])
@@ -128,7 +130,7 @@ class Model:
         seed = secrets.randbelow(2**53) if chosen["seed"] is None else chosen["seed"]
         sampler = samplers.of_settings(chosen["temperature"], chosen["topK"], chosen["topP"], seed)
         self._lm.compile(sampler)
-        stream = self._lm.stream(prompt, chosen["maxTokens"], stop_texts=stop)
+        stream = self._lm.stream(prompt, chosen["maxTokens"], stop_texts=stop_texts)
         return Text(self, stream, None if chosen["temperature"] == 0 else seed)
 
     def memory(self) -> dict[str, Any]:

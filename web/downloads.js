@@ -5,7 +5,7 @@ import { errorOf } from "./rpc.js";
 /** @typedef {import("./storage.js").RemoteFile} RemoteFile */
 /** @typedef {import("./storage.js").Sink} Sink */
 
-const ATTEMPTS = 5; // in a row without a single new byte
+const ATTEMPTS = 5; // in a row that come no further than the best one so far
 const PIECE = 1 << 20; // bytes in memory at a time
 const PAUSE = 250; // milliseconds before the second attempt; doubled for each further one
 
@@ -60,7 +60,7 @@ export async function probe(url, name, signal) {
   if (head.status === 404 || isWebPage(head)) return null;
   const bytes = head.ok ? Number(head.headers.get("X-Linked-Size") ?? lengthOf(head)) : NaN;
   if (Number.isSafeInteger(bytes)) return { name, url, bytes, ...validatorsOf(head) };
-  const start = await reach(url, { headers: { Range: "bytes=0-0" }, signal });
+  const start = await reach(url, { headers: { Range: "bytes=0-" }, signal });
   await start.body?.cancel();
   if (start.status === 404) return null;
   if (!start.ok) throw refusal(start, url);
@@ -69,10 +69,15 @@ export async function probe(url, name, signal) {
   return { name, url, bytes: Number(length), ...validatorsOf(start) };
 }
 
-/** @param {Response} response */
-function lengthOf({ status, headers }) {
-  if (status === 206) return headers.get("Content-Range")?.split("/")[1];
-  return headers.get("Content-Encoding") ? undefined : (headers.get("Content-Length") ?? undefined);
+/**
+ * The size of a file of which all bytes were asked for. Other origins hide Content-Range unless
+ * they name it, and never Content-Length.
+ *
+ * @param {Response} response
+ */
+function lengthOf({ headers }) {
+  const [, total] = /\/(\d+)$/.exec(headers.get("Content-Range") ?? "") ?? [];
+  return total ?? (headers.get("Content-Encoding") ? undefined : (headers.get("Content-Length") ?? undefined));
 }
 
 /** @param {Response} response */
@@ -88,8 +93,8 @@ const isWebPage = ({ headers }) => /^(text\/html|application\/xhtml)/.test(heade
 /**
  * Brings the rest of a file into its sink.
  *
- * A cut connection is taken up again by Range, with If-Range where the address does not pin the
- * contents. Raises FileChanged when the file is another by now, PresetError when it cannot be had.
+ * A cut connection is taken up again by Range, with If-Range where neither the address nor a hash
+ * that is checked afterwards proves the contents. Raises FileChanged when the file is another by now, PresetError when it cannot be had.
  *
  * @param {RemoteFile} file @param {Sink} sink
  * @param {{signal?: AbortSignal, onBytes?: () => void}} options `onBytes` is told of each change
@@ -97,13 +102,14 @@ const isWebPage = ({ headers }) => /^(text\/html|application\/xhtml)/.test(heade
 export async function download(file, sink, { signal, onBytes = () => {} }) {
   if (sink.size > file.bytes) sink.truncate();
   let failures = 0;
+  let best = sink.size; // what starts again and again gets nowhere
   while (sink.size < file.bytes) {
-    const before = sink.size;
     try {
       await attempt(file, sink, signal, onBytes);
     } catch (error) {
       if (!(error instanceof ConnectionCut)) throw error;
-      failures = sink.size > before ? 0 : failures + 1;
+      failures = sink.size > best ? 0 : failures + 1;
+      best = Math.max(best, sink.size);
       if (failures === ATTEMPTS) {
         throw presetError(
           `${file.name}: the connection broke at ${Math.floor((100 * sink.size) / file.bytes)} % and ` +
@@ -118,30 +124,44 @@ export async function download(file, sink, { signal, onBytes = () => {} }) {
 /** @param {RemoteFile} file @param {Sink} sink @param {AbortSignal | undefined} signal @param {() => void} onBytes */
 async function attempt(file, sink, signal, onBytes) {
   const validator = file.etag?.startsWith('"') ? file.etag : file.date; // a weak ETag proves nothing
-  if (!file.pinned && !validator) sink.truncate();
-  /** @type {Record<string, string>} */
-  const headers = { Range: `bytes=${sink.size}-` };
-  if (sink.size && !file.pinned && validator) headers["If-Range"] = validator;
-  let response;
-  try {
-    response = await fetch(file.url, { headers, signal, cache: "no-store" });
-  } catch (error) {
-    if (signal?.aborted) throw error;
-    throw new ConnectionCut();
-  }
-  if (!(await placed(response, file, sink))) return;
+  const proved = file.pinned || file.sha256 !== undefined;
+  if (!proved && !validator) sink.truncate();
+  const condition = sink.size && !proved ? validator : undefined;
+  const response = await ask(file, sink.size, condition, signal);
+  await place(response, file, sink);
   onBytes();
   await pour(response, file, sink, signal, onBytes);
 }
 
 /**
- * Whether the answer's bytes continue what the sink holds, emptied if they start again.
+ * The answer to a request for the rest of a file. If-Range makes another origin's server be asked
+ * for leave first, which few give: without it, `place` compares what the answer says of itself.
+ *
+ * @param {RemoteFile} file @param {number} start @param {string | undefined} condition
+ * @param {AbortSignal} [signal] @returns {Promise<Response>}
+ */
+async function ask(file, start, condition, signal) {
+  /** @type {Record<string, string>} */
+  const headers = { Range: `bytes=${start}-` };
+  if (condition) headers["If-Range"] = condition;
+  try {
+    return await fetch(file.url, { headers, signal, cache: "no-store" });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    const elsewhere = new URL(file.url).origin !== location.origin;
+    if (condition && elsewhere) return ask(file, start, undefined, signal);
+    throw new ConnectionCut();
+  }
+}
+
+/**
+ * Sees to it that the answer's bytes continue what the sink holds, emptied if they start again.
  *
  * @param {Response} response @param {RemoteFile} file @param {Sink} sink
  */
-async function placed(response, file, sink) {
-  const { status, headers } = response;
-  if (status >= 500) throw new ConnectionCut();
+async function place(response, file, sink) {
+  const { status } = response;
+  if (status >= 500 || status === 429) throw new ConnectionCut(); // too busy: a pause may help
   if (isWebPage(response)) {
     throw weightsError(
       `${file.url}: this is a web page, not ${file.name}; check the address and your access, then download it again`,
@@ -152,15 +172,27 @@ async function placed(response, file, sink) {
     throw new FileChanged();
   }
   if (!response.ok) throw refusal(response, file.url);
-  const [, start, total] = /^bytes (\d+)-\d+\/(\d+)/.exec(headers.get("Content-Range") ?? "") ?? [];
-  const etag = headers.get("ETag");
-  const other = file.etag && etag && !file.pinned && etag !== file.etag;
   if (status === 200) sink.truncate();
-  if (other || (total && Number(total) !== file.bytes) || (start && Number(start) !== sink.size)) {
+  if (isOther(response, file, sink.size)) {
     await response.body?.cancel();
     throw new FileChanged();
   }
-  return true;
+}
+
+/** Whether an answer is of another file, or not its rest, by all that it tells. @param {Response} response @param {RemoteFile} file @param {number} size */
+function isOther({ status, headers }, file, size) {
+  const [, start, total] = /^bytes (\d+)-\d+\/(\d+)/.exec(headers.get("Content-Range") ?? "") ?? [];
+  if (total) return Number(start) !== size || Number(total) !== file.bytes || isNewer(headers, file);
+  const length = status === 206 ? headers.get("Content-Length") : null;
+  return (length !== null && Number(length) !== file.bytes - size) || isNewer(headers, file);
+}
+
+/** @param {Headers} headers @param {RemoteFile} file */
+function isNewer(headers, { etag, date, pinned }) {
+  if (pinned) return false;
+  const [now, at] = [headers.get("ETag"), headers.get("Last-Modified")];
+  if (etag && now) return now !== etag;
+  return !!date && !!at && at !== date;
 }
 
 /** @param {Response} response @param {RemoteFile} file @param {Sink} sink @param {AbortSignal | undefined} signal @param {() => void} onBytes */
@@ -209,10 +241,17 @@ function reading(stream) {
   return { read, cancel: () => own.cancel() };
 }
 
-/** @param {number} milliseconds @param {AbortSignal} [signal] */
+/** @param {number} milliseconds @param {AbortSignal} [signal] @returns {Promise<void>} */
 function pause(milliseconds, signal) {
   return new Promise((resolve, reject) => {
-    setTimeout(resolve, milliseconds);
-    signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
+    const stop = () => {
+      clearTimeout(timer);
+      reject(signal?.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", stop);
+      resolve();
+    }, milliseconds);
+    signal?.addEventListener("abort", stop, { once: true });
   });
 }

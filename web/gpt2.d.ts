@@ -3,7 +3,7 @@
  *
  * Errors are `Error` objects whose `name` is the class of the Python package (`WeightsError`,
  * `ConfigError`, `PresetError`, `NoAdapterError`, `OutOfGPUMemoryError`, `DeviceLostError`,
- * `ContextLengthError`, `InvalidArgumentError`, `BusyError`, ...) and whose `message` is one line
+ * `ContextLengthError`, `InvalidArgumentError`, `BusyError`, ...), or `WorkerError`, and whose `message` is one line
  * that says what to do; what a signal stops ends with an `AbortError`.
  */
 
@@ -133,8 +133,8 @@ export interface Settings {
   topP?: number;
   /** Same seed, same adapter, same text; null: another one each time. */
   seed?: number | null;
-  /** Texts to stop before. */
-  stop?: string[];
+  /** A text, or texts, to stop before. */
+  stop?: string | string[];
 }
 
 export interface GenerateOptions extends Settings {
@@ -172,7 +172,7 @@ export interface Info {
   warnings: string[];
 }
 
-/** A loaded model. Its events are "memory", "lost" and "recovered". */
+/** A loaded model. Its events are "memory", "lost", "recovered" and "ended". */
 export class GPT2 extends EventTarget {
   private constructor();
   /** Throws what it throws with nothing left on the GPU; a cut download is kept and goes on. */
@@ -192,6 +192,11 @@ export class GPT2 extends EventTarget {
   /** The device is gone; the next text gets a new one, and the weights again. */
   onlost: ((event: { message: string }) => void) | null;
   onrecovered: ((event: object) => void) | null;
+  /**
+   * The worker broke down, and every model with it: what is called now throws a WorkerError, and
+   * `GPT2.load` starts a new worker.
+   */
+  onended: ((event: { message: string }) => void) | null;
   /**
    * Runs code in the worker, with `gw` and `lm` at hand and `await` at the top level; names stay
    * from call to call. Throws an error with Python's traceback as message.

@@ -21,14 +21,24 @@ function caller() {
   const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   const made = new Caller(worker);
   made.onTopic = (topic, { model, ...event }) => loaded.get(model)?.[DELIVER](topic, event);
-  made.onDeath = () => {
+  made.onDeath = ({ message }) => {
     worker.terminate();
     shared = null; // the next call starts a new one
-    for (const lm of loaded.values()) lm[DELIVER]("lost", { message: "the worker ended" });
+    const ended = [...loaded.values()];
     loaded.clear();
+    for (const lm of ended) lm[DELIVER]("ended", { message });
   };
   shared = made;
   return made;
+}
+
+let asked = false;
+
+/** Asks, once, that the browser does not clear away what is stored; workers cannot ask. */
+function keepStorage() {
+  if (asked) return;
+  asked = true;
+  navigator.storage.persist?.().catch(() => {});
 }
 
 /** Sources may be iterables of files; what crosses the port is an array. @param {any} source */
@@ -62,6 +72,8 @@ export class GPT2 extends EventTarget {
   onlost = null;
   /** @type {((event: any) => void) | null} */
   onrecovered = null;
+  /** @type {((event: any) => void) | null} */
+  onended = null;
 
   /** @param {symbol} key @param {Caller} made @param {number} model @param {any} info */
   constructor(key, made, model, info) {
@@ -76,10 +88,11 @@ export class GPT2 extends EventTarget {
   /** @param {any} source @param {any} [options] */
   static async load(source, { onProgress, onMemory, signal, ...options } = {}) {
     const made = caller();
-    const { model, info } = await made.call("load", [portable(source), options], {
+    const { model, info, saved } = await made.call("load", [portable(source), options], {
       signal,
       onEvent: ({ memory, ...progress }) => (memory ? onMemory?.(memory) : onProgress?.(progress)),
     });
+    if (saved) keepStorage();
     return new GPT2(KEY, made, model, info);
   }
 
@@ -109,8 +122,13 @@ export class GPT2 extends EventTarget {
 
   async dispose() {
     if (this.#disposed) return;
-    loaded.delete(this.#model);
-    await this.#call("dispose", []).finally(() => (this.#disposed = true));
+    if (!this.#caller.dead) {
+      loaded.delete(this.#model);
+      await this.#call("dispose", []).catch((error) => {
+        if (!this.#caller.dead) throw error; // what the worker held has gone with it
+      });
+    }
+    this.#disposed = true;
   }
 
   /** @param {string} method @param {any[]} args @param {any} [options] */
@@ -122,11 +140,12 @@ export class GPT2 extends EventTarget {
     return this.#caller.call(method, [this.#model, ...args], options);
   }
 
-  /** @param {string} topic "memory", "lost" or "recovered" @param {any} detail */
+  /** @param {string} topic "memory", "lost", "recovered" or "ended" @param {any} detail */
   [DELIVER](topic, detail) {
     if (topic === "memory") this.onmemory?.(detail);
     if (topic === "lost") this.onlost?.(detail);
     if (topic === "recovered") this.onrecovered?.(detail);
+    if (topic === "ended") this.onended?.(detail);
     this.dispatchEvent(new CustomEvent(topic, { detail }));
   }
 }

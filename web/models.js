@@ -11,13 +11,15 @@ import { MemorySink, ModelStore } from "./storage.js";
 /** @typedef {{phase: "download" | "verify", bytes: number, total: number, cached?: boolean, warning?: string}} Progress */
 /** @typedef {{signal?: AbortSignal, onProgress?: (progress: Progress) => void}} Watch */
 /**
- * @typedef {{name: string, files: Map<string, Blob>, cached: boolean, warning?: string, commit: () => Promise<void>, discard: () => Promise<void>}} Obtained
- * `commit` when the files have proved to be a model: it counts as complete then; else `discard`.
+ * @typedef {{name: string, files: Map<string, Blob>, cached: boolean, stored: boolean, warning?: string, commit: () => Promise<void>, discard: () => Promise<void>, release: () => void}} Obtained
+ * `commit` when the files have proved to be a model: it counts as complete then, and is `stored`;
+ * else `discard`. Until `release`, no other tab downloads or deletes the model.
  */
 
 export { offered };
 
 const nothing = async () => {};
+const unlocked = { commit: nothing, discard: nothing, release: () => {} };
 
 /** @param {any} source @param {any} options @param {AbortSignal} [signal] */
 export async function size(source, options, signal) {
@@ -39,7 +41,12 @@ export async function list() {
 
 /** @param {string} id */
 export async function remove(id) {
-  await (await ModelStore.open())?.remove(id);
+  const release = await lock(id);
+  try {
+    await (await ModelStore.open())?.remove(id);
+  } finally {
+    release();
+  }
 }
 
 /** @param {{name: string, bytes: number}[]} files */
@@ -58,12 +65,12 @@ function summed(files) {
 export async function obtain(source, { update = false, ...options }, watch) {
   const found = await parse(source, options);
   if (found.kind === "files") {
-    return { ...found, cached: true, commit: nothing, discard: nothing };
+    return { ...found, cached: true, stored: false, ...unlocked };
   }
   const store = await ModelStore.open();
   const stored = await store?.find(found.id);
   if (store && stored?.files) {
-    const have = async () => ({ name: found.name, files: await store.files(stored), cached: true, commit: nothing, discard: nothing });
+    const have = async () => ({ name: found.name, files: await store.files(stored), cached: true, stored: true, ...unlocked });
     if (!update && found.kind !== "site") return have();
     const plan = await found.plan(watch.signal).catch((error) => {
       if (watch.signal?.aborted) throw error;
@@ -71,23 +78,34 @@ export async function obtain(source, { update = false, ...options }, watch) {
     });
     if (!plan || (await store.holds(stored, plan))) return have();
   }
-  return locked(found.id, () => fetchAll(found, store, watch));
+  const release = await lock(found.id);
+  try {
+    return { ...(await fetchAll(found, store, watch)), release };
+  } catch (error) {
+    release();
+    throw error;
+  }
 }
 
 /**
- * Two tabs never write the same model.
+ * Two tabs never write the same model: what this gives lets others do so again.
  *
- * @template T @param {string} id @param {() => Promise<T>} work @returns {Promise<T>}
+ * @param {string} id @returns {Promise<() => void>}
  */
-async function locked(id, work) {
-  if (!navigator.locks) return work();
-  return navigator.locks.request(`gpt2-wgpu ${id}`, { ifAvailable: true }, (lock) => {
-    if (lock) return work();
-    throw errorOf({ name: "BusyError", message: `${id} is being downloaded already, perhaps in another tab` });
+function lock(id) {
+  if (!navigator.locks) return Promise.resolve(() => {});
+  return new Promise((resolve, reject) => {
+    const held = navigator.locks.request(`gpt2-wgpu ${id}`, { ifAvailable: true }, (lock) => {
+      if (lock) return new Promise((release) => resolve(() => release(undefined)));
+      throw errorOf({ name: "BusyError", message: `${id} is being downloaded or deleted already, perhaps in another tab` });
+    });
+    held.catch(reject);
   });
 }
 
-/** @param {RemoteSource} source @param {ModelStore | null} store @param {Watch} watch @returns {Promise<Obtained>} */
+/** @typedef {Omit<Obtained, "release">} Fetched */
+
+/** @param {RemoteSource} source @param {ModelStore | null} store @param {Watch} watch @returns {Promise<Fetched>} */
 async function fetchAll(source, store, watch) {
   const plan = await source.plan(watch.signal);
   let warning;
@@ -115,7 +133,7 @@ async function fetchAgain(source, store, watch) {
   }
 }
 
-/** @param {RemoteSource} source @param {RemoteFile[]} plan @param {ModelStore} store @param {Watch} watch @returns {Promise<Obtained>} */
+/** @param {RemoteSource} source @param {RemoteFile[]} plan @param {ModelStore} store @param {Watch} watch @returns {Promise<Fetched>} */
 async function intoStore({ id, name }, plan, store, watch) {
   await store.begin(id, name, plan);
   const missing = await store.missing(id);
@@ -133,10 +151,10 @@ async function intoStore({ id, name }, plan, store, watch) {
     files.set(file.name, await sink.blob());
   }
   await verify(plan, files, watch, () => store.discard(id));
-  return { name, files, cached: false, commit: () => store.commit(id), discard: () => store.discard(id) };
+  return { name, files, cached: false, stored: true, commit: () => store.commit(id), discard: () => store.discard(id) };
 }
 
-/** @param {RemoteSource} source @param {RemoteFile[]} plan @param {string} warning @param {Watch} watch @returns {Promise<Obtained>} */
+/** @param {RemoteSource} source @param {RemoteFile[]} plan @param {string} warning @param {Watch} watch @returns {Promise<Fetched>} */
 async function intoMemory({ name }, plan, warning, watch) {
   const report = reporter(plan, watch, warning);
   const files = new Map();
@@ -146,7 +164,7 @@ async function intoMemory({ name }, plan, warning, watch) {
     files.set(file.name, await sink.blob());
   }
   await verify(plan, files, watch, nothing);
-  return { name, files, cached: false, warning, commit: nothing, discard: nothing };
+  return { name, files, cached: false, stored: false, warning, commit: nothing, discard: nothing };
 }
 
 /** @param {RemoteFile[]} plan @param {ModelStore} store @param {string} id */

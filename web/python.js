@@ -15,9 +15,11 @@ let started = null;
 /**
  * `gpt2_wgpu.worker`, Python's side of this worker; `pyodide` itself is its property.
  *
- * @param {Report} report @returns {Promise<{pyodide: any, engine: any}>}
+ * @param {Report} report @param {(reason: string) => void} onFatal told when Python has broken down
+ *     and can run nothing any more
+ * @returns {Promise<{pyodide: any, engine: any}>}
  */
-export async function startPython(report) {
+export async function startPython(report, onFatal) {
   if (started) {
     const python = await started;
     for (const stage of /** @type {const} */ (["python", "package"])) {
@@ -25,7 +27,7 @@ export async function startPython(report) {
     }
     return python;
   }
-  started = start(report);
+  started = start(report, onFatal);
   try {
     return await started;
   } catch (error) {
@@ -38,12 +40,13 @@ export async function startPython(report) {
   }
 }
 
-/** @param {Report} report */
-async function start(report) {
+/** @param {Report} report @param {(reason: string) => void} onFatal */
+async function start(report, onFatal) {
   report("python", { state: "start" });
   await import(GPU_SCRIPT.href); // without it Python's half would need eval
   const { loadPyodide } = await import(new URL("pyodide.mjs", PYODIDE).href);
   const pyodide = await loadPyodide({ indexURL: PYODIDE.href, lockFileURL: LOCK.href });
+  pyodide._api.on_fatal = (/** @type {any} */ error) => onFatal(error?.message ?? String(error));
   report("python", { state: "done", ...fetched(/\/pyodide\//) });
   report("package", { state: "start" });
   /** @type {string[]} */

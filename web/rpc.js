@@ -3,6 +3,7 @@
  *
  *     page → worker   {id, method, args} · {id, cancel: true}
  *     worker → page   {id, event} · {id, result} · {id, error: {name, message}} · {topic, event}
+ *                     {fatal: reason}: the worker can do nothing any more
  *
  * An error keeps its name (the Python class) and its one-line message.
  */
@@ -28,8 +29,11 @@ export class Caller {
   #worker;
   /** Told what no call asked for. @type {(topic: string, event: any) => void} */
   onTopic = () => {};
-  /** Told when the worker has died; every waiting call has been rejected then. */
+  /** Told when the worker has died; every call, waiting or to come, is rejected then. @type {(error: Error) => void} */
   onDeath = () => {};
+  #started = false;
+  /** @type {Error | null} */
+  #death = null;
 
   /** @param {Worker} worker */
   constructor(worker) {
@@ -37,8 +41,13 @@ export class Caller {
     worker.onmessage = ({ data }) => this.#receive(data);
     worker.onerror = (event) => {
       event.preventDefault?.();
-      this.#die(event.message || "its script could not be loaded");
+      if (this.#started) console.error(event.message); // a stray error: the worker lives on
+      else this.#die(event.message || "its script could not be loaded");
     };
+  }
+
+  get dead() {
+    return this.#death !== null;
   }
 
   /**
@@ -49,6 +58,7 @@ export class Caller {
    */
   call(method, args, { signal, onEvent } = {}) {
     if (signal?.aborted) return Promise.reject(aborted());
+    if (this.#death) return Promise.reject(this.#death);
     const id = this.#next++;
     return new Promise((resolve, reject) => {
       const cancel = () => this.#worker.postMessage({ id, cancel: true });
@@ -70,7 +80,9 @@ export class Caller {
   }
 
   /** @param {any} message */
-  #receive({ id, topic, event, error, result }) {
+  #receive({ id, topic, event, error, result, fatal }) {
+    this.#started = true;
+    if (fatal !== undefined) return this.#die(fatal);
     if (topic !== undefined) return this.onTopic(topic, event);
     const call = this.#waiting.get(id);
     if (!call) return;
@@ -82,12 +94,12 @@ export class Caller {
 
   /** @param {string} reason */
   #die(reason) {
+    if (this.#death) return;
+    this.#death = errorOf({ name: "WorkerError", message: `the worker ended: ${reason}; load the model again` });
     const calls = [...this.#waiting.values()];
     this.#waiting.clear();
-    for (const { reject } of calls) {
-      reject(errorOf({ name: "WorkerError", message: `the worker ended: ${reason}` }));
-    }
-    this.onDeath();
+    for (const { reject } of calls) reject(this.#death);
+    this.onDeath(this.#death);
   }
 }
 
@@ -95,7 +107,8 @@ export class Caller {
  * The serving side: lets a worker's port answer calls.
  *
  * @param {Record<string, (context: {signal: AbortSignal, emit: (event: any) => void}, ...args: any[]) => any>} methods
- * @returns {(topic: string, event: any) => void} tells the page something no call asked for
+ * @returns {{tell: (topic: string, event: any) => void, end: (reason: string) => void}} `tell` the
+ *     page something no call asked for; `end` when nothing can be answered any more
  */
 export function serve(methods) {
   /** @type {Map<number, AbortController>} */
@@ -117,7 +130,15 @@ export function serve(methods) {
       running.delete(id);
     }
   };
-  return (topic, event) => send({ topic, event });
+  // What no call is to blame for, such as an error in a callback, does not end the worker.
+  self.addEventListener("error", (event) => {
+    event.preventDefault();
+    console.error(event.message);
+  });
+  return {
+    tell: (topic, event) => send({ topic, event }),
+    end: (reason) => send({ fatal: reason }),
+  };
 }
 
 /**

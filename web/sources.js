@@ -85,13 +85,24 @@ async function siteManifest(/** @type {AbortSignal | undefined} */ signal = unde
 
 /** @param {string} text @returns {RemoteSource} */
 function atAddress(text) {
-  const url = new URL(text);
+  const url = addressOf(text);
   url.hash = url.search = "";
   if (/\.(safetensors|json|txt)$/.test(url.pathname)) url.pathname = url.pathname.replace(/[^/]+$/, "");
   if (!url.pathname.endsWith("/")) url.pathname += "/";
   const name = decodeURIComponent(url.pathname.split("/").filter(Boolean).pop() ?? url.host);
   if (url.href.startsWith(new URL("models/", SITE).href)) return onSite(name, url);
   return { kind: "url", id: url.href, name, plan: (signal) => choose(unlisted(url, signal), url.href) };
+}
+
+/** @param {string} text */
+function addressOf(text) {
+  try {
+    const url = new URL(text);
+    decodeURIComponent(url.pathname); // a name is made of it
+    return url;
+  } catch {
+    throw presetError(`'${text.slice(0, 80)}' is no address; one looks like https://example.org/model/`);
+  }
 }
 
 /** @param {string} name @param {URL} url @returns {RemoteSource} */

@@ -22,6 +22,7 @@ import { errorOf } from "./rpc.js";
 
 const ROOM = "gpt2-wgpu-models";
 const RECORD = "model.json";
+const DIRECTORY = /^[0-9a-f]{16}$/; // no model's id looks like this
 
 /** @param {string} text */
 async function shortHash(text) {
@@ -66,8 +67,12 @@ class FileSink {
 
   /** @param {Uint8Array<ArrayBuffer>} chunk */
   write(chunk) {
-    this.access.write(chunk, { at: this.size });
-    this.size += chunk.byteLength;
+    for (let rest = chunk; rest.byteLength; ) {
+      const written = this.access.write(rest, { at: this.size });
+      if (!written) throw new DOMException("", "QuotaExceededError");
+      this.size += written;
+      rest = rest.subarray(written);
+    }
   }
 
   truncate() {
@@ -76,8 +81,11 @@ class FileSink {
   }
 
   close() {
-    this.access.flush();
-    this.access.close();
+    try {
+      this.access.flush();
+    } finally {
+      this.access.close(); // else nobody can open it again
+    }
   }
 
   blob() {
@@ -111,7 +119,7 @@ export class ModelStore {
     try {
       return await read(await this.#directory(id));
     } catch {
-      return null; // never stored, or cut off before its first record was
+      return null; // never stored, cut off before its first record was, or damaged
     }
   }
 
@@ -120,14 +128,14 @@ export class ModelStore {
     const found = [];
     for await (const directory of this.room.values()) {
       if (directory.kind !== "directory") continue;
-      const stored = await read(directory).catch(() => null);
-      if (!stored) continue;
+      const stored = await read(directory).catch(() => damaged(directory));
       const { id, name, savedAt, files, pending } = stored;
       const total = (files ?? pending ?? []).reduce((sum, file) => sum + file.bytes, 0);
       let bytes = 0;
       for await (const file of directory.values()) {
         if (file.kind === "file" && file.name !== RECORD) bytes += (await file.getFile()).size;
       }
+      if (!bytes && !files && !pending) continue; // cut off before its first record was
       found.push({ id, name, bytes, total, complete: files !== null, savedAt });
     }
     return found.sort((a, b) => a.name.localeCompare(b.name));
@@ -135,7 +143,8 @@ export class ModelStore {
 
   /** Frees what a model takes. @param {string} id */
   async remove(id) {
-    await this.room.removeEntry(await shortHash(id), { recursive: true }).catch((error) => {
+    const directory = DIRECTORY.test(id) ? id : await shortHash(id);
+    await this.room.removeEntry(directory, { recursive: true }).catch((error) => {
       if (error.name !== "NotFoundError") throw busy(error, id);
     });
   }
@@ -212,6 +221,7 @@ export class ModelStore {
   async commit(id) {
     const directory = await this.#directory(id);
     const { pending, ...rest } = await read(directory);
+    if (!pending) return; // another tab was first
     const stored = { ...rest, files: pending, pending: null, savedAt: new Date().toISOString() };
     await write(directory, stored);
     await this.#sweep(directory, stored);
@@ -250,6 +260,11 @@ function versionOf({ url, bytes, sha256, etag, date, pinned }) {
 async function read(directory) {
   const file = await (await directory.getFileHandle(RECORD)).getFile();
   return JSON.parse(await file.text());
+}
+
+/** A model whose record cannot be read, so that it can be seen and deleted. @param {FileSystemDirectoryHandle} directory @returns {Stored} */
+function damaged({ name }) {
+  return { id: name, name: "damaged model", savedAt: new Date(0).toISOString(), files: null, pending: null };
 }
 
 /** @param {FileSystemDirectoryHandle} directory @param {Stored} stored */

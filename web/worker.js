@@ -17,7 +17,7 @@ const MEMORY_EVERY = 200; // milliseconds between two memory reports while gener
 const loaded = new Map();
 let next = 1;
 
-const tell = serve({
+const { tell, end } = serve({
   check,
   size: ({ signal }, source, options) => models.size(source, options, signal),
   offered: () => models.offered(),
@@ -77,7 +77,7 @@ async function load({ signal, emit }, source, { dtype, ...options }) {
     onProgress: (progress) => stages.report("weights", { state: "progress", ...progress }),
   });
   stages.report("weights", { state: "start" });
-  const python = startPython((stage, report) => stages.report(stage, report)).then(async (started) => {
+  const python = startPython((stage, report) => stages.report(stage, report), end).then(async (started) => {
     stages.report("adapter", { state: "start" });
     await started.engine.open_device();
     stages.report("adapter", { state: "done" });
@@ -86,9 +86,17 @@ async function load({ signal, emit }, source, { dtype, ...options }) {
   // Both end before an error is thrown: nothing goes on behind the page's back.
   const [files, engine] = await Promise.allSettled([downloading, python]);
   if (files.status === "rejected") throw files.reason;
-  if (engine.status === "rejected") throw engine.reason;
-  const proxy = await upload(files.value, engine.value.engine, dtype, stages, signal);
+  const obtained = files.value;
+  let proxy;
   try {
+    if (engine.status === "rejected") throw engine.reason;
+    signal.throwIfAborted();
+    proxy = await upload(obtained, engine.value.engine, dtype, stages, signal);
+  } finally {
+    obtained.release();
+  }
+  try {
+    signal.throwIfAborted();
     stages.report("shaders", { state: "start" });
     await proxy.warm_up();
     stages.report("shaders", { state: "done" });
@@ -104,9 +112,10 @@ async function load({ signal, emit }, source, { dtype, ...options }) {
     (/** @type {string} */ message) => tell("lost", { model: id, message }),
     () => tell("recovered", { model: id }),
   );
-  const info = { ...plain(proxy.info()), adapter: found.adapter };
-  if (files.value.warning) info.warnings.push(files.value.warning);
-  return { model: id, info };
+  const { cached, stored, warning } = obtained;
+  const info = { ...plain(proxy.info()), adapter: found.adapter, stored };
+  if (warning) info.warnings.push(warning);
+  return { model: id, info, saved: stored && !cached };
 }
 
 /**
@@ -121,7 +130,7 @@ async function upload(obtained, engine, dtype, stages, signal) {
       stages.report("weights", { state: "progress", phase: "upload", bytes, total, cached });
       stages.memory(() => plain(engine.memory()));
     });
-    await obtained.commit();
+    await keep(obtained);
     stages.report("weights", { state: "done", cached });
     return proxy;
   } catch (error) {
@@ -129,6 +138,16 @@ async function upload(obtained, engine, dtype, stages, signal) {
     // What is no model must not be taken for a complete one next time.
     if (/^(Weights|Config|Tokenizer)Error$/.test(faultOf(error).name)) await obtained.discard();
     throw error;
+  }
+}
+
+/** A model that is loaded is of use even if it cannot be stored. @param {models.Obtained} obtained */
+async function keep(obtained) {
+  try {
+    await obtained.commit();
+  } catch (error) {
+    obtained.stored = false;
+    obtained.warning = `the model could not be stored (${faultOf(error).message}): it is kept for this run only`;
   }
 }
 
@@ -167,11 +186,12 @@ function stream({ signal, emit }, id, prompt, options) {
 /** @param {Context} context @param {number} id @param {string} code */
 function python({ signal }, id, code) {
   return alone(id, "running Python", async ({ proxy }) => {
-    const stop = () => proxy.stop_python();
+    const stop = () => loaded.has(id) && proxy.stop_python();
     signal.addEventListener("abort", stop);
     try {
       const { error, ...done } = plain(await proxy.python(code));
       if (signal.aborted) throw aborted();
+      modelOf(id); // disposed meanwhile?
       if (error) throw errorOf(error);
       return done;
     } finally {
@@ -186,6 +206,7 @@ function dispose(context, id) {
   if (!model) return;
   loaded.delete(id);
   model.stream?.close();
+  model.proxy.stop_python();
   model.proxy.dispose();
   model.proxy.destroy();
 }

@@ -95,6 +95,21 @@ globalThis.gpt2WgpuBackend = (() => {
     }
   }
 
+  // Reads a blob into memory that it is given: through its stream, where that can do so.
+  function readerOf(blob) {
+    try {
+      return blob.stream().getReader({ mode: "byob" });
+    } catch {
+      let at = 0;
+      const read = async (view) => {
+        const piece = await blob.slice(at, (at += view.byteLength)).arrayBuffer();
+        view.set(new Uint8Array(piece));
+        return { value: view.subarray(0, piece.byteLength) };
+      };
+      return { read, cancel: async () => {} };
+    }
+  }
+
   // An adapter or a device in words and numbers.
   function described(info, { features, limits }) {
     const numbers = {};
@@ -185,20 +200,25 @@ globalThis.gpt2WgpuBackend = (() => {
     // Through one piece of memory, which goes to the reader and comes back: a new one for each
     // piece would pile up until the collector runs.
     async writeBlob(session, buffer, blob) {
-      const reader = blob.stream().getReader({ mode: "byob" });
+      const reader = readerOf(blob);
       let staging = new ArrayBuffer(PIECE);
-      for (let offset = 0, filled = 0; offset + filled < blob.size; ) {
-        const { value } = await reader.read(new Uint8Array(staging, filled)).catch((error) => {
-          throw failure("OSError", error.message);
-        });
-        staging = value.buffer;
-        filled += value.byteLength;
-        if (filled < PIECE && offset + filled < blob.size) continue;
-        session.check();
-        const size = Math.ceil(filled / 4) * 4;
-        new Uint8Array(staging).fill(0, filled, size);
-        session.queue.writeBuffer(buffer, offset, staging, 0, size);
-        [offset, filled] = [offset + filled, 0];
+      try {
+        for (let offset = 0, filled = 0; offset + filled < blob.size; ) {
+          const { value } = await reader.read(new Uint8Array(staging, filled)).catch((error) => {
+            throw failure("OSError", error.message);
+          });
+          if (!value?.byteLength) throw failure("OSError", "the file ended early");
+          staging = value.buffer;
+          filled += value.byteLength;
+          if (filled < PIECE && offset + filled < blob.size) continue;
+          session.check();
+          const size = Math.ceil(filled / 4) * 4;
+          new Uint8Array(staging).fill(0, filled, size);
+          session.queue.writeBuffer(buffer, offset, staging, 0, size);
+          [offset, filled] = [offset + filled, 0];
+        }
+      } finally {
+        await reader.cancel().catch(() => {}); // of a file that failed there is nothing to cancel
       }
       // What was written stands in the browser's memory until the GPU process has it; and a tensor
       // for which there was no room is told of here, not with the first text.

@@ -74,6 +74,10 @@ class Tab:
         if message.type == "error" and "status of 4" not in message.text:
             self.complaints.append(message.text)
 
+    def beside(self, address: str) -> Tab:
+        """Another tab in the same profile, which closes with this one."""
+        return self._browser.do(lambda: Tab(self._browser, self._context, address))
+
     def evaluate(self, script: str, argument: Any = None) -> Any:
         """The value of JavaScript on the page."""
         return self._browser.do(lambda: self.page.evaluate(script, argument))

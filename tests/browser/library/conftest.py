@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,33 @@ from tests.browser.library.browsing import Browser, Tab
 from tests.browser.library.host import Host, hosting
 
 ROOT = Path(__file__).parents[3]
+WEIGHTS = "model.safetensors"
+SIZE = 1_500_000  # of the weights
+HALF = SIZE // 2
 MODEL_FILES = ("config.json", "merges.txt", "model.safetensors", "vocab.json")
+
+
+class Attempt:
+    """Calls the downloads; what comes is {"value"} or {"error": {"name", "message"}}."""
+
+    def __init__(self, tab: Tab) -> None:
+        self.tab = tab
+
+    def __call__(self, method: str, *args: Any, stop_at: int | None = None) -> dict[str, Any]:
+        code = "([method, args, stop]) => attempt(method, args, stop ?? undefined)"
+        result: dict[str, Any] = self.tab.evaluate(code, [method, list(args), stop_at])
+        return result
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def obtain(attempt: Attempt, source: str, **options: Any) -> dict[str, Any]:
+    result = attempt("obtain", source, options)
+    assert "error" not in result, result["error"]
+    value: dict[str, Any] = result["value"]
+    return value
 
 
 @pytest.fixture(scope="session")
@@ -78,3 +105,25 @@ def loading(browser: Browser, host: Host) -> Iterator[tuple[Tab, list[dict[str, 
 @pytest.fixture
 def tab(loading: tuple[Tab, Any]) -> Tab:
     return loading[0]
+
+
+@pytest.fixture
+def files() -> dict[str, bytes]:
+    """Files named as a model's: what they hold is Python's business, not the downloads'."""
+    weights = bytes(range(256)) * (SIZE // 256 + 1)
+    return {
+        "config.json": b"{}",
+        WEIGHTS: weights[:SIZE],
+        "vocab.json": b'{"a": 0}',
+        "merges.txt": b"a b\n",
+    }
+
+
+@pytest.fixture
+def hashes(files: dict[str, bytes]) -> dict[str, str]:
+    return {name: sha256(data) for name, data in files.items()}
+
+
+@pytest.fixture
+def attempt(open_tab: Callable[[str], Tab]) -> Attempt:
+    return Attempt(open_tab("tests/downloads.html"))

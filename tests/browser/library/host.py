@@ -16,6 +16,7 @@ from pathlib import Path
 from gpt2_wgpu.cli.static_site import POLICY, Handler, LocalServer, Site
 
 CHUNK = 64 << 10
+TO_READ = 0.5  # seconds before a connection is cut: what a page has not read by then is lost
 PREFIX = "/a/page/"  # the site works from any folder of a host
 PAGES_SITE = Site(Path(__file__).parents[1] / "pages")
 
@@ -32,6 +33,8 @@ class Hosted:
     ranges: bool = True  # whether Range is honoured
     seconds_a_chunk: float = 0.0
     policy: str | None = POLICY
+    date: str | None = None
+    busy: int = 0  # so many answers are 429
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Host:
         self.files: dict[str, Hosted] = {}
         self.asked: list[Asked] = []
         self.address = self.page = ""  # of the host, and of the site on it
+        self.elsewhere = ""  # another origin of the same files, which any page may read
 
     def add(self, folder: str, files: dict[str, bytes]) -> str:
         """Serve a model's files below /`folder`/; the address of that."""
@@ -93,6 +97,11 @@ class HostHandler(Handler):
         self.host = host
         super().__init__(*arguments, site=site)
 
+    def end_headers(self) -> None:
+        if self.headers and f"http://{self.headers.get('Host')}" == self.host.elsewhere:
+            self.send_header("Access-Control-Allow-Origin", "*")  # and no more: OPTIONS is a 501
+        super().end_headers()
+
     def answer(self, send: bool) -> None:
         path = self.path.partition("?")[0]
         hosted = self.host.files.get(path)
@@ -109,9 +118,11 @@ class HostHandler(Handler):
 
     def _answer_badly(self, hosted: Hosted) -> None:
         start, status = 0, hosted.status
+        if hosted.busy and self.command == "GET":
+            hosted.busy, status = hosted.busy - 1, 429
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        unchanged = self.headers.get("If-Range") in (None, hosted.etag)
-        if hosted.ranges and wanted and unchanged and status == 200 and self.command == "GET":
+        unchanged = self.headers.get("If-Range") in (None, hosted.etag, hosted.date)
+        if hosted.ranges and wanted and unchanged and status == 200:
             start, status = int(wanted[1]), 206
         end = len(hosted.data)
         if status == 206 and wanted and wanted[2]:
@@ -122,6 +133,8 @@ class HostHandler(Handler):
         self.send_header("Content-Length", str(end - start))
         if hosted.etag:
             self.send_header("ETag", hosted.etag)
+        if hosted.date:
+            self.send_header("Last-Modified", hosted.date)
         if status == 206:
             self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(hosted.data)}")
         self.end_headers()
@@ -135,6 +148,8 @@ class HostHandler(Handler):
                 self.wfile.write(data[at : min(at + CHUNK, cut)])
                 time.sleep(hosted.seconds_a_chunk)
         if cut < len(data):
+            self.wfile.flush()
+            time.sleep(TO_READ if cut else 0)
             self.close_connection = True
 
     def _asked(self, status: int) -> Asked:
@@ -148,11 +163,16 @@ def hosting(site: Path) -> Iterator[Host]:
     """A `Host` beside the built site."""
     host = Host(Site(site))
     handler = partial(HostHandler, host=host)
-    with LocalServer(host.site, 0, handler) as server:
-        host.address = f"http://127.0.0.1:{server.server_address[1]}"
+    first, second = (LocalServer(host.site, 0, handler) for _ in range(2))
+    with first, second:
+        host.address, host.elsewhere = (
+            f"http://127.0.0.1:{server.server_address[1]}" for server in (first, second)
+        )
         host.page = f"{host.address}{PREFIX}"
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        for server in (first, second):
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
             yield host
         finally:
-            server.shutdown()
+            first.shutdown()
+            second.shutdown()

@@ -2,64 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.browser.library.browsing import Tab
+from tests.browser.library.conftest import HALF, WEIGHTS, Attempt, obtain, sha256
 from tests.browser.library.host import Host, Hosted
-
-WEIGHTS = "model.safetensors"
-SIZE = 1_500_000  # of the weights
-HALF = SIZE // 2
-
-
-class Attempt:
-    """Calls the downloads; what comes is {"value"} or {"error": {"name", "message"}}."""
-
-    def __init__(self, tab: Tab) -> None:
-        self.tab = tab
-
-    def __call__(self, method: str, *args: Any, stop_at: int | None = None) -> dict[str, Any]:
-        code = "([method, args, stop]) => attempt(method, args, stop ?? undefined)"
-        result: dict[str, Any] = self.tab.evaluate(code, [method, list(args), stop_at])
-        return result
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-@pytest.fixture
-def files() -> dict[str, bytes]:
-    """Files named as a model's: what they hold is Python's business, not the downloads'."""
-    weights = bytes(range(256)) * (SIZE // 256 + 1)
-    return {
-        "config.json": b"{}",
-        WEIGHTS: weights[:SIZE],
-        "vocab.json": b'{"a": 0}',
-        "merges.txt": b"a b\n",
-    }
-
-
-@pytest.fixture
-def hashes(files: dict[str, bytes]) -> dict[str, str]:
-    return {name: sha256(data) for name, data in files.items()}
-
-
-@pytest.fixture
-def attempt(open_tab: Callable[[str], Tab]) -> Attempt:
-    return Attempt(open_tab("tests/downloads.html"))
-
-
-def obtain(attempt: Attempt, source: str, **options: Any) -> dict[str, Any]:
-    result = attempt("obtain", source, options)
-    assert "error" not in result, result["error"]
-    value: dict[str, Any] = result["value"]
-    return value
 
 
 def complete(attempt: Attempt) -> list[bool]:
@@ -301,6 +250,8 @@ def test_a_full_storage_keeps_the_model_for_this_run(
         ("absent/", "has no config.json, so it holds no model"),
         ("http://127.0.0.1:9/model/", "127.0.0.1:9 cannot be reached (offline?)"),
         ("nonsense", "unknown model 'nonsense'"),
+        ("https://", "'https://' is no address"),
+        ("https://example.org/%zz/", "'https://example.org/%zz/' is no address"),
         ("", "a model is named by text"),
     ],
 )

@@ -1,0 +1,74 @@
+"""Blobs on their way to the GPU, with a queue that only notes what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.browser.library.browsing import Tab
+
+WRITE = """async ([size, kind]) => {
+  await import("../web/gpu.js");
+  const data = Uint8Array.from({ length: size }, (_, i) => i * 7);
+  const blob = new Blob([data]);
+  let cancelled = false;
+  const plain = () => {
+    const reader = blob.stream().getReader();
+    return new ReadableStream({ pull: async (to) => {
+      const { done, value } = await reader.read();
+      if (done) to.close(); else to.enqueue(value);
+    } });
+  };
+  const endless = () => new ReadableStream({
+    type: "bytes", pull: (to) => to.enqueue(new Uint8Array(1000)), cancel: () => (cancelled = true),
+  });
+  const source = {
+    whole: blob,
+    plain: { size, stream: plain, slice: (...range) => blob.slice(...range) },
+    early: { size: size + 100, stream: () => blob.stream() },
+    cancelled: { size, stream: endless },
+  }[kind];
+  const written = new Uint8Array(Math.ceil(size / 4) * 4);
+  const session = {
+    check() { if (kind === "cancelled") throw new Error("lost"); },
+    settled: (promise) => promise,
+    queue: {
+      writeBuffer: (_, at, from, start, length) =>
+        written.set(new Uint8Array(from, start, length), at),
+      onSubmittedWorkDone: async () => {},
+    },
+  };
+  const error = await thrown(() => gpt2WgpuBackend.writeBlob(session, null, source));
+  return { error, cancelled, same: data.every((byte, i) => byte === written[i]) };
+}"""
+
+
+@pytest.fixture
+def write(open_tab: Callable[[str], Tab]) -> Callable[[int, str], dict[str, Any]]:
+    tab = open_tab("tests/library.html")
+    tab.wait_for("() => Boolean(globalThis.thrown)")
+    return lambda size, kind: tab.evaluate(WRITE, [size, kind])
+
+
+@pytest.mark.parametrize("kind", ["whole", "plain"])
+@pytest.mark.parametrize("size", [5, (4 << 20) + 4, 9_000_001])
+def test_all_bytes_arrive(
+    write: Callable[[int, str], dict[str, Any]], kind: str, size: int
+) -> None:
+    """`plain`: from a browser whose blobs have no byte streams."""
+    assert write(size, kind) == {"error": None, "cancelled": False, "same": True}
+
+
+def test_a_blob_that_ends_early(write: Callable[[int, str], dict[str, Any]]) -> None:
+    assert write(5_000_000, "early")["error"] == {
+        "name": "OSError",
+        "message": "the file ended early",
+    }
+
+
+def test_a_reader_is_left_behind_by_nobody(write: Callable[[int, str], dict[str, Any]]) -> None:
+    found = write(5_000_000, "cancelled")
+    assert found["error"]["message"] == "lost"
+    assert found["cancelled"]
