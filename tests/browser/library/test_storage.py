@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.browser.library.conftest import Attempt, obtain
 from tests.browser.library.host import Host
 
@@ -38,10 +40,11 @@ def test_a_storage_that_takes_little_at_a_time(
     assert obtain(attempt, source)["stored"]
 
 
+@pytest.mark.parametrize("answer", [0, -7])
 def test_a_storage_that_takes_nothing(
-    attempt: Attempt, host: Host, files: dict[str, bytes], hashes: dict[str, str]
+    attempt: Attempt, host: Host, files: dict[str, bytes], hashes: dict[str, str], answer: int
 ) -> None:
-    attempt("takeAtMost", 0)
+    attempt("takeAtMost", answer)
     found = obtain(attempt, host.add("url-model", files))
     assert found["hashes"] == hashes
     assert not found["stored"]

@@ -26,11 +26,12 @@ serve({
     await held.commit();
     held.release();
   },
-  // From now on the storage takes no more than so many bytes at a time.
+  // From now on the storage takes no more than so many bytes at a time; below zero: it answers as a
+  // full one does in Chromium.
   takeAtMost(_, bytes) {
     const { write } = FileSystemSyncAccessHandle.prototype;
     FileSystemSyncAccessHandle.prototype.write = function (chunk, options) {
-      return write.call(this, chunk.subarray(0, bytes), options);
+      return bytes < 0 ? 2 ** 32 + bytes : write.call(this, chunk.subarray(0, bytes), options);
     };
   },
   async download({ signal }, file) {
