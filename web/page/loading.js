@@ -11,7 +11,7 @@ import { GPT2 } from "../gpt2.js";
  * @property {(state: State) => void} onState
  * @property {(progress: import("../gpt2.js").Progress) => void} onProgress
  * @property {(memory: import("../gpt2.js").Memory) => void} onMemory
- * @property {(message: string) => void} onNote device lost, recovered
+ * @property {(message: string) => void} onNote device lost, recovered; Python broken down
  */
 
 export class Loader {
@@ -86,6 +86,10 @@ export class Loader {
     lm.onmemory = onMemory;
     lm.onlost = (loss) => onNote(`The GPU device was lost (${loss.message}); the next text rebuilds it.`);
     lm.onrecovered = () => onNote("The GPU device was lost and rebuilt; nothing else was.");
+    lm.onended = ({ message }) => {
+      onNote(`Python broke down (${message}); load the model again.`);
+      void this.unload();
+    };
   }
 
   /** @param {State} state */

@@ -46,7 +46,7 @@ function onLoaded(lm, source) {
   python.use(lm);
   Object.assign(globalThis, { lm }); // for the curious, in the browser's own console
   void lookAtMemory(lm);
-  void tellOffline(lm.info.stored ?? source === "fairytales");
+  void tellOffline(lm.info.stored);
 }
 
 /** @param {boolean} stored whether the model will be there, too */

@@ -67,6 +67,7 @@ export class GPT2 extends EventTarget {
   onmemory = null;
   onlost = null;
   onrecovered = null;
+  onended = null;
   #cache = 0;
   #alive = true;
   #weights = 0;
@@ -131,6 +132,7 @@ export class GPT2 extends EventTarget {
         stats.tokens += 1;
         stats.tokensPerSecond = 1000 / (fake.pause || 1);
         if (i % 20 === 0) this.onmemory?.(await this.memory());
+        if (fake.end === i) this.#end();
         if (fake.lose === i) this.onlost?.({ message: "driver reset" });
         if (fake.lose === i - 60) this.onrecovered?.({});
         yield fake.piece ?? ` ${WORDS[(i * 3 + seed) % WORDS.length]}`;
@@ -141,6 +143,11 @@ export class GPT2 extends EventTarget {
       this.#cache = 0;
       this.onmemory?.(await this.memory());
     }
+  }
+
+  #end() {
+    this.onended?.({ message: "out of memory" });
+    throw named("WorkerError", "the worker ended: out of memory; load the model again");
   }
 
   async memory() {

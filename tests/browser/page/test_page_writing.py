@@ -201,6 +201,19 @@ def test_a_lost_device_is_told_and_the_text_goes_on(visit: Begin) -> None:
     expect(me("figure-tokens")).to_have_text("4 + 128")
 
 
+def test_a_worker_that_breaks_down_is_told_and_the_model_can_be_loaded_again(visit: Begin) -> None:
+    me = visit({"pause": 5, "end": 10})
+    me.load()
+    me("generate").click()
+    expect(me("writing-message")).to_contain_text("load the model again")
+    expect(me("load")).to_contain_text("Load")
+    expect(me("generate")).to_be_disabled()
+    me.evaluate("() => { fake.end = undefined; }")
+    me.load()
+    me.generate()
+    expect(me("figure-tokens")).to_have_text("4 + 128")
+
+
 def test_screen_readers_hear_the_text_in_portions(visit: Begin) -> None:
     me = visit({"pause": 40})
     me.load()
