@@ -263,10 +263,11 @@ class MemoryManager:
         def create() -> Any:
             return self.device.create_buffer(size, _usage_of(kind))
 
+        pooled = self._pooled_bytes
         try:
             return create()
         except OutOfGPUMemoryError:
-            if not self._pooled_bytes:
+            if not pooled:
                 raise
         self.trim()  # the pool may be what stands in the way
         return create()

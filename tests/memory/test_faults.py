@@ -290,8 +290,8 @@ def test_one_task_fails_and_the_other_goes_on(device, lm):
 
     async def both():
         good = asyncio.create_task(lm.generate_async(inputs, stop_token_ids=None))
-        for _ in range(5):
-            await asyncio.sleep(0)
+        while not gw.memory(device).by_kind["parameters"]:
+            await asyncio.sleep(0)  # until it has recorded: the fault is the other's
         with pytest.raises(Fault):
             await failing()
         return tiny.ids_of(await good)
