@@ -46,7 +46,7 @@ export class Chooser {
 
   /**
    * @param {import("./loading.js").Loader} loader
-   * @param {(lm: import("../gpt2.js").GPT2, source: Source) => void} onLoaded
+   * @param {(lm: import("../gpt2.js").GPT2) => void} onLoaded
    */
   constructor(loader, onLoaded) {
     this.#loader = loader;
@@ -199,7 +199,7 @@ export class Chooser {
         if (this.#size) this.#size.cached = typeof source === "string";
         announceNow(`${name} is loaded.`);
         this.#message.textContent = lm.info.warnings.join(" ");
-        this.#onLoaded(lm, source);
+        this.#onLoaded(lm);
       } else {
         stopStages();
         this.#message.textContent = "Cancelled. What was downloaded is kept.";

@@ -35,8 +35,8 @@ function onState(state) {
   python.use(null);
 }
 
-/** @param {import("../gpt2.js").GPT2} lm @param {import("../gpt2.js").Source} source */
-function onLoaded(lm, source) {
+/** @param {import("../gpt2.js").GPT2} lm */
+function onLoaded(lm) {
   const { model, dtype, parameters, adapter } = lm.info;
   element("adapter", HTMLElement).textContent = `${nameOf(adapter)} · ${dtype}`;
   element("candidate-note", HTMLElement).textContent =
