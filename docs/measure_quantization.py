@@ -35,16 +35,17 @@ def main() -> None:
 
     most = args.characters or None
     texts = [book.held_out[:most] for book in read_books(args.corpus)]
-    table = "\n".join(rows(texts)) + "\n"
+    part = f"the first {most:,} characters of each" if most else "all of it"
+    table = "\n".join(rows(texts, part)) + "\n"
     PAGE.write_text(MARKED.sub(lambda match: match[1] + table + match[2], PAGE.read_text()))
     print(table)
 
 
-def rows(texts: list[str]) -> list[str]:
-    """The table's lines."""
+def rows(texts: list[str], part: str) -> list[str]:
+    """The table's lines; ``part``: which of the held-out text this is."""
     nbytes = sum(len(text.encode()) for text in texts)
     lines = [
-        f"Held-out text of {len(texts)} books, {nbytes:,} bytes in all. "
+        f"Held-out text of {len(texts)} books, {part}: {nbytes:,} bytes in all. "
         f"Adapter: {gw.default_device().info.name}.",
         "",
         "| dtype | weights on the GPU | perplexity | against float32 | bits per byte |",

@@ -83,7 +83,9 @@ async def _fetch(address: str, name: str) -> Any:
         if response.status == _NOT_FOUND:
             return None
         if response.ok:
-            return await response.blob()
+            kind = str(response.headers.get("Content-Type") or "")
+            # Hosts that answer every address with their front page do not have the file.
+            return None if kind.startswith("text/html") else await response.blob()
     except JsException:
         raise PresetError(
             f"{address} cannot be reached (offline?), or does not allow this page to read it"

@@ -1,42 +1,21 @@
-"""One batch being generated: its cache, its state on the GPU, its recorded step.
-
-A step is recorded once and replayed for every token. Position, newest token, finished flag and
-random numbers live on the GPU and are advanced there, so that a token costs Python nothing but
-its share of a submit and of one small read-back. The GPU gets the next submit before the last is
-done, so that it need not wait for Python.
-"""
+"""Rows of tokens being generated: what they are so far, and how they go on after a loss."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections import deque
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from gpt2_wgpu.errors import BusyError, DeviceLostError, NumericalError, OutOfGPUMemoryError
-from gpt2_wgpu.gpu import Readback, Recording, dispose, keep, layers, tidy
-from gpt2_wgpu.gpu.layers import (
-    FULL,
-    LIVE,
-    NOT_FINITE,
-    RECENT,
-    STOPPED,
-    KVCache,
-    SamplingOptions,
-    SamplingState,
-)
+from gpt2_wgpu.errors import BusyError, DeviceLostError, NumericalError
+from gpt2_wgpu.gpu.layers import FULL, LIVE, NOT_FINITE, RECENT, STOPPED, SamplingOptions
 from gpt2_wgpu.gpu.waiting import can_submit_ahead
 from gpt2_wgpu.models.recovery import recover
+from gpt2_wgpu.models.run import Run
 from gpt2_wgpu.text.token_arrays import rows_of_ids
 
 if TYPE_CHECKING:
     from gpt2_wgpu.models.backbone import GPT2Backbone
 
-SUBMITS = 2  # under way at once: the next is handed over before the last is done
 SUBMIT_SECONDS = 0.05  # what one submit may take: bounds the delay of a stream and of a stop
 
 
@@ -199,148 +178,6 @@ class Generation:
                     "weights hold NaN or overflow (float16?), or the device computes wrongly"
                 )
         return new
-
-
-@dataclass(frozen=True)
-class Result:
-    """Where the rows stand after a submit."""
-
-    steps: int
-    seconds: float  # since the submit, or since the one before was done
-    position: memoryview  # [B]
-    finished: memoryview  # [B]
-    recent: memoryview  # [B * RECENT]
-
-
-class Run:
-    """What a generation has on one device: cache, state, the recorded step, submits under way."""
-
-    def __init__(
-        self,
-        cache: KVCache,
-        state: SamplingState,
-        recording: Recording,
-        readbacks: Sequence[Readback],
-    ) -> None:
-        self.device = recording.device
-        self._recording = recording
-        self._readbacks = readbacks
-        self._idle = deque(readbacks)
-        self._submits: deque[tuple[int, float, Readback]] = deque()  # steps, begun at
-        self._done_at = -math.inf
-        self._owned = keep([cache, state])
-
-    @classmethod
-    async def start(
-        cls,
-        backbone: GPT2Backbone,
-        rows: Sequence[Sequence[int]],
-        limits: Sequence[int],
-        options: SamplingOptions,
-        stop_token_ids: Sequence[int],
-        vocabulary: int | None,
-        seeds: Sequence[int] | None,
-    ) -> Run:
-        """Compute all tokens of ``rows`` but the last of each, and record the step."""
-        with ExitStack() as undo, tidy("generation"):  # a raise leaves nothing behind
-            cache = await settled_cache(backbone, len(rows), max(limits))
-            await prefill(backbone, rows, cache)
-            state = SamplingState.create(
-                backbone.device,
-                [row[-1] for row in rows],
-                [len(row) - 1 for row in rows],
-                limits,
-                options,
-                stop_token_ids,
-                seeds,
-            )
-            recording = record_step(backbone, cache, state, vocabulary)
-            undo.callback(recording.close)
-            reported = (state.position, state.finished, state.recent)
-            ranges = [(tensor.storage, 0, tensor.nbytes) for tensor in reported]
-            readbacks = []
-            for _ in range(SUBMITS):
-                readbacks.append(Readback(backbone.device, ranges))
-                undo.callback(readbacks[-1].close)
-            run = cls(cache, state, recording, readbacks)
-            undo.pop_all()
-            return run
-
-    @property
-    def under_way(self) -> int:
-        """Steps that are submitted and not yet collected."""
-        return sum(steps for steps, _, _ in self._submits)
-
-    def submit(self, steps: int) -> None:
-        """Let the GPU run ``steps`` more; :meth:`result` tells what came of it."""
-        begun = time.perf_counter()
-        self._recording.replay(steps)
-        self._idle[0].begin()
-        self._submits.append((steps, begun, self._idle.popleft()))
-
-    async def result(self) -> Result:
-        """Wait for the oldest submit under way."""
-        steps, begun, readback = self._submits[0]
-        position, finished, recent = await readback.finish()
-        self._submits.popleft()
-        self._idle.append(readback)
-        now = time.perf_counter()
-        seconds, self._done_at = now - max(begun, self._done_at), now
-        return Result(steps, seconds, position.cast("I"), finished.cast("I"), recent.cast("I"))
-
-    def close(self) -> None:
-        with ExitStack() as freed:  # last first; each is, whatever another one raises
-            freed.callback(dispose, self._owned)
-            for readback in self._readbacks:
-                freed.callback(readback.close)
-            freed.callback(self._recording.close)
-
-
-async def settled_cache(backbone: GPT2Backbone, rows: int, length: int) -> KVCache:
-    """A new cache that is sure to be there.
-
-    Browsers tell late that memory lacks. The pool is emptied then, so that a second try may do;
-    elsewhere that has happened by the time an allocation raises.
-    """
-    cache = backbone.new_cache(rows, length)
-    nbytes = sum(layer.nbytes for layer in cache.children)
-    try:
-        await backbone.device.settled("the keys and values", nbytes)
-    except OutOfGPUMemoryError:
-        cache.dispose()
-        cache = backbone.new_cache(rows, length)
-        await backbone.device.settled("the keys and values", nbytes)
-    return cache
-
-
-async def prefill(backbone: GPT2Backbone, rows: Sequence[Sequence[int]], cache: KVCache) -> None:
-    """Write keys and values of all tokens but the last of each row into ``cache``.
-
-    The last is left to the first step, which needs its logits anyway. Rows that are shorter than
-    the longest are filled up with a token whose keys nobody sees: a row writes a position before
-    it looks at it. In chunks, each waited for: no submit runs into a driver's watchdog, and a
-    long prompt can be cancelled.
-    """
-    length = max(len(row) for row in rows) - 1
-    padded = [[*row[:-1], *[0] * (length + 1 - len(row))] for row in rows]
-    chunk = max(1, backbone.device.capabilities.prefill_rows // len(rows))
-    for first in range(0, length, chunk):
-        with tidy("prefill"):
-            ids = backbone.words([row[first : first + chunk] for row in padded])
-            backbone.blocks(ids, cache, backbone.words([first] * len(rows)))
-            if first + chunk < length:
-                await backbone.device.queue.read([(ids.storage, 0, 4)])
-
-
-def record_step(
-    backbone: GPT2Backbone, cache: KVCache, state: SamplingState, vocabulary: int | None = None
-) -> Recording:
-    """One step for all rows: newest token → logits → next token, advancing ``state``."""
-    with Recording(backbone.device) as recording, tidy("step"):
-        x = backbone.blocks(state.token, cache, state.position)  # (B, 1, D)
-        logits = backbone.head(x)  # (B, 1, V)
-        layers.sample(logits.view((logits.shape[0], logits.shape[2])), state, vocabulary)
-    return recording
 
 
 class Pace:

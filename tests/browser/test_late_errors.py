@@ -15,7 +15,7 @@ import asyncio
 import js
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import OutOfGPUMemoryError
-from gpt2_wgpu.models.generation import Run
+from gpt2_wgpu.models.run import Run
 from pyodide.ffi import create_proxy
 
 TOO_LARGE = 1 << 50
@@ -225,3 +225,47 @@ x.dispose()
 found
 """
     assert prepared.run(code) == [[1.0, 2.0], [1.0, 0.0]]
+
+
+PIPELINES = """
+gpu = device.gpu
+SHADER = '''
+@group(0) @binding(0) var<storage, read_write> x: array<u32>;
+@compute @workgroup_size(1) fn main() { x[0] = 7u; }
+'''
+layout = gpu.create_bind_group_layout(
+    entries=[{"binding": 0, "visibility": 4, "buffer": {"type": "storage"}}]
+)
+described = {
+    "layout": gpu.create_pipeline_layout(bind_group_layouts=[layout]),
+    "compute": {"module": gpu.create_shader_module(code=SHADER), "entry_point": "main"},
+}
+made = await gpu.create_compute_pipeline_async(**described)
+x = gw.tensor([0], "uint32", device=device)
+group = gpu.create_bind_group(
+    layout=layout,
+    entries=[{"binding": 0, "resource": {"buffer": x.storage.buffer, "offset": 0, "size": 4}}],
+)
+encoder = gpu.create_command_encoder()
+run = encoder.begin_compute_pass()
+run.set_pipeline(made)
+run.set_bind_group(0, group)
+run.dispatch_workgroups(1, 1, 1)
+run.end()
+gpu.queue.submit([encoder.finish()])
+computed = (await x.data()).tolist()
+x.dispose()
+described["compute"]["entry_point"] = "absent"
+refused = None
+try:
+    await gpu.create_compute_pipeline_async(**described)
+except Exception as error:
+    refused = type(error).__name__
+{"computed": computed, "refused": refused}
+"""
+
+
+def test_a_pipeline_can_be_awaited(prepared: Worker) -> None:
+    found = prepared.run(PIPELINES)
+    assert found["computed"] == [7]
+    assert found["refused"] in ("GPUPipelineError", "GPUValidationError")

@@ -16,8 +16,8 @@ from gpt2_wgpu.errors import DeviceError, OutOfGPUMemoryError
 from gpt2_wgpu.gpu import Readback, Recording, commands, recording
 from gpt2_wgpu.gpu.commands import CommandQueue
 from gpt2_wgpu.gpu.kernels import KernelCache
+from gpt2_wgpu.gpu.layers import SamplingState
 from gpt2_wgpu.gpu.memory import MemoryManager
-from gpt2_wgpu.models import generation
 from tests.memory import tiny
 
 pytestmark = pytest.mark.usefixtures("no_leak")
@@ -62,7 +62,7 @@ TRANSFERS = {
     "submit": Place(CommandQueue, "_submit", 2),
     "read-back": Place(Readback, "__init__", 1),
     "read": Place(Readback, "begin", 2),
-    "sampling state": Place(generation.SamplingState, "create", 1),
+    "sampling state": Place(SamplingState, "create", 1),
     "recording": Place(Recording, "_finish", 1),
 }
 ALLOCATIONS = {"allocation": Place(MemoryManager, "allocate", 30)}

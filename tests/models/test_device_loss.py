@@ -13,7 +13,8 @@ from gpt2_wgpu.errors import DeviceLostError, DisposedTensorError, WeightsError
 from gpt2_wgpu.gpu.backends import settle
 from gpt2_wgpu.gpu.waiting import sync
 from gpt2_wgpu.models import generation, recovery
-from gpt2_wgpu.models.generation import Generation, Run
+from gpt2_wgpu.models.generation import Generation
+from gpt2_wgpu.models.run import Run
 
 pytestmark = pytest.mark.native("PyTorch")
 

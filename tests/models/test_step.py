@@ -10,7 +10,8 @@ import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.gpu.layers import SamplingOptions, SamplingState
 from gpt2_wgpu.gpu.waiting import sync
-from gpt2_wgpu.models.generation import Generation, record_step
+from gpt2_wgpu.models.generation import Generation
+from gpt2_wgpu.models.run import record_step
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 

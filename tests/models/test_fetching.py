@@ -1,0 +1,86 @@
+"""A model's files from an address, as a page's Python fetches them; ``js`` is a stand-in here."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from gpt2_wgpu.errors import PresetError
+from gpt2_wgpu.models import fetching
+
+pytestmark = pytest.mark.native("a stand-in for the browser's fetch")
+
+ADDRESS = "https://host/model/"
+WEB_PAGE = (200, "text/html; charset=utf-8", "<!doctype html>")
+
+
+class JsException(Exception):
+    pass
+
+
+@pytest.fixture
+def host(monkeypatch):
+    """File name → (status, content type, contents); what is not named is a 404."""
+    files = {}
+
+    async def fetch(address):
+        if not files:
+            raise JsException("Failed to fetch")
+        status, kind, contents = files.get(address.removeprefix(ADDRESS), (404, "", ""))
+
+        async def blob():
+            return contents
+
+        return SimpleNamespace(
+            status=status, ok=status == 200, headers={"Content-Type": kind}, blob=blob
+        )
+
+    monkeypatch.setitem(sys.modules, "js", SimpleNamespace(fetch=fetch))
+    monkeypatch.setitem(sys.modules, "pyodide", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "pyodide.ffi", SimpleNamespace(JsException=JsException))
+    return files
+
+
+def plain(*names):
+    return {name: (200, "application/octet-stream", name) for name in names}
+
+
+def fetched():
+    return asyncio.run(fetching.fetch_files(ADDRESS))
+
+
+def test_one_file_of_weights_and_a_tokenizer(host):
+    host |= plain("config.json", "model.safetensors", "tokenizer.json", "README.md")
+    assert fetched().keys() == {"config.json", "model.safetensors", "tokenizer.json"}
+
+
+def test_a_web_page_in_place_of_a_file_is_no_file(host):
+    """Hosts with one front page for all addresses say 200 to everything."""
+    host |= plain("config.json", "model.safetensors", "vocab.json", "merges.txt")
+    host["tokenizer.json"] = WEB_PAGE
+    assert fetched().keys() == {"config.json", "model.safetensors", "vocab.json", "merges.txt"}
+    host["config.json"] = WEB_PAGE
+    with pytest.raises(PresetError, match=r"host/model/ has no config\.json"):
+        fetched()
+
+
+@pytest.mark.parametrize("lacking", ["config.json", "model.safetensors", "vocab.json"])
+def test_what_lacks_is_named(host, lacking):
+    host |= plain("config.json", "model.safetensors", "vocab.json", "merges.txt")
+    del host[lacking]
+    with pytest.raises(PresetError, match=lacking):
+        fetched()
+
+
+def test_other_answers_are_told(host):
+    host["config.json"] = (503, "", "")
+    with pytest.raises(PresetError, match=r"config\.json: the server answers with status 503"):
+        fetched()
+
+
+def test_a_host_that_cannot_be_reached(host):
+    with pytest.raises(PresetError, match="cannot be reached"):
+        fetched()
