@@ -10,7 +10,7 @@ SOURCES := pyproject.toml README.md LICENSE \
 	$(shell find gpt2_wgpu shaders models -type f -not -name '*.pyc' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo site test lint format clean
+.PHONY: help demo site test test-engine test-browser lint format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,7 +27,16 @@ site: .venv/installed ## build the static site for browsers into dist/
 test: lint ## check style and types, then run every test
 	@$(TEST)/python scripts/bootstrap.py adapter
 	@$(TEST)/python scripts/bootstrap.py browser
-	$(TEST)/python -m pytest
+	@$(MAKE) --no-print-directory -j2 test-engine test-browser
+
+# Side by side, since each leaves a core idle half of the time.
+test-engine:
+	$(TEST)/python -m pytest --ignore tests/browser
+
+test-browser:
+	@mkdir -p build
+	@$(TEST)/python -m pytest tests/browser > build/test-browser.log 2>&1; \
+		status=$$?; cat build/test-browser.log; exit $$status
 
 lint: .venv-test/installed ## check style and types
 	$(TEST)/ruff check .

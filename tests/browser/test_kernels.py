@@ -10,12 +10,10 @@ import pytest
 from tests.browser.chromium import required_chromium
 from tests.browser.serving import ROOT
 
-# Chromium computes in software here: the matrix products of every shape are left to wgpu's own
-# adapter, as `pytest --gpu=chromium tests/gpu` runs them too, in minutes.
 CHOSEN = (
-    "cached_attention", "commands", "embedding", "layer_norm", "layouts", "load_weight", "losses",
-    "ops_arrays", "ops_attention", "ops_matmul", "ops_reductions", "quantization", "self_check",
-    "tensor",
+    "cached_attention", "commands", "embedding", "layer_norm", "layouts", "linear", "load_weight",
+    "losses", "ops_arrays", "ops_attention", "ops_elementwise", "ops_matmul", "ops_reductions",
+    "quantization", "sampling", "self_check", "tensor",
 )  # fmt: skip
 # 65,537 rows: through text, as every byte goes here, they alone take half a minute.
 LARGE = "tests/gpu/test_ops_reductions.py::test_more_rows_than_webgpu_allows_workgroups_in_a_row"
