@@ -159,8 +159,9 @@ def test_a_norm_in_front(device, rows, columns, width, monkeypatch):
 @pytest.mark.parametrize("dtype", ["float32", "q8"])
 @pytest.mark.parametrize("rows", [1, 2, 8, 9, 17])
 @pytest.mark.usefixtures("guarded")
-def test_a_norm_in_front_without_bias(device, rows, dtype):
+def test_a_norm_in_front_without_bias(device, rows, dtype, monkeypatch):
     """As a head is: whether the norm is folded, or goes before, decides nothing but the way."""
+    without_integers(device, monkeypatch)
     x, w = references.random(rows, 64), references.random(33, 64, seed=3)
     gain, shift = references.random(64, seed=1), references.random(64, seed=2)
     matrix = matrix_of(device, w, dtype)

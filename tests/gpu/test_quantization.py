@@ -9,7 +9,16 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import LimitError, ShapeError
-from gpt2_wgpu.gpu.layers import Axis, KVCache, Raw, linear, load_matrix, project_qkv
+from gpt2_wgpu.gpu.layers import (
+    Axis,
+    KVCache,
+    Norm,
+    Raw,
+    fold_norm,
+    linear,
+    load_matrix,
+    project_qkv,
+)
 from gpt2_wgpu.gpu.layers.weights import stored_words
 from gpt2_wgpu.gpu.waiting import sync
 from tests.gpu import quantization, references
@@ -136,7 +145,7 @@ def test_32_rows_beyond_the_limit_are_refused(device, monkeypatch, dtype):
 
 
 def rounded_rows(x):
-    """x [rows, K] as quantize_rows.wgsl rounds it."""
+    """x [rows, K] as linear_dot.wgsl rounds it."""
     blocks = x.reshape(-1, 32)
     scale = np.abs(blocks).max(1, keepdims=True) / np.float32(127)
     return (np.rint(blocks / np.where(scale == 0, 1, scale)) * scale).reshape(x.shape)
@@ -152,7 +161,7 @@ def in_integers(device, monkeypatch):
 
 @BOTH
 @pytest.mark.parametrize(
-    ("columns", "depth"), [(1, 32), (31, 64), (33, 96), (130, 288), (70, 1600)]
+    ("columns", "depth"), [(1, 32), (31, 224), (32, 256), (33, 288), (130, 96), (70, 1600)]
 )
 def test_integer_products(device, in_integers, dtype, columns, depth):
     x, w = references.random(1, depth), references.random(columns, depth, seed=1)
@@ -172,6 +181,50 @@ def test_integer_products(device, in_integers, dtype, columns, depth):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * step * depth)
     exact = references.activation("gelu_tanh", x @ stored_weights.T + b) + r
     assert np.abs(found - exact).max() <= step * np.sqrt(depth)
+
+
+@BOTH
+@pytest.mark.parametrize(("columns", "width"), [(1, 1), (33, 31), (32, 256), (65, 290)])
+def test_integer_products_of_a_normalised_row(device, in_integers, dtype, columns, width):
+    """Far from zero, the first element farthest: what is rounded is the outcome of the norm."""
+    depth = -(-width // 32) * 32
+    x, gain, shift = (references.random(depth, seed=seed) for seed in range(3))
+    w, b = references.random(columns, depth, seed=3), references.random(columns, seed=4)
+    x = 500 + 3 * x
+    x[0] = 550
+    for values in (x, gain, shift, w.T):
+        values[width:] = 0
+    matrix = matrix_of(device, w, dtype)
+    with gw.tidy():
+        gain_there, shift_there = gw.tensor(gain), gw.tensor(shift)
+        folded = fold_norm(gain_there, shift_there, matrix, gw.tensor(b))
+        norm = Norm(gain_there, shift_there, folded, width, 1e-5)
+        in_integers.clear()
+        found = linear(gw.tensor(x[None]), matrix, norm=norm).numpy()
+        gw.dispose(folded)
+    assert in_integers == ["linear_dot"]
+    stored_weights = contents(device, matrix).astype(float)
+    normal = np.zeros((1, depth), np.float32)
+    zeros = np.zeros(width, np.float32)
+    normal[0, :width] = references.layer_norm(x[None, :width], gain[:width], zeros)
+    expected = rounded_rows(normal) @ stored_weights.T + (stored_weights @ shift + b)
+    # x itself has lost some digits by lying far from zero, and ties round either way.
+    step = np.abs(normal).max() / 127 * np.abs(w).max()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-3 + 2 * step)
+
+
+@BOTH
+def test_what_is_not_a_number_reaches_the_outputs(device, in_integers, dtype):
+    """A rounded NaN is a number: the largest of its block has to tell."""
+    matrix = matrix_of(device, references.random(3, 64), dtype)
+    for value in (np.nan, np.inf):
+        x = references.random(1, 64)
+        x[0, 40] = value
+        with gw.tidy():
+            found = linear(gw.tensor(x), matrix).numpy()
+        assert not np.isfinite(found).any()
+    assert in_integers == ["linear_dot"] * 2
+    free(matrix)
 
 
 @BOTH

@@ -48,16 +48,16 @@ def test_a_step_creates_nothing(small_lm, device, monkeypatch, options, prompts)
     generation.close()
 
 
-@pytest.mark.parametrize("barrier_free", [True, False])
-def test_dispatches_of_a_token(device, monkeypatch, barrier_free):
+@pytest.mark.parametrize("dtype", ["float32", "q8"])
+@pytest.mark.parametrize("for_cpus", [True, False])
+def test_dispatches_of_a_token(device, monkeypatch, for_cpus, dtype):
     """Five a layer, and a handful around them, whatever the length of the cache."""
-    monkeypatch.setattr(
-        device, "capabilities", replace(device.capabilities, barrier_free=barrier_free)
-    )
-    backbone = gw.GPT2Backbone(99, 12, 2, 16, 32, max_sequence_length=1024)
+    chosen = replace(device.capabilities, barrier_free=for_cpus, integer_products=for_cpus)
+    monkeypatch.setattr(device, "capabilities", chosen)
+    backbone = gw.GPT2Backbone(99, 12, 2, 32, 64, max_sequence_length=1024, dtype=dtype)
     with gw.tidy():
-        cache = backbone.new_cache(2, 1024)
-        state = SamplingState.create(device, [1, 2], [0, 0], [9, 9], SamplingOptions(), [])
+        cache = backbone.new_cache(1, 1024)
+        state = SamplingState.create(device, [1], [0], [9], SamplingOptions(), [])
         recording = record_step(backbone, cache, state)
     assert len(recording) == 12 * 5 + 3
     recording.close()

@@ -1,54 +1,39 @@
 """Products in integers: activations rounded to int8 in blocks of 32, against q8 or q4 weights.
 
-Rounding x costs a small dispatch and an error like that of q8 weights; then one instruction
-(``dot4I8Packed``) multiplies four pairs. Worth it for a single row where arithmetic and loads
-limit, not memory: see ``Capabilities.integer_products``. Elsewhere kernels read quantised weights
-as floats.
+One instruction (``dot4I8Packed``) multiplies four pairs. That adds an error like that of q8
+weights, and is worth it for a single row where arithmetic and loads limit, not memory: see
+``Capabilities.integer_products``. Elsewhere kernels read quantised weights as floats.
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-from gpt2_wgpu.gpu.commands import Grid, dispatch
+from gpt2_wgpu.gpu.commands import Grid
 from gpt2_wgpu.gpu.layers.weights import QUANTIZED
-from gpt2_wgpu.gpu.ops.grids import groups_for
-from gpt2_wgpu.gpu.tensor import Tensor, empty
+from gpt2_wgpu.gpu.tensor import Tensor
 
 if TYPE_CHECKING:
+    from gpt2_wgpu.gpu.layers.attention import SplitAttention
     from gpt2_wgpu.gpu.layers.weights import Matrix
 
 BLOCK = 32
-_WORDS = 12  # of a rounded block: 32 int8, scale, sum, padding to three vec4
+_COLUMNS = 32  # of a workgroup
 
 
-def suits(x: Tensor, weight: Matrix) -> bool:
+def suits(x: Tensor | SplitAttention, weight: Matrix) -> bool:
     """Whether x Wᵀ is to be computed so: one row, and lines of whole blocks."""
     capabilities = x.device.capabilities
     return (
         capabilities.integer_products
+        and isinstance(x, Tensor)
         and x.size == x.shape[-1]
         and weight.dtype in QUANTIZED
         and weight.depth % BLOCK == 0
-        and weight.depth // BLOCK < capabilities.max_iterations
+        and weight.depth < capabilities.max_iterations  # a thread loops less than once an element
     )
-
-
-def rounded(x: Tensor) -> Tensor:
-    """``x`` [..., K] as blocks of int8 → uint32 [rows, K / 32, 12], see quantize_rows.wgsl."""
-    rows, blocks = math.prod(x.shape[:-1]), x.shape[-1] // BLOCK
-    result = empty(x.device, (rows, blocks, _WORDS), "uint32")
-    dispatch(
-        x.device,
-        "quantize_rows",
-        groups_for(rows * blocks, 64),
-        {"x": x, "result": result},
-        {"blocks": rows * blocks},
-    )
-    return result
 
 
 def choose(rows: int, columns: int) -> tuple[str, Grid, dict[str, int]]:
     """Kernel, grid and constants for rounded rows."""
-    return "linear_dot", (-(-columns // 64), rows, 1), {}
+    return "linear_dot", (-(-columns // _COLUMNS), rows, 1), {}

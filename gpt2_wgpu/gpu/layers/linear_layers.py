@@ -164,21 +164,19 @@ def _run(
     rows = math.prod(x.shape[:-1])
     depth8 = weight.depth // 8
     with tidy("linear"):
-        in_integers = isinstance(x, Tensor) and integer_products.suits(x, weight)
-        if norm is not None and isinstance(x, Tensor) and (in_integers or rows > GEMV_ROWS):
-            # In a tile of many rows the norm is a small part: better once than by every tile. And
-            # rounding to integers needs its outcome.
+        if norm is not None and isinstance(x, Tensor) and rows > GEMV_ROWS:
+            # In a tile of many rows the norm is a small part: better once than by every tile.
             x = layer_norm(x, norm.weight, norm.bias, norm.epsilon, columns=norm.columns)
             norm = None
         if store == "plain":
             constants = constants | {"HAS_BIAS": int(bias is not None or norm is not None)}
-        source, variant, fused = _source(x, norm, in_integers)
+        source, variant, fused = _source(x, norm)
         source["bias"] = source["x"] if bias is None else bias
         if norm is not None:
             source["bias"] = norm.folded
         for first, part in weight.parts:
             columns = part.shape[0]
-            if in_integers:
+            if integer_products.suits(x, weight):
                 kernel, grid, chosen = integer_products.choose(rows, columns)
             else:
                 kernel, grid, chosen = _choose(x.device, rows, columns, depth8)
@@ -203,14 +201,12 @@ def _run(
 
 
 def _source(
-    x: Tensor | SplitAttention, norm: Norm | None, in_integers: bool
+    x: Tensor | SplitAttention, norm: Norm | None
 ) -> tuple[dict[str, Binding], dict[str, str], dict[str, int]]:
     """How the kernels get x: bindings, variant and constants."""
     if isinstance(x, SplitAttention):
         constants = {"SPLITS": x.splits, "HEADS": x.heads}
         return {"x": x.sums, "parts": x.parts}, {"input": "parts"}, constants
-    if in_integers:
-        return {"x": integer_products.rounded(x)}, {}, {}
     gain = x if norm is None else norm.weight  # bound, but not read without NORM
     return {"x": x, "gain": gain}, {"input": "plain"}, {"NORM": int(norm is not None)}
 
