@@ -4,67 +4,89 @@
 // Bindings: x [rows, 8 * depth8] f32 (variant `input`: input_plain.wgsl without NORM) · weights
 //           [columns, 8 * depth8] (variant `weight`) · the rest by variant `store`:
 //           store_plain.wgsl or store_qkv.wgsl
-// Threads:  16 x 16 a workgroup; workgroup (x, y) -> 64 columns x 64 rows, thread -> 4 x 4 of them
-//           (rows ty + 16 i, columns 2 tx and 32 + 2 tx and the ones after: neighbours read
-//           neighbouring words, and two outputs lie side by side)
-// Limits:   columns and rows <= 64 * 65,535
+// Threads:  16 x 8 a workgroup; workgroup (x, y) -> 64 columns x 64 rows, thread -> 4 x 8 of them
+//           (columns 2 tx and 32 + 2 tx and the ones after, rows ty + 8 i)
+// Limits:   columns <= 64 * 65,535, rows <= 64 * 65,535
+//
+// What limits a tile that memory feeds is how fast workgroup memory does: a GPU reads 32 words there
+// while it does 128 multiply-adds. 4 x 8 outputs take 12 words for 32 multiply-adds (4 x 4: 8 for
+// 16; 8 x 8: 16 for 64, but half the threads to a tile, or tiles twice as large: of 768 columns and
+// 512 rows there are 96 now, already fewer than a large GPU has cores). All of them are vec4: an
+// instruction for 11 multiply-adds. Tiles lie as x and W do; turning four lines of W for `plus` is
+// but renaming registers. The next tiles are on their way from memory while these are multiplied.
 
 //!include "weight_{weight}.wgsl"
 //!include "input_{input}.wgsl"
 //!include "store_{store}.wgsl"
+//!include "plus.wgsl"
 
 const TILE: u32 = 64u;
-const PITCH: u32 = 68u; // words between tile rows: 64 would put a column into one memory bank
+const PITCH: u32 = 5u; // vec4 from line to line: 4 would put every other one into the same banks
 
-var<workgroup> x_tile: array<f32, 16u * PITCH>; // [k, row]
-var<workgroup> w_tile: array<f32, 16u * PITCH>; // [k, column]
+var<workgroup> x_tile: array<vec4<f32>, TILE * PITCH>; // [row, depth / 4]
+var<workgroup> w_tile: array<vec4<f32>, TILE * PITCH>; // [column, depth / 4], odd columns last
 
-@compute @workgroup_size(16, 16)
+fn x_part(row: u32, k: u32) -> mat2x4<f32> {
+  if (k >= params.depth8) { return mat2x4<f32>(); }
+  return read8(row, k);
+}
+
+fn w_part(column: u32, k: u32) -> mat2x4<f32> {
+  if (k >= params.depth8) { return mat2x4<f32>(); }
+  return weights8(column * params.depth8 + k);
+}
+
+@compute @workgroup_size(16, 8)
 fn main(@builtin(local_invocation_index) thread: u32,
         @builtin(local_invocation_id) local: vec3<u32>,
         @builtin(workgroup_id) group: vec3<u32>) {
-  let depth4 = params.depth8 * 2u;
-  let load_line = thread / 4u; // which row of x this thread loads,
-  let load_k = thread % 4u; //    and which four of the 16 depths
-  let x_line = min(group.y * TILE + load_line, params.rows - 1u) * depth4;
-  // Weights come eight at a time: the first half of the threads loads them.
-  let w_line = min(group.x * TILE + thread / 2u, params.columns - 1u) * params.depth8;
+  let line = thread / 2u; // which line of each tile this thread loads,
+  let part = thread % 2u; // and which eight of its 16 depths
+  let to = line * PITCH + 2u * part;
+  let row = min(group.y * TILE + line, params.rows - 1u);
+  let column = min(group.x * TILE + 2u * (line % 32u) + line / 32u, params.columns - 1u);
 
-  var sum: mat4x4<f32>; // [j] holds a column, component i row ty + 16 i
+  var s0 = vec4<f32>(0.0); // four columns each, of row ty,
+  var s1 = vec4<f32>(0.0); // ty + 8,
+  var s2 = vec4<f32>(0.0); // and so on
+  var s3 = vec4<f32>(0.0);
+  var s4 = vec4<f32>(0.0);
+  var s5 = vec4<f32>(0.0);
+  var s6 = vec4<f32>(0.0);
+  var s7 = vec4<f32>(0.0);
+  var xs = x_part(row, part);
+  var ws = w_part(column, part);
   for (var k8 = 0u; k8 < params.depth8; k8 += 2u) {
-    let k4 = 2u * k8 + load_k;
-    var xs = vec4<f32>(0.0);
-    if (k4 < depth4) { xs = x[x_line + k4]; }
-    for (var i = 0u; i < 4u; i++) { x_tile[(4u * load_k + i) * PITCH + load_line] = xs[i]; }
-    if (thread < 128u) {
-      let k = k8 + thread % 2u;
-      var w = mat2x4<f32>();
-      if (k < params.depth8) { w = weights8(w_line + k); }
-      let line = (thread % 2u) * 8u * PITCH + thread / 2u;
-      for (var i = 0u; i < 4u; i++) {
-        w_tile[line + i * PITCH] = w[0][i];
-        w_tile[line + (i + 4u) * PITCH] = w[1][i];
-      }
-    }
+    x_tile[to] = xs[0];
+    x_tile[to + 1u] = xs[1];
+    w_tile[to] = ws[0];
+    w_tile[to + 1u] = ws[1];
     workgroupBarrier();
-    for (var k = 0u; k < 16u; k++) {
-      let at_x = k * PITCH + local.y;
-      let at_w = k * PITCH + 2u * local.x;
-      let a = vec4<f32>(x_tile[at_x], x_tile[at_x + 16u], x_tile[at_x + 32u], x_tile[at_x + 48u]);
-      sum[0] += a * w_tile[at_w];
-      sum[1] += a * w_tile[at_w + 1u];
-      sum[2] += a * w_tile[at_w + 32u];
-      sum[3] += a * w_tile[at_w + 33u];
+    xs = x_part(row, k8 + 2u + part);
+    ws = w_part(column, k8 + 2u + part);
+    for (var k4 = 0u; k4 < 4u; k4++) {
+      let w = local.x * PITCH + k4;
+      let at = local.y * PITCH + k4;
+      let terms = transpose(mat4x4<f32>(w_tile[w], w_tile[w + 32u * PITCH],
+                                        w_tile[w + 16u * PITCH], w_tile[w + 48u * PITCH]));
+      s0 = plus(s0, terms, x_tile[at]);
+      s1 = plus(s1, terms, x_tile[at + 8u * PITCH]);
+      s2 = plus(s2, terms, x_tile[at + 16u * PITCH]);
+      s3 = plus(s3, terms, x_tile[at + 24u * PITCH]);
+      s4 = plus(s4, terms, x_tile[at + 32u * PITCH]);
+      s5 = plus(s5, terms, x_tile[at + 40u * PITCH]);
+      s6 = plus(s6, terms, x_tile[at + 48u * PITCH]);
+      s7 = plus(s7, terms, x_tile[at + 56u * PITCH]);
     }
     workgroupBarrier();
   }
-  for (var j = 0u; j < 2u; j++) {
-    let column = group.x * TILE + 2u * local.x + 32u * j;
-    for (var i = 0u; i < 4u; i++) {
-      let row = group.y * TILE + local.y + 16u * i;
-      if (row < params.rows && column < params.columns) {
-        store(row, column, vec2<f32>(sum[2u * j][i], sum[2u * j + 1u][i]));
-      }
-    }
+
+  var sums = array<vec4<f32>, 8>(s0, s1, s2, s3, s4, s5, s6, s7);
+  let first = group.x * TILE + 2u * local.x;
+  for (var i = 0u; i < 8u; i++) {
+    let row = group.y * TILE + local.y + 8u * i;
+    if (row >= params.rows) { break; }
+    if (first < params.columns) { store(row, first, sums[i].xy); }
+    if (first + 32u < params.columns) { store(row, first + 32u, sums[i].zw); }
   }
 }

@@ -217,14 +217,14 @@ def _choose(
     """Kernel, grid and constants for a product of this size.
 
     What decides besides the device is how often one thread loops: once for each group of eight
-    weights without barriers, some 13 times in a tile, a LANES-th as often in the GEMV.
+    weights without barriers, some three times in a tile, a LANES-th as often in the GEMV.
     """
     capabilities = device.capabilities
     if capabilities.barrier_free and 5 * depth8 < capabilities.max_iterations:
         if rows == 1:
             return "linear_rows", (-(-columns // 64), 1, 1), {}
         return "linear_block", (-(-columns // 128), -(-rows // 4), 1), {}
-    if rows > GEMV_ROWS and 13 * (depth8 + 1) < capabilities.max_iterations:
+    if rows > GEMV_ROWS and 3 * (depth8 + 5) < capabilities.max_iterations:
         return "linear_gemm", (-(-columns // 64), -(-rows // 64), 1), {}
     shared = min(GEMV_ROWS, rows)  # rows that share one reading of the weights
     lanes = min(32, max(1 << (shared - 1).bit_length(), 1 << (depth8.bit_length() - 1)))
