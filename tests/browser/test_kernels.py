@@ -11,9 +11,9 @@ from tests.browser.chromium import required_chromium
 from tests.browser.serving import ROOT
 
 CHOSEN = (
-    "cached_attention", "commands", "embedding", "layer_norm", "layouts", "linear", "load_weight",
-    "losses", "ops_arrays", "ops_attention", "ops_elementwise", "ops_matmul", "ops_reductions",
-    "quantization", "sampling", "self_check", "tensor",
+    "attention_tiles", "cached_attention", "commands", "embedding", "layer_norm", "layouts",
+    "linear", "load_weight", "losses", "ops_arrays", "ops_attention", "ops_elementwise",
+    "ops_matmul", "ops_reductions", "quantization", "sampling", "self_check", "tensor",
 )  # fmt: skip
 # 65,537 rows: through text, as every byte goes here, they alone take half a minute.
 LARGE = "tests/gpu/test_ops_reductions.py::test_more_rows_than_webgpu_allows_workgroups_in_a_row"

@@ -15,8 +15,9 @@ from gpt2_wgpu.gpu.tensor import Tensor, empty
 if TYPE_CHECKING:
     from gpt2_wgpu.gpu.device import Device
 
-_ROWS_WIDTH = 128  # largest head that the barrier-free kernel keeps in registers
+_REGISTERS_WIDTH = 128  # largest head that the kernels which keep sums in registers take
 _WIDEST = 512
+_TILE = 32  # queries of a head that share a workgroup
 _CHUNK = 128  # positions that the threads of a workgroup look at together
 _MOST_SPLITS = 8  # the linear layer that follows reads all of them
 
@@ -90,7 +91,11 @@ def cached_attention(
         sums = empty(device, (splits, *queries.shape))
         parts = empty(device, (splits, batch, tokens, heads, 2))
         result, outputs = SplitAttention(sums, parts), {"sums": sums, "parts": parts}
-    columns, rows, _ = groups_for(count, 8 if kernel == "attention_rows" else 1)
+    shared = {
+        "attention_rows": -(-count // 8),
+        "attention_tiles": batch * heads * -(-tokens // _TILE),
+    }
+    columns, rows, _ = groups_for(shared.get(kernel, count))
     dispatch(
         device,
         kernel,
@@ -123,8 +128,12 @@ def _choose(device: Device, cache: KVCache, tokens: int) -> tuple[str, int]:
     """The kernel, and how many positions a workgroup looks at: all, or a share of them."""
     most, dim = device.capabilities.max_iterations, cache.padded_dim
     loops = (cache.length // 4 + 2) * (dim // 4 + 1)
-    if device.capabilities.barrier_free and dim <= _ROWS_WIDTH and loops < most:
+    if device.capabilities.barrier_free and dim <= _REGISTERS_WIDTH and loops < most:
         return "attention_rows", cache.length
+    # A tile that is not full leaves threads idle where there are few workgroups to begin with.
+    loops = (cache.length // 64 + 1) * (dim // 2 + 80)
+    if tokens >= _TILE and dim <= _REGISTERS_WIDTH and loops < most:
+        return "attention_tiles", cache.length
     share = cache.length
     if tokens == 1:
         share = round_up(-(-cache.length // _MOST_SPLITS), _CHUNK)
