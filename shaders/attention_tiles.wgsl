@@ -20,7 +20,7 @@
 
 const QUERIES: u32 = 32u;
 const POSITIONS: u32 = 64u;
-const PITCH: u32 = 5u; // vec4 from line to line of a slice: 4 would put every other one into the same banks
+const PITCH: u32 = 5u; // vec4 from line to line: 4 would put every other one into the same banks
 const KEYS: u32 = QUERIES * PITCH; // where a slice of keys begins, behind one of queries
 
 // A slice of [query, 4] and of [position, 4]; or the maxima [query / 4, 16]; or a slice of values

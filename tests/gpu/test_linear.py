@@ -28,22 +28,24 @@ pytestmark = pytest.mark.native("NumPy")
 
 CHOOSE = "gpt2_wgpu.gpu.layers.linear_layers._choose"
 DTYPES = ["float32", "float16", "q8", "q4"]
-FUSING = ["linear_rows", "linear_block", "linear_gemv 1", "linear_gemv 3", "linear_gemv 8"]
+GEMV = ["linear_gemv 1 16", "linear_gemv 3 8", "linear_gemv 8 128"]  # rows, lanes
+FUSING = ["linear_rows", "linear_block", *GEMV]
 KERNELS = [*FUSING, "linear_gemm"]
 
 
 def grid_of(kernel, rows, columns):
     """The grid and constants of ``kernel``, as its header says, whatever would be chosen."""
-    name, _, shared = kernel.partition(" ")
+    name, *given = kernel.split()
     if name == "linear_rows":
         return name, (-(-columns // 64), rows, 1), {}
     if name == "linear_block":
         return name, (-(-columns // 128), -(-rows // 4), 1), {}
     if name == "linear_gemv":
-        per_group, wide = 256 // 16, 3  # 16 lanes a column; a grid folded after 3 workgroups
-        groups = -(-columns // per_group)
-        grid = (wide, -(-rows // int(shared)), -(-groups // wide))
-        return name, grid, {"ROWS": int(shared), "LANES": 16}
+        (shared, lanes), wide = map(int, given), 3  # a grid folded after 3 workgroups
+        threads = max(32, lanes)
+        groups = -(-columns // (4 * threads // lanes))
+        grid = (wide, -(-rows // shared), -(-groups // wide))
+        return name, grid, {"ROWS": shared, "LANES": lanes, "WORKGROUP": threads}
     return name, (-(-columns // 64), -(-rows // 64), 1), {}
 
 
@@ -81,6 +83,7 @@ def free(matrix):
         (3, 64, 128),
         (4, 5, 264),
         (5, 129, 8),
+        (7, 6, 1056),
         (63, 65, 40),
         (64, 64, 16),
         (65, 130, 72),
@@ -243,6 +246,41 @@ def test_what_is_chosen_is_right(device, rows, depth, dtype):
     with gw.tidy():
         found = linear(gw.tensor(x), matrix).numpy()
     free(matrix)
+    np.testing.assert_allclose(found, x @ rounded(w, dtype).T, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "depth", "step"),
+    [
+        ("float32", 64, "eight"),
+        ("float16", 64, "eight"),
+        ("q8", 48, "q8"),
+        ("q8", 56, "eight"),
+        ("q4", 64, "q4"),
+        ("q4", 48, "eight"),
+    ],
+)
+@pytest.mark.usefixtures("guarded")
+def test_quantised_lines_of_whole_steps_are_read_by_steps(device, monkeypatch, dtype, depth, step):
+    monkeypatch.setattr(
+        device,
+        "capabilities",
+        replace(device.capabilities, barrier_free=False, integer_products=False),
+    )
+    steps = []
+    dispatch = linear_layers.dispatch
+
+    def noted(*arguments, variant, **keywords):
+        steps.append(variant["step"])
+        dispatch(*arguments, variant=variant, **keywords)
+
+    monkeypatch.setattr(linear_layers, "dispatch", noted)
+    x, w = references.random(2, depth), references.random(77, depth, seed=1)
+    matrix = matrix_of(device, w, dtype)
+    with gw.tidy():
+        found = linear(gw.tensor(x), matrix).numpy()
+    free(matrix)
+    assert steps == [step]
     np.testing.assert_allclose(found, x @ rounded(w, dtype).T, rtol=1e-4, atol=1e-4)
 
 

@@ -195,7 +195,13 @@ def _run(
                     "epsilon": 0.0 if norm is None else norm.epsilon,
                     **params,
                 },
-                variant={"weight": weight.variant, "store": store, **variant, **variants},
+                variant={
+                    "weight": weight.variant,
+                    "step": _step(weight),
+                    "store": store,
+                    **variant,
+                    **variants,
+                },
                 constants=constants | fused | chosen,
             )
 
@@ -227,8 +233,17 @@ def _choose(
     if rows > GEMV_ROWS and 3 * (depth8 + 5) < capabilities.max_iterations:
         return "linear_gemm", (-(-columns // 64), -(-rows // 64), 1), {}
     shared = min(GEMV_ROWS, rows)  # rows that share one reading of the weights
-    lanes = min(32, max(1 << (shared - 1).bit_length(), 1 << (depth8.bit_length() - 1)))
-    groups = -(-columns // (256 // lanes))
+    # Lanes that each have something to do, and no more than keep a large GPU's memory busy.
+    wanted = max(8, min(depth8 // 2, 100_000 // columns, 128))
+    lanes = 1 << (wanted.bit_length() - 1)
+    threads = max(64, lanes)
+    groups = -(-columns // (4 * threads // lanes))
     wide = min(groups, 65535)
     grid = (wide, -(-rows // shared), -(-groups // wide))
-    return "linear_gemv", grid, {"ROWS": shared, "LANES": lanes}
+    return "linear_gemv", grid, {"ROWS": shared, "LANES": lanes, "WORKGROUP": threads}
+
+
+def _step(weight: Matrix) -> str:
+    """How linear_gemv reads ``weight``: 16 bytes at a time where lines are whole such steps."""
+    weights = {"q8": 16, "q4": 32}.get(weight.dtype)
+    return weight.variant if weights and weight.depth % weights == 0 else "eight"
