@@ -69,8 +69,7 @@ fn main(@builtin(local_invocation_index) thread: u32,
       let here = min(WORKGROUP, count - base);
       for (var i = offset; i < here; i += step) { sum += weight[i] * value_at(line, base + i, d); }
     }
-    workgroupBarrier(); // `weight` is written again in the next round
-  }
+  } // `weight` is written again only after the barriers of the next maximum
 
   low[thread] = sum[0];
   high[thread] = sum[1];

@@ -137,7 +137,7 @@ def _choose(device: Device, cache: KVCache, tokens: int) -> tuple[str, int]:
     share = cache.length
     if tokens == 1:
         share = round_up(-(-cache.length // _MOST_SPLITS), _CHUNK)
-    if -(-share // _CHUNK) * (dim // 4 + dim + 16) > most:
+    if -(-share // _CHUNK) * (dim // 4 + 50) > most:
         raise LimitError(
             f"cached_attention: {device.info.name} cannot loop over {cache.length:,} "
             "positions: use a shorter cache or a GPU"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from gpt2_wgpu.gpu.device import Device
 
 WORKGROUP = 128  # threads that share a row, as in the kernels
-_HALVINGS = 7  # iterations of one reduction over a workgroup
+_REDUCING = 23  # iterations of one reduction over a workgroup
 
 
 def iterations(columns: int, shared: bool) -> int:
@@ -18,7 +18,7 @@ def iterations(columns: int, shared: bool) -> int:
 
     One is added for a loop around the pass.
     """
-    return -(-columns // WORKGROUP) + _HALVINGS + 1 if shared else columns + 1
+    return -(-columns // WORKGROUP) + _REDUCING + 1 if shared else columns + 1
 
 
 def one_thread_a_row(device: Device, function: str, columns: int, passes: int) -> bool:
