@@ -23,6 +23,16 @@ from tests.gpu import references
 pytestmark = [pytest.mark.usefixtures("variant"), pytest.mark.native("NumPy")]
 
 
+@pytest.fixture(params=["rows", "lanes", "workgroups"])
+def variant(request, device, monkeypatch):
+    """Runs a test with each kernel for CPU adapters and with those for GPUs."""
+    chosen = replace(device.capabilities, barrier_free=request.param != "workgroups")
+    monkeypatch.setattr(device, "capabilities", chosen)
+    few = 0 if request.param == "rows" else 1 << 30
+    monkeypatch.setattr("gpt2_wgpu.gpu.layers.attention.FEW_QUERIES", few)
+    return request.param
+
+
 def filled_cache(device, keys, values, layers=1, layer=0, cache_dtype="float32"):
     """A cache holding keys, values [B, S, H, D] in one layer and NaN everywhere else."""
     batch, length, heads, dim = keys.shape

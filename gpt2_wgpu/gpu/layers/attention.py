@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _REGISTERS_WIDTH = 128  # largest head that the kernels which keep sums in registers take
 _WIDEST = 512
 _TILE = 32  # queries of a head that share a workgroup
+FEW_QUERIES = 64  # too few for a thread each, eight of which a core takes at once
 _CHUNK = 128  # positions that the threads of a workgroup look at together
 _MOST_SPLITS = 8  # the linear layer that follows reads all of them
 
@@ -129,7 +130,8 @@ def _choose(device: Device, cache: KVCache, tokens: int) -> tuple[str, int]:
     most, dim = device.capabilities.max_iterations, cache.padded_dim
     loops = (cache.length // 4 + 2) * (dim // 4 + 1)
     if device.capabilities.barrier_free and dim <= _REGISTERS_WIDTH and loops < most:
-        return "attention_rows", cache.length
+        few = cache.batch_size * tokens * cache.num_heads < FEW_QUERIES
+        return "attention_lanes" if few else "attention_rows", cache.length
     # A tile that is not full leaves threads idle where there are few workgroups to begin with.
     loops = (cache.length // 64 + 1) * (dim // 2 + 80)
     if tokens >= _TILE and dim <= _REGISTERS_WIDTH and loops < most:
