@@ -29,7 +29,8 @@ pytestmark = pytest.mark.native("NumPy")
 CHOOSE = "gpt2_wgpu.gpu.layers.linear_layers._choose"
 DTYPES = ["float32", "float16", "q8", "q4"]
 GEMV = ["linear_gemv 1 16", "linear_gemv 3 8", "linear_gemv 8 128"]  # rows, lanes
-FUSING = ["linear_rows", "linear_block", *GEMV]
+BLOCK = ["linear_block 1", "linear_block 2"]  # quads of rows
+FUSING = ["linear_rows", *BLOCK, *GEMV]
 KERNELS = [*FUSING, "linear_gemm"]
 
 
@@ -39,7 +40,8 @@ def grid_of(kernel, rows, columns):
     if name == "linear_rows":
         return name, (-(-columns // 64), rows, 1), {}
     if name == "linear_block":
-        return name, (-(-columns // 128), -(-rows // 4), 1), {}
+        quads = int(given[0])
+        return name, (-(-columns // 128), -(-rows // (4 * quads)), 1), {"QUADS": quads}
     if name == "linear_gemv":
         (shared, lanes), wide = map(int, given), 3  # a grid folded after 3 workgroups
         threads = max(32, lanes)

@@ -229,7 +229,8 @@ def _choose(
     if capabilities.barrier_free and 5 * depth8 < capabilities.max_iterations:
         if rows == 1:
             return "linear_rows", (-(-columns // 64), 1, 1), {}
-        return "linear_block", (-(-columns // 128), -(-rows // 4), 1), {}
+        quads = 1 if rows <= 4 else 2
+        return "linear_block", (-(-columns // 128), -(-rows // (4 * quads)), 1), {"QUADS": quads}
     if rows > GEMV_ROWS and 3 * (depth8 + 5) < capabilities.max_iterations:
         return "linear_gemm", (-(-columns // 64), -(-rows // 64), 1), {}
     shared = min(GEMV_ROWS, rows)  # rows that share one reading of the weights
