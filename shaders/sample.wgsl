@@ -8,9 +8,10 @@
 //           KerasHub). The token drawn is the first, in index order, at which the running mass of
 //           kept tokens exceeds random * mass. Masses are integers, so no order of summation
 //           matters. The random word is pcg4d(seed, stream, position): nothing to store or restore.
-// Bindings: logits [rows, stride] · options (below) · plan [rows]: total length at which a row is
-//           full, and the seed and stream of its random numbers · token, position, finished [rows] · recent [rows, 16]: the last 16 tokens,
-//           each at its position % 16
+// Bindings: logits [rows, stride] · largest [rows, chunks]: ranks of the largest logits, left behind
+//           as 0 (store_logits.wgsl) · options (below) · plan [rows]: total length at which a row is
+//           full, and the seed and stream of its random numbers · token, position, finished [rows] ·
+//           recent [rows, 16]: the last 16 tokens, each at its position % 16
 //           finished: 0 no, 1 a stop token, 2 full, 3 logits with NaN or infinity
 // Threads:  WORKGROUP (<= 256) threads share workgroup (x) = one row
 // Limits:   vocabulary < 2^30; rows <= 65,535
@@ -18,6 +19,7 @@
 override WORKGROUP: u32 = 256u;
 //!include "reduce.wgsl"
 //!include "random.wgsl"
+//!include "rank.wgsl"
 
 struct Params {
   vocabulary: u32, // tokens that may be chosen: the first of
@@ -45,11 +47,12 @@ struct Plan {
 @group(0) @binding(5) var<storage, read_write> finished: array<u32>;
 @group(0) @binding(6) var<storage, read_write> recent: array<u32>;
 @group(0) @binding(7) var<uniform> params: Params;
+@group(0) @binding(8) var<storage, read_write> largest: array<u32>;
 
 const ONE: f32 = 1073741824.0; // 2^30: probability 1 as an integer mass
 
 var<workgroup> verdict: u32; // what one thread decided for all
-var<workgroup> best_value: array<f32, WORKGROUP>;
+var<workgroup> best_rank: array<u32, WORKGROUP>;
 var<workgroup> best_index: array<u32, WORKGROUP>;
 var<workgroup> masses: array<u32, WORKGROUP>;
 var<workgroup> bin_mass: array<atomic<u32>, 256>;
@@ -59,55 +62,60 @@ var<workgroup> cut: vec4<u32>; // found: bin, mass ranked before it, tokens in i
 // What is kept: tokens whose rank (high, low) is at least this, both compared as unsigned words.
 var<private> floor_high: u32 = 0u;
 var<private> floor_low: u32 = 0u;
-var<private> largest: f32;
+var<private> highest: f32; // the largest logit
 var<private> mass_scale: f32;
 var<private> first: u32; // this row's logits
 
-fn is_finite(x: f32) -> bool { return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u; }
-
-// Grows with the logit: the order of floats as the order of words.
-fn rank_high(i: u32) -> u32 {
-  let bits = bitcast<u32>(logits[first + i]);
-  return select(bits | 0x80000000u, ~bits, (bits >> 31u) == 1u);
-}
+fn rank_high(i: u32) -> u32 { return rank(logits[first + i]); }
 
 fn kept(high: u32, i: u32) -> bool {
   return high > floor_high || (high == floor_high && ~i >= floor_low);
 }
 
 fn mass(i: u32) -> u32 {
-  return u32(exp((logits[first + i] - largest) / options.temperature) * mass_scale + 0.5);
+  return u32(exp((logits[first + i] - highest) / options.temperature) * mass_scale + 0.5);
 }
 
-// Largest logit and its first index, into best_value[0] and best_index[0]; `verdict` 1 if all
-// logits are finite.
-fn find_best(thread: u32) {
-  var value = -3.4e38;
-  var index = 0xffffffffu;
-  var finite = true;
-  for (var i = thread; i < params.vocabulary; i += WORKGROUP) {
-    let x = logits[first + i];
-    finite = finite && is_finite(x);
-    if (x > value || index == 0xffffffffu) { value = x; index = i; }
-  }
-  best_value[thread] = value;
+// The highest rank, and the first index that has it: into best_rank[0] and best_index[0].
+fn first_of_highest(rank: u32, index: u32, thread: u32) {
+  best_rank[thread] = rank;
   best_index[thread] = index;
-  masses[thread] = u32(finite);
   workgroupBarrier();
   for (var half = WORKGROUP / 2u; half > 0u; half = half / 2u) {
     if (thread < half) {
       let other = thread + half;
       let smaller = best_index[other] < best_index[thread];
-      if (best_value[other] > best_value[thread]
-          || (best_value[other] == best_value[thread] && smaller)) {
-        best_value[thread] = best_value[other];
+      if (best_rank[other] > best_rank[thread]
+          || (best_rank[other] == best_rank[thread] && smaller)) {
+        best_rank[thread] = best_rank[other];
         best_index[thread] = best_index[other];
       }
-      masses[thread] = masses[thread] & masses[other];
     }
     workgroupBarrier();
   }
-  if (thread == 0u) { verdict = masses[0]; }
+}
+
+// Largest logit and its first index, into best_rank[0] and best_index[0]: of the chunks the first
+// with the highest rank, then within it.
+fn find_best(row: u32, thread: u32) {
+  let chunks = (params.vocabulary + CHUNK - 1u) / CHUNK;
+  var highest_rank = 0u;
+  var index = chunks;
+  for (var i = thread; i < chunks; i += WORKGROUP) {
+    let found = largest[row * chunks + i];
+    largest[row * chunks + i] = 0u; // for the next step
+    if (found > highest_rank) { highest_rank = found; index = i; }
+  }
+  first_of_highest(highest_rank, index, thread);
+  let begin = best_index[0] * CHUNK;
+  highest_rank = 0u;
+  index = params.vocabulary;
+  workgroupBarrier(); // everybody has read
+  for (var i = begin + thread; i < min(begin + CHUNK, params.vocabulary); i += WORKGROUP) {
+    let found = rank_high(i);
+    if (found > highest_rank) { highest_rank = found; index = i; }
+  }
+  first_of_highest(highest_rank, index, thread);
 }
 
 // Raise the floor so that a kept token has at most `budget` ranked before it: counted as tokens,
@@ -218,12 +226,12 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
   if (thread == 0u) { verdict = finished[row]; }
   if (workgroupUniformLoad(&verdict) != 0u) { return; }
 
-  find_best(thread);
-  if (workgroupUniformLoad(&verdict) == 0u) {
+  find_best(row, thread);
+  if (workgroupUniformLoad(&best_rank[0]) == NOT_FINITE) {
     if (thread == 0u) { finished[row] = 3u; }
     return;
   }
-  largest = best_value[0];
+  highest = logits[first + best_index[0]];
   if (options.greedy != 0u) {
     if (thread == 0u) { advance(row, best_index[0]); }
     return;
@@ -231,7 +239,7 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
 
   var sum = 0.0;
   for (var i = thread; i < params.vocabulary; i += WORKGROUP) {
-    sum += exp((logits[first + i] - largest) / options.temperature);
+    sum += exp((logits[first + i] - highest) / options.temperature);
   }
   mass_scale = ONE / workgroup_sum(sum, thread);
   if (options.top_k != 0u) { narrow(false, options.top_k - 1u, thread); }

@@ -271,10 +271,12 @@ class GPT2Backbone:
             x = layers.linear(h, block.mlp_c_proj.weight, block.mlp_c_proj.bias, residual=x)
             return scope.escape(x)
 
-    def head(self, x: Tensor) -> Tensor:
-        """Logits [B, T, V] of the residual stream ``x`` after the last block."""
+    def head(self, x: Tensor, candidates: int | None = None) -> layers.Logits:
+        """Logits [B, V] of the residual stream ``x`` [B, 1, D] after the last block, to choose from
+        the first ``candidates`` (default: all)."""
         weights = self.weights
-        return layers.linear(x, weights.lm_head, norm=self._norm(weights.ln_f, weights.head_folded))
+        norm = self._norm(weights.ln_f, weights.head_folded)
+        return layers.project_logits(x, weights.lm_head, norm=norm, candidates=candidates)
 
     def _norm(self, norm: LayerNorm, folded: Tensor | None) -> layers.Norm:
         """A LayerNorm as the linear layer behind it takes it."""

@@ -163,6 +163,5 @@ def record_step(
     """One step for all rows: newest token → logits → next token, advancing ``state``."""
     with Recording(backbone.device) as recording, tidy("step"):
         x = backbone.blocks(state.token, cache, state.position)  # (B, 1, D)
-        logits = backbone.head(x)  # (B, 1, V)
-        layers.sample(logits.view((logits.shape[0], logits.shape[2])), state, vocabulary)
+        layers.sample(backbone.head(x, vocabulary), state)
     return recording

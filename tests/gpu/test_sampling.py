@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.gpu.layers import (
+    CHUNK,
     FULL,
     LIVE,
     NOT_FINITE,
     RECENT,
     STOPPED,
+    Logits,
+    Norm,
     SamplingOptions,
     SamplingState,
+    fold_norm,
+    project_logits,
     sample,
 )
 from tests.gpu import references
+from tests.gpu.test_linear import free, matrix_of
 from tests.gpu.test_load_weight import pcg4d
 
 ONE = 2**30
@@ -52,10 +60,29 @@ def state_of(device, rows, options, stops=(), position=3, limit=100, seeds=None)
     )
 
 
+def ranks(values):
+    """Floats as words in the same order, as rank.wgsl has it."""
+    bits = (np.asarray(values, np.float32) + 0.0).view(np.uint32)
+    ordered = np.where(bits >> 31, ~bits, bits | 0x80000000).astype(np.uint32)
+    return np.where(np.isfinite(values), ordered, 0xFFFFFFFF).astype(np.uint32)
+
+
+def largest_of(values, candidates):
+    """The largest rank of each 256 of the first ``candidates``, as a head leaves them."""
+    counted = ranks(values)[:, :candidates]
+    return np.maximum.reduceat(counted, np.arange(0, candidates, CHUNK), axis=1)
+
+
+def logits_of(values, candidates=None):
+    candidates = candidates or values.shape[1]
+    there = gw.tensor(largest_of(values, candidates).tolist(), "uint32")
+    return Logits(gw.tensor(values), there, candidates)
+
+
 def sampled(device, logits, options, **kwargs):
     with gw.tidy():
         state = state_of(device, len(logits), options, **kwargs)
-        sample(gw.tensor(logits), state)
+        sample(logits_of(logits), state)
         return {
             name: getattr(state, name).numpy()
             for name in ("token", "position", "finished", "recent")
@@ -149,7 +176,7 @@ def test_rows_move_on_and_the_ring_remembers(device):
         for step in range(4):
             logits = np.zeros((2, 50), np.float32)
             logits[0, 10 + step] = logits[1, 20 + step] = 1
-            sample(gw.tensor(logits), state)
+            sample(logits_of(logits), state)
         assert state.position.numpy().tolist() == [18, 18]
         assert state.token.numpy().tolist() == [[13], [23]]
         recent = state.recent.numpy()
@@ -166,7 +193,7 @@ def test_stop_tokens_and_full_rows_end_and_stay(device):
     with gw.tidy():
         state = SamplingState.create(device, [1] * 3, [2, 2, 2], [9, 9, 4], options, [7, 5, 8])
         for _ in range(2):
-            sample(gw.tensor(logits), state)
+            sample(logits_of(logits), state)
         assert state.finished.numpy().tolist() == [LIVE, STOPPED, FULL]
         assert state.position.numpy().tolist() == [4, 3, 3]
         assert state.token.numpy()[:, 0].tolist() == [4, 5, 6]
@@ -189,4 +216,44 @@ def test_logits_that_are_not_finite_end_the_row(device, bad, options):
 
 def test_shapes(device):
     with gw.tidy(), pytest.raises(ShapeError, match=r"logits \(3, 4\) for state of \(2,\) rows"):
-        sample(gw.tensor(references.random(3, 4)), state_of(device, 2, SamplingOptions()))
+        sample(logits_of(references.random(3, 4)), state_of(device, 2, SamplingOptions()))
+
+
+@pytest.mark.parametrize("kernel", ["rows", "workgroups", "integers"])
+@pytest.mark.parametrize(
+    ("rows", "columns", "candidates"),
+    [(1, 1, 1), (1, 255, 255), (2, 256, 256), (1, 257, 257), (3, 600, 511), (9, 520, 513)],
+)
+@pytest.mark.usefixtures("guarded")
+def test_a_head_leaves_the_largest_of_its_logits(
+    device, monkeypatch, kernel, rows, columns, candidates
+):
+    """In parts of the weights, too; what is beyond the candidates may be as large as it likes."""
+    chosen = replace(
+        device.capabilities,
+        barrier_free=kernel != "workgroups",
+        integer_products=kernel == "integers",
+        max_binding=272 * 32 * 8,
+    )
+    monkeypatch.setattr(device, "capabilities", chosen)
+    x, w = references.random(rows, 1, 64), references.random(columns, 64, seed=1)
+    w[candidates:] *= 100
+    w[:1] *= np.float32(0.0)  # a logit of 0, or of -0
+    gain, shift = references.random(64, seed=2), references.random(64, seed=3)
+    matrix = matrix_of(device, w, "q8" if kernel == "integers" else "float32")
+    with gw.tidy():
+        there = gw.tensor(gain), gw.tensor(shift)
+        folded = fold_norm(*there, matrix)
+        norm = Norm(*there, folded, 64, 1e-5)
+        found = project_logits(gw.tensor(x), matrix, norm=norm, candidates=candidates)
+        values = found.values.numpy()
+        np.testing.assert_array_equal(found.largest.numpy(), largest_of(values, candidates))
+        state = state_of(device, rows, SamplingOptions(temperature=0))
+        sample(found, state)
+        np.testing.assert_array_equal(state.token.numpy()[:, 0], values[:, :candidates].argmax(-1))
+        assert not found.largest.numpy().any()  # as the next step needs it
+        gw.dispose(folded)
+    expected = references.layer_norm(x[:, 0], gain, shift) @ w.T
+    tolerance = 0.05 if kernel == "integers" else 1e-4
+    np.testing.assert_allclose(values, expected, rtol=tolerance, atol=tolerance * np.abs(w).max())
+    free(matrix)

@@ -6,7 +6,15 @@ Unlike ``ops`` these know layouts made for speed, so they are for models, not fo
 from gpt2_wgpu.gpu.layers.attention import SplitAttention, cached_attention
 from gpt2_wgpu.gpu.layers.embedding import embed
 from gpt2_wgpu.gpu.layers.kv_cache import KVCache, check_cache_dtype
-from gpt2_wgpu.gpu.layers.linear_layers import Norm, fold_norm, linear, project_qkv
+from gpt2_wgpu.gpu.layers.linear_layers import (
+    CHUNK,
+    Logits,
+    Norm,
+    fold_norm,
+    linear,
+    project_logits,
+    project_qkv,
+)
 from gpt2_wgpu.gpu.layers.losses import NO_TARGET, target_loss
 from gpt2_wgpu.gpu.layers.sampling import (
     FULL,
@@ -31,6 +39,7 @@ from gpt2_wgpu.gpu.layers.weights import (
 )
 
 __all__ = [
+    "CHUNK",
     "FULL",
     "LIVE",
     "NOT_FINITE",
@@ -39,6 +48,7 @@ __all__ = [
     "STOPPED",
     "Axis",
     "KVCache",
+    "Logits",
     "Matrix",
     "Norm",
     "Raw",
@@ -53,6 +63,7 @@ __all__ = [
     "load_matrix",
     "load_vector",
     "part_sizes",
+    "project_logits",
     "project_qkv",
     "random_normal",
     "round_up",

@@ -15,7 +15,7 @@ from gpt2_wgpu.gpu.layers.weights import Matrix
 from gpt2_wgpu.gpu.ops.arrays import concat, copy_block, slice
 from gpt2_wgpu.gpu.ops.elementwise import ACTIVATIONS
 from gpt2_wgpu.gpu.ops.normalization import layer_norm
-from gpt2_wgpu.gpu.tensor import Tensor, empty
+from gpt2_wgpu.gpu.tensor import Tensor, empty, tensor
 from gpt2_wgpu.gpu.tidying import tidy
 
 if TYPE_CHECKING:
@@ -141,6 +141,47 @@ def project_qkv(
     return queries
 
 
+CHUNK = 256  # neighbouring logits whose largest is kept: shaders/include/rank.wgsl
+
+
+@dataclass(frozen=True)
+class Logits:
+    """What :func:`sample` chooses from.
+
+    ``values`` [B, V], of which the first ``candidates`` count; ``largest`` [B, candidates / 256]
+    uint32: the largest of each 256, as shaders/include/store_logits.wgsl ranks them.
+    """
+
+    values: Tensor
+    largest: Tensor
+    candidates: int
+
+
+def project_logits(
+    x: Tensor, weight: Matrix, *, norm: Norm | None = None, candidates: int | None = None
+) -> Logits:
+    """Logits of the rows ``x`` [B, 1, K] with a head ``weight`` [V, K], and their largest.
+
+    Raises ``ShapeError``.
+    """
+    _check_depth("project_logits", x, weight)
+    batch, candidates = math.prod(x.shape[:-1]), min(weight.rows, candidates or weight.rows)
+    chunks = -(-candidates // CHUNK)
+    values = empty(x.device, (batch, weight.rows))
+    largest = tensor([[0] * chunks] * batch, "uint32", device=x.device)
+    _run(
+        x,
+        weight,
+        None,
+        norm,
+        "logits",
+        {"result": values, "largest": largest},
+        {"candidates": candidates, "chunks": chunks},
+        {},
+    )
+    return Logits(values, largest, candidates)
+
+
 def _check_depth(name: str, x: Tensor | SplitAttention, weight: Matrix) -> None:
     if not x.shape or x.shape[-1] != weight.depth:
         raise ShapeError(
@@ -168,7 +209,7 @@ def _run(
             # In a tile of many rows the norm is a small part: better once than by every tile.
             x = layer_norm(x, norm.weight, norm.bias, norm.epsilon, columns=norm.columns)
             norm = None
-        if store == "plain":
+        if store != "qkv":
             constants = constants | {"HAS_BIAS": int(bias is not None or norm is not None)}
         source, variant, fused = _source(x, norm)
         source["bias"] = source["x"] if bias is None else bias

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.layers.linear_layers import Logits
 from gpt2_wgpu.gpu.tensor import Tensor, tensor
 
 if TYPE_CHECKING:
@@ -94,22 +95,24 @@ class SamplingState:
         )
 
 
-def sample(logits: Tensor, state: SamplingState, vocabulary: int | None = None) -> None:
+def sample(logits: Logits, state: SamplingState) -> None:
     """Choose a token for each row of ``logits`` [B, V] and move ``state`` on by one position.
 
-    Only the first ``vocabulary`` of V are candidates (a model's table may be padded). Rows that are
-    finished stay as they are. Raises ``ShapeError``.
+    Rows that are finished stay as they are. Raises ``ShapeError``.
     """
-    if logits.ndim != 2 or state.position.shape != logits.shape[:1]:
-        raise ShapeError(f"sample: logits {logits.shape} for state of {state.position.shape} rows")
-    rows, stride = logits.shape
-    vocabulary = min(stride, vocabulary or stride)
+    rows, stride = logits.values.shape
+    if state.position.shape != (rows,):
+        raise ShapeError(
+            f"sample: logits {logits.values.shape} for state of {state.position.shape} rows"
+        )
+    device = logits.values.device
     dispatch(
-        logits.device,
+        device,
         "sample",
         (rows, 1, 1),
         {
-            "logits": logits,
+            "logits": logits.values,
+            "largest": logits.largest,
             "options": state.options,
             "plan": state.plan,
             "token": state.token,
@@ -117,8 +120,8 @@ def sample(logits: Tensor, state: SamplingState, vocabulary: int | None = None) 
             "finished": state.finished,
             "recent": state.recent,
         },
-        {"vocabulary": vocabulary, "stride": stride},
-        constants={"WORKGROUP": _threads(logits.device, vocabulary)},
+        {"vocabulary": logits.candidates, "stride": stride},
+        constants={"WORKGROUP": _threads(device, logits.candidates)},
     )
 
 
