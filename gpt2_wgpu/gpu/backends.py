@@ -4,11 +4,13 @@ one for browsers that wgpu may ship some day, which has none of the methods that
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from gpt2_wgpu.gpu.native_bundle import native_bundle
 from gpt2_wgpu.gpu.waiting import wait
 
+Bundle = Callable[[Any, int], None]  # of a compute pass, and how many times over
 _PIECE = 4 << 20  # bytes of a blob in Python's memory at a time; whole words
 
 
@@ -33,6 +35,17 @@ def check_alive(gpu: Any) -> None:
         # wgpu has no other way to ask (0.32), and none that costs less: 10 µs a submit. An empty
         # command buffer would do too, but one that is never submitted is never freed.
         gpu.create_bind_group_layout(entries=[])
+
+
+def bundle(gpu: Any, commands: Sequence[tuple[Any, ...]]) -> Bundle | None:
+    """What writes ``commands`` (pipeline, bind group, workgroups, ...) into a pass in one step.
+
+    It is good for as long as they are alive. None where there is no such way.
+    """
+    if not hasattr(gpu, "create_compute_bundle"):  # a browser's: see gpu/browser
+        return native_bundle(commands)
+    made = gpu.create_compute_bundle(commands)
+    return lambda compute, times: compute.execute_bundle(made, times)
 
 
 def on_loss(gpu: Any, tell: Callable[[], None]) -> None:

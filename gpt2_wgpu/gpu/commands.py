@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gpt2_wgpu.errors import DeviceError, LimitError, ShaderError
 from gpt2_wgpu.gpu import backends
+from gpt2_wgpu.gpu.backends import Bundle
 from gpt2_wgpu.gpu.kernels import Kernel, check_bindings
 from gpt2_wgpu.gpu.memory import Storage
 from gpt2_wgpu.gpu.readback import Range, Readback
@@ -56,12 +57,12 @@ Command = tuple[Any, Any, Grid, Note]  # pipeline, bind group, workgroups
 class Batch:
     """Commands that run one after the other, ``times`` over.
 
-    ``bundle``: the backend's own form of them, where it has one that is quicker to encode.
+    ``bundle``: writes them into a pass so many times, where the backend has a quicker way to.
     """
 
     commands: list[Command]
     times: int = 1
-    bundle: Any = None
+    bundle: Bundle | None = None
 
 
 @dataclass(frozen=True)
@@ -287,7 +288,7 @@ class CommandQueue:
 def encode(compute: Any, batch: Batch) -> None:
     """Write dispatches into a compute pass; the inner loop of every token."""
     if batch.bundle is not None:
-        compute.execute_bundle(batch.bundle, batch.times)
+        batch.bundle(compute, batch.times)
         return
     set_pipeline = compute.set_pipeline
     set_bind_group = compute.set_bind_group

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from contextvars import Token
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import ScopeError
+from gpt2_wgpu.gpu import backends
+from gpt2_wgpu.gpu.backends import Bundle
 from gpt2_wgpu.gpu.commands import (
     PARAMS_STRIDE,
     Batch,
@@ -32,7 +34,7 @@ class Recording:
         self._recorded: list[Dispatch] = []
         self._pinned: dict[int, Storage] = {}
         self._commands: list[Command] = []
-        self._bundle: Any = None
+        self._bundle: Bundle | None = None
         self._uniform: Storage | None = None
         self._token: Token[Recorder | None] | None = None
 
@@ -92,6 +94,5 @@ class Recording:
                 self._commands.append((work.kernel.pipeline, group, work.grid, work.note))
             if params:
                 device.gpu.queue.write_buffer(self._uniform.buffer, 0, params)
-            if hasattr(device.gpu, "create_compute_bundle"):  # a browser's: see gpu/browser
-                self._bundle = device.gpu.create_compute_bundle(self._commands)
+            self._bundle = backends.bundle(device.gpu, self._commands)
         self._recorded = []
