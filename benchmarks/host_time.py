@@ -1,0 +1,109 @@
+"""Where the host's time for a token goes: encoding, wgpu-native, the rest.
+
+    python benchmarks/host_time.py [--steps 1,16] [-r 40]
+
+A step of GPT-2's 12 layers, as narrow as it gets: the GPU does little, the host all that it does
+for 124M. CPU time of the thread: waiting and other programs do not count, but what those evict from
+the caches does, so the best of the runs stands beside their median. ``finish`` and ``submit`` are
+wgpu-native's and the driver's own work, whoever encodes. ``generating`` is all of it together with
+reading back, as a generation does it, and what Python adds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections import defaultdict
+from typing import Any
+
+import gpt2_wgpu as gw
+from gpt2_wgpu.gpu import time_waiting
+from gpt2_wgpu.gpu.commands import Batch, encode
+from gpt2_wgpu.gpu.native_bundle import native_bundle
+from gpt2_wgpu.gpu.waiting import sync
+from gpt2_wgpu.models import generation
+from gpt2_wgpu.models.generation import Generation, Pace
+
+CONTEXT = 1024
+Figures = dict[str, list[float]]  # seconds a step of each run
+
+
+def steady(steps: int) -> type[Pace]:
+    """A pace of ``steps`` a submit, however long they take."""
+
+    class Steady(Pace):
+        def took(self, seconds: float, count: int) -> None:
+            self._next = steps
+
+    return Steady
+
+
+def start(backbone: gw.GPT2Backbone, new_tokens: int) -> Generation:
+    """A generation that has recorded its step."""
+    options = gw.samplers.Random(seed=1).next_options()
+    begun = Generation(backbone, [[1]], [new_tokens + 1], options, [])
+    sync(begun.advance(), "advance")
+    return begun
+
+
+def encoded(gpu: Any, batch: Batch, name: str, figures: Figures) -> None:
+    """Encode and submit ``batch``, and wait for it."""
+    encoder = gpu.create_command_encoder()
+    compute = encoder.begin_compute_pass()
+    times = [time.thread_time()]
+    encode(compute, batch)
+    times.append(time.thread_time())
+    compute.end()
+    commands = encoder.finish()
+    times.append(time.thread_time())
+    gpu.queue.submit([commands])
+    times.append(time.thread_time())
+    for part, begun, ended in zip((name, "finish", "submit"), times, times[1:], strict=False):
+        figures[part].append((ended - begun) / batch.times)
+    gpu._poll_wait()
+
+
+def generated(backbone: gw.GPT2Backbone, steps: int, figures: Figures) -> None:
+    """Generate some submits' worth of tokens."""
+    generation.Pace = steady(steps)
+    running, tokens = start(backbone, 8 * steps + 50), 0
+    busy = time.thread_time()
+    with time_waiting() as waited:
+        while not running.done:
+            tokens += len(sync(running.advance(), "advance")[0])
+    busy = time.thread_time() - busy - waited.processor_seconds
+    running.close()
+    figures["generating"].append(busy / tokens)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", default="1,16", help="steps a submit, one table each")
+    parser.add_argument("-r", "--repeats", type=int, default=40)
+    args = parser.parse_args()
+    backbone = gw.GPT2Backbone(512, 12, 1, 64, 256, max_sequence_length=CONTEXT, seed=1)
+    recorded = start(backbone, CONTEXT - 1)
+    commands = recorded._run._recording._commands
+    bundle = native_bundle(commands)
+    if bundle is None:
+        parser.exit(
+            1, "wgpu is not as gpt2_wgpu/gpu/native_bundle.py knows it: nothing to compare\n"
+        )
+    print(f"{backbone.device.info.name}, {len(commands)} dispatches a step; µs of CPU time a step")
+    for steps in map(int, args.steps.split(",")):
+        figures: Figures = defaultdict(list)
+        for _ in range(args.repeats):
+            encoded(backbone.device.gpu, Batch(commands, steps), "encode: wgpu-py", figures)
+            encoded(backbone.device.gpu, Batch(commands, steps, bundle), "encode: ours", figures)
+        for _ in range(max(1, args.repeats // 5)):
+            generated(backbone, steps, figures)
+        print(f"\n| {steps} a submit | best | median |\n|---|---|---|")
+        for name, seconds in figures.items():
+            best, median = min(seconds), statistics.median(seconds)
+            print(f"| {name} | {best * 1e6:.1f} | {median * 1e6:.1f} |")
+    recorded.close()
+
+
+if __name__ == "__main__":
+    main()
