@@ -9,7 +9,7 @@
 
 //!include "cache_read_{cache}.wgsl"
 //!include "attention_bindings.wgsl"
-//!include "attended_{output}.wgsl"
+//!include "attended_whole.wgsl"
 
 const LANES: u32 = 8u;
 
