@@ -42,7 +42,11 @@ def _ours(backend: str, file: str) -> list[Engine]:
             tolerance,
             note="starts from text; several tokens a submit",
         )
-        for short, dtype, tolerance in (("f32", "float32", 0.0), ("f16", "float16", 0.05))
+        for short, dtype, tolerance in (
+            ("f32", "float32", 0.0),
+            ("f16", "float16", 0.05),
+            ("q8", "q8", 1.0),
+        )
     ]
 
 
