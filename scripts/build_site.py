@@ -49,6 +49,7 @@ WGPU_DROPPED = re.compile(r"wgpu/(backends/wgpu_native|resources/.*\.(h|idl|md)$
 OWN_DROPPED = re.compile(r"gpt2_wgpu/presets/")
 OWN_SOURCES = ("LICENSE", "README.md", "gpt2_wgpu", "pyproject.toml", "shaders")
 
+LOCK = "pyodide/pyodide-lock.json"
 MANIFEST = "manifest.json"
 
 Contents = dict[str, bytes | Path]  # path within the site -> what it holds
@@ -71,7 +72,7 @@ def contents() -> Contents:
     pyodide = pyodide_folder()
     files: Contents = {f"pyodide/{name}": pyodide / name for name in PYODIDE_FILES}
     files |= {f"wheels/{wheel.name}": wheel for wheel in wheels}
-    files["pyodide/pyodide-lock.json"] = lock(pyodide / "pyodide-lock.json", *wheels)
+    files[LOCK] = lock(pyodide / "pyodide-lock.json", *wheels)
     files["service-worker.js"] = ROOT / "web" / "service-worker.js"  # serves what lies beside it
     files["web/gpu.js"] = ROOT / "gpt2_wgpu" / "gpu" / "browser" / "script.js"
     for path in _files(["index.html", "web", "models/fairytales"]):
@@ -148,7 +149,13 @@ def strip(wheel: Path, result: Path, dropped: re.Pattern[str]) -> None:
 
 
 def lock(original: Path, own: Path, wgpu: Path) -> bytes:
-    """Pyodide's lock file, naming our two wheels and no package of anybody's server."""
+    """Pyodide's lock file, naming our two wheels and no package of anybody's server.
+
+    These are the entries of `pyodide lockfile add-wheels`, as a test shows. That command itself is
+    not used: pyodide-build, and the pyodide-lock that reads this Pyodide's lock file (0.2), need
+    Python 3.12, and the site is built with 3.11, too. The pyodide-lock for 3.11 (0.1) refuses the
+    file. Either would have to be given it without its packages, and wgpu's entry be mended.
+    """
 
     def package(wheel: Path, depends: list[str]) -> dict[str, object]:
         module, version = wheel.name.split("-")[:2]
