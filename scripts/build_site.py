@@ -3,15 +3,17 @@
 The folder holds all that a browser needs, and works from any static host and any sub-path:
 
     index.html, web/        as in the repository, and web/gpu.js, the package's JavaScript
-    pyodide/                Python for the browser, and a lock file that names the wheels
+    pyodide/                Python for the browser, a lock file that names the wheels, and where
+                            Chromium is installed a snapshot of both, started: see snapshot.py
     wheels/                 this package without its model, and wgpu without its native library
     models/fairytales/      the embedded model
     manifest.json           {path: {"bytes", "sha256"}} of every other file but _headers
     _headers                the page's policy for the worker too, on hosts that read such a file
 
 What comes from elsewhere is pinned by its hash and kept in build/: with that, no network is
-needed. Equal sources give equal bytes, and only files that differ are written. What the folder's
-manifest does not name is never deleted. Needs `npm` once.
+needed. Equal sources give equal bytes (but of the snapshot, which is taken again only when what it
+holds has changed), and only files that differ are written. What the folder's manifest does not name
+is never deleted. Needs `npm` once.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ import zipfile
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
+
+from snapshot import NoSnapshotError, take
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "build" / "site"
@@ -78,6 +82,7 @@ def contents() -> Contents:
     for path in _files(["index.html", "web", "models/fairytales"]):
         if path.suffix != ".png" or path.is_relative_to(ROOT / "web"):
             files[path.relative_to(ROOT).as_posix()] = path
+    files |= snapshot(files)
     files[MANIFEST] = manifest(files)
     files["_headers"] = headers()  # not in the manifest: hosts that read it do not serve it
     return files
@@ -175,6 +180,23 @@ def lock(original: Path, own: Path, wgpu: Path) -> bytes:
     # wgpu asks for cffi and rendercanvas, which only its native library and windows need.
     found["packages"] = {"gpt2-wgpu": package(own, ["wgpu"]), "wgpu": package(wgpu, [])}
     return _json(found)
+
+
+def snapshot(files: Contents) -> Contents:
+    """Python's memory once it has started; its name says with which packages (web/snapshot.js)."""
+    of = {path: held for path, held in files.items() if path.startswith(("pyodide/", "wheels/"))}
+    program = {kind: Path(__file__).with_name(f"snapshot.{kind}") for kind in ("js", "py")}
+    key = _sha256(manifest({**of, **program, "gpu": files["web/gpu.js"]}))
+
+    def make(folder: Path) -> None:
+        (folder / "memory").write_bytes(take(files))
+
+    try:
+        memory = _kept("snapshot", key, make) / "memory"
+    except NoSnapshotError as why:
+        print(f"build_site: no snapshot: {why}; the page starts Python without", file=sys.stderr)
+        return {}
+    return {f"pyodide/snapshot-{_sha256(_bytes(files[LOCK]))[:16]}.bin": memory}
 
 
 def manifest(files: Contents) -> bytes:

@@ -70,6 +70,8 @@ export interface Progress {
   bytesPerSecond?: number;
   /** Nothing came over the network. */
   cached?: boolean;
+  /** Of `python`, where a snapshot of its memory was found: "used", or why it could not be. */
+  snapshot?: string;
   /** Such as: there is no room to store the model. */
   warning?: string;
 }

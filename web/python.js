@@ -1,13 +1,16 @@
 /** Pyodide and the package, started once in this worker, from files beside this site. */
 
 import { errorOf } from "./rpc.js";
+import { findSnapshot } from "./snapshot.js";
 
 const PYODIDE = new URL("../pyodide/", import.meta.url);
 const LOCK = new URL("pyodide-lock.json", PYODIDE);
 const GPU_SCRIPT = new URL("./gpu.js", import.meta.url); // the package's; the site has it here
 const PACKAGE = "gpt2-wgpu";
 
-/** @typedef {(stage: "python" | "package", report: {state: "start" | "done", bytes?: number, cached?: boolean}) => void} Report */
+/** @typedef {(stage: "python" | "package", report: {state: "start" | "done", bytes?: number, cached?: boolean, snapshot?: string}) => void} Report */
+
+/** @typedef {(reason: string, last?: Promise<void>) => void} OnFatal */
 
 /** @type {Promise<any> | null} */
 let started = null;
@@ -15,8 +18,8 @@ let started = null;
 /**
  * `gpt2_wgpu.worker`, Python's side of this worker; `pyodide` itself is its property.
  *
- * @param {Report} report @param {(reason: string) => void} onFatal told when Python has broken down
- *     and can run nothing any more
+ * @param {Report} report @param {OnFatal} onFatal told when Python has broken down and can run
+ *     nothing any more, and what has to be done before this worker ends
  * @returns {Promise<{pyodide: any, engine: any}>}
  */
 export async function startPython(report, onFatal) {
@@ -40,14 +43,39 @@ export async function startPython(report, onFatal) {
   }
 }
 
-/** @param {Report} report @param {(reason: string) => void} onFatal */
+/** @param {Report} report @param {OnFatal} onFatal */
 async function start(report, onFatal) {
   report("python", { state: "start" });
-  await import(GPU_SCRIPT.href); // without it Python's half would need eval
-  const { loadPyodide } = await import(new URL("pyodide.mjs", PYODIDE).href);
-  const pyodide = await loadPyodide({ indexURL: PYODIDE.href, lockFileURL: LOCK.href });
+  const [lock, { loadPyodide }] = await Promise.all([
+    text(LOCK),
+    import(new URL("pyodide.mjs", PYODIDE).href),
+    import(GPU_SCRIPT.href), // without it Python's half would need eval
+  ]);
+  const begin = (/** @type {any} */ extra) =>
+    loadPyodide({ indexURL: PYODIDE.href, packageBaseUrl: PYODIDE.href, lockFileContents: lock, ...extra });
+  const found = await findSnapshot(lock);
+  if (!found) return finish(await begin({}), report, onFatal);
+  try {
+    const pyodide = await begin({ _loadSnapshot: found.memory });
+    pyodide.runPython("import random; random.seed()"); // else every start draws the same numbers
+    const broken = (/** @type {string} */ reason) => onFatal(reason, found.forget());
+    return await finish(pyodide, report, broken, "used");
+  } catch (error) {
+    await found.forget();
+    const reason = /** @type {Error} */ (error).message ?? String(error);
+    return finish(await begin({}), report, onFatal, reason);
+  }
+}
+
+/**
+ * What Python needs once it runs: the packages' files, which no snapshot holds.
+ *
+ * @param {any} pyodide @param {Report} report @param {OnFatal} onFatal
+ * @param {string} [snapshot] "used", or why not
+ */
+async function finish(pyodide, report, onFatal, snapshot) {
   pyodide._api.on_fatal = (/** @type {any} */ error) => onFatal(error?.message ?? String(error));
-  report("python", { state: "done", ...fetched(/\/pyodide\//) });
+  report("python", { state: "done", ...fetched(/\/pyodide\//), ...(snapshot && { snapshot }) });
   report("package", { state: "start" });
   /** @type {string[]} */
   const faults = [];
@@ -59,6 +87,13 @@ async function start(report, onFatal) {
   const engine = pyodide.pyimport("gpt2_wgpu.worker");
   report("package", { state: "done", ...fetched(/\.whl$/) });
   return { pyodide, engine };
+}
+
+/** @param {URL} url */
+async function text(url) {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url.pathname}: status ${response.status}`);
+  return response.text();
 }
 
 /** Bytes of what was fetched, and whether none of them came over a network. @param {RegExp} pattern */

@@ -107,14 +107,16 @@ export class Caller {
  * The serving side: lets a worker's port answer calls.
  *
  * @param {Record<string, (context: {signal: AbortSignal, emit: (event: any) => void}, ...args: any[]) => any>} methods
- * @returns {{tell: (topic: string, event: any) => void, end: (reason: string) => void}} `tell` the
- *     page something no call asked for; `end` when nothing can be answered any more
+ * @returns {{tell: (topic: string, event: any) => void, end: (reason: string, last?: Promise<void>) => void}}
+ *     `tell` the page something no call asked for; `end` when nothing can be answered any more, and
+ *     be gone when `last` is done
  */
 export function serve(methods) {
   /** @type {Map<number, AbortController>} */
   const running = new Map();
+  let ended = false;
   /** @param {any} message */
-  const send = (message) => self.postMessage(message);
+  const send = (message) => ended || self.postMessage(message);
 
   self.onmessage = async ({ data: { id, method, args, cancel } }) => {
     if (cancel) return running.get(id)?.abort(aborted());
@@ -137,7 +139,11 @@ export function serve(methods) {
   });
   return {
     tell: (topic, event) => send({ topic, event }),
-    end: (reason) => send({ fatal: reason }),
+    end: async (reason, last) => {
+      ended = true;
+      await last;
+      self.postMessage({ fatal: reason });
+    },
   };
 }
 
