@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from gpt2_wgpu.models import (
         CausalLM,
+        Divergence,
         GenerativeTask,
         GPT2Backbone,
         GPT2CausalLM,
@@ -58,6 +59,7 @@ __all__ = [
     "BytePairTokenizer",
     "CausalLM",
     "Device",
+    "Divergence",
     "GPT2Backbone",
     "GPT2CausalLM",
     "GPT2CausalLMPreprocessor",

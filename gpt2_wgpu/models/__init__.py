@@ -4,12 +4,14 @@ from gpt2_wgpu.models.backbone import GPT2Backbone
 from gpt2_wgpu.models.causal_lm import GPT2CausalLM
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.conversion import convert, convert_async
+from gpt2_wgpu.models.evaluation import Divergence
 from gpt2_wgpu.models.generative_task import CausalLM, GenerativeTask
 from gpt2_wgpu.models.stream import StreamStats, TextStream
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 
 __all__ = [
     "CausalLM",
+    "Divergence",
     "GPT2Backbone",
     "GPT2CausalLM",
     "GPT2CausalLMPreprocessor",

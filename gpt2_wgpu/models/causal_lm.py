@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -14,12 +13,13 @@ from gpt2_wgpu.arguments import integer
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError, ShapeError
 from gpt2_wgpu.gpu import Device, Tensor, layers, sync, tidy
 from gpt2_wgpu.gpu.layers import KVCache
+from gpt2_wgpu.models import evaluation
 from gpt2_wgpu.models.backbone import GPT2Backbone
 from gpt2_wgpu.models.config import GPT2Config
+from gpt2_wgpu.models.evaluation import Divergence
 from gpt2_wgpu.models.fetching import address_of, fetch_files, name_of
 from gpt2_wgpu.models.generation import Generation
 from gpt2_wgpu.models.generative_task import CausalLM, StopTokens, check_vocabularies
-from gpt2_wgpu.models.perplexity import total_loss
 from gpt2_wgpu.models.presets import resolve as resolve_preset
 from gpt2_wgpu.models.recovery import with_recovery
 from gpt2_wgpu.models.stream import TextStream
@@ -27,6 +27,8 @@ from gpt2_wgpu.models.weights import Progress
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer, StopTextMatcher
 from gpt2_wgpu.text.token_arrays import rows_of_ids
 from gpt2_wgpu.weights.blobs import Blob, BlobCheckpoint, read_blob
+
+Texts = str | Sequence[str] | Sequence[Sequence[int]]
 
 # What is read of a checkpoint besides its weights.
 _SMALL_FILES = {
@@ -202,30 +204,41 @@ class GPT2CausalLM(CausalLM):
 
     # --- evaluation -----------------------------------------------------------------------------
 
-    def perplexity(self, texts: str | Sequence[str], stride: int | None = None) -> float:
+    def perplexity(self, texts: Texts, stride: int | None = None) -> float:
         """exp of the mean -log p of the tokens of ``texts``; lower is better.
 
-        Each text begins as a prompt does, and windows as long as the context move on by
-        ``stride`` tokens (default: half the context), so that each token is predicted once:
-        models/perplexity.py has the definition. Blocks; ``perplexity_async`` is the twin.
+        Each text begins as a prompt does (without a preprocessor: give rows of ids), and windows
+        as long as the context move on by ``stride`` tokens (default: half the context), so that
+        each token is predicted once: models/evaluation.py has the definition. Blocks;
+        ``perplexity_async`` is the twin.
 
         Raises ``InvalidArgumentError`` for a stride that is not from 1 to the context and for
         texts without a token to predict, ``NumericalError`` where logits are not finite.
         """
         return sync(self.perplexity_async(texts, stride), "perplexity_async(...)")
 
-    async def perplexity_async(
-        self, texts: str | Sequence[str], stride: int | None = None
-    ) -> float:
+    async def perplexity_async(self, texts: Texts, stride: int | None = None) -> float:
         """The asynchronous form of :meth:`perplexity`."""
-        preprocessor = self._require_preprocessor("perplexity works on text")
-        context = self.backbone.config.n_positions
-        stride = max(1, context // 2) if stride is None else integer("stride", stride, 1, context)
-        rows = preprocessor.encode_prompts([texts] if isinstance(texts, str) else texts)
-        nats, tokens = await total_loss(self.backbone, rows, stride)
-        if not tokens:
-            raise InvalidArgumentError("perplexity: the texts hold no token to predict")
-        return math.exp(nats / tokens)
+        return await evaluation.perplexity(self, texts, stride)
+
+    def divergence(
+        self, texts: Texts, reference: GPT2CausalLM, stride: int | None = None
+    ) -> Divergence:
+        """How far this model's predictions are from those of ``reference``, say itself in float32.
+
+        The mean Kullback-Leibler divergence KL(reference || self) of the tokens of ``texts``, in
+        nats, and the share of them for which both find the same token likeliest. Unlike a
+        perplexity it says something of a model that predicts nothing well. Texts, windows and
+        errors are those of :meth:`perplexity`; both models must be on one device and have as many
+        tokens. Blocks; ``divergence_async`` is the twin.
+        """
+        return sync(self.divergence_async(texts, reference, stride), "divergence_async(...)")
+
+    async def divergence_async(
+        self, texts: Texts, reference: GPT2CausalLM, stride: int | None = None
+    ) -> Divergence:
+        """The asynchronous form of :meth:`divergence`."""
+        return await evaluation.divergence(self, reference, texts, stride)
 
     # --- streaming ------------------------------------------------------------------------------
 

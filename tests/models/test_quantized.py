@@ -1,19 +1,16 @@
-"""Models in q8 and q4: transformers with the same rounded weights, and what rounding costs."""
+"""Models in q8 and q4: transformers with the same rounded weights."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.errors import InvalidArgumentError, NumericalError
+from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.models.layouts import stored_bytes
-from gpt2_wgpu.models.perplexity import windows
 from tests.gpu.quantization import rounded
 from tests.models import checkpoints
 from tests.models.test_reference import ids_for, logits_with_cache
@@ -21,7 +18,6 @@ from tests.models.test_reference import ids_for, logits_with_cache
 pytestmark = pytest.mark.native("PyTorch")
 
 BOTH = pytest.mark.parametrize("dtype", ["q8", "q4"])
-HELD_OUT = Path(__file__).with_name("data") / "held_out.txt"
 SIZES = [
     {"n_embd": 48, "n_layer": 3, "n_head": 3},
     {"n_embd": 30, "n_head": 3, "n_inner": 50},  # heads of 10, in 16 places
@@ -128,83 +124,6 @@ def test_stored_bytes_are_exact(tmp_path, dtype, limits):
 def test_a_dtype_that_is_none_names_all_four(small):
     with pytest.raises(InvalidArgumentError, match="'float32', 'float16', 'q8', 'q4'"):
         gw.GPT2CausalLM.from_preset(small[1], None, "int8")
-
-
-# --- perplexity -----------------------------------------------------------------------------------
-
-
-def test_each_token_is_predicted_once():
-    for length in (2, 7, 8, 9, 12, 13, 40):
-        ids = list(range(length))
-        for stride in (1, 3, 8):
-            pieces = list(windows(ids, 8, stride))
-            predicted = [t for piece in pieces for t in piece.targets if t < length]
-            assert predicted == ids[1:]
-            for piece in pieces:
-                assert len(piece.ids) == len(piece.targets) <= 8
-                pairs = zip(piece.ids, piece.targets, strict=True)
-                assert all(t == i + 1 for i, t in pairs if t < length)
-                scored = [place for place, t in enumerate(piece.targets) if t < length]
-                assert piece is pieces[0] or scored[0] >= 8 - stride
-
-
-@torch.no_grad()
-def reference_perplexity(rows, context, stride):
-    """By transformers, a window at a time, as its documentation does."""
-    from transformers import GPT2LMHeadModel
-
-    root = Path(__file__).parents[2] / "models" / "fairytales"
-    model = GPT2LMHeadModel.from_pretrained(root, dtype=torch.float32).eval()
-    nats, tokens = 0.0, 0
-    for ids in rows:
-        done = 1
-        while done < len(ids):
-            end = min(context + 1 if done == 1 else done + stride, len(ids))
-            begin = max(0, end - 1 - context)
-            logits = model(torch.tensor([ids[begin : end - 1]])).logits[0].double()
-            chances = torch.log_softmax(logits, -1)
-            for place in range(done, end):
-                nats -= float(chances[place - 1 - begin, ids[place]])
-            tokens += end - done
-            done = end
-    return math.exp(nats / tokens)
-
-
-@pytest.mark.parametrize("stride", [None, 100])
-def test_perplexity_equals_transformers(tales, stride, monkeypatch):
-    monkeypatch.setattr("gpt2_wgpu.models.perplexity.LOGIT_BYTES", 4096 * 4 * 50)
-    texts = [HELD_OUT.read_text()[:2600], "Once upon a time", ""]
-    rows = tales.preprocessor.encode_prompts(texts)
-    assert len(rows[0]) > 512
-    expected = reference_perplexity(rows, 512, stride or 256)
-    before = gw.memory().num_bytes_in_gpu
-    assert tales.perplexity(texts, stride) == pytest.approx(expected, rel=1e-4)
-    assert gw.memory().num_bytes_in_gpu == before
-
-
-def test_perplexity_refuses_what_has_no_answer(tales, small_lm, monkeypatch):
-    with pytest.raises(InvalidArgumentError, match="no token to predict"):
-        tales.perplexity("")
-    with pytest.raises(InvalidArgumentError, match="stride"):
-        tales.perplexity("Once", stride=513)
-    with pytest.raises(InvalidArgumentError, match="no preprocessor"):
-        small_lm.perplexity("Once")
-    monkeypatch.setattr("gpt2_wgpu.models.perplexity._sum", not_a_number)
-    with pytest.raises(NumericalError, match="the loss is nan"):
-        tales.perplexity("Once upon")
-
-
-async def not_a_number(backbone, pieces):
-    return math.nan
-
-
-def test_what_rounding_costs_on_held_out_text(tales):
-    """docs/quantization.md has the figures for all of the held-out text."""
-    texts = HELD_OUT.read_text().split("\n\n---\n\n")
-    exact = tales.perplexity(texts)
-    for dtype, most in (("float16", 0.001), ("q8", 0.005), ("q4", 0.05)):
-        with gw.GPT2CausalLM.from_preset("fairytales", dtype=dtype) as lm:
-            assert abs(lm.perplexity(texts) / exact - 1) <= most, dtype
 
 
 # --- GPT-2 124M, random weights -------------------------------------------------------------------

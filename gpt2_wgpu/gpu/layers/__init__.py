@@ -15,7 +15,7 @@ from gpt2_wgpu.gpu.layers.linear_layers import (
     project_logits,
     project_qkv,
 )
-from gpt2_wgpu.gpu.layers.losses import NO_TARGET, target_loss
+from gpt2_wgpu.gpu.layers.losses import NO_TARGET, divergence, target_loss
 from gpt2_wgpu.gpu.layers.sampling import (
     FULL,
     LIVE,
@@ -57,6 +57,7 @@ __all__ = [
     "SplitAttention",
     "cached_attention",
     "check_cache_dtype",
+    "divergence",
     "embed",
     "fold_norm",
     "linear",

@@ -1,32 +1,80 @@
-"""How well logits predict the tokens that follow."""
+"""How well logits predict the tokens that follow, and how far they are from another model's."""
 
 from __future__ import annotations
 
-from gpt2_wgpu.errors import ShapeError
+from typing import TYPE_CHECKING
+
+from gpt2_wgpu.errors import LimitError, ShapeError
 from gpt2_wgpu.gpu.commands import dispatch
 from gpt2_wgpu.gpu.ops.grids import groups_for
 from gpt2_wgpu.gpu.tensor import Tensor, empty
 
+if TYPE_CHECKING:
+    from gpt2_wgpu.gpu.device import Device
+
 NO_TARGET = 0xFFFFFFFF  # in ``targets``: nothing to predict
+_REDUCING = 10  # iterations of a pass that are not spent on columns
 
 
 def target_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """-log softmax(logits)[targets] in nats, 0 for ``NO_TARGET``.
 
-    ``logits`` [R, V], ``targets`` [R] uint32 → [R]. Raises ``ShapeError``.
+    ``logits`` [R, V], ``targets`` [R] uint32 → [R]. Raises ``ShapeError``, ``LimitError``.
     """
     if logits.ndim != 2 or targets.shape != logits.shape[:1]:
         raise ShapeError(f"target_loss: logits {logits.shape}, targets {targets.shape}")
     rows, columns = logits.shape
+    threads = _threads(logits.device, "target_loss", columns, passes=2)
     result = empty(logits.device, (rows,))
-    # A CPU adapter runs the threads of a workgroup in turns: fewer of them switch less often.
-    few = logits.device.capabilities.barrier_free
     dispatch(
         logits.device,
         "target_loss",
         groups_for(rows),
         {"logits": logits, "targets": targets, "result": result},
         {"rows": rows, "columns": columns},
-        constants={"WORKGROUP": 32 if few else 256},
+        constants={"WORKGROUP": threads},
     )
     return result
+
+
+def divergence(logits: Tensor, reference: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(softmax(reference) || softmax(logits)) in nats, and 1.0 where both have the same best.
+
+    ``logits``, ``reference`` [R, V], ``targets`` [R] uint32 → two tensors [R], 0 for ``NO_TARGET``.
+    Raises ``ShapeError``, ``LimitError``.
+    """
+    shapes = (logits.shape, reference.shape, targets.shape)
+    if logits.ndim != 2 or shapes != (logits.shape, logits.shape, logits.shape[:1]):
+        raise ShapeError("divergence: logits {}, reference {}, targets {}".format(*shapes))
+    rows, columns = logits.shape
+    threads = _threads(logits.device, "divergence", columns, passes=3)
+    results = empty(logits.device, (rows,)), empty(logits.device, (rows,))
+    dispatch(
+        logits.device,
+        "divergence",
+        groups_for(rows),
+        {
+            "logits": logits,
+            "reference": reference,
+            "targets": targets,
+            "divergence": results[0],
+            "agreement": results[1],
+        },
+        {"rows": rows, "columns": columns},
+        constants={"WORKGROUP": threads},
+    )
+    return results
+
+
+def _threads(device: Device, function: str, columns: int, passes: int) -> int:
+    """How many threads share a row. Raises ``LimitError`` where their loops would end before it.
+
+    A CPU adapter runs the threads of a workgroup in turns: fewer of them switch less often.
+    """
+    for threads in (32, 256) if device.capabilities.barrier_free else (256,):
+        if passes * (-(-columns // threads) + _REDUCING) <= device.capabilities.max_iterations:
+            return threads
+    raise LimitError(
+        f"{function}: rows of {columns:,} are too long for {device.info.name}, which ends a loop "
+        f"after {device.capabilities.max_iterations:,} iterations"
+    )

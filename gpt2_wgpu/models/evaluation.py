@@ -1,0 +1,210 @@
+"""How well a model predicts texts, and how far its predictions are from another model's.
+
+A text becomes ids as a prompt does, start token included (``preprocessor.encode_prompts``). Windows
+as long as the context move on by ``stride`` tokens, and each token but a text's first is predicted
+exactly once, from everything before it in its window: those of the first window from up to
+context - 1 tokens, all later ones from at least context - stride. With N tokens predicted over all
+texts together,
+
+    perplexity = exp(-1/N Σ log p(token | those before it in its window))
+    divergence = 1/N Σ KL(reference's distribution of the token || the model's).
+
+All of it is computed on the GPU; what is read back is a number or two for each position.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from gpt2_wgpu.arguments import integer
+from gpt2_wgpu.errors import DeviceLostError, InvalidArgumentError, NumericalError
+from gpt2_wgpu.gpu import Tensor, layers, ops, tidy
+from gpt2_wgpu.gpu.layers import NO_TARGET
+from gpt2_wgpu.models.recovery import recover
+from gpt2_wgpu.text.token_arrays import rows_of_ids
+
+if TYPE_CHECKING:
+    from gpt2_wgpu.models.backbone import GPT2Backbone
+    from gpt2_wgpu.models.causal_lm import GPT2CausalLM
+
+BATCH = 8  # windows side by side
+LOGIT_BYTES = 32 << 20  # of one piece of the head's output: what is not read needs no more
+
+# From the logits [R, V] of each model and the targets [R] to what is summed over positions, [R].
+Score = Callable[[Sequence[Tensor], Tensor], Sequence[Tensor]]
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """How far a model's predictions are from a reference's; see ``GPT2CausalLM.divergence``."""
+
+    nats: float  # mean KL(reference || model) of a token
+    agreement: float  # share of the tokens for which both find the same one likeliest
+    tokens: int  # predicted
+
+
+@dataclass(frozen=True)
+class Window:
+    """Ids of consecutive tokens and, for each, the one to predict after it, or ``NO_TARGET``."""
+
+    ids: list[int]
+    targets: list[int]
+
+
+async def perplexity(lm: GPT2CausalLM, texts: Any, stride: int | None) -> float:
+    """See ``GPT2CausalLM.perplexity``."""
+    tokens, (nats,) = await _totals("perplexity", [lm], texts, stride, _losses)
+    return math.exp(nats / tokens)
+
+
+async def divergence(
+    lm: GPT2CausalLM, reference: GPT2CausalLM, texts: Any, stride: int | None
+) -> Divergence:
+    """See ``GPT2CausalLM.divergence``."""
+    ours, theirs = lm.backbone, reference.backbone
+    if ours.device is not theirs.device:
+        raise InvalidArgumentError(
+            f"divergence: the model is on {ours.device!r}, the reference on {theirs.device!r}, "
+            "another device: load both on one"
+        )
+    if ours.config.vocab_size != theirs.config.vocab_size:
+        raise InvalidArgumentError(
+            f"divergence: vocabularies of {ours.config.vocab_size} and "
+            f"{theirs.config.vocab_size} tokens: no comparison is possible"
+        )
+    models = [lm, reference]
+    tokens, (nats, same) = await _totals("divergence", models, texts, stride, _divergences)
+    return Divergence(nats / tokens, same / tokens, tokens)
+
+
+def _losses(logits: Sequence[Tensor], targets: Tensor) -> Sequence[Tensor]:
+    (ours,) = logits
+    return [layers.target_loss(ours, targets)]
+
+
+def _divergences(logits: Sequence[Tensor], targets: Tensor) -> Sequence[Tensor]:
+    ours, theirs = logits
+    return layers.divergence(ours, theirs, targets)
+
+
+def windows(ids: Sequence[int], context: int, stride: int) -> Iterator[Window]:
+    """``ids`` in windows of ``context`` that move on by ``stride``: each is a target once."""
+    done, last = 0, len(ids) - 1
+    while done < last:
+        end = min(context if done == 0 else done + stride, last)
+        start = max(0, end - context)
+        unscored = [NO_TARGET] * (done - start)
+        yield Window(list(ids[start:end]), unscored + list(ids[done + 1 : end + 1]))
+        done = end
+
+
+async def _totals(
+    function: str, models: Sequence[GPT2CausalLM], texts: Any, stride: int | None, score: Score
+) -> tuple[int, list[float]]:
+    """How many tokens are predicted, and the sums over them of what ``score`` gives."""
+    backbones = [lm.backbone for lm in models]
+    context = min(backbone.config.n_positions for backbone in backbones)
+    stride = max(1, context // 2) if stride is None else integer("stride", stride, 1, context)
+    rows = _ids_of(models[0], texts)
+    tokens = sum(len(row) - 1 for row in rows if row)
+    if not tokens:
+        raise InvalidArgumentError(f"{function}: the texts hold no token to predict")
+    pieces = [piece for row in rows for piece in windows(row, context, stride)]
+    pieces.sort(key=lambda piece: len(piece.ids))  # little padding
+    device = backbones[0].device
+    try:
+        sums = await _sums(backbones, pieces, score)
+    except DeviceLostError:
+        for backbone in backbones:
+            await recover(backbone, device)
+        sums = await _sums(backbones, pieces, score)
+    if not all(map(math.isfinite, sums)):
+        raise NumericalError(
+            f"{function}: the sum over all tokens is {sums[0]}: the weights hold NaN or overflow, "
+            "or the device computes wrongly"
+        )
+    return tokens, sums
+
+
+def _ids_of(lm: GPT2CausalLM, texts: Any) -> list[list[int]]:
+    """Texts as ids; without a preprocessor they are rows of ids already."""
+    if lm.preprocessor is not None:
+        return lm.preprocessor.encode_prompts([texts] if isinstance(texts, str) else texts)
+    if isinstance(texts, str) or any(isinstance(text, str) for text in texts):
+        raise InvalidArgumentError("this model has no preprocessor: give rows of token ids")
+    return rows_of_ids(texts, lm.backbone.config.vocab_size)
+
+
+async def _sums(
+    backbones: Sequence[GPT2Backbone], pieces: Sequence[Window], score: Score
+) -> list[float]:
+    batches = [pieces[first : first + BATCH] for first in range(0, len(pieces), BATCH)]
+    sums = [await _batch_sums(backbones, batch, score) for batch in batches]
+    return [math.fsum(column) for column in zip(*sums, strict=True)]
+
+
+async def _batch_sums(
+    backbones: Sequence[GPT2Backbone], batch: Sequence[Window], score: Score
+) -> list[float]:
+    """Of windows side by side, filled up on the right, where nothing looks at it."""
+    words = backbones[0].words
+    longest = max(len(window.ids) for window in batch)
+    step = max(1, backbones[0].device.capabilities.prefill_rows // len(batch))
+    sums: list[list[float]] = []
+    async with tidy("evaluation"):
+        caches = [backbone.new_cache(len(batch), longest) for backbone in backbones]
+        for begin in range(0, longest, step):
+            end = min(begin + step, longest)
+            ids = [_filled(window.ids[begin:end], end - begin, 0) for window in batch]
+            targets = [
+                _filled(window.targets[begin:end], end - begin, NO_TARGET) for window in batch
+            ]
+            with tidy() as scope:
+                ids_there, start = words(ids), words([begin] * len(batch))
+                hidden = [
+                    backbone.forward(ids_there, cache, start)
+                    for backbone, cache in zip(backbones, caches, strict=True)
+                ]
+                scores = scope.escape(_scores(backbones, hidden, list(chain(*targets)), score))
+            for piece in scores:
+                sums.append([math.fsum(await values.data()) for values in piece])
+                for values in piece:
+                    values.dispose()
+    return [math.fsum(column) for column in zip(*sums, strict=True)]
+
+
+def _scores(
+    backbones: Sequence[GPT2Backbone],
+    hidden: Sequence[Tensor],
+    targets: Sequence[int],
+    score: Score,
+) -> list[Sequence[Tensor]]:
+    """The scores of each model's ``hidden`` [B, T, D], in pieces whose logits fit."""
+    most = max(1, LOGIT_BYTES // (4 * backbones[0].weights.lm_head.rows * len(backbones)))
+    scores = []
+    for first in range(0, len(targets), most):
+        wanted = targets[first : first + most]
+        if set(wanted) == {NO_TARGET}:
+            continue
+        with tidy() as scope:
+            logits = [
+                _logits(backbone, states, first, len(wanted))
+                for backbone, states in zip(backbones, hidden, strict=True)
+            ]
+            scores.append(scope.escape(score(logits, backbones[0].words(wanted))))
+    return scores
+
+
+def _logits(backbone: GPT2Backbone, hidden: Tensor, first: int, count: int) -> Tensor:
+    """Logits [count, V] from position ``first`` on, those of all rows counted through."""
+    width = hidden.shape[-1]
+    states = ops.slice(hidden.view((hidden.size // width, width)), (first, 0), (count, width))
+    return layers.linear(states, backbone.weights.lm_head)
+
+
+def _filled(values: list[int], length: int, value: int) -> list[int]:
+    return values + [value] * (length - len(values))
