@@ -47,7 +47,10 @@ export interface SourceOptions {
 export type Dtype = "float16" | "float32" | "q8" | "q4";
 
 export interface LoadOptions extends SourceOptions {
-  /** How matrices lie on the GPU; arithmetic is always f32. Default "float16", or as converted. */
+  /**
+   * How matrices lie on the GPU; arithmetic is always f32. Default: as converted, else "float16", or
+   * "q8" on a software adapter that is faster so (`info.warnings` then says it).
+   */
   dtype?: Dtype;
   /** Look for a newer version of a stored model; the stored one serves when there is none. */
   update?: boolean;

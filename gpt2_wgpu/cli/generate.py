@@ -64,7 +64,8 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
     parser.add_argument(
         "--dtype",
         choices=DTYPES,
-        help="weights on the GPU (default: f16, or as `convert` wrote the model)",
+        help="weights on the GPU (default: as `convert` wrote the model, else f16, or q8 where "
+        "a CPU computes and is faster so)",
     )
     _add_sampling(parser)
     _add_ending(parser)

@@ -82,7 +82,8 @@ class GPT2Generator:
         rows_at_once: rows generated together. More use a GPU better and take more memory: what
             does not fit is tried with half as many, with a warning. From 9 on, rows are
             independent to the last bit; below, on GPUs, to rounding.
-        dtype: how matrices are stored, as for ``GPT2CausalLM.from_preset``.
+        dtype: how matrices are stored, as for ``GPT2CausalLM.from_preset``. Without a GPU give one:
+            else each worker takes what it measures to be fastest.
         adapter: "auto" takes the GPU that Ray gave the worker (``num_gpus``), and what wgpu
             prefers if it gave none; or as for ``Device(adapter=...)``.
         memory_budget: bytes of GPU memory at most (default: see ``set_memory_budget``).

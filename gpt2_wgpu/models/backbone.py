@@ -30,6 +30,7 @@ from gpt2_wgpu.gpu import (
 )
 from gpt2_wgpu.gpu.layers import KVCache, check_cache_dtype
 from gpt2_wgpu.models.config import GPT2Config
+from gpt2_wgpu.models.default_dtype import default_dtype
 from gpt2_wgpu.models.presets import resolve as resolve_preset
 from gpt2_wgpu.models.recovery import with_recovery
 from gpt2_wgpu.models.weights import (
@@ -96,7 +97,7 @@ class GPT2Backbone:
         seed = integer("seed", seed, 0, 2**32 - 1)
         stddev = number("initializer_range", initializer_range, 0.0, 1e3)
 
-        def random_weights(device: Device) -> AbstractContextManager[Fetch]:
+        def random_weights(device: Device, dtype: str) -> AbstractContextManager[Fetch]:
             return nullcontext(random_fetch(device, config, stddev, seed))
 
         sync(
@@ -116,22 +117,23 @@ class GPT2Backbone:
     ) -> GPT2Backbone:
         """Weights and ``config.json`` of a directory in Hugging Face's format.
 
-        ``dtype`` None: float16, or as ``gpt2-wgpu convert`` wrote the directory.
+        ``dtype`` None: as ``gpt2-wgpu convert`` wrote the directory, else float16, or q8 where that
+        is faster on a CPU adapter (default_dtype.py).
         The directory is read again if the device is lost. Raises ``ConfigError``,
         ``WeightsError``, ``DeviceError``; nothing stays allocated then.
         """
         config = GPT2Config.from_json_file(directory / "config.json")
         with Checkpoint.open(directory) as source:
-            chosen = dtype or quantization_of(source) or "float16"
+            dtype = dtype or quantization_of(source)
 
         @contextmanager
-        def stored_weights(device: Device) -> Iterator[Fetch]:
+        def stored_weights(device: Device, dtype: str) -> Iterator[Fetch]:
             with Checkpoint.open(directory) as source:
-                yield stored_fetch(device, source, config, chosen, on_progress)
+                yield stored_fetch(device, source, config, dtype, on_progress)
 
         self = cls.__new__(cls)
         self.dropout, self.cache_dtype = 0.1, check_cache_dtype(cache_dtype)
-        await self._load(config, stored_weights, chosen, device or await default_device_async())
+        await self._load(config, stored_weights, dtype, device or await default_device_async())
         return self
 
     @classmethod
@@ -149,14 +151,14 @@ class GPT2Backbone:
 
         ``dtype`` and what is raised: as for ``from_directory``.
         """
-        chosen = dtype or quantization_of(source) or "float16"
+        dtype = dtype or quantization_of(source)
 
-        def stored_weights(device: Device) -> AbstractContextManager[Fetch]:
-            return nullcontext(stored_fetch(device, source, config, chosen, on_progress))
+        def stored_weights(device: Device, dtype: str) -> AbstractContextManager[Fetch]:
+            return nullcontext(stored_fetch(device, source, config, dtype, on_progress))
 
         self = cls.__new__(cls)
         self.dropout, self.cache_dtype = 0.1, check_cache_dtype(cache_dtype)
-        await self._load(config, stored_weights, chosen, device or await default_device_async())
+        await self._load(config, stored_weights, dtype, device or await default_device_async())
         return self
 
     @classmethod
@@ -177,19 +179,20 @@ class GPT2Backbone:
     async def _load(
         self,
         config: GPT2Config,
-        open_weights: Callable[[Device], AbstractContextManager[Fetch]],
-        dtype: str,
+        open_weights: Callable[[Device, str], AbstractContextManager[Fetch]],
+        dtype: str | None,
         device: Device,
     ) -> None:
         if not isinstance(device, Device):
             raise InvalidArgumentError(f"device must be a gpt2_wgpu.Device, not {device!r}")
-        self.config, self.dtype, self.device = config, dtype, device
+        self.config, self.device = config, device
+        self.dtype = dtype or await default_dtype(device)
         self._open_weights = open_weights
         self.weights = await self.load(device)
 
     async def load(self, device: Device) -> GPT2Weights:
         """The weights, from where they came the first time, on ``device``."""
-        with self._open_weights(device) as fetch:
+        with self._open_weights(device, self.dtype) as fetch:
             return await load_weights(device, self.config, fetch, self.dtype)
 
     # --- the model ------------------------------------------------------------------------------

@@ -35,5 +35,5 @@ def either(request):
 @pytest.fixture(scope="package")
 def tales(device):
     """The embedded model in f16, without its tokenizer."""
-    with gw.GPT2CausalLM.from_preset("fairytales", preprocessor=None) as model:
+    with gw.GPT2CausalLM.from_preset("fairytales", None, "float16") as model:
         yield model

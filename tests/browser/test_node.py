@@ -20,7 +20,7 @@ import json
 import gpt2_wgpu as gw
 from pyodide.ffi import can_run_sync
 
-lm = await gw.GPT2CausalLM.from_preset_async("/models/fairytales")
+lm = await gw.GPT2CausalLM.from_preset_async("/models/fairytales", dtype="float16")
 lm.compile(sampler="greedy")
 prompt = "Once upon a time"
 found = {
@@ -49,7 +49,7 @@ def test_the_asynchronous_interface_is_all_it_takes(site: Path, device: gw.Devic
     )
     assert run.returncode == 0, run.stderr[-2000:]
     found = json.loads(run.stdout)
-    with gw.GPT2CausalLM.from_preset("fairytales", device=device) as lm:
+    with gw.GPT2CausalLM.from_preset("fairytales", dtype="float16", device=device) as lm:
         lm.compile(sampler="greedy")
         expected = lm.generate("Once upon a time", max_length=60)
     assert found["switching"] is False

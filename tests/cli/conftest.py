@@ -28,11 +28,12 @@ CHANGES_OUTPUT = {
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture
-def environment() -> dict[str, str]:
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a started process: this checkout, and nothing that changes output."""
     env = {name: value for name, value in os.environ.items() if name not in CHANGES_OUTPUT}
-    return env | {"PYTHONPATH": str(ROOT), "TERM": "xterm"}
+    caches = str(tmp_path_factory.mktemp("caches"))
+    return env | {"PYTHONPATH": str(ROOT), "TERM": "xterm", "XDG_CACHE_HOME": caches}
 
 
 @pytest.fixture

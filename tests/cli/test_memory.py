@@ -8,7 +8,7 @@ import subprocess
 
 from tests.cli.test_generate_process import COMMAND
 
-ARGUMENTS = ["generate", "--greedy", "-n", "200", "--memory", "The king"]
+ARGUMENTS = ["generate", "--greedy", "-n", "200", "--memory", "--dtype", "f16", "The king"]
 
 
 def test_the_split_is_told_on_stderr(environment: dict[str, str]) -> None:

@@ -45,7 +45,9 @@ def make(checkpoint):
     """A generator on whatever adapter there is."""
 
     def made(**arguments):
-        return GPT2Generator(**{"preset": checkpoint, "adapter": None} | arguments)
+        return GPT2Generator(
+            **{"preset": checkpoint, "dtype": "float16", "adapter": None} | arguments
+        )
 
     return made
 
@@ -55,6 +57,7 @@ def generator(checkpoint):
     """Draws at random, four rows at once, up to 12 new tokens."""
     with GPT2Generator(
         checkpoint,
+        dtype="float16",
         sampler=samplers.TopK(k=20, seed=3),
         rows_at_once=4,
         max_new_tokens=12,
@@ -122,7 +125,7 @@ def test_a_seed_gives_what_a_new_sampler_gives_the_prompt_alone(make, checkpoint
     ) as generator:
         batch = {"prompt": ["The wolf"] * 4, "seed": np.array(seeds, dtype=np.uint64)}
         found = generator(batch)["generated_text"]
-        with gw.GPT2CausalLM.from_preset(checkpoint) as lm:
+        with gw.GPT2CausalLM.from_preset(checkpoint, dtype="float16") as lm:
             for text, seed in zip(found, seeds, strict=True):
                 lm.compile(sampler=samplers.TopP(p=0.9, seed=seed))
                 assert "".join(lm.stream("The wolf", max_new_tokens=8)) == text
@@ -134,7 +137,7 @@ def test_a_seed_gives_what_a_new_sampler_gives_the_prompt_alone(make, checkpoint
 
 def test_greedy_rows_equal_the_model_and_stop_where_told(make, checkpoint):
     limits = [3, 30, 9]
-    with gw.GPT2CausalLM.from_preset(checkpoint) as lm:
+    with gw.GPT2CausalLM.from_preset(checkpoint, dtype="float16") as lm:
         lm.compile(sampler="greedy")
         streams = [lm.stream(p, max_new_tokens=n) for p, n in zip(PROMPTS, limits, strict=False)]
         texts = ["".join(stream) for stream in streams]

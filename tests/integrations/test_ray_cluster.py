@@ -44,6 +44,7 @@ def cluster():
 def arguments(checkpoint):
     return {
         "preset": str(checkpoint),
+        "dtype": "float16",
         "sampler": samplers.TopK(k=20, seed=3),
         "seed_column": "seed",
         "max_new_tokens": 8,

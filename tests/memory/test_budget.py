@@ -203,7 +203,7 @@ def test_weights_refused_half_way_leave_nothing(lm):
 def test_a_preset_that_does_not_fit_is_refused_before_any_upload(uploads):
     leave(100_000)
     with pytest.raises(OutOfGPUMemoryError, match="for the weights in float16"):
-        gw.GPT2CausalLM.from_preset("fairytales")
+        gw.GPT2CausalLM.from_preset("fairytales", dtype="float16")
     assert uploads == []
 
 

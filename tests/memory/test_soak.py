@@ -94,7 +94,7 @@ def test_fifty_loads_of_a_checkpoint_that_fail_half_way(device):
                 raise Stopped
 
         with pytest.raises(Stopped):
-            gw.GPT2CausalLM.from_preset("fairytales", on_progress=progress)
+            gw.GPT2CausalLM.from_preset("fairytales", dtype="float16", on_progress=progress)
 
 
 def closed(lm):

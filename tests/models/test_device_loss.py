@@ -25,7 +25,7 @@ TOKENS = 40
 def lm(small):
     """The small model on a device of its own, which a test may lose."""
     lost = gw.Device()
-    lm = gw.GPT2CausalLM.from_preset(small[1], preprocessor=None, device=lost)
+    lm = gw.GPT2CausalLM.from_preset(small[1], None, "float16", lost)
     yield lm
     lm.dispose()
     lm.device.close()
@@ -249,7 +249,7 @@ def test_every_call_that_can_recovers(lm):
 
 def test_settings_and_the_default_follow_the_replacement(small):
     with gw.Device() as lost:
-        lm = gw.GPT2CausalLM.from_preset(small[1], preprocessor=None)
+        lm = gw.GPT2CausalLM.from_preset(small[1], None, "float16")
         gw.set_memory_budget(1 << 30)
         gw.set_memory_debug()
         lose_device(lost)

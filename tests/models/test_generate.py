@@ -269,7 +269,7 @@ def test_nan_in_the_weights_is_an_error_with_its_position(device, tmp_path):
     with torch.no_grad():
         model.transformer.wpe.weight[5] = float("nan")
     checkpoints.save(model, tmp_path)
-    with gw.GPT2CausalLM.from_preset(tmp_path, preprocessor=None) as lm:
+    with gw.GPT2CausalLM.from_preset(tmp_path, None, "float16") as lm:
         before = gw.memory()
         with pytest.raises(NumericalError, match="row 0 at position 5 are not finite"):
             lm.generate(packed([[1, 2]], 16), stop_token_ids=None)
@@ -346,7 +346,7 @@ def test_a_padded_vocabulary_is_never_sampled(device, tmp_path, tales):
     with torch.no_grad():
         model.transformer.wte.weight[size:] *= 30
     checkpoints.save(model, tmp_path)
-    backbone = gw.GPT2CausalLM.from_preset(tmp_path, None).backbone
+    backbone = gw.GPT2CausalLM.from_preset(tmp_path, None, "float16").backbone
     lm = gw.GPT2CausalLM(backbone, gw.GPT2CausalLMPreprocessor(tales.preprocessor.tokenizer, 24))
     for sampler in ("greedy", "random", "top_k", "top_p"):
         lm.compile(sampler=sampler)

@@ -25,7 +25,7 @@ sys.meta_path.insert(0, Blocked())
 
 import gpt2_wgpu as gw
 
-lm = gw.GPT2CausalLM.from_preset("fairytales")
+lm = gw.GPT2CausalLM.from_preset("fairytales", dtype="float16")
 lm.compile(sampler=gw.samplers.TopK(k=5, seed=1))
 text = lm.generate("Once upon a time, café 12", max_length=40)
 pieces = list(lm.stream("The wolf", max_new_tokens=20))

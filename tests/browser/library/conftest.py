@@ -88,13 +88,13 @@ def open_tab(browser: Browser, host: Host) -> Iterator[Callable[[str], Tab]]:
 
 @pytest.fixture(scope="session")
 def loading(browser: Browser, host: Host) -> Iterator[tuple[Tab, list[dict[str, Any]]]]:
-    """A tab whose `lm` is the embedded model, and the progress of loading it."""
+    """A tab whose `lm` is the embedded model in float16, and the progress of loading it."""
     tab = browser.open(f"{host.page}tests/library.html")
     tab.wait_for("() => Boolean(globalThis.GPT2)")
     progress = tab.evaluate("""async () => {
           const progress = [];
           const onProgress = (report) => progress.push(report);
-          globalThis.lm = await GPT2.load("fairytales", { onProgress });
+          globalThis.lm = await GPT2.load("fairytales", { dtype: "float16", onProgress });
           return progress;
         }""")
     yield tab, progress

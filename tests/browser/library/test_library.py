@@ -36,7 +36,7 @@ def test_progress(loading: tuple[Tab, list[dict[str, Any]]]) -> None:
 
 def test_info(tab: Tab) -> None:
     info = tab.evaluate("() => lm.info")
-    config = gw.GPT2CausalLM.from_preset("fairytales").backbone.config
+    config = gw.GPT2CausalLM.from_preset("fairytales", dtype="float16").backbone.config
     assert info["parameters"] == config.parameter_count()
     assert (info["model"], info["dtype"]) == ("fairytales", "float16")
     assert (info["contextLength"], info["vocabularySize"]) == (512, 4096)
@@ -46,7 +46,7 @@ def test_info(tab: Tab) -> None:
 
 
 def test_greedy_text_equals_the_native_one(tab: Tab, device: gw.Device) -> None:
-    with gw.GPT2CausalLM.from_preset("fairytales", device=device) as lm:
+    with gw.GPT2CausalLM.from_preset("fairytales", dtype="float16", device=device) as lm:
         lm.compile("greedy")
         native = "".join(lm.stream(PROMPT, max_new_tokens=60))
     told = tab.evaluate("(o) => tell(lm, 'Once upon a time', o)", {**GREEDY, "maxTokens": 60})

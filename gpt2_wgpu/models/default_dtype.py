@@ -1,0 +1,104 @@
+"""How matrices are stored when nobody says: as float16, but on a CPU adapter as is fastest there.
+
+What was measured is remembered for an adapter, its driver and this version of the package: while
+the process lasts and, except in browsers, in the user's cache directory.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpt2_wgpu._version import __version__
+from gpt2_wgpu.errors import OutOfGPUMemoryError, WeightsError
+from gpt2_wgpu.gpu.probe import seconds_of_products
+from gpt2_wgpu.weights import strict_json
+from gpt2_wgpu.weights.writer import AtomicFile
+
+if TYPE_CHECKING:
+    from gpt2_wgpu.gpu import Device
+
+USUAL, ROUNDED = "float16", "q8"
+WORTH_IT = 1.1  # times as fast as the usual: rounding costs a little of a model's quality
+
+_measured: dict[str, dict[str, float]] = {}  # adapter -> dtype -> seconds
+
+
+async def default_dtype(device: Device) -> str:
+    """Float16; on a CPU adapter q8 where a short measurement finds it faster.
+
+    A ``UserWarning`` says so then. Nothing is measured on a GPU.
+    """
+    info = device.info
+    if not info.is_software:
+        return USUAL
+    adapter = " | ".join((info.name, info.driver, info.backend, __version__))
+    seconds = _measured.get(adapter) or _usable(_read().get(adapter))
+    if seconds is None:
+        try:
+            seconds = await seconds_of_products(device, (USUAL, ROUNDED))
+        except OutOfGPUMemoryError:
+            return USUAL  # loading will say what lacks, or has room where this had none
+        _write(adapter, seconds)
+    _measured[adapter] = seconds
+    gain = seconds[USUAL] / seconds[ROUNDED]
+    if gain < WORTH_IT:
+        return USUAL
+    warnings.warn(
+        f"{info.name} computes on the CPU, where weights in {ROUNDED} are {gain:.1f} times as fast "
+        f"as in {USUAL}: they are stored in {ROUNDED} (to choose for yourself, give a dtype)",
+        stacklevel=2,
+    )
+    return ROUNDED
+
+
+def _usable(seconds: Any) -> dict[str, float] | None:
+    """What a file holds of an adapter, if it is what was written there."""
+    if not isinstance(seconds, dict) or seconds.keys() != {USUAL, ROUNDED}:
+        return None
+    for value in seconds.values():
+        if not isinstance(value, float) or not 0 < value < math.inf:
+            return None
+    return seconds
+
+
+def _read() -> dict[str, Any]:
+    """What earlier processes measured. A file that cannot be read or understood holds nothing."""
+    path = _path()
+    if path is not None:
+        with suppress(OSError, ValueError):
+            content = strict_json.parse(path.read_bytes())
+            if isinstance(content, dict):
+                return content
+    return {}
+
+
+def _write(adapter: str, seconds: dict[str, float]) -> None:
+    """Remember for later processes; where nothing can be written they measure again."""
+    path = _path()
+    if path is None:
+        return
+    with suppress(OSError, WeightsError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with AtomicFile(path) as file:
+            file.write(json.dumps(_read() | {adapter: seconds}, indent=1).encode())
+
+
+def _path() -> Path | None:
+    """The file in the user's cache directory; None where there is none."""
+    if sys.platform == "emscripten":
+        return None
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA", "")
+    elif sys.platform == "darwin":
+        base = os.path.expanduser("~/Library/Caches")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME", "")
+        base = base if os.path.isabs(base) else os.path.expanduser("~/.cache")
+    return Path(base, "gpt2-wgpu", "default_dtype.json") if os.path.isabs(base) else None

@@ -1,0 +1,199 @@
+"""Which dtype a model gets when nobody says: measured once on a CPU adapter, never on a GPU."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu.errors import OutOfGPUMemoryError
+from gpt2_wgpu.gpu.waiting import sync
+from gpt2_wgpu.models import default_dtype as module
+
+pytestmark = pytest.mark.native("files of the user")
+
+SLOWER, FASTER = {"float16": 1.0, "q8": 0.95}, {"float16": 1.0, "q8": 0.5}
+
+
+@pytest.fixture
+def measured(device, monkeypatch, tmp_path):
+    """Nothing is remembered. What measuring finds; ``calls`` counts how often it was asked."""
+
+    class Measured:
+        seconds = FASTER
+        calls = 0
+        path = tmp_path / "caches" / "gpt2-wgpu" / "default_dtype.json"
+
+    async def seconds_of_products(device, dtypes):
+        Measured.calls += 1
+        if isinstance(Measured.seconds, Exception):
+            raise Measured.seconds
+        assert dtypes == ("float16", "q8")
+        return Measured.seconds
+
+    monkeypatch.setattr(device, "info", replace(device.info, adapter_type="CPU"))
+    monkeypatch.setattr(module, "seconds_of_products", seconds_of_products)
+    monkeypatch.setattr(module, "_path", lambda: Measured.path)
+    monkeypatch.setattr(module, "_measured", {})
+    return Measured
+
+
+def chosen(device):
+    """The default, and what was said about it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        dtype = sync(module.default_dtype(device), "")
+    return dtype, [str(warning.message) for warning in caught]
+
+
+def forget(monkeypatch):
+    """What a new process knows."""
+    monkeypatch.setattr(module, "_measured", {})
+
+
+def test_the_faster_is_taken_and_told(device, measured):
+    dtype, said = chosen(device)
+    assert dtype == "q8"
+    (line,) = said
+    assert line.startswith(f"{device.info.name} computes on the CPU")
+    assert "weights in q8 are 2.0 times as fast as in float16" in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("seconds", [SLOWER, {"float16": 0.5, "q8": 1.0}])
+def test_float16_is_no_news(device, measured, seconds):
+    measured.seconds = seconds
+    assert chosen(device) == ("float16", [])
+
+
+def test_a_gpu_is_never_measured(device, measured, monkeypatch):
+    for kind in ("DiscreteGPU", "IntegratedGPU", "unknown"):
+        monkeypatch.setattr(device, "info", replace(device.info, adapter_type=kind))
+        assert chosen(device) == ("float16", [])
+    assert measured.calls == 0
+    assert not measured.path.exists()
+
+
+def test_a_dtype_that_is_given_or_stored_is_never_measured(device, measured, tmp_path):
+    gw.convert("fairytales", tmp_path / "q4", "q4")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cases = (("fairytales", "float16", "float16"), (tmp_path / "q4", None, "q4"))
+        for source, given, expected in cases:
+            with gw.GPT2CausalLM.from_preset(source, None, given) as lm:
+                assert lm.backbone.dtype == expected
+        backbone = gw.GPT2Backbone(20, 1, 1, 8, 8)
+        assert backbone.dtype == "float32"
+        backbone.dispose()
+    assert measured.calls == 0
+
+
+def test_a_model_gets_it(device, measured):
+    with (
+        pytest.warns(UserWarning, match="stored in q8"),
+        gw.GPT2CausalLM.from_preset("fairytales") as lm,
+    ):
+        assert lm.backbone.dtype == "q8"
+        assert lm.backbone.weights.wte.dtype == "q8"
+    with pytest.warns(UserWarning, match="stored in q8"):  # each time: the choice is the same
+        backbone = gw.GPT2Backbone.from_preset("fairytales")
+    assert backbone.dtype == "q8"
+    backbone.dispose()
+    assert measured.calls == 1
+
+
+def test_an_adapter_is_measured_once(device, measured, monkeypatch):
+    for _ in range(2):
+        assert chosen(device)[0] == "q8"
+    forget(monkeypatch)
+    measured.seconds = SLOWER
+    assert chosen(device)[0] == "q8"  # from the file
+    assert measured.calls == 1
+    for key in ("name", "driver", "backend"):
+        with monkeypatch.context() as patch:
+            patch.setattr(device, "info", replace(device.info, **{key: "another"}))
+            assert chosen(device)[0] == "float16"
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "__version__", "99")
+        assert chosen(device)[0] == "float16"
+    assert measured.calls == 5
+    forget(monkeypatch)
+    assert chosen(device)[0] == "q8"  # the others were added, nothing was lost
+    assert len(json.loads(measured.path.read_text())) == 5
+    assert [path.name for path in measured.path.parent.iterdir()] == [measured.path.name]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"[]",
+        b'"q8"',
+        b"{}",
+        b'{"ADAPTER": 3}',
+        b'{"ADAPTER": "q8"}',
+        b'{"ADAPTER": {"float16": 1.0}}',
+        b'{"ADAPTER": {"float16": 1.0, "q8": 0.5, "q4": 0.1}}',
+        b'{"ADAPTER": {"float16": 1.0, "q8": 0.0}}',
+        b'{"ADAPTER": {"float16": 1.0, "q8": -2.0}}',
+        b'{"ADAPTER": {"float16": 1.0, "q8": "0.5"}}',
+        b'{"ADAPTER": {"float16": 1.0, "q8": null}}',
+        b'{"ADAPTER": {"float16": 1e999, "q8": 1.0}}',
+        b'{"ADAPTER": {"float16": NaN, "q8": 1.0}}',
+    ],
+)
+def test_a_file_that_makes_no_sense_is_replaced(device, measured, monkeypatch, content):
+    chosen(device)
+    (adapter,) = json.loads(measured.path.read_text())
+    forget(monkeypatch)
+    measured.path.write_bytes(content.replace(b"ADAPTER", adapter.encode()))
+    measured.seconds = SLOWER
+    assert chosen(device) == ("float16", [])
+    assert measured.calls == 2
+    assert json.loads(measured.path.read_text())[adapter] == SLOWER
+
+
+def test_where_nothing_can_be_kept_it_is_measured_again(device, measured, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "directory" / "default_dtype.json").mkdir(parents=True)
+    for path in (tmp_path / "file" / "x", tmp_path / "directory" / "default_dtype.json", None):
+        measured.path = path
+        for _ in range(2):
+            assert chosen(device)[0] == "q8"
+        forget(monkeypatch)
+    assert measured.calls == 3
+    assert len(list((tmp_path / "directory").iterdir())) == 1
+
+
+def test_without_room_to_measure_it_is_float16_this_time(device, measured):
+    measured.seconds = OutOfGPUMemoryError("no room")
+    assert chosen(device) == ("float16", [])
+    measured.seconds = FASTER
+    assert chosen(device)[0] == "q8"
+
+
+def test_where_it_is_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    ending = Path("gpt2-wgpu", "default_dtype.json")
+    assert module._path() == tmp_path / ".cache" / ending
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+    assert module._path() == tmp_path / "elsewhere" / ending
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # not to be obeyed, says its specification
+    assert module._path() == tmp_path / ".cache" / ending
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert module._path() == tmp_path / "Library" / "Caches" / ending
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "Local"))
+    assert module._path() == tmp_path / "Local" / ending
+    monkeypatch.setattr(sys, "platform", "emscripten")
+    assert module._path() is None
