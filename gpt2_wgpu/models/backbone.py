@@ -251,11 +251,13 @@ class GPT2Backbone:
         """The residual stream after the last block, before the final norm."""
         x = layers.embed(ids, start, self.weights.wte, self.weights.wpe)  # (B, T, D)
         for layer in range(self.config.n_layer):
-            previous, x = x, self._block(layer, x, cache, start, mask)
+            previous, x = x, self._attention(layer, x, cache, start, mask)
+            previous.dispose()
+            previous, x = x, self._mlp(layer, x)
             previous.dispose()
         return x
 
-    def _block(
+    def _attention(
         self, layer: int, x: Tensor, cache: KVCache, start: Tensor, mask: Tensor | None
     ) -> Tensor:
         block = self.weights.blocks[layer]
@@ -265,14 +267,19 @@ class GPT2Backbone:
                 norm=self._norm(block.ln_1, block.c_attn.folded),
             )  # fmt: skip
             a = layers.cached_attention(q, cache, layer, start, scale=self._scale(layer), mask=mask)
-            x = layers.linear(a, block.attn_c_proj.weight, block.attn_c_proj.bias, residual=x)
+            proj = block.attn_c_proj
+            return scope.escape(layers.linear(a, proj.weight, proj.bias, residual=x))
+
+    def _mlp(self, layer: int, x: Tensor) -> Tensor:
+        block = self.weights.blocks[layer]
+        with tidy() as scope:
             h = layers.linear(
                 x, block.c_fc.weight, block.c_fc.bias,
                 norm=self._norm(block.ln_2, block.c_fc.folded),
                 activation=self.config.activation_kind,
             )  # (B, T, 4 D)  # fmt: skip
-            x = layers.linear(h, block.mlp_c_proj.weight, block.mlp_c_proj.bias, residual=x)
-            return scope.escape(x)
+            proj = block.mlp_c_proj
+            return scope.escape(layers.linear(h, proj.weight, proj.bias, residual=x))
 
     def head(self, x: Tensor, candidates: int | None = None) -> layers.Logits:
         """Logits [B, V] of the residual stream ``x`` [B, 1, D] after the last block, to choose from
