@@ -64,7 +64,7 @@ START = """([python, until]) => new Promise((resolve) => {
 TELL = """async () => {
   let told;
   const onProgress = ({ snapshot }) => (told = snapshot ?? told);
-  const lm = await GPT2.load("fairytales", { onProgress });
+  const lm = await GPT2.load("fairytales", { dtype: "float16", onProgress });
   const text = await lm.generate("Once upon a time", { temperature: 0, maxTokens: 40 });
   return { snapshot: told, text };
 }"""
@@ -73,7 +73,7 @@ DRAW = "import random; random.random()"
 
 @pytest.fixture(scope="module")
 def native(device: gw.Device) -> str:
-    with gw.GPT2CausalLM.from_preset("fairytales", device=device) as lm:
+    with gw.GPT2CausalLM.from_preset("fairytales", dtype="float16", device=device) as lm:
         lm.compile("greedy")
         return "".join(lm.stream("Once upon a time", max_new_tokens=40))
 
