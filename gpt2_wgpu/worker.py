@@ -25,6 +25,9 @@ DEFAULTS: dict[str, Any] = {
     "temperature": 0.8,
     "topK": 40,
     "topP": 0.95,
+    "repetitionPenalty": 1.0,
+    "presencePenalty": 0.0,
+    "frequencyPenalty": 0.0,
     "seed": None,
 }
 _CONSOLE = "<console>"
@@ -128,7 +131,15 @@ class Model:
             known = ", ".join([*DEFAULTS, "stop", "signal"])
             raise gw.errors.InvalidArgumentError(f"no setting {unknown[0]!r}; there are {known}")
         seed = secrets.randbelow(2**53) if chosen["seed"] is None else chosen["seed"]
-        sampler = samplers.of_settings(chosen["temperature"], chosen["topK"], chosen["topP"], seed)
+        sampler = samplers.of_settings(
+            chosen["temperature"],
+            chosen["topK"],
+            chosen["topP"],
+            seed,
+            repetition_penalty=chosen["repetitionPenalty"],
+            presence_penalty=chosen["presencePenalty"],
+            frequency_penalty=chosen["frequencyPenalty"],
+        )
         self._lm.compile(sampler)
         stream = self._lm.stream(prompt, chosen["maxTokens"], stop_texts=stop_texts)
         return Text(self, stream, None if chosen["temperature"] == 0 else seed)

@@ -8,8 +8,8 @@
 //           KerasHub). The token drawn is the first, in index order, at which the running mass of
 //           kept tokens exceeds random * mass. Masses are integers, so no order of summation
 //           matters. The random word is pcg4d(seed, stream, position): nothing to store or restore.
-// Bindings: logits [rows, stride] · largest [rows, chunks]: ranks of the largest logits, left behind
-//           as 0 (store_logits.wgsl) · options (below) · plan [rows]: total length at which a row is
+// Bindings: logits [rows, stride] · tally [rows, tally_width] (tally.wgsl): ranks of the largest
+//           logits, left behind as 0, and counts of tokens · options (below) · plan [rows]: total length at which a row is
 //           full, and the seed and stream of its random numbers · token, position, finished [rows] ·
 //           recent [rows, 16]: the last 16 tokens, each at its position % 16
 //           finished: 0 no, 1 a stop token, 2 full, 3 logits with NaN or infinity
@@ -20,10 +20,12 @@ override WORKGROUP: u32 = 256u;
 //!include "reduce.wgsl"
 //!include "random.wgsl"
 //!include "rank.wgsl"
+//!include "tally.wgsl"
 
 struct Params {
   vocabulary: u32, // tokens that may be chosen: the first of
   stride: u32, // the logits of a row
+  tally_width: u32,
 }
 struct Options {
   temperature: f32,
@@ -47,7 +49,7 @@ struct Plan {
 @group(0) @binding(5) var<storage, read_write> finished: array<u32>;
 @group(0) @binding(6) var<storage, read_write> recent: array<u32>;
 @group(0) @binding(7) var<uniform> params: Params;
-@group(0) @binding(8) var<storage, read_write> largest: array<u32>;
+@group(0) @binding(8) var<storage, read_write> tally: array<u32>;
 
 const ONE: f32 = 1073741824.0; // 2^30: probability 1 as an integer mass
 
@@ -98,12 +100,12 @@ fn first_of_highest(rank: u32, index: u32, thread: u32) {
 // Largest logit and its first index, into best_rank[0] and best_index[0]: of the chunks the first
 // with the highest rank, then within it.
 fn find_best(row: u32, thread: u32) {
-  let chunks = (params.vocabulary + CHUNK - 1u) / CHUNK;
+  let chunks = chunks_of(params.vocabulary);
   var highest_rank = 0u;
   var index = chunks;
   for (var i = thread; i < chunks; i += WORKGROUP) {
-    let found = largest[row * chunks + i];
-    largest[row * chunks + i] = 0u; // for the next step
+    let found = tally[row * params.tally_width + i];
+    tally[row * params.tally_width + i] = 0u; // for the next step
     if (found > highest_rank) { highest_rank = found; index = i; }
   }
   first_of_highest(highest_rank, index, thread);
@@ -213,6 +215,9 @@ fn advance(row: u32, chosen: u32) {
   position[row] = place;
   token[row] = chosen;
   recent[row * 16u + place % 16u] = chosen;
+  if (HAS_PENALTIES) {
+    tally[row * params.tally_width + count_at(chosen, params.vocabulary)] += 1u;
+  }
   if (place + 1u >= plan[row].limit) { finished[row] = 2u; }
   for (var i = 0u; i < options.num_stops; i++) {
     if (options.stops[i] == chosen) { finished[row] = 1u; }

@@ -136,6 +136,12 @@ export interface Settings {
   topK?: number;
   /** Only among the likeliest that sum to p; 1: all. */
   topP?: number;
+  /** Logits of tokens that came before, prompt included, are divided by it (if negative, multiplied). */
+  repetitionPenalty?: number;
+  /** Taken off the logits of tokens that came in the new text. */
+  presencePenalty?: number;
+  /** Taken off for each time that they came. */
+  frequencyPenalty?: number;
   /** Same seed, same adapter, same text; null: another one each time. */
   seed?: number | null;
   /** A text, or texts, to stop before. */
@@ -173,7 +179,7 @@ export interface Info {
   storedBytes: number;
   /** The model's files lie complete in the browser's storage: they will be there offline. */
   stored: boolean;
-  defaults: { maxTokens: number; temperature: number; topK: number; topP: number; seed: null };
+  defaults: Required<Omit<Settings, "stop" | "seed">> & { seed: null };
   warnings: string[];
 }
 

@@ -95,6 +95,23 @@ def _add_sampling(parser: Parser) -> None:
         metavar="P",
         help="only among the likeliest that sum to P, 1 for all (default: %(default)s)",
     )
+    for name, metavar, default, text in (
+        (
+            "repeat",
+            "R",
+            1.0,
+            "logits of tokens in prompt or text are divided by R",
+        ),
+        ("presence", "X", 0.0, "X off the logits of tokens that came in the new text"),
+        ("frequency", "X", 0.0, "X off for each time that they came"),
+    ):
+        group.add_argument(
+            f"--{name}-penalty",
+            type=number(0, 1e3, above=True) if name == "repeat" else number(-1e3, 1e3),
+            default=default,
+            metavar=metavar,
+            help=f"{text} (default: %(default)s, none)",
+        )
     group.add_argument("--greedy", action="store_true", help="always the likeliest token")
     group.add_argument(
         "--seed",
@@ -233,4 +250,12 @@ def _sampler(args: argparse.Namespace, greedy: bool, seed: int) -> gw.samplers.S
     from gpt2_wgpu import samplers
 
     temperature = _TEMPERATURE if args.temp is None else args.temp
-    return samplers.of_settings(0 if greedy else temperature, args.top_k, args.top_p, seed)
+    return samplers.of_settings(
+        0 if greedy else temperature,
+        args.top_k,
+        args.top_p,
+        seed,
+        repetition_penalty=args.repeat_penalty,
+        presence_penalty=args.presence_penalty,
+        frequency_penalty=args.frequency_penalty,
+    )

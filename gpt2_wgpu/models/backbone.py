@@ -281,12 +281,12 @@ class GPT2Backbone:
             proj = block.mlp_c_proj
             return scope.escape(layers.linear(h, proj.weight, proj.bias, residual=x))
 
-    def head(self, x: Tensor, candidates: int | None = None) -> layers.Logits:
-        """Logits [B, V] of the residual stream ``x`` [B, 1, D] after the last block, to choose from
-        the first ``candidates`` (default: all)."""
+    def head(self, x: Tensor, state: layers.SamplingState) -> Tensor:
+        """Logits [B, V] of the residual stream ``x`` [B, 1, D] after the last block, as
+        ``layers.sample`` takes them."""
         weights = self.weights
         norm = self._norm(weights.ln_f, weights.head_folded)
-        return layers.project_logits(x, weights.lm_head, norm=norm, candidates=candidates)
+        return layers.project_logits(x, weights.lm_head, state, norm=norm)
 
     def _norm(self, norm: LayerNorm, folded: Tensor | None) -> layers.Norm:
         """A LayerNorm as the linear layer behind it takes it."""

@@ -7,7 +7,15 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import BusyError, DeviceLostError, NumericalError
-from gpt2_wgpu.gpu.layers import FULL, LIVE, NOT_FINITE, RECENT, STOPPED, SamplingOptions
+from gpt2_wgpu.gpu.layers import (
+    FULL,
+    LIVE,
+    NOT_FINITE,
+    RECENT,
+    STOPPED,
+    History,
+    SamplingOptions,
+)
 from gpt2_wgpu.gpu.waiting import can_submit_ahead
 from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.models.run import Run
@@ -46,10 +54,12 @@ class Generation:
         rows_of_ids(prompts, backbone.config.vocab_size, "prompt")
         self._backbone = backbone
         self._rows = [list(prompt) for prompt in prompts]
+        self._prompts = [len(prompt) for prompt in prompts]
         self._limits = list(limits)
         self._options = options
         self._stop_token_ids = list(stop_token_ids)
-        self._vocabulary = vocabulary  # ids beyond have no text: never chosen
+        # Ids beyond the vocabulary have no text: never chosen.
+        self._candidates = min(vocabulary or backbone.config.vocab_size, backbone.config.vocab_size)
         self._seeds = seeds
         self._finished = [
             FULL if len(row) >= limit else LIVE
@@ -109,11 +119,11 @@ class Generation:
             ]
             self._run = await Run.start(
                 self._backbone,
-                self._rows,
+                [History(*row) for row in zip(self._rows, self._prompts, strict=True)],
                 limits,
                 self._options,
                 self._stop_token_ids,
-                self._vocabulary,
+                self._candidates,
                 self._seeds,
             )
         run = self._run

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import OutOfGPUMemoryError
 from gpt2_wgpu.gpu import Readback, Recording, dispose, keep, layers, tidy
-from gpt2_wgpu.gpu.layers import KVCache, SamplingOptions, SamplingState
+from gpt2_wgpu.gpu.layers import History, KVCache, SamplingOptions, SamplingState
 
 if TYPE_CHECKING:
     from gpt2_wgpu.models.backbone import GPT2Backbone
@@ -59,27 +59,21 @@ class Run:
     async def start(
         cls,
         backbone: GPT2Backbone,
-        rows: Sequence[Sequence[int]],
+        rows: Sequence[History],
         limits: Sequence[int],
         options: SamplingOptions,
         stop_token_ids: Sequence[int],
-        vocabulary: int | None,
+        candidates: int,
         seeds: Sequence[int] | None,
     ) -> Run:
         """Compute all tokens of ``rows`` but the last of each, and record the step."""
         with ExitStack() as undo, tidy("generation"):  # a raise leaves nothing behind
             cache = await settled_cache(backbone, len(rows), max(limits))
-            await prefill(backbone, rows, cache)
+            await prefill(backbone, [row.ids for row in rows], cache)
             state = SamplingState.create(
-                backbone.device,
-                [row[-1] for row in rows],
-                [len(row) - 1 for row in rows],
-                limits,
-                options,
-                stop_token_ids,
-                seeds,
+                backbone.device, rows, limits, options, stop_token_ids, candidates, seeds
             )
-            recording = record_step(backbone, cache, state, vocabulary)
+            recording = record_step(backbone, cache, state)
             undo.callback(recording.close)
             reported = (state.position, state.finished, state.recent)
             ranges = [(tensor.storage, 0, tensor.nbytes) for tensor in reported]
@@ -157,11 +151,9 @@ async def prefill(backbone: GPT2Backbone, rows: Sequence[Sequence[int]], cache: 
                 await backbone.device.queue.read([(ids.storage, 0, 4)])
 
 
-def record_step(
-    backbone: GPT2Backbone, cache: KVCache, state: SamplingState, vocabulary: int | None = None
-) -> Recording:
+def record_step(backbone: GPT2Backbone, cache: KVCache, state: SamplingState) -> Recording:
     """One step for all rows: newest token → logits → next token, advancing ``state``."""
     with Recording(backbone.device) as recording, tidy("step"):
         x = backbone.blocks(state.token, cache, state.position)  # (B, 1, D)
-        layers.sample(backbone.head(x, vocabulary), state)
+        layers.sample(backbone.head(x, state), state)
     return recording

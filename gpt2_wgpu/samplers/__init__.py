@@ -43,20 +43,23 @@ def get(identifier: str | dict[str, Any] | Sampler) -> Sampler:
     )
 
 
-def of_settings(temperature: float, top_k: int, top_p: float, seed: int | None) -> Sampler:
+def of_settings(
+    temperature: float, top_k: int, top_p: float, seed: int | None, **penalties: float
+) -> Sampler:
     """The sampler of a command's or a page's settings.
 
-    ``temperature`` 0: greedy; ``top_k`` 0: all tokens; ``top_p`` 1: all of their mass.
+    ``temperature`` 0: greedy; ``top_k`` 0: all tokens; ``top_p`` 1: all of their mass;
+    ``penalties``: as every sampler takes them.
     Raises ``InvalidArgumentError`` for a value out of its range.
     """
     if temperature == 0:
-        return GreedySampler()
+        return GreedySampler(**penalties)
     top_k = integer("top_k", top_k, 0, 2**31 - 1)
     if number("top_p", top_p, 0.0, 1.0, open_low=True) < 1:
-        return TopPSampler(p=top_p, k=top_k or None, temperature=temperature, seed=seed)
+        return TopPSampler(top_p, top_k or None, seed, temperature, **penalties)
     if top_k:
-        return TopKSampler(k=top_k, temperature=temperature, seed=seed)
-    return RandomSampler(temperature=temperature, seed=seed)
+        return TopKSampler(top_k, seed, temperature, **penalties)
+    return RandomSampler(temperature, seed, **penalties)
 
 
 def serialize(sampler: Sampler) -> dict[str, Any]:

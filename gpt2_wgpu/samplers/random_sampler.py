@@ -10,4 +10,6 @@ class RandomSampler(SeededSampler):
     """Draws from softmax(logits / temperature) over the whole vocabulary."""
 
     def next_options(self) -> SamplingOptions:
-        return SamplingOptions(temperature=self.temperature, seed=self.next_seed())
+        return SamplingOptions(
+            temperature=self.temperature, seed=self.next_seed(), penalties=self.penalties()
+        )

@@ -5,11 +5,14 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from gpt2_wgpu.arguments import integer, number
-from gpt2_wgpu.gpu.layers import SamplingOptions
+from gpt2_wgpu.gpu.layers import Penalties, SamplingOptions
+
+_NONE = asdict(Penalties())
 
 
 class Sampler:
@@ -18,10 +21,28 @@ class Sampler:
     ``temperature`` from 0 to 1e30 divides the logits; 0 (below 1e-30, in f32) is greedy (KerasHub:
     NaN). Attributes may be changed between generations and take effect at once (KerasHub: only
     after ``compile``).
+
+    What has come before can be made less likely (KerasHub: cannot). ``repetition_penalty`` above 1
+    divides positive logits of tokens that are in the prompt or the new text, and multiplies
+    negative ones (Keskar et al. 2019, as transformers does it; the start token is in the prompt).
+    ``presence_penalty`` and ``frequency_penalty`` are taken off the logits of tokens in the new
+    text, once and for each time (as OpenAI's API does it). They come before the temperature, and
+    greedy search obeys them, too.
     """
 
-    def __init__(self, temperature: float = 1.0) -> None:
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        *,
+        repetition_penalty: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
+    ) -> None:
         self.temperature = temperature
+        self.repetition_penalty = repetition_penalty
+        self.presence_penalty = presence_penalty
+        self.frequency_penalty = frequency_penalty
+        self.penalties()  # raises for what is out of range
 
     @property
     def temperature(self) -> float:
@@ -31,13 +52,25 @@ class Sampler:
     def temperature(self, value: float) -> None:
         self._temperature = number("temperature", value, 0.0, 1e30)
 
+    def penalties(self) -> Penalties:
+        """The three as the GPU takes them. Raises ``InvalidArgumentError``."""
+        return Penalties(
+            number("repetition_penalty", self.repetition_penalty, 0.0, 1e3, open_low=True),
+            number("presence_penalty", self.presence_penalty, -1e3, 1e3),
+            number("frequency_penalty", self.frequency_penalty, -1e3, 1e3),
+        )
+
     def next_options(self) -> SamplingOptions:
         """The options of one generation; a seeded sampler draws its next seed here."""
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {"temperature": self.temperature}
+        """The constructor's arguments; penalties only where they change something."""
+        return {"temperature": self.temperature, **self._penalty_config()}
+
+    def _penalty_config(self) -> dict[str, Any]:
+        given = asdict(self.penalties())
+        return {f"{name}_penalty": given[name] for name in given if given[name] != _NONE[name]}
 
     def __reduce__(self) -> tuple[Callable[[], Sampler], tuple[()]]:
         """A copy, here or in another process, is a new sampler with the same arguments."""
@@ -55,8 +88,10 @@ class SeededSampler(Sampler):
     generations in a row differ, and a new sampler with the same seed repeats the series.
     """
 
-    def __init__(self, temperature: float = 1.0, seed: int | None = None) -> None:
-        super().__init__(temperature)
+    def __init__(
+        self, temperature: float = 1.0, seed: int | None = None, **penalties: float
+    ) -> None:
+        super().__init__(temperature, **penalties)
         self.seed = None if seed is None else integer("seed", seed, 0, 2**64 - 1)
         self._start = secrets.randbits(64) if self.seed is None else self.seed
         self._drawn = 0

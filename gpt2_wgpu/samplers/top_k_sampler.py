@@ -12,8 +12,10 @@ from gpt2_wgpu.samplers.sampler import SeededSampler
 class TopKSampler(SeededSampler):
     """Draws among the ``k`` most probable tokens; a ``k`` beyond the vocabulary keeps all."""
 
-    def __init__(self, k: int = 5, seed: int | None = None, temperature: float = 1.0) -> None:
-        super().__init__(temperature, seed)
+    def __init__(
+        self, k: int = 5, seed: int | None = None, temperature: float = 1.0, **penalties: float
+    ) -> None:
+        super().__init__(temperature, seed, **penalties)
         self.k = integer("k", k, 1, 2**31 - 1)
 
     def next_options(self) -> SamplingOptions:
@@ -21,6 +23,7 @@ class TopKSampler(SeededSampler):
             temperature=self.temperature,
             top_k=integer("k", self.k, 1, 2**31 - 1),
             seed=self.next_seed(),
+            penalties=self.penalties(),
         )
 
     def get_config(self) -> dict[str, Any]:

@@ -22,8 +22,9 @@ class TopPSampler(SeededSampler):
         k: int | None = None,
         seed: int | None = None,
         temperature: float = 1.0,
+        **penalties: float,
     ) -> None:
-        super().__init__(temperature, seed)
+        super().__init__(temperature, seed, **penalties)
         self.p = number("p", p, 0.0, 1.0, open_low=True)
         self.k = None if k is None else integer("k", k, 1, 2**31 - 1)
 
@@ -33,6 +34,7 @@ class TopPSampler(SeededSampler):
             top_k=0 if self.k is None else integer("k", self.k, 1, 2**31 - 1),
             top_p=number("p", self.p, 0.0, 1.0, open_low=True),
             seed=self.next_seed(),
+            penalties=self.penalties(),
         )
 
     def get_config(self) -> dict[str, Any]:

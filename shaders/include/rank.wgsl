@@ -2,7 +2,6 @@
 // every number; what is not finite above them all, whatever its sign, so that it is never lost.
 
 const NOT_FINITE: u32 = 0xffffffffu;
-const CHUNK: u32 = 256u; // neighbouring logits whose largest is kept
 
 fn rank(x: f32) -> u32 {
   let bits = bitcast<u32>(x);

@@ -1,27 +1,42 @@
 // Where a head's outputs go: row-major logits, and for every 256 neighbours of a row the rank of their
 // largest, so that whoever looks for the largest of all (sample.wgsl) does not read all of them.
-// Columns as in store_plain.wgsl; only those below `candidates` count.
+// Columns as in store_plain.wgsl; only those below `candidates` count. With HAS_PENALTIES a logit is
+// lowered first, by how often its token has come: see `Penalties` in layers/sampling.py.
 
 //!include "rank.wgsl"
+//!include "tally.wgsl"
 
 override HAS_BIAS: bool = false;
 
 struct Params {
   rows: u32, columns: u32, depth8: u32, first: u32, total: u32, width: u32, epsilon: f32,
-  candidates: u32, chunks: u32,
+  candidates: u32, tally_width: u32, repetition: f32, presence: f32, frequency: f32,
 }
 
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read_write> result: array<f32>;
-@group(0) @binding(5) var<storage, read_write> largest: array<atomic<u32>>; // [rows, chunks], 0 before
+@group(0) @binding(5) var<storage, read_write> tally: array<atomic<u32>>; // [rows, tally_width]
 @group(0) @binding(7) var<uniform> params: Params;
+
+fn penalised(value: f32, count: u32) -> f32 {
+  if (count == 0u) { return value; }
+  let repeated = select(value / params.repetition, value * params.repetition, value < 0.0);
+  let times = f32(count & ~OF_PROMPT);
+  return repeated - params.frequency * times - params.presence * min(times, 1.0);
+}
 
 fn store_one(row: u32, column: u32, sum: f32) {
   let c = params.first + column;
   var value = sum;
   if (HAS_BIAS) { value += bias[c]; }
+  if (c < params.candidates) {
+    let line = row * params.tally_width;
+    if (HAS_PENALTIES) {
+      value = penalised(value, atomicLoad(&tally[line + count_at(c, params.candidates)]));
+    }
+    atomicMax(&tally[line + c / CHUNK], rank(value));
+  }
   result[row * params.total + c] = value;
-  if (c < params.candidates) { atomicMax(&largest[row * params.chunks + c / CHUNK], rank(value)); }
 }
 
 // Two neighbouring columns, the first of them even; the second may be past the end.

@@ -10,20 +10,21 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.gpu.layers import (
-    CHUNK,
     FULL,
     LIVE,
     NOT_FINITE,
     RECENT,
     STOPPED,
-    Logits,
+    History,
     Norm,
+    Penalties,
     SamplingOptions,
     SamplingState,
     fold_norm,
     project_logits,
     sample,
 )
+from gpt2_wgpu.gpu.layers.sampling import CHUNK, OF_PROMPT
 from tests.gpu import references
 from tests.gpu.test_linear import free, matrix_of
 from tests.gpu.test_load_weight import pcg4d
@@ -54,9 +55,10 @@ def expected_token(logits, options, row, position):
     return int(kept[np.searchsorted(running, goal, side="right")]), goal, running
 
 
-def state_of(device, rows, options, stops=(), position=3, limit=100, seeds=None):
+def state_of(device, rows, options, candidates, stops=(), position=3, limit=100, seeds=None):
+    history = History([1] * (position + 1), position + 1)
     return SamplingState.create(
-        device, [1] * rows, [position] * rows, [limit] * rows, options, stops, seeds
+        device, [history] * rows, [limit] * rows, options, stops, candidates, seeds
     )
 
 
@@ -73,16 +75,19 @@ def largest_of(values, candidates):
     return np.maximum.reduceat(counted, np.arange(0, candidates, CHUNK), axis=1)
 
 
-def logits_of(values, candidates=None):
-    candidates = candidates or values.shape[1]
-    there = gw.tensor(largest_of(values, candidates).tolist(), "uint32")
-    return Logits(gw.tensor(values), there, candidates)
+def choose(values, state):
+    """``sample`` of any logits, with what a head would have noted of them."""
+    noted = state.tally.numpy()
+    chunks = -(-state.candidates // CHUNK)
+    noted[:, :chunks] = largest_of(values, state.candidates)
+    state.tally.device.queue.upload(state.tally.storage, 0, noted)
+    sample(gw.tensor(values), state)
 
 
 def sampled(device, logits, options, **kwargs):
     with gw.tidy():
-        state = state_of(device, len(logits), options, **kwargs)
-        sample(logits_of(logits), state)
+        state = state_of(device, len(logits), options, logits.shape[1], **kwargs)
+        choose(logits, state)
         return {
             name: getattr(state, name).numpy()
             for name in ("token", "position", "finished", "recent")
@@ -172,11 +177,11 @@ def test_frequencies_follow_the_distribution(device):
 def test_rows_move_on_and_the_ring_remembers(device):
     options = SamplingOptions(temperature=0)
     with gw.tidy():
-        state = state_of(device, 2, options, position=14)
+        state = state_of(device, 2, options, 50, position=14)
         for step in range(4):
             logits = np.zeros((2, 50), np.float32)
             logits[0, 10 + step] = logits[1, 20 + step] = 1
-            sample(logits_of(logits), state)
+            choose(logits, state)
         assert state.position.numpy().tolist() == [18, 18]
         assert state.token.numpy().tolist() == [[13], [23]]
         recent = state.recent.numpy()
@@ -191,9 +196,10 @@ def test_stop_tokens_and_full_rows_end_and_stay(device):
     logits[[0, 1, 2], [4, 5, 6]] = 1
     options = SamplingOptions(temperature=0)
     with gw.tidy():
-        state = SamplingState.create(device, [1] * 3, [2, 2, 2], [9, 9, 4], options, [7, 5, 8])
+        rows = [History([1] * 3, 3)] * 3
+        state = SamplingState.create(device, rows, [9, 9, 4], options, [7, 5, 8], 9)
         for _ in range(2):
-            sample(logits_of(logits), state)
+            choose(logits, state)
         assert state.finished.numpy().tolist() == [LIVE, STOPPED, FULL]
         assert state.position.numpy().tolist() == [4, 3, 3]
         assert state.token.numpy()[:, 0].tolist() == [4, 5, 6]
@@ -215,8 +221,11 @@ def test_logits_that_are_not_finite_end_the_row(device, bad, options):
 
 
 def test_shapes(device):
-    with gw.tidy(), pytest.raises(ShapeError, match=r"logits \(3, 4\) for state of \(2,\) rows"):
-        sample(logits_of(references.random(3, 4)), state_of(device, 2, SamplingOptions()))
+    with gw.tidy():
+        state = state_of(device, 2, SamplingOptions(), 4)
+        for shape in ((3, 4), (2, 3)):
+            with pytest.raises(ShapeError, match="for state of 2 rows and 4 candidates"):
+                sample(gw.tensor(references.random(*shape)), state)
 
 
 @pytest.mark.parametrize("kernel", ["rows", "workgroups", "integers"])
@@ -245,15 +254,61 @@ def test_a_head_leaves_the_largest_of_its_logits(
         there = gw.tensor(gain), gw.tensor(shift)
         folded = fold_norm(*there, matrix)
         norm = Norm(*there, folded, 64, 1e-5)
-        found = project_logits(gw.tensor(x), matrix, norm=norm, candidates=candidates)
-        values = found.values.numpy()
-        np.testing.assert_array_equal(found.largest.numpy(), largest_of(values, candidates))
-        state = state_of(device, rows, SamplingOptions(temperature=0))
+        state = state_of(device, rows, SamplingOptions(temperature=0), candidates)
+        found = project_logits(gw.tensor(x), matrix, state, norm=norm)
+        values = found.numpy()
+        np.testing.assert_array_equal(state.tally.numpy(), largest_of(values, candidates))
         sample(found, state)
         np.testing.assert_array_equal(state.token.numpy()[:, 0], values[:, :candidates].argmax(-1))
-        assert not found.largest.numpy().any()  # as the next step needs it
+        assert not state.tally.numpy().any()  # as the next step needs it
         gw.dispose(folded)
     expected = references.layer_norm(x[:, 0], gain, shift) @ w.T
     tolerance = 0.05 if kernel == "integers" else 1e-4
     np.testing.assert_allclose(values, expected, rtol=tolerance, atol=tolerance * np.abs(w).max())
+    free(matrix)
+
+
+def penalised(logits, prompt, new, penalties):
+    """transformers' repetition penalty over all tokens, OpenAI's other two over the new ones."""
+    logits = logits.astype(float)
+    for token in {*prompt, *new}:
+        value = logits[token]
+        value = value * penalties.repetition if value < 0 else value / penalties.repetition
+        times = new.count(token)
+        logits[token] = value - penalties.frequency * times - penalties.presence * (times > 0)
+    return logits
+
+
+@pytest.mark.parametrize(
+    "penalties", [Penalties(1.7), Penalties(0.5, 0.9), Penalties(1.2, -0.3, 0.4)], ids=str
+)
+def test_penalties_equal_numpy_and_count_what_is_chosen(device, penalties):
+    """Three steps; the chosen tokens are those of the penalised logits, and are counted."""
+    width, candidates = 64, 300
+    x, w = references.random(2, 1, width), references.random(310, width, seed=1)
+    texts = [([5, 7, 5, 299], []), ([9], [11, 11, 8])]  # a row begins, another goes on
+    options = SamplingOptions(temperature=0, penalties=penalties)
+    matrix = matrix_of(device, w, "float32")
+    with gw.tidy():
+        rows = [History(prompt + new, len(prompt)) for prompt, new in texts]
+        state = SamplingState.create(device, rows, [50, 50], options, [], candidates)
+        for _ in range(3):
+            found = project_logits(gw.tensor(x), matrix, state)
+            expected = np.stack([
+                penalised(x[row, 0] @ w[:candidates].T, *texts[row], penalties) for row in (0, 1)
+            ])  # fmt: skip
+            values = found.numpy()[:, :candidates]
+            np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-4)
+            sample(found, state)
+            tokens = state.token.numpy()[:, 0].tolist()
+            assert tokens == values.argmax(-1).tolist()
+            for (_, new), token in zip(texts, tokens, strict=True):
+                new.append(token)
+        counts = state.tally.numpy()[:, -(-candidates // CHUNK) :]
+    for row, (prompt, new) in enumerate(texts):
+        expected = np.zeros(candidates, np.uint32)
+        for token in new:
+            expected[token] += 1
+        expected[prompt] |= OF_PROMPT
+        np.testing.assert_array_equal(counts[row], expected)
     free(matrix)

@@ -359,3 +359,23 @@ def test_a_padded_vocabulary_is_never_sampled(device, tmp_path, tales):
     lm.dispose()
     with pytest.raises(DisposedTensorError, match="this model was disposed"):
         lm.generate("The wolf")
+
+
+@pytest.mark.parametrize("penalty", [1.3, 0.8])
+def test_repetition_penalty_equals_transformers(small, small_lm, penalty):
+    prompt = [3, 1, 4, 1, 5]
+    given = packed([prompt], 25)
+    with torch.inference_mode():
+        expected = small[0].generate(
+            torch.tensor([prompt]),
+            max_new_tokens=20,
+            do_sample=False,
+            repetition_penalty=penalty,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
+    small_lm.compile(samplers.Greedy(repetition_penalty=penalty))
+    found = small_lm.generate(given, stop_token_ids=None)["token_ids"].tolist()
+    small_lm.compile("greedy")
+    assert found == expected.tolist()
+    assert found != small_lm.generate(given, stop_token_ids=None)["token_ids"].tolist()

@@ -8,7 +8,7 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
-from gpt2_wgpu.gpu.layers import SamplingOptions, SamplingState
+from gpt2_wgpu.gpu.layers import History, SamplingOptions, SamplingState
 from gpt2_wgpu.gpu.waiting import sync
 from gpt2_wgpu.models.generation import Generation
 from gpt2_wgpu.models.run import record_step
@@ -57,7 +57,7 @@ def test_dispatches_of_a_token(device, monkeypatch, for_cpus, dtype):
     backbone = gw.GPT2Backbone(99, 12, 2, 32, 64, max_sequence_length=1024, dtype=dtype)
     with gw.tidy():
         cache = backbone.new_cache(1, 1024)
-        state = SamplingState.create(device, [1], [0], [9], SamplingOptions(), [])
+        state = SamplingState.create(device, [History([1], 1)], [9], SamplingOptions(), [], 99)
         recording = record_step(backbone, cache, state)
     assert len(recording) == 12 * 5 + 3
     recording.close()

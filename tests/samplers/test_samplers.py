@@ -7,6 +7,7 @@ import pytest
 
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.gpu.layers import Penalties
 
 
 @pytest.mark.parametrize(
@@ -98,3 +99,28 @@ def test_bad_arguments_name_argument_bound_and_value(make, message):
 def test_numpy_numbers_are_welcome():
     assert samplers.TopK(k=np.int64(3), seed=np.uint32(5)).next_options().top_k == 3
     assert samplers.Random(temperature=np.float32(0.5)).temperature == 0.5
+
+
+@pytest.mark.parametrize("kind", [samplers.Greedy, samplers.Random, samplers.TopK, samplers.TopP])
+def test_penalties_of_every_sampler(kind):
+    sampler = kind(repetition_penalty=1.2, presence_penalty=-0.5, frequency_penalty=0.25)
+    assert sampler.next_options().penalties == Penalties(1.2, -0.5, 0.25)
+    assert samplers.get(samplers.serialize(sampler)).penalties() == sampler.penalties()
+    assert not kind().next_options().penalties.any
+    assert "penalty" not in repr(kind())
+    sampler.repetition_penalty = 1.5  # as every attribute: from the next generation on
+    assert sampler.next_options().penalties.repetition == 1.5
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("repetition_penalty", 0),
+        ("repetition_penalty", -1.0),
+        ("presence_penalty", float("nan")),
+        ("frequency_penalty", "much"),
+    ],
+)
+def test_penalties_out_of_range(name, value):
+    with pytest.raises(InvalidArgumentError, match=name):
+        samplers.TopK(**{name: value})

@@ -5,16 +5,9 @@ Unlike ``ops`` these know layouts made for speed, so they are for models, not fo
 
 from gpt2_wgpu.gpu.layers.attention import SplitAttention, cached_attention
 from gpt2_wgpu.gpu.layers.embedding import embed
+from gpt2_wgpu.gpu.layers.head import project_logits
 from gpt2_wgpu.gpu.layers.kv_cache import KVCache, check_cache_dtype
-from gpt2_wgpu.gpu.layers.linear_layers import (
-    CHUNK,
-    Logits,
-    Norm,
-    fold_norm,
-    linear,
-    project_logits,
-    project_qkv,
-)
+from gpt2_wgpu.gpu.layers.linear_layers import Norm, fold_norm, linear, project_qkv
 from gpt2_wgpu.gpu.layers.losses import NO_TARGET, divergence, target_loss
 from gpt2_wgpu.gpu.layers.sampling import (
     FULL,
@@ -22,6 +15,8 @@ from gpt2_wgpu.gpu.layers.sampling import (
     NOT_FINITE,
     RECENT,
     STOPPED,
+    History,
+    Penalties,
     SamplingOptions,
     SamplingState,
     sample,
@@ -39,7 +34,6 @@ from gpt2_wgpu.gpu.layers.weights import (
 )
 
 __all__ = [
-    "CHUNK",
     "FULL",
     "LIVE",
     "NOT_FINITE",
@@ -47,10 +41,11 @@ __all__ = [
     "RECENT",
     "STOPPED",
     "Axis",
+    "History",
     "KVCache",
-    "Logits",
     "Matrix",
     "Norm",
+    "Penalties",
     "Raw",
     "SamplingOptions",
     "SamplingState",

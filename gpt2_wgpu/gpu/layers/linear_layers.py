@@ -15,7 +15,7 @@ from gpt2_wgpu.gpu.layers.weights import Matrix
 from gpt2_wgpu.gpu.ops.arrays import concat, copy_block, slice
 from gpt2_wgpu.gpu.ops.elementwise import ACTIVATIONS
 from gpt2_wgpu.gpu.ops.normalization import layer_norm
-from gpt2_wgpu.gpu.tensor import Tensor, empty, tensor
+from gpt2_wgpu.gpu.tensor import Tensor, empty
 from gpt2_wgpu.gpu.tidying import tidy
 
 if TYPE_CHECKING:
@@ -72,14 +72,14 @@ def linear(
     Raises ``ShapeError``.
     """
     shape = (*x.shape[:-1], weight.rows)
-    _check_depth("linear", x, weight)
+    check_depth("linear", x, weight)
     if residual is not None and residual.shape != shape:
         raise ShapeError(f"linear: residual {residual.shape} for a result {shape}")
     if bias is not None and bias.size < weight.rows:
         raise ShapeError(f"linear: bias {bias.shape} for weight [{weight.rows}, {weight.depth}]")
     result = empty(x.device, shape)
     unused = x if isinstance(x, Tensor) else x.sums
-    _run(
+    dispatch_linear(
         x,
         weight,
         bias,
@@ -111,7 +111,7 @@ def project_qkv(
     ``x`` [B, T, K], ``weight`` [3 * H * D, K] → queries [B, T, H * D]; row (b, t) is written at
     position ``start[b] + t``. Raises ``ShapeError``.
     """
-    _check_depth("project_qkv", x, weight)
+    check_depth("project_qkv", x, weight)
     width = cache.num_heads * cache.padded_dim
     if x.ndim != 3 or x.shape[0] != cache.batch_size or weight.rows != 3 * width:
         raise ShapeError(
@@ -121,7 +121,7 @@ def project_qkv(
     if any(first % 2 for first, _ in weight.parts):
         raise LimitError("project_qkv: weights parted between two columns that are stored together")
     queries = empty(x.device, (*x.shape[:2], width))
-    _run(
+    dispatch_linear(
         x,
         weight,
         bias,
@@ -141,48 +141,7 @@ def project_qkv(
     return queries
 
 
-CHUNK = 256  # neighbouring logits whose largest is kept: shaders/include/rank.wgsl
-
-
-@dataclass(frozen=True)
-class Logits:
-    """What :func:`sample` chooses from.
-
-    ``values`` [B, V], of which the first ``candidates`` count; ``largest`` [B, candidates / 256]
-    uint32: the largest of each 256, as shaders/include/store_logits.wgsl ranks them.
-    """
-
-    values: Tensor
-    largest: Tensor
-    candidates: int
-
-
-def project_logits(
-    x: Tensor, weight: Matrix, *, norm: Norm | None = None, candidates: int | None = None
-) -> Logits:
-    """Logits of the rows ``x`` [B, 1, K] with a head ``weight`` [V, K], and their largest.
-
-    Raises ``ShapeError``.
-    """
-    _check_depth("project_logits", x, weight)
-    batch, candidates = math.prod(x.shape[:-1]), min(weight.rows, candidates or weight.rows)
-    chunks = -(-candidates // CHUNK)
-    values = empty(x.device, (batch, weight.rows))
-    largest = tensor([[0] * chunks] * batch, "uint32", device=x.device)
-    _run(
-        x,
-        weight,
-        None,
-        norm,
-        "logits",
-        {"result": values, "largest": largest},
-        {"candidates": candidates, "chunks": chunks},
-        {},
-    )
-    return Logits(values, largest, candidates)
-
-
-def _check_depth(name: str, x: Tensor | SplitAttention, weight: Matrix) -> None:
+def check_depth(name: str, x: Tensor | SplitAttention, weight: Matrix) -> None:
     if not x.shape or x.shape[-1] != weight.depth:
         raise ShapeError(
             f"{name}: x {x.shape} does not fit weight [{weight.rows}, {weight.depth}]: the last "
@@ -190,7 +149,7 @@ def _check_depth(name: str, x: Tensor | SplitAttention, weight: Matrix) -> None:
         )
 
 
-def _run(
+def dispatch_linear(
     x: Tensor | SplitAttention,
     weight: Matrix,
     bias: Tensor | None,

@@ -9,14 +9,34 @@ from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.gpu.commands import dispatch
-from gpt2_wgpu.gpu.layers.linear_layers import Logits
 from gpt2_wgpu.gpu.tensor import Tensor, tensor
 
 if TYPE_CHECKING:
     from gpt2_wgpu.gpu.device import Device
 
+CHUNK = 256  # neighbouring logits whose largest is noted: shaders/include/rank.wgsl
+OF_PROMPT = 1 << 31  # in the count of a token: it is in the prompt
 RECENT = 16  # tokens a row remembers: the most that one submit may add
 LIVE, STOPPED, FULL, NOT_FINITE = range(4)  # values of ``finished``
+
+
+@dataclass(frozen=True)
+class Penalties:
+    """What a token's logit loses for having come before; the defaults change nothing.
+
+    ``repetition``: positive logits are divided by it, negative ones multiplied, if the token is in
+    the prompt or in the new text (Keskar et al. 2019; transformers' ``repetition_penalty``).
+    ``presence``, ``frequency``: taken off once, and for each time, that it is in the new text
+    (OpenAI's names and formula).
+    """
+
+    repetition: float = 1.0
+    presence: float = 0.0
+    frequency: float = 0.0
+
+    @property
+    def any(self) -> bool:
+        return self != Penalties()
 
 
 @dataclass(frozen=True)
@@ -27,6 +47,7 @@ class SamplingOptions:
     top_k: int = 0
     top_p: float = 1.0
     seed: int = 0  # 64 bits
+    penalties: Penalties = Penalties()
 
     def pack(self, stop_token_ids: Sequence[int]) -> memoryview:
         """The bytes of ``Options`` in shaders/sample.wgsl."""
@@ -46,6 +67,14 @@ class SamplingOptions:
 
 
 @dataclass(frozen=True)
+class History:
+    """Ids of a row so far, of which the first ``prompt`` were given."""
+
+    ids: Sequence[int]
+    prompt: int
+
+
+@dataclass(frozen=True)
 class SamplingState:
     """Where each of B rows stands; the kernel advances it (shaders/sample.wgsl)."""
 
@@ -54,20 +83,23 @@ class SamplingState:
     finished: Tensor  # [B] LIVE, STOPPED, FULL or NOT_FINITE
     recent: Tensor  # [B, RECENT] the token at position p stands at p % RECENT
     plan: Tensor  # [B, 4] total length at which a row is full; stream and seed of its draws
+    tally: Tensor  # [B, chunks (+ candidates)] largest logits, counts: include/tally.wgsl
     options: Tensor
+    candidates: int  # ids that may be chosen: the first ones
+    penalties: Penalties
 
     @classmethod
     def create(
         cls,
         device: Device,
-        tokens: Sequence[int],
-        positions: Sequence[int],
+        rows: Sequence[History],
         limits: Sequence[int],
         options: SamplingOptions,
         stop_token_ids: Sequence[int],
+        candidates: int,
         seeds: Sequence[int] | None = None,
     ) -> SamplingState:
-        """State of rows whose newest token stands at ``positions`` and is not yet computed.
+        """State of ``rows`` whose newest tokens are not yet computed.
 
         Rows share the seed of ``options``, each with its index as a stream of its own. With
         ``seeds`` each draws what it would as the only row of a batch with that seed.
@@ -76,52 +108,78 @@ class SamplingState:
         def words(values: object) -> Tensor:
             return tensor(values, "uint32", device=device)
 
-        rows = len(tokens)
         keys = (
-            [(r, options.seed) for r in range(rows)] if seeds is None else [(0, s) for s in seeds]
+            [(r, options.seed) for r in range(len(rows))]
+            if seeds is None
+            else [(0, seed) for seed in seeds]
         )
         plan = [
             (limit, stream, seed & 0xFFFFFFFF, seed >> 32)
             for limit, (stream, seed) in zip(limits, keys, strict=True)
         ]
-        full = [FULL if p + 1 >= n else LIVE for p, n in zip(positions, limits, strict=True)]
+        full = [
+            FULL if len(row.ids) >= limit else LIVE for row, limit in zip(rows, limits, strict=True)
+        ]
         return cls(
-            token=words([[token] for token in tokens]),
-            position=words(list(positions)),
+            token=words([[row.ids[-1]] for row in rows]),
+            position=words([len(row.ids) - 1 for row in rows]),
             finished=words(full),
-            recent=words([[0] * RECENT] * rows),
+            recent=words([[0] * RECENT] * len(rows)),
             plan=words(plan),
+            tally=words([_tally(row, candidates, options.penalties) for row in rows]),
             options=words(options.pack(stop_token_ids)),
+            candidates=candidates,
+            penalties=options.penalties,
         )
 
 
-def sample(logits: Logits, state: SamplingState) -> None:
+def _tally(row: History, candidates: int, penalties: Penalties) -> list[int]:
+    """A row of ``SamplingState.tally`` before the first step."""
+    chunks = [0] * -(-candidates // CHUNK)
+    if not penalties.any:
+        return chunks
+    counts = [0] * candidates
+    for place, token in enumerate(row.ids):
+        if token < candidates:
+            counts[token] = counts[token] | OF_PROMPT if place < row.prompt else counts[token] + 1
+    return chunks + counts
+
+
+def sample(logits: Tensor, state: SamplingState) -> None:
     """Choose a token for each row of ``logits`` [B, V] and move ``state`` on by one position.
 
-    Rows that are finished stay as they are. Raises ``ShapeError``.
+    The logits are those of :func:`project_logits`, which has noted the largest in ``state``. Rows
+    that are finished stay as they are. Raises ``ShapeError``.
     """
-    rows, stride = logits.values.shape
-    if state.position.shape != (rows,):
+    rows = state.position.size
+    if logits.ndim != 2 or logits.shape[0] != rows or logits.shape[1] < state.candidates:
         raise ShapeError(
-            f"sample: logits {logits.values.shape} for state of {state.position.shape} rows"
+            f"sample: logits {logits.shape} for state of {rows} rows and {state.candidates} "
+            "candidates"
         )
-    device = logits.values.device
     dispatch(
-        device,
+        logits.device,
         "sample",
         (rows, 1, 1),
         {
-            "logits": logits.values,
-            "largest": logits.largest,
+            "logits": logits,
             "options": state.options,
             "plan": state.plan,
             "token": state.token,
             "position": state.position,
             "finished": state.finished,
             "recent": state.recent,
+            "tally": state.tally,
         },
-        {"vocabulary": logits.candidates, "stride": stride},
-        constants={"WORKGROUP": _threads(device, logits.candidates)},
+        {
+            "vocabulary": state.candidates,
+            "stride": logits.shape[1],
+            "tally_width": state.tally.shape[1],
+        },
+        constants={
+            "WORKGROUP": _threads(logits.device, state.candidates),
+            "HAS_PENALTIES": int(state.penalties.any),
+        },
     )
 
 
