@@ -13,7 +13,7 @@
 //           full, and the seed and stream of its random numbers · token, position, finished [rows] ·
 //           recent [rows, 16]: the last 16 tokens, each at its position % 16
 //           finished: 0 no, 1 a stop token, 2 full, 3 logits with NaN or infinity
-// Threads:  WORKGROUP (<= 256) threads share workgroup (x) = one row
+// Threads:  WORKGROUP (32 to 256) threads share workgroup (x) = one row
 // Limits:   vocabulary < 2^30; rows <= 65,535
 
 override WORKGROUP: u32 = 256u;
@@ -59,6 +59,12 @@ var<workgroup> best_index: array<u32, WORKGROUP>;
 var<workgroup> masses: array<u32, WORKGROUP>;
 var<workgroup> bin_mass: array<atomic<u32>, 256>;
 var<workgroup> bin_count: array<atomic<u32>, 256>;
+const LISTED: u32 = 512u; // tokens that are compared all with all
+var<workgroup> listed: atomic<u32>;
+var<workgroup> list_chunk: array<u32, LISTED / 2u>;
+var<workgroup> list_index: array<u32, LISTED>;
+var<workgroup> list_rank: array<u32, LISTED>;
+var<workgroup> list_mass: array<u32, LISTED>;
 var<workgroup> cut: vec4<u32>; // found: bin, mass ranked before it, tokens in it, 1 if it is a cut
 
 // What is kept: tokens whose rank (high, low) is at least this, both compared as unsigned words.
@@ -105,7 +111,6 @@ fn find_best(row: u32, thread: u32) {
   var index = chunks;
   for (var i = thread; i < chunks; i += WORKGROUP) {
     let found = tally[row * params.tally_width + i];
-    tally[row * params.tally_width + i] = 0u; // for the next step
     if (found > highest_rank) { highest_rank = found; index = i; }
   }
   first_of_highest(highest_rank, index, thread);
@@ -209,6 +214,87 @@ fn draw(random: u32, thread: u32) {
   }
 }
 
+// Draw among the top_k by looking at few logits -> whether that was possible; every thread must call.
+// The k-th highest rank of the chunks bounds that of the logits from below: k chunks have a logit
+// that ranks as high. So only chunks that reach it are read, and what reaches it in them is listed;
+// a list is short enough to compare all with all.
+fn draw_listed(row: u32, random: u32, thread: u32) -> bool {
+  let k = options.top_k;
+  let chunks = chunks_of(params.vocabulary);
+  if (k == 0u || k > min(chunks, LISTED / 2u)) { return false; }
+  let line = row * params.tally_width;
+  if (thread == 0u) { atomicStore(&listed, 0u); }
+  for (var i = thread; i < chunks; i += WORKGROUP) {
+    let own = tally[line + i];
+    var before = 0u;
+    for (var j = 0u; j < chunks; j++) {
+      let other = tally[line + j];
+      before += u32(other > own || (other == own && j < i));
+    }
+    if (before < k) { list_chunk[before] = i; }
+    if (before == k - 1u) { cut = vec4<u32>(own); }
+  }
+  let bound = workgroupUniformLoad(&cut).x; // its barriers publish the k chunks, too
+  for (var n = thread; n < k * CHUNK; n += WORKGROUP) {
+    let i = list_chunk[n / CHUNK] * CHUNK + n % CHUNK;
+    if (i >= params.vocabulary || rank_high(i) < bound) { continue; }
+    let place = atomicAdd(&listed, 1u);
+    if (place < LISTED) { list_index[place] = i; }
+  }
+  workgroupBarrier();
+  if (thread == 0u) { cut = vec4<u32>(atomicLoad(&listed)); }
+  let count = workgroupUniformLoad(&cut).x;
+  if (count > LISTED) { return false; }
+
+  for (var n = thread; n < count; n += WORKGROUP) {
+    list_rank[n] = rank_high(list_index[n]);
+    list_mass[n] = mass(list_index[n]);
+  }
+  workgroupBarrier();
+  var own_mass: array<u32, LISTED / 32u>; // of every WORKGROUP-th: there are 32 threads at least
+  for (var n = thread; n < count; n += WORKGROUP) {
+    var order = 0u;
+    var before = 0u;
+    for (var m = 0u; m < count; m++) {
+      if (list_rank[m] > list_rank[n]
+          || (list_rank[m] == list_rank[n] && list_index[m] < list_index[n])) {
+        order += 1u;
+        before += list_mass[m];
+      }
+    }
+    let kept = order < k && (options.top_p >= 1.0 || before <= u32(options.top_p * ONE));
+    own_mass[n / WORKGROUP] = select(0u, list_mass[n], kept);
+  }
+  workgroupBarrier(); // everybody has read
+  for (var n = thread; n < count; n += WORKGROUP) { list_mass[n] = own_mass[n / WORKGROUP]; }
+  workgroupBarrier();
+  var total = 0u;
+  for (var m = 0u; m < count; m++) { total += list_mass[m]; }
+  let goal = multiply_high(random, total);
+  for (var n = thread; n < count; n += WORKGROUP) {
+    var before = 0u;
+    for (var m = 0u; m < count; m++) {
+      before += select(0u, list_mass[m], list_index[m] < list_index[n]);
+    }
+    if (before <= goal && goal < before + list_mass[n]) { verdict = list_index[n]; }
+  }
+  return true;
+}
+
+// A draw, into `verdict`, which holds the likeliest token.
+fn choose(row: u32, thread: u32) {
+  var sum = 0.0;
+  for (var i = thread; i < params.vocabulary; i += WORKGROUP) {
+    sum += exp((logits[first + i] - highest) / options.temperature);
+  }
+  mass_scale = ONE / workgroup_sum(sum, thread);
+  let random = pcg4d(vec4<u32>(plan[row].seed, plan[row].stream, position[row])).x;
+  if (draw_listed(row, random, thread)) { return; }
+  if (options.top_k != 0u) { narrow(false, options.top_k - 1u, thread); }
+  if (options.top_p < 1.0) { narrow(true, u32(options.top_p * ONE), thread); }
+  draw(random, thread);
+}
+
 // One thread: write the token and move the row on.
 fn advance(row: u32, chosen: u32) {
   let place = position[row] + 1u;
@@ -237,21 +323,12 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
     return;
   }
   highest = logits[first + best_index[0]];
-  if (options.greedy != 0u) {
-    if (thread == 0u) { advance(row, best_index[0]); }
-    return;
-  }
-
-  var sum = 0.0;
-  for (var i = thread; i < params.vocabulary; i += WORKGROUP) {
-    sum += exp((logits[first + i] - highest) / options.temperature);
-  }
-  mass_scale = ONE / workgroup_sum(sum, thread);
-  if (options.top_k != 0u) { narrow(false, options.top_k - 1u, thread); }
-  if (options.top_p < 1.0) { narrow(true, u32(options.top_p * ONE), thread); }
   if (thread == 0u) { verdict = best_index[0]; }
   workgroupBarrier();
-  draw(pcg4d(vec4<u32>(plan[row].seed, plan[row].stream, position[row])).x, thread);
+  if (options.greedy == 0u) { choose(row, thread); }
   workgroupBarrier();
   if (thread == 0u) { advance(row, verdict); }
+  for (var i = thread; i < chunks_of(params.vocabulary); i += WORKGROUP) {
+    tally[row * params.tally_width + i] = 0u; // for the next step
+  }
 }
