@@ -23,7 +23,7 @@ _GUARANTEED = {
     "max-storage-buffers-per-shader-stage": 8,
     "max-compute-workgroups-per-dimension": 65_535,
 }
-WANTED_FEATURES = ("subgroup", "subgroups", "timestamp-query")
+WANTED_FEATURES = ("timestamp-query",)
 _NO_ADAPTER = {
     "linux": "install a Vulkan driver: Mesa's, with a CPU one included, is the package "
     "`mesa-vulkan-drivers` (Debian, Ubuntu, Fedora) or `vulkan-swrast` (Arch)",

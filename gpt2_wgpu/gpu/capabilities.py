@@ -66,7 +66,7 @@ class Capabilities:
         return cls(
             barrier_free=info.is_software,
             max_binding=limits["max-storage-buffer-binding-size"],
-            max_iterations=65_535 if info.is_software else 1 << 32,
+            max_iterations=65_535 if "llvmpipe" in info.name.lower() else 1 << 32,
             integer_products=info.is_software,
             prefill_rows=128 if info.is_software else 512,
         )

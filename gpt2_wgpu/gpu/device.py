@@ -102,6 +102,14 @@ class Device:
             raise LimitError(
                 f"{self.info.name} refuses a device with limits {limits}: {one_line(error)}"
             ) from None
+        try:
+            self._set_up()
+        except BaseException:  # nobody has it yet who could close it
+            self.is_open = False
+            self.gpu.destroy()
+            raise
+
+    def _set_up(self) -> None:
         self.limits = {name.replace("_", "-"): value for name, value in self.gpu.limits.items()}
         self.features = frozenset(self.gpu.features)
         self.capabilities = Capabilities.of(self.info, self.limits)

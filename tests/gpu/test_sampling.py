@@ -97,7 +97,7 @@ def sampled(device, logits, options, **kwargs):
 @pytest.fixture(params=[32, 256])
 def threads(request, monkeypatch):
     """Both workgroup sizes, whatever would be chosen."""
-    monkeypatch.setattr("gpt2_wgpu.gpu.layers.sampling._threads", lambda *_: request.param)
+    monkeypatch.setattr("gpt2_wgpu.gpu.layers.sampling.threads_of_a_row", lambda *_: request.param)
 
 
 pytestmark = [pytest.mark.usefixtures("threads", "no_leak"), pytest.mark.native("NumPy")]

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from gpt2_wgpu.errors import LimitError, ShapeError
+from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.gpu.commands import dispatch
 from gpt2_wgpu.gpu.ops.grids import groups_for
+from gpt2_wgpu.gpu.ops.variants import threads_of_a_row
 from gpt2_wgpu.gpu.tensor import Tensor, empty
 
-if TYPE_CHECKING:
-    from gpt2_wgpu.gpu.device import Device
-
 NO_TARGET = 0xFFFFFFFF  # in ``targets``: nothing to predict
-_REDUCING = 10  # iterations of a pass that are not spent on columns
 
 
 def target_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -24,7 +19,7 @@ def target_loss(logits: Tensor, targets: Tensor) -> Tensor:
     if logits.ndim != 2 or targets.shape != logits.shape[:1]:
         raise ShapeError(f"target_loss: logits {logits.shape}, targets {targets.shape}")
     rows, columns = logits.shape
-    threads = _threads(logits.device, "target_loss", columns, passes=2)
+    threads = threads_of_a_row(logits.device, "target_loss", columns, passes=2)
     result = empty(logits.device, (rows,))
     dispatch(
         logits.device,
@@ -47,7 +42,7 @@ def divergence(logits: Tensor, reference: Tensor, targets: Tensor) -> tuple[Tens
     if logits.ndim != 2 or shapes != (logits.shape, logits.shape, logits.shape[:1]):
         raise ShapeError("divergence: logits {}, reference {}, targets {}".format(*shapes))
     rows, columns = logits.shape
-    threads = _threads(logits.device, "divergence", columns, passes=3)
+    threads = threads_of_a_row(logits.device, "divergence", columns, passes=3)
     results = empty(logits.device, (rows,)), empty(logits.device, (rows,))
     dispatch(
         logits.device,
@@ -64,17 +59,3 @@ def divergence(logits: Tensor, reference: Tensor, targets: Tensor) -> tuple[Tens
         constants={"WORKGROUP": threads},
     )
     return results
-
-
-def _threads(device: Device, function: str, columns: int, passes: int) -> int:
-    """How many threads share a row. Raises ``LimitError`` where their loops would end before it.
-
-    A CPU adapter runs the threads of a workgroup in turns: fewer of them switch less often.
-    """
-    for threads in (32, 256) if device.capabilities.barrier_free else (256,):
-        if passes * (-(-columns // threads) + _REDUCING) <= device.capabilities.max_iterations:
-            return threads
-    raise LimitError(
-        f"{function}: rows of {columns:,} are too long for {device.info.name}, which ends a loop "
-        f"after {device.capabilities.max_iterations:,} iterations"
-    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.ops.variants import threads_of_a_row
 from gpt2_wgpu.gpu.tensor import Tensor, tensor
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 CHUNK = 256  # neighbouring logits whose largest is noted: shaders/include/rank.wgsl
 OF_PROMPT = 1 << 31  # in the count of a token: it is in the prompt
+PASSES = 20  # over the vocabulary at most, with what a pass costs beside it
 RECENT = 16  # tokens a row remembers: the most that one submit may add
 LIVE, STOPPED, FULL, NOT_FINITE = range(4)  # values of ``finished``
 
@@ -177,17 +179,7 @@ def sample(logits: Tensor, state: SamplingState) -> None:
             "tally_width": state.tally.shape[1],
         },
         constants={
-            "WORKGROUP": _threads(logits.device, state.candidates),
+            "WORKGROUP": threads_of_a_row(logits.device, "sample", state.candidates, PASSES),
             "HAS_PENALTIES": int(state.penalties.any),
         },
     )
-
-
-def _threads(device: Device, vocabulary: int) -> int:
-    """A CPU adapter runs the threads of a workgroup in turns: fewer of them switch less often.
-
-    At most 20 passes over the vocabulary have to stay within what one thread may loop.
-    """
-    loops = 20 * (vocabulary // 32 + 256)
-    few = device.capabilities.barrier_free and loops < device.capabilities.max_iterations
-    return 32 if few else 256
