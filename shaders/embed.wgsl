@@ -2,7 +2,7 @@
 //
 // Formula:  result[b, t, :] = wte[ids[b, t]] + wpe[start[b] + t]
 // Bindings: ids [rows] u32, rows = batch * tokens · weights: rows `first` .. `first + lines` of wte
-//           [vocabulary, 8 * depth8] (variant `weight`: f32, f16) · wpe [positions, 8 * depth8] f32
+//           [vocabulary, 8 * depth8] (variant `weight`: f32, f16, q8, q4) · wpe [positions, 8 * depth8] f32
 //           · start [batch] u32 · result [rows, 8 * depth8] f32
 // Threads:  thread -> eight elements of one row; a row whose id is in another part of wte is left
 //           to the dispatch that binds that part
