@@ -7,7 +7,8 @@
 override ACTIVATION: u32 = 0u;
 
 fn sigmoid(x: f32) -> f32 {
-  let e = exp(-min(abs(x), 80.0)); // neither overflows nor underflows
+  let size = abs(x);
+  let e = exp(-select(size, 80.0, size > 80.0)); // neither overflows nor underflows; NaN stays NaN
   return select(e, 1.0, x >= 0.0) / (1.0 + e);
 }
 

@@ -1,7 +1,11 @@
-// A cache in f16, packed two in a word: two neighbouring elements of it, rounded.
+// A cache in f16, packed two in a word: two neighbouring elements of it, rounded;
+// what f16 cannot hold becomes its largest, NaN stays NaN (by its bits: `clamp` may lose it).
 
 @group(0) @binding(5) var<storage, read_write> cache: array<u32>;
 
 fn write_cache(pair: u32, value: vec2<f32>) {
-  cache[pair] = pack2x16float(clamp(value, vec2<f32>(-65504.0), vec2<f32>(65504.0)));
+  let nan = (bitcast<vec2<u32>>(value) & vec2<u32>(0x7fffffffu)) > vec2<u32>(0x7f800000u);
+  let bits = select(vec2<u32>(0u), vec2<u32>(0x7e00u, 0x7e000000u), nan);
+  let bounded = clamp(value, vec2<f32>(-65504.0), vec2<f32>(65504.0));
+  cache[pair] = pack2x16float(bounded) | bits.x | bits.y;
 }

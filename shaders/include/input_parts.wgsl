@@ -19,7 +19,7 @@ fn read8(row: u32, k: u32) -> mat2x4<f32> {
   var sum = mat2x4<f32>();
   for (var s = 0u; s < SPLITS; s++) {
     let seen = parts[part + s * step];
-    if (seen.y > 0.0) {
+    if (bitcast<u32>(seen.y) != 0u) { // by its bits: NaN is not lost
       let weight = exp(seen.x - highest);
       let at = 2u * ((s * params.rows + row) * params.depth8 + k);
       total += weight * seen.y;

@@ -123,6 +123,24 @@ def test_large_scores_do_not_overflow(device):
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("part", ["key", "value"])
+@pytest.mark.parametrize("position", [5, 500, 999])
+@pytest.mark.usefixtures("guarded")
+def test_a_nan_anywhere_is_seen(device, part, position):
+    """Also in one of the shares that a long cache is split into; the other row has none."""
+    q = references.random(2, 1, 2, 8)
+    k, v = (references.random(2, 1000, 2, 8, seed=s) for s in (1, 2))
+    (k if part == "key" else v)[1, position] = np.nan
+    with gw.tidy():
+        cache = filled_cache(device, k, v)
+        found = attend(
+            gw.tensor(q.reshape(2, 1, 16)), cache, 0, gw.tensor([999, 999], "uint32"), scale=0.3
+        )
+    expected = expected_attention(q[:1], k[:1], v[:1], [999], 0.3).reshape(1, 16)
+    np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=1e-5)
+    assert np.isnan(found[1]).all()
+
+
 @pytest.mark.usefixtures("guarded")
 def test_masked_positions_are_not_seen_and_a_fully_masked_row_is_the_mean(device):
     q, k, v = (references.random(2, 6, 1, 8, seed=s) for s in (0, 1, 2))

@@ -191,6 +191,8 @@ def test_attention_in_parts_is_put_together(device, rows, splits):
     totals = np.abs(references.random(splits, rows, heads, seed=2)) + 0.1
     unseen = np.arange(splits) >= splits - 1
     totals[unseen], highest[unseen] = 0, -3e38
+    if rows > 1:
+        totals[0, -1, 0] = np.nan  # in one share of the last row
     weight = np.exp(highest - highest.max(0)).astype(float)
     whole = (weight[..., None] * values).sum(0) / (weight * totals).sum(0)[..., None]
     values[unseen] = np.nan  # never written
@@ -236,6 +238,24 @@ def test_keys_and_values_go_into_the_cache(device, kernel, tokens, dtype, cache_
     np.testing.assert_allclose(queries, qkv[:, :, 0].reshape(batch, tokens, width), atol=1e-4)
     expected = expected.astype(cache_dtype)
     np.testing.assert_allclose(found, expected, rtol=1e-3 * (cache_dtype == "float16"), atol=1e-4)
+
+
+@pytest.mark.parametrize("cache_dtype", ["float32", "float16"])
+@pytest.mark.usefixtures("guarded")
+def test_the_cache_keeps_nan_and_bounds_what_f16_cannot_hold(device, cache_dtype):
+    heads, dim = 2, 8
+    bias = np.zeros((3, heads, dim), np.float32)
+    bias[1, 0, 3] = bias[1, 0, 6] = bias[2, 1, 7] = np.nan  # high, low and high half of a word
+    bias[1, 1, 0], bias[2, 0, 5] = 1e6, -1e6
+    matrix = matrix_of(device, np.zeros((bias.size, 8)), "float32")
+    with gw.tidy():
+        cache = KVCache(device, 1, 1, 1, heads, dim, cache_dtype)
+        x, start = gw.tensor(references.random(1, 1, 8)), gw.tensor([0], "uint32")
+        project_qkv(x, matrix, gw.tensor(bias.ravel()), cache, 0, start)
+        found = cache.numpy()
+    free(matrix)
+    most = np.finfo(cache_dtype).max
+    np.testing.assert_array_equal(found[0, 0, :, 0], np.clip(bias[1:], -most, most))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "q4"])

@@ -145,8 +145,10 @@ def test_named_activations(function, kind, shape):
     )
 
 
-def test_relu_passes_nan_on():
-    assert np.isnan(ops.relu(gw.tensor([float("nan")])).numpy()[0])
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_nan_stays_nan(kind):
+    result = activate(gw.tensor([float("nan"), 1.0, -1.0]), kind).numpy()
+    np.testing.assert_array_equal(np.isnan(result), [True, False, False])
 
 
 def test_unknown_activations_and_integers_are_refused():
