@@ -1,7 +1,7 @@
 // Linear layer y = x Wᵀ (+ what `store` adds) for many rows: tiles in workgroup memory.
 //
 // Formula:  sum[r, c] = Σ_k x[r, k] * W[c, k], f32 accumulation; then store(r, c, sum)
-// Bindings: x [rows, 8 * depth8] f32 (variant `input`: input_plain.wgsl without NORM) · weights
+// Bindings: x by variant `input`: input_plain.wgsl without NORM, or input_parts.wgsl · weights
 //           [columns, 8 * depth8] (variant `weight`) · the rest by variant `store`:
 //           store_plain.wgsl or store_qkv.wgsl
 // Threads:  16 x 8 a workgroup; workgroup (x, y) -> 64 columns x 64 rows, thread -> 4 x 8 of them

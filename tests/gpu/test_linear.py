@@ -122,7 +122,7 @@ def test_without_bias_and_residual_and_in_parts(device, kernel, monkeypatch):
 
 @pytest.fixture(params=FUSING)
 def fusing(request, device, monkeypatch):
-    """The kernels that take a LayerNorm or attention in parts with them."""
+    """The kernels that take a LayerNorm with them."""
     without_integers(device, monkeypatch)
     monkeypatch.setattr(
         CHOOSE, lambda device, rows, columns, depth8: grid_of(request.param, rows, columns)
@@ -182,8 +182,8 @@ def test_a_norm_in_front_without_bias(device, rows, dtype, monkeypatch):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("rows", "splits"), [(1, 2), (3, 8)])
-@pytest.mark.usefixtures("guarded", "fusing")
+@pytest.mark.parametrize(("rows", "splits"), [(1, 2), (3, 8), (9, 3), (65, 2)])
+@pytest.mark.usefixtures("guarded", "kernel")
 def test_attention_in_parts_is_put_together(device, rows, splits):
     heads, dim, columns = 3, 16, 21
     values = references.random(splits, rows, heads, dim)
