@@ -60,7 +60,7 @@ def without_integers(device, monkeypatch):
 def kernel(request, device, monkeypatch):
     without_integers(device, monkeypatch)
     monkeypatch.setattr(
-        CHOOSE, lambda device, rows, columns, depth8: grid_of(request.param, rows, columns)
+        CHOOSE, lambda device, rows, columns, *_: grid_of(request.param, rows, columns)
     )
     return request.param
 
@@ -125,7 +125,7 @@ def fusing(request, device, monkeypatch):
     """The kernels that take a LayerNorm with them."""
     without_integers(device, monkeypatch)
     monkeypatch.setattr(
-        CHOOSE, lambda device, rows, columns, depth8: grid_of(request.param, rows, columns)
+        CHOOSE, lambda device, rows, columns, *_: grid_of(request.param, rows, columns)
     )
 
 
@@ -322,10 +322,10 @@ def kernels_run(monkeypatch):
 @pytest.mark.parametrize("rows", [1, 3, 8, 9, 70])
 @pytest.mark.usefixtures("guarded")
 def test_no_thread_loops_more_often_than_the_device_allows(device, monkeypatch, rows):
-    few = replace(device.capabilities, barrier_free=True, max_iterations=50)
+    few = replace(device.capabilities, barrier_free=True, max_iterations=150)
     monkeypatch.setattr(device, "capabilities", few)
     names = kernels_run(monkeypatch)
-    for depth in (8 * 8, 8 * 60):
+    for depth in (8 * 8, 8 * 100):
         x, w = references.random(rows, depth), references.random(77, depth, seed=1)
         matrix = matrix_of(device, w, "float32")
         with gw.tidy():
@@ -335,6 +335,31 @@ def test_no_thread_loops_more_often_than_the_device_allows(device, monkeypatch, 
     short, long = names
     assert short == ("linear_rows" if rows == 1 else "linear_block")
     assert long == "linear_gemv"  # a tile loops more often than a lane
+
+
+@pytest.mark.parametrize(
+    ("kernel_name", "rows", "splits", "rounds"),
+    [
+        ("linear_rows", 1, 0, 1),
+        ("linear_rows", 1, 8, 1 + 2 * 8),
+        ("linear_block", 4, 0, 1 + (1 + 4)),  # with NORM
+        ("linear_block", 5, 0, 1 + 2 * (1 + 4)),
+        ("linear_block", 4, 3, 1 + (1 + 4 * 2 * 3)),
+        ("linear_block", 5, 3, 1 + 2 * (1 + 4 * 2 * 3)),
+        ("linear_gemm", 9, 0, (1 + 4) / 2),
+        ("linear_gemm", 9, 3, (1 + 4 + 2 * 3) / 2),
+    ],
+)
+def test_loops_inside_of_loops_count(device, monkeypatch, kernel_name, rows, splits, rounds):
+    """``rounds``: of all loops of a thread, for each group of eight weights of a column."""
+    depth8 = 1000
+    for most, may in ((rounds * depth8, False), (3 * rounds * depth8, True)):
+        capabilities = replace(
+            device.capabilities, barrier_free=kernel_name != "linear_gemm", max_iterations=most
+        )
+        monkeypatch.setattr(device, "capabilities", capabilities)
+        chosen, _, _ = linear_layers._choose(device, rows, 64, depth8, splits)
+        assert (chosen == kernel_name) == may
 
 
 @pytest.mark.parametrize("rows", [1, 2, 9])

@@ -163,6 +163,7 @@ def dispatch_linear(
     """One dispatch for each part of the weights, by the kernel that suits device and size."""
     rows = math.prod(x.shape[:-1])
     depth8 = weight.depth // 8
+    splits = x.splits if isinstance(x, SplitAttention) else 0
     with tidy("linear"):
         if norm is not None and isinstance(x, Tensor) and rows > GEMV_ROWS:
             # In a tile of many rows the norm is a small part: better once than by every tile.
@@ -179,7 +180,7 @@ def dispatch_linear(
             if integer_products.suits(x, weight):
                 kernel, grid, chosen = integer_products.choose(rows, columns)
             else:
-                kernel, grid, chosen = _choose(x.device, rows, columns, depth8)
+                kernel, grid, chosen = _choose(x.device, rows, columns, depth8, splits)
             dispatch(
                 x.device,
                 kernel,
@@ -218,20 +219,22 @@ def _source(
 
 
 def _choose(
-    device: Device, rows: int, columns: int, depth8: int
+    device: Device, rows: int, columns: int, depth8: int, splits: int
 ) -> tuple[str, Grid, dict[str, int]]:
-    """Kernel, grid and constants for a product of this size.
+    """Kernel, grid and constants for a product of this size; ``splits``: of x, 0 if it is whole.
 
-    What decides besides the device is how often one thread loops: once for each group of eight
-    weights without barriers, some three times in a tile, a LANES-th as often in the GEMV.
+    What decides besides the device is how often one thread loops, over all loops: for each group of
+    eight weights as counted here, in the GEMV a LANES-th as often.
     """
     capabilities = device.capabilities
-    if capabilities.barrier_free and 5 * depth8 < capabilities.max_iterations:
+    quads = 1 if rows <= 4 else 2
+    inner = max(1, 2 * splits)  # a row's moments, or its parts twice
+    rounds = 1 + inner if rows == 1 else 1 + quads * (1 + 4 * inner)
+    if capabilities.barrier_free and rounds * (depth8 + 3) < capabilities.max_iterations:
         if rows == 1:
             return "linear_rows", (-(-columns // 64), 1, 1), {}
-        quads = 1 if rows <= 4 else 2
         return "linear_block", (-(-columns // 128), -(-rows // (4 * quads)), 1), {"QUADS": quads}
-    if rows > GEMV_ROWS and 3 * (depth8 + 5) < capabilities.max_iterations:
+    if rows > GEMV_ROWS and (3 + splits) * (depth8 + 5) < capabilities.max_iterations:
         return "linear_gemm", (-(-columns // 64), -(-rows // 64), 1), {}
     shared = min(GEMV_ROWS, rows)  # rows that share one reading of the weights
     # Lanes that each have something to do, and no more than keep a large GPU's memory busy.
