@@ -280,6 +280,9 @@ def test_what_is_chosen_is_right(device, rows, depth, dtype):
         ("q8", 56, "eight"),
         ("q4", 64, "q4"),
         ("q4", 48, "eight"),
+        ("float32", 768, "eight"),
+        ("q8", 768, "q8"),
+        ("q4", 768, "q4"),
     ],
 )
 @pytest.mark.usefixtures("guarded")
@@ -292,9 +295,11 @@ def test_quantised_lines_of_whole_steps_are_read_by_steps(device, monkeypatch, d
     steps = []
     dispatch = linear_layers.dispatch
 
-    def noted(*arguments, variant, **keywords):
+    def noted(*arguments, variant, constants, **keywords):
         steps.append(variant["step"])
-        dispatch(*arguments, variant=variant, **keywords)
+        # Eight lanes at least, beyond that none without a step.
+        assert constants["LANES"] <= max(8, depth // {"eight": 8, "q8": 16, "q4": 32}[step])
+        dispatch(*arguments, variant=variant, constants=constants, **keywords)
 
     monkeypatch.setattr(linear_layers, "dispatch", noted)
     x, w = references.random(2, depth), references.random(77, depth, seed=1)
@@ -358,7 +363,7 @@ def test_loops_inside_of_loops_count(device, monkeypatch, kernel_name, rows, spl
             device.capabilities, barrier_free=kernel_name != "linear_gemm", max_iterations=most
         )
         monkeypatch.setattr(device, "capabilities", capabilities)
-        chosen, _, _ = linear_layers._choose(device, rows, 64, depth8, splits)
+        chosen, _, _ = linear_layers._choose(device, rows, 64, depth8, depth8, splits)
         assert (chosen == kernel_name) == may
 
 

@@ -163,6 +163,7 @@ def dispatch_linear(
     """One dispatch for each part of the weights, by the kernel that suits device and size."""
     rows = math.prod(x.shape[:-1])
     depth8 = weight.depth // 8
+    step, steps = _step(weight)
     splits = x.splits if isinstance(x, SplitAttention) else 0
     with tidy("linear"):
         if norm is not None and isinstance(x, Tensor) and rows > GEMV_ROWS:
@@ -180,7 +181,7 @@ def dispatch_linear(
             if integer_products.suits(x, weight):
                 kernel, grid, chosen = integer_products.choose(rows, columns)
             else:
-                kernel, grid, chosen = _choose(x.device, rows, columns, depth8, splits)
+                kernel, grid, chosen = _choose(x.device, rows, columns, depth8, steps, splits)
             dispatch(
                 x.device,
                 kernel,
@@ -198,7 +199,7 @@ def dispatch_linear(
                 },
                 variant={
                     "weight": weight.variant,
-                    "step": _step(weight),
+                    "step": step,
                     "store": store,
                     **variant,
                     **variants,
@@ -219,9 +220,11 @@ def _source(
 
 
 def _choose(
-    device: Device, rows: int, columns: int, depth8: int, splits: int
+    device: Device, rows: int, columns: int, depth8: int, steps: int, splits: int
 ) -> tuple[str, Grid, dict[str, int]]:
-    """Kernel, grid and constants for a product of this size; ``splits``: of x, 0 if it is whole.
+    """Kernel, grid and constants for a product of this size.
+
+    ``steps``: of a line, as the GEMV reads it; ``splits``: of x, 0 if it is whole.
 
     What decides besides the device is how often one thread loops, over all loops: for each group of
     eight weights as counted here, in the GEMV a LANES-th as often.
@@ -238,7 +241,7 @@ def _choose(
         return "linear_gemm", (-(-columns // 64), -(-rows // 64), 1), {}
     shared = min(GEMV_ROWS, rows)  # rows that share one reading of the weights
     # Lanes that each have something to do, and no more than keep a large GPU's memory busy.
-    wanted = max(8, min(depth8 // 2, 100_000 // columns, 128))
+    wanted = max(8, min(depth8 // 2, steps, 100_000 // columns, 128))
     lanes = 1 << (wanted.bit_length() - 1)
     threads = max(64, lanes)
     groups = -(-columns // (4 * threads // lanes))
@@ -247,7 +250,10 @@ def _choose(
     return "linear_gemv", grid, {"ROWS": shared, "LANES": lanes, "WORKGROUP": threads}
 
 
-def _step(weight: Matrix) -> str:
-    """How linear_gemv reads ``weight``: 16 bytes at a time where lines are whole such steps."""
+def _step(weight: Matrix) -> tuple[str, int]:
+    """How linear_gemv reads ``weight``, 16 bytes at a time where lines are whole such steps; and
+    how many steps a line has."""
     weights = {"q8": 16, "q4": 32}.get(weight.dtype)
-    return weight.variant if weights and weight.depth % weights == 0 else "eight"
+    if weights and weight.depth % weights == 0:
+        return weight.variant, weight.depth // weights
+    return "eight", weight.depth // 8
