@@ -111,6 +111,27 @@ def test_against_numpy(device, batch, tokens, heads, dim, length, cache_dtype):
     )
 
 
+@pytest.mark.parametrize(
+    ("batch", "length", "splits"),
+    [(1, 128, 1), (1, 129, 2), (1, 1024, 8), (4, 1024, 3), (8, 1024, 2), (11, 1024, 1)],
+)
+@pytest.mark.usefixtures("guarded")
+def test_positions_are_split_only_where_queries_are_few(device, variant, batch, length, splits):
+    """About 128 workgroups: what has many queries leaves the next layer fewer parts to read."""
+    q = references.random(batch, 1, 12, 8)
+    k, v = (references.random(batch, length, 12, 8, seed=s) for s in (1, 2))
+    start = [length - 1 - row for row in range(batch)]
+    with gw.tidy():
+        cache = filled_cache(device, k, v)
+        arguments = gw.tensor(q.reshape(batch, 1, 96)), cache, 0, gw.tensor(start, "uint32")
+        found = cached_attention(*arguments, scale=0.3)
+        result = attend(*arguments, scale=0.3)
+    parts = found.splits if isinstance(found, SplitAttention) else 1
+    assert parts == (splits if variant == "workgroups" else 1)
+    expected = expected_attention(q, k, v, start, 0.3).reshape(batch, 1, 96)
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.usefixtures("guarded")
 def test_large_scores_do_not_overflow(device):
     q, k, v = (references.random(1, 4, 2, 8, seed=s) for s in (0, 1, 2))

@@ -20,7 +20,8 @@ _WIDEST = 512
 _TILE = 32  # queries of a head that share a workgroup
 FEW_QUERIES = 64  # too few for a thread each, eight of which a core takes at once
 _CHUNK = 128  # positions that the threads of a workgroup look at together
-_MOST_SPLITS = 8  # the linear layer that follows reads all of them
+_ENOUGH = 128  # workgroups to fill a GPU
+_MOST_SPLITS = 8  # the linear layer that follows reads all of them, for every few columns anew
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,9 @@ def cached_attention(
 
     ``queries`` [B, T, H * D], ``start`` [B] uint32: query (b, t) stands at position
     ``start[b] + t`` and sees positions up to its own. ``mask`` [B, capacity] uint32, 0 = hidden.
-    → [B, T, H * D], in parts where one query a row faces a long cache on a GPU: too few workgroups
-    would read too much each. Raises ``ShapeError``, ``LimitError`` for heads wider than 512.
+    → [B, T, H * D], in parts where few queries, one a row, face a long cache on a GPU: too few
+    workgroups would read too much each. Raises ``ShapeError``, ``LimitError`` for heads wider than
+    512.
     """
     batch, tokens, width = queries.shape
     heads, dim = cache.num_heads, cache.padded_dim
@@ -138,7 +140,8 @@ def _choose(device: Device, cache: KVCache, tokens: int) -> tuple[str, int]:
         return "attention_tiles", cache.length
     share = cache.length
     if tokens == 1:
-        share = round_up(-(-cache.length // _MOST_SPLITS), _CHUNK)
+        splits = min(_MOST_SPLITS, -(-_ENOUGH // (cache.batch_size * cache.num_heads)))
+        share = round_up(-(-cache.length // splits), _CHUNK)
     if -(-share // _CHUNK) * (dim // 4 + 50) > most:
         raise LimitError(
             f"cached_attention: {device.info.name} cannot loop over {cache.length:,} "
