@@ -122,11 +122,12 @@ async def _totals(
         for backbone in backbones:
             await recover(backbone, device)
         sums = await _sums(backbones, pieces, score)
-    if not all(map(math.isfinite, sums)):
-        raise NumericalError(
-            f"{function}: the sum over all tokens is {sums[0]}: the weights hold NaN or overflow, "
-            "or the device computes wrongly"
-        )
+    for total in sums:
+        if not math.isfinite(total):
+            raise NumericalError(
+                f"{function}: the sum over all tokens is {total}: the weights hold NaN or "
+                "overflow, or the device computes wrongly"
+            )
     return tokens, sums
 
 

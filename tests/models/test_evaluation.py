@@ -107,6 +107,16 @@ async def not_a_number(backbones, pieces, score):
     return [math.nan]
 
 
+@pytest.mark.parametrize("sums", [[math.nan, 2.0], [1.0, math.nan]])
+def test_the_sum_that_is_not_finite_is_told(tales, monkeypatch, sums):
+    async def totals(backbones, pieces, score):
+        return sums
+
+    monkeypatch.setattr(evaluation, "_sums", totals)
+    with pytest.raises(NumericalError, match="the sum over all tokens is nan"):
+        tales.divergence("Once upon", tales)
+
+
 # --- divergence -----------------------------------------------------------------------------------
 
 
