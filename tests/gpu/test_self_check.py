@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.gpu import ops, self_check, self_check_async
+from gpt2_wgpu.gpu import layers, ops, self_check, self_check_async
 
+module = sys.modules["gpt2_wgpu.gpu.self_check"]  # the package has a function of that name
 pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.native("NumPy")]
 
 
@@ -23,9 +26,60 @@ def test_a_right_device_passes(device):
         "gelu",
         "linear f32",
         "linear f16",
+        "linear q8",
+        "linear q4",
+        "cached attention",
+        "greedy choice",
+        "random choice",
     ]
     assert all(check.worst_error <= check.tolerance for check in report.checks)
     assert asyncio.run(self_check_async(device)) == report
+
+
+@pytest.mark.usefixtures("variant")
+@pytest.mark.parametrize("integers", [True, False])
+def test_what_decodes_is_checked(device, monkeypatch, integers):
+    chosen = replace(device.capabilities, integer_products=integers)
+    monkeypatch.setattr(device, "capabilities", chosen)
+    profile = gw.profile(lambda: self_check(device), device)
+    assert profile.result.passed
+    kernels = profile.by_kernel()
+    assert ("linear_dot" in kernels) == integers
+    assert {"quantize_weight", "sample"} <= kernels.keys()
+    assert any(kernel.startswith("attention") for kernel in kernels)
+
+
+@pytest.mark.parametrize(
+    ("name", "failing"),
+    [
+        ("sample", ["greedy choice", "random choice"]),
+        ("cached_attention", ["cached attention"]),
+        ("project_logits", ["greedy choice", "random choice"]),
+    ],
+)
+def test_a_layer_that_is_wrong_is_named(device, monkeypatch, name, failing):
+    right = getattr(layers, name)
+
+    def damaged(x, *args, **kwargs):
+        if name == "sample":
+            return  # nothing is chosen
+        if name == "cached_attention":
+            kwargs["scale"] = 0.9
+        if name == "project_logits":
+            kwargs["candidates"] = None
+        return right(x, *args, **kwargs)
+
+    monkeypatch.setattr(layers, name, damaged)
+    assert [check.name for check in self_check(device).checks if not check.passed] == failing
+
+
+def test_one_level_off_is_named(device, monkeypatch):
+    """As little as a wrong product in integers may be off."""
+    right, expected = module._activation, {t: module._row_expected(t) for t in ("q8", "q4")}
+    monkeypatch.setattr(module, "_row_expected", expected.get)
+    monkeypatch.setattr(module, "_activation", lambda k: right(k) + (k == 100))
+    failing = [check.name for check in self_check(device).checks if not check.passed]
+    assert failing == ["linear q8", "linear q4"]
 
 
 @pytest.mark.parametrize(
