@@ -186,7 +186,7 @@ class GPT2Backbone:
         if not isinstance(device, Device):
             raise InvalidArgumentError(f"device must be a gpt2_wgpu.Device, not {device!r}")
         self.config, self.device = config, device
-        self.dtype = dtype or await default_dtype(device)
+        self.dtype = dtype or await default_dtype(device, config)
         self._open_weights = open_weights
         self.weights = await self.load(device)
 

@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu._version import __version__
 from gpt2_wgpu.errors import OutOfGPUMemoryError, WeightsError
+from gpt2_wgpu.gpu.layers.integer_products import BLOCK
 from gpt2_wgpu.gpu.probe import seconds_of_products
+from gpt2_wgpu.models.layouts import layouts
 from gpt2_wgpu.weights import strict_json
 from gpt2_wgpu.weights.writer import AtomicFile
 
 if TYPE_CHECKING:
     from gpt2_wgpu.gpu import Device
+    from gpt2_wgpu.models.config import GPT2Config
 
 USUAL, ROUNDED = "float16", "q8"
 WORTH_IT = 1.1  # times as fast as the usual: rounding costs a little of a model's quality
@@ -30,13 +33,15 @@ WORTH_IT = 1.1  # times as fast as the usual: rounding costs a little of a model
 _measured: dict[str, dict[str, float]] = {}  # adapter -> dtype -> seconds
 
 
-async def default_dtype(device: Device) -> str:
+async def default_dtype(device: Device, config: GPT2Config) -> str:
     """Float16; on a CPU adapter q8 where a short measurement finds it faster.
 
-    A ``UserWarning`` says so then. Nothing is measured on a GPU.
+    A ``UserWarning`` says so then. Nothing is measured on a GPU, nor for a model with lines of
+    other than whole blocks: the kernel that is faster does not take them.
     """
     info = device.info
-    if not info.is_software:
+    matrices = (layout for layout in layouts(config).values() if layout.chosen)
+    if not info.is_software or any(matrix.depth % BLOCK for matrix in matrices):
         return USUAL
     adapter = " | ".join((info.name, info.driver, info.backend, __version__))
     seconds = _measured.get(adapter) or _usable(_read().get(adapter))
@@ -51,8 +56,9 @@ async def default_dtype(device: Device) -> str:
     if gain < WORTH_IT:
         return USUAL
     warnings.warn(
-        f"{info.name} computes on the CPU, where weights in {ROUNDED} are {gain:.1f} times as fast "
-        f"as in {USUAL}: they are stored in {ROUNDED} (to choose for yourself, give a dtype)",
+        f"{info.name} computes on the CPU, where, for decoding one text, weights in {ROUNDED} are "
+        f"{gain:.1f} times as fast as in {USUAL}: they are stored in {ROUNDED} (to choose for "
+        "yourself, give a dtype)",
         stacklevel=2,
     )
     return ROUNDED

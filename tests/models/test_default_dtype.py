@@ -14,9 +14,11 @@ import gpt2_wgpu as gw
 from gpt2_wgpu.errors import OutOfGPUMemoryError
 from gpt2_wgpu.gpu.waiting import sync
 from gpt2_wgpu.models import default_dtype as module
+from gpt2_wgpu.models.config import GPT2Config
 
 pytestmark = pytest.mark.native("files of the user")
 
+CONFIG = GPT2Config(n_embd=64, n_head=2, n_layer=1)
 SLOWER, FASTER = {"float16": 1.0, "q8": 0.95}, {"float16": 1.0, "q8": 0.5}
 
 
@@ -43,11 +45,11 @@ def measured(device, monkeypatch, tmp_path):
     return Measured
 
 
-def chosen(device):
+def chosen(device, config=CONFIG):
     """The default, and what was said about it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        dtype = sync(module.default_dtype(device), "")
+        dtype = sync(module.default_dtype(device, config), "")
     return dtype, [str(warning.message) for warning in caught]
 
 
@@ -61,7 +63,7 @@ def test_the_faster_is_taken_and_told(device, measured):
     assert dtype == "q8"
     (line,) = said
     assert line.startswith(f"{device.info.name} computes on the CPU")
-    assert "weights in q8 are 2.0 times as fast as in float16" in line
+    assert "for decoding one text, weights in q8 are 2.0 times as fast as in float16" in line
     assert "\n" not in line
 
 
@@ -77,6 +79,20 @@ def test_a_gpu_is_never_measured(device, measured, monkeypatch):
         assert chosen(device) == ("float16", [])
     assert measured.calls == 0
     assert not measured.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({"n_embd": 96, "n_head": 8}, "q8"),  # heads of 12 are padded to 16: 128
+        ({"n_embd": 96, "n_head": 4, "n_inner": 160}, "q8"),
+        ({"n_embd": 48}, "float16"),
+        ({"n_inner": 100}, "float16"),
+    ],
+)
+def test_lines_of_other_than_whole_blocks_are_never_measured(device, measured, sizes, expected):
+    assert chosen(device, replace(CONFIG, **sizes))[0] == expected
+    assert measured.calls == (expected == "q8")
 
 
 def test_a_dtype_that_is_given_or_stored_is_never_measured(device, measured, tmp_path):
