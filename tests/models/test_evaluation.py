@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -192,3 +193,30 @@ def test_what_rounding_costs_on_held_out_text(tales):
             assert found.nats <= nats, dtype  # float16: the checkpoint itself is F16
             assert found.agreement >= agreement, dtype
             assert (found.nats == 0) == (dtype == "float16")
+
+
+def test_what_rounding_costs_as_decoded(tales, monkeypatch):
+    """Token by token, where a CPU adapter rounds activations, too."""
+    text = HELD_OUT.read_text()[:1200]
+    (ids,) = tales.preprocessor.encode_prompts([text])
+    assert 300 < len(ids) <= 512
+    exact = tales.perplexity(text)
+    chosen = replace(tales.device.capabilities, barrier_free=True, integer_products=True)
+    monkeypatch.setattr(tales.device, "capabilities", chosen)
+    for dtype, most in (("q8", 0.005), ("q4", 0.05)):
+        with gw.GPT2CausalLM.from_preset("fairytales", dtype=dtype) as lm:
+            found = math.exp(decoded_loss(lm, ids))
+            assert abs(found / exact - 1) <= most, dtype
+            assert abs(found / lm.perplexity(text) - 1) > 1e-5  # or it was not decoded in integers
+
+
+def decoded_loss(lm, ids):
+    """Mean -log p of each of ``ids`` but the first, decoded one at a time."""
+    losses = []
+    with gw.tidy():
+        cache = lm.backbone.new_cache(1, len(ids))
+        for position, (token, following) in enumerate(pairwise(ids)):
+            with gw.tidy():
+                logits, _, _ = lm.call_with_cache([[token]], cache, position)
+                losses.append(-references.log_softmax(logits.numpy()[0])[0, following])
+    return math.fsum(losses) / len(losses)
