@@ -214,8 +214,9 @@ async def _choice(device: Device, options: layers.SamplingOptions) -> Tensor:
     with tidy() as scope:
         head = await _stored(device, [_logits(v) for v in range(_VOCABULARY)], "float16")
         rows = [[[float(i == row) for i in range(head.depth)]] for row in range(2)]
-        logits = layers.project_logits(tensor(rows, device=device), head, candidates=_CANDIDATES)
-        state = layers.SamplingState.create(device, [0, 0], [0, 0], [9, 9], options, [])
+        history = [layers.History([0], 1)] * 2
+        state = layers.SamplingState.create(device, history, [9, 9], options, [], _CANDIDATES)
+        logits = layers.project_logits(tensor(rows, device=device), head, state)
         layers.sample(logits, state)
         return scope.escape(state.token)
 
