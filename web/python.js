@@ -55,13 +55,15 @@ async function start(report, onFatal) {
     loadPyodide({ indexURL: PYODIDE.href, packageBaseUrl: PYODIDE.href, lockFileContents: lock, ...extra });
   const found = await findSnapshot(lock);
   if (!found) return finish(await begin({}), report, onFatal);
+  const { memory, forget } = found;
   try {
-    const pyodide = await begin({ _loadSnapshot: found.memory });
+    const pyodide = await begin({ _loadSnapshot: memory });
+    delete pyodide._api.config._loadSnapshot; // 30 MB, which it has copied
     pyodide.runPython("import random; random.seed()"); // else every start draws the same numbers
-    const broken = (/** @type {string} */ reason) => onFatal(reason, found.forget());
+    const broken = (/** @type {string} */ reason) => onFatal(reason, forget());
     return await finish(pyodide, report, broken, "used");
   } catch (error) {
-    await found.forget();
+    await forget();
     const reason = /** @type {Error} */ (error).message ?? String(error);
     return finish(await begin({}), report, onFatal, reason);
   }
