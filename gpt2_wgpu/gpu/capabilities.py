@@ -59,7 +59,7 @@ class Capabilities:
     max_binding: int  # bytes of one storage binding
     max_iterations: int  # of one thread's loops
     integer_products: bool
-    prefill_rows: int  # rows (batch x tokens) of one prefill submit: bounds a dispatch's time
+    prefill_rows: int  # rows (batch x tokens) of one prefill submit, at most: bounds its time
 
     @classmethod
     def of(cls, info: AdapterInfo, limits: Mapping[str, int]) -> Capabilities:

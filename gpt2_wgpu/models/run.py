@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from gpt2_wgpu.errors import OutOfGPUMemoryError
 from gpt2_wgpu.gpu import Readback, Recording, dispose, keep, layers, tidy
 from gpt2_wgpu.gpu.layers import History, KVCache, SamplingOptions, SamplingState
+from gpt2_wgpu.models.layouts import stored_bytes
 
 if TYPE_CHECKING:
     from gpt2_wgpu.models.backbone import GPT2Backbone
@@ -142,13 +143,25 @@ async def prefill(backbone: GPT2Backbone, rows: Sequence[Sequence[int]], cache: 
     """
     length = max(len(row) for row in rows) - 1
     padded = [[*row[:-1], *[0] * (length + 1 - len(row))] for row in rows]
-    chunk = max(1, backbone.device.capabilities.prefill_rows // len(rows))
+    chunk = max(1, chunk_rows(backbone, cache) // len(rows))
     for first in range(0, length, chunk):
         with tidy("prefill"):
             ids = backbone.words([row[first : first + chunk] for row in padded])
             backbone.blocks(ids, cache, backbone.words([first] * len(rows)))
             if first + chunk < length:
                 await backbone.device.queue.read([(ids.storage, 0, 4)])
+
+
+def chunk_rows(backbone: GPT2Backbone, cache: KVCache) -> int:
+    """Rows (batch x tokens) of a chunk: what suits the device, or half of it where the chunk would
+    hold more than a twentieth of what weights and ``cache`` do.
+    """
+    config, capabilities = backbone.config, backbone.device.capabilities
+    rows = capabilities.prefill_rows
+    most = 4 * rows * (2 * config.n_embd + config.intermediate_dim)  # in the midst of an MLP
+    held = stored_bytes(config, backbone.dtype, capabilities.max_binding)
+    held += sum(layer.nbytes for layer in cache.children)
+    return rows // 2 if 20 * most > held else rows
 
 
 def record_step(backbone: GPT2Backbone, cache: KVCache, state: SamplingState) -> Recording:
