@@ -42,7 +42,7 @@ class Plan:
     prompt_tokens: int = 128
     new_tokens: int = 128
     batches: Sequence[int] = (1,)
-    dtypes: Sequence[str] = ("float16",)
+    dtypes: Sequence[str | None] = ("float16",)  # None: what a model gets when nobody says
     repeats: int = 5
     positions: bool = False  # measure the time of a token at several positions, too
 
@@ -53,7 +53,7 @@ class Plan:
         for batch in self.batches:
             integer("a batch", batch, 1, 2**16 - 1)
         for dtype in self.dtypes:
-            if dtype not in PACKED:
+            if dtype is not None and dtype not in PACKED:
                 raise InvalidArgumentError(f"a dtype is one of {tuple(PACKED)}, not {dtype!r}")
         if not self.batches or not self.dtypes:
             raise InvalidArgumentError("a plan needs at least one batch size and one dtype")
@@ -80,8 +80,10 @@ async def measure_async(plan: Plan, device: Device | None = None, say: Say | Non
     before = await read_limit_async(device)
     rows, parameters = [], 0
     for dtype in plan.dtypes:
-        say(f"loading {plan.model.name} as {PACKED[dtype]}")
+        say(f"loading {plan.model.name}" + (f" as {PACKED[dtype]}" if dtype else ""))
         with await plan.model.load(dtype, device) as lm:
+            if dtype is None:
+                say(f"weights are {PACKED[lm.backbone.dtype]}, its default on this adapter")
             _check_context(plan, lm)
             parameters = lm.backbone.config.parameter_count()
             rows += [await _measure_row(plan, lm, batch, say) for batch in plan.batches]

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.gpu import Device
 from gpt2_wgpu.models import GPT2Backbone, GPT2CausalLM
+from gpt2_wgpu.models.config import GPT2Config
+from gpt2_wgpu.models.default_dtype import default_dtype
 
 # Radford et al. 2019, table 2: layers, width. Heads are 64 wide, the context is 1,024.
 SIZES = {"124M": (12, 768), "355M": (24, 1024), "774M": (36, 1280), "1558M": (48, 1600)}
@@ -25,7 +27,7 @@ class Preset:
 
     name: str
 
-    async def load(self, dtype: str, device: Device) -> GPT2CausalLM:
+    async def load(self, dtype: str | None, device: Device) -> GPT2CausalLM:
         return await GPT2CausalLM.from_preset_async(self.name, None, dtype, device)
 
 
@@ -54,14 +56,16 @@ class RandomModel:
             )
         return cls(f"random {text}", *size)
 
-    async def load(self, dtype: str, device: Device) -> GPT2CausalLM:
+    async def load(self, dtype: str | None, device: Device) -> GPT2CausalLM:
+        heads = self.width // HEAD
+        config = GPT2Config(n_embd=self.width, n_layer=self.layers, n_head=heads)
         backbone = GPT2Backbone(
             VOCABULARY,
             self.layers,
-            self.width // HEAD,
+            heads,
             self.width,
             4 * self.width,
-            dtype=dtype,
+            dtype=dtype or await default_dtype(device, config),
             device=device,
             seed=SEED,
             initializer_range=INITIALIZER_RANGE,

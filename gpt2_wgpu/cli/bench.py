@@ -96,9 +96,9 @@ def _add_work(parser: Parser) -> None:
     group.add_argument(
         "--dtype",
         type=each_of(dtype),
-        default=[DTYPES["f16"]],
+        default=[None],
         metavar="TYPE[,TYPE]",
-        help=f"weights on the GPU: {', '.join(DTYPES)} (default: f16)",
+        help=f"weights on the GPU: {', '.join(DTYPES)} (default: as generate would store them)",
     )
     group.add_argument(
         "-r",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
+import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.cli.main import main
 from tests.cli.conftest import Run
@@ -25,7 +27,7 @@ def little_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("device")
 def test_tables_for_a_person(capsys: Captured) -> None:
-    assert main([*QUICK, "-b", "1,2"]) == 0
+    assert main([*QUICK, "-b", "1,2", "--dtype", "f16"]) == 0
     out, err = capsys.readouterr()
     assert "| pp6 |" in out
     assert out.count("| tg8 |") == 2
@@ -34,6 +36,29 @@ def test_tables_for_a_person(capsys: Captured) -> None:
     assert out.endswith(" |\n")
     assert all(line.startswith("gpt2-wgpu: ") for line in err.splitlines())
     assert "gpt2-wgpu: f16, batch 2: run 1 of 1\n" in err
+
+
+@pytest.mark.parametrize("model", [["--random", "1x64"], []])
+@pytest.mark.parametrize(("kind", "expected"), [("CPU", "q8"), ("DiscreteGPU", "f16")])
+def test_the_default_dtype_is_the_library_s(
+    model: list[str],
+    kind: str,
+    expected: str,
+    device: gw.Device,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def measured(*_: object) -> dict[str, float]:
+        return {"float16": 3.0, "q8": 1.0}
+
+    monkeypatch.setattr(device, "info", replace(device.info, adapter_type=kind))
+    monkeypatch.setattr("gpt2_wgpu.models.default_dtype.seconds_of_products", measured)
+    monkeypatch.setattr("gpt2_wgpu.models.default_dtype._measured", {})
+    monkeypatch.setattr("gpt2_wgpu.models.default_dtype._path", lambda: None)
+    assert main([*QUICK, *model, "-o", "json"]) == 0
+    out, err = capsys.readouterr()
+    assert [row["dtype"] for row in json.loads(out)["rows"]] == [expected]
+    assert f"gpt2-wgpu: weights are {expected}, its default on this adapter\n" in err
 
 
 @pytest.mark.usefixtures("device")
