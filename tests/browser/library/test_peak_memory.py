@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
+from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.text.tokenizer_files import gpt2_merges, vocabulary_of_merges
 from tests.browser.library.browsing import Browser
 from tests.browser.library.host import Host
@@ -18,17 +21,17 @@ ALLOWED = 200 * MEGABYTE  # above the page with its Python
 
 
 @pytest.fixture
-def gpt2_124m(tmp_path: Path) -> Iterator[dict[str, bytes]]:
+def gpt2_124m() -> dict[str, bytes]:
     """A checkpoint of the size of GPT-2 124M, with random weights."""
-    import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    torch.manual_seed(0)
-    GPT2LMHeadModel(GPT2Config()).save_pretrained(tmp_path)
+    config, random = GPT2Config(), np.random.default_rng(0)
+    weights = {
+        name: random.standard_normal(shape, np.float32) * np.float32(0.02)
+        for name, shape in config.expected_tensors().items()
+    }
     merges = gpt2_merges()
-    yield {
-        "config.json": (tmp_path / "config.json").read_bytes(),
-        "model.safetensors": (tmp_path / "model.safetensors").read_bytes(),
+    return {
+        "config.json": json.dumps({"model_type": "gpt2", **asdict(config)}).encode(),
+        "model.safetensors": save(weights),
         "merges.txt": "\n".join(["#version: 0.2", *merges, ""]).encode(),
         "vocab.json": json.dumps(vocabulary_of_merges(merges, "<|endoftext|>")).encode(),
     }
