@@ -4,25 +4,29 @@ gpu/browser speaks to JavaScript through the modules `js` and `pyodide`. Here th
 that pass each call on to a page, so that the backend as it is, and with it every test that needs
 NumPy or PyTorch for its expected values, runs against Chromium's compiler and validation.
 
-Calls are collected and sent when an answer is needed; an error of one is raised by then.
+Calls are collected and sent when an answer is needed; an error of one is raised by then. Few bytes
+go as text with them; many, which take minutes that way, the page fetches and posts.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import sys
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import ExitStack
 from itertools import count
+from queue import Queue
 from types import ModuleType
 from typing import Any
 
 from tests.browser.chromium import Tab, required_chromium
-from tests.browser.serving import PAGES, ROOT, serving
+from tests.browser.serving import PAGES, ROOT, Handler, serving
 
 SCRIPT = ROOT / "gpt2_wgpu" / "gpu" / "browser" / "script.js"
 VALUES = ("describeAdapter", "describeDevice")  # functions whose results Python looks at
+MANY = 1 << 16  # bytes
+PATIENCE = 60  # seconds
 
 
 class JsException(Exception):
@@ -33,20 +37,50 @@ class JsException(Exception):
         self.name, self.message = name, message
 
 
+class Depot:
+    """Where the page gets many bytes, and leaves them: GET and POST of `data`."""
+
+    def __init__(self) -> None:
+        self.held = b""  # for the message that is under way
+        self.left: Queue[bytes] = Queue()
+
+    def handler(self) -> type[Handler]:
+        depot = self
+
+        class DepotHandler(Handler):
+            def do_GET(self) -> None:
+                if not self.path.endswith("/data"):
+                    return super().do_GET()
+                self.answer(depot.held)
+
+            def do_POST(self) -> None:
+                depot.left.put(self.rfile.read(int(self.headers["Content-Length"])))
+                self.answer(b"")
+
+            def answer(self, data: bytes) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+        return DepotHandler
+
+
 class Relay:
     """Calls on their way to a page, and what comes back."""
 
-    def __init__(self, tab: Tab) -> None:
-        self._tab = tab
+    def __init__(self, tab: Tab, depot: Depot) -> None:
+        self._tab, self._depot = tab, depot
         for script in (SCRIPT, PAGES / "relay.js"):
             self._tab.evaluate(f"{script.read_text()}; null")
         self._calls: list[Any] = []
+        self._many: list[bytes] = []
         self._dropped: list[int] = []
         self._ids = count(1)
 
     def call(self, subject: int, method: str, arguments: tuple[Any, ...]) -> Remote:
         result = Remote(self, next(self._ids))
-        self._calls.append([result.id, subject, method, [_encoded(a) for a in arguments]])
+        self._calls.append([result.id, subject, method, [self._encoded(a) for a in arguments]])
         return result
 
     def drop(self, subject: int) -> None:
@@ -55,15 +89,32 @@ class Relay:
     def ask(self, answer: str, subject: int) -> Any:
         calls, self._calls = self._calls, []
         dropped, self._dropped = self._dropped, []
+        self._depot.held, self._many = b"".join(self._many), []
         result = next(self._ids)
         message = {
             "calls": calls, "dropped": dropped, "answer": answer, "subject": subject,
-            "result": result,
+            "result": result, "held": len(self._depot.held), "many": MANY,
         }  # fmt: skip
         found = self._tab.evaluate("text => relay(text)", json.dumps(message))
         if "failed" in found:
             raise JsException(**found["failed"])
+        if answer == "bytes":
+            text = found["value"]
+            return self._depot.left.get(timeout=PATIENCE) if text is None else b64decode(text)
         return Remote(self, result) if answer == "settled" else found["value"]
+
+    def _encoded(self, argument: Any) -> Any:
+        if isinstance(argument, Remote):
+            return {"id": argument.id}
+        if isinstance(argument, list):
+            return [self._encoded(item) for item in argument]
+        if not isinstance(argument, memoryview):
+            return argument
+        if argument.nbytes < MANY:
+            return {"bytes": b64encode(argument).decode()}
+        start = sum(map(len, self._many))
+        self._many.append(bytes(argument))
+        return {"held": [start, start + argument.nbytes]}
 
 
 class Remote:
@@ -87,20 +138,11 @@ class Remote:
         """Nothing comes from the page unasked: as natively, where wgpu never tells of a loss."""
 
     def to_bytes(self) -> bytes:
-        return base64.b64decode(self._relay.ask("bytes", self.id))
+        held: bytes = self._relay.ask("bytes", self.id)
+        return held
 
     def __del__(self) -> None:
         self._relay.drop(self.id)
-
-
-def _encoded(argument: Any) -> Any:
-    if isinstance(argument, Remote):
-        return {"id": argument.id}
-    if isinstance(argument, list):
-        return [_encoded(item) for item in argument]
-    if isinstance(argument, memoryview):
-        return {"bytes": base64.b64encode(argument).decode()}
-    return argument
 
 
 def run_sync(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -115,11 +157,13 @@ def run_sync(coroutine: Coroutine[Any, Any, Any]) -> Any:
 def relayed() -> Callable[[], None]:
     """Make Chromium's WebGPU the backend of wgpu in this process; returns what ends that."""
     with ExitStack() as opened:
-        tab = Tab(required_chromium(), f"{opened.enter_context(serving(PAGES))}tests/empty.html")
+        depot = Depot()
+        address = opened.enter_context(serving(PAGES, depot.handler()))
+        tab = Tab(required_chromium(), f"{address}tests/empty.html")
         opened.callback(tab.close)
         js, pyodide = ModuleType("js"), ModuleType("pyodide")
         code, ffi = ModuleType("pyodide.code"), ModuleType("pyodide.ffi")
-        js.gpt2WgpuBackend = Remote(Relay(tab), 0)
+        js.gpt2WgpuBackend = Remote(Relay(tab, depot), 0)
         code.run_js = ffi.to_js = lambda value: value
         ffi.JsException, ffi.run_sync = JsException, run_sync
         for module in (js, pyodide, code, ffi):

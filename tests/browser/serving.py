@@ -41,10 +41,10 @@ class Handler(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def serving(directory: Path) -> Iterator[str]:
+def serving(directory: Path, handler: type[Handler] = Handler) -> Iterator[str]:
     """The address of a server for `directory` on a free port."""
-    handler = partial(Handler, directory=str(directory))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    made = partial(handler, directory=str(directory))
+    with ThreadingHTTPServer(("127.0.0.1", 0), made) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
