@@ -151,18 +151,20 @@ def test_a_row_with_a_seed_of_its_own_draws_as_it_would_alone(device):
 
 @pytest.mark.parametrize("k", [1, 2, 7, 39, 40])
 def test_top_k_keeps_exactly_k_of_equals_in_index_order(device, k):
-    logits = np.zeros((1, 40), np.float32)
-    options = [SamplingOptions(top_k=k, seed=seed) for seed in range(150 + 5 * k)]
-    seen = {int(sampled(device, logits, o)["token"][0, 0]) for o in options}
+    seeds = range(150 + 5 * k)
+    logits = np.zeros((len(seeds), 40), np.float32)
+    found = sampled(device, logits, SamplingOptions(top_k=k, seed=9), seeds=seeds)
+    seen = {*found["token"][:, 0].tolist()}
     assert seen <= set(range(k))
     assert len(seen) >= 0.9 * k
 
 
 def test_top_p_always_keeps_one_and_stops_after_the_mass(device):
-    logits = np.log(np.array([[0.5, 0.3, 0.15, 0.05]], np.float32))
+    seeds = range(120)
+    logits = np.log(np.array([[0.5, 0.3, 0.15, 0.05]] * len(seeds), np.float32))
     for p, allowed in [(1e-9, {0}), (0.49, {0}), (0.51, {0, 1}), (0.81, {0, 1, 2})]:
-        options = [SamplingOptions(top_p=p, seed=seed) for seed in range(120)]
-        assert {int(sampled(device, logits, o)["token"][0, 0]) for o in options} == allowed
+        found = sampled(device, logits, SamplingOptions(top_p=p, seed=9), seeds=seeds)
+        assert {*found["token"][:, 0].tolist()} == allowed
 
 
 def test_frequencies_follow_the_distribution(device):
