@@ -41,7 +41,7 @@ def grid_of(kernel, rows, columns):
         return name, (-(-columns // 64), rows, 1), {}
     if name == "linear_block":
         quads = int(given[0])
-        return name, (-(-columns // 128), -(-rows // (4 * quads)), 1), {"QUADS": quads}
+        return name, (-(-columns // 64), -(-rows // (4 * quads)), 1), {"QUADS": quads}
     if name == "linear_gemv":
         (shared, lanes), wide = map(int, given), 3  # a grid folded after 3 workgroups
         threads = max(32, lanes)

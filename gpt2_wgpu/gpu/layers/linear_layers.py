@@ -236,7 +236,7 @@ def _choose(
     if capabilities.barrier_free and rounds * (depth8 + 3) < capabilities.max_iterations:
         if rows == 1:
             return "linear_rows", (-(-columns // 64), 1, 1), {}
-        return "linear_block", (-(-columns // 128), -(-rows // (4 * quads)), 1), {"QUADS": quads}
+        return "linear_block", (-(-columns // 64), -(-rows // (4 * quads)), 1), {"QUADS": quads}
     if rows > GEMV_ROWS and (3 + splits) * (depth8 + 5) < capabilities.max_iterations:
         return "linear_gemm", (-(-columns // 64), -(-rows // 64), 1), {}
     shared = min(GEMV_ROWS, rows)  # rows that share one reading of the weights
