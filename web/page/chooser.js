@@ -27,7 +27,7 @@ export class Chooser {
   #loader;
   #onLoaded;
   #candidate = EMBEDDED;
-  /** @type {Source | null} what the loaded model was loaded from */
+  /** @type {Candidate | null} what was loaded last; writing as long as the loader is ready */
   #loaded = null;
   /** @type {{bytes: number, files: {name: string}[], cached: boolean} | null} */
   #size = null;
@@ -77,10 +77,25 @@ export class Chooser {
     this.#choose({ source, name: source, note: "named by the link", unasked: true });
   }
 
-  /** Where a link may point to: the id or URL of the candidate, null for the embedded or a folder. */
+  /** The dtype a link names; one that is not offered changes nothing. @param {string} dtype */
+  proposeDtype(dtype) {
+    if ([...this.#dtype.options].some(({ value }) => value === dtype)) this.#dtype.value = dtype;
+  }
+
+  /**
+   * What a link says of the model that writes (of the candidate, where none does): its id or URL,
+   * null for the embedded one and for a `folder`, which no link can carry; and the weights' dtype.
+   */
   get shareable() {
-    const { source } = this.#candidate;
-    return typeof source === "string" && source !== EMBEDDED.source ? source : null;
+    const { source } = this.#writing ?? this.#candidate;
+    const folder = typeof source !== "string";
+    const dtype = this.#loader.lm?.info.dtype ?? this.#dtype.value;
+    return { model: folder || source === EMBEDDED.source ? null : source, dtype, folder };
+  }
+
+  /** The candidate that is loaded now. */
+  get #writing() {
+    return this.#loader.state === "ready" ? this.#loaded : null;
   }
 
   /** Lets models be loaded, once the browser is known to be able to. */
@@ -107,8 +122,7 @@ export class Chooser {
   /** Shows where the button stands; called when the loader's state changes. */
   draw() {
     const { state } = this.#loader;
-    const { source } = this.#candidate;
-    const loaded = state === "ready" && this.#loaded === source;
+    const loaded = this.#writing?.source === this.#candidate.source;
     const { cancelling } = this.#loader;
     const busy = cancelling ? "Cancelling…" : "Cancel";
     this.#button.textContent = state === "loading" ? busy : loaded ? "Unload" : this.#invitation();
@@ -178,23 +192,21 @@ export class Chooser {
 
   async #press() {
     if (this.#loader.state === "loading") return this.#loader.cancel();
-    if (this.#loader.state === "ready" && this.#loaded === this.#candidate.source) {
-      this.#loaded = null;
-      return this.#loader.unload();
-    }
+    if (this.#writing?.source === this.#candidate.source) return this.#loader.unload();
     const { source, unasked } = this.#candidate;
     if (unasked) return this.chooseRemote(String(source));
     await this.#load();
   }
 
   async #load() {
-    const { source, name } = this.#candidate;
+    const candidate = this.#candidate;
+    const { source, name } = candidate;
     this.#message.textContent = "";
     clearStages();
     try {
       const lm = await this.#loader.load(source, /** @type {Dtype | ""} */ (this.#dtype.value));
-      this.#loaded = lm && source;
       if (lm) {
+        this.#loaded = candidate;
         this.#unfinished = null;
         if (this.#size) this.#size.cached = typeof source === "string";
         announceNow(`${name} is loaded.`);
@@ -207,7 +219,6 @@ export class Chooser {
       }
     } catch (error) {
       stopStages();
-      this.#loaded = null;
       this.#complain(error);
       await this.#recall();
     }

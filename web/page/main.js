@@ -61,6 +61,7 @@ function restore() {
   const link = readLink(location.hash);
   if (link.prompt !== null) prompt.value = link.prompt;
   writeSettings(link.settings);
+  if (link.dtype) chooser.proposeDtype(link.dtype);
   if (link.model) chooser.propose(link.model);
 }
 
@@ -70,10 +71,13 @@ element("copy", HTMLButtonElement).addEventListener("click", async () => {
 });
 
 element("share", HTMLButtonElement).addEventListener("click", async () => {
-  const link = linkTo(prompt.value, currentSettings(), chooser.shareable);
+  const shareable = chooser.shareable;
+  const link = linkTo(prompt.value, currentSettings(), shareable);
   history.replaceState(null, "", link);
   const copied = await copyText(link);
-  message.textContent = copied ? "Link copied." : "The link is in the address bar.";
+  const done = copied ? "Link copied." : "The link is in the address bar.";
+  const lacking = " It carries no model: this one comes from a folder.";
+  message.textContent = shareable.folder ? done + lacking : done;
 });
 
 startSettings();

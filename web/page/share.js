@@ -1,4 +1,4 @@
-// Prompt and settings in the address: a link restores them, and runs nothing.
+// Prompt, settings and model in the address: a link restores them, and runs nothing.
 
 import { NAMES } from "./settings.js";
 
@@ -7,13 +7,14 @@ import { NAMES } from "./settings.js";
 /**
  * @param {string} prompt
  * @param {Values} settings
- * @param {string | null} model a hub id or URL, null for the embedded model
+ * @param {{model: string | null, dtype: string}} weights a hub id or URL, null for the embedded model
  * @returns {string} a URL with all of it in the fragment, which no server ever sees
  */
-export function linkTo(prompt, settings, model) {
+export function linkTo(prompt, settings, { model, dtype }) {
   const fields = new URLSearchParams({ prompt });
   for (const name of NAMES) fields.set(name, String(settings[name]));
   if (model) fields.set("model", model);
+  if (dtype) fields.set("dtype", dtype);
   const url = new URL(location.href);
   url.hash = fields.toString();
   return url.href;
@@ -21,7 +22,7 @@ export function linkTo(prompt, settings, model) {
 
 /**
  * @param {string} hash the fragment with its "#"
- * @returns {{prompt: string | null, settings: Partial<Values>, model: string | null}}
+ * @returns {{prompt: string | null, settings: Partial<Values>, model: string | null, dtype: string | null}}
  */
 export function readLink(hash) {
   const fields = new URLSearchParams(hash.slice(1));
@@ -33,5 +34,5 @@ export function readLink(hash) {
       settings[name] = Number(value);
     }
   }
-  return { prompt: fields.get("prompt"), settings, model: fields.get("model") };
+  return { prompt: fields.get("prompt"), settings, model: fields.get("model"), dtype: fields.get("dtype") };
 }

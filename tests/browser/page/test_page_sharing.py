@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -10,6 +11,7 @@ from playwright.sync_api import expect
 
 from tests.browser.page.visit import Visit
 
+MODEL = Path(__file__).parents[3] / "models" / "fairytales"
 Begin = Callable[..., Visit]
 MARKUP = '<img src=x onerror="globalThis.pwned = 1"><script>globalThis.pwned = 2</script>'
 
@@ -47,6 +49,45 @@ def test_a_link_names_the_model_and_waits(visit: Begin) -> None:
     assert "model=openai-community%2Fgpt2" in me.page.url
 
 
+def test_a_link_describes_what_wrote_the_text(visit: Begin) -> None:
+    """Not what was looked up since, nor what "Weights as" would say of the next one."""
+    me = visit()
+    me("dtype").select_option("q8")
+    me.load()
+    me.generate()
+    me.page.locator("#others summary").click()
+    me("remote-source").fill("a/b")
+    me("remote-source").press("Enter")
+    expect(me("load")).to_have_text("Load · 15.1 MB")
+    me("dtype").select_option("float32")
+    me("share").click()
+    assert "a%2Fb" not in me.page.url
+    assert "dtype=q8" in me.page.url
+    me.open(me.page.url)
+    expect(me("candidate-name")).to_have_text("fairytales")
+    expect(me("dtype")).to_have_value("q8")
+    me.load()
+    assert me.calls("load") == [["load", "fairytales", "q8"]]
+
+
+def test_a_link_names_the_dtype_that_was_chosen_by_itself(visit: Begin) -> None:
+    me = visit()
+    me.load()
+    me("share").click()
+    assert "dtype=float16" in me.page.url
+
+
+def test_a_link_says_that_it_carries_no_folder(visit: Begin) -> None:
+    me = visit()
+    expect(me("load")).to_be_enabled()
+    me("folder").set_input_files(MODEL)
+    expect(me("candidate-note")).to_contain_text("from a folder")
+    me.load()
+    me("share").click()
+    expect(me("writing-message")).to_contain_text("carries no model")
+    assert "model=" not in me.page.url
+
+
 @pytest.mark.parametrize("late", [False, True])
 def test_a_link_contacts_nobody_by_itself(visit: Begin, late: bool) -> None:
     """Whoever sends a link must not learn who opened it, nor when."""
@@ -74,12 +115,14 @@ def test_a_link_contacts_nobody_by_itself(visit: Begin, late: bool) -> None:
         "#temperature=hot&topK=-4&topP=7&maxTokens=1e99&seed=-1",
         "#temperature=NaN&topK=2.5&topP=&maxTokens=0&seed=99999999999999",
         "#%%%&=&&temperature",
+        "#dtype=float8",
     ],
 )
 def test_nonsense_in_a_link_changes_nothing(visit: Begin, fragment: str) -> None:
     me = visit(fragment=fragment)
     values = [me(name).input_value() for name in ("temperature", "topK", "topP", "maxTokens")]
     assert values == ["0.8", "40", "0.95", "128"]
+    expect(me("dtype")).to_have_value("")
     me.load()
     me.generate()
 
