@@ -204,8 +204,8 @@ export class GPT2 extends EventTarget {
   onlost: ((event: { message: string }) => void) | null;
   onrecovered: ((event: object) => void) | null;
   /**
-   * The worker broke down, and every model with it: what is called now throws a WorkerError, and
-   * `GPT2.load` starts a new worker.
+   * The worker broke down, or `dispose` had to end it, and every model with it: what is called now
+   * throws a WorkerError, and `GPT2.load` starts a new worker.
    */
   onended: ((event: { message: string }) => void) | null;
   /**
@@ -213,6 +213,9 @@ export class GPT2 extends EventTarget {
    * from call to call. Throws an error with Python's traceback as message.
    */
   python(code: string, options?: { signal?: AbortSignal }): Promise<{ output: string; result: string | null }>;
-  /** Frees the GPU's memory. Idempotent. */
+  /**
+   * Frees the GPU's memory. Idempotent. A worker that does not answer within five seconds, because
+   * its Python code never waits, is ended with all its models.
+   */
   dispose(): Promise<void>;
 }

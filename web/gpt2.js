@@ -11,6 +11,8 @@ import { Caller, aborted, errorOf } from "./rpc.js";
 
 export { offline } from "./offline.js";
 
+const PATIENCE = 5000; // milliseconds that a worker may take to dispose of a model
+
 /** @type {Caller | null} */
 let shared = null;
 /** @type {Map<number, GPT2>} */
@@ -124,11 +126,21 @@ export class GPT2 extends EventTarget {
     if (this.#disposed) return;
     if (!this.#caller.dead) {
       loaded.delete(this.#model);
-      await this.#call("dispose", []).catch((error) => {
-        if (!this.#caller.dead) throw error; // what the worker held has gone with it
-      });
+      const late = setTimeout(() => this.#giveUp(), PATIENCE);
+      await this.#call("dispose", [])
+        .catch((error) => {
+          if (!this.#caller.dead) throw error; // what the worker held has gone with it
+        })
+        .finally(() => clearTimeout(late));
     }
     this.#disposed = true;
+  }
+
+  /** Ends a worker that Python keeps from answering: code that never waits stops in no other way. */
+  #giveUp() {
+    const message = `Python did not answer within ${PATIENCE / 1000} seconds`;
+    this.#caller.end(message);
+    this[DELIVER]("ended", { message: `the worker was ended: ${message}` });
   }
 
   /** @param {string} method @param {any[]} args @param {any} [options] */

@@ -92,6 +92,11 @@ export class Caller {
     call.reject(error.name === "AbortError" ? aborted() : errorOf(error));
   }
 
+  /** Gives the worker up: it is dead from now on. @param {string} reason */
+  end(reason) {
+    this.#die(reason);
+  }
+
   /** @param {string} reason */
   #die(reason) {
     if (this.#death) return;

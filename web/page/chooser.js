@@ -103,7 +103,7 @@ export class Chooser {
     this.#capable = true;
     const parts = [this.#measure(), this.#showStored(), this.#showOffered()];
     for (const done of await Promise.allSettled(parts)) {
-      if (done.status === "rejected") this.#complain(done.reason);
+      if (done.status === "rejected") this.complain(done.reason);
     }
   }
 
@@ -176,7 +176,7 @@ export class Chooser {
     } catch (error) {
       if (candidate !== this.#candidate) return;
       this.#sizeLine.textContent = "\u00a0";
-      this.#complain(error);
+      this.complain(error);
     }
     this.draw();
   }
@@ -219,7 +219,7 @@ export class Chooser {
       }
     } catch (error) {
       stopStages();
-      this.#complain(error);
+      this.complain(error);
       await this.#recall();
     }
     this.draw();
@@ -235,8 +235,8 @@ export class Chooser {
     return showStored(use, () => void this.#measure());
   }
 
-  /** @param {unknown} error */
-  #complain(error) {
+  /** Shows what went wrong with the model. @param {unknown} error */
+  complain(error) {
     this.#message.textContent = error instanceof Error ? error.message : String(error);
   }
 }

@@ -14,7 +14,7 @@ const runButton = element("run", HTMLButtonElement);
 
 const PATIENCE = 2000; // milliseconds that a stop may take before the visitor is told why
 const ENDLESS =
-  "Still running: this code never waits, so nothing can stop it. Reload the page to restart.";
+  "Still running: this code never waits, so only Unload ends it, and Python with it; Load starts Python anew.";
 
 export class PythonConsole {
   /** @type {import("../gpt2.js").GPT2 | null} */

@@ -11,8 +11,12 @@ import { GPT2 } from "../gpt2.js";
  * @property {(state: State) => void} onState
  * @property {(progress: import("../gpt2.js").Progress) => void} onProgress
  * @property {(memory: import("../gpt2.js").Memory) => void} onMemory
- * @property {(message: string) => void} onNote device lost, recovered; Python broken down
+ * @property {(message: string) => void} onNote device lost, recovered
+ * @property {(message: string) => void} onEnded the worker broke down, or had to be ended
  */
+
+const ENDLESS =
+  "Python ran code that never waits, so it was ended to unload the model; the next load starts it anew.";
 
 export class Loader {
   /** @type {GPT2 | null} */
@@ -21,6 +25,8 @@ export class Loader {
   state = "empty";
   /** @type {AbortController | null} */
   #controller = null;
+  /** the model before, while it is disposed of @type {Promise<void> | null} */
+  #leaving = null;
   /** @type {Listeners} */
   #listeners;
 
@@ -77,17 +83,19 @@ export class Loader {
   async #release() {
     const lm = this.lm;
     this.lm = null;
-    await lm?.dispose();
+    if (lm) this.#leaving = lm.dispose().finally(() => (this.#leaving = null));
+    await this.#leaving;
   }
 
   /** @param {GPT2} lm */
   #listen(lm) {
-    const { onMemory, onNote } = this.#listeners;
+    const { onMemory, onNote, onEnded } = this.#listeners;
     lm.onmemory = onMemory;
     lm.onlost = (loss) => onNote(`The GPU device was lost (${loss.message}); the next text rebuilds it.`);
     lm.onrecovered = () => onNote("The GPU device was lost and rebuilt; nothing else was.");
     lm.onended = ({ message }) => {
-      onNote(`Python broke down (${message}); load the model again.`);
+      if (this.lm !== lm) return onEnded(ENDLESS);
+      onEnded(`Python broke down (${message}); load the model again.`);
       void this.unload();
     };
   }

@@ -23,6 +23,7 @@ const loader = new Loader({
   onProgress: showStage,
   onMemory: showMemory,
   onNote: (note) => void (message.textContent = note),
+  onEnded: (message) => chooser.complain(message),
 });
 const chooser = new Chooser(loader, onLoaded);
 const python = new PythonConsole(() => void lookAtMemory(loader.lm));

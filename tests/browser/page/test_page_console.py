@@ -99,12 +99,12 @@ def test_a_run_is_stopped(console: Begin, way: str) -> None:
     expect(me("console-log")).to_contain_text("ran x")
 
 
-def test_what_never_waits_is_said_to_need_a_restart(console: Begin) -> None:
+def test_what_never_waits_is_said_to_end_by_unload(console: Begin) -> None:
     me = console({"while True: pass": {"wait": 60_000, "deaf": True}})
     me("code").fill("while True: pass")
     me("code").press("Enter")
     me.page.keyboard.press("Escape")
-    expect(me("console-log")).to_contain_text("Reload the page to restart")
+    expect(me("console-log")).to_contain_text("only Unload ends it")
     expect(me("run")).to_be_disabled()
 
 

@@ -205,7 +205,7 @@ def test_a_worker_that_breaks_down_is_told_and_the_model_can_be_loaded_again(vis
     me = visit({"pause": 5, "end": 10})
     me.load()
     me("generate").click()
-    expect(me("writing-message")).to_contain_text("load the model again")
+    expect(me("model-message")).to_contain_text("load the model again")
     expect(me("load")).to_contain_text("Load")
     expect(me("generate")).to_be_disabled()
     me.evaluate("() => { fake.end = undefined; }")
