@@ -144,13 +144,13 @@ export class Chooser {
   /** @param {Candidate} candidate */
   #choose(candidate) {
     if (this.#loader.state === "loading") {
-      this.#message.textContent = "A model is being loaded: cancel that first.";
+      this.#tell("A model is being loaded: cancel that first.");
       return;
     }
     this.#candidate = candidate;
     this.#name.textContent = candidate.name;
     this.#note.textContent = candidate.note;
-    this.#message.textContent = "";
+    this.#tell("");
     this.#size = null;
     this.#unfinished = null;
     if (this.#capable) void this.#measure();
@@ -201,7 +201,7 @@ export class Chooser {
   async #load() {
     const candidate = this.#candidate;
     const { source, name } = candidate;
-    this.#message.textContent = "";
+    this.#tell("");
     clearStages();
     try {
       const lm = await this.#loader.load(source, /** @type {Dtype | ""} */ (this.#dtype.value));
@@ -210,11 +210,11 @@ export class Chooser {
         this.#unfinished = null;
         if (this.#size) this.#size.cached = typeof source === "string";
         announceNow(`${name} is loaded.`);
-        this.#message.textContent = lm.info.warnings.join(" ");
+        this.#tell(lm.info.warnings.join(" "));
         this.#onLoaded(lm);
       } else {
         stopStages();
-        this.#message.textContent = "Cancelled. What was downloaded is kept.";
+        this.#tell("Cancelled. What was downloaded is kept.");
         await this.#recall();
       }
     } catch (error) {
@@ -237,7 +237,14 @@ export class Chooser {
 
   /** Shows what went wrong with the model. @param {unknown} error */
   complain(error) {
-    this.#message.textContent = error instanceof Error ? error.message : String(error);
+    this.#tell(error instanceof Error ? error.message : String(error), true);
+    this.#message.scrollIntoView({ block: "nearest" });
+  }
+
+  /** @param {string} text @param {boolean} [bad] */
+  #tell(text, bad = false) {
+    this.#message.textContent = text;
+    this.#message.classList.toggle("bad", bad);
   }
 }
 

@@ -10,6 +10,7 @@ import { appendStory, beginStory, endStory } from "./story.js";
 const prompt = element("prompt", HTMLTextAreaElement);
 const button = element("generate", HTMLButtonElement);
 const message = element("writing-message", HTMLElement);
+const complaint = element("writing-error", HTMLElement);
 
 export class Writer {
   /** @type {import("../gpt2.js").GPT2 | null} */
@@ -59,6 +60,7 @@ export class Writer {
     this.#controller = controller;
     this.#draw();
     message.textContent = "";
+    complaint.textContent = "";
     beginStory(prompt.value, `${this.#name}, seed ${settings.seed}`);
     showFigures(null);
     const stream = this.#lm.stream(prompt.value, { ...settings, signal: controller.signal });
@@ -76,7 +78,7 @@ export class Writer {
     const stopped = controller.signal.aborted;
     const reason = problem ? "an error" : stopped ? "closed" : stream.stats?.finishReason;
     showFigures(stream.stats, reason);
-    if (problem) message.textContent = problem instanceof Error ? problem.message : String(problem);
+    if (problem) complain(problem);
     else announceNow(stopped ? "Stopped." : "The text has ended.");
     this.#draw();
   }
@@ -89,4 +91,10 @@ export class Writer {
     if (running) button.setAttribute("aria-keyshortcuts", "Escape");
     else button.removeAttribute("aria-keyshortcuts");
   }
+}
+
+/** Tells what went wrong, where the visitor looks. @param {unknown} problem */
+function complain(problem) {
+  complaint.textContent = problem instanceof Error ? problem.message : String(problem);
+  complaint.scrollIntoView({ block: "nearest" });
 }

@@ -121,6 +121,7 @@ def test_what_fails_is_told_and_can_be_tried_again(
     expect(me("load")).to_be_enabled()
     me("load").click()
     expect(me("model-message")).to_have_text(message)
+    expect(me("model-message")).to_have_class("message bad")
     expect(me.page.locator(f'#stages [data-stage="{stage}"]')).to_have_attribute(
         "data-state", "stopped"
     )
@@ -128,6 +129,7 @@ def test_what_fails_is_told_and_can_be_tried_again(
     me.evaluate("() => { fake.failAt = null; }")
     me.load()
     expect(me("model-message")).to_have_text("")
+    expect(me("model-message")).to_have_class("message")
 
 
 def test_a_hub_model_shows_its_size_and_waits(visit: Begin) -> None:

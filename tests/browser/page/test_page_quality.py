@@ -82,6 +82,11 @@ def test_failing_states_are_accessible(visit: Begin, node_modules: Path, look: s
     other("load").click()
     expect(other("model-message")).to_contain_text("wrong hash")
     audit(other, node_modules, look, "7-failed")
+    other.evaluate("() => { fake.failAt = null; fake.running = 1; }")
+    other.load()
+    other("generate").click()
+    expect(other("writing-error")).not_to_be_empty()
+    audit(other, node_modules, look, "8-no-text")
 
 
 def test_the_page_never_holds_its_thread(visit: Begin) -> None:

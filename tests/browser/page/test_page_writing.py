@@ -182,11 +182,34 @@ def test_an_error_is_told_and_the_next_text_works(visit: Begin) -> None:
     me.load()
     me.evaluate("() => { fake.running = 1; }")  # as if another page wrote with this model
     me("generate").click()
-    expect(me("writing-message")).to_have_text("this model is writing already")
+    expect(me("writing-error")).to_have_text("this model is writing already")
+    expect(me.page.get_by_role("alert")).to_have_text("this model is writing already")
+    color = "e => getComputedStyle(e).color"
+    assert me("writing-error").evaluate(color) != me("writing-message").evaluate(color)
     expect(me("figure-ended")).to_have_text("an error")
     me.evaluate("() => { fake.running = 0; }")
     me.generate()
-    expect(me("writing-message")).to_have_text("")
+    expect(me("writing-error")).to_have_text("")
+
+
+def test_an_error_stands_where_a_visitor_with_a_phone_looks(visit: Begin) -> None:
+    me = visit({"pause": 5}, viewport={"width": 360, "height": 640})
+    me.load()
+    me.evaluate("() => { fake.running = 1; }")
+    me("prompt").press("Enter")
+    expect(me("writing-error")).not_to_be_empty()
+    expect(me("writing-error")).to_be_in_viewport(ratio=1)
+    assert me("writing-error").bounding_box()["y"] > me("generate").bounding_box()["y"]
+
+
+def test_a_breakdown_comes_into_view(visit: Begin) -> None:
+    me = visit({"pause": 20, "end": 30}, viewport={"width": 360, "height": 640})
+    me.still = False  # the page scrolls
+    me.load()
+    me("generate").click()
+    me("memory").scroll_into_view_if_needed()
+    expect(me("model-message")).to_contain_text("load the model again")
+    expect(me("model-message")).to_be_in_viewport(ratio=1)
 
 
 def test_a_lost_device_is_told_and_the_text_goes_on(visit: Begin) -> None:
