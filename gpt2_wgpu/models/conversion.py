@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,8 +45,8 @@ def convert(
 
     Matrices become ``dtype`` ("float32", "float16", "q8" or "q4") on the GPU, by the kernels that
     do so while a model loads: loading the result gives the same bits. Vectors and position
-    embeddings stay as they are; configuration and tokenizer go along. Each file appears when it is
-    whole, the weights last. → the path of the weights. Blocks; ``convert_async`` is the twin.
+    embeddings stay as they are; configuration and tokenizer go along. All appear when all are
+    whole; a failure leaves none. → the path of the weights. Blocks; ``convert_async`` is the twin.
 
     Raises ``InvalidArgumentError`` for a dtype that is none, or files that exist without
     ``force``; ``PresetError``, ``ConfigError``, ``WeightsError`` for a source that is not in order
@@ -73,29 +74,30 @@ async def convert_async(
     besides = [name for name in _BESIDES if (source / name).is_file()]
     _check_destination(source, destination, [*besides, SINGLE_FILE], force)
     device = device or await default_device_async()
-    with Checkpoint.open(source) as checkpoint:
+    with Checkpoint.open(source) as checkpoint, ExitStack() as whole:
         if stored := quantization_of(checkpoint):
             raise WeightsError(f"{source} is in {stored} already: convert the original checkpoint")
         entries = resolve(checkpoint, config.expected_tensors())
         described, layout_of = _described(entries, config, dtype), layouts(config)
         _make_directory(destination)
         for name in besides:
-            with AtomicFile(destination / name) as file:
-                file.write((source / name).read_bytes())
+            file = whole.enter_context(AtomicFile(destination / name))
+            file.write((source / name).read_bytes())
         total, done = sum(entry.nbytes for entry in entries.values()), 0
         path = destination / SINGLE_FILE
-        with SafetensorsWriter(path, described, metadata_for(dtype)) as writer:
-            for new, entry in zip(described, entries.values(), strict=True):
-                data = checkpoint.read(entry.name)
-                if new.dtype != entry.dtype:
-                    raw = Raw(data, entry.dtype, entry.shape)
-                    for piece in await _converted(device, raw, layout_of[new.name], dtype):
-                        writer.write(piece)
-                else:
-                    writer.write(data)
-                done += entry.nbytes
-                if on_progress is not None:
-                    on_progress(done, total)
+        # The last to be opened is the first to be closed: what may fill the disk goes first.
+        writer = whole.enter_context(SafetensorsWriter(path, described, metadata_for(dtype)))
+        for new, entry in zip(described, entries.values(), strict=True):
+            data = checkpoint.read(entry.name)
+            if new.dtype != entry.dtype:
+                raw = Raw(data, entry.dtype, entry.shape)
+                for piece in await _converted(device, raw, layout_of[new.name], dtype):
+                    writer.write(piece)
+            else:
+                writer.write(data)
+            done += entry.nbytes
+            if on_progress is not None:
+                on_progress(done, total)
     return path
 
 

@@ -137,6 +137,21 @@ def test_a_write_that_fails_leaves_what_was_there(device, odd, tmp_path, monkeyp
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_conversion_that_fails_can_be_tried_again(device, tmp_path, monkeypatch):
+    def room_for_small_files(descriptor):
+        if os.fstat(descriptor).st_size > 2**20:
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gpt2_wgpu.weights.writer.os.fsync", room_for_small_files)
+        with pytest.raises(WeightsError, match="cannot be written: No space left"):
+            gw.convert("fairytales", tmp_path, "q4")
+    assert list(tmp_path.iterdir()) == []
+    gw.convert("fairytales", tmp_path, "q4")
+    with gw.GPT2CausalLM.from_preset(tmp_path) as lm:
+        assert lm.backbone.dtype == "q4"
+
+
 def test_a_place_that_cannot_be_written(device, odd, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(WeightsError, match="cannot be made"):
