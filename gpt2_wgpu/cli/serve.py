@@ -60,15 +60,18 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
     """Serves until Ctrl-C; returns the exit status."""
     models = _named(args.model)
-    folder = args.site or _built(terminal)
-    if not (folder / MANIFEST).is_file():
-        raise InvalidArgumentError(f"{folder} holds no built page: it has no {MANIFEST}")
-    try:
+    checkout = None if args.site else _checkout()
+    folder = checkout / "dist" if checkout else args.site
+    try:  # models and port first: building takes a while
         server = LocalServer(Site(folder, models), args.port)
     except OSError as error:
         why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had ({error})"
         raise InvalidArgumentError(f"port {args.port} {why}: choose another with --port") from None
     with server:
+        if checkout:
+            _build(checkout, terminal)
+        if not (folder / MANIFEST).is_file():
+            raise InvalidArgumentError(f"{folder} holds no built page: it has no {MANIFEST}")
         terminal.write(f"{server.address}\n")
         terminal.note(f"serving {folder}{_with(models)}; Ctrl-C ends it")
         try:
@@ -92,12 +95,8 @@ def _with(models: dict[str, Path]) -> str:
     return f" with {', '.join(models)}" if models else ""
 
 
-def _built(terminal: Terminal) -> Path:
-    """The site's folder, built anew where its sources have changed.
-
-    Raises:
-        InvalidArgumentError: there is no checkout here, or building fails; the message says why.
-    """
+def _checkout() -> Path:
+    """Where the site can be built; raises InvalidArgumentError if that is nowhere."""
     package = Path(__file__).resolve().parents[2]
     checkout = next(
         (place for place in (package, Path.cwd()) if (place / _BUILDER).is_file()), None
@@ -108,10 +107,17 @@ def _built(terminal: Terminal) -> Path:
             f"in {package} and the current directory): run this command in one, or pass --site "
             "with a folder that 'make site' has made"
         )
+    return checkout
+
+
+def _build(checkout: Path, terminal: Terminal) -> None:
+    """Builds the site anew where its sources have changed.
+
+    Raises InvalidArgumentError if that fails; the message says why.
+    """
     terminal.note("building the page")
     command = [sys.executable, str(checkout / _BUILDER)]
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no reason given"]
         raise InvalidArgumentError(f"the page cannot be built: {lines[-1]}")
-    return checkout / "dist"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from gpt2_wgpu.cli.main import main
 from gpt2_wgpu.cli.static_site import POLICY, Content, LocalServer, Site
 from gpt2_wgpu.errors import PresetError
 from tests.cli.conftest import COMMAND, Run
@@ -292,6 +293,21 @@ def test_a_port_in_use(run: Run, site: Path) -> None:
         done = run("serve", "--port", port, "--site", str(site))
     assert done.returncode == 1
     assert f"port {port} is in use: choose another with --port" in done.stderr
+
+
+@pytest.mark.parametrize("wrong", ["port", "model"])
+def test_port_and_models_are_looked_at_before_the_page_is_built(
+    wrong: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("it was built"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        options = ["--port", port] if wrong == "port" else ["--port", "0", "--model", "nowhere"]
+        assert main(["serve", *options]) == 1
+    said = "is in use" if wrong == "port" else "nowhere is not the directory of a model"
+    assert said in capsys.readouterr().err
 
 
 def test_a_folder_without_a_page(run: Run, tmp_path: Path) -> None:
