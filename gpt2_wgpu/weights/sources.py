@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +79,9 @@ class _HubName:
     revision: str | None
     explicit: bool  # hf://: no directory was meant
 
+    def __str__(self) -> str:
+        return f"{self.repository}@{self.revision}" if self.revision else self.repository
+
 
 def _parse(typed: str) -> _HubName:
     explicit = typed.startswith(HUB_SCHEME)
@@ -96,7 +102,7 @@ def _from_cache(name: _HubName) -> tuple[Path | None, list[str]]:
         doubt = "" if name.explicit else f"{name.repository!r} is not a directory; "
         raise PresetError(
             f"{doubt}to fetch {name.repository} from the Hugging Face Hub: "
-            "pip install 'gpt2-wgpu[hub]'"
+            f"{_pip_install('gpt2-wgpu[hub]')}"
         ) from None
     try:
         found = snapshot_download(
@@ -116,6 +122,12 @@ def _from_cache(name: _HubName) -> tuple[Path | None, list[str]]:
             f"{name.repository!r} is not a valid hub id: {_first_line(error)}"
         ) from None
     return Path(found), _lacking(Path(found))
+
+
+def _pip_install(requirement: str) -> str:
+    """The command that installs into this Python, as a person may paste it."""
+    words = [sys.executable or "python", "-m", "pip", "install", requirement]
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
 def _from_hub(name: _HubName, cache_lacks: list[str]) -> Path:
@@ -151,14 +163,14 @@ def _from_hub(name: _HubName, cache_lacks: list[str]) -> Path:
         # huggingface_hub lets its HTTP library's errors through, and that library has changed
         # twice: no narrower class holds for all versions.
         reason = f"{type(error).__name__}: {_first_line(error)}"
-        raise PresetError(f"{repository} could not be fetched from the Hub: {reason}") from None
+        raise PresetError(f"{name} could not be fetched from the Hub: {reason}") from None
     return Path(found)
 
 
 def _unreachable(name: _HubName, cache_lacks: list[str]) -> str:
     state = f"is in the local cache without {_listed(cache_lacks)}"
     return (
-        f"{name.repository} {state if cache_lacks else 'is not in the local cache'}, and the Hub "
+        f"{name} {state if cache_lacks else 'is not in the local cache'}, and the Hub "
         "cannot be reached (offline?); connect once, or pass the directory of a checkpoint"
     )
 

@@ -106,7 +106,9 @@ def test_ids_that_the_hub_itself_refuses(name: str) -> None:
 
 def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    remedy = "from the Hugging Face Hub: pip install 'gpt2-wgpu[hub]'"
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(sys, "executable", "/my venv/bin/python")
+    remedy = "from the Hugging Face Hub: '/my venv/bin/python' -m pip install 'gpt2-wgpu[hub]'"
     for name, message in {
         "hf://x": f"to fetch x {remedy}",
         "owner/x": f"'owner/x' is not a directory; to fetch owner/x {remedy}",
@@ -207,6 +209,7 @@ def test_offline(environment: dict[str, str], tmp_path: Path) -> None:
     states = {
         "owner/partial": "in the local cache without safetensors weights, merges.txt",
         "owner/absent": "not in the local cache",
+        "owner/cached@zz": "not in the local cache",
     }
     names = ["owner/cached", *states]
     cached, *others = resolve_in_process(tmp_path, names, **environment)
