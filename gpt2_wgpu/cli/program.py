@@ -49,6 +49,7 @@ def run(argv: Sequence[str] | None) -> int:
         interrupt_at_once()
         with contextlib.suppress(OutputError):
             terminal.end_line()
+        terminal.note("interrupted")
         return INTERRUPTED
     except ReaderGone:
         return 0

@@ -227,7 +227,7 @@ def test_control_c_while_a_prompt_is_read(environment: dict[str, str]) -> None:
     with pytest.raises(subprocess.TimeoutExpired):  # it waits for a prompt
         process.wait(2)
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=20) == (b"", b"")
+    assert process.communicate(timeout=20) == (b"", b"gpt2-wgpu: interrupted\n")
     assert process.returncode == 130
 
 
