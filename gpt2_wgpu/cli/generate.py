@@ -24,7 +24,7 @@ models:
                               model.safetensors, vocab.json and merges.txt
   gpt2_base_en, gpt2_medium_en, ...
   hf://owner/name             from the Hugging Face Hub, as the names above;
-  hf://owner/name@revision    all need pip install 'gpt2-wgpu[hub]'
+  hf://owner/name@revision    all need the extra gpt2-wgpu[hub]
 
 examples:
   gpt2-wgpu generate "Once upon a time"
@@ -204,15 +204,12 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _watch_memory(device: gw.Device) -> dict[str, int]:
-    """The highest live bytes of each kind and of all together; kept up to date from now on.
-
-    (The kinds have their peaks at different times, so they may sum to more than the total.)
-    """
+    """The most live bytes of all kinds together, and each kind's then; up to date from now on."""
     peak = {"total": 0}
 
     def look(live: dict[str, int]) -> None:
-        for kind, nbytes in {"total": sum(live.values()), **live}.items():
-            peak[kind] = max(peak.get(kind, 0), nbytes)
+        if (total := sum(live.values())) > peak["total"]:
+            peak.update(live, total=total)
 
     device.memory.observer = look
     return peak
