@@ -195,7 +195,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     if peak is not None:
         parts = [f"{kind} {nbytes / 2**20:.1f} MiB" for kind, nbytes in peak.items()]
         terminal.note(f"GPU memory at its peak: {', '.join(parts)}")
-    if adapter.is_software:
+    if adapter.is_software and not any(adapter.name in line for line in terminal.warned):
         terminal.note(
             f"{adapter.name} is a software adapter that computes on the CPU: with a GPU in this "
             "machine, install its driver for faster text"

@@ -36,6 +36,7 @@ class Terminal:
 
     def __init__(self) -> None:
         self.quiet = False
+        self.warned: list[str] = []  # what the library warned of
         self._in_line = False
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8", errors="strict")  # whatever the locale says
@@ -78,7 +79,9 @@ class Terminal:
         """Prints what Python's `warnings` has to show by `warn`, without file and source line."""
 
         def show(message: Warning | str, *_: object, **__: object) -> None:
-            self.warn(str(message))
+            line = str(message).replace('dtype="float16"', "--dtype f16")  # this side's words
+            self.warn(line)
+            self.warned.append(line)
 
         with warnings.catch_warnings():
             warnings.showwarning = show

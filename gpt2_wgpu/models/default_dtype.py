@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 USUAL, ROUNDED = "float16", "q8"
 WORTH_IT = 1.1  # times as fast as the usual: rounding costs a little of a model's quality
 
+_PACKAGE = os.path.join(Path(__file__).parents[1], "")
+
 _measured: dict[str, dict[str, float]] = {}  # adapter -> dtype -> seconds
 
 
@@ -55,13 +57,25 @@ async def default_dtype(device: Device, config: GPT2Config) -> str:
     gain = seconds[USUAL] / seconds[ROUNDED]
     if gain < WORTH_IT:
         return USUAL
+    remedy = "" if sys.platform == "emscripten" else " (with a GPU here, install its driver)"
     warnings.warn(
-        f"{info.name} computes on the CPU, where, for decoding one text, weights in {ROUNDED} are "
-        f"{gain:.1f} times as fast as in {USUAL}: they are stored in {ROUNDED} (to choose for "
-        "yourself, give a dtype)",
-        stacklevel=2,
+        f"{info.name} computes on the CPU{remedy}, where, for decoding one text, weights in "
+        f"{ROUNDED} are {gain:.1f} times as fast as in {USUAL}: they are stored in {ROUNDED} "
+        f'(to choose for yourself, give dtype="{USUAL}")',
+        stacklevel=_stack_level(),
     )
     return ROUNDED
+
+
+def _stack_level() -> int:
+    """The ``stacklevel`` at which a warning names the caller's line, and not one of the package.
+
+    (From Python 3.12 on ``skip_file_prefixes`` does so, too.)
+    """
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _usable(seconds: Any) -> dict[str, float] | None:

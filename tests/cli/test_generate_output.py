@@ -307,6 +307,15 @@ def test_a_software_adapter_is_named(engine: FakeEngine, capsys: Captured) -> No
     assert note.startswith("gpt2-wgpu: Fake 9000 is a software adapter")
 
 
+def test_that_the_cpu_computes_is_said_once(engine: FakeEngine, capsys: Captured) -> None:
+    engine.info.is_software = True
+    engine.warning = 'Fake 9000 computes on the CPU: q8 (to choose, give dtype="float16")'
+    assert main(["generate", "Once"]) == 0
+    warning, figures = capsys.readouterr().err.splitlines()
+    assert warning.endswith("computes on the CPU: q8 (to choose, give --dtype f16)")
+    assert "tokens/s" in figures
+
+
 def test_an_error_is_one_line(engine: FakeEngine, capsys: Captured) -> None:
     engine.failure = PresetError("no preset 'x':\nuse a directory")
     assert main(["generate", "Once"]) == 1

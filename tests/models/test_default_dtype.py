@@ -111,11 +111,12 @@ def test_a_dtype_that_is_given_or_stored_is_never_measured(device, measured, tmp
 
 def test_a_model_gets_it(device, measured):
     with (
-        pytest.warns(UserWarning, match="stored in q8"),
+        pytest.warns(UserWarning, match='stored in q8 .*give dtype="float16"') as caught,
         gw.GPT2CausalLM.from_preset("fairytales") as lm,
     ):
         assert lm.backbone.dtype == "q8"
         assert lm.backbone.weights.wte.dtype == "q8"
+    assert [warning.filename for warning in caught] == [__file__]  # the caller's line, not ours
     with pytest.warns(UserWarning, match="stored in q8"):  # each time: the choice is the same
         backbone = gw.GPT2Backbone.from_preset("fairytales")
     assert backbone.dtype == "q8"
