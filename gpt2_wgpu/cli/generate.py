@@ -181,6 +181,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
             args.model, dtype=DTYPES.get(args.dtype), on_progress=on_progress
         )
     lm.compile(sampler=_sampler(args, greedy, seed))
+    terminal.note_wait("compiling kernels")
     with lm.stream(
         prompt,
         max_new_tokens=args.max_new_tokens,

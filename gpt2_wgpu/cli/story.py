@@ -127,7 +127,7 @@ def _summary(figures: dict[str, Any]) -> str:
         f"{figures['prompt_tokens']} + {figures['tokens']} tokens",
     ]
     if (seconds := figures["seconds_to_first_token"]) is not None:
-        parts.append(f"first token {seconds:.2f} s")
+        parts.append(f"first token {seconds:.2f} s (compiling included)")
     if (rate := figures["tokens_per_second"]) is not None:
         parts.append(f"{rate:.1f} tokens/s")
     parts.append(f"ended by {_REASONS.get(figures['reason'], figures['reason'])}")

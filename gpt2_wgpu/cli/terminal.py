@@ -68,6 +68,11 @@ class Terminal:
         if not self.quiet:
             _print_error_stream(f"gpt2-wgpu: {message}", _DIM)
 
+    def note_wait(self, message: str) -> None:
+        """Prints a line on what takes a while; none where no one looks, as of progress."""
+        if self._is_watched():
+            self.note(message)
+
     def warn(self, message: str) -> None:
         """Prints a warning, unless quiet was asked for."""
         if not self.quiet:
@@ -97,7 +102,7 @@ class Terminal:
     @contextlib.contextmanager
     def progress(self, label: str) -> Iterator[Callable[[int, int], None] | None]:
         """Yields `report(done_bytes, total_bytes)` for a progress bar; None where no one looks."""
-        if self.quiet or sys.stderr is None or not sys.stderr.isatty():
+        if not self._is_watched():
             yield None
             return
         from tqdm import tqdm
@@ -109,6 +114,9 @@ class Terminal:
                 bar.update(done - bar.n)
 
             yield report
+
+    def _is_watched(self) -> bool:
+        return not self.quiet and sys.stderr is not None and sys.stderr.isatty()
 
     def _discard_output(self) -> None:
         """Sends what is still buffered to nowhere, or Python would complain of it at its exit."""

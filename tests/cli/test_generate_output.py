@@ -36,8 +36,8 @@ def test_prompt_and_text_read_as_one(engine: FakeEngine, capsys: Captured) -> No
     out, err = capsys.readouterr()
     assert out == "Once a b\n"
     assert err == (
-        "gpt2-wgpu: fairytales on Fake 9000 · 3 + 2 tokens · first token 0.25 s · 12.5 tokens/s"
-        " · ended by length · seed 7\n"
+        "gpt2-wgpu: fairytales on Fake 9000 · 3 + 2 tokens · first token 0.25 s "
+        "(compiling included) · 12.5 tokens/s · ended by length · seed 7\n"
     )
     assert engine.stream is not None
     assert engine.stream.closed
@@ -387,11 +387,14 @@ def test_progress_only_on_a_terminal(
 ) -> None:
     engine.progress = [(1000, 4000), (4000, 4000)]
     assert main(["generate", "Once"]) == 0
-    assert "loading" not in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "loading" not in err
+    assert "compiling kernels" not in err
     screen = Teletype()
     monkeypatch.setattr(sys, "stderr", screen)
     assert main(["generate", "Once"]) == 0
     assert "loading fairytales" in screen.getvalue()
+    assert "gpt2-wgpu: compiling kernels" in screen.getvalue()
     quiet = Teletype()
     monkeypatch.setattr(sys, "stderr", quiet)
     assert main(["generate", "-q", "Once"]) == 0
