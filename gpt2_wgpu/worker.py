@@ -25,7 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "temperature": 0.8,
     "topK": 40,
     "topP": 0.95,
-    "repetitionPenalty": 1.0,
+    "repetitionPenalty": 1.1,  # where tokens are drawn; at temperature 0 none, unless given
     "presencePenalty": 0.0,
     "frequencyPenalty": 0.0,
     "seed": None,
@@ -97,7 +97,7 @@ class Model:
 
     async def warm_up(self) -> None:
         """Compile every kernel of a prompt and of a step, by running each once."""
-        async with self.stream("Once upon", maxTokens=2, temperature=0) as text:
+        async with self.stream("Once upon", maxTokens=2) as text:  # penalties have kernels, too
             while await text.next() is not None:
                 pass
 
@@ -127,6 +127,8 @@ class Model:
         stop = given.pop("stop", ())
         stop_texts = [stop] if isinstance(stop, str) else list(stop)
         chosen = DEFAULTS | given
+        if not chosen["temperature"]:
+            chosen["repetitionPenalty"] = given.get("repetitionPenalty", 1.0)
         if unknown := sorted(chosen.keys() - DEFAULTS.keys()):
             known = ", ".join([*DEFAULTS, "stop", "signal"])
             raise gw.errors.InvalidArgumentError(f"no setting {unknown[0]!r}; there are {known}")

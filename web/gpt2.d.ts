@@ -136,7 +136,10 @@ export interface Settings {
   topK?: number;
   /** Only among the likeliest that sum to p; 1: all. */
   topP?: number;
-  /** Logits of tokens that came before, prompt included, are divided by it (if negative, multiplied). */
+  /**
+   * Logits of tokens that came before, prompt included, are divided by it (if negative, multiplied).
+   * 1: none, as at temperature 0 where it is left out.
+   */
   repetitionPenalty?: number;
   /** Taken off the logits of tokens that came in the new text. */
   presencePenalty?: number;

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import gpt2_wgpu as gw
 
 _TEMPERATURE = 0.8
+_REPEAT_PENALTY = 1.1  # where tokens are drawn: without it small models fall into loops
 
 _EPILOG = """\
 models:
@@ -95,21 +96,22 @@ def _add_sampling(parser: Parser) -> None:
         metavar="P",
         help="only among the likeliest that sum to P, 1 for all (default: %(default)s)",
     )
-    for name, metavar, default, text in (
-        (
-            "repeat",
-            "R",
-            1.0,
-            "logits of tokens in prompt or text are divided by R",
-        ),
-        ("presence", "X", 0.0, "X off the logits of tokens that came in the new text"),
-        ("frequency", "X", 0.0, "X off for each time that they came"),
+    group.add_argument(
+        "--repeat-penalty",
+        type=number(0, 1e3, above=True),
+        metavar="R",
+        help="logits of tokens in prompt or text are divided by R "
+        f"(default: {_REPEAT_PENALTY}; 1, none, where the likeliest is taken)",
+    )
+    for name, text in (
+        ("presence", "X off the logits of tokens that came in the new text"),
+        ("frequency", "X off for each time that they came"),
     ):
         group.add_argument(
             f"--{name}-penalty",
-            type=number(0, 1e3, above=True) if name == "repeat" else number(-1e3, 1e3),
-            default=default,
-            metavar=metavar,
+            type=number(-1e3, 1e3),
+            default=0.0,
+            metavar="X",
             help=f"{text} (default: %(default)s, none)",
         )
     group.add_argument("--greedy", action="store_true", help="always the likeliest token")
@@ -248,12 +250,13 @@ def _sampler(args: argparse.Namespace, greedy: bool, seed: int) -> gw.samplers.S
     from gpt2_wgpu import samplers
 
     temperature = _TEMPERATURE if args.temp is None else args.temp
+    usual = 1.0 if greedy else _REPEAT_PENALTY
     return samplers.of_settings(
         0 if greedy else temperature,
         args.top_k,
         args.top_p,
         seed,
-        repetition_penalty=args.repeat_penalty,
+        repetition_penalty=usual if args.repeat_penalty is None else args.repeat_penalty,
         presence_penalty=args.presence_penalty,
         frequency_penalty=args.frequency_penalty,
     )

@@ -19,6 +19,8 @@ from tests.cli.fake_engine import FakeEngine
 
 Captured = pytest.CaptureFixture[str]
 
+MILD = {"repetition_penalty": 1.1}
+
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
@@ -73,12 +75,20 @@ def test_quiet_means_text_alone(engine: FakeEngine, capsys: Captured) -> None:
     [
         (["--greedy", "--temp", "2"], ("GreedySampler", {})),
         (["--temp", "0"], ("GreedySampler", {})),
-        ([], ("TopPSampler", {"p": 0.95, "k": 40, "temperature": 0.8, "seed": 3})),
-        (["--top-k", "0"], ("TopPSampler", {"p": 0.95, "k": None, "temperature": 0.8, "seed": 3})),
-        (["--top-p", "1"], ("TopKSampler", {"k": 40, "temperature": 0.8, "seed": 3})),
+        (["--greedy", "--repeat-penalty", "1.1"], ("GreedySampler", MILD)),
+        (
+            ["--top-p", "1", "--repeat-penalty", "1"],
+            ("TopKSampler", {"k": 40, "temperature": 0.8, "seed": 3}),
+        ),
+        ([], ("TopPSampler", {"p": 0.95, "k": 40, "temperature": 0.8, "seed": 3, **MILD})),
+        (
+            ["--top-k", "0"],
+            ("TopPSampler", {"p": 0.95, "k": None, "temperature": 0.8, "seed": 3, **MILD}),
+        ),
+        (["--top-p", "1"], ("TopKSampler", {"k": 40, "temperature": 0.8, "seed": 3, **MILD})),
         (
             ["--top-p", "1", "--top-k", "0", "--temp", "1.5"],
-            ("RandomSampler", {"temperature": 1.5, "seed": 3}),
+            ("RandomSampler", {"temperature": 1.5, "seed": 3, **MILD}),
         ),
     ],
 )

@@ -96,7 +96,12 @@ def test_a_seed_repeats_a_story(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [["--temp", "0"], ["--top-k", "1"], ["--top-k", "1", "--top-p", "1"]]
+    "options",
+    [
+        ["--temp", "0"],
+        ["--top-k", "1", "--repeat-penalty", "1"],
+        ["--top-k", "1", "--top-p", "1", "--repeat-penalty", "1"],
+    ],
 )
 def test_other_ways_to_be_greedy(options: list[str], run: Run, story: str) -> None:
     assert run("generate", "-n", "24", "-q", *options, PROMPT).stdout == story
