@@ -26,7 +26,7 @@ export async function size(source, options, signal) {
   const found = await parse(source, options);
   if (found.kind === "files") {
     const files = [...found.files].map(([name, { size }]) => ({ name, bytes: size }));
-    return { ...summed(files), cached: true };
+    return { ...summed(files), cached: false };
   }
   const store = await ModelStore.open();
   const stored = await store?.find(found.id);

@@ -239,9 +239,9 @@ async function walk(directory, path = "") {
 /**
  * The model among picked files: what lies beside the topmost config.json.
  *
- * @param {string} folder @param {[string, File][]} entries @returns {PickedSource}
+ * @param {string} folder @param {[string, File][]} entries @returns {Promise<PickedSource>}
  */
-function picked(folder, entries) {
+async function picked(folder, entries) {
   const [config] = entries
     .map(([path]) => path)
     .filter((path) => path.split("/").pop() === CONFIG)
@@ -250,10 +250,10 @@ function picked(folder, entries) {
     throw presetError(`there is no ${CONFIG} among these files; pick the folder that holds config.json, ${SINGLE} and the tokenizer's files`);
   }
   const beside = config.slice(0, -CONFIG.length);
-  const files = new Map();
-  for (const [path, file] of entries) {
-    const name = path.slice(beside.length);
-    if (path.startsWith(beside) && !name.includes("/")) files.set(name, file);
-  }
-  return { kind: "files", name: beside.split("/").filter(Boolean).pop() ?? (folder || "picked files"), files };
+  const name = beside.split("/").filter(Boolean).pop() ?? (folder || "picked files");
+  const own = new Map(entries.filter(([path]) => path.startsWith(beside)).map(([path, file]) => [path.slice(beside.length), file]));
+  const fileOf = (/** @type {string} */ path) => /** @type {File} */ (own.get(path));
+  const all = [...own].map(([path, { size }]) => ({ name: path, url: path, bytes: size }));
+  const chosen = await choose({ ...listed(all), text: (file) => fileOf(file.name).text() }, name);
+  return { kind: "files", name, files: new Map(chosen.map((file) => [file.name, fileOf(file.name)])) };
 }

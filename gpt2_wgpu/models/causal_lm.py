@@ -10,7 +10,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from gpt2_wgpu.arguments import integer
-from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError, ShapeError
+from gpt2_wgpu.errors import (
+    ConfigError,
+    ContextLengthError,
+    InvalidArgumentError,
+    ShapeError,
+    TokenizerError,
+)
 from gpt2_wgpu.gpu import Device, Tensor, layers, sync, tidy
 from gpt2_wgpu.gpu.layers import KVCache
 from gpt2_wgpu.models import evaluation
@@ -134,8 +140,12 @@ class GPT2CausalLM(CausalLM):
             directory.mkdir()
             for file_name in _SMALL_FILES & blobs.keys():
                 (directory / file_name).write_bytes(await read_blob(blobs[file_name]))
-            config = GPT2Config.from_json_file(directory / "config.json")
-            preprocessor = _preprocessor_of(directory)
+            try:
+                config = GPT2Config.from_json_file(directory / "config.json")
+                preprocessor = _preprocessor_of(directory)
+            except (ConfigError, TokenizerError) as error:
+                # Whoever gave the files has never seen this folder.
+                raise type(error)(str(error).replace(f"{folder}{os.sep}", "")) from None
         backbone = await GPT2Backbone.from_source(
             config,
             source,

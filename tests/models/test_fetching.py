@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from gpt2_wgpu.errors import PresetError
-from gpt2_wgpu.models import fetching
+from gpt2_wgpu.errors import GPT2WGPUError, PresetError
+from gpt2_wgpu.models import GPT2CausalLM, fetching
 
 pytestmark = pytest.mark.native("a stand-in for the browser's fetch")
 
+FAIRYTALES = Path(__file__).parents[2] / "models" / "fairytales"
 ADDRESS = "https://host/model/"
 WEB_PAGE = (200, "text/html; charset=utf-8", "<!doctype html>")
 
@@ -84,3 +86,26 @@ def test_other_answers_are_told(host):
 def test_a_host_that_cannot_be_reached(host):
     with pytest.raises(PresetError, match="cannot be reached"):
         fetched()
+
+
+class Bytes:
+    """What the package asks of a ``Blob``."""
+
+    def __init__(self, data):
+        self.data = data
+        self.size = len(data)
+
+    def slice(self, start, stop):
+        return Bytes(self.data[start:stop])
+
+    async def arrayBuffer(self):
+        return SimpleNamespace(to_bytes=lambda: self.data)
+
+
+@pytest.mark.parametrize("damaged", ["config.json", "vocab.json", "merges.txt"])
+def test_a_damaged_file_is_named_without_the_folder_it_was_put_into(damaged):
+    blobs = {path.name: Bytes(path.read_bytes()) for path in FAIRYTALES.iterdir()}
+    blobs[damaged] = Bytes(b"{")
+    with pytest.raises(GPT2WGPUError) as caught:
+        asyncio.run(GPT2CausalLM.from_blobs(blobs, name="mine"))
+    assert str(caught.value).startswith(f"mine/{damaged}")

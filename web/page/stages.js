@@ -72,7 +72,7 @@ function detail({ state, phase, bytes = 0, total = 0, seconds, bytesPerSecond = 
   } else if (state === "done") {
     if (bytes > 0) words.push(size(total || bytes));
     words.push(time(seconds));
-    if (cached) words.push("stored");
+    if (cached) words.push("local");
   } else {
     if (total > 0) words.push(part(bytes, total));
     if (bytesPerSecond > 0) words.push(`${size(bytesPerSecond)}/s`);

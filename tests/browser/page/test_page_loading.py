@@ -186,6 +186,27 @@ def test_a_folder_that_is_no_model_is_refused(visit: Begin, tmp_path: Path) -> N
     expect(me("load")).to_be_disabled()
 
 
+_SIZE = """async (names) => {
+  const { size } = await import(new URL("web/models.js", document.baseURI).href);
+  try {
+    return await size(names.map((name) => new File(["{}"], name)), {});
+  } catch (error) {
+    return error.message;
+  }
+}"""
+
+
+def test_a_folder_is_judged_as_any_other_place_of_a_model(visit: Begin) -> None:
+    """By the library itself: what is no model is refused before Load, and nothing is "stored"."""
+    me = visit()
+    tokenizer = ["vocab.json", "merges.txt"]
+    found = me.page.evaluate(_SIZE, ["config.json", "model.safetensors", *tokenizer, "README.md"])
+    assert (found["bytes"], len(found["files"]), found["cached"]) == (8, 4, False)
+    refused = me.page.evaluate(_SIZE, ["config.json", *tokenizer])
+    assert "has no model.safetensors" in refused
+    assert "has no tokenizer" in me.page.evaluate(_SIZE, ["config.json", "model.safetensors"])
+
+
 def test_stored_models_are_listed_used_and_deleted(visit: Begin) -> None:
     rows = [
         {"id": "a/one", "name": "a/one", "bytes": 548_100_000, "complete": True},
