@@ -26,7 +26,7 @@ const EMBEDDED = {
 export class Chooser {
   #loader;
   #onLoaded;
-  #candidate = EMBEDDED;
+  #candidate = { ...EMBEDDED };
   /** @type {Candidate | null} what was loaded last; writing as long as the loader is ready */
   #loaded = null;
   /** @type {{bytes: number, files: {name: string}[], cached: boolean} | null} */
@@ -147,7 +147,7 @@ export class Chooser {
       this.#tell("A model is being loaded: cancel that first.");
       return;
     }
-    this.#candidate = candidate;
+    this.#candidate = { ...candidate };
     this.#name.textContent = candidate.name;
     this.#note.textContent = candidate.note;
     this.#tell("");
@@ -176,6 +176,8 @@ export class Chooser {
     } catch (error) {
       if (candidate !== this.#candidate) return;
       this.#sizeLine.textContent = "\u00a0";
+      const writing = this.#writing;
+      if (writing && writing.source !== candidate.source) this.#choose(writing); // Unload is there
       this.complain(error);
     }
     this.draw();
@@ -211,6 +213,8 @@ export class Chooser {
         if (this.#size) this.#size.cached = typeof source === "string";
         announceNow(`${name} is loaded.`);
         this.#tell(lm.info.warnings.join(" "));
+        candidate.note = describe(lm.info);
+        this.#note.textContent = candidate.note;
         this.#onLoaded(lm);
       } else {
         stopStages();
@@ -246,6 +250,11 @@ export class Chooser {
     this.#message.textContent = text;
     this.#message.classList.toggle("bad", bad);
   }
+}
+
+/** @param {import("../gpt2.js").Info} info */
+function describe({ parameters, contextLength, dtype }) {
+  return `${(parameters / 1e6).toFixed(1)} million parameters, context ${contextLength}, ${dtype}`;
 }
 
 /** A source as visitors write it: what is stored has its whole address. @param {string} source */

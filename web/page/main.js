@@ -38,10 +38,8 @@ function onState(state) {
 
 /** @param {import("../gpt2.js").GPT2} lm */
 function onLoaded(lm) {
-  const { model, dtype, parameters, adapter } = lm.info;
+  const { model, dtype, adapter } = lm.info;
   element("adapter", HTMLElement).textContent = `${nameOf(adapter)} · ${dtype}`;
-  element("candidate-note", HTMLElement).textContent =
-    `${(parameters / 1e6).toFixed(1)} million parameters, context ${lm.info.contextLength}, ${dtype}`;
   fitSettings(lm.info);
   writer.use(lm, model);
   python.use(lm);

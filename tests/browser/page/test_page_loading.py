@@ -156,6 +156,22 @@ def test_an_unknown_model_is_said_to_be_one(visit: Begin) -> None:
     expect(me("load")).to_be_disabled()
 
 
+def test_a_failed_look_up_leaves_the_loaded_model_in_the_panel(visit: Begin) -> None:
+    me = visit()
+    me.load()
+    me.page.locator("#others summary").click()
+    me("remote-source").fill("no/such")
+    me("remote-source").press("Enter")
+    expect(me("model-message")).to_have_text("no/such is not on the Hub: 404")
+    expect(me("candidate-name")).to_have_text("fairytales")
+    expect(me("candidate-note")).to_have_text("7.5 million parameters, context 512, float16")
+    expect(me("candidate-size")).to_contain_text("15,090,800 bytes")
+    expect(me("load")).to_have_text("Unload")
+    expect(me("model-message")).to_have_text("no/such is not on the Hub: 404")
+    me("load").click()
+    expect(me("load")).to_have_text("Load · 15.1 MB, stored")
+
+
 def test_a_picked_folder_is_a_model(visit: Begin) -> None:
     me = visit()
     expect(me("load")).to_be_enabled()

@@ -39,6 +39,18 @@ def test_a_software_adapter_is_told(visit: Begin) -> None:
     me.load()
 
 
+@pytest.mark.parametrize("width", [360, 1280])
+def test_a_long_warning_has_the_width_of_the_panel(visit: Begin, width: int) -> None:
+    adapter = {"name": "SwiftShader", "software": True}
+    warning = "SwiftShader is a software adapter that computes on the CPU, so text comes slowly."
+    check = {"ok": True, "adapter": adapter, "warnings": [warning]}
+    me = visit({"check": check}, viewport={"width": width, "height": 900})
+    expect(me("model-message")).to_have_text(warning)
+    message, chosen = me("model-message").bounding_box(), me("candidate").bounding_box()
+    assert message and chosen
+    assert message["width"] == chosen["width"]
+
+
 def test_a_check_that_fails_is_an_obstacle_too(visit: Begin) -> None:
     me = visit({"checkFails": "no luck"})
     expect(me("obstacle-remedy")).to_have_text("no luck")
