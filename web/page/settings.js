@@ -3,12 +3,12 @@
 import { element, within } from "./dom.js";
 
 /**
- * @typedef {"temperature" | "topK" | "topP" | "maxTokens" | "seed"} Name
+ * @typedef {"temperature" | "topK" | "topP" | "repetitionPenalty" | "maxTokens" | "seed"} Name
  * @typedef {Record<Name, number>} Values
  */
 
 /** @type {Name[]} */
-export const NAMES = ["temperature", "topK", "topP", "maxTokens", "seed"];
+export const NAMES = ["temperature", "topK", "topP", "repetitionPenalty", "maxTokens", "seed"];
 
 const form = element("settings", HTMLFormElement);
 const newSeed = element("newSeed", HTMLInputElement);

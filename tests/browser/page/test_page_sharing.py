@@ -20,7 +20,8 @@ def test_a_link_brings_everything_back(visit: Begin) -> None:
     me = visit(permissions=["clipboard-read", "clipboard-write"])
     me.load()
     me("prompt").fill("Der König & die Hexe\n„100 %“ 🐺 #1")
-    for name, value in {"temperature": "1.1", "topK": "7", "topP": "0.5", "maxTokens": "9"}.items():
+    settings = {"temperature": "1.1", "topK": "7", "topP": "0.5", "repetitionPenalty": "1.2"}
+    for name, value in {**settings, "maxTokens": "9"}.items():
         me(name).fill(value)
     text = me.generate()
     me("share").click()
@@ -33,6 +34,8 @@ def test_a_link_brings_everything_back(visit: Begin) -> None:
     assert me.calls("load") == me.calls("stream") == []  # a link never runs by itself
     assert me("prompt").input_value() == "Der König & die Hexe\n„100 %“ 🐺 #1"
     expect(me("newSeed")).not_to_be_checked()
+    for name, value in settings.items():
+        expect(me(name)).to_have_value(value)
     me.load()
     assert me.generate() == text
 
@@ -114,14 +117,15 @@ def test_a_link_contacts_nobody_by_itself(visit: Begin, late: bool) -> None:
     [
         "#temperature=hot&topK=-4&topP=7&maxTokens=1e99&seed=-1",
         "#temperature=NaN&topK=2.5&topP=&maxTokens=0&seed=99999999999999",
+        "#repetitionPenalty=0",
         "#%%%&=&&temperature",
         "#dtype=float8",
     ],
 )
 def test_nonsense_in_a_link_changes_nothing(visit: Begin, fragment: str) -> None:
     me = visit(fragment=fragment)
-    values = [me(name).input_value() for name in ("temperature", "topK", "topP", "maxTokens")]
-    assert values == ["0.8", "40", "0.95", "128"]
+    names = ("temperature", "topK", "topP", "repetitionPenalty", "maxTokens")
+    assert [me(name).input_value() for name in names] == ["0.8", "40", "0.95", "1", "128"]
     expect(me("dtype")).to_have_value("")
     me.load()
     me.generate()

@@ -112,10 +112,12 @@ def test_settings_reach_the_model_and_can_be_reset(visit: Begin) -> None:
     me("temperature").fill("1.25")
     me("topK").fill("0")
     me("topP").fill("0.5")
+    me("repetitionPenalty").fill("1.3")
     me("maxTokens").fill("7")
     me("seed").fill("42")
     me.generate()
-    given = {"temperature": 1.25, "topK": 0, "topP": 0.5, "maxTokens": 7, "seed": 42}
+    given = {"temperature": 1.25, "topK": 0, "topP": 0.5, "repetitionPenalty": 1.3}
+    given |= {"maxTokens": 7, "seed": 42}
     assert me.calls("stream")[-1][2] == given
     assert me.page.locator('[data-for="temperature"]').input_value() == "1.25"
     me.page.get_by_role("button", name="Reset to defaults").click()
@@ -123,6 +125,7 @@ def test_settings_reach_the_model_and_can_be_reset(visit: Begin) -> None:
         "temperature": "0.8",
         "topK": "40",
         "topP": "0.95",
+        "repetitionPenalty": "1",
         "maxTokens": "128",
     }.items():
         assert me(name).input_value() == default
