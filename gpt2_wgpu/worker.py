@@ -11,7 +11,7 @@ import io
 import secrets
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
@@ -88,7 +88,12 @@ class Model:
         self._name = name
         self._lm = lm
         self._warned = list(warned)
-        self._names: dict[str, Any] = {"__name__": "__main__", "gw": gw, "lm": lm}
+        self._names: dict[str, Any] = {
+            "__name__": "__main__",
+            "gw": gw,
+            "lm": lm,
+            "input": _no_input,
+        }
         self._device = lm.device
         self._on_lost: Callable[[str], object] = lambda reason: None
         self._on_recovered: Callable[[], object] = lambda: None
@@ -161,10 +166,12 @@ class Model:
         output = io.StringIO()
         with redirect_stdout(output), redirect_stderr(output):
             running = eval_code_async(code, self._names, filename=_CONSOLE)
-            self._console = asyncio.ensure_future(running)
+            self._console = asyncio.ensure_future(_without_exit(running))
             try:
                 result = await self._console
-            except (Exception, asyncio.CancelledError, SystemExit) as error:
+            except _NotHereError as error:
+                return {"error": {"name": "RuntimeError", "message": f"{output.getvalue()}{error}"}}
+            except (Exception, asyncio.CancelledError) as error:
                 message = output.getvalue() + _traceback(error)
                 return {"error": {"name": type(error).__name__, "message": message}}
             finally:
@@ -241,6 +248,21 @@ class Text:
 
     async def __aexit__(self, *_: object) -> None:
         self.close()
+
+
+class _NotHereError(Exception):
+    """What other consoles do and this one cannot, in one line."""
+
+
+async def _without_exit(running: Awaitable[Any]) -> Any:
+    try:
+        return await running
+    except SystemExit:  # which would go through the event loop, past everyone who waits
+        raise _NotHereError("there is nothing to exit here: unloading the model ends it") from None
+
+
+def _no_input(prompt: object = "") -> str:
+    raise _NotHereError("input() has no one to ask here: write the value into the code")
 
 
 def _traceback(error: BaseException) -> str:
