@@ -40,6 +40,12 @@ def test_the_javascript_page(browser: Browser, addresses: dict[str, str]) -> Non
     tab.wait_for("() => story.textContent.length > 30")
     tab.evaluate("() => document.getElementById('stop').click()")
     tab.wait_for("() => !tell.disabled")
+    begin = "(text) => { document.getElementById('prompt').value = text; tell.click(); }"
+    tab.evaluate(begin, "The end. " * 1000)
+    tab.wait_for("() => !tell.disabled")
+    assert "512" in tab.evaluate("() => state.value")  # the error says how much fits
+    tab.evaluate(begin, "The end")
+    tab.wait_for("() => state.value === '60 tokens'")
     tab.close()
     assert not [text for text in tab.complaints if "favicon" not in text]
 

@@ -92,6 +92,26 @@ def test_a_worker_that_ended_is_replaced(own_tab: Tab) -> None:
     assert found["text"]
 
 
+def test_dispose_ends_a_worker_whose_python_never_waits(own_tab: Tab) -> None:
+    found = own_tab.evaluate(
+        """async () => {
+          const events = [];
+          const other = await GPT2.load("fairytales");
+          other.onended = ({ message }) => events.push(message);
+          const running = thrown(() => other.python("while True: pass"));
+          await new Promise((resolve) => setTimeout(resolve, 500));
+          await other.dispose();
+          const { name } = await running;
+          const next = await GPT2.load("fairytales");
+          return { events, name, text: await next.generate("The", { maxTokens: 3 }) };
+        }"""
+    )
+    (event,) = found["events"]
+    assert "Python did not answer within 5 seconds" in event
+    assert found["name"] == "WorkerError"
+    assert found["text"]
+
+
 def test_a_script_that_is_not_there(own_tab: Tab) -> None:
     """A worker that never began is dead at once, and says so from then on."""
     found = own_tab.evaluate(
