@@ -108,7 +108,7 @@ export class GPT2 extends EventTarget {
       adapter: fake.check.adapter,
       storedBytes: TOTAL,
       stored: fake.storing && typeof source === "string",
-      defaults: { temperature: 0.8, topK: 40, topP: 0.95, repetitionPenalty: 1, maxTokens: 128, seed: null },
+      defaults: { temperature: 0.8, topK: 40, topP: 0.95, repetitionPenalty: 1.1, maxTokens: 128, seed: null },
       warnings: fake.warnings,
     };
     return lm;

@@ -4,7 +4,7 @@ import { aborted, serve } from "./rpc.js";
 
 const FILES = [{ name: "config.json", bytes: 470 }];
 const MEMORY = { numTensors: 0, numBuffers: 0, numBytesInGpu: 0, peakBytes: 0, byKind: {} };
-const DEFAULTS = { temperature: 0.8, topK: 40, topP: 0.95, maxTokens: 128, repetitionPenalty: 1, seed: null };
+const DEFAULTS = { temperature: 0.8, topK: 40, topP: 0.95, maxTokens: 128, repetitionPenalty: 1.1, seed: null };
 let next = 1;
 
 serve({

@@ -125,7 +125,7 @@ def test_a_link_contacts_nobody_by_itself(visit: Begin, late: bool) -> None:
 def test_nonsense_in_a_link_changes_nothing(visit: Begin, fragment: str) -> None:
     me = visit(fragment=fragment)
     names = ("temperature", "topK", "topP", "repetitionPenalty", "maxTokens")
-    assert [me(name).input_value() for name in names] == ["0.8", "40", "0.95", "1", "128"]
+    assert [me(name).input_value() for name in names] == ["0.8", "40", "0.95", "1.1", "128"]
     expect(me("dtype")).to_have_value("")
     me.load()
     me.generate()

@@ -125,7 +125,7 @@ def test_settings_reach_the_model_and_can_be_reset(visit: Begin) -> None:
         "temperature": "0.8",
         "topK": "40",
         "topP": "0.95",
-        "repetitionPenalty": "1",
+        "repetitionPenalty": "1.1",
         "maxTokens": "128",
     }.items():
         assert me(name).input_value() == default
