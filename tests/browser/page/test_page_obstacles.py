@@ -23,7 +23,7 @@ def test_an_obstacle_comes_with_its_remedy(visit: Begin, reason: str, remedy: st
     me = visit({"check": {"ok": False, "reason": reason, "remedy": remedy, "warnings": []}})
     expect(me("obstacle-reason")).to_have_text(reason)
     expect(me("obstacle-remedy")).to_have_text(remedy)
-    expect(me.page.get_by_role("alert")).to_be_visible()
+    expect(me.page.locator("#obstacle[role=alert]")).to_be_visible()
     expect(me("adapter")).to_have_text("No GPU to use")
     expect(me("load")).to_be_hidden()
     expect(me("generate")).to_be_disabled()
