@@ -17,6 +17,7 @@
 // Limits:   vocabulary < 2^30; rows <= 65,535
 
 override WORKGROUP: u32 = 256u;
+override LISTING: bool = true; // GPUs: what CPU adapters do not run costs them time, too
 //!include "reduce.wgsl"
 //!include "random.wgsl"
 //!include "rank.wgsl"
@@ -289,7 +290,9 @@ fn choose(row: u32, thread: u32) {
   }
   mass_scale = ONE / workgroup_sum(sum, thread);
   let random = pcg4d(vec4<u32>(plan[row].seed, plan[row].stream, position[row])).x;
-  if (draw_listed(row, random, thread)) { return; }
+  if (LISTING) {
+    if (draw_listed(row, random, thread)) { return; }
+  }
   if (options.top_k != 0u) { narrow(false, options.top_k - 1u, thread); }
   if (options.top_p < 1.0) { narrow(true, u32(options.top_p * ONE), thread); }
   draw(random, thread);

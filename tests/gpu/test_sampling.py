@@ -95,9 +95,11 @@ def sampled(device, logits, options, **kwargs):
 
 
 @pytest.fixture(params=[32, 256])
-def threads(request, monkeypatch):
-    """Both workgroup sizes, whatever would be chosen."""
+def threads(request, device, monkeypatch):
+    """Both workgroup sizes, whatever would be chosen; with the larger one as on a GPU."""
     monkeypatch.setattr("gpt2_wgpu.gpu.layers.sampling.threads_of_a_row", lambda *_: request.param)
+    chosen = replace(device.capabilities, barrier_free=request.param == 32)
+    monkeypatch.setattr(device, "capabilities", chosen)
 
 
 pytestmark = [pytest.mark.usefixtures("threads", "no_leak"), pytest.mark.native("NumPy")]

@@ -181,5 +181,6 @@ def sample(logits: Tensor, state: SamplingState) -> None:
         constants={
             "WORKGROUP": threads_of_a_row(logits.device, "sample", state.candidates, PASSES),
             "HAS_PENALTIES": int(state.penalties.any),
+            "LISTING": int(not logits.device.capabilities.barrier_free),
         },
     )
