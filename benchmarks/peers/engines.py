@@ -45,7 +45,7 @@ def _ours(backend: str, file: str) -> list[Engine]:
         for short, dtype, tolerance in (
             ("f32", "float32", 0.0),
             ("f16", "float16", 0.05),
-            ("q8", "q8", 1.0),
+            ("q8", "q8", 2.0),
         )
     ]
 
