@@ -5,7 +5,8 @@
 //           scale_x = max |x| / 127 of a block and q_x = round(x / scale_x); then store(r, c, sum)
 // Bindings: x [rows, 8 * depth8] f32 (input_plain.wgsl; with NORM each workgroup normalises it, since
 //           what is rounded has to be the outcome) · weights [columns, 8 * depth8] (variant `weight`:
-//           q8, q4) · the rest by variant `store`: store_plain.wgsl or store_qkv.wgsl
+//           q8, q4) · the rest by variant `store`: store_plain.wgsl, store_qkv.wgsl or
+//           store_logits.wgsl
 // Threads:  8 threads share 32 columns: each rounds every eighth block of x and multiplies it with all
 //           32 lines, so that a line is read from front to back, and one barrier is enough;
 //           workgroup (x) -> 32 columns, (y) -> row

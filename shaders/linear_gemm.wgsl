@@ -3,7 +3,7 @@
 // Formula:  sum[r, c] = Σ_k x[r, k] * W[c, k], f32 accumulation; then store(r, c, sum)
 // Bindings: x by variant `input`: input_plain.wgsl without NORM, or input_parts.wgsl · weights
 //           [columns, 8 * depth8] (variant `weight`) · the rest by variant `store`:
-//           store_plain.wgsl or store_qkv.wgsl
+//           store_plain.wgsl, store_qkv.wgsl or store_logits.wgsl
 // Threads:  16 x 8 a workgroup; workgroup (x, y) -> 64 columns x 64 rows, thread -> 4 x 8 of them
 //           (columns 2 tx and 32 + 2 tx and the ones after, rows ty + 8 i)
 // Limits:   columns <= 64 * 65,535, rows <= 64 * 65,535

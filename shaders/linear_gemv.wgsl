@@ -3,7 +3,8 @@
 // Formula:  sum[r, c] = Σ_k x[r, k] * W[c, k], f32 accumulation; then store(r, c, sum)
 // Bindings: x by variant `input`: input_plain.wgsl or input_parts.wgsl · weights [columns,
 //           8 * depth8] by variant `step`: step_eight.wgsl (variant `weight`), step_q8.wgsl,
-//           step_q4.wgsl · the rest by variant `store`: store_plain.wgsl or store_qkv.wgsl
+//           step_q4.wgsl · the rest by variant `store`: store_plain.wgsl, store_qkv.wgsl or
+//           store_logits.wgsl
 // Threads:  WORKGROUP = WORKGROUP / LANES times four columns; neighbouring lanes read neighbouring
 //           steps of a column; workgroup (x, z) -> columns, (y) -> ROWS rows (1 to 8)
 // Limits:   rows <= ROWS * 65,535; step_q8 and step_q4: a depth of whole steps

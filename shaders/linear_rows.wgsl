@@ -3,8 +3,8 @@
 //
 // Formula:  sum[r, c] = Σ_k x[r, k] * W[c, k], f32 accumulation; then store(r, c, sum)
 // Bindings: x by variant `input`: input_plain.wgsl or input_parts.wgsl · weights [columns,
-//           8 * depth8] (variant `weight`) · the rest by variant `store`: store_plain.wgsl or
-//           store_qkv.wgsl
+//           8 * depth8] (variant `weight`) · the rest by variant `store`: store_plain.wgsl,
+//           store_qkv.wgsl or store_logits.wgsl
 // Threads:  thread (x) -> 4 columns, workgroup (y) -> row
 // Limits:   columns <= 64 * 65,535, rows <= 65,535; linear_block.wgsl is better from two rows on
 
