@@ -6,6 +6,9 @@ export PROMPT
 
 RUN := .venv/bin
 TEST := .venv-test/bin
+# What hangs (a browser that died, a GPU that never answers) says where, and ends the run.
+PYTEST := $(TEST)/python -m pytest --durations=15 \
+	-o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 SOURCES := pyproject.toml README.md LICENSE \
 	$(shell find gpt2_wgpu shaders models -type f -not -name '*.pyc' 2>/dev/null)
 
@@ -31,11 +34,11 @@ test: lint ## check style and types, then run every test
 
 # Side by side, since each leaves a core idle half of the time.
 test-engine:
-	$(TEST)/python -m pytest --ignore tests/browser
+	$(PYTEST) --ignore tests/browser
 
 test-browser:
 	@mkdir -p build
-	@$(TEST)/python -m pytest tests/browser > build/test-browser.log 2>&1; \
+	@$(PYTEST) tests/browser > build/test-browser.log 2>&1; \
 		status=$$?; cat build/test-browser.log; exit $$status
 
 lint: .venv-test/installed ## check style and types

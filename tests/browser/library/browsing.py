@@ -84,7 +84,7 @@ class Tab:
 
     def wait_for(self, script: str) -> None:
         """Wait until JavaScript on the page gives something true."""
-        self._browser.do(lambda: self.page.wait_for_function(script))
+        self._browser.do(lambda: self.page.wait_for_function(script, polling=100))
 
     def reload(self) -> None:
         self._browser.do(self.page.reload)

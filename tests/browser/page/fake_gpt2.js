@@ -18,6 +18,7 @@ const fake = Object.assign(
     offline: true,
     storing: true, // models are kept
     warnings: [], // of a loaded model
+    holding: false, // weights stop half-way until the load is cancelled
     lingering: 0, // milliseconds before a cancelled load ends
     step: 1, // milliseconds between progress events
     pause: 2, // milliseconds between pieces of text
@@ -94,6 +95,7 @@ export class GPT2 extends EventTarget {
           fake.uploaded = bytes;
           onMemory?.(await lm.memory());
           if (i === 5 && typeof source === "string") keep(source, bytes, false);
+          while (i === 6 && fake.holding && !signal.aborted) await sleep(fake.step);
         }
         await sleep(fake.step);
       }

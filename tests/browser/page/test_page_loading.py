@@ -59,12 +59,13 @@ def test_progress_tells_megabytes_and_speed(visit: Begin) -> None:
 
 
 def test_a_cancelled_download_is_resumed(visit: Begin) -> None:
-    me = visit({"step": 60})
+    me = visit({"holding": True})
     expect(me("load")).to_be_enabled()
     me("load").click()
     me.until(lambda: me.evaluate("() => (fake.uploaded ?? 0) > 8e6"), "half of the weights")
     expect(me("load")).to_have_text("Cancel")
     me("load").click()
+    me.evaluate("() => (fake.holding = false)")
     expect(me("load")).to_have_text("Resume · 7.5 of 15.1 MB")
     expect(me("model-message")).to_have_text("Cancelled. What was downloaded is kept.")
     expect(me("generate")).to_be_disabled()
