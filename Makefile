@@ -13,7 +13,7 @@ SOURCES := pyproject.toml README.md LICENSE \
 	$(shell find gpt2_wgpu shaders models -type f -not -name '*.pyc' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo site test test-engine test-browser lint format clean
+.PHONY: help demo site test test-engine test-browser test-kernels lint format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,16 +30,22 @@ site: .venv/installed ## build the static site for browsers into dist/
 test: lint ## check style and types, then run every test
 	@$(TEST)/python scripts/bootstrap.py adapter
 	@$(TEST)/python scripts/bootstrap.py browser
-	@$(MAKE) --no-print-directory -j2 test-engine test-browser
+	@$(MAKE) --no-print-directory -k -j2 test-engine test-browser test-kernels
 
-# Side by side, since each leaves a core idle half of the time.
+# Two at a time, since each leaves a core idle half of the time; the third, the kernels in Chromium,
+# begins when the first has ended.
+KERNELS := tests/browser/test_kernels.py
+
 test-engine:
 	$(PYTEST) --ignore tests/browser
 
 test-browser:
 	@mkdir -p build
-	@$(PYTEST) tests/browser > build/test-browser.log 2>&1; \
+	@$(PYTEST) tests/browser --ignore $(KERNELS) > build/test-browser.log 2>&1; \
 		status=$$?; cat build/test-browser.log; exit $$status
+
+test-kernels:
+	$(PYTEST) $(KERNELS)
 
 lint: .venv-test/installed ## check style and types
 	$(TEST)/ruff check .

@@ -7,41 +7,39 @@
 //           what is rounded has to be the outcome) · weights [columns, 8 * depth8] (variant `weight`:
 //           q8, q4) · the rest by variant `store`: store_plain.wgsl, store_qkv.wgsl or
 //           store_logits.wgsl
-// Threads:  8 threads share 32 columns: each rounds every eighth block of x and multiplies it with all
-//           32 lines, so that a line is read from front to back, and one barrier is enough;
-//           workgroup (x) -> 32 columns, (y) -> row
-// Limits:   columns <= 32 * 65,535, rows <= 65,535, depth a multiple of 32; linear_block.wgsl is
-//           better from two rows on, where loads are shared
+// Threads:  thread (x) -> 4 columns, workgroup (y) -> row. The threads of a workgroup first round the
+//           row together. Then each reads its lines from front to back, which is what hardware
+//           foresees: in any other order memory, not arithmetic, limits.
+// Limits:   columns <= 64 * 65,535, rows <= 65,535, depth = 32 * DEPTH32, 10 words of workgroup
+//           memory a block; linear_block.wgsl is better from two rows on
 
-const LANES: u32 = 8u;
-const COLUMNS: u32 = 32u;
+const THREADS: u32 = 16u;
+// Blocks of a row, and not more, since a workgroup begins by zeroing its memory: 16 KiB hold 384.
+override DEPTH32: u32 = 384u;
 //!include "block_{weight}.wgsl"
 //!include "input_{input}.wgsl"
 //!include "store_{store}.wgsl"
 
-struct Block { // 32 elements of x as int8
-  low: vec4<u32>,
-  high: vec4<u32>,
-  scale: f32,
-  sum: i32,
-}
 struct Moments { mean: f32, deviation: f32, } // of a row; 1 / d as in input_plain.wgsl
 
-var<workgroup> partial: array<f32, LANES * COLUMNS>; // [column, lane]
-var<workgroup> moments: array<vec2<f32>, LANES>;
+var<workgroup> low: array<vec4<u32>, DEPTH32>;
+var<workgroup> high: array<vec4<u32>, DEPTH32>;
+var<workgroup> scales: array<f32, DEPTH32>;
+var<workgroup> totals: array<i32, DEPTH32>;
+var<workgroup> moments: array<vec2<f32>, THREADS>;
 
 // Mean of the row and 1 / its deviation; every thread must call.
-fn moments_of(row: u32, lane: u32) -> Moments {
+fn moments_of(row: u32, thread: u32) -> Moments {
   let shift = shift_of(row);
   var own = vec2<f32>(0.0);
-  for (var k = lane; k < params.depth8; k += LANES) {
+  for (var k = thread; k < params.depth8; k += THREADS) {
     let a = shifted(read8(row, k), shift, k);
     own += vec2<f32>(dot(a[0] + a[1], vec4<f32>(1.0)), dot(a[0], a[0]) + dot(a[1], a[1]));
   }
-  moments[lane] = own;
+  moments[thread] = own;
   workgroupBarrier();
   var all = vec2<f32>(0.0);
-  for (var i = 0u; i < LANES; i++) { all += moments[i]; }
+  for (var i = 0u; i < THREADS; i++) { all += moments[i]; }
   let mean = all.x / f32(params.width);
   let variance = max(all.y / f32(params.width) - mean * mean, 0.0);
   return Moments(shift + mean, inverseSqrt(variance + params.epsilon));
@@ -54,7 +52,7 @@ fn total(four: vec4<u32>) -> i32 {
        + dot4I8Packed(four.z, 0x01010101u) + dot4I8Packed(four.w, 0x01010101u);
 }
 
-fn block_of(row: u32, block: u32, about: Moments) -> Block {
+fn round_block(row: u32, block: u32, about: Moments) {
   var x8: array<mat2x4<f32>, 4>;
   var largest = vec4<u32>(0u); // as bits: a NaN is larger than any number, and so is not lost
   for (var i = 0u; i < 4u; i++) {
@@ -68,37 +66,40 @@ fn block_of(row: u32, block: u32, about: Moments) -> Block {
   }
   let most = bitcast<f32>(max(max(largest.x, largest.y), max(largest.z, largest.w)));
   let factor = select(0.0, 127.0 / most, most > 1e-30);
-  let low = vec4<u32>(packed(x8[0][0] * factor), packed(x8[0][1] * factor),
-                      packed(x8[1][0] * factor), packed(x8[1][1] * factor));
-  let high = vec4<u32>(packed(x8[2][0] * factor), packed(x8[2][1] * factor),
-                       packed(x8[3][0] * factor), packed(x8[3][1] * factor));
-  return Block(low, high, most / 127.0, total(low) + total(high));
+  let a = vec4<u32>(packed(x8[0][0] * factor), packed(x8[0][1] * factor),
+                    packed(x8[1][0] * factor), packed(x8[1][1] * factor));
+  let b = vec4<u32>(packed(x8[2][0] * factor), packed(x8[2][1] * factor),
+                    packed(x8[3][0] * factor), packed(x8[3][1] * factor));
+  low[block] = a;
+  high[block] = b;
+  scales[block] = most / 127.0;
+  totals[block] = total(a) + total(b);
 }
 
-@compute @workgroup_size(LANES)
-fn main(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
-  let depth32 = params.depth8 / 4u;
-  let first_column = group.x * COLUMNS;
-  let last = params.columns - 1u;
+@compute @workgroup_size(THREADS)
+fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {
+  let row = group.y;
   var about = Moments(0.0, 1.0);
-  if (NORM) { about = moments_of(group.y, lane); }
-
-  var sum: array<f32, COLUMNS>;
-  for (var block = lane; block < depth32; block += LANES) {
-    let x = block_of(group.y, block, about);
-    for (var i = 0u; i < COLUMNS; i++) {
-      // Lines past the end repeat the last one and are not stored.
-      let line = min(first_column + i, last) * depth32;
-      sum[i] += x.scale * product(line + block, x.low, x.high, x.sum);
-    }
-  }
-  for (var i = 0u; i < COLUMNS; i++) { partial[i * LANES + lane] = sum[i]; }
+  if (NORM) { about = moments_of(row, thread); }
+  for (var block = thread; block < DEPTH32; block += THREADS) { round_block(row, block, about); }
   workgroupBarrier();
-  for (var i = 2u * lane; i < COLUMNS; i += 2u * LANES) {
-    var two = vec2<f32>(0.0);
-    for (var j = 0u; j < LANES; j++) {
-      two += vec2<f32>(partial[i * LANES + j], partial[(i + 1u) * LANES + j]);
-    }
-    if (first_column + i <= last) { store(group.y, first_column + i, two); }
+  let column = 4u * (THREADS * group.x + thread);
+  if (column >= params.columns) { return; }
+  // Lines past the end repeat the last one and are not stored.
+  let last = params.columns - 1u;
+  let w0 = column * DEPTH32;
+  let w1 = min(column + 1u, last) * DEPTH32;
+  let w2 = min(column + 2u, last) * DEPTH32;
+  let w3 = min(column + 3u, last) * DEPTH32;
+
+  var sum = vec4<f32>(0.0);
+  for (var i = 0u; i < DEPTH32; i++) {
+    let a = low[i];
+    let b = high[i];
+    let t = totals[i];
+    sum += scales[i] * vec4<f32>(product(w0 + i, a, b, t), product(w1 + i, a, b, t),
+                                 product(w2 + i, a, b, t), product(w3 + i, a, b, t));
   }
+  store(row, column, sum.xy);
+  if (column + 2u < params.columns) { store(row, column + 2u, sum.zw); }
 }

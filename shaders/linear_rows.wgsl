@@ -1,24 +1,64 @@
-// Linear layer y = x Wᵀ (+ what `store` adds) for one row, four outputs a thread (no barriers: CPU
-// adapters, where a load costs more than the arithmetic on it: four columns share those of x).
+// Linear layer y = norm(x) Wᵀ (+ what `store` adds) for one row, four outputs a thread (CPU adapters,
+// where a load costs more than the arithmetic on it: four columns share those of x).
 //
 // Formula:  sum[r, c] = Σ_k x[r, k] * W[c, k], f32 accumulation; then store(r, c, sum)
 // Bindings: x by variant `input`: input_plain.wgsl or input_parts.wgsl · weights [columns,
 //           8 * depth8] (variant `weight`) · the rest by variant `store`: store_plain.wgsl,
 //           store_qkv.wgsl or store_logits.wgsl
-// Threads:  thread (x) -> 4 columns, workgroup (y) -> row
-// Limits:   columns <= 64 * 65,535, rows <= 65,535; linear_block.wgsl is better from two rows on
+// Threads:  thread (x) -> 4 columns, workgroup (y) -> row. A row that takes more than a load (NORM,
+//           input_parts.wgsl) is first made ready once by all threads of a workgroup; no other needs
+//           the barrier.
+// Limits:   columns <= 64 * 65,535, rows <= 65,535; a row that is made ready fits workgroup memory;
+//           linear_block.wgsl is better from two rows on
 
 //!include "weight_{weight}.wgsl"
 //!include "input_{input}.wgsl"
 //!include "store_{store}.wgsl"
 
+const THREADS: u32 = 16u;
+// depth / 4 where DERIVED, else 1: a workgroup begins by zeroing its memory. 16 KiB hold 1008.
+override READY: u32 = 1008u;
+
+var<workgroup> ready: array<vec4<f32>, READY>;
+var<workgroup> moments: array<vec2<f32>, THREADS>;
+
 fn dot8(a: mat2x4<f32>, b: mat2x4<f32>) -> f32 { return dot(a[0], b[0]) + dot(a[1], b[1]); }
 
-@compute @workgroup_size(16)
-fn main(@builtin(global_invocation_id) thread: vec3<u32>,
+// Sums of x - shift and of its square (0 without NORM); every thread must call.
+fn make_ready(row: u32, thread: u32) -> vec2<f32> {
+  let shift = shift_of(row);
+  var own = vec2<f32>(0.0);
+  for (var k = thread; k < params.depth8; k += THREADS) {
+    var a = read8(row, k);
+    if (NORM) {
+      a = shifted(a, shift, k);
+      own += vec2<f32>(dot(a[0] + a[1], vec4<f32>(1.0)), dot8(a, a));
+      a = gained(a, k);
+    }
+    ready[2u * k] = a[0];
+    ready[2u * k + 1u] = a[1];
+  }
+  if (NORM) { moments[thread] = own; }
+  workgroupBarrier();
+  var all = vec2<f32>(0.0);
+  if (NORM) {
+    for (var i = 0u; i < THREADS; i++) { all += moments[i]; }
+  }
+  return all;
+}
+
+fn row8(row: u32, k: u32) -> mat2x4<f32> {
+  if (DERIVED) { return mat2x4<f32>(ready[2u * k], ready[2u * k + 1u]); }
+  return read8(row, k);
+}
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(local_invocation_index) thread: u32,
         @builtin(workgroup_id) group: vec3<u32>) {
   let row = group.y;
-  let column = 4u * thread.x;
+  var sums = vec2<f32>(0.0);
+  if (DERIVED) { sums = make_ready(row, thread); }
+  let column = 4u * (THREADS * group.x + thread);
   if (column >= params.columns) { return; }
   // Lines past the end repeat the last one and are not stored.
   let last = params.columns - 1u;
@@ -27,21 +67,14 @@ fn main(@builtin(global_invocation_id) thread: vec3<u32>,
   let w2 = min(column + 2u, last) * params.depth8;
   let w3 = min(column + 3u, last) * params.depth8;
 
-  let shift = shift_of(row);
   var sum = vec4<f32>(0.0);
-  var moments = vec2<f32>(0.0);
   for (var k = 0u; k < params.depth8; k++) {
-    var a = read8(row, k);
-    if (NORM) {
-      a = shifted(a, shift, k);
-      moments += vec2<f32>(dot(a[0] + a[1], vec4<f32>(1.0)), dot8(a, a));
-      a = gained(a, k);
-    }
+    let a = row8(row, k);
     sum += vec4<f32>(dot8(weights8(w0 + k), a), dot8(weights8(w1 + k), a),
                      dot8(weights8(w2 + k), a), dot8(weights8(w3 + k), a));
   }
   for (var i = 0u; i < 4u; i++) {
-    sum[i] = normed(min(column + i, last), sum[i], moments.x, moments.y);
+    sum[i] = normed(min(column + i, last), sum[i], sums.x, sums.y);
   }
   store(row, column, sum.xy);
   if (column + 2u < params.columns) { store(row, column + 2u, sum.zw); }

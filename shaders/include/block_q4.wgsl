@@ -6,7 +6,8 @@
 fn product(i: u32, low: vec4<u32>, high: vec4<u32>, sum: i32) -> f32 {
   let unit = i / 8u * 9u;
   let in_unit = i % 8u;
-  let scale = unpack2x16float(weights[unit][in_unit / 2u])[in_unit % 2u] * -0.125;
+  let halves = weights[unit][in_unit / 2u] >> (16u * (in_unit % 2u));
+  let scale = unpack2x16float(halves).x * -0.125; // one half: SwiftShader unpacks in software
   let w = weights[unit + 1u + in_unit];
   let a = w & vec4<u32>(0x0f0f0f0fu); // elements 0 .. 3, 8 .. 11, 16 .. 19, 24 .. 27
   let b = (w >> vec4<u32>(4u)) & vec4<u32>(0x0f0f0f0fu);

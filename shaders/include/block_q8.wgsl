@@ -5,7 +5,8 @@
 fn product(i: u32, low: vec4<u32>, high: vec4<u32>, sum: i32) -> f32 {
   let unit = i / 8u * 17u;
   let in_unit = i % 8u;
-  let scale = unpack2x16float(weights[unit][in_unit / 2u])[in_unit % 2u] * (1.0 / 127.0);
+  let halves = weights[unit][in_unit / 2u] >> (16u * (in_unit % 2u));
+  let scale = unpack2x16float(halves).x * (1.0 / 127.0); // one half: SwiftShader unpacks in software
   let a = weights[unit + 1u + 2u * in_unit];
   let b = weights[unit + 2u + 2u * in_unit];
   let dots = dot4I8Packed(a.x, low.x) + dot4I8Packed(a.y, low.y)

@@ -6,6 +6,7 @@ override SPLITS: u32 = 1u;
 override HEADS: u32 = 1u;
 
 const NORM: bool = false;
+const DERIVED: bool = true; // an element is more than a load
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>; // [SPLITS, rows, 8 * depth8]
 @group(0) @binding(6) var<storage, read> parts: array<vec2<f32>>; // [SPLITS, rows, HEADS]

@@ -9,6 +9,7 @@
 // (x - s)^2 is at most (n + 1) var.
 
 override NORM: bool = false;
+override DERIVED: bool = NORM; // an element is more than a load
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read> gain: array<vec4<f32>>;

@@ -12,8 +12,9 @@ from tests.browser.serving import ROOT
 
 CHOSEN = (
     "attention_tiles", "cached_attention", "commands", "embedding", "layer_norm", "layouts",
-    "linear", "load_weight", "losses", "ops_arrays", "ops_attention", "ops_elementwise",
-    "ops_matmul", "ops_reductions", "quantization", "sampling", "self_check", "tensor",
+    "linear", "linear_choice", "load_weight", "losses", "ops_arrays", "ops_attention",
+    "ops_elementwise", "ops_matmul", "ops_reductions", "quantization", "sampling", "self_check",
+    "tensor",
 )  # fmt: skip
 # 65,537 workgroups with barriers: in software they alone take half a minute.
 LARGE = (

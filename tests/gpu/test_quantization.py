@@ -22,7 +22,8 @@ from gpt2_wgpu.gpu.layers import (
 from gpt2_wgpu.gpu.layers.weights import stored_words
 from gpt2_wgpu.gpu.waiting import sync
 from tests.gpu import quantization, references
-from tests.gpu.test_linear import free, kernels_run, matrix_of
+from tests.gpu.test_linear import free, matrix_of
+from tests.gpu.test_linear_choice import kernels_run
 from tests.gpu.test_load_weight import contents, stored
 
 pytestmark = [pytest.mark.usefixtures("guarded", "no_leak"), pytest.mark.native("NumPy")]
@@ -257,8 +258,8 @@ def test_a_row_of_zeros(device, in_integers, dtype):
 
 
 @BOTH
-@pytest.mark.parametrize(("rows", "depth"), [(2, 64), (1, 40), (9, 32)])
-def test_where_blocks_do_not_line_up_products_are_of_floats(
+@pytest.mark.parametrize(("rows", "depth"), [(2, 64), (1, 40), (9, 32), (1, 32 * 385)])
+def test_where_blocks_do_not_line_up_or_fit_products_are_of_floats(
     device, in_integers, dtype, rows, depth
 ):
     x, w = references.random(rows, depth), references.random(20, depth, seed=1)
@@ -266,4 +267,4 @@ def test_where_blocks_do_not_line_up_products_are_of_floats(
     with gw.tidy():
         found = linear(gw.tensor(x), matrix).numpy()
     assert in_integers == ["linear_rows" if rows == 1 else "linear_block"]
-    np.testing.assert_allclose(found, x @ contents(device, matrix).T, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found, x @ contents(device, matrix).T, rtol=1e-4, atol=1e-3)

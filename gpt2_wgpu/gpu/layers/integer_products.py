@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from gpt2_wgpu.gpu.layers.weights import Matrix
 
 BLOCK = 32
-_COLUMNS = 32  # of a workgroup
+_COLUMNS = 64  # of a workgroup
+_DEPTH = 384 * BLOCK  # of a row that, rounded, fits a workgroup's memory
 
 
 def suits(x: Tensor | SplitAttention, weight: Matrix) -> bool:
@@ -30,10 +31,11 @@ def suits(x: Tensor | SplitAttention, weight: Matrix) -> bool:
         and x.size == x.shape[-1]
         and weight.dtype in QUANTIZED
         and weight.depth % BLOCK == 0
+        and weight.depth <= _DEPTH
         and weight.depth < capabilities.max_iterations  # a thread loops less than once an element
     )
 
 
-def choose(rows: int, columns: int) -> tuple[str, Grid, dict[str, int]]:
+def choose(rows: int, columns: int, depth: int) -> tuple[str, Grid, dict[str, int]]:
     """Kernel, grid and constants for rounded rows."""
-    return "linear_dot", (-(-columns // _COLUMNS), rows, 1), {}
+    return "linear_dot", (-(-columns // _COLUMNS), rows, 1), {"DEPTH32": depth // BLOCK}

@@ -21,6 +21,7 @@ from gpt2_wgpu.gpu.tidying import tidy
 if TYPE_CHECKING:
     from gpt2_wgpu.gpu.device import Device
 
+_READY = 1008  # vec4s of a row that linear_rows.wgsl has room for, in 16 KiB with the moments
 GEMV_ROWS = 8  # up to here every few rows read the weights; beyond, tiles share them
 
 
@@ -179,9 +180,11 @@ def dispatch_linear(
         for first, part in weight.parts:
             columns = part.shape[0]
             if integer_products.suits(x, weight):
-                kernel, grid, chosen = integer_products.choose(rows, columns)
+                kernel, grid, chosen = integer_products.choose(rows, columns, weight.depth)
             else:
-                kernel, grid, chosen = _choose(x.device, rows, columns, depth8, steps, splits)
+                kernel, grid, chosen = _choose(
+                    x.device, rows, columns, depth8, steps, splits, norm is not None
+                )
             dispatch(
                 x.device,
                 kernel,
@@ -220,11 +223,18 @@ def _source(
 
 
 def _choose(
-    device: Device, rows: int, columns: int, depth8: int, steps: int, splits: int
+    device: Device,
+    rows: int,
+    columns: int,
+    depth8: int,
+    steps: int,
+    splits: int,
+    normed: bool,
 ) -> tuple[str, Grid, dict[str, int]]:
     """Kernel, grid and constants for a product of this size.
 
-    ``steps``: of a line, as the GEMV reads it; ``splits``: of x, 0 if it is whole.
+    ``steps``: of a line, as the GEMV reads it; ``splits``: of x, 0 if it is whole; ``normed``: a
+    LayerNorm comes first.
 
     What decides besides the device is how often one thread loops, over all loops: for each group of
     eight weights as counted here, in the GEMV a LANES-th as often.
@@ -234,8 +244,9 @@ def _choose(
     inner = max(1, 2 * splits)  # a row's moments, or its parts twice
     rounds = 1 + inner if rows == 1 else 1 + quads * (1 + 4 * inner)
     if capabilities.barrier_free and rounds * (depth8 + 3) < capabilities.max_iterations:
-        if rows == 1:
-            return "linear_rows", (-(-columns // 64), 1, 1), {}
+        ready = 2 * depth8 if normed or splits else 1
+        if rows == 1 and ready <= _READY:
+            return "linear_rows", (-(-columns // 64), 1, 1), {"READY": ready}
         return "linear_block", (-(-columns // 64), -(-rows // (4 * quads)), 1), {"QUADS": quads}
     if rows > GEMV_ROWS and (3 + splits) * (depth8 + 5) < capabilities.max_iterations:
         return "linear_gemm", (-(-columns // 64), -(-rows // 64), 1), {}
