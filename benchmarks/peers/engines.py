@@ -85,7 +85,13 @@ NATIVE = [
         environment=WEBGPU,
     ),
     Engine("ctranslate2", "CTranslate2", "CPU", "ct2", note="generate_batch"),
-    Engine("tinygrad", "tinygrad", "WebGPU", "tiny", note="TinyJit step as in its GPT-2 example"),
+    Engine(
+        "tinygrad",
+        "tinygrad",
+        "WebGPU",
+        "tiny",
+        note="TinyJit step as in its GPT-2 example; rows of wte from the host",
+    ),
     Engine(
         "torch-cuda",
         "transformers",

@@ -1,7 +1,9 @@
 """tinygrad on WEBGPU (Dawn), after its GPT-2 example: a captured step over a cache of fixed size.
 
 The position is a bound variable, so that one captured step serves every token. The prefill is
-captured too, for its one length, which the example does not do.
+captured too, for its one length, which the example does not do. tinygrad binds a tensor as a whole
+and asks for no higher limits, so the table of tokens is in parts for the head, and its rows come
+from the host.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ os.environ["DEV"] = "WEBGPU"
 from tinygrad import Device, Tensor, TinyJit, Variable  # noqa: E402 - after DEV is set
 from tinygrad.nn.state import safe_load  # noqa: E402
 
+MOST = 128 << 20  # bytes of a binding
+
 
 class Engine:
     def load(self, model: Path, threads: int) -> dict[str, str]:
@@ -36,46 +40,48 @@ class Engine:
         config = json.loads((model / "config.json").read_text())
         self._layers, self._heads = config["n_layer"], config["n_head"]
         self._width, self._context = config["n_embd"], config["n_positions"]
-        self._vocabulary = config["vocab_size"]
         self._epsilon = config["layer_norm_epsilon"]
+        found = safe_load(model / "model.safetensors")
+        held = {name.removeprefix("transformer."): value for name, value in found.items()}
+        self._words = held.pop("wte.weight").numpy()
         self._w = {
-            name.removeprefix("transformer."): value.to(Device.DEFAULT).float().contiguous()
-            for name, value in safe_load(model / "model.safetensors").items()
+            name: value.to(Device.DEFAULT).float().contiguous() for name, value in held.items()
         }
-        Tensor.realize(*self._w.values())
+        rows = MOST // (4 * self._width)
+        self._head = [
+            Tensor(self._words[first : first + rows]).contiguous()
+            for first in range(0, len(self._words), rows)
+        ]
+        Tensor.realize(*self._w.values(), *self._head)
         shape = (2, 1, self._context, self._heads, self._width // self._heads)
         self._caches = [Tensor.zeros(*shape).contiguous().realize() for _ in range(self._layers)]
         self._step = TinyJit(self._forward)
-        self._prefill = TinyJit(lambda ids: self._forward(ids, 0))
+        self._prefill = TinyJit(lambda x: self._forward(x, 0))
         return {"tinygrad": version("tinygrad"), "dawn-python": version("dawn-python")}
 
     def generate(self, work: dict[str, Any], count: int, emit: Emit) -> None:
-        token = self._prefill(Tensor([work["ids"]]).realize())
+        token = self._prefill(self._embedded(work["ids"]))
         emit([token.item()])
         first = len(work["ids"])
         for position in range(first, first + count - 1):
             place = Variable("position", 1, self._context - 1).bind(position)
-            word = Variable("token", 0, self._vocabulary - 1).bind(token.item())
-            token = self._step(word, place)
+            token = self._step(self._embedded([token.item()]), place)
             emit([token.item()])
 
-    def _forward(self, ids: Any, start: Any) -> Tensor:
-        """The likeliest token after ``ids``, which begin at position ``start``.
+    def _embedded(self, ids: list[int]) -> Tensor:
+        return Tensor(self._words[ids][None]).realize()
 
-        ``ids``: a tensor [1, T], or one bound variable, which takes its row without a search.
-        """
-        words, tokens = self._w["wte.weight"], 1
-        if isinstance(ids, Tensor):
-            x, tokens = words[ids], ids.shape[1]
-        else:
-            x = words.shrink(((ids, ids + 1), None)).unsqueeze(0)
+    def _forward(self, x: Tensor, start: Any) -> Tensor:
+        """The likeliest token after those of ``x`` [1, T, width], which begin at ``start``."""
+        tokens = x.shape[1]
         x = x + self._w["wpe.weight"].shrink(((start, start + tokens), None))
         for n in range(self._layers):
             x = x + self._attend(self._norm(x, f"h.{n}.ln_1"), n, start)
             inner = self._linear(self._norm(x, f"h.{n}.ln_2"), f"h.{n}.mlp.c_fc").gelu()
             x = x + self._linear(inner, f"h.{n}.mlp.c_proj")
         last = self._norm(x[:, -1], "ln_f")
-        return last.matmul(self._w["wte.weight"].T).argmax(-1).flatten().realize()
+        logits = [last.matmul(part.T).realize() for part in self._head]
+        return logits[0].cat(*logits[1:], dim=-1).argmax(-1).flatten().realize()
 
     def _attend(self, x: Tensor, n: int, start: Any) -> Tensor:
         tokens, depth = x.shape[1], self._width // self._heads
