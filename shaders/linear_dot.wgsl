@@ -14,19 +14,20 @@
 //           memory a block; linear_block.wgsl is better from two rows on
 
 const THREADS: u32 = 16u;
-// Blocks of a row, and not more, since a workgroup begins by zeroing its memory: 16 KiB hold 384.
+// Blocks of a row, and not more, since a workgroup begins by zeroing its memory. At most 384, which
+// 16 KiB hold.
 override DEPTH32: u32 = 384u;
 //!include "block_{weight}.wgsl"
 //!include "input_{input}.wgsl"
 //!include "store_{store}.wgsl"
 
-struct Moments { mean: f32, deviation: f32, } // of a row; 1 / d as in input_plain.wgsl
+struct Moments { mean: f32, inverse: f32, } // of a row; 1 / d as in input_plain.wgsl
 
 var<workgroup> low: array<vec4<u32>, DEPTH32>;
 var<workgroup> high: array<vec4<u32>, DEPTH32>;
 var<workgroup> scales: array<f32, DEPTH32>;
 var<workgroup> totals: array<i32, DEPTH32>;
-var<workgroup> moments: array<vec2<f32>, THREADS>;
+var<workgroup> sums: array<vec2<f32>, THREADS>;
 
 // Mean of the row and 1 / its deviation; every thread must call.
 fn moments_of(row: u32, thread: u32) -> Moments {
@@ -36,10 +37,10 @@ fn moments_of(row: u32, thread: u32) -> Moments {
     let a = shifted(read8(row, k), shift, k);
     own += vec2<f32>(dot(a[0] + a[1], vec4<f32>(1.0)), dot(a[0], a[0]) + dot(a[1], a[1]));
   }
-  moments[thread] = own;
+  sums[thread] = own;
   workgroupBarrier();
   var all = vec2<f32>(0.0);
-  for (var i = 0u; i < THREADS; i++) { all += moments[i]; }
+  for (var i = 0u; i < THREADS; i++) { all += sums[i]; }
   let mean = all.x / f32(params.width);
   let variance = max(all.y / f32(params.width) - mean * mean, 0.0);
   return Moments(shift + mean, inverseSqrt(variance + params.epsilon));
@@ -60,7 +61,7 @@ fn round_block(row: u32, block: u32, about: Moments) {
     x8[i] = read8(row, k);
     if (NORM) { // the gain is 0 in the padding
       x8[i] = gained(mat2x4<f32>(x8[i][0] - about.mean, x8[i][1] - about.mean), k)
-            * about.deviation;
+            * about.inverse;
     }
     largest = max(largest, max(bitcast<vec4<u32>>(abs(x8[i][0])), bitcast<vec4<u32>>(abs(x8[i][1]))));
   }
@@ -73,7 +74,7 @@ fn round_block(row: u32, block: u32, about: Moments) {
   low[block] = a;
   high[block] = b;
   scales[block] = most / 127.0;
-  totals[block] = total(a) + total(b);
+  if (OFFSET) { totals[block] = total(a) + total(b); }
 }
 
 @compute @workgroup_size(THREADS)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from gpt2_wgpu.cli.options import DTYPES, Parser, integer
 from gpt2_wgpu.cli.terminal import Terminal
+from gpt2_wgpu.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from gpt2_wgpu.benchmark import Preset, RandomModel
@@ -65,6 +66,7 @@ def _add_work(parser: Parser) -> None:
     )
     model.add_argument(
         "--random",
+        type=_shape,
         metavar="SHAPE",
         help="random weights, so no download: 124M, 355M, 774M, 1558M as GPT-2's sizes, or "
         "LAYERSxWIDTH",
@@ -169,4 +171,14 @@ def _model(args: argparse.Namespace) -> Preset | RandomModel:
 
     if args.random is None:
         return benchmark.Preset(_MODEL if args.model is None else args.model)
-    return benchmark.RandomModel.parse(args.random)
+    random: RandomModel = args.random
+    return random
+
+
+def _shape(text: str) -> RandomModel:
+    from gpt2_wgpu import benchmark
+
+    try:
+        return benchmark.RandomModel.parse(text)
+    except InvalidArgumentError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -8,7 +8,7 @@ import math
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from gpt2_wgpu.cli.terminal import OutputError, Terminal, interrupt_at_once
+from gpt2_wgpu.cli.terminal import OutputError, Terminal, interrupt_at_once, noting_interrupts
 
 if TYPE_CHECKING:
     import gpt2_wgpu as gw
@@ -55,10 +55,14 @@ class Story:
         try:
             if not at_once:
                 self._begin()
-            for piece in chain(self._stream, [""]):  # the last tokens may come without text
-                self.text += piece
-                if not at_once:
-                    self._write_piece(piece)
+            with noting_interrupts() as interrupted:
+                for piece in chain(self._stream, [""]):  # the last tokens may come without text
+                    self.text += piece
+                    if not at_once:
+                        self._write_piece(piece)
+                    if interrupted():
+                        self.interrupted = True
+                        break
         except KeyboardInterrupt:
             interrupt_at_once()
             self.interrupted = True

@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TextIO
@@ -26,6 +27,30 @@ class ReaderGone(OutputError):
 def interrupt_at_once() -> None:
     """Lets a second Ctrl-C end the process: the first is being answered."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def noting_interrupts() -> Iterator[Callable[[], bool]]:
+    """Meanwhile Ctrl-C is noted, for whoever calls what this gives; a second one ends the process.
+
+    Raised, it would come wherever Python happens to be: in a callback it is lost, and in the middle
+    of a driver's object it leaves half of one. Where Ctrl-C is ignored or another's, it stays so.
+    """
+    noted = threading.Event()
+
+    def note(*_: object) -> None:
+        noted.set()
+        interrupt_at_once()
+
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ours = ours and threading.current_thread() is threading.main_thread()
+    if ours:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield noted.is_set
+    finally:
+        if ours and not noted.is_set():
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Terminal:

@@ -43,8 +43,9 @@ class AdapterInfo:
 class Capabilities:
     """Which variant of a kernel suits this device.
 
-    ``barrier_free``: on a CPU adapter a workgroup barrier costs more than the work it shares, so
-    each reduction is done by one thread; on a GPU a workgroup shares it.
+    ``barrier_free``: on a CPU adapter a workgroup barrier costs more than a reduction, which one
+    thread does there; on a GPU a workgroup shares it. (A kernel may have one barrier all the same:
+    before work that is many times what it costs.)
 
     ``integer_products``: a CPU adapter multiplies a row with quantised weights faster in integers,
     activations rounded to int8 (layers/integer_products.py); on a GPU memory limits, and the float

@@ -1,7 +1,7 @@
 """How matrices are stored when nobody says: as float16, but on a CPU adapter as is fastest there.
 
-What was measured is remembered for an adapter, its driver and this version of the package: while
-the process lasts and, except in browsers, in the user's cache directory.
+What was measured is remembered for an adapter, its driver, the machine, and the kernels that were
+measured: while the process lasts and, except in browsers, in the user's cache directory.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import platform
 import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpt2_wgpu._version import __version__
 from gpt2_wgpu.errors import OutOfGPUMemoryError, WeightsError
 from gpt2_wgpu.gpu.layers.integer_products import BLOCK
 from gpt2_wgpu.gpu.probe import seconds_of_products
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gpt2_wgpu.models.config import GPT2Config
 
 USUAL, ROUNDED = "float16", "q8"
+KERNELS = "2"  # another number where what is measured computes in another way
 WORTH_IT = 1.1  # times as fast as the usual: rounding costs a little of a model's quality
 
 _PACKAGE = os.path.join(Path(__file__).parents[1], "")
@@ -45,7 +46,7 @@ async def default_dtype(device: Device, config: GPT2Config) -> str:
     matrices = (layout for layout in layouts(config).values() if layout.chosen)
     if not info.is_software or any(matrix.depth % BLOCK for matrix in matrices):
         return USUAL
-    adapter = " | ".join((info.name, info.driver, info.backend, __version__))
+    adapter = " | ".join((info.name, info.driver, info.backend, platform.node(), KERNELS))
     seconds = _measured.get(adapter) or _usable(_read().get(adapter))
     if seconds is None:
         try:
@@ -59,8 +60,8 @@ async def default_dtype(device: Device, config: GPT2Config) -> str:
         return USUAL
     remedy = "" if sys.platform == "emscripten" else " (with a GPU here, install its driver)"
     warnings.warn(
-        f"{info.name} computes on the CPU{remedy}, where, for decoding one text, weights in "
-        f"{ROUNDED} are {gain:.1f} times as fast as in {USUAL}: they are stored in {ROUNDED} "
+        f"{info.name} computes on the CPU{remedy}, where a row times a matrix in {ROUNDED} was "
+        f"measured {gain:.1f} times as fast as in {USUAL}: weights are stored in {ROUNDED} "
         f'(to choose for yourself, give dtype="{USUAL}")',
         stacklevel=_stack_level(),
     )

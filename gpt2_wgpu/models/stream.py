@@ -33,8 +33,8 @@ class StreamStats:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Speed after the first token; None before the second."""
-        if self.seconds_to_first_token is None or self.new_tokens < 2:
+        """Speed after the first token; None before the third: two come together at first."""
+        if self.seconds_to_first_token is None or self.new_tokens < 3:
             return None
         return (self.new_tokens - 1) / max(self.seconds - self.seconds_to_first_token, 1e-9)
 

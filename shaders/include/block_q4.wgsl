@@ -3,6 +3,8 @@
 
 @group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
 
+const OFFSET: bool = true; // whether the activations' sum is needed
+
 fn product(i: u32, low: vec4<u32>, high: vec4<u32>, sum: i32) -> f32 {
   let unit = i / 8u * 9u;
   let in_unit = i % 8u;

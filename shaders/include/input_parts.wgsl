@@ -30,7 +30,7 @@ fn read8(row: u32, k: u32) -> mat2x4<f32> {
   return sum * (1.0 / total);
 }
 
-fn gained(w: mat2x4<f32>, k: u32) -> mat2x4<f32> { return w; }
+fn gained(a: mat2x4<f32>, k: u32) -> mat2x4<f32> { return a; }
 fn shift_of(row: u32) -> f32 { return 0.0; }
 fn shifted(a: mat2x4<f32>, shift: f32, k: u32) -> mat2x4<f32> { return a; }
 fn normed(column: u32, sum: f32, first: f32, second: f32) -> f32 { return sum; }

@@ -4,8 +4,8 @@
 //   Σ_k W[c, k] ((x_k - mean) / d * gain_k + b_k)
 //     = (Σ_k W[c, k] gain_k (x_k - s) - (mean - s) F[c]) / d + G[c],
 // where F[c] = Σ_k W[c, k] gain_k and G[c] = Σ_k W[c, k] b_k + bias[c] depend on the weights alone
-// (`bias` holds G, then F). So the kernel that multiplies gathers the moments on its way: no pass
-// over the row comes first. s is the row's first element, which bounds what cancels: the mean of
+// (`bias` holds G, then F). So the kernel that multiplies gathers the moments on its way, or while it
+// makes the row ready: no other dispatch comes first. s is the row's first element, which bounds what cancels: the mean of
 // (x - s)^2 is at most (n + 1) var.
 
 override NORM: bool = false;
@@ -20,10 +20,10 @@ fn read8(row: u32, k: u32) -> mat2x4<f32> {
   return mat2x4<f32>(x[at], x[at + 1u]);
 }
 
-// Weights with the gain: for the product with x - shift.
-fn gained(w: mat2x4<f32>, k: u32) -> mat2x4<f32> {
-  if (!NORM) { return w; }
-  return mat2x4<f32>(w[0] * gain[2u * k], w[1] * gain[2u * k + 1u]);
+// Group k of a row, x - shift or weights, with the gain: one of the two factors gets it.
+fn gained(a: mat2x4<f32>, k: u32) -> mat2x4<f32> {
+  if (!NORM) { return a; }
+  return mat2x4<f32>(a[0] * gain[2u * k], a[1] * gain[2u * k + 1u]);
 }
 
 fn shift_of(row: u32) -> f32 {

@@ -35,6 +35,7 @@ def test_kernels_compute_right_in_chromium() -> None:
         "-q",
         "--no-header",
         "--gpu=chromium",
+        *("-o", "faulthandler_timeout=300", "-o", "faulthandler_exit_on_timeout=true"),
         *(f"--deselect={test}" for test in (LARGE, LESS_PRECISE)),
     ]
     command = [sys.executable, "-m", "pytest", *options, *files]

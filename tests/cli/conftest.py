@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ CHANGES_OUTPUT = {
 }
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+Started = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +56,21 @@ def run(tmp_path: Path, environment: dict[str, str]) -> Run:
         )
 
     return start
+
+
+@pytest.fixture
+def started() -> Iterator[Started]:
+    """`subprocess.Popen`, whose processes do not outlive a test that failed."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        processes.append(subprocess.Popen(*args, **options))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture(autouse=True, scope="package")

@@ -98,6 +98,8 @@ def test_wrong_outputs_have_no_speed(
         ("-b", "", "'' is not a whole number at least 1"),
         ("--dtype", "f16,f8", "'f8' is none of f"),
         ("-o", "csv", "invalid choice: 'csv'"),
+        ("--random", "125M", "'125M' is no shape: use 124M, 355M, 774M, 1558M, or LAYERSxWIDTH"),
+        ("--random", "1x63", "a width that is a multiple of 64"),
     ],
 )
 def test_a_value_out_of_bounds_is_named(
@@ -118,7 +120,6 @@ def test_one_model_at_a_time(capsys: Captured) -> None:
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        (["--random", "125M"], "'125M' is no shape: use 124M, 355M, 774M, 1558M, or LAYERSxWIDTH"),
         (["-m", "no-such-model"], "unknown model 'no-such-model'"),
         (["-p", "600"], "600 prompt tokens and 8 new ones exceed the model's context of 512"),
     ],

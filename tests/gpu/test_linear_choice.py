@@ -88,13 +88,13 @@ def test_no_thread_loops_more_often_than_the_device_allows(device, monkeypatch, 
     few = replace(device.capabilities, barrier_free=True, max_iterations=150)
     monkeypatch.setattr(device, "capabilities", few)
     names = kernels_run(monkeypatch)
-    for depth in (8 * 8, 8 * 100):
+    for depth in (8 * 8, 8 * 200):
         x, w = references.random(rows, depth), references.random(77, depth, seed=1)
         matrix = matrix_of(device, w, "float32")
         with gw.tidy():
             found = linear(gw.tensor(x), matrix).numpy()
         free(matrix)
-        np.testing.assert_allclose(found, x @ w.T, rtol=1e-4, atol=2e-4)
+        np.testing.assert_allclose(found, x @ w.T, rtol=1e-4, atol=5e-4)
     short, long = names
     assert short == ("linear_rows" if rows == 1 else "linear_block")
     assert long == "linear_gemv"  # a tile loops more often than a lane
@@ -104,7 +104,7 @@ def test_no_thread_loops_more_often_than_the_device_allows(device, monkeypatch, 
     ("kernel_name", "rows", "splits", "rounds"),
     [
         ("linear_rows", 1, 0, 1),
-        ("linear_rows", 1, 8, 1 + 2 * 8),
+        ("linear_rows", 1, 8, 1 + (1 + 2 * 8) / 16),
         ("linear_block", 4, 0, 1 + (1 + 4)),  # with NORM
         ("linear_block", 5, 0, 1 + 2 * (1 + 4)),
         ("linear_block", 4, 3, 1 + (1 + 4 * 2 * 3)),

@@ -162,7 +162,8 @@ def in_integers(device, monkeypatch):
 
 @BOTH
 @pytest.mark.parametrize(
-    ("columns", "depth"), [(1, 32), (31, 224), (32, 256), (33, 288), (130, 96), (70, 1600)]
+    ("columns", "depth"),
+    [(1, 32), (31, 224), (32, 256), (33, 288), (130, 96), (70, 1600), (5, 12288)],
 )
 def test_integer_products(device, in_integers, dtype, columns, depth):
     x, w = references.random(1, depth), references.random(columns, depth, seed=1)

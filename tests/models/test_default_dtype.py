@@ -63,7 +63,7 @@ def test_the_faster_is_taken_and_told(device, measured):
     assert dtype == "q8"
     (line,) = said
     assert line.startswith(f"{device.info.name} computes on the CPU")
-    assert "for decoding one text, weights in q8 are 2.0 times as fast as in float16" in line
+    assert "a row times a matrix in q8 was measured 2.0 times as fast as in float16" in line
     assert "\n" not in line
 
 
@@ -136,7 +136,7 @@ def test_an_adapter_is_measured_once(device, measured, monkeypatch):
             patch.setattr(device, "info", replace(device.info, **{key: "another"}))
             assert chosen(device)[0] == "float16"
     with monkeypatch.context() as patch:
-        patch.setattr(module, "__version__", "99")
+        patch.setattr(module, "KERNELS", "99")
         assert chosen(device)[0] == "float16"
     assert measured.calls == 5
     forget(monkeypatch)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 BLOCK = 32
 _COLUMNS = 64  # of a workgroup
-_DEPTH = 384 * BLOCK  # of a row that, rounded, fits a workgroup's memory
+_DEPTH = 384 * BLOCK  # of a row that, rounded, is sure to fit a workgroup's memory
 
 
 def suits(x: Tensor | SplitAttention, weight: Matrix) -> bool:
@@ -32,10 +32,9 @@ def suits(x: Tensor | SplitAttention, weight: Matrix) -> bool:
         and weight.dtype in QUANTIZED
         and weight.depth % BLOCK == 0
         and weight.depth <= _DEPTH
-        and weight.depth < capabilities.max_iterations  # a thread loops less than once an element
     )
 
 
-def choose(rows: int, columns: int, depth: int) -> tuple[str, Grid, dict[str, int]]:
-    """Kernel, grid and constants for rounded rows."""
-    return "linear_dot", (-(-columns // _COLUMNS), rows, 1), {"DEPTH32": depth // BLOCK}
+def choose(columns: int, depth: int) -> tuple[str, Grid, dict[str, int]]:
+    """Kernel, grid and constants for a row that :func:`suits`."""
+    return "linear_dot", (-(-columns // _COLUMNS), 1, 1), {"DEPTH32": depth // BLOCK}

@@ -177,10 +177,11 @@ def dispatch_linear(
         source["bias"] = source["x"] if bias is None else bias
         if norm is not None:
             source["bias"] = norm.folded
+        in_integers = integer_products.suits(x, weight)
         for first, part in weight.parts:
             columns = part.shape[0]
-            if integer_products.suits(x, weight):
-                kernel, grid, chosen = integer_products.choose(rows, columns, weight.depth)
+            if in_integers:
+                kernel, grid, chosen = integer_products.choose(columns, weight.depth)
             else:
                 kernel, grid, chosen = _choose(
                     x.device, rows, columns, depth8, steps, splits, norm is not None
@@ -240,13 +241,16 @@ def _choose(
     eight weights as counted here, in the GEMV a LANES-th as often.
     """
     capabilities = device.capabilities
+    ready = 2 * depth8 if normed or splits else 1
+    if capabilities.barrier_free and rows == 1 and ready <= _READY:
+        # Of a row that is made ready a thread does a 16th, and in each place its parts twice.
+        rounds = depth8 + (depth8 // 16 + 1) * (1 + 2 * splits) + 16
+        if rounds < capabilities.max_iterations:
+            return "linear_rows", (-(-columns // 64), 1, 1), {"READY": ready}
     quads = 1 if rows <= 4 else 2
     inner = max(1, 2 * splits)  # a row's moments, or its parts twice
-    rounds = 1 + inner if rows == 1 else 1 + quads * (1 + 4 * inner)
+    rounds = 1 + quads * (1 + 4 * inner)
     if capabilities.barrier_free and rounds * (depth8 + 3) < capabilities.max_iterations:
-        ready = 2 * depth8 if normed or splits else 1
-        if rows == 1 and ready <= _READY:
-            return "linear_rows", (-(-columns // 64), 1, 1), {"READY": ready}
         return "linear_block", (-(-columns // 64), -(-rows // (4 * quads)), 1), {"QUADS": quads}
     if rows > GEMV_ROWS and (3 + splits) * (depth8 + 5) < capabilities.max_iterations:
         return "linear_gemm", (-(-columns // 64), -(-rows // 64), 1), {}
