@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ def report(
 ) -> dict[str, Any]:
     """The JSON object of one run."""
     about = {key: value for outcome in outcomes for key, value in outcome.versions.items()}
-    versions = {**versions, "Python": platform.python_version()}
+    versions = {**versions, "Python": platform.python_version(), "commit": _commit()}
     versions |= {key: value for key, value in about.items() if key not in _ABOUT_THE_GPU}
     foreign = [cores for outcome in outcomes for cores in outcome.foreign_cpu if cores is not None]
     name = {"124M": "random 124M"}.get(work.model, work.model)
@@ -60,6 +62,15 @@ def _row(outcome: Outcome, plan: Plan) -> dict[str, Any]:
         "note": note,
         "foreign_cpu": [None if c is None else round(c, 2) for c in outcome.foreign_cpu],
     }
+
+
+def _commit() -> str:
+    """Of this checkout, with "-dirty" where it was changed; empty outside of one."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    with suppress(OSError):
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+        return done.stdout.strip()
+    return ""
 
 
 def _processor() -> str:
