@@ -123,7 +123,7 @@ class Visit:
         if self.page.is_closed():
             return
         seen = self.evaluate("() => globalThis.seen")
-        assert self.problems == []
+        assert self.problems == [], self.problems
         assert seen["violations"] == []
         moved = sum(shift[0] for shift in seen["shifts"])
         assert moved < 0.1 or not self.still, seen["shifts"]  # "good" in the Web Vitals
