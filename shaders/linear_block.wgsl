@@ -138,8 +138,8 @@ fn main(@builtin(global_invocation_id) thread: vec3<u32>,
       let one = first[i / 4u][i % 4u];
       let two = second[i / 4u][i % 4u];
       store(row + i, column + j, vec2<f32>(
-          normed(column + j, sums[at][i % 4u], one, two),
-          normed(min(column + j + 1u, last), sums[at + 1u][i % 4u], one, two)));
+          normed(column + j, sums[at][i % 4u], vec2<f32>(one, two)),
+          normed(min(column + j + 1u, last), sums[at + 1u][i % 4u], vec2<f32>(one, two))));
     }
   }
 }

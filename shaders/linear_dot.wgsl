@@ -18,32 +18,23 @@ const THREADS: u32 = 16u;
 // 16 KiB hold.
 override DEPTH32: u32 = 384u;
 //!include "block_{weight}.wgsl"
-//!include "input_{input}.wgsl"
+//!include "input_plain.wgsl"
 //!include "store_{store}.wgsl"
-
-struct Moments { mean: f32, inverse: f32, } // of a row; 1 / d as in input_plain.wgsl
+//!include "row_moments.wgsl"
 
 var<workgroup> low: array<vec4<u32>, DEPTH32>;
 var<workgroup> high: array<vec4<u32>, DEPTH32>;
 var<workgroup> scales: array<f32, DEPTH32>;
 var<workgroup> totals: array<i32, DEPTH32>;
-var<workgroup> sums: array<vec2<f32>, THREADS>;
 
-// Mean of the row and 1 / its deviation; every thread must call.
-fn moments_of(row: u32, thread: u32) -> Moments {
+// The row's mean and 1 / d as in input_plain.wgsl; every thread must call.
+fn norm_of(row: u32, thread: u32) -> vec2<f32> {
   let shift = shift_of(row);
   var own = vec2<f32>(0.0);
   for (var k = thread; k < params.depth8; k += THREADS) {
-    let a = shifted(read8(row, k), shift, k);
-    own += vec2<f32>(dot(a[0] + a[1], vec4<f32>(1.0)), dot(a[0], a[0]) + dot(a[1], a[1]));
+    own += moments8(shifted(read8(row, k), shift, k));
   }
-  sums[thread] = own;
-  workgroupBarrier();
-  var all = vec2<f32>(0.0);
-  for (var i = 0u; i < THREADS; i++) { all += sums[i]; }
-  let mean = all.x / f32(params.width);
-  let variance = max(all.y / f32(params.width) - mean * mean, 0.0);
-  return Moments(shift + mean, inverseSqrt(variance + params.epsilon));
+  return vec2<f32>(shift, 0.0) + mean_and_inverse(moments_of_all(own, thread));
 }
 
 fn packed(x: vec4<f32>) -> u32 { return pack4xI8(vec4<i32>(round(x))); }
@@ -53,15 +44,14 @@ fn total(four: vec4<u32>) -> i32 {
        + dot4I8Packed(four.z, 0x01010101u) + dot4I8Packed(four.w, 0x01010101u);
 }
 
-fn round_block(row: u32, block: u32, about: Moments) {
+fn round_block(row: u32, block: u32, norm: vec2<f32>) {
   var x8: array<mat2x4<f32>, 4>;
   var largest = vec4<u32>(0u); // as bits: a NaN is larger than any number, and so is not lost
   for (var i = 0u; i < 4u; i++) {
     let k = 4u * block + i;
     x8[i] = read8(row, k);
     if (NORM) { // the gain is 0 in the padding
-      x8[i] = gained(mat2x4<f32>(x8[i][0] - about.mean, x8[i][1] - about.mean), k)
-            * about.inverse;
+      x8[i] = gained(mat2x4<f32>(x8[i][0] - norm.x, x8[i][1] - norm.x), k) * norm.y;
     }
     largest = max(largest, max(bitcast<vec4<u32>>(abs(x8[i][0])), bitcast<vec4<u32>>(abs(x8[i][1]))));
   }
@@ -80,9 +70,9 @@ fn round_block(row: u32, block: u32, about: Moments) {
 @compute @workgroup_size(THREADS)
 fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {
   let row = group.y;
-  var about = Moments(0.0, 1.0);
-  if (NORM) { about = moments_of(row, thread); }
-  for (var block = thread; block < DEPTH32; block += THREADS) { round_block(row, block, about); }
+  var norm = vec2<f32>(0.0, 1.0);
+  if (NORM) { norm = norm_of(row, thread); }
+  for (var block = thread; block < DEPTH32; block += THREADS) { round_block(row, block, norm); }
   workgroupBarrier();
   let column = 4u * (THREADS * group.x + thread);
   if (column >= params.columns) { return; }
@@ -97,7 +87,8 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
   for (var i = 0u; i < DEPTH32; i++) {
     let a = low[i];
     let b = high[i];
-    let t = totals[i];
+    var t = 0;
+    if (OFFSET) { t = totals[i]; }
     sum += scales[i] * vec4<f32>(product(w0 + i, a, b, t), product(w1 + i, a, b, t),
                                  product(w2 + i, a, b, t), product(w3 + i, a, b, t));
   }

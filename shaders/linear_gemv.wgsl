@@ -76,8 +76,7 @@ fn main(@builtin(local_invocation_index) thread: u32,
         var a = read8(min(first_row + r, last_row), k);
         if (NORM) {
           a = shifted(a, shift[r], k);
-          moments[r].x += dot(a[0] + a[1], vec4<f32>(1.0));
-          moments[r].y += dot(a[0], a[0]) + dot(a[1], a[1]);
+          moments[r] += moments8(a);
           a = gained(a, k);
         }
         sum[r] = plus(plus(sum[r], low, a[0]), high, a[1]);
@@ -97,7 +96,7 @@ fn main(@builtin(local_invocation_index) thread: u32,
       let all = lanes_sum(vec4<f32>(moments[r], moments[r + 1u]), thread, lane);
       if (lane / 2u == r / 2u) { moment = select(all.xy, all.zw, lane % 2u == 1u); }
     }
-    for (var i = 0u; i < 4u; i++) { mine[i] = normed(columns[i], mine[i], moment.x, moment.y); }
+    for (var i = 0u; i < 4u; i++) { mine[i] = normed(columns[i], mine[i], moment); }
   }
   if (lane >= ROWS || first_row + lane > last_row || wanted >= params.columns) { return; }
   store(first_row + lane, wanted, mine.xy);

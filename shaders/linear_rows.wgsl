@@ -11,20 +11,20 @@
 // Limits:   columns <= 64 * 65,535, rows <= 65,535; a row that is made ready fits workgroup memory;
 //           linear_block.wgsl is better from two rows on
 
+const THREADS: u32 = 16u;
 //!include "weight_{weight}.wgsl"
 //!include "input_{input}.wgsl"
 //!include "store_{store}.wgsl"
+//!include "row_moments.wgsl"
 
-const THREADS: u32 = 16u;
 // depth / 4 where DERIVED, else 1: a workgroup begins by zeroing its memory. 16 KiB hold 1008.
 override READY: u32 = 1008u;
 
 var<workgroup> ready: array<vec4<f32>, READY>;
-var<workgroup> moments: array<vec2<f32>, THREADS>;
 
 fn dot8(a: mat2x4<f32>, b: mat2x4<f32>) -> f32 { return dot(a[0], b[0]) + dot(a[1], b[1]); }
 
-// Sums of x - shift and of its square (0 without NORM); every thread must call.
+// Returns the row's moments (0 without NORM); every thread must call.
 fn make_ready(row: u32, thread: u32) -> vec2<f32> {
   let shift = shift_of(row);
   var own = vec2<f32>(0.0);
@@ -32,19 +32,15 @@ fn make_ready(row: u32, thread: u32) -> vec2<f32> {
     var a = read8(row, k);
     if (NORM) {
       a = shifted(a, shift, k);
-      own += vec2<f32>(dot(a[0] + a[1], vec4<f32>(1.0)), dot8(a, a));
+      own += moments8(a);
       a = gained(a, k);
     }
     ready[2u * k] = a[0];
     ready[2u * k + 1u] = a[1];
   }
-  if (NORM) { moments[thread] = own; }
+  if (NORM) { return moments_of_all(own, thread); }
   workgroupBarrier();
-  var all = vec2<f32>(0.0);
-  if (NORM) {
-    for (var i = 0u; i < THREADS; i++) { all += moments[i]; }
-  }
-  return all;
+  return own;
 }
 
 fn row8(row: u32, k: u32) -> mat2x4<f32> {
@@ -56,8 +52,8 @@ fn row8(row: u32, k: u32) -> mat2x4<f32> {
 fn main(@builtin(local_invocation_index) thread: u32,
         @builtin(workgroup_id) group: vec3<u32>) {
   let row = group.y;
-  var sums = vec2<f32>(0.0);
-  if (DERIVED) { sums = make_ready(row, thread); }
+  var moments = vec2<f32>(0.0);
+  if (DERIVED) { moments = make_ready(row, thread); }
   let column = 4u * (THREADS * group.x + thread);
   if (column >= params.columns) { return; }
   // Lines past the end repeat the last one and are not stored.
@@ -74,7 +70,7 @@ fn main(@builtin(local_invocation_index) thread: u32,
                      dot8(weights8(w2 + k), a), dot8(weights8(w3 + k), a));
   }
   for (var i = 0u; i < 4u; i++) {
-    sum[i] = normed(min(column + i, last), sum[i], sums.x, sums.y);
+    sum[i] = normed(min(column + i, last), sum[i], moments);
   }
   store(row, column, sum.xy);
   if (column + 2u < params.columns) { store(row, column + 2u, sum.zw); }

@@ -158,6 +158,7 @@ export interface GenerateOptions extends Settings {
 export interface Stats {
   promptTokens: number;
   tokens: number;
+  /** After the first token; null before the third. */
   tokensPerSecond: number | null;
   secondsToFirstToken: number | null;
   /** What was drawn when none was given. */

@@ -44,12 +44,14 @@ def report(
             "repeats": plan.rounds,
             "smallest_margin": round(work.smallest_margin, 4),
         },
-        "rows": [_row(outcome, plan) for outcome in outcomes],
+        "rows": [_row(outcome, plan, work) for outcome in outcomes],
     }
 
 
-def _row(outcome: Outcome, plan: Plan) -> dict[str, Any]:
+def _row(outcome: Outcome, plan: Plan, work: Work) -> dict[str, Any]:
     engine, note = outcome.engine, outcome.engine.note
+    pairs = zip(outcome.accepted, work.expected, strict=False)
+    differing = (place for place, (token, right) in enumerate(pairs) if token != right)
     if outcome.tokens and outcome.tokens < plan.new_tokens:
         note = f"{note}; {outcome.tokens} tokens a run"
     return {
@@ -59,6 +61,8 @@ def _row(outcome: Outcome, plan: Plan) -> dict[str, Any]:
         "prefill_seconds": [round(value, 4) for value in outcome.prefill_seconds],
         "decode_tokens_per_second": [round(value, 3) for value in outcome.decode_rates],
         "equal_outputs": outcome.equal,
+        "tolerance": engine.tolerance,
+        "first_other_token": next(differing, None),
         "note": note,
         "foreign_cpu": [None if c is None else round(c, 2) for c in outcome.foreign_cpu],
     }

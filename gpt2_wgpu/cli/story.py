@@ -60,7 +60,7 @@ class Story:
                     self.text += piece
                     if not at_once:
                         self._write_piece(piece)
-                    if interrupted():
+                    if interrupted() and self._stream.stats.finish_reason is None:
                         self.interrupted = True
                         break
         except KeyboardInterrupt:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gpt2_wgpu.gpu import layers
+from gpt2_wgpu.gpu.kernels import load_source
 from gpt2_wgpu.gpu.layers import Raw
 from gpt2_wgpu.gpu.recording import Recording
 from gpt2_wgpu.gpu.tidying import tidy
@@ -18,6 +20,16 @@ if TYPE_CHECKING:
 OUTPUTS, INPUTS = 3072, 768
 TIMES = 4  # products of a submit, beside which its fixed cost is small
 ROUNDS = 10
+
+
+def checksum() -> str:
+    """Of the kernels that multiply a row on CPU adapters: measurements of others count no more."""
+    plain = ("input", "plain"), ("store", "plain")
+    sources = [
+        load_source(kernel, (*plain, ("weight", weight)))
+        for kernel, weight in (("linear_rows", "f16"), ("linear_dot", "q8"))
+    ]
+    return f"{zlib.crc32(''.join(sources).encode()):08x}"
 
 
 async def seconds_of_products(device: Device, dtypes: Sequence[str]) -> dict[str, float]:

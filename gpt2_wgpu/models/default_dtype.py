@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu.errors import OutOfGPUMemoryError, WeightsError
 from gpt2_wgpu.gpu.layers.integer_products import BLOCK
-from gpt2_wgpu.gpu.probe import seconds_of_products
+from gpt2_wgpu.gpu.probe import checksum, seconds_of_products
 from gpt2_wgpu.models.layouts import layouts
 from gpt2_wgpu.weights import strict_json
 from gpt2_wgpu.weights.writer import AtomicFile
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from gpt2_wgpu.models.config import GPT2Config
 
 USUAL, ROUNDED = "float16", "q8"
-KERNELS = "2"  # another number where what is measured computes in another way
 WORTH_IT = 1.1  # times as fast as the usual: rounding costs a little of a model's quality
 
 _PACKAGE = os.path.join(Path(__file__).parents[1], "")
@@ -46,7 +45,7 @@ async def default_dtype(device: Device, config: GPT2Config) -> str:
     matrices = (layout for layout in layouts(config).values() if layout.chosen)
     if not info.is_software or any(matrix.depth % BLOCK for matrix in matrices):
         return USUAL
-    adapter = " | ".join((info.name, info.driver, info.backend, platform.node(), KERNELS))
+    adapter = " | ".join((info.name, info.driver, info.backend, platform.node(), checksum()))
     seconds = _measured.get(adapter) or _usable(_read().get(adapter))
     if seconds is None:
         try:

@@ -5,8 +5,8 @@
 //     = (Σ_k W[c, k] gain_k (x_k - s) - (mean - s) F[c]) / d + G[c],
 // where F[c] = Σ_k W[c, k] gain_k and G[c] = Σ_k W[c, k] b_k + bias[c] depend on the weights alone
 // (`bias` holds G, then F). So the kernel that multiplies gathers the moments on its way, or while it
-// makes the row ready: no other dispatch comes first. s is the row's first element, which bounds what cancels: the mean of
-// (x - s)^2 is at most (n + 1) var.
+// makes the row ready: no other dispatch comes first. s is the row's first element, which bounds what
+// cancels: the mean of (x - s)^2 is at most (n + 1) var.
 
 override NORM: bool = false;
 override DERIVED: bool = NORM; // an element is more than a load
@@ -40,12 +40,21 @@ fn shifted(a: mat2x4<f32>, shift: f32, k: u32) -> mat2x4<f32> {
                      select(vec4<f32>(0.0), all[1], low + 4u < vec4<u32>(params.width)));
 }
 
-// The product with the normalised row, from that with x - shift and the sums of x - shift and of
-// its square.
-fn normed(column: u32, sum: f32, first: f32, second: f32) -> f32 {
+// What eight elements of x - shift add to its moments: their sum and that of their squares.
+fn moments8(a: mat2x4<f32>) -> vec2<f32> {
+  return vec2<f32>(dot(a[0] + a[1], vec4<f32>(1.0)), dot(a[0], a[0]) + dot(a[1], a[1]));
+}
+
+// Of a row's moments: the mean of x - shift, and 1 / d.
+fn mean_and_inverse(moments: vec2<f32>) -> vec2<f32> {
+  let mean = moments.x / f32(params.width);
+  let variance = max(moments.y / f32(params.width) - mean * mean, 0.0);
+  return vec2<f32>(mean, inverseSqrt(variance + params.epsilon));
+}
+
+// The product with the normalised row, from that with x - shift and the row's moments.
+fn normed(column: u32, sum: f32, moments: vec2<f32>) -> f32 {
   if (!NORM) { return sum; }
-  let mean = first / f32(params.width);
-  let variance = max(second / f32(params.width) - mean * mean, 0.0);
-  let factor = bias[params.total + params.first + column];
-  return (sum - mean * factor) * inverseSqrt(variance + params.epsilon);
+  let row = mean_and_inverse(moments);
+  return (sum - row.x * bias[params.total + params.first + column]) * row.y;
 }

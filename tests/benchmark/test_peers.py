@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from benchmarks.peers.compare import EngineFailed, Marks, Plan, compare, decode_rate
 from benchmarks.peers.engines import BROWSER, NATIVE, Engine, chosen
+from benchmarks.peers.models import Work
+from benchmarks.peers.results import report
 
 PLAN = Plan(new_tokens=20, rounds=3, seconds=1.0)
 
@@ -94,6 +98,16 @@ def test_a_slow_engine_gives_fewer_tokens_but_at_least_four() -> None:
     slow, slower = compare([Fake("slow", 0.1), Fake("slower", 9.0)], PLAN, counts_up)
     assert 8 <= slow.tokens <= 10
     assert slower.tokens == 4
+
+
+def test_a_row_tells_where_its_tokens_were_others() -> None:
+    work = Work("124M", Path(), "", [0], [0, 1, 7, 3], 0.01, "")
+    outcomes = compare([Fake("a"), Fake("b")], Plan(4, 3, 1.0), accept)
+    outcomes[1].accepted = [0, 1, 7, 3]
+    found = report(outcomes, work, PLAN, {})
+    assert [row["first_other_token"] for row in found["rows"]] == [2, None]
+    assert [row["equal_outputs"] for row in found["rows"]] == [True, True]
+    assert "commit" in found["versions"]
 
 
 def test_names_of_engines_are_unique_and_cuda_waits_to_be_asked() -> None:

@@ -12,8 +12,8 @@ from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.gpu.layers import embed
 from gpt2_wgpu.gpu.tensor import bytes_of
 from tests.gpu import references
+from tests.gpu.matrices import DTYPES, free, matrix_of
 from tests.gpu.quantization import rounded
-from tests.gpu.test_linear import DTYPES, free, matrix_of
 
 pytestmark = pytest.mark.native("NumPy")
 

@@ -12,21 +12,18 @@ from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.gpu.layers import (
     KVCache,
     Norm,
-    Raw,
     SplitAttention,
     fold_norm,
     linear,
-    load_matrix,
     project_qkv,
 )
-from gpt2_wgpu.gpu.waiting import sync
 from tests.gpu import references
+from tests.gpu.matrices import DTYPES, free, matrix_of, without_integers
 from tests.gpu.quantization import rounded
 
 pytestmark = pytest.mark.native("NumPy")
 
 CHOOSE = "gpt2_wgpu.gpu.layers.linear_layers._choose"
-DTYPES = ["float32", "float16", "q8", "q4"]
 GEMV = ["linear_gemv 1 16", "linear_gemv 3 8", "linear_gemv 8 128"]  # rows, lanes
 BLOCK = ["linear_block 1", "linear_block 2"]  # quads of rows
 FUSING = ["linear_rows", *BLOCK, *GEMV]
@@ -50,11 +47,6 @@ def grid_of(kernel, rows, columns):
     return name, (-(-columns // 64), -(-rows // 64), 1), {}
 
 
-def without_integers(device, monkeypatch):
-    floats = replace(device.capabilities, integer_products=False)
-    monkeypatch.setattr(device, "capabilities", floats)
-
-
 @pytest.fixture(params=KERNELS)
 def kernel(request, device, monkeypatch):
     without_integers(device, monkeypatch)
@@ -62,16 +54,6 @@ def kernel(request, device, monkeypatch):
         CHOOSE, lambda device, rows, columns, *_: grid_of(request.param, rows, columns)
     )
     return request.param
-
-
-def matrix_of(device, values, dtype):
-    raw = Raw(memoryview(np.ascontiguousarray(values, np.float32)).cast("B"), "F32", values.shape)
-    return sync(load_matrix(device, raw, dtype), "load_matrix")
-
-
-def free(matrix):
-    for _, part in matrix.parts:
-        part.dispose()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -10,8 +10,8 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu.gpu.layers import Norm, fold_norm, linear, linear_layers
 from tests.gpu import references
+from tests.gpu.matrices import free, kernels_run, matrix_of, without_integers
 from tests.gpu.quantization import rounded
-from tests.gpu.test_linear import free, matrix_of, without_integers
 
 pytestmark = pytest.mark.native("NumPy")
 
@@ -67,19 +67,6 @@ def test_quantised_lines_of_whole_steps_are_read_by_steps(device, monkeypatch, d
     free(matrix)
     assert steps == [step]
     np.testing.assert_allclose(found, x @ rounded(w, dtype).T, rtol=1e-4, atol=1e-4)
-
-
-def kernels_run(monkeypatch):
-    """The names of the kernels that linear layers run from here on."""
-    names = []
-    dispatch = linear_layers.dispatch
-
-    def noted(device, name, *arguments, **keywords):
-        names.append(name)
-        dispatch(device, name, *arguments, **keywords)
-
-    monkeypatch.setattr(linear_layers, "dispatch", noted)
-    return names
 
 
 @pytest.mark.parametrize("rows", [1, 3, 8, 9, 70])

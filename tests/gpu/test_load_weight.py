@@ -9,37 +9,12 @@ import pytest
 
 from gpt2_wgpu.errors import InvalidArgumentError, LimitError, ShapeError
 from gpt2_wgpu.gpu import layers
-from gpt2_wgpu.gpu.layers import Axis, Raw, random_normal
+from gpt2_wgpu.gpu.layers import Axis, random_normal
 from gpt2_wgpu.gpu.waiting import sync
-from tests.gpu import quantization, references
+from tests.gpu import references
+from tests.gpu.matrices import contents, stored
 
 pytestmark = [pytest.mark.usefixtures("guarded", "no_leak"), pytest.mark.native("NumPy")]
-
-
-def stored(values, dtype):
-    """``values`` as a checkpoint stores them, and the f32 values that this is exactly."""
-    if dtype == "BF16":
-        words = (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
-        exact = (words.astype(np.uint32) << 16).view(np.float32)
-    else:
-        words = values.astype({"F32": np.float32, "F16": np.float16}[dtype])
-        exact = words.astype(np.float32)
-    return Raw(memoryview(words.tobytes()), dtype, values.shape), exact
-
-
-def contents(device, matrix):
-    """What the kernels will read, as f32 [rows, depth]."""
-    item = {"float32": np.float32, "float16": np.float16}.get(matrix.dtype)
-    parts = []
-    for first, part in matrix.parts:
-        assert first == sum(map(len, parts))
-        (raw,) = sync(device.queue.read([(part.storage, 0, part.nbytes)]), "read")
-        if item is None:
-            parts.append(quantization.decoded(raw, matrix.dtype, part.shape))
-        else:
-            parts.append(np.frombuffer(raw, item).astype(np.float32).reshape(part.shape))
-        part.dispose()
-    return np.concatenate(parts)
 
 
 def load_matrix(*arguments, **options):

@@ -22,9 +22,7 @@ from gpt2_wgpu.gpu.layers import (
 from gpt2_wgpu.gpu.layers.weights import stored_words
 from gpt2_wgpu.gpu.waiting import sync
 from tests.gpu import quantization, references
-from tests.gpu.test_linear import free, matrix_of
-from tests.gpu.test_linear_choice import kernels_run
-from tests.gpu.test_load_weight import contents, stored
+from tests.gpu.matrices import contents, free, kernels_run, matrix_of, stored
 
 pytestmark = [pytest.mark.usefixtures("guarded", "no_leak"), pytest.mark.native("NumPy")]
 BOTH = pytest.mark.parametrize("dtype", ["q8", "q4"])
@@ -213,6 +211,30 @@ def test_integer_products_of_a_normalised_row(device, in_integers, dtype, column
     # x itself has lost some digits by lying far from zero, and ties round either way.
     step = np.abs(normal).max() / 127 * np.abs(w).max()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-3 + 2 * step)
+
+
+@BOTH
+def test_integer_products_with_weights_in_parts(device, in_integers, monkeypatch, dtype):
+    """Columns are numbered within a part; bias, folded norm and result within all."""
+    few = replace(device.capabilities, max_binding=2500)
+    monkeypatch.setattr(device, "capabilities", few)
+    x, w = references.random(1, 64), references.random(90, 64, seed=1)
+    gain, shift = references.random(64, seed=2), references.random(64, seed=3)
+    b = references.random(90, seed=4)
+    matrix = matrix_of(device, w, dtype)
+    assert len(matrix.parts) >= 2
+    with gw.tidy():
+        there = gw.tensor(gain), gw.tensor(shift)
+        folded = fold_norm(*there, matrix, gw.tensor(b))
+        in_integers.clear()
+        found = linear(gw.tensor(x), matrix, norm=Norm(*there, folded, 64, 1e-5)).numpy()
+        gw.dispose(folded)
+    assert in_integers == ["linear_dot"] * len(matrix.parts)
+    stored_weights = contents(device, matrix).astype(float)
+    normal = references.layer_norm(x, gain, np.zeros(64)).astype(np.float32)
+    expected = rounded_rows(normal) @ stored_weights.T + (stored_weights @ shift + b)
+    step = np.abs(normal).max() / 127 * np.abs(w).max()  # ties round either way
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3 + 2 * step)
 
 
 @BOTH

@@ -26,7 +26,7 @@ from gpt2_wgpu.gpu.layers import (
 )
 from gpt2_wgpu.gpu.layers.sampling import CHUNK, OF_PROMPT
 from tests.gpu import references
-from tests.gpu.test_linear import free, matrix_of
+from tests.gpu.matrices import free, matrix_of
 from tests.gpu.test_load_weight import pcg4d
 
 ONE = 2**30

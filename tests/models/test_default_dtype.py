@@ -135,13 +135,14 @@ def test_an_adapter_is_measured_once(device, measured, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(device, "info", replace(device.info, **{key: "another"}))
             assert chosen(device)[0] == "float16"
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "KERNELS", "99")
-        assert chosen(device)[0] == "float16"
-    assert measured.calls == 5
+    for target, name in ((module, "checksum"), (module.platform, "node")):
+        with monkeypatch.context() as patch:
+            patch.setattr(target, name, lambda: "another")
+            assert chosen(device)[0] == "float16"
+    assert measured.calls == 6
     forget(monkeypatch)
     assert chosen(device)[0] == "q8"  # the others were added, nothing was lost
-    assert len(json.loads(measured.path.read_text())) == 5
+    assert len(json.loads(measured.path.read_text())) == 6
     assert [path.name for path in measured.path.parent.iterdir()] == [measured.path.name]
 
 

@@ -44,6 +44,14 @@ def test_stats(tales):
     assert next(stream, None) is None
 
 
+@pytest.mark.parametrize(("tokens", "told"), [(1, False), (2, False), (3, True)])
+def test_a_speed_takes_three_tokens(tales, tokens, told):
+    """The first two submits are under way together: their tokens tell no speed."""
+    stream = tales.stream("The wolf", max_new_tokens=tokens, stop_token_ids=None)
+    assert list(stream)
+    assert (stream.stats.tokens_per_second is not None) is told
+
+
 def test_async_for(tales):
     expected = list(tales.stream("A queen", max_new_tokens=20))
 

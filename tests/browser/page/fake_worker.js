@@ -3,7 +3,17 @@
 import { aborted, serve } from "./rpc.js";
 
 const FILES = [{ name: "config.json", bytes: 470 }];
-const MEMORY = { numTensors: 0, numBuffers: 0, numBytesInGpu: 0, peakBytes: 0, byKind: {} };
+/** @type {import("../../../web/gpt2.js").Memory} */
+const MEMORY = {
+  numTensors: 0,
+  numBuffers: 0,
+  numBytes: 0,
+  numBytesInGpu: 0,
+  numBytesAllocatedInGpu: 0,
+  peakBytes: 0,
+  numScopes: 0,
+  byKind: { weights: 0, parameters: 0, cache: 0, workspace: 0, staging: 0 },
+};
 const DEFAULTS = { temperature: 0.8, topK: 40, topP: 0.95, maxTokens: 128, repetitionPenalty: 1.1, seed: null };
 let next = 1;
 

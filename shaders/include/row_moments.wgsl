@@ -1,0 +1,12 @@
+// The moments of a row (input_plain.wgsl) from what THREADS threads of a workgroup gathered of them.
+
+var<workgroup> gathered: array<vec2<f32>, THREADS>;
+
+// The sum of all threads' `own`; every thread must call.
+fn moments_of_all(own: vec2<f32>, thread: u32) -> vec2<f32> {
+  gathered[thread] = own;
+  workgroupBarrier();
+  var all = vec2<f32>(0.0);
+  for (var i = 0u; i < THREADS; i++) { all += gathered[i]; }
+  return all;
+}
