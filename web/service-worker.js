@@ -37,17 +37,25 @@ const isModel = (url) => url.pathname.startsWith(new URL("models/", ROOT).pathna
 /** A file of the site, if it is what this version says. @param {string} path @param {string} hash */
 async function proven(path, hash) {
   const url = new URL(path, ROOT).href;
-  const response = await fetch(url, { cache: "no-cache" });
-  if (!response.ok) throw new Error(`${path}: status ${response.status}`);
-  const data = await response.arrayBuffer();
-  if ((await sha256(data)) !== hash) throw new Error(`${path} is not of version ${VERSION}`);
+  // What a host calls unchanged may be changed where it tells dates only: by the second, or of a
+  // build that dates all files alike. So a wrong file is asked for whole before it is one.
+  const file = (await asked(url, hash, "no-cache")) ?? (await asked(url, hash, "reload"));
+  if (!file) throw new Error(`${path} is not of version ${VERSION}`);
   /** @type {Record<string, string>} */
   const headers = {};
   for (const name of KEPT) {
-    const value = response.headers.get(name);
+    const value = file.response.headers.get(name);
     if (value) headers[name] = value;
   }
-  return { url, data, response: new Response(data, { headers }) };
+  return { url, data: file.data, response: new Response(file.data, { headers }) };
+}
+
+/** @param {string} url @param {string} hash @param {RequestCache} cache */
+async function asked(url, hash, cache) {
+  const response = await fetch(url, { cache });
+  if (!response.ok) throw new Error(`${url}: status ${response.status}`);
+  const data = await response.arrayBuffer();
+  return (await sha256(data)) === hash ? { response, data } : null;
 }
 
 async function install() {
