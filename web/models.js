@@ -169,11 +169,14 @@ async function intoMemory({ name }, plan, warning, watch) {
 
 /** @param {RemoteFile[]} plan @param {ModelStore} store @param {string} id */
 async function outOfRoom(plan, store, id) {
-  await store.discard(id);
   const megabytes = (/** @type {number} */ bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
   const needed = summed(plan).bytes;
+  const written = needed - (await store.missing(id));
+  await store.discard(id);
   const available = await store.available();
-  return `storing this model needs ${megabytes(needed)}, the browser has ${megabytes(available)} left for this site: it is kept for this run only; delete a stored model to make room`;
+  // Some browsers tell every site of more room than it has, so that none learns how full the disk is.
+  const end = available < needed ? `has ${megabytes(available)} left for this site` : `took ${megabytes(written)} of it`;
+  return `storing this model needs ${megabytes(needed)}, the browser ${end}: it is kept for this run only; delete a stored model to make room`;
 }
 
 /** @param {RemoteFile[]} plan @param {Map<string, Blob>} files @param {Watch} watch @param {() => Promise<void>} discard */

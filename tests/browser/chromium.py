@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,6 +47,18 @@ def software_vulkan() -> dict[str, str]:
     """
     drivers = sorted(Path("/usr/lib").glob("chromium*/vk_swiftshader_icd.json"))
     return {"VK_ICD_FILENAMES": str(drivers[0])} if drivers else {}
+
+
+def wait_until(page: Page, script: str, patience: float = 60) -> None:
+    """Wait up to `patience` seconds until what JavaScript on the page gives, or promises, is true.
+
+    Playwright's own `wait_for_function` takes any promise for true.
+    """
+    deadline = time.monotonic() + patience
+    while not page.evaluate(script):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not true within {patience:.0f} s: {script}")
+        page.wait_for_timeout(100)
 
 
 class PythonError(Exception):

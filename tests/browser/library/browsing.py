@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, sync_playwright
 
-from tests.browser.chromium import FLAGS
+from tests.browser.chromium import FLAGS, wait_until
 
 T = TypeVar("T")
-PATIENCE = 120_000  # milliseconds: a busy machine computes slowly in software
+PATIENCE = 120  # seconds: a busy machine computes slowly in software
 
 
 class Browser:
@@ -59,7 +59,7 @@ class Tab:
     def __init__(self, browser: Browser, context: BrowserContext, address: str) -> None:
         self._browser = browser
         self._context = context
-        context.set_default_timeout(PATIENCE)
+        context.set_default_timeout(PATIENCE * 1000)
         self.complaints: list[str] = []
         self.page = self._opened(address)
 
@@ -83,8 +83,8 @@ class Tab:
         return self._browser.do(lambda: self.page.evaluate(script, argument))
 
     def wait_for(self, script: str) -> None:
-        """Wait until JavaScript on the page gives something true."""
-        self._browser.do(lambda: self.page.wait_for_function(script, polling=100))
+        """Wait until JavaScript on the page gives, or promises, something true."""
+        self._browser.do(lambda: wait_until(self.page, script, PATIENCE))
 
     def reload(self) -> None:
         self._browser.do(self.page.reload)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -238,10 +239,11 @@ def test_a_full_storage_keeps_the_model_for_this_run(
     attempt: Attempt, host: Host, files: dict[str, bytes], hashes: dict[str, str]
 ) -> None:
     attempt.tab.command("Storage.overrideQuotaForOrigin", origin=host.address, quotaSize=1_000_000)
-    attempt.tab.wait_for("async () => (await navigator.storage.estimate()).quota === 1000000")
     value = obtain(attempt, host.add("url-model", files))
     assert value["hashes"] == hashes
-    assert "needs 1.5 MB, the browser has" in value["warning"]
+    # Chromium's estimate tells nothing of this quota; where it ends shows in writing.
+    taken = re.search(r"needs 1\.5 MB, the browser took (\S+) MB of it", value["warning"])
+    assert taken and 0 < float(taken[1]) <= 1
     assert complete(attempt) == []
 
 

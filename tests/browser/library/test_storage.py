@@ -51,6 +51,16 @@ def test_a_storage_that_takes_nothing(
     assert "it is kept for this run only" in found["warning"]
 
 
+def test_a_storage_that_tells_of_too_little_room(
+    attempt: Attempt, host: Host, files: dict[str, bytes], hashes: dict[str, str]
+) -> None:
+    attempt("tellOfRoom", 1_000_000)
+    found = obtain(attempt, host.add("url-model", files))
+    assert found["hashes"] == hashes
+    assert "needs 1.5 MB, the browser has 1.0 MB left for this site" in found["warning"]
+    assert attempt("files")["value"] == {}  # nothing was begun
+
+
 def test_a_damaged_record_can_be_deleted(
     attempt: Attempt, host: Host, files: dict[str, bytes]
 ) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from tests.browser.chromium import wait_until
 from tests.browser.page.serving import serving
 
 ENABLE = """async () => {
@@ -64,15 +65,6 @@ def opened(context: BrowserContext, url: str) -> Page:
     page = context.new_page()
     page.goto(url)
     return page
-
-
-def wait_until(page: Page, script: str) -> None:
-    """Until the function's promise is true: `wait_for_function` would take the promise for it."""
-    for _ in range(600):
-        if page.evaluate(script):
-            return
-        page.wait_for_timeout(100)
-    raise AssertionError(f"not true within a minute: {script}")
 
 
 def test_opening_the_page_is_enough(context: BrowserContext, changing: Path) -> None:

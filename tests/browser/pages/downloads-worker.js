@@ -34,6 +34,10 @@ serve({
       return bytes < 0 ? 2 ** 32 + bytes : write.call(this, chunk.subarray(0, bytes), options);
     };
   },
+  // From now on the storage tells of so much room.
+  tellOfRoom(_, quota) {
+    StorageManager.prototype.estimate = async () => ({ quota, usage: 0 });
+  },
   async download({ signal }, file) {
     const sink = new MemorySink();
     await download(file, sink, { signal });
