@@ -19,11 +19,12 @@ def versions() -> dict[str, str]:
         wgpu = metadata.version("wgpu")
     except metadata.PackageNotFoundError:
         wgpu = "unknown"
+    release = platform.release().partition("-")[0]  # what follows names a build, often a machine
     return {
         "gpt2-wgpu": __version__,
         "wgpu": wgpu,
         "python": platform.python_version(),
-        "system": platform.platform(),
+        "system": f"{platform.system()} {release} {platform.machine()}",
     }
 
 
