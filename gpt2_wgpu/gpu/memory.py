@@ -91,6 +91,7 @@ class MemoryManager:
         self.tensors: dict[int, weakref.ref[Tensor]] = {}  # live ones, by serial number
         self._serials = count()
         self._deferred: deque[Callable[[], object]] = deque()
+        self._draining = False
         self.debug = False
         self.observer: Callable[[dict[str, int]], None] | None = None  # told live bytes by kind
         self.budget = default_budget(device.info)
@@ -215,13 +216,22 @@ class MemoryManager:
         self._deferred.append(release)
 
     def drain(self) -> None:
-        """Run what finalisers left to do; called where nothing is half done."""
-        while self._deferred:
-            try:
-                release = self._deferred.popleft()
-            except IndexError:  # another thread was faster
+        """Run what finalisers left to do; called where nothing is half done.
+
+        One after the other, in constant stack depth: to free a buffer may flush the queue, which
+        calls this again, and then the outermost call goes on.
+        """
+        if not self._deferred:
+            return
+        with self.lock:
+            if self._draining:
                 return
-            release()
+            self._draining = True
+            try:
+                while self._deferred:
+                    self._deferred.popleft()()
+            finally:
+                self._draining = False
 
     def report_lost(self, tensor: Tensor) -> None:
         """A tensor is garbage that nobody disposed: say so in debug mode."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ class Readback:
         self._mapping: Any = None
         self._lengths = [nbytes for _, _, nbytes in ranges]
         self._staging = device.memory.allocate(sum(self._lengths), "staging")
+        self._closed = False
         starts = [sum(self._lengths[:i]) for i in range(len(ranges))]
         self._copies = [
             (storage.buffer, offset, self._staging.buffer, start, nbytes)
@@ -76,4 +78,11 @@ class Readback:
         return await self.finish()
 
     def close(self) -> None:
-        self._staging.release()
+        """Give the staging buffer back. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._staging.release()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True) and not sys.is_finalizing():
+            self._device.memory.defer(self.close)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextvars import Token
 from typing import TYPE_CHECKING
 
@@ -81,6 +82,11 @@ class Recording:
         uniform, self._uniform = self._uniform, None
         if uniform is not None:
             uniform.release()
+
+    def __del__(self) -> None:
+        open_still = getattr(self, "_pinned", None) or getattr(self, "_uniform", None)
+        if open_still and not sys.is_finalizing():
+            self.device.memory.defer(self.close)
 
     def _finish(self) -> None:
         device = self.device

@@ -15,7 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Set
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from gpt2_wgpu.errors import ScopeError
 from gpt2_wgpu.gpu.device import Device
@@ -65,7 +65,10 @@ class Scope:
 
     def depth(self) -> int:
         """How many scopes are open, this one included."""
-        return (not self.closed) + (self.parent.depth() if self.parent else 0)
+        depth, scope = 0, cast("Scope | None", self)
+        while scope is not None:
+            depth, scope = depth + (not scope.closed), scope.parent
+        return depth
 
 
 _current: ContextVar[Scope | None] = ContextVar("gpt2_wgpu_scope", default=None)
