@@ -16,21 +16,25 @@ def number(name: str, value: Any, low: float, high: float, *, open_low: bool = F
     bounds = f"{'above' if open_low else 'at least'} {low:g}"
     bounds += "" if math.isinf(high) else f" and at most {high:g}"
     real = hasattr(value, "__float__") and not isinstance(value, bool | str)
-    if not real or not math.isfinite(value):
-        raise InvalidArgumentError(f"{name} must be a finite number {bounds}, not {value!r}")
-    if value > high or value < low or (open_low and value == low):
-        raise InvalidArgumentError(f"{name} must be {bounds}, not {value!r}")
-    return float(value)
+    try:
+        plain = float(value) if real else math.nan
+    except (TypeError, ValueError, OverflowError):  # an array, an int that no float holds
+        plain = math.nan
+    if not math.isfinite(plain):
+        raise InvalidArgumentError(f"{name} must be a finite number {bounds}, not {value!r:.80}")
+    if plain > high or plain < low or (open_low and plain == low):
+        raise InvalidArgumentError(f"{name} must be {bounds}, not {value!r:.80}")
+    return plain
 
 
 def integer(name: str, value: Any, low: int, high: int) -> int:
     """``value`` as an int in [low, high], or an error; NumPy's integers are welcome."""
     try:
         whole = None if isinstance(value, bool) else value.__index__()
-    except AttributeError:
+    except (AttributeError, TypeError):  # an array of several is a TypeError
         whole = None
     if whole is None or not low <= whole <= high:
         raise InvalidArgumentError(
-            f"{name} must be a whole number from {low} to {high}, not {value!r}"
+            f"{name} must be a whole number from {low} to {high}, not {value!r:.80}"
         )
     return int(whole)

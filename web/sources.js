@@ -32,9 +32,9 @@ const CONFIG = "config.json";
 const SINGLE = "model.safetensors";
 const INDEX = "model.safetensors.index.json";
 const SHARD = /^[\w-][\w.-]*\.safetensors$/;
-const WHOLE_TOKENIZER = "tokenizer.json";
-const TOKENIZER_PAIRS = [["vocab.json", "vocabulary.json"], ["merges.txt"]];
-const TOKENIZER_EXTRAS = ["added_tokens.json", "tokenizer_config.json"];
+const WHOLE_TOKENIZER = "tokenizer.json"; // these three as in gpt2_wgpu/checkpoint_files.py
+const TOKENIZER_PARTS = [["vocab.json", "vocabulary.json"], ["merges.txt"]];
+const EXTRAS = ["generation_config.json", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"];
 
 /**
  * @param {any} source
@@ -175,16 +175,22 @@ function unlisted(folder, signal) {
 async function choose(directory, where) {
   const config = await directory.find(CONFIG);
   if (!config) throw presetError(`${where} has no ${CONFIG}, so it holds no model`);
-  const files = [config, ...(await weightsOf(directory, where))];
+  const files = [config, ...(await weightsOf(directory, where)), ...(await tokenizerOf(directory, where))];
+  const extras = await Promise.all(EXTRAS.map((name) => directory.find(name)));
+  return [...files, ...extras.filter((file) => file !== null)];
+}
+
+/** @param {Directory} directory @param {string} where @returns {Promise<RemoteFile[]>} */
+async function tokenizerOf(directory, where) {
   const whole = await directory.find(WHOLE_TOKENIZER);
-  if (whole) return [...files, whole];
-  for (const names of TOKENIZER_PAIRS) {
+  if (whole) return [whole];
+  const files = [];
+  for (const names of TOKENIZER_PARTS) {
     const file = await first(directory, names);
     if (!file) throw presetError(`${where} has no tokenizer: ${WHOLE_TOKENIZER}, or vocab.json with merges.txt`);
     files.push(file);
   }
-  const extras = await Promise.all(TOKENIZER_EXTRAS.map((name) => directory.find(name)));
-  return [...files, ...extras.filter((file) => file !== null)];
+  return files;
 }
 
 /** @param {Directory} directory @param {string} where */

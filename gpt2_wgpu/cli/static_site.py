@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import unquote, urlsplit
 
+from gpt2_wgpu.checkpoint_files import BESIDE_WEIGHTS
 from gpt2_wgpu.errors import PresetError
 
 MANIFEST = "manifest.json"
 MODEL_FILE = re.compile(
-    r"(config|vocab|vocabulary|tokenizer|tokenizer_config|added_tokens|generation_config)\.json"
-    r"|merges\.txt|[\w-][\w.-]*\.safetensors(\.index\.json)?"
+    "|".join(map(re.escape, BESIDE_WEIGHTS)) + r"|[\w-][\w.-]*\.safetensors(\.index\.json)?"
 )
 # Browsers refuse modules and streamed WebAssembly of another type; systems differ in their tables.
 _TYPES = {

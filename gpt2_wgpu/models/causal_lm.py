@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from gpt2_wgpu.arguments import integer
+from gpt2_wgpu.checkpoint_files import BESIDE_WEIGHTS
 from gpt2_wgpu.errors import (
     ConfigError,
     ContextLengthError,
@@ -35,17 +36,6 @@ from gpt2_wgpu.text.token_arrays import rows_of_ids
 from gpt2_wgpu.weights.blobs import Blob, BlobCheckpoint, read_blob
 
 Texts = str | Sequence[str] | Sequence[Sequence[int]]
-
-# What is read of a checkpoint besides its weights.
-_SMALL_FILES = {
-    "added_tokens.json",
-    "config.json",
-    "merges.txt",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocabulary.json",
-}
 
 
 class GPT2CausalLM(CausalLM):
@@ -138,7 +128,7 @@ class GPT2CausalLM(CausalLM):
         with TemporaryDirectory() as folder:
             directory = Path(folder, name.replace("/", "_"))
             directory.mkdir()
-            for file_name in _SMALL_FILES & blobs.keys():
+            for file_name in blobs.keys() & BESIDE_WEIGHTS:
                 (directory / file_name).write_bytes(await read_blob(blobs[file_name]))
             try:
                 config = GPT2Config.from_json_file(directory / "config.json")

@@ -6,10 +6,13 @@ This is for pages that run Python themselves. Each file is fetched whole, every 
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from gpt2_wgpu.checkpoint_files import CONFIG, EXTRAS, TOKENIZER_PARTS, WHOLE_TOKENIZER
 from gpt2_wgpu.errors import PresetError
 from gpt2_wgpu.models.presets import hub_id
 from gpt2_wgpu.weights.blobs import Blob, read_blob
@@ -45,7 +48,7 @@ async def fetch_files(address: str) -> dict[str, Blob]:
     Raises ``PresetError`` when one is not there or the host cannot be reached, ``WeightsError``
     for a malformed index of shards.
     """
-    files = {"config.json": await _required(address, "config.json")}
+    files = {CONFIG: await _required(address, CONFIG)}
     single = await _fetch(address, SINGLE_FILE)
     if single is not None:
         files[SINGLE_FILE] = single
@@ -54,12 +57,28 @@ async def fetch_files(address: str) -> dict[str, Blob]:
         index = parse_index(await read_blob(files[INDEX_FILE]), address + INDEX_FILE)
         for shard in sorted(set(index.values())):
             files[shard] = await _required(address, shard)
-    whole = await _fetch(address, "tokenizer.json")
-    if whole is not None:
-        return files | {"tokenizer.json": whole}
-    for name in ("vocab.json", "merges.txt"):
-        files[name] = await _required(address, name, f"tokenizer.json or {name}")
-    return files
+    return files | await _tokenizer_files(address)
+
+
+async def _tokenizer_files(address: str) -> dict[str, Blob]:
+    """The tokenizer's files, and all optional ones."""
+    found = await _present(address, [WHOLE_TOKENIZER, *EXTRAS])
+    if WHOLE_TOKENIZER not in found:
+        for names in TOKENIZER_PARTS:
+            part = await _present(address, names)
+            if not part:
+                raise PresetError(
+                    f"{address} has no {WHOLE_TOKENIZER} or {names[0]}: is this the directory of a "
+                    "model?"
+                )
+            found |= part
+    return found
+
+
+async def _present(address: str, names: Sequence[str]) -> dict[str, Blob]:
+    """Those of ``names`` that are there, asked for at once."""
+    blobs = await asyncio.gather(*(_fetch(address, name) for name in names))
+    return {name: blob for name, blob in zip(names, blobs, strict=True) if blob is not None}
 
 
 def name_of(address: str) -> str:

@@ -33,14 +33,33 @@ def get(identifier: str | dict[str, Any] | Sampler) -> Sampler:
     """
     if isinstance(identifier, Sampler):
         return identifier
-    kinds = _NAMES | {kind.__name__: kind for kind in _NAMES.values()}
     if isinstance(identifier, str) and identifier in _NAMES:
         return _NAMES[identifier]()
-    if isinstance(identifier, dict) and identifier.get("class_name") in kinds:
-        return kinds[identifier["class_name"]](**identifier.get("config", {}))
+    if isinstance(identifier, dict):
+        kinds = _NAMES | {kind.__name__: kind for kind in _NAMES.values()}
+        name = identifier.get("class_name")
+        if isinstance(name, str) and name in kinds:
+            return _from_config(kinds[name], identifier.get("config"))
     raise InvalidArgumentError(
-        f"unknown sampler {identifier!r}: use one of {', '.join(map(repr, _NAMES))} or a Sampler"
+        f"unknown sampler {identifier!r:.200}: use one of {', '.join(map(repr, _NAMES))} or a "
+        "Sampler"
     )
+
+
+def _from_config(kind: type[Sampler], config: Any) -> Sampler:
+    """The sampler of a ``config``; None is an empty one."""
+    if config is None:
+        config = {}
+    if not isinstance(config, dict):
+        raise InvalidArgumentError(
+            f"the config of {kind.__name__} must be a dict of its arguments, not {config!r:.200}"
+        )
+    try:
+        return kind(**config)
+    except TypeError as error:  # an argument that it does not take, or a key that is no str
+        raise InvalidArgumentError(
+            f"{kind.__name__} cannot be made of config {config!r:.200}: {error}"
+        ) from None
 
 
 def of_settings(
@@ -59,7 +78,7 @@ def of_settings(
         return TopPSampler(top_p, top_k or None, seed, temperature, **penalties)
     if top_k:
         return TopKSampler(top_k, seed, temperature, **penalties)
-    return RandomSampler(temperature, seed, **penalties)
+    return RandomSampler(seed, temperature, **penalties)
 
 
 def serialize(sampler: Sampler) -> dict[str, Any]:

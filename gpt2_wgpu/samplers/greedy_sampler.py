@@ -9,13 +9,17 @@ from gpt2_wgpu.samplers.sampler import Sampler
 
 
 class GreedySampler(Sampler):
-    """Always the most probable token (the lowest id of equals)."""
+    """Always the most probable token (the lowest id of equals).
 
-    def __init__(self, **penalties: float) -> None:
-        super().__init__(0.0, **penalties)
+    ``temperature`` is checked and otherwise without effect, as in KerasHub.
+    """
+
+    def __init__(self, temperature: float = 1.0, **penalties: float) -> None:
+        super().__init__(temperature, **penalties)
 
     def next_options(self) -> SamplingOptions:
         return SamplingOptions(temperature=0.0, penalties=self.penalties())
 
     def get_config(self) -> dict[str, Any]:
-        return self._penalty_config()
+        given = {} if self.temperature == 1 else {"temperature": self.temperature}
+        return {**given, **self._penalty_config()}

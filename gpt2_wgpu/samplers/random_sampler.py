@@ -7,7 +7,15 @@ from gpt2_wgpu.samplers.sampler import SeededSampler
 
 
 class RandomSampler(SeededSampler):
-    """Draws from softmax(logits / temperature) over the whole vocabulary."""
+    """Draws from softmax(logits / temperature) over the whole vocabulary.
+
+    The seed comes first, as in KerasHub: ``RandomSampler(42)`` has seed 42 and temperature 1.
+    """
+
+    def __init__(
+        self, seed: int | None = None, temperature: float = 1.0, **penalties: float
+    ) -> None:
+        super().__init__(temperature, seed, **penalties)
 
     def next_options(self) -> SamplingOptions:
         return SamplingOptions(

@@ -48,6 +48,7 @@ class StartEndPacker:
         self.sequence_length = checked_length(sequence_length)
         self.start_value = _tokens(start_value, "start_value")
         self.end_value = _tokens(end_value, "end_value")
+        self._given = start_value, end_value
         self.pad_value = pad_value
         self.return_padding_mask = return_padding_mask
         self.padding_side = padding_side
@@ -114,8 +115,8 @@ class StartEndPacker:
         """Return the constructor's arguments as JSON-ready values."""
         return {
             "sequence_length": self.sequence_length,
-            "start_value": list(self.start_value),
-            "end_value": list(self.end_value),
+            "start_value": _as_given(self.start_value, self._given[0]),
+            "end_value": _as_given(self.end_value, self._given[1]),
             "pad_value": self.pad_value,
             "return_padding_mask": self.return_padding_mask,
             "padding_side": self.padding_side,
@@ -151,6 +152,12 @@ def _tokens(value: Any, name: str) -> list[Token]:
             f"{name} must be an int, a str or a list of either, not {value!r}"
         )
     return tokens
+
+
+def _as_given(tokens: list[Token], given: Any) -> Any:
+    """Return a special value as the constructor took it, unless it has been changed since."""
+    is_list = isinstance(given, (list, tuple))
+    return given if not is_list and tokens == _tokens(given, "given") else list(tokens)
 
 
 def _rows_of_tokens(inputs: Any) -> list[list[Any]]:

@@ -11,21 +11,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpt2_wgpu.checkpoint_files import BESIDE_WEIGHTS
 from gpt2_wgpu.errors import PresetError, WeightsError
 from gpt2_wgpu.weights.checkpoint import INDEX_FILE, SINGLE_FILE, shard_names
 
 HUB_SCHEME = "hf://"
 #: What is fetched from a repository; everything else there (other frameworks' weights) is not.
 NEEDED_FILES = (
-    "config.json",
-    "generation_config.json",
+    *BESIDE_WEIGHTS,
     SINGLE_FILE,
     INDEX_FILE,
     "model-*-of-*.safetensors",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.json",
-    "tokenizer_config.json",
 )
 _NAMED_IN_MESSAGES = 5
 _HUB_ID = re.compile(r"(?:[\w.-]+/)?[\w.-]+", re.ASCII)

@@ -59,6 +59,15 @@ def test_one_file_of_weights_and_a_tokenizer(host):
     assert fetched().keys() == {"config.json", "model.safetensors", "tokenizer.json"}
 
 
+def test_optional_files_are_fetched(host):
+    extras = ("generation_config.json", "added_tokens.json", "special_tokens_map.json")
+    host |= plain("config.json", "model.safetensors", "tokenizer.json", *extras)
+    assert {*extras} < fetched().keys()
+    del host["tokenizer.json"]
+    host |= plain("vocabulary.json", "merges.txt")
+    assert {*extras, "vocabulary.json"} < fetched().keys()
+
+
 def test_a_web_page_in_place_of_a_file_is_no_file(host):
     """Hosts with one front page for all addresses say 200 to everything."""
     host |= plain("config.json", "model.safetensors", "vocab.json", "merges.txt")

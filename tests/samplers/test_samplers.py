@@ -124,3 +124,60 @@ def test_penalties_of_every_sampler(kind):
 def test_penalties_out_of_range(name, value):
     with pytest.raises(InvalidArgumentError, match=name):
         samplers.TopK(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "positional", "expected"),
+    [  # KerasHub 0.32: the order of its constructors' arguments
+        (samplers.Random, (42,), {"seed": 42, "temperature": 1.0}),
+        (samplers.TopK, (3, 42), {"k": 3, "seed": 42, "temperature": 1.0}),
+        (samplers.TopP, (0.5, 3, 42), {"p": 0.5, "k": 3, "seed": 42, "temperature": 1.0}),
+    ],
+)
+def test_positional_arguments_are_keras_hubs(kind, positional, expected):
+    assert kind(*positional).get_config() == expected
+
+
+@pytest.mark.parametrize("kind", [samplers.Greedy, samplers.Random, samplers.TopK, samplers.TopP])
+def test_every_sampler_takes_a_temperature(kind):
+    sampler = kind(temperature=0.5)
+    assert sampler.get_config()["temperature"] == 0.5
+    assert samplers.get(samplers.serialize(sampler)).temperature == 0.5
+    with pytest.raises(InvalidArgumentError, match="temperature"):
+        kind(temperature=-1)
+
+
+def test_a_temperature_leaves_greedy_search_greedy():
+    assert samplers.Greedy(temperature=0.5).next_options().temperature == 0
+
+
+@pytest.mark.parametrize(
+    "identifier",
+    [
+        {"class_name": ["TopKSampler"]},
+        {"class_name": "TopKSampler", "config": [3]},
+        {"class_name": "TopKSampler", "config": {"nope": 1}},
+        {"class_name": "TopKSampler", "config": {1: 1}},
+        {"class_name": None},
+        ["top_k"],
+        samplers.TopK,
+        b"top_k",
+    ],
+)
+def test_what_makes_no_sampler_is_refused_in_our_words(identifier):
+    with pytest.raises(InvalidArgumentError, match=r"[sS]ampler"):
+        samplers.get(identifier)
+
+
+def test_a_config_of_none_is_an_empty_one():
+    assert samplers.get({"class_name": "top_k", "config": None}).get_config()["k"] == 5
+
+
+@pytest.mark.parametrize("value", [np.zeros(2), [1], 1 + 2j, 10**400, np.float64("nan"), object()])
+def test_odd_values_are_refused_in_our_words(value):
+    for name, kind in (("temperature", samplers.Random), ("p", samplers.TopP)):
+        with pytest.raises(InvalidArgumentError, match=name):
+            kind(**{name: value})
+    for name, kind in (("seed", samplers.Random), ("k", samplers.TopK)):
+        with pytest.raises(InvalidArgumentError, match=name):
+            kind(**{name: value})

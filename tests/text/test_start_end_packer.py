@@ -117,3 +117,16 @@ def test_config_round_trip() -> None:
     again = StartEndPacker.from_config(json.loads(json.dumps(packer.get_config())))
     assert again.get_config() == packer.get_config()
     assert again([5]).tolist() == packer([5]).tolist() == [9, 9, 1, 5, 2, 3]
+
+
+@pytest.mark.parametrize("value", [None, 10, "a", [10], [1, 2], []])
+def test_config_holds_special_values_as_given(value: Any) -> None:
+    config = StartEndPacker(6, start_value=value, end_value=value).get_config()
+    assert config["start_value"] == config["end_value"] == value
+
+
+def test_config_follows_a_change() -> None:
+    packer = StartEndPacker(6, start_value=10)
+    packer.start_value = [3]
+    assert packer.get_config()["start_value"] == [3]
+    assert StartEndPacker(6, start_value=(1, 2)).get_config()["start_value"] == [1, 2]  # JSON
