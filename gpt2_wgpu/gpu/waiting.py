@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from gpt2_wgpu.errors import SyncUnavailableError
 
@@ -93,10 +93,33 @@ def sync(coroutine: Coroutine[Any, Any, T], twin: str) -> T:
 
 
 def _sync_in_browser(coroutine: Coroutine[Any, Any, T], twin: str) -> T:
-    from pyodide.ffi import can_run_sync, run_sync
+    from pyodide.ffi import can_run_sync
 
     if not can_run_sync():
         coroutine.close()
         raise SyncUnavailableError(f"nothing can block here (no stack switching): `await {twin}`")
-    result: T = run_sync(coroutine)
-    return result
+    return switch_until_done(coroutine)
+
+
+def switch_until_done(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Result of ``coroutine`` in a browser, by stack switching; its exception is raised here.
+
+    Pyodide runs it as a task, and its event loop reports every task that ends in an exception,
+    even one that the caller handles (JupyterLite shows it in red). So the task never ends in one.
+    """
+    from pyodide.ffi import run_sync
+
+    result, error = run_sync(_outcome(coroutine))
+    if error is None:
+        return cast(T, result)
+    try:
+        raise error
+    finally:
+        del error  # it refers to this frame
+
+
+async def _outcome(coroutine: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
+    try:
+        return await coroutine, None
+    except BaseException as error:  # StopAsyncIteration ends every loop over a stream
+        return None, error

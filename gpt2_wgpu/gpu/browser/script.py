@@ -8,8 +8,10 @@ from typing import Any
 
 import js
 from pyodide.code import run_js
-from pyodide.ffi import JsException, run_sync
+from pyodide.ffi import JsException
 from wgpu import classes
+
+from gpt2_wgpu.gpu.waiting import switch_until_done
 
 _SOURCE = Path(__file__).with_suffix(".js")
 
@@ -68,7 +70,7 @@ class Promise:
         return self._settled().__await__()
 
     def sync_wait(self) -> Any:
-        return run_sync(self._settled())
+        return switch_until_done(self._settled())
 
     async def _settled(self) -> Any:
         try:
