@@ -61,9 +61,9 @@ clean: ## remove environments, caches and build output
 		node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The package as a user gets it: built, then installed.
+# The package as a user gets it: built, then installed, with what builds the site.
 .venv/installed: $(SOURCES)
-	@$(PYTHON) scripts/bootstrap.py install .venv .
+	@$(PYTHON) scripts/bootstrap.py install .venv '.[site]'
 	@touch $@
 
 # The package as it stands in this checkout, with all that checks it.

@@ -18,6 +18,7 @@ is never deleted. Needs `npm` once.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -32,6 +33,7 @@ from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
+from site_lock import NoToolError, lock
 from snapshot import NoSnapshotError, take
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,9 +50,12 @@ PYODIDE_FILES = (
 )
 WGPU = "wgpu==0.32.0"
 WGPU_SHA256 = "cb23b2f225594258ccc8ba97458381e46c18e561c5d2d6fc25213e68a6d89985"
-# Its native backend, C headers and window toolkits are of no use in a browser.
+# A browser uses neither its native backend and C headers nor its windows, nor what those require:
+# without these requirements micropip installs the wheel with no package from elsewhere.
 WGPU_DROPPED = re.compile(r"wgpu/(backends/wgpu_native|resources/.*\.(h|idl|md)$|utils/imgui|__py)")
+WGPU_NOT_REQUIRED = re.compile(r"(cffi|rendercanvas)\b")
 OWN_DROPPED = re.compile(r"gpt2_wgpu/presets/")
+NOTHING = re.compile(r"(?!)")
 OWN_SOURCES = ("LICENSE", "README.md", "gpt2_wgpu", "pyproject.toml", "shaders")
 
 LOCK = "pyodide/pyodide-lock.json"
@@ -63,8 +68,9 @@ def main(argv: list[str]) -> int:
     site = Path(argv[0]) if argv else ROOT / "dist"
     try:
         written = write(site, contents())
-    except subprocess.CalledProcessError as error:
-        print(f"build_site: error: {_reason(error)}", file=sys.stderr)
+    except (NoToolError, subprocess.CalledProcessError) as error:
+        why = str(error) if isinstance(error, NoToolError) else _reason(error)
+        print(f"build_site: error: {why}", file=sys.stderr)
         return 1
     print(f"build_site: {site}: {written} files written, the others were up to date")
     return 0
@@ -76,7 +82,7 @@ def contents() -> Contents:
     pyodide = pyodide_folder()
     files: Contents = {f"pyodide/{name}": pyodide / name for name in PYODIDE_FILES}
     files |= {f"wheels/{wheel.name}": wheel for wheel in wheels}
-    files[LOCK] = lock(pyodide / "pyodide-lock.json", *wheels)
+    files[LOCK] = lock(pyodide / "pyodide-lock.json", wheels)
     files["service-worker.js"] = ROOT / "web" / "service-worker.js"  # serves what lies beside it
     files["web/gpu.js"] = ROOT / "gpt2_wgpu" / "gpu" / "browser" / "script.js"
     for path in _files(["index.html", "web", "models/fairytales"]):
@@ -116,9 +122,9 @@ def wgpu_wheel() -> Path:
             pinned.write_text(f"{WGPU} --hash=sha256:{WGPU_SHA256}\n")
             options = ["--require-hashes", "--no-binary=wgpu", f"--requirement={pinned}"]
             wheel = _pip_wheel(temporary, options, {"WGPU_PY_BUILD_NOARCH": "1"})
-            strip(wheel, folder / wheel.name, WGPU_DROPPED)
+            strip(wheel, folder / wheel.name, WGPU_DROPPED, WGPU_NOT_REQUIRED)
 
-    return _only_wheel(_kept("wgpu", WGPU_SHA256 + WGPU_DROPPED.pattern, make))
+    return _only_wheel(_kept("wgpu", WGPU_SHA256 + _sha256(Path(__file__).read_bytes()), make))
 
 
 def own_wheel() -> Path:
@@ -131,55 +137,44 @@ def own_wheel() -> Path:
             wheel = _pip_wheel(temporary, [*offline, str(ROOT)], {})
             strip(wheel, folder / wheel.name, OWN_DROPPED)
 
-    sources = hashlib.sha256()
+    sources = hashlib.sha256(Path(__file__).read_bytes())
     for path in _files(OWN_SOURCES):
         sources.update(f"{path.relative_to(ROOT)} {_sha256(path.read_bytes())}\n".encode())
     return _only_wheel(_kept("own", sources.hexdigest(), make))
 
 
-def strip(wheel: Path, result: Path, dropped: re.Pattern[str]) -> None:
-    """Copies a wheel without the files whose names match, and with no trace of when it was made."""
-    with (
-        zipfile.ZipFile(wheel) as source,
-        zipfile.ZipFile(result, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as target,
-    ):
-        for name in sorted(source.namelist()):
-            if dropped.match(name):
-                continue
-            data = source.read(name)
-            if name.endswith(".dist-info/RECORD"):
-                lines = data.decode().splitlines(keepends=True)
-                data = "".join(line for line in lines if not dropped.match(line)).encode()
+def strip(
+    wheel: Path, result: Path, dropped: re.Pattern[str], requires: re.Pattern[str] = NOTHING
+) -> None:
+    """Copies a wheel without the files whose names match `dropped`, and with fixed time stamps.
+
+    Requirements that match `requires` are removed from its METADATA; RECORD is written anew.
+    """
+    with zipfile.ZipFile(wheel) as source:
+        names = sorted(name for name in source.namelist() if not dropped.match(name))
+        files = {name: source.read(name) for name in names}
+    (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+    record = metadata.removesuffix("METADATA") + "RECORD"
+    files[metadata] = _without_requirements(files[metadata], requires)
+    files[record] = "".join(
+        f"{name},{',' if name == record else _record_of(data)}\n" for name, data in files.items()
+    ).encode()
+    with zipfile.ZipFile(result, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as target:
+        for name, data in files.items():
             target.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
 
 
-def lock(original: Path, own: Path, wgpu: Path) -> bytes:
-    """Pyodide's lock file, naming our two wheels and no package of anybody's server.
+def _without_requirements(metadata: bytes, requires: re.Pattern[str]) -> bytes:
+    headers, blank_line, description = metadata.decode().partition("\n\n")
+    field = re.compile(f"Requires-Dist: (?:{requires.pattern})")
+    kept = "\n".join(line for line in headers.split("\n") if not field.match(line))
+    return f"{kept}{blank_line}{description}".encode()
 
-    These are the entries of `pyodide lockfile add-wheels`, as a test shows. That command itself is
-    not used: pyodide-build, and the pyodide-lock that reads this Pyodide's lock file (0.2), need
-    Python 3.12, and the site is built with 3.11, too. The pyodide-lock for 3.11 (0.1) refuses the
-    file. Either would have to be given it without its packages, and wgpu's entry be mended.
-    """
 
-    def package(wheel: Path, depends: list[str]) -> dict[str, object]:
-        module, version = wheel.name.split("-")[:2]
-        return {
-            "depends": depends,
-            "file_name": f"../wheels/{wheel.name}",
-            "imports": [module],
-            "install_dir": "site",
-            "name": module.replace("_", "-"),
-            "package_type": "package",
-            "sha256": _sha256(wheel.read_bytes()),
-            "unvendored_tests": False,
-            "version": version,
-        }
-
-    found = json.loads(original.read_text(encoding="utf-8"))
-    # wgpu asks for cffi and rendercanvas, which only its native library and windows need.
-    found["packages"] = {"gpt2-wgpu": package(own, ["wgpu"]), "wgpu": package(wgpu, [])}
-    return _json(found)
+def _record_of(data: bytes) -> str:
+    """Hash and size, as a wheel's RECORD has them."""
+    digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+    return f"sha256={digest},{len(data)}"
 
 
 def snapshot(files: Contents) -> Contents:

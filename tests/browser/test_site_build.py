@@ -2,38 +2,80 @@
 
 from __future__ import annotations
 
+import base64
+import csv
+import hashlib
 import json
 import shutil
+import subprocess
+import sys
+import zipfile
+from email.parser import Parser
 from pathlib import Path
-from typing import Any
 
 import pytest
+import site_lock
 import snapshot
-from pyodide_lock import PyodideLockSpec
-from pyodide_lock.spec import InfoSpec
-from pyodide_lock.utils import add_wheels_to_spec
+from packaging.requirements import Requirement
 
 from scripts import build_site
 from scripts.build_site import KEPT, LOCK, Contents
 
+NEEDS_NEWER_PYTHON = (
+    "pyodide-build needs Python 3.12 or newer, and this is "
+    f"{sys.version_info.major}.{sys.version_info.minor}: run `make PYTHON=python3.12 test`"
+)
 
-def _fields(package: Any) -> dict[str, Any]:
-    names = ("depends", "file_name", "imports", "install_dir", "name", "package_type", "sha256")
-    return {name: getattr(package, name) for name in (*names, "unvendored_tests", "version")}
 
-
-def test_the_lock_is_what_pyodides_own_tool_writes(site: Path) -> None:
-    """Of the same wheels, as by `pyodide lockfile add-wheels --ignore-missing-dependencies`."""
-    ours = json.loads((site / LOCK).read_text())
-    empty = PyodideLockSpec(info=InfoSpec(**ours["info"], version=""), packages={})
+@pytest.mark.parametrize("tool", ["pyodide-build", "pyodide-lock"])
+def test_either_tool_writes_the_lock_of_the_site(
+    site: Path, monkeypatch: pytest.MonkeyPatch, tool: str
+) -> None:
+    if tool == "pyodide-build" and sys.version_info < (3, 12):
+        pytest.skip(NEEDS_NEWER_PYTHON)
+    assert site_lock.has_pyodide_build() == (sys.version_info >= (3, 12))
+    monkeypatch.setattr(site_lock, "has_pyodide_build", lambda: tool == "pyodide-build")
     wheels = sorted((site / "wheels").iterdir())
-    theirs = add_wheels_to_spec(
-        empty, wheels, base_url="../wheels/", ignore_missing_dependencies=True
+    assert (
+        site_lock.lock(KEPT / "pyodide" / "pyodide-lock.json", wheels) == (site / LOCK).read_bytes()
     )
-    expected = {name: _fields(package) for name, package in theirs.packages.items()}
-    assert expected["wgpu"]["depends"] == ["cffi", "rendercanvas"]
-    expected["wgpu"]["depends"] = []  # of use to what was left out of its wheel, and nowhere here
-    assert ours["packages"] == expected
+
+
+def test_a_wheel_that_requires_what_the_site_lacks_gets_no_lock(site: Path) -> None:
+    own, _ = sorted((site / "wheels").iterdir())
+    with pytest.raises((RuntimeError, subprocess.CalledProcessError)):
+        site_lock.lock(KEPT / "pyodide" / "pyodide-lock.json", [own])
+
+
+def test_a_missing_tool_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(site_lock, "has_pyodide_build", lambda: False)
+    monkeypatch.setitem(sys.modules, "pyodide_lock", None)
+    assert build_site.main([str(tmp_path / "site")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("build_site: error: pyodide-lock is not installed; run 'make site', or")
+    assert not (tmp_path / "site").exists()
+
+
+def test_the_slim_wheels(site: Path) -> None:
+    """micropip installs them with no package from elsewhere, and RECORD tells the truth."""
+    for path in (site / "wheels").iterdir():
+        with zipfile.ZipFile(path) as wheel:
+            files = {name: wheel.read(name) for name in wheel.namelist()}
+        (info,) = {name.partition("/")[0] for name in files if ".dist-info/" in name}
+        metadata = Parser().parsestr(files[f"{info}/METADATA"].decode())
+        required = map(Requirement, metadata.get_all("Requires-Dist", []))
+        here = {"sys_platform": "emscripten", "extra": ""}
+        needed = {one.name for one in required if one.marker is None or one.marker.evaluate(here)}
+        assert needed == ({"wgpu"} if path.name.startswith("gpt2_wgpu-") else set())
+        rows = list(csv.reader(files[f"{info}/RECORD"].decode().splitlines()))
+        assert [name for name, _, _ in rows] == sorted(files)
+        for name, digest, size in rows:
+            if name == f"{info}/RECORD":
+                continue
+            right = base64.urlsafe_b64encode(hashlib.sha256(files[name]).digest()).rstrip(b"=")
+            assert (digest, size) == (f"sha256={right.decode()}", str(len(files[name]))), name
 
 
 def test_the_lock_names_no_server(site: Path) -> None:
