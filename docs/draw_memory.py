@@ -78,7 +78,9 @@ def main() -> None:
     args = parser.parse_args()
     seen = gw.profile(lambda: life_of_a_model(args.model))
     args.output.write_text(draw(seen.timeline))
-    print(f"{args.output}: peak {seen.peak_bytes:,} bytes, left over {seen.new_bytes:,}")
+    print(
+        f"{args.output}: peak {seen.peak_bytes_in_gpu:,} bytes, left over {seen.new_bytes_in_gpu:,}"
+    )
 
 
 if __name__ == "__main__":

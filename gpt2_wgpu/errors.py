@@ -96,5 +96,9 @@ class DisposedTensorError(GPT2WGPUError, RuntimeError):
     """A tensor was used after it had been disposed."""
 
 
+class CopyError(GPT2WGPUError, TypeError):
+    """Something that belongs to a GPU device was to be pickled, or copied where it cannot be."""
+
+
 class ScopeError(GPT2WGPUError, RuntimeError):
     """Memory scopes were opened and closed out of order."""

@@ -75,7 +75,7 @@ def memory(device: gw.Device | None = None) -> dict[str, Any]:
         "numBytes": info.num_bytes,
         "numBytesInGpu": info.num_bytes_in_gpu,
         "numBytesAllocatedInGpu": info.num_bytes_allocated_in_gpu,
-        "peakBytes": info.peak_bytes,
+        "peakBytes": info.peak_bytes_in_gpu,
         "numScopes": info.num_scopes,
         "byKind": dict(info.by_kind),
     }

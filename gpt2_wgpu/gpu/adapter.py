@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -46,7 +47,8 @@ async def request_adapter(power_preference: str, adapter: int | str | None = Non
     """The adapter that is named, or the one that wgpu prefers; raises as ``Device`` does."""
     if power_preference not in ("high-performance", "low-power"):
         raise InvalidArgumentError(
-            f"power_preference must be 'high-performance' or 'low-power', not {power_preference!r}"
+            "power_preference must be 'high-performance' or 'low-power', not "
+            f"{reprlib.repr(power_preference)}"
         )
     if adapter is not None:
         return _named(adapter, await _enumerate())
@@ -66,7 +68,7 @@ def _named(wanted: int | str, found: Sequence[Any]) -> Any:
     """The adapter at index ``wanted``, or the first whose name contains it."""
     if isinstance(wanted, bool) or not isinstance(wanted, int | str) or wanted == "":
         raise InvalidArgumentError(
-            f"adapter must be an index, a part of a name or None, not {wanted!r}"
+            f"adapter must be an index, a part of a name or None, not {reprlib.repr(wanted)}"
         )
     for index, adapter in enumerate(found):
         is_it = index == wanted
@@ -76,7 +78,7 @@ def _named(wanted: int | str, found: Sequence[Any]) -> Any:
             return adapter
     names = [AdapterInfo.from_adapter(adapter.info).name for adapter in found]
     there = ", ".join(f"{index} is {name}" for index, name in enumerate(names)) or "there is none"
-    raise NoAdapterError(f"no adapter {wanted!r} on this machine: {there}")
+    raise NoAdapterError(f"no adapter {reprlib.repr(wanted)} on this machine: {there}")
 
 
 @contextmanager
@@ -149,6 +151,8 @@ def wanted_limits(adapter: Any, limits: str | Mapping[str, int]) -> dict[str, in
     if limits == "default":
         return dict(_GUARANTEED)
     if limits != "adapter":
-        raise InvalidArgumentError(f"limits: 'adapter', 'default' or a mapping, not {limits!r}")
+        raise InvalidArgumentError(
+            f"limits: 'adapter', 'default' or a mapping, not {reprlib.repr(limits)}"
+        )
     offered = {name.replace("_", "-"): value for name, value in adapter.limits.items()}
     return {name: offered[name] for name in _GUARANTEED}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gpt2_wgpu.errors import DeviceError, LimitError, ShaderError
 from gpt2_wgpu.gpu import backends
 from gpt2_wgpu.gpu.backends import Bundle
+from gpt2_wgpu.gpu.copying import NotCopyable
 from gpt2_wgpu.gpu.kernels import Kernel, check_bindings
 from gpt2_wgpu.gpu.memory import Storage
 from gpt2_wgpu.gpu.readback import Range, Readback
@@ -127,7 +128,7 @@ def _range_of(device: Device, kernel: str, name: str, binding: Binding) -> Range
     tensor = binding if isinstance(binding, Tensor) else binding.tensor
     tensor.check()
     if tensor.device is not device:
-        raise ShaderError(f"kernel {kernel}: {name} {tensor!r} lives on another device")
+        raise ShaderError(f"kernel {kernel}: {name} is {tensor}, which is on another device")
     if isinstance(binding, Part):
         found = (tensor.storage, binding.offset, binding.nbytes)
     else:
@@ -159,7 +160,7 @@ def bind(device: Device, work: Dispatch, params: Any, slot: int) -> Any:
     return device.gpu.create_bind_group(layout=work.kernel.layout, entries=entries)
 
 
-class CommandQueue:
+class CommandQueue(NotCopyable):
     """The pending dispatches of one device, and every transfer to and from it."""
 
     def __init__(self, device: Device) -> None:
@@ -270,14 +271,25 @@ class CommandQueue:
             self.flush()
             await backends.write_blob(self._device.gpu, storage.buffer, blob)
 
+    def copy(self, source: Storage, destination: Storage, nbytes: int) -> None:
+        """Copy the first ``nbytes`` (a multiple of 4), after what is pending.
+
+        Raises ``DeviceError`` while a recording is open: what it records has not run.
+        """
+        self._check_not_recording("copy")
+        self.flush([(source.buffer, 0, destination.buffer, 0, nbytes)])
+
+    def _check_not_recording(self, verb: str) -> None:
+        recorder = open_recorder.get()
+        if recorder is not None and recorder.device is self._device:
+            raise DeviceError(f"cannot {verb} while recording: what is recorded has not run yet")
+
     async def read(self, ranges: Sequence[Range]) -> list[memoryview]:
         """The bytes of each range (offsets and lengths: multiples of 4), after what is pending.
 
         Raises ``DeviceError`` while a recording is open: what it records has not run.
         """
-        recorder = open_recorder.get()
-        if recorder is not None and recorder.device is self._device:
-            raise DeviceError("cannot read while recording: what is recorded has not run yet")
+        self._check_not_recording("read")
         readback = Readback(self._device, ranges)
         try:
             return await readback.read()

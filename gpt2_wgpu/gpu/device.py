@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,12 +20,13 @@ from gpt2_wgpu.gpu import backends
 from gpt2_wgpu.gpu.adapter import WANTED_FEATURES, one_line, request_adapter, wanted_limits
 from gpt2_wgpu.gpu.capabilities import AdapterInfo, Capabilities
 from gpt2_wgpu.gpu.commands import CommandQueue
+from gpt2_wgpu.gpu.copying import NotPicklable
 from gpt2_wgpu.gpu.kernels import KernelCache
 from gpt2_wgpu.gpu.memory import MemoryManager
 from gpt2_wgpu.gpu.waiting import sync, wait
 
 
-class Device:
+class Device(NotPicklable):
     """A GPU that computes; ``with Device():`` makes it the default inside (for this thread or
     task and the tasks it starts).
 
@@ -100,7 +102,8 @@ class Device:
             )
         except (RuntimeError, ValueError) as error:
             raise LimitError(
-                f"{self.info.name} refuses a device with limits {limits}: {one_line(error)}"
+                f"{self.info.name} refuses a device with limits {reprlib.repr(limits)}: "
+                f"{one_line(error)}"
             ) from None
         try:
             self._set_up()
@@ -212,9 +215,17 @@ class Device:
         self.successor.close()
         self.close()
 
-    def __repr__(self) -> str:
+    _instead_of_pickling = "open a Device in the other process"
+
+    def __copy__(self) -> Device:
+        return self  # there is one for all that lives on it
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Device:
+        return self
+
+    def __str__(self) -> str:
         state = "" if self.is_open else " (closed)"
-        return f"<Device {self.info.name}, {self.info.backend}{state}>"
+        return f"Device {self.info.name}, {self.info.backend}{state}"
 
 
 _default: ContextVar[Device | None] = ContextVar("gpt2_wgpu_device", default=None)

@@ -13,12 +13,13 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu.errors import ShaderError
+from gpt2_wgpu.gpu.copying import NotCopyable
 
 if TYPE_CHECKING:
     from gpt2_wgpu.gpu.device import Device
@@ -51,9 +52,9 @@ class Kernel:
     """A compiled pipeline and its signature."""
 
     name: str
-    signature: Signature
-    pipeline: Any  # wgpu.GPUComputePipeline
-    layout: Any  # wgpu.GPUBindGroupLayout
+    signature: Signature = field(repr=False)
+    pipeline: Any = field(repr=False)  # wgpu.GPUComputePipeline
+    layout: Any = field(repr=False)  # wgpu.GPUBindGroupLayout
 
     def pack(self, params: Mapping[str, int | float]) -> bytes:
         """The bytes of ``Params``; raises ``ShaderError`` for an unset or unknown parameter."""
@@ -124,7 +125,7 @@ def parse_signature(name: str, source: str) -> Signature:
     return Signature(bindings, uniform, tuple(field for field, _ in fields), layout)
 
 
-class KernelCache:
+class KernelCache(NotCopyable):
     """The kernels of one device, compiled on first use."""
 
     def __init__(self, device: Device) -> None:

@@ -10,6 +10,7 @@ Contents of a lent buffer are arbitrary: every kernel writes what it is read for
 from __future__ import annotations
 
 import os
+import reprlib
 import threading
 import traceback
 import warnings
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu.errors import DeviceError, InvalidArgumentError, OutOfGPUMemoryError
 from gpt2_wgpu.gpu.budget import default_budget
+from gpt2_wgpu.gpu.copying import NotCopyable
 
 if TYPE_CHECKING:
     from gpt2_wgpu.gpu.device import Device
@@ -41,13 +43,23 @@ class MemoryInfo:
     num_bytes: int = 0  # logical bytes of live buffers, views counted once
     num_bytes_in_gpu: int = 0  # bytes of live buffers as allocated (size classes)
     num_bytes_allocated_in_gpu: int = 0  # live + pooled
-    peak_bytes: int = 0  # highest num_bytes_in_gpu so far
+    peak_bytes: int = 0  # highest num_bytes so far
+    peak_bytes_in_gpu: int = 0  # highest num_bytes_in_gpu so far
     num_scopes: int = 0  # open tidy scopes of this task or thread
-    budget: int = 0  # bytes that may be live at most
-    by_kind: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    budget: int = 0  # num_bytes_in_gpu may be so many at most
+    by_kind: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))  # in GPU
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(f"{kind} {nbytes:,}" for kind, nbytes in self.by_kind.items())
+        return (
+            f"<memory: {self.num_tensors:,} tensors in {self.num_buffers:,} buffers, "
+            f"{self.num_bytes:,} bytes (in GPU {self.num_bytes_in_gpu:,}, with the pool "
+            f"{self.num_bytes_allocated_in_gpu:,}), peak {self.peak_bytes:,} (in GPU "
+            f"{self.peak_bytes_in_gpu:,}), budget {self.budget:,}; in GPU: {kinds}>"
+        )
 
 
-class Storage:
+class Storage(NotCopyable):
     """One GPU buffer with a reference count; made by :meth:`MemoryManager.allocate`."""
 
     __slots__ = ("buffer", "kind", "manager", "nbytes", "pooled", "references", "size")
@@ -62,6 +74,9 @@ class Storage:
         self.manager = manager
         self.pooled = kind in _POOLED  # goes to the pool when freed, else is destroyed
         self.references = 1
+
+    def __str__(self) -> str:
+        return f"Storage of {self.nbytes:,} bytes ({self.kind})"
 
     def retain(self) -> Storage:
         with self.manager.lock:
@@ -81,7 +96,7 @@ def size_class(nbytes: int) -> int:
     return max(256, -(-nbytes // step) * step)
 
 
-class MemoryManager:
+class MemoryManager(NotCopyable):
     """Allocates, counts and recycles the buffers of one device."""
 
     def __init__(self, device: Device, pool_bytes: int = 256 << 20) -> None:
@@ -105,7 +120,7 @@ class MemoryManager:
         self._suspects: set[int] = set()  # lent ones, by id, that may be invalid: see distrust
         self._num_buffers = 0
         self._num_bytes = 0
-        self._peak = 0
+        self._peak = self._peak_in_gpu = 0
 
     def allocate(self, nbytes: int, kind: str = "workspace") -> Storage:
         """A buffer of at least ``nbytes`` with arbitrary contents.
@@ -114,7 +129,7 @@ class MemoryManager:
         valid and a smaller request succeeds.
         """
         if kind not in KINDS:
-            raise InvalidArgumentError(f"kind must be one of {KINDS}, not {kind!r}")
+            raise InvalidArgumentError(f"kind must be one of {KINDS}, not {reprlib.repr(kind)}")
         size = size_class(nbytes)
         self.drain()
         with self.lock:
@@ -125,7 +140,8 @@ class MemoryManager:
             self._num_buffers += 1
             self._num_bytes += nbytes
             self._live[kind] += size
-            self._peak = max(self._peak, self._live.total())
+            self._peak = max(self._peak, self._num_bytes)
+            self._peak_in_gpu = max(self._peak_in_gpu, self._live.total())
             self._changed()
             return Storage(buffer, nbytes, size, kind, self)
 
@@ -190,15 +206,18 @@ class MemoryManager:
         )
 
     @contextmanager
-    def measured_peak(self) -> Iterator[Callable[[], int]]:
-        """Yields a function that tells the highest live bytes since the block began."""
+    def measured_peak(self) -> Iterator[Callable[[], tuple[int, int]]]:
+        """Yields a function that returns the highest live bytes, logical and in GPU, since the
+        block began."""
         with self.lock:
-            before, self._peak = self._peak, self._live.total()
+            before, in_gpu = self._peak, self._peak_in_gpu
+            self._peak, self._peak_in_gpu = self._num_bytes, self._live.total()
         try:
-            yield lambda: self._peak
+            yield lambda: (self._peak, self._peak_in_gpu)
         finally:
             with self.lock:
                 self._peak = max(before, self._peak)
+                self._peak_in_gpu = max(in_gpu, self._peak_in_gpu)
 
     def born(self, tensor: Tensor) -> tuple[int, str]:
         """Count a new tensor → its serial number, and in debug mode where it was made."""
@@ -237,7 +256,7 @@ class MemoryManager:
         """A tensor is garbage that nobody disposed: say so in debug mode."""
         if self.debug:
             warnings.warn(
-                f"{tensor!r} was never disposed; it was made at:\n{tensor.created}",
+                f"{tensor} was never disposed; it was made at:\n{tensor.created}",
                 ResourceWarning,
                 stacklevel=3,
             )
@@ -253,6 +272,7 @@ class MemoryManager:
                 num_bytes_in_gpu=live,
                 num_bytes_allocated_in_gpu=live + self._pooled_bytes,
                 peak_bytes=self._peak,
+                peak_bytes_in_gpu=self._peak_in_gpu,
                 num_scopes=num_scopes,
                 budget=self.budget,
                 by_kind={kind: self._live[kind] for kind in KINDS},

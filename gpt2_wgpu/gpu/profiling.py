@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu.errors import BusyError, DeviceLostError
+from gpt2_wgpu.gpu.copying import NotCopyable
 from gpt2_wgpu.gpu.device import default_device
 from gpt2_wgpu.gpu.reports import memory
 from gpt2_wgpu.gpu.waiting import wait
@@ -33,15 +34,27 @@ class Row:
 
 @dataclass
 class Profile:
-    """What :func:`profile` saw; ``result`` is what the function returned."""
+    """What :func:`profile` saw; ``result`` is what the function returned.
+
+    Bytes are those of the elements, as in TensorFlow.js; ``..._in_gpu`` are bytes as allocated.
+    """
 
     result: Any = None
     new_tensors: int = 0
     new_bytes: int = 0
+    new_bytes_in_gpu: int = 0
     peak_bytes: int = 0  # highest live bytes during the work
+    peak_bytes_in_gpu: int = 0
     seconds: float = 0.0
     rows: list[Row] = field(default_factory=list)
     timeline: list[tuple[float, dict[str, int]]] = field(default_factory=list)  # see `profile`
+
+    def __repr__(self) -> str:
+        return (
+            f"<profile: {self.seconds:.3g} s, {len(self.rows):,} dispatches, {self.new_tensors:+,} "
+            f"tensors, {self.new_bytes:+,} bytes (in GPU {self.new_bytes_in_gpu:+,}), peak "
+            f"{self.peak_bytes:,} (in GPU {self.peak_bytes_in_gpu:,})>"
+        )
 
     def by_kernel(self) -> dict[str, tuple[int, float | None]]:
         """Dispatches and GPU seconds of each kernel, the longest first."""
@@ -56,8 +69,8 @@ class Profile:
 async def profile_async(function: Callable[[], Any], device: Device | None = None) -> Profile:
     """Run ``function()`` (awaited if it is a coroutine function) and tell what it did.
 
-    ``rows`` has each dispatch, ``timeline`` the live bytes by kind after each change, with the
-    seconds since the beginning. Kernels run one pass each while profiled, so the whole takes
+    ``rows`` has each dispatch, ``timeline`` the live bytes (in GPU) by kind after each change, with
+    the seconds since the beginning. Kernels run one pass each while profiled, so the whole takes
     longer than usual; a raise in ``function`` ends the profile and goes on. If the device is lost
     meanwhile, the rows end there and have no times.
 
@@ -65,7 +78,7 @@ async def profile_async(function: Callable[[], Any], device: Device | None = Non
     """
     device = device or default_device()
     if device.queue.timer is not None:
-        raise BusyError(f"{device!r} is being profiled already: one profile at a time")
+        raise BusyError(f"{device.info.name} is being profiled already: one profile at a time")
     device.queue.flush()  # what came before is not ours
     before = memory(device)
     found = Profile()
@@ -87,10 +100,11 @@ async def profile_async(function: Callable[[], Any], device: Device | None = Non
             device.memory.observer = observer
             found.rows = await recorder.rows()
         found.seconds = time.perf_counter() - begun
-        found.peak_bytes = peak()
+        found.peak_bytes, found.peak_bytes_in_gpu = peak()
     after = memory(device)
     found.new_tensors = after.num_tensors - before.num_tensors
     found.new_bytes = after.num_bytes - before.num_bytes
+    found.new_bytes_in_gpu = after.num_bytes_in_gpu - before.num_bytes_in_gpu
     return found
 
 
@@ -101,7 +115,7 @@ def profile(function: Callable[[], Any], device: Device | None = None) -> Profil
     return sync(profile_async(function, device), "profile_async(...)")
 
 
-class DispatchTimer:
+class DispatchTimer(NotCopyable):
     """Encodes each dispatch in a pass of its own, between two timestamps where there are any."""
 
     def __init__(self, device: Device) -> None:

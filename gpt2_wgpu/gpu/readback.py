@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu.errors import DeviceLostError
 from gpt2_wgpu.gpu import backends
+from gpt2_wgpu.gpu.copying import NotCopyable
 from gpt2_wgpu.gpu.memory import Storage
 from gpt2_wgpu.gpu.waiting import can_submit_ahead, wait
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 Range = tuple[Storage, int, int]  # storage, byte offset, byte length
 
 
-class Readback:
+class Readback(NotCopyable):
     """Reads the same ranges again and again through one persistent staging buffer."""
 
     def __init__(self, device: Device, ranges: Sequence[Range]) -> None:
@@ -31,6 +32,9 @@ class Readback:
             (storage.buffer, offset, self._staging.buffer, start, nbytes)
             for (storage, offset, nbytes), start in zip(ranges, starts, strict=True)
         ]
+
+    def __str__(self) -> str:
+        return f"Readback of {sum(self._lengths):,} bytes from {self._device.info.name}"
 
     def begin(self) -> None:
         """Submit what is pending and the copies; :meth:`finish` waits for them.
@@ -69,7 +73,7 @@ class Readback:
         """Raises if the device is closed or lost."""
         if not self._device.is_open:
             how = "closed" if self._device.is_closed else "lost"
-            raise DeviceLostError(f"{self._device!r} was {how} while it was read")
+            raise DeviceLostError(f"{self._device.info.name} was {how} while it was read")
         backends.check_alive(self._device.gpu)
 
     async def read(self) -> list[memoryview]:

@@ -18,13 +18,14 @@ from gpt2_wgpu.gpu.commands import (
     bind,
     open_recorder,
 )
+from gpt2_wgpu.gpu.copying import NotCopyable
 from gpt2_wgpu.gpu.memory import Storage
 
 if TYPE_CHECKING:
     from gpt2_wgpu.gpu.device import Device
 
 
-class Recording:
+class Recording(NotCopyable):
     """Dispatches that are kept instead of run; ``with`` records, :meth:`replay` runs them.
 
     The buffers it names stay allocated until :meth:`close`, whatever happens to their tensors.
@@ -57,6 +58,9 @@ class Recording:
         except BaseException:
             self.close()
             raise
+
+    def __str__(self) -> str:
+        return f"Recording of {len(self)} dispatches on {self.device.info.name}"
 
     def __len__(self) -> int:
         """Number of dispatches of one replay."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 
 from gpt2_wgpu.errors import InvalidArgumentError
@@ -58,7 +59,9 @@ def set_memory_budget(nbytes: int, device: Device | None = None) -> None:
     What is live already stays. Raises ``InvalidArgumentError`` unless ``nbytes`` is positive.
     """
     if isinstance(nbytes, bool) or not isinstance(nbytes, int) or nbytes < 1:
-        raise InvalidArgumentError(f"the budget must be a positive number of bytes, not {nbytes!r}")
+        raise InvalidArgumentError(
+            f"the budget must be a positive number of bytes, not {reprlib.repr(nbytes)}"
+        )
     manager = (device or default_device()).memory
     manager.budget = nbytes
     manager.trim(max(0, nbytes - manager.info().num_bytes_in_gpu))

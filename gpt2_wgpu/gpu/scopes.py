@@ -18,13 +18,14 @@ from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
 from gpt2_wgpu.errors import ScopeError
+from gpt2_wgpu.gpu.copying import NotCopyable
 from gpt2_wgpu.gpu.device import Device
 from gpt2_wgpu.gpu.tensor import Tensor, set_scope_lookup
 
 T = TypeVar("T")
 
 
-class Scope:
+class Scope(NotCopyable):
     """The tensors made since it was opened; a node of a per-context stack."""
 
     __slots__ = ("closed", "name", "parent", "tensors")
@@ -34,6 +35,10 @@ class Scope:
         self.parent = parent
         self.closed = False
         self.tensors: dict[int, Tensor] = {}
+
+    def __str__(self) -> str:
+        state = ", closed" if self.closed else ""
+        return f"tidy scope {self.name!r} of {len(self.tensors)} tensors{state}"
 
     def adopt(self, tensor: Tensor) -> None:
         """Become responsible for ``tensor``; once closed, the next open scope above does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 import sys
 from array import array
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu.errors import DisposedTensorError, InvalidArgumentError, ShapeError
+from gpt2_wgpu.gpu.copying import NotPicklable
 from gpt2_wgpu.gpu.memory import Storage
 from gpt2_wgpu.gpu.waiting import sync
 
@@ -45,7 +47,7 @@ def set_scope_lookup(lookup: Callable[[], Scope | None]) -> None:
     _scope_lookup = lookup
 
 
-class Tensor:
+class Tensor(NotPicklable):
     """An array on the GPU: ``shape``, ``dtype``, ``numpy()``, ``await data()``, ``dispose()``.
 
     Made by :func:`tensor` and by the functions of ``gpt2_wgpu.ops``. Elements lie in row-major
@@ -94,8 +96,7 @@ class Tensor:
         if self.disposed:
             made = f"; it was made at:\n{self.created}" if self.created else ""
             raise DisposedTensorError(
-                f"{self!r} was freed by {self.freed_by}: keep() it, or return it from its "
-                f"scope{made}"
+                f"{self} was freed by {self.freed_by}: keep() it, or return it from its scope{made}"
             )
         return self
 
@@ -105,6 +106,26 @@ class Tensor:
             raise ShapeError(f"cannot view {self.shape} ({self.size} elements) as {tuple(shape)}")
         self.check()
         return Tensor(self.device, self.storage.retain(), shape, self.dtype, self.label)
+
+    def __copy__(self) -> Tensor:
+        """A view: the same buffer, which is freed with the last of them."""
+        return self.view(self.shape)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        """A tensor of the same values in a buffer of its own."""
+        self.check()
+        result = empty(
+            self.device, self.shape, self.dtype, kind=self.storage.kind, label=self.label
+        )
+        try:
+            if self.nbytes:
+                self.device.queue.copy(self.storage, result.storage, -(-self.nbytes // 4) * 4)
+        except BaseException:
+            result.dispose()
+            raise
+        return result
+
+    _instead_of_pickling = "pickle its tolist() or numpy(), and pass that to tensor() there"
 
     async def data(self) -> memoryview:
         """The values, read back: a memoryview of this shape and type (no NumPy needed)."""
@@ -200,13 +221,15 @@ class Tensor:
 
     def __bool__(self) -> bool:
         raise InvalidArgumentError(
-            f"{self!r} has no truth value: read it first (tolist(), numpy()), or test `is None`"
+            f"{self} has no truth value: read it first (tolist(), numpy()), or test `is None`"
         )
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         label = f" {self.label!r}" if self.label else ""
-        state = ", disposed" if self.disposed else ""
-        return f"<Tensor{label} {list(self.shape)} {self.dtype}{state}>"
+        return f"{type(self).__name__}{label} {list(self.shape)} {self.dtype}"
+
+    def __repr__(self) -> str:
+        return f"<{self}{', disposed' if self.disposed else ''}>"
 
 
 def _op(name: str, a: Any, b: Any) -> Tensor:
@@ -240,7 +263,9 @@ def tensor(
     from gpt2_wgpu.gpu.device import default_device
 
     if dtype not in FORMATS:
-        raise InvalidArgumentError(f"dtype must be one of {tuple(FORMATS)}, not {dtype!r}")
+        raise InvalidArgumentError(
+            f"dtype must be one of {tuple(FORMATS)}, not {reprlib.repr(dtype)}"
+        )
     device = device or default_device()
     if isinstance(values, Tensor):
         values = sync(values.data(), "tensor.data()") if values.size else values.tolist()
@@ -295,10 +320,12 @@ def _check_overflow(items: Any, values: Sequence[Any]) -> None:
     """Python turns a number too large for f32 into infinity without a word."""
     for item, value in zip(items, values, strict=True):
         if math.isinf(item) and not math.isinf(value):
-            raise InvalidArgumentError(f"{value!r} does not fit into float32")
+            raise InvalidArgumentError(f"{reprlib.repr(value)} does not fit into float32")
 
 
 def _row_of(row: Any, length: int, shape: Sequence[int]) -> Any:
     if not isinstance(row, list | tuple) or len(row) != length:
-        raise ShapeError(f"ragged values: expected rows as in shape {tuple(shape)}, got {row!r}")
+        raise ShapeError(
+            f"ragged values: expected rows as in shape {tuple(shape)}, got {reprlib.repr(row)}"
+        )
     return row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import reprlib
 from collections.abc import AsyncGenerator, Callable, Generator
 from functools import update_wrapper, wraps
 from types import TracebackType
@@ -41,6 +42,9 @@ class tidy:
 
     def __init__(self, *arguments: Any) -> None:
         self._open: list[Scope] = []
+
+    def __repr__(self) -> str:
+        return f"<tidy {self._name!r}>"
 
     def __enter__(self) -> Scope:
         scope = Scope(self._name, _current.get())
@@ -235,5 +239,5 @@ def _parse(arguments: tuple[Any, ...]) -> tuple[str, Callable[..., Any] | None]:
         case (str(name), function) if callable(function):
             return name, function
     raise InvalidArgumentError(
-        f"tidy takes a name, a function, or both in this order; not {arguments!r}"
+        f"tidy takes a name, a function, or both in this order; not {reprlib.repr(arguments)}"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -22,12 +23,14 @@ from gpt2_wgpu.gpu import (
     default_device,
     default_device_async,
     dispose,
+    keep,
     layers,
     ops,
     sync,
     tensor,
     tidy,
 )
+from gpt2_wgpu.gpu.copying import CopiedByAttributes
 from gpt2_wgpu.gpu.layers import KVCache, check_cache_dtype
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.default_dtype import default_dtype
@@ -47,7 +50,7 @@ from gpt2_wgpu.weights.checkpoint import Checkpoint, WeightSource
 from gpt2_wgpu.weights.quantized import quantization_of
 
 
-class GPT2Backbone:
+class GPT2Backbone(CopiedByAttributes):
     """The transformer: embeddings, ``num_layers`` blocks, final norm.
 
     The constructor makes random weights (``seed``, and ``initializer_range`` as transformers has
@@ -184,7 +187,9 @@ class GPT2Backbone:
         device: Device,
     ) -> None:
         if not isinstance(device, Device):
-            raise InvalidArgumentError(f"device must be a gpt2_wgpu.Device, not {device!r}")
+            raise InvalidArgumentError(
+                f"device must be a gpt2_wgpu.Device, not {reprlib.repr(device)}"
+            )
         self.config, self.device = config, device
         self.dtype = dtype or await default_dtype(device, config)
         self._open_weights = open_weights
@@ -359,9 +364,20 @@ class GPT2Backbone:
         self.disposed = True
         dispose(self.weights)
 
-    def __repr__(self) -> str:
+    def __deepcopy__(self, memo: dict[int, Any]) -> GPT2Backbone:
+        """A backbone with weights of its own, on the same device."""
+        if self.disposed:
+            raise DisposedTensorError("this model was disposed: load it again")
+        with tidy("copy of a model"):  # a raise at the tenth matrix frees the first nine
+            copied = super().__deepcopy__(memo)
+            keep(copied.weights)
+        return copied
+
+    _instead_of_pickling = "load it in the other process (from_preset)"
+
+    def __str__(self) -> str:
         size = f"{self.config.parameter_count():,} parameters in {self.dtype}"
-        return f"<{type(self).__name__}, {size}, on {self.device.info.name}>"
+        return f"{type(self).__name__}, {size}, on {self.device.info.name}"
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -300,8 +300,8 @@ class GPT2CausalLM(CausalLM):
             "preprocessor": None if preprocessor is None else preprocessor.get_config(),
         }
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self.backbone!r}, {self.sampler!r}>"
+    def __str__(self) -> str:
+        return f"{type(self).__name__}: {self.backbone!r}, {self.sampler!r}"
 
     def dispose(self) -> None:
         """Free the weights. Idempotent."""

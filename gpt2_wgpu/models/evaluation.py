@@ -68,7 +68,7 @@ async def divergence(
     ours, theirs = lm.backbone, reference.backbone
     if ours.device is not theirs.device:
         raise InvalidArgumentError(
-            f"divergence: the model is on {ours.device!r}, the reference on {theirs.device!r}, "
+            f"divergence: the model is on {ours.device}, the reference on {theirs.device}, "
             "another device: load both on one"
         )
     if ours.config.vocab_size != theirs.config.vocab_size:

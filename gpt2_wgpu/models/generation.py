@@ -7,6 +7,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import BusyError, DeviceLostError, NumericalError
+from gpt2_wgpu.gpu.copying import NotCopyable
 from gpt2_wgpu.gpu.layers import (
     FULL,
     LIVE,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 SUBMIT_SECONDS = 0.05  # what one submit may take: bounds the delay of a stream and of a stop
 
 
-class Generation:
+class Generation(NotCopyable):
     """Rows of token ids, growing by sampled tokens until each is stopped or full.
 
     ``prompts``: at least one id each (checked by the caller); ``limits``: total length at which a
@@ -69,6 +70,9 @@ class Generation:
         self._run: Run | None = None
         self._lock = Lock()
         self._advancing = self._closing = False
+
+    def __str__(self) -> str:
+        return f"Generation of {len(self._rows)} rows, {sum(map(len, self._rows))} tokens so far"
 
     @property
     def done(self) -> bool:

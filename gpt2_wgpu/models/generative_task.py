@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from gpt2_wgpu import samplers
 from gpt2_wgpu.arguments import integer
 from gpt2_wgpu.errors import ConfigError, ContextLengthError, InvalidArgumentError
 from gpt2_wgpu.gpu import Device, sync
+from gpt2_wgpu.gpu.copying import CopiedByAttributes
 from gpt2_wgpu.models.backbone import GPT2Backbone
 from gpt2_wgpu.models.generation import Generation
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
@@ -21,7 +22,7 @@ _PACKED: dict[str, Literal["int32", "bool"]] = {"token_ids": "int32", "padding_m
 StopTokens = Sequence[int] | str | None
 
 
-class GenerativeTask(ABC):
+class GenerativeTask(CopiedByAttributes, ABC):
     """A backbone, an optional preprocessor, a sampler, and ``generate`` on top of them.
 
     Subclasses say what one step is (:meth:`generate_step`).
@@ -36,6 +37,13 @@ class GenerativeTask(ABC):
         self.preprocessor = preprocessor
         self.generate_function: GenerateFunction | None = None
         self.compile()
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        copied.generate_function = None  # it is bound to the original
+        return copied
+
+    _instead_of_pickling = "load it in the other process (from_preset)"
 
     @property
     def device(self) -> Device:

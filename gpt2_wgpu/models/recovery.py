@@ -29,11 +29,13 @@ async def recover(backbone: GPT2Backbone, lost: Device) -> None:
     if backbone.disposed:
         raise DisposedTensorError("this model was disposed: load it again")
     if lost.is_closed:
-        raise DeviceLostError(f"{lost!r} was closed: open a new Device and load the model again")
+        raise DeviceLostError(
+            f"device {lost.info.name} was closed: open a new Device and load the model again"
+        )
     if time.monotonic() - backbone.recovered_at < SECONDS_BETWEEN_LOSSES:
         raise DeviceLostError(
-            f"{lost!r} was lost again within {SECONDS_BETWEEN_LOSSES} seconds: giving up; "
-            "the driver may be failing, or out of memory"
+            f"device {lost.info.name} was lost again within {SECONDS_BETWEEN_LOSSES} seconds: its "
+            "driver may be failing or out of memory; wait, then try again"
         )
     latest = lost.successor  # another model may have replaced it
     device = latest if latest.is_open else await latest.reopened()

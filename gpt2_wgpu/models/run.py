@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import OutOfGPUMemoryError
 from gpt2_wgpu.gpu import Readback, Recording, dispose, keep, layers, tidy
+from gpt2_wgpu.gpu.copying import NotCopyable
 from gpt2_wgpu.gpu.layers import History, KVCache, SamplingOptions, SamplingState
 from gpt2_wgpu.models.layouts import stored_bytes
 
@@ -38,7 +39,7 @@ class Result:
     recent: memoryview  # [B * RECENT]
 
 
-class Run:
+class Run(NotCopyable):
     """What a generation has on one device: cache, state, the recorded step, submits under way."""
 
     def __init__(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import BusyError
 from gpt2_wgpu.gpu import sync
+from gpt2_wgpu.gpu.copying import NotCopyable
 from gpt2_wgpu.text import StopTextMatcher, StreamingDetokenizer
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class StreamStats:
         return (self.new_tokens - 1) / max(self.seconds - self.seconds_to_first_token, 1e-9)
 
 
-class TextStream:
+class TextStream(NotCopyable):
     """Pieces of generated text: iterate it, with ``for`` or ``async for``.
 
     Pieces are whole characters. :meth:`close` (``aclose``), leaving a ``with`` block, dropping the
@@ -65,6 +66,10 @@ class TextStream:
         self._pending: list[int] = []
         self._ended = False
         self._in_use = Lock()
+
+    def __str__(self) -> str:
+        state = self.stats.finish_reason or "running"
+        return f"TextStream, {self.stats.new_tokens} new tokens, {state}"
 
     async def __anext__(self) -> str:
         if not self._in_use.acquire(blocking=False):

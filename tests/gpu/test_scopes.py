@@ -273,7 +273,7 @@ class TestMemory:
         assert during.num_bytes == before.num_bytes + 408
         assert during.num_bytes_in_gpu == before.num_bytes_in_gpu + 512 + 256
         assert during.num_bytes_allocated_in_gpu >= during.num_bytes_in_gpu
-        assert during.peak_bytes >= during.num_bytes_in_gpu
+        assert during.peak_bytes_in_gpu >= during.num_bytes_in_gpu
         gw.dispose([x, y, view])
         assert gw.memory().num_bytes == before.num_bytes
 

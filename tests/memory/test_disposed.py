@@ -68,7 +68,7 @@ NUMPY = pytest.mark.native("NumPy")
 )
 def test_every_use_raises_and_leaves_nothing(use):
     before, other = gw.memory().num_tensors, gw.tensor([[1.0, 0.0], [0.0, 1.0]])
-    with pytest.raises(DisposedTensorError, match=r"<Tensor 'logits' \[2, 2\] float32, disposed>"):
+    with pytest.raises(DisposedTensorError, match=r"Tensor 'logits' \[2, 2\] float32 was"):
         use(disposed(), other)
     other.dispose()
     gc.collect()
@@ -123,7 +123,7 @@ def test_leaks_lists_what_lives_and_where_it_was_made():
 def test_garbage_is_freed_and_reported_in_debug_mode():
     before = gw.memory()
     gw.set_memory_debug()
-    with pytest.warns(ResourceWarning, match=r"<Tensor 'lost' \[3\] float32> was never") as caught:
+    with pytest.warns(ResourceWarning, match=r"Tensor 'lost' \[3\] float32 was never") as caught:
         gw.tensor([1.0, 2.0, 3.0], label="lost")
         gc.collect()
     assert "test_garbage_is_freed" in str(caught[0].message)

@@ -60,17 +60,18 @@ def test_totals_of_each_kernel():
 
 def test_new_and_peak_bytes():
     x = new(1024)
-    live = gw.memory().num_bytes_in_gpu
+    live = gw.memory()
 
     def body():
-        first = x + 1
-        second = first + 1
+        first = x + x
+        second = first + first
         first.dispose()
         return second
 
     found = gw.profile(lambda: gw.tidy(body))
     assert (found.new_tensors, found.new_bytes) == (1, 4096)
-    assert found.peak_bytes >= live + 2 * size_class(4096)
+    assert found.peak_bytes == live.num_bytes + 2 * 4096
+    assert found.peak_bytes_in_gpu == live.num_bytes_in_gpu + 2 * size_class(4096)
     freed = gw.profile(found.result.dispose)
     assert (freed.new_tensors, freed.new_bytes) == (-1, -4096)
     x.dispose()
@@ -78,9 +79,13 @@ def test_new_and_peak_bytes():
 
 def test_the_highest_peak_of_all_is_remembered_behind_a_profile():
     new(200_000).dispose()
-    peak = gw.memory().peak_bytes
-    assert gw.profile(lambda: None).peak_bytes < peak
-    assert gw.memory().peak_bytes == peak
+    peak = gw.memory()
+    found = gw.profile(lambda: None)
+    assert found.peak_bytes < peak.peak_bytes
+    assert found.peak_bytes_in_gpu < peak.peak_bytes_in_gpu
+    after = gw.memory()
+    assert after.peak_bytes == peak.peak_bytes
+    assert after.peak_bytes_in_gpu == peak.peak_bytes_in_gpu
 
 
 def test_what_was_pending_before_is_not_in_it():
@@ -178,7 +183,8 @@ def test_a_generation_shows_its_replayed_dispatches(lm, rows):
     assert sum(attention) >= layers * (steps + prefills)
     assert (found.new_tensors, found.new_bytes) == (0, 0)
     live = gw.memory()
-    assert found.peak_bytes > live.num_bytes_in_gpu
+    assert found.peak_bytes > live.num_bytes
+    assert found.peak_bytes_in_gpu > live.num_bytes_in_gpu
 
 
 def test_one_profile_at_a_time(device):

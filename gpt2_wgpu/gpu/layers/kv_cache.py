@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import reprlib
+from collections.abc import Callable, Sequence
+from copy import copy, deepcopy
+from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.gpu.commands import Part, dispatch
@@ -67,6 +69,29 @@ class KVCache(Tensor):
         super().__init__(device, layers[0].storage.retain(), shape, "float32", "kv cache")
         self.children = layers
 
+    def __str__(self) -> str:
+        return f"KVCache {list(self.shape)} {self.cache_dtype}"
+
+    def _over(self, copied: Callable[[Tensor], Tensor]) -> KVCache:
+        """A cache of this shape, its layers copied by ``copied``."""
+        cache = KVCache.__new__(KVCache)
+        for name in KVCache.__slots__:
+            setattr(cache, name, getattr(self.check(), name))
+        with tidy("kv cache") as scope:
+            layers = scope.escape(tuple(copied(layer) for layer in self.children))
+        storage = layers[0].storage.retain()
+        Tensor.__init__(cache, self.device, storage, self.shape, self.dtype, self.label)
+        cache.children = layers
+        return cache
+
+    def __copy__(self) -> KVCache:
+        """A cache in the same memory, which is freed with the last of them."""
+        return self._over(copy)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> KVCache:
+        """A cache of the same contents in memory of its own: a prompt may go on in two ways."""
+        return self._over(deepcopy)
+
     def layer(self, index: int) -> Tensor:
         """Keys and values of one layer, as they lie in memory: [2, B * H * capacity * padded D]."""
         return self.children[index]
@@ -81,7 +106,9 @@ class KVCache(Tensor):
 
     def view(self, shape: Sequence[int]) -> Tensor:
         """Not possible: the memory is not in the order of the shape."""
-        raise ShapeError(f"a cache has a layout of its own: {self!r} cannot be seen as {shape}")
+        raise ShapeError(
+            f"a cache has a layout of its own: {self} cannot be seen as {tuple(shape)}"
+        )
 
     @property
     def variant(self) -> str:
@@ -123,7 +150,9 @@ class KVCache(Tensor):
 def check_cache_dtype(cache_dtype: str) -> str:
     """Itself; raises ``InvalidArgumentError`` for what no cache is stored as."""
     if cache_dtype not in PACKED:
-        raise InvalidArgumentError(f"a cache is stored as {tuple(PACKED)}, not {cache_dtype!r}")
+        raise InvalidArgumentError(
+            f"a cache is stored as {tuple(PACKED)}, not {reprlib.repr(cache_dtype)}"
+        )
     return cache_dtype
 
 

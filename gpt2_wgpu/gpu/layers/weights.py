@@ -9,6 +9,7 @@ elements, their scales first. Parts begin with a unit: where a matrix is cut cha
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -131,7 +132,9 @@ def part_sizes(rows: int, depth: int, dtype: str, max_binding: int) -> list[int]
 def check_dtype(dtype: str) -> None:
     """Raises ``InvalidArgumentError`` unless weights can be stored so."""
     if dtype not in PACKED:
-        raise InvalidArgumentError(f"weights are stored as one of {tuple(PACKED)}, not {dtype!r}")
+        raise InvalidArgumentError(
+            f"weights are stored as one of {tuple(PACKED)}, not {reprlib.repr(dtype)}"
+        )
 
 
 def stored_words(rows: int, depth: int, dtype: str) -> tuple[int, int]:

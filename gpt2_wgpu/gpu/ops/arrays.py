@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Sequence
 from operator import index
 from typing import Any
@@ -86,7 +87,9 @@ def slice_update(x: TensorLike, start: Sequence[int], updates: TensorLike) -> Te
 def concat(tensors: Sequence[TensorLike], axis: int = 0) -> Tensor:
     """``tensors`` joined along ``axis``; all other sizes agree. Raises ``ShapeError``."""
     if isinstance(tensors, Tensor) or not len(tensors):
-        raise InvalidArgumentError(f"concat takes a non-empty list of tensors, not {tensors!r}")
+        raise InvalidArgumentError(
+            f"concat takes a non-empty list of tensors, not {reprlib.repr(tensors)}"
+        )
     with tidy("concat") as scope:
         parts = operands("concat", *tensors, dtypes=ANY_DTYPE)
         first = parts[0].shape
@@ -175,7 +178,9 @@ def _check_indices(indices: Any, axis: int, shape: Shape) -> None:
         try:
             number = index(item)
         except TypeError:
-            raise InvalidArgumentError(f"gather: index {item!r} is no integer") from None
+            raise InvalidArgumentError(
+                f"gather: index {reprlib.repr(item)} is no integer"
+            ) from None
         if not 0 <= number < shape[axis]:
             raise InvalidArgumentError(
                 f"gather: index {number} is outside axis {axis} of shape {shape}: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.gpu.commands import dispatch
@@ -80,7 +81,9 @@ def activate(x: TensorLike, kind: str) -> Tensor:
     Raises ``InvalidArgumentError`` for an unknown kind or a type other than float32.
     """
     if kind not in ACTIVATIONS:
-        raise InvalidArgumentError(f"activation {kind!r} is none of {', '.join(ACTIVATIONS)}")
+        raise InvalidArgumentError(
+            f"activation {reprlib.repr(kind)} is none of {', '.join(ACTIVATIONS)}"
+        )
     with tidy(kind) as scope:
         (x,) = operands(kind, x)
         result = empty(x.device, x.shape)

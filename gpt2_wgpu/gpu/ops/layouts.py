@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Sequence
 from operator import index
 
@@ -71,7 +72,7 @@ def integers(function: str, name: str, values: Sequence[int]) -> Shape:
         return tuple(index(value) for value in values)
     except TypeError:
         raise InvalidArgumentError(
-            f"{function}: {name} must be a sequence of integers, not {values!r}"
+            f"{function}: {name} must be a sequence of integers, not {reprlib.repr(values)}"
         ) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -44,14 +45,14 @@ def _check(function: str, value: Tensor, dtypes: Sequence[str], first: Tensor) -
     value.check()
     if type(value) is not Tensor:
         raise InvalidArgumentError(
-            f"{function}: {value!r} has a memory layout of its own: pass a plain copy of it"
+            f"{function}: {value} has a memory layout of its own: pass a plain copy of it"
         )
     if value.dtype not in dtypes:
-        raise InvalidArgumentError(f"{function} computes with {'/'.join(dtypes)}, not {value!r}")
+        raise InvalidArgumentError(f"{function} computes with {'/'.join(dtypes)}, not {value}")
     if value.dtype != first.dtype:
-        raise InvalidArgumentError(f"{function}: types differ: {first!r} and {value!r}")
+        raise InvalidArgumentError(f"{function}: types differ: {first} and {value}")
     if value.device is not first.device:
-        raise InvalidArgumentError(f"{function}: {first!r} and {value!r} live on two devices")
+        raise InvalidArgumentError(f"{function}: {first} and {value} are on two devices")
 
 
 def _convert(device: Device, value: TensorLike, dtype: str) -> Tensor:
@@ -83,5 +84,5 @@ def bits_of(value: float, dtype: str) -> int:
     try:
         packed = struct.pack("<" + FORMATS[dtype], value)
     except (struct.error, OverflowError):
-        raise InvalidArgumentError(f"{value!r} is no {dtype}") from None
+        raise InvalidArgumentError(f"{reprlib.repr(value)} is not a valid {dtype}") from None
     return int.from_bytes(packed, "little")
