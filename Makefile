@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 PROMPT ?= Once upon a time
+SEED ?= 1
 export PROMPT
 
 RUN := .venv/bin
@@ -13,7 +14,7 @@ SOURCES := pyproject.toml README.md LICENSE \
 	$(shell find gpt2_wgpu shaders models -type f -not -name '*.pyc' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo site test test-engine test-browser test-kernels lint format clean
+.PHONY: help demo site test test-engine test-browser test-kernels mutants lint format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +47,9 @@ test-browser:
 
 test-kernels:
 	$(PYTEST) $(KERNELS)
+
+mutants: .venv-test/installed ## change the product in 100 places: do the tests notice? (30 minutes)
+	$(TEST)/python scripts/mutants.py --sample 100 --seed $(SEED)
 
 lint: .venv-test/installed ## check style and types
 	$(TEST)/ruff check .

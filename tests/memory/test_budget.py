@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 
 import pytest
 import wgpu
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DeviceError, InvalidArgumentError, OutOfGPUMemoryError
+from gpt2_wgpu.gpu import budget
 from gpt2_wgpu.gpu.commands import CommandQueue
 from gpt2_wgpu.gpu.memory import KINDS, size_class
 from gpt2_wgpu.models.layouts import stored_bytes
@@ -124,6 +126,17 @@ def test_a_budget_below_what_lives_frees_nothing_and_refuses_everything():
 def test_a_budget_is_a_positive_number_of_bytes(nbytes):
     with pytest.raises(InvalidArgumentError, match="a positive number of bytes"):
         gw.set_memory_budget(nbytes)
+
+
+@pytest.mark.parametrize(
+    ("adapter_type", "expected"),
+    [("CPU", 800), ("IntegratedGPU", 800), ("Unknown", 800), ("DiscreteGPU", 2000)],
+)
+def test_the_default_is_four_fifths_of_a_shared_memory(device, monkeypatch, adapter_type, expected):
+    """A discrete GPU does not tell the size of its memory: twice the machine's is the limit."""
+    monkeypatch.setattr(budget, "_machine_bytes", lambda: 1000)
+    info = replace(device.info, adapter_type=adapter_type)
+    assert budget.default_budget(info) == expected
 
 
 def test_each_device_has_its_own():

@@ -11,6 +11,7 @@ import pytest
 import safetensors
 
 from gpt2_wgpu.errors import InvalidArgumentError, WeightsError
+from gpt2_wgpu.weights import strict_json
 from gpt2_wgpu.weights.header import MAX_HEADER_BYTES, header_length, parse_header
 from gpt2_wgpu.weights.safetensors import SafetensorsFile
 from tests.weights.attacks import ATTACKS, OTHER_KINDS
@@ -83,6 +84,13 @@ def test_huge_names_stay_short_in_messages() -> None:
     with pytest.raises(WeightsError) as caught:
         parse_header(content, len(content), "file")
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_json_is_nested_64_deep_at_most(opening: str, closing: str) -> None:
+    strict_json.parse((opening * 64 + "1" + closing * 64).encode())
+    with pytest.raises(ValueError, match="nested too deeply"):
+        strict_json.parse((opening * 65 + "1" + closing * 65).encode())
 
 
 def test_recursion_limit_of_the_caller_does_not_matter() -> None:

@@ -1,0 +1,204 @@
+"""Mutation testing: changes one place of the product at a time and runs the tests that cover it.
+
+    .venv-test/bin/python scripts/mutants.py --sample 100 --seed 1      # or: make mutants
+    .venv-test/bin/python scripts/mutants.py --sample 20 --only shaders/sample.wgsl
+
+Prints one line a mutant: killed (a test failed or ran out of time), survived, or equivalent
+(listed with a reason in tests/equivalent_mutants.txt). Ends with status 1 if fewer than 90 % of
+those that are not equivalent were killed. Works on a copy of the tree; the checkout stays as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+from mutations import Mutant, mutants
+
+ROOT = Path(__file__).resolve().parent.parent
+EQUIVALENT = ROOT / "tests" / "equivalent_mutants.txt"
+COPIED = ("gpt2_wgpu", "models", "scripts", "shaders", "tests", "pyproject.toml")
+GOAL = 0.9
+TIMEOUT_S = 240
+
+_LINEAR = "tests/gpu/test_linear.py tests/gpu/test_quantization.py tests/gpu/test_linear_choice.py"
+_ATTENTION = "tests/gpu/test_attention_tiles.py tests/gpu/test_cached_attention.py"
+# Files that are mutated → the tests that cover them, the fastest first. The first match counts.
+COVERED_BY = {
+    "shaders/sample.wgsl": "tests/gpu/test_sampling.py",
+    "shaders/include/random.wgsl": "tests/gpu/test_sampling.py",
+    "shaders/include/rank.wgsl": "tests/gpu/test_sampling.py",
+    "shaders/include/tally.wgsl": "tests/gpu/test_sampling.py",
+    "shaders/include/store_logits.wgsl": "tests/gpu/test_sampling.py",
+    "shaders/embed.wgsl": "tests/gpu/test_embedding.py",
+    "shaders/layer_norm*.wgsl": "tests/gpu/test_layer_norm.py",
+    "shaders/include/reduce.wgsl": "tests/gpu/test_layer_norm.py tests/gpu/test_ops_reductions.py",
+    "shaders/attention*.wgsl": f"tests/gpu/test_ops_attention.py {_ATTENTION}",
+    "shaders/include/attend*.wgsl": _ATTENTION,
+    "shaders/include/cache_*.wgsl": _ATTENTION,
+    "shaders/include/attention_*.wgsl": _ATTENTION,
+    "shaders/mask_scores.wgsl": "tests/gpu/test_ops_attention.py",
+    "shaders/softmax*.wgsl": "tests/gpu/test_ops_reductions.py",
+    "shaders/top_k*.wgsl": "tests/gpu/test_ops_reductions.py",
+    "shaders/target_loss.wgsl": "tests/gpu/test_losses.py",
+    "shaders/divergence.wgsl": "tests/gpu/test_losses.py",
+    "shaders/load_weight.wgsl": "tests/gpu/test_load_weight.py",
+    "shaders/random_normal.wgsl": "tests/gpu/test_load_weight.py",
+    "shaders/include/checkpoint_element.wgsl": "tests/gpu/test_load_weight.py",
+    "shaders/include/source_*.wgsl": "tests/gpu/test_load_weight.py",
+    "shaders/include/rounded_*.wgsl": "tests/gpu/test_quantization.py",
+    "shaders/quantize_weight.wgsl": "tests/gpu/test_quantization.py",
+    "shaders/matmul*.wgsl": "tests/gpu/test_ops_matmul.py",
+    "shaders/stream_*.wgsl": "tests/gpu/test_streaming.py",
+    "shaders/include/stream_*.wgsl": "tests/gpu/test_streaming.py",
+    "shaders/linear_*.wgsl": _LINEAR,
+    "shaders/include/*.wgsl": _LINEAR,
+    "shaders/*.wgsl": "tests/gpu/test_ops_arrays.py tests/gpu/test_ops_elementwise.py"
+    " tests/gpu/test_tensor.py tests/gpu/test_layouts.py",
+    "gpt2_wgpu/gpu/budget.py": "tests/memory/test_budget.py",
+    "gpt2_wgpu/gpu/capabilities.py": "tests/gpu/test_device.py tests/gpu/test_linear_choice.py",
+    "gpt2_wgpu/gpu/layers/sampling.py": "tests/gpu/test_sampling.py",
+    "gpt2_wgpu/gpu/layers/embedding.py": "tests/gpu/test_embedding.py",
+    "gpt2_wgpu/gpu/layers/losses.py": "tests/gpu/test_losses.py",
+    "gpt2_wgpu/gpu/layers/attention.py": _ATTENTION,
+    "gpt2_wgpu/gpu/layers/kv_cache.py": _ATTENTION,
+    "gpt2_wgpu/gpu/layers/head.py": "tests/gpu/test_sampling.py",
+    "gpt2_wgpu/gpu/layers/weights.py": "tests/gpu/test_load_weight.py"
+    " tests/gpu/test_quantization.py tests/models/test_quantized.py",
+    "gpt2_wgpu/gpu/layers/*.py": f"tests/gpu/test_linear_choice.py {_LINEAR}",
+    "gpt2_wgpu/gpu/ops/*.py": "tests/gpu/test_ops_arrays.py tests/gpu/test_ops_elementwise.py"
+    " tests/gpu/test_ops_matmul.py tests/gpu/test_ops_reductions.py tests/gpu/test_ops_attention.py"
+    " tests/gpu/test_layer_norm.py tests/gpu/test_layouts.py tests/gpu/test_linear_choice.py",
+    "gpt2_wgpu/samplers/*.py": "tests/samplers",
+    "gpt2_wgpu/models/config.py": "tests/models/test_config.py"
+    " tests/models/test_config_refusals.py",
+    "gpt2_wgpu/models/layouts.py": "tests/models/test_quantized.py tests/memory/test_budget.py"
+    " tests/models/test_conversion.py",
+    "gpt2_wgpu/models/evaluation.py": "tests/models/test_evaluation.py",
+    "gpt2_wgpu/weights/header.py": "tests/weights/test_header_attacks.py"
+    " tests/weights/test_safetensors.py",
+    "gpt2_wgpu/weights/strict_json.py": "tests/weights/test_header_attacks.py"
+    " tests/weights/test_checkpoint.py",
+    "gpt2_wgpu/text/merge_table.py": "tests/text/test_merge_table.py"
+    " tests/text/test_tokenizer_faults.py",
+    "gpt2_wgpu/text/vocabulary.py": "tests/text/test_tokenizer_faults.py"
+    " tests/text/test_gpt2_tokenizer.py tests/text/test_byte_pair_tokenizer.py",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a sample of mutants; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sample", type=int, default=100, metavar="N", help="how many (100)")
+    parser.add_argument("--seed", type=int, default=1, help="which ones (1)")
+    parser.add_argument("--only", nargs="+", metavar="FILE", help="mutate these files alone")
+    options = parser.parse_args(argv)
+    every = list(_all_mutants(options.only))
+    chosen = random.Random(options.seed).sample(every, min(options.sample, len(every)))
+    print(f"{len(chosen)} of {len(every)} mutants, seed {options.seed}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
+        counts = _run_all(_copy(Path(directory)), chosen)
+    valued = counts["killed"] + counts["survived"]
+    rate = counts["killed"] / max(1, valued)
+    print(f"{counts['killed']} of {valued} killed ({rate:.0%}), {counts['equivalent']} equivalent")
+    return 0 if rate >= GOAL else 1
+
+
+def covering(path: str) -> list[str]:
+    """The test files that cover a mutated file; none where it is not mutated."""
+    for pattern, tests in COVERED_BY.items():
+        if fnmatch(path, pattern):
+            return list(dict.fromkeys(tests.split()))
+    return []
+
+
+def _all_mutants(only: list[str] | None) -> Iterator[Mutant]:
+    for path in sorted([*ROOT.glob("shaders/**/*.wgsl"), *ROOT.glob("gpt2_wgpu/**/*.py")]):
+        name = path.relative_to(ROOT).as_posix()
+        if covering(name) and (only is None or name in only):
+            yield from mutants(name, path.read_text(encoding="utf-8"))
+
+
+def _copy(directory: Path) -> Path:
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", "*.part")
+            shutil.copytree(source, directory / name, ignore=ignored)
+        else:
+            shutil.copy2(source, directory / name)
+    return directory
+
+
+def _run_all(copy: Path, chosen: list[Mutant]) -> dict[str, int]:
+    listed = {} if not EQUIVALENT.exists() else _listed(EQUIVALENT.read_text(encoding="utf-8"))
+    sound: set[str] = set()
+    counts = dict.fromkeys(("killed", "survived", "equivalent"), 0)
+    for index, mutant in enumerate(chosen):
+        begun = time.monotonic()
+        if reason := listed.get((mutant.path, mutant.code, mutant.change)):
+            verdict = "equivalent"
+        else:
+            if mutant.path not in sound:
+                _require_sound(copy, mutant.path)
+                sound.add(mutant.path)
+            verdict, reason = _verdict(copy, mutant, index)
+        counts[verdict] += 1
+        took = time.monotonic() - begun
+        print(f"{verdict:10} {took:5.1f} s  {mutant}  {reason}", flush=True)
+    return counts
+
+
+def _listed(text: str) -> dict[tuple[str, str, str], str]:
+    """(path, line of code, change) → reason, of lines "path | code | change | reason"."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    rows = [[field.strip() for field in line.split(" | ")] for line in lines]
+    # The code may hold " | " itself: path is first, change and reason are last.
+    return {(row[0], " | ".join(row[1:-2]), row[-2]): row[-1] for row in rows}
+
+
+def _require_sound(copy: Path, path: str) -> None:
+    if output := _failure(copy, path):
+        sys.exit(f"the tests of {path} fail without a mutation:\n{output}")
+
+
+def _verdict(copy: Path, mutant: Mutant, index: int) -> tuple[str, str]:
+    target = copy / mutant.path
+    source = target.read_text(encoding="utf-8")
+    before = target.stat()
+    try:
+        target.write_text(mutant.applied(source), encoding="utf-8")
+        # Compiled Python is known by size and second: each mutant gets a second of its own.
+        os.utime(target, (before.st_mtime + 2 * index + 2,) * 2)
+        output = _failure(copy, mutant.path)
+    finally:
+        target.write_text(source, encoding="utf-8")
+        os.utime(target, (before.st_mtime,) * 2)
+    return ("killed", output.strip().splitlines()[-1][:100]) if output else ("survived", "")
+
+
+def _failure(copy: Path, path: str) -> str:
+    """What pytest says if the tests of ``path`` fail; "" if they pass."""
+    arguments = ["-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", *covering(path)]
+    environment = os.environ | {"PYTHONPATH": str(copy)}
+    command = [sys.executable, "-m", "pytest", *arguments]
+    try:
+        done = subprocess.run(
+            command, cwd=copy, env=environment, text=True, capture_output=True, timeout=TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired:
+        return f"no end after {TIMEOUT_S} s"
+    return "" if done.returncode == 0 else done.stdout + done.stderr or "failed"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
