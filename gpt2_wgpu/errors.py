@@ -57,6 +57,10 @@ class NoAdapterError(DeviceError):
     """No GPU adapter was found; the message says how to get one on this system."""
 
 
+class DependencyError(DeviceError, ImportError):
+    """wgpu is missing, of another release, or cannot be loaded; the message says what to install."""
+
+
 class ShaderError(DeviceError):
     """A WGSL kernel does not compile, or was called with the wrong bindings or parameters."""
 

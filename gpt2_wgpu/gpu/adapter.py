@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from gpt2_wgpu.errors import InvalidArgumentError, NoAdapterError
+from gpt2_wgpu.errors import GPT2WGPUError, InvalidArgumentError, NoAdapterError
+from gpt2_wgpu.gpu.bindings import load_wgpu
 from gpt2_wgpu.gpu.capabilities import AdapterInfo
 from gpt2_wgpu.gpu.waiting import sync, wait
 
@@ -86,6 +87,8 @@ def _no_adapter_if_it_fails() -> Iterator[None]:
     try:
         with _calm_mesa():
             yield
+    except GPT2WGPUError:
+        raise
     except Exception as error:
         remedy = _NO_ADAPTER.get(sys.platform, "install a Vulkan driver")
         raise NoAdapterError(f"no GPU adapter found: {remedy} (wgpu: {one_line(error)})") from None
@@ -117,13 +120,8 @@ def one_line(error: Exception) -> str:
 
 def _wgpu() -> Any:
     """wgpu, restricted to the backends that pass our tests."""
-    import wgpu
-
-    if sys.platform == "emscripten":
-        from gpt2_wgpu.gpu import browser
-
-        browser.register()
-    else:
+    wgpu = load_wgpu()
+    if sys.platform != "emscripten":
         _without_opengl()
     return wgpu
 
