@@ -58,7 +58,7 @@ class NoAdapterError(DeviceError):
 
 
 class DependencyError(DeviceError, ImportError):
-    """wgpu is missing, of another release, or cannot be loaded; the message says what to install."""
+    """wgpu is missing, of another release or broken; the message says what to install."""
 
 
 class ShaderError(DeviceError):
