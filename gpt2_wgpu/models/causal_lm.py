@@ -21,10 +21,11 @@ from gpt2_wgpu.errors import (
 from gpt2_wgpu.gpu import Device, Tensor, layers, sync, tidy
 from gpt2_wgpu.gpu.layers import KVCache
 from gpt2_wgpu.models import evaluation
+from gpt2_wgpu.models.addresses import address_of
 from gpt2_wgpu.models.backbone import GPT2Backbone
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.evaluation import Divergence
-from gpt2_wgpu.models.fetching import address_of, fetch_files, name_of
+from gpt2_wgpu.models.fetching import fetch_files, name_of
 from gpt2_wgpu.models.generation import Generation
 from gpt2_wgpu.models.generative_task import CausalLM, StopTokens, check_vocabularies
 from gpt2_wgpu.models.presets import resolve as resolve_preset
@@ -86,7 +87,8 @@ class GPT2CausalLM(CausalLM):
     ) -> GPT2CausalLM:
         """The asynchronous form of :meth:`from_preset`.
 
-        In a browser ``preset`` may also be the address of a directory.
+        In a browser ``preset`` may also be the address of a directory, whole or relative to the
+        page. ``os.environ["HF_ENDPOINT"]`` may name a mirror of the Hub.
         """
         if isinstance(preprocessor, str) and preprocessor != "auto":
             raise InvalidArgumentError(

@@ -7,39 +7,20 @@ This is for pages that run Python themselves. Each file is fetched whole, every 
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
 from gpt2_wgpu.checkpoint_files import CONFIG, EXTRAS, TOKENIZER_PARTS, WHOLE_TOKENIZER
 from gpt2_wgpu.errors import PresetError
-from gpt2_wgpu.models.presets import hub_id
+from gpt2_wgpu.models.addresses import endpoint
 from gpt2_wgpu.weights.blobs import Blob, read_blob
 from gpt2_wgpu.weights.checkpoint import INDEX_FILE, SINGLE_FILE, parse_index
-from gpt2_wgpu.weights.sources import HUB_SCHEME
 
-_HUB = "https://huggingface.co"
 _NOT_FOUND = 404
-
-
-def address_of(preset: object) -> str | None:
-    """Where a model's files are fetched from; None for what is no address, and outside a browser.
-
-    Addresses are ``https://...`` (a directory), ``hf://owner/name[@revision]`` and the names of
-    presets that the Hub has.
-    """
-    if sys.platform != "emscripten" or not isinstance(preset, str):
-        return None
-    if preset.startswith(("http://", "https://")):
-        return preset.rstrip("/") + "/"
-    repository = hub_id(preset)
-    if repository is None and preset.startswith(HUB_SCHEME):
-        repository = preset.removeprefix(HUB_SCHEME)
-    if repository is None:
-        return None
-    name, _, revision = repository.partition("@")
-    return f"{_HUB}/{name}/resolve/{revision or 'main'}/"
+_NO_ENTRY = "it is private, needs a login, or does not exist"
+_BUSY = "the server has a problem: try again later"
+_WHY = {401: _NO_ENTRY, 403: _NO_ENTRY, 429: "too many requests: try again in a few minutes"}
 
 
 async def fetch_files(address: str) -> dict[str, Blob]:
@@ -83,7 +64,7 @@ async def _present(address: str, names: Sequence[str]) -> dict[str, Blob]:
 
 def name_of(address: str) -> str:
     """What messages call the model there."""
-    return PurePosixPath(address).name
+    return PurePosixPath(address.partition("/resolve/")[0]).name
 
 
 async def _required(address: str, name: str, wanted: str = "") -> Blob:
@@ -106,7 +87,13 @@ async def _fetch(address: str, name: str) -> Any:
             # Hosts that answer every address with their front page do not have the file.
             return None if kind.startswith("text/html") else await response.blob()
     except JsException:
+        mirror = "; os.environ['HF_ENDPOINT'] may name a mirror"
         raise PresetError(
             f"{address} cannot be reached (offline?), or does not allow this page to read it"
+            f"{mirror if address.startswith(endpoint()) else ''}"
         ) from None
-    raise PresetError(f"{address}{name}: the server answers with status {response.status}")
+    status = int(response.status)
+    why = _WHY.get(status, _BUSY if status >= 500 else "")
+    raise PresetError(
+        f"{address}{name}: the server answers with status {status}{why and f' ({why})'}"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,6 +102,11 @@ def _embedded() -> Path:
     for place in _EMBEDDED_PLACES:
         if (place / "config.json").is_file():
             return place
+    if sys.platform == "emscripten":
+        raise PresetError(
+            f"the wheel for browsers does not contain {EMBEDDED!r}: pass the address of its files, "
+            f"for example './models/{EMBEDDED}' on a page beside a copy of the site (`make site`)"
+        )
     raise PresetError(
         f"the embedded model {EMBEDDED!r} is not in this installation (looked in "
         f"{' and '.join(str(place) for place in _EMBEDDED_PLACES)}); install gpt2-wgpu again"

@@ -86,15 +86,33 @@ def test_what_lacks_is_named(host, lacking):
         fetched()
 
 
-def test_other_answers_are_told(host):
-    host["config.json"] = (503, "", "")
-    with pytest.raises(PresetError, match=r"config\.json: the server answers with status 503"):
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        (401, r" \(it is private, needs a login, or does not exist\)"),
+        (418, "$"),
+        (429, r" \(too many requests: try again"),
+        (503, r" \(the server has a problem: try again later\)"),
+    ],
+)
+def test_other_answers_are_told(host, status, why):
+    host["config.json"] = (status, "", "")
+    said = rf"config\.json: the server answers with status {status}{why}"
+    with pytest.raises(PresetError, match=said):
         fetched()
 
 
-def test_a_host_that_cannot_be_reached(host):
-    with pytest.raises(PresetError, match="cannot be reached"):
+def test_a_host_that_cannot_be_reached(host, monkeypatch):
+    with pytest.raises(PresetError, match=r"cannot be reached \(offline\?\), .* read it$"):
         fetched()
+    monkeypatch.setenv("HF_ENDPOINT", "https://host")
+    with pytest.raises(PresetError, match=r"HF_ENDPOINT.* may name a mirror"):
+        fetched()
+
+
+def test_messages_name_the_model_and_not_its_revision():
+    assert fetching.name_of(ADDRESS) == "model"
+    assert fetching.name_of("https://huggingface.co/owner/name/resolve/main/") == "name"
 
 
 class Bytes:
