@@ -13,6 +13,7 @@ override QUADS: u32 = 2u; // 1 or 2
 //!include "weight_{weight}.wgsl"
 //!include "input_{input}.wgsl"
 //!include "store_{store}.wgsl"
+//!include "folded_norm.wgsl"
 
 struct Quad { // eight elements of four rows of x; v * m is one dot a row
   low: mat4x4<f32>,

@@ -1,70 +1,36 @@
-// Linear layer y = norm(x) Wᵀ (+ what `store` adds) for one row, in integers: x is rounded to int8 in
-// blocks of 32 on the way, W is stored in blocks (CPU adapters, where loads and instructions limit).
+// Linear layer y = norm(x) Wᵀ (+ what `store` adds) for one row, W8A8: x is rounded to int8 in blocks
+// of 32 on the way, W is stored in blocks (CPU adapters, where loads and instructions limit).
 //
 // Formula:  sum[r, c] = Σ_blocks scale_x * scale_w * Σ_32 q_x * q_w, the inner sum in i32, with
 //           scale_x = max |x| / 127 of a block and q_x = round(x / scale_x); then store(r, c, sum)
-// Bindings: x [rows, 8 * depth8] f32 (input_plain.wgsl; with NORM each workgroup normalises it, since
-//           what is rounded has to be the outcome) · weights [columns, 8 * depth8] (variant `weight`:
-//           q8, q4) · the rest by variant `store`: store_plain.wgsl, store_qkv.wgsl or
-//           store_logits.wgsl
+// Bindings: x by variant `input`: input_plain.wgsl (with NORM each workgroup normalises it, since what
+//           is rounded has to be the outcome) or input_parts.wgsl · weights [columns, 8 * depth8]
+//           (variant `weight`: q8, q4) · the rest by variant `store`: store_plain.wgsl,
+//           store_qkv.wgsl or store_logits.wgsl
 // Threads:  thread (x) -> 4 columns, workgroup (y) -> row. The threads of a workgroup first round the
 //           row together. Then each reads its lines from front to back, which is what hardware
 //           foresees: in any other order memory, not arithmetic, limits.
 // Limits:   columns <= 64 * 65,535, rows <= 65,535, depth = 32 * DEPTH32, 10 words of workgroup
-//           memory a block; linear_block.wgsl is better from two rows on
+//           memory a block; linear_w8a8.wgsl gives the same bits, and is better from two rows on
 
 const THREADS: u32 = 16u;
 // Blocks of a row, and not more, since a workgroup begins by zeroing its memory. At most 384, which
 // 16 KiB hold.
 override DEPTH32: u32 = 384u;
 //!include "block_{weight}.wgsl"
-//!include "input_plain.wgsl"
+//!include "input_{input}.wgsl"
 //!include "store_{store}.wgsl"
 //!include "row_moments.wgsl"
+//!include "rounded_row.wgsl"
 
 var<workgroup> low: array<vec4<u32>, DEPTH32>;
 var<workgroup> high: array<vec4<u32>, DEPTH32>;
 var<workgroup> scales: array<f32, DEPTH32>;
 var<workgroup> totals: array<i32, DEPTH32>;
 
-// The row's mean and 1 / d as in input_plain.wgsl; every thread must call.
-fn norm_of(row: u32, thread: u32) -> vec2<f32> {
-  let shift = shift_of(row);
-  var own = vec2<f32>(0.0);
-  for (var k = thread; k < params.depth8; k += THREADS) {
-    own += moments8(shifted(read8(row, k), shift, k));
-  }
-  return vec2<f32>(shift, 0.0) + mean_and_inverse(moments_of_all(own, thread));
-}
-
-fn packed(x: vec4<f32>) -> u32 { return pack4xI8(vec4<i32>(round(x))); }
-
 fn total(four: vec4<u32>) -> i32 {
   return dot4I8Packed(four.x, 0x01010101u) + dot4I8Packed(four.y, 0x01010101u)
        + dot4I8Packed(four.z, 0x01010101u) + dot4I8Packed(four.w, 0x01010101u);
-}
-
-fn round_block(row: u32, block: u32, norm: vec2<f32>) {
-  var x8: array<mat2x4<f32>, 4>;
-  var largest = vec4<u32>(0u); // as bits: a NaN is larger than any number, and so is not lost
-  for (var i = 0u; i < 4u; i++) {
-    let k = 4u * block + i;
-    x8[i] = read8(row, k);
-    if (NORM) { // the gain is 0 in the padding
-      x8[i] = gained(mat2x4<f32>(x8[i][0] - norm.x, x8[i][1] - norm.x), k) * norm.y;
-    }
-    largest = max(largest, max(bitcast<vec4<u32>>(abs(x8[i][0])), bitcast<vec4<u32>>(abs(x8[i][1]))));
-  }
-  let most = bitcast<f32>(max(max(largest.x, largest.y), max(largest.z, largest.w)));
-  let factor = select(0.0, 127.0 / most, most > 1e-30);
-  let a = vec4<u32>(packed(x8[0][0] * factor), packed(x8[0][1] * factor),
-                    packed(x8[1][0] * factor), packed(x8[1][1] * factor));
-  let b = vec4<u32>(packed(x8[2][0] * factor), packed(x8[2][1] * factor),
-                    packed(x8[3][0] * factor), packed(x8[3][1] * factor));
-  low[block] = a;
-  high[block] = b;
-  scales[block] = most / 127.0;
-  if (OFFSET) { totals[block] = total(a) + total(b); }
 }
 
 @compute @workgroup_size(THREADS)
@@ -72,7 +38,13 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
   let row = group.y;
   var norm = vec2<f32>(0.0, 1.0);
   if (NORM) { norm = norm_of(row, thread); }
-  for (var block = thread; block < DEPTH32; block += THREADS) { round_block(row, block, norm); }
+  for (var i = thread; i < DEPTH32; i += THREADS) {
+    let block = rounded_block(row, i, norm);
+    low[i] = block.low;
+    high[i] = block.high;
+    scales[i] = block.scale;
+    if (OFFSET) { totals[i] = total(block.low) + total(block.high); }
+  }
   workgroupBarrier();
   let column = 4u * (THREADS * group.x + thread);
   if (column >= params.columns) { return; }

@@ -22,6 +22,7 @@ override WORKGROUP: u32 = 64u; // a multiple of LANES
 //!include "step_{step}.wgsl"
 //!include "input_{input}.wgsl"
 //!include "store_{store}.wgsl"
+//!include "folded_norm.wgsl"
 //!include "plus.wgsl"
 
 var<workgroup> partial: array<vec4<f32>, WORKGROUP>;

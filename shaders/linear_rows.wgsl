@@ -15,6 +15,7 @@ const THREADS: u32 = 16u;
 //!include "weight_{weight}.wgsl"
 //!include "input_{input}.wgsl"
 //!include "store_{store}.wgsl"
+//!include "folded_norm.wgsl"
 //!include "row_moments.wgsl"
 
 // depth / 4 where DERIVED, else 1: a workgroup begins by zeroing its memory. 16 KiB hold 1008.

@@ -15,17 +15,12 @@ from typing import Any
 
 from gpt2_wgpu.benchmark.runs import Rows
 from gpt2_wgpu.errors import BenchmarkError
-from gpt2_wgpu.gpu import Device, Tensor, layers, ops, self_check_async, tidy
-from gpt2_wgpu.gpu.layers.weights import QUANTIZED
+from gpt2_wgpu.gpu import Device, Tensor, ops, self_check_async, tidy
 from gpt2_wgpu.models import GPT2CausalLM
 
 # Logits closer than this count as equal: sums in another order differ by some 1e-4.
 MARGIN = 0.005
-# Quantised weights may meet activations that only one of the two paths rounds to int8: a share of
-# what the largest logit is above the mean, since what rounding does grows with what is rounded.
-QUANTISED_SHARE = 0.05
 CANDIDATES = 8  # largest logits looked at
-SAMPLED = 256  # logits whose mean stands for that of all
 PLACES = 64  # whose logits are computed at a time
 
 
@@ -55,12 +50,8 @@ async def check_tokens(lm: GPT2CausalLM, prompts: Rows, tokens: Rows) -> Checked
     """
     checked = Checked(distinct=len({token for row in tokens for token in row}))
     for index, (prompt, row) in enumerate(zip(prompts, tokens, strict=True)):
-        best, logits, means = await _largest(lm, prompt, row)
-        margins = [
-            QUANTISED_SHARE * (values[0] - mean) if lm.backbone.dtype in QUANTIZED else MARGIN
-            for values, mean in zip(logits, means, strict=True)
-        ]
-        checked = _compare(index, row, best, logits, margins, checked)
+        best, logits = await _largest(lm, prompt, row)
+        checked = _compare(index, row, best, logits, checked)
     return checked
 
 
@@ -77,29 +68,25 @@ def check_same(expected: Rows, tokens: Rows, what: str) -> None:
 
 async def _largest(
     lm: GPT2CausalLM, prompt: Sequence[int], row: Sequence[int]
-) -> tuple[list[list[int]], list[list[float]], list[float]]:
-    """The ids with the largest logits at each place of ``row``, these logits, and a mean of others.
+) -> tuple[list[list[int]], list[list[float]]]:
+    """The ids with the largest logits at each place of ``row``, and these logits.
 
     As ``lm({"token_ids"})`` computes them, but of a few places at a time: all would be too much.
     """
     best: list[list[int]] = []
     logits: list[list[float]] = []
-    means: list[float] = []
     with tidy("reference"):
-        hidden = lm.backbone.uncached({"token_ids": [[*prompt, *row[:-1]]]})  # (1, T, D)
+        x = lm.backbone.uncached({"token_ids": [[*prompt, *row[:-1]]]})  # (1, T, D)
         for first in range(0, len(row), PLACES):
             count = min(PLACES, len(row) - first)
             with tidy("logits"):
-                block = (1, count, hidden.shape[2])
-                places = ops.slice(hidden, (0, len(prompt) - 1 + first, 0), block)
-                scores = layers.linear(places, lm.backbone.weights.lm_head)  # (1, count, V)
-                width = min(SAMPLED, scores.shape[2] // 2)
+                block = (1, count, x.shape[2])
+                places = ops.slice(x, (0, len(prompt) - 1 + first, 0), block)
+                scores = lm.backbone.logits(places)  # (1, count, V)
                 values, ids = ops.top_k(scores, min(CANDIDATES, scores.shape[2]))
                 best += await _only_row(ids)
                 logits += await _only_row(values)
-                sample = ops.slice(scores, (0, 0, scores.shape[2] // 3), (1, count, width))
-                means += [sum(some) / width for some in await _only_row(sample)]
-    return best, logits, means
+    return best, logits
 
 
 async def _only_row(x: Tensor) -> Any:
@@ -112,17 +99,12 @@ def _compare(
     row: Sequence[int],
     best: list[list[int]],
     logits: list[list[float]],
-    margins: list[float],
     so_far: Checked,
 ) -> Checked:
     ties, lead = so_far.near_ties, so_far.smallest_lead
     for place, token in enumerate(row):
         ids, values = best[place], logits[place]
-        equals = [
-            one
-            for one, value in zip(ids, values, strict=True)
-            if values[0] - value < margins[place]
-        ]
+        equals = [one for one, value in zip(ids, values, strict=True) if values[0] - value < MARGIN]
         if not values[0] - values[-1] >= 0 or token not in equals:  # NaN compares false
             raise BenchmarkError(
                 f"new token {place} of row {index} is {token}, and should be {ids[0]} by the "

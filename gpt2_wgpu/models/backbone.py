@@ -211,12 +211,12 @@ class GPT2Backbone(CopiedByAttributes):
 
         def compute() -> Tensor:
             with tidy() as scope:
-                return scope.escape(self.trimmed(self.uncached(inputs)))
+                return scope.escape(self.trimmed(self.normalized(self.uncached(inputs))))
 
         return with_recovery(self, compute)
 
     def uncached(self, inputs: Mapping[str, Any]) -> Tensor:
-        """As the call, → [B, T, D padded to 8], which is what the head takes."""
+        """The residual stream after the last block for such inputs → [B, T, D padded to 8]."""
         if not isinstance(inputs, Mapping) or "token_ids" not in inputs:
             raise InvalidArgumentError(
                 f"a backbone takes {{'token_ids', 'padding_mask'}}, not {type(inputs).__name__}"
@@ -238,22 +238,16 @@ class GPT2Backbone(CopiedByAttributes):
                 pad = [0] * (cache.capacity - length)
                 mask = self.words([row + pad for row in rows])
             ids_there, start = self.words(ids), self.words([0] * batch)
-            return scope.escape(self.forward(ids_there, cache, start, mask))
-
-    def forward(
-        self, ids: Tensor, cache: KVCache, start: Tensor, mask: Tensor | None = None
-    ) -> Tensor:
-        """Hidden states of ``ids`` [B, T] at positions ``start[b]`` .., after the final norm.
-
-        Keys and values are written into ``cache``; everything up to ``start`` is read from it.
-        → [B, T, D padded to 8].
-        """
-        return self.normalized(self.blocks(ids, cache, start, mask))
+            return scope.escape(self.blocks(ids_there, cache, start, mask))
 
     def blocks(
         self, ids: Tensor, cache: KVCache, start: Tensor, mask: Tensor | None = None
     ) -> Tensor:
-        """The residual stream after the last block, before the final norm."""
+        """The residual stream of ``ids`` [B, T] at positions ``start[b]`` .. after the last block.
+
+        Keys and values are written into ``cache``; everything up to ``start`` is read from it.
+        → [B, T, D padded to 8], before the final norm.
+        """
         x = layers.embed(ids, start, self.weights.wte, self.weights.wpe)  # (B, T, D)
         for layer in range(self.config.n_layer):
             previous, x = x, self._attention(layer, x, cache, start, mask)
@@ -271,8 +265,11 @@ class GPT2Backbone(CopiedByAttributes):
                 x, block.c_attn.weight, block.c_attn.bias, cache, layer, start,
                 norm=self._norm(block.ln_1, block.c_attn.folded),
             )  # fmt: skip
-            a = layers.cached_attention(q, cache, layer, start, scale=self._scale(layer), mask=mask)
             proj = block.attn_c_proj
+            a = layers.cached_attention(
+                q, cache, layer, start, scale=self._scale(layer), mask=mask,
+                one_order=layers.rounds_activations(self.device, proj.weight),
+            )  # fmt: skip
             return scope.escape(layers.linear(a, proj.weight, proj.bias, residual=x))
 
     def _mlp(self, layer: int, x: Tensor) -> Tensor:
@@ -293,6 +290,16 @@ class GPT2Backbone(CopiedByAttributes):
         norm = self._norm(weights.ln_f, weights.head_folded)
         return layers.project_logits(x, weights.lm_head, state, norm=norm)
 
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits [..., V] of the residual stream ``x`` [..., D] after the last block."""
+        weights = self.weights
+        with tidy() as scope:
+            if layers.rounds_activations(self.device, weights.lm_head):
+                # As the head does: what is rounded has to be the same, so the norm is folded, too.
+                norm = self._norm(weights.ln_f, weights.head_folded)
+                return scope.escape(layers.linear(x, weights.lm_head, norm=norm))
+            return scope.escape(layers.linear(self.normalized(x), weights.lm_head))
+
     def _norm(self, norm: LayerNorm, folded: Tensor | None) -> layers.Norm:
         """A LayerNorm as the linear layer behind it takes it."""
         config = self.config
@@ -300,13 +307,11 @@ class GPT2Backbone(CopiedByAttributes):
         return layers.Norm(norm.weight, norm.bias, folded, config.n_embd, config.layer_norm_epsilon)
 
     def normalized(self, x: Tensor) -> Tensor:
-        """``ln_f``; disposes ``x``."""
+        """Hidden states: ``ln_f`` of the residual stream."""
         ln_f, config = self.weights.ln_f, self.config
-        result = ops.layer_norm(
+        return ops.layer_norm(
             x, ln_f.weight, ln_f.bias, config.layer_norm_epsilon, columns=config.n_embd
         )
-        x.dispose()
-        return result
 
     def _scale(self, layer: int) -> float:
         config = self.config

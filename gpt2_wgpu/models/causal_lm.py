@@ -18,7 +18,7 @@ from gpt2_wgpu.errors import (
     ShapeError,
     TokenizerError,
 )
-from gpt2_wgpu.gpu import Device, Tensor, layers, sync, tidy
+from gpt2_wgpu.gpu import Device, Tensor, sync, tidy
 from gpt2_wgpu.gpu.layers import KVCache
 from gpt2_wgpu.models import evaluation
 from gpt2_wgpu.models.addresses import address_of
@@ -153,8 +153,7 @@ class GPT2CausalLM(CausalLM):
 
         def compute() -> Tensor:
             with tidy() as scope:
-                hidden = self.backbone.uncached(inputs)
-                return scope.escape(layers.linear(hidden, self.backbone.weights.lm_head))
+                return scope.escape(self.backbone.logits(self.backbone.uncached(inputs)))
 
         return with_recovery(self.backbone, compute)
 
@@ -184,10 +183,10 @@ class GPT2CausalLM(CausalLM):
                 f"{cache.length} positions"
             )
         with tidy() as scope:
-            words = self.backbone.words
-            hidden = self.backbone.forward(words(ids), cache, words(starts))
-            logits = layers.linear(hidden, self.backbone.weights.lm_head)
-            scope.escape([logits, hidden := self.backbone.trimmed(hidden)])
+            backbone, words = self.backbone, self.backbone.words
+            x = backbone.blocks(words(ids), cache, words(starts))
+            logits, hidden = backbone.logits(x), backbone.trimmed(backbone.normalized(x))
+            scope.escape([logits, hidden])
         return logits, hidden, cache
 
     def build_cache(self, token_ids: Any) -> tuple[Tensor, KVCache]:
@@ -199,9 +198,9 @@ class GPT2CausalLM(CausalLM):
         def compute() -> tuple[Tensor, KVCache]:
             with tidy() as scope:
                 cache = self.backbone.new_cache(len(ids), len(ids[0]))
-                words = self.backbone.words
-                hidden = self.backbone.forward(words(ids), cache, words([0] * len(ids)))
-                return scope.escape((self.backbone.trimmed(hidden), cache))
+                backbone, words = self.backbone, self.backbone.words
+                x = backbone.blocks(words(ids), cache, words([0] * len(ids)))
+                return scope.escape((backbone.trimmed(backbone.normalized(x)), cache))
 
         return with_recovery(self.backbone, compute)
 

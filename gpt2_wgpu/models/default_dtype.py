@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu.errors import OutOfGPUMemoryError, WeightsError
-from gpt2_wgpu.gpu.layers.integer_products import BLOCK
+from gpt2_wgpu.gpu.layers import integer_products
 from gpt2_wgpu.gpu.probe import checksum, seconds_of_products
 from gpt2_wgpu.models.layouts import layouts
 from gpt2_wgpu.weights import strict_json
@@ -43,7 +43,9 @@ async def default_dtype(device: Device, config: GPT2Config) -> str:
     """
     info = device.info
     matrices = (layout for layout in layouts(config).values() if layout.chosen)
-    if not info.is_software or any(matrix.depth % BLOCK for matrix in matrices):
+    if not info.is_software or not all(
+        integer_products.possible(matrix.depth) for matrix in matrices
+    ):
         return USUAL
     adapter = " | ".join((info.name, info.driver, info.backend, platform.node(), checksum()))
     seconds = _measured.get(adapter) or _usable(_read().get(adapter))

@@ -167,7 +167,7 @@ async def _batch_sums(
             with tidy() as scope:
                 ids_there, start = words(ids), words([begin] * len(batch))
                 hidden = [
-                    backbone.forward(ids_there, cache, start)
+                    backbone.blocks(ids_there, cache, start)
                     for backbone, cache in zip(backbones, caches, strict=True)
                 ]
                 scores = scope.escape(_scores(backbones, hidden, list(chain(*targets)), score))
@@ -184,7 +184,7 @@ def _scores(
     targets: Sequence[int],
     score: Score,
 ) -> list[Sequence[Tensor]]:
-    """The scores of each model's ``hidden`` [B, T, D], in pieces whose logits fit."""
+    """Scores of each model's residual stream ``hidden`` [B, T, D], in pieces whose logits fit."""
     most = max(1, LOGIT_BYTES // (4 * backbones[0].weights.lm_head.rows * len(backbones)))
     scores = []
     for first in range(0, len(targets), most):
@@ -204,7 +204,7 @@ def _logits(backbone: GPT2Backbone, hidden: Tensor, first: int, count: int) -> T
     """Logits [count, V] from position ``first`` on, those of all rows counted through."""
     width = hidden.shape[-1]
     states = ops.slice(hidden.view((hidden.size // width, width)), (first, 0), (count, width))
-    return layers.linear(states, backbone.weights.lm_head)
+    return backbone.logits(states)
 
 
 def _filled(values: list[int], length: int, value: int) -> list[int]:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 from gpt2_wgpu.errors import WeightsError
 from gpt2_wgpu.gpu import Tensor, keep, tidy
 from gpt2_wgpu.gpu.blobs import words_of_blob
-from gpt2_wgpu.gpu.layers import Matrix, Raw, fold_norm, load_matrix, load_vector, random_normal
+from gpt2_wgpu.gpu.layers import (
+    Matrix,
+    Raw,
+    fold_norm,
+    integer_products,
+    load_matrix,
+    load_vector,
+    random_normal,
+)
 from gpt2_wgpu.gpu.layers.weights import SOURCE_BYTES, check_dtype
 from gpt2_wgpu.models.layouts import layouts, quantized_shapes, staged_bytes, stored_bytes
 from gpt2_wgpu.weights.checkpoint import BlobRange
@@ -73,6 +81,11 @@ async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: 
     """
     check_dtype(dtype)
     layout_of = layouts(config)
+    # All of a model's products or none: a sum in another order, of which f32 makes another last
+    # bit, could round an activation to the next level behind it.
+    round_activations = all(
+        integer_products.possible(layout.depth) for layout in layout_of.values() if layout.chosen
+    )
 
     async def matrix(name: str) -> Matrix:
         layout = layout_of[name]
@@ -83,6 +96,7 @@ async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: 
             transpose=layout.transpose,
             outputs=layout.outputs,
             inputs=layout.inputs,
+            round_activations=round_activations,
         )
 
     async def vector(name: str) -> Tensor:

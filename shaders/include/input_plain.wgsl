@@ -51,10 +51,3 @@ fn mean_and_inverse(moments: vec2<f32>) -> vec2<f32> {
   let variance = max(moments.y / f32(params.width) - mean * mean, 0.0);
   return vec2<f32>(mean, inverseSqrt(variance + params.epsilon));
 }
-
-// The product with the normalised row, from that with x - shift and the row's moments.
-fn normed(column: u32, sum: f32, moments: vec2<f32>) -> f32 {
-  if (!NORM) { return sum; }
-  let row = mean_and_inverse(moments);
-  return (sum - row.x * bias[params.total + params.first + column]) * row.y;
-}

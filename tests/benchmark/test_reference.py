@@ -63,14 +63,13 @@ def test_a_sampler_that_does_not_take_the_largest_is_seen(lm, monkeypatch):
         checked(lm, prompts, tokens)
 
 
-def compare(token, logits, margin=0.005):
-    return reference._compare(0, [token], [[7, 8, 9, 3]], [logits], [margin], Checked())
+def compare(token, logits):
+    return reference._compare(0, [token], [[7, 8, 9, 3]], [logits], Checked())
 
 
 def test_nearly_equal_logits_may_swap():
     assert compare(7, [2.0, 1.0, 0.5, 0.0]) == Checked(1, 0, 0, 1.0)
     assert compare(8, [2.0, 1.996, 0.5, 0.0]).near_ties == 1
-    assert compare(8, [2.0, 1.95, 0.5, 0.0], 0.1).near_ties == 1
     for token, logits in ((8, [2.0, 1.99, 0, 0]), (9, [2.0, 1.999, 1.9, 0]), (4, [2.0] * 4)):
         with pytest.raises(BenchmarkError, match=f"is {token}, and should be 7"):
             compare(token, logits)
@@ -100,22 +99,3 @@ def test_a_device_that_computes_wrong_numbers_has_no_speed(device, monkeypatch):
     monkeypatch.setattr(reference, "self_check_async", failing)
     with pytest.raises(BenchmarkError, match=r"wrong numbers, .*: gelu \(element 3: got 1,"):
         sync(check_device(device), "check_device")
-
-
-@pytest.mark.parametrize("dtype", ["float32", "q8"])
-def test_margins_depend_on_the_spread_of_logits_not_on_their_height(monkeypatch, dtype):
-    """Logits mean the same when a constant is added to all; real GPT-2's lie around -100."""
-    lm = SimpleNamespace(backbone=SimpleNamespace(dtype=dtype))
-    for height in (0.0, -100.0, 100.0):
-
-        async def largest(*_, height=height):
-            logits = [height + value for value in (10.0, 9.7, 0.0)]
-            return [[7, 8, 9]], [logits], [height]
-
-        monkeypatch.setattr(reference, "_largest", largest)
-        if dtype == "q8":  # 5 % of 10
-            assert checked(lm, [[1]], [[8]]).near_ties == 1
-            monkeypatch.setattr(reference, "QUANTISED_SHARE", 0.02)
-        with pytest.raises(BenchmarkError, match="is 8, and should be 7"):
-            checked(lm, [[1]], [[8]])
-        monkeypatch.setattr(reference, "QUANTISED_SHARE", 0.05)

@@ -243,3 +243,34 @@ def test_what_does_not_fit_is_refused(device):
             cached_attention(query, wide, 0, gw.tensor([0], "uint32"), scale=1.0)
         with pytest.raises(ShapeError, match="at least one of each"):
             KVCache(device, 0, 1, 4, 1, 8)
+
+
+@pytest.mark.parametrize("dim", [8, 64, 136])  # 136: wider than registers hold
+@pytest.mark.usefixtures("guarded")
+def test_in_one_order_a_query_gets_the_same_bits_alone_and_among_others(
+    device, monkeypatch, variant, dim
+):
+    monkeypatch.setattr(
+        device, "capabilities", replace(device.capabilities, barrier_free=variant != "workgroups")
+    )
+    q, k, v = (references.random(3, 150, 2, dim, seed=seed) for seed in range(3))
+    with gw.tidy():
+        cache = filled_cache(device, k, v)
+        alone = [filled_cache(device, k[row : row + 1], v[row : row + 1]) for row in range(3)]
+
+        def found(cache, rows, first, count):
+            queries = q[rows, first : first + count]
+            start = gw.tensor([first] * len(queries), "uint32")
+            width = (*queries.shape[:2], -1)
+            return cached_attention(
+                gw.tensor(queries.reshape(width)), cache, 0, start, scale=0.3, one_order=True
+            ).numpy()
+
+        whole = found(cache, slice(None), 0, 150)
+        for first, count in ((0, 1), (149, 1), (40, 7), (100, 50)):
+            many = found(cache, slice(None), first, count)
+            np.testing.assert_array_equal(many, whole[:, first : first + count])
+            one = found(alone[1], slice(1, 2), first, count)
+            np.testing.assert_array_equal(one[0], whole[1, first : first + count])
+    expected = expected_attention(q, k, v, [0] * 3, 0.3)
+    np.testing.assert_allclose(whole.reshape(expected.shape), expected, rtol=1e-4, atol=1e-5)

@@ -14,6 +14,7 @@ from gpt2_wgpu.gpu.layers import (
     KVCache,
     Norm,
     Raw,
+    SplitAttention,
     fold_norm,
     linear,
     load_matrix,
@@ -144,36 +145,42 @@ def test_32_rows_beyond_the_limit_are_refused(device, monkeypatch, dtype):
 
 
 def rounded_rows(x):
-    """x [rows, K] as linear_dot.wgsl rounds it."""
+    """x [..., K] as shaders/include/rounded_row.wgsl rounds it."""
     blocks = x.reshape(-1, 32)
     scale = np.abs(blocks).max(1, keepdims=True) / np.float32(127)
     return (np.rint(blocks / np.where(scale == 0, 1, scale)) * scale).reshape(x.shape)
 
 
+def kernel_of(rows):
+    """What multiplies so many rows."""
+    return "linear_dot" if rows == 1 else "linear_w8a8"
+
+
 @pytest.fixture
 def in_integers(device, monkeypatch):
-    """Integer products for a row of any adapter; the names of the kernels that run."""
+    """W8A8 products on any adapter; the names of the kernels that run."""
     chosen = replace(device.capabilities, barrier_free=True, integer_products=True)
     monkeypatch.setattr(device, "capabilities", chosen)
     return kernels_run(monkeypatch)
 
 
 @BOTH
+@pytest.mark.parametrize("rows", [1, 2, 4, 5, 9, 17])
 @pytest.mark.parametrize(
     ("columns", "depth"),
     [(1, 32), (31, 224), (32, 256), (33, 288), (130, 96), (70, 1600), (5, 12288)],
 )
-def test_integer_products(device, in_integers, dtype, columns, depth):
-    x, w = references.random(1, depth), references.random(columns, depth, seed=1)
-    x[0, :32] *= 1000  # a block that is much larger than the others
+def test_integer_products(device, in_integers, dtype, rows, columns, depth):
+    x, w = references.random(rows, depth), references.random(columns, depth, seed=1)
+    x[:, :32] *= 1000  # a block that is much larger than the others
     matrix = matrix_of(device, w, dtype)
-    b, r = references.random(columns, seed=2), references.random(1, columns, seed=3)
+    b, r = references.random(columns, seed=2), references.random(rows, columns, seed=3)
     with gw.tidy():
         found = linear(
             gw.tensor(x), matrix, gw.tensor(b), activation="gelu_tanh", residual=gw.tensor(r)
         ).numpy()
     stored_weights = contents(device, matrix).astype(float)
-    assert in_integers == ["linear_dot"]
+    assert in_integers == [kernel_of(rows)]
     expected = rounded_rows(x) @ stored_weights.T + b
     expected = references.activation("gelu_tanh", expected) + r
     # A tie in rounding x moves the sum by one step of one weight.
@@ -184,15 +191,16 @@ def test_integer_products(device, in_integers, dtype, columns, depth):
 
 
 @BOTH
+@pytest.mark.parametrize("rows", [1, 3, 9])
 @pytest.mark.parametrize(("columns", "width"), [(1, 1), (33, 31), (32, 256), (65, 290)])
-def test_integer_products_of_a_normalised_row(device, in_integers, dtype, columns, width):
+def test_integer_products_of_normalised_rows(device, in_integers, dtype, rows, columns, width):
     """Far from zero, the first element farthest: what is rounded is the outcome of the norm."""
     depth = -(-width // 32) * 32
-    x, gain, shift = (references.random(depth, seed=seed) for seed in range(3))
+    gain, shift = references.random(depth, seed=1), references.random(depth, seed=2)
     w, b = references.random(columns, depth, seed=3), references.random(columns, seed=4)
-    x = 500 + 3 * x
-    x[0] = 550
-    for values in (x, gain, shift, w.T):
+    x = 500 + 3 * references.random(rows, depth)
+    x[:, 0] = 550
+    for values in (x.T, gain, shift, w.T):
         values[width:] = 0
     matrix = matrix_of(device, w, dtype)
     with gw.tidy():
@@ -200,13 +208,13 @@ def test_integer_products_of_a_normalised_row(device, in_integers, dtype, column
         folded = fold_norm(gain_there, shift_there, matrix, gw.tensor(b))
         norm = Norm(gain_there, shift_there, folded, width, 1e-5)
         in_integers.clear()
-        found = linear(gw.tensor(x[None]), matrix, norm=norm).numpy()
+        found = linear(gw.tensor(x), matrix, norm=norm).numpy()
         gw.dispose(folded)
-    assert in_integers == ["linear_dot"]
+    assert in_integers == [kernel_of(rows)]
     stored_weights = contents(device, matrix).astype(float)
-    normal = np.zeros((1, depth), np.float32)
+    normal = np.zeros((rows, depth), np.float32)
     zeros = np.zeros(width, np.float32)
-    normal[0, :width] = references.layer_norm(x[None, :width], gain[:width], zeros)
+    normal[:, :width] = references.layer_norm(x[:, :width], gain[:width], zeros)
     expected = rounded_rows(normal) @ stored_weights.T + (stored_weights @ shift + b)
     # x itself has lost some digits by lying far from zero, and ties round either way.
     step = np.abs(normal).max() / 127 * np.abs(w).max()
@@ -214,11 +222,36 @@ def test_integer_products_of_a_normalised_row(device, in_integers, dtype, column
 
 
 @BOTH
-def test_integer_products_with_weights_in_parts(device, in_integers, monkeypatch, dtype):
+@pytest.mark.parametrize(("columns", "depth"), [(1, 32), (33, 288), (70, 1600)])
+def test_a_row_gets_the_same_bits_alone_and_among_others(
+    device, in_integers, dtype, columns, depth
+):
+    """With a norm in front, and without; a neighbour that is far larger, or not a number."""
+    x, w = references.random(9, depth), references.random(columns, depth, seed=1)
+    x[3] *= 1e6
+    x[5, 7] = np.nan
+    gain, shift = references.random(depth, seed=2), references.random(depth, seed=3)
+    matrix = matrix_of(device, w, dtype)
+    with gw.tidy():
+        there = gw.tensor(gain), gw.tensor(shift)
+        folded = fold_norm(*there, matrix)
+        for norm in (None, Norm(*there, folded, depth - 5, 1e-5)):
+            alone = [linear(gw.tensor(row[None]), matrix, norm=norm).numpy() for row in x]
+            for count in (2, 4, 5, 9):
+                found = linear(gw.tensor(x[:count]), matrix, norm=norm).numpy()
+                np.testing.assert_array_equal(found, np.concatenate(alone[:count]))
+        gw.dispose(folded)
+    free(matrix)
+    assert {"linear_dot", "linear_w8a8"} <= set(in_integers)
+
+
+@BOTH
+@pytest.mark.parametrize("rows", [1, 6])
+def test_integer_products_with_weights_in_parts(device, in_integers, monkeypatch, dtype, rows):
     """Columns are numbered within a part; bias, folded norm and result within all."""
     few = replace(device.capabilities, max_binding=2500)
     monkeypatch.setattr(device, "capabilities", few)
-    x, w = references.random(1, 64), references.random(90, 64, seed=1)
+    x, w = references.random(rows, 64), references.random(90, 64, seed=1)
     gain, shift = references.random(64, seed=2), references.random(64, seed=3)
     b = references.random(90, seed=4)
     matrix = matrix_of(device, w, dtype)
@@ -229,7 +262,7 @@ def test_integer_products_with_weights_in_parts(device, in_integers, monkeypatch
         in_integers.clear()
         found = linear(gw.tensor(x), matrix, norm=Norm(*there, folded, 64, 1e-5)).numpy()
         gw.dispose(folded)
-    assert in_integers == ["linear_dot"] * len(matrix.parts)
+    assert in_integers == [kernel_of(rows)] * len(matrix.parts)
     stored_weights = contents(device, matrix).astype(float)
     normal = references.layer_norm(x, gain, np.zeros(64)).astype(np.float32)
     expected = rounded_rows(normal) @ stored_weights.T + (stored_weights @ shift + b)
@@ -242,46 +275,85 @@ def test_what_is_not_a_number_reaches_the_outputs(device, in_integers, dtype):
     """A rounded NaN is a number: the largest of its block has to tell."""
     matrix = matrix_of(device, references.random(3, 64), dtype)
     for value in (np.nan, np.inf):
-        x = references.random(1, 64)
-        x[0, 40] = value
-        with gw.tidy():
-            found = linear(gw.tensor(x), matrix).numpy()
-        assert not np.isfinite(found).any()
-    assert in_integers == ["linear_dot"] * 2
+        for rows in (1, 2):
+            x = references.random(rows, 64)
+            x[-1, 40] = value
+            with gw.tidy():
+                found = linear(gw.tensor(x), matrix).numpy()
+            assert not np.isfinite(found[-1]).any()
+            assert np.isfinite(found[:-1]).all()
+    assert in_integers == ["linear_dot", "linear_w8a8"] * 2
     free(matrix)
 
 
 @BOTH
-def test_integer_products_into_the_cache(device, in_integers, dtype):
+@pytest.mark.parametrize(("batch", "tokens"), [(1, 1), (2, 3)])
+def test_integer_products_into_the_cache(device, in_integers, dtype, batch, tokens):
     heads, dim = 3, 8
-    x, w = references.random(1, 1, 64), references.random(3 * heads * dim, 64, seed=1)
+    x = references.random(batch, tokens, 64)
+    w = references.random(3 * heads * dim, 64, seed=1)
     b = references.random(3 * heads * dim, seed=2)
     matrix = matrix_of(device, w, dtype)
     with gw.tidy():
-        cache = KVCache(device, 1, 1, 8, heads, dim)
+        cache = KVCache(device, batch, 1, 8, heads, dim)
         layer = cache.layer(0)
         device.queue.upload(layer.storage, 0, np.zeros(layer.size, np.float32))
-        start = gw.tensor([5], "uint32")
+        start = gw.tensor([5 - row for row in range(batch)], "uint32")
         queries = project_qkv(gw.tensor(x), matrix, gw.tensor(b), cache, 0, start).numpy()
         found = cache.numpy()
-    expected = (rounded_rows(x) @ contents(device, matrix).T + b).reshape(3, heads, dim)
-    assert in_integers == ["linear_dot"]
-    np.testing.assert_allclose(queries.reshape(heads, dim), expected[0], rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(found[0, 0, :, 5], expected[1:], rtol=1e-4, atol=1e-4)
-    assert not found[0, 0, :, :5].any()
+    expected = rounded_rows(x) @ contents(device, matrix).T + b
+    expected = expected.reshape(batch, tokens, 3, heads, dim)
+    assert in_integers == [kernel_of(batch * tokens)]
+    np.testing.assert_allclose(
+        queries.reshape(batch, tokens, heads, dim), expected[:, :, 0], rtol=1e-4, atol=1e-4
+    )
+    for row in range(batch):
+        first = 5 - row
+        np.testing.assert_allclose(
+            found[row, 0, :, first : first + tokens],
+            expected[row, :, 1:].swapaxes(0, 1),
+            rtol=1e-4,
+            atol=1e-4,
+        )
+        assert not found[row, 0, :, :first].any()
 
 
 @BOTH
-def test_a_row_of_zeros(device, in_integers, dtype):
+@pytest.mark.parametrize("splits", [1, 3])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_integer_products_of_attention_in_parts(device, in_integers, dtype, rows, splits):
+    """Attention that comes in parts is put together before it is rounded."""
+    x, w = references.random(1, rows, 64), references.random(20, 64, seed=1)
+    highest = references.random(splits, 1, rows, 4, seed=2)
+    weights = np.abs(references.random(splits, 1, rows, 4, seed=3)) + 0.1
+    shares = np.exp(highest) * weights / (np.exp(highest) * weights).sum(0)
+    sums = references.random(splits, 1, rows, 64, seed=4)
+    # What all parts together give shall be x: the last one makes up for the others.
+    wide = np.repeat(shares / weights, 16, -1)
+    sums[-1] = (x - (wide[:-1] * sums[:-1]).sum(0)) / wide[-1]
+    matrix = matrix_of(device, w, dtype)
+    with gw.tidy():
+        parts = gw.tensor(np.stack([highest, weights], -1).astype(np.float32))
+        split = SplitAttention(gw.tensor(sums.astype(np.float32)), parts)
+        found = linear(split, matrix).numpy()
+    expected = rounded_rows(x) @ contents(device, matrix).T
+    assert in_integers == [kernel_of(rows)]
+    step = np.abs(x).max() / 127 * np.abs(w).max()  # ties round either way
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 + 2 * step)
+
+
+@BOTH
+@pytest.mark.parametrize("rows", [1, 2])
+def test_rows_of_zeros(device, in_integers, dtype, rows):
     matrix = matrix_of(device, references.random(5, 32), dtype)
     with gw.tidy():
-        found = linear(gw.tensor(np.zeros((1, 32), np.float32)), matrix).tolist()
+        found = linear(gw.tensor(np.zeros((rows, 32), np.float32)), matrix).tolist()
     free(matrix)
-    assert found == [[0.0] * 5]
+    assert found == [[0.0] * 5] * rows
 
 
 @BOTH
-@pytest.mark.parametrize(("rows", "depth"), [(2, 64), (1, 40), (9, 32), (1, 32 * 385)])
+@pytest.mark.parametrize(("rows", "depth"), [(1, 40), (2, 40), (1, 32 * 385), (2, 32 * 385)])
 def test_where_blocks_do_not_line_up_or_fit_products_are_of_floats(
     device, in_integers, dtype, rows, depth
 ):

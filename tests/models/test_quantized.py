@@ -129,7 +129,7 @@ def test_a_dtype_that_is_none_names_all_four(small):
 # --- GPT-2 124M, random weights -------------------------------------------------------------------
 
 
-def test_124m_in_q8_and_q4(device, tmp_path):
+def test_124m_in_q8_and_q4(device, monkeypatch, tmp_path):
     model = checkpoints.make_model(initializer_range=0.05)
     checkpoints.save(model, tmp_path)
     ids = ids_for(model, 1, 24)
@@ -142,4 +142,8 @@ def test_124m_in_q8_and_q4(device, tmp_path):
             if dtype == "q4":
                 round_weights(model, dtype)
                 exact = checkpoints.logits_of(model, ids)
-                assert np.abs(found - exact)[:, :23].max() <= 2e-3  # the last row: integers
+                assert np.abs(found - exact).max() <= 0.3  # activations may be rounded, too
+                floats = replace(device.capabilities, integer_products=False)
+                monkeypatch.setattr(device, "capabilities", floats)
+                found = logits_with_cache(lm, ids, (23,))
+                assert np.abs(found - exact).max() <= 2e-3

@@ -6,6 +6,7 @@ Unlike ``ops`` these know layouts made for speed, so they are for models, not fo
 from gpt2_wgpu.gpu.layers.attention import SplitAttention, cached_attention
 from gpt2_wgpu.gpu.layers.embedding import embed
 from gpt2_wgpu.gpu.layers.head import project_logits
+from gpt2_wgpu.gpu.layers.integer_products import rounds_activations
 from gpt2_wgpu.gpu.layers.kv_cache import KVCache, check_cache_dtype
 from gpt2_wgpu.gpu.layers.linear_layers import Norm, fold_norm, linear, project_qkv
 from gpt2_wgpu.gpu.layers.losses import NO_TARGET, divergence, target_loss
@@ -63,6 +64,7 @@ __all__ = [
     "project_qkv",
     "random_normal",
     "round_up",
+    "rounds_activations",
     "sample",
     "stored_words",
     "target_loss",

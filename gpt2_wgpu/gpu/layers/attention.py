@@ -61,11 +61,14 @@ def cached_attention(
     *,
     scale: float,
     mask: Tensor | None = None,
+    one_order: bool = False,
 ) -> Tensor | SplitAttention:
     """Causal attention of ``queries`` over what ``cache`` holds for ``layer``.
 
     ``queries`` [B, T, H * D], ``start`` [B] uint32: query (b, t) stands at position
     ``start[b] + t`` and sees positions up to its own. ``mask`` [B, capacity] uint32, 0 = hidden.
+    ``one_order``: sums are taken in the same order for one query and for many, so that a query gets
+    the same bits alone and among others; on CPU adapters that takes up to a third longer for many.
     → [B, T, H * D], in parts where few queries, one a row, face a long cache on a GPU: too few
     workgroups would read too much each. Raises ``ShapeError``, ``LimitError`` for heads wider than
     512.
@@ -82,7 +85,7 @@ def cached_attention(
     if dim > _WIDEST:
         raise LimitError(f"cached_attention: heads of {dim} exceed {_WIDEST}")
     device = queries.device
-    kernel, share = _choose(device, cache, tokens)
+    kernel, share = _choose(device, cache, tokens, one_order)
     splits = -(-cache.length // share)
     count = batch * tokens * heads
     result: Tensor | SplitAttention
@@ -127,19 +130,19 @@ def cached_attention(
     return result
 
 
-def _choose(device: Device, cache: KVCache, tokens: int) -> tuple[str, int]:
+def _choose(device: Device, cache: KVCache, tokens: int, one_order: bool) -> tuple[str, int]:
     """The kernel, and how many positions a workgroup looks at: all, or a share of them."""
     most, dim = device.capabilities.max_iterations, cache.padded_dim
     loops = (cache.length // 4 + 2) * (dim // 4 + 1)
     if device.capabilities.barrier_free and dim <= _REGISTERS_WIDTH and loops < most:
         few = cache.batch_size * tokens * cache.num_heads < FEW_QUERIES
-        return "attention_lanes" if few else "attention_rows", cache.length
+        return "attention_lanes" if few or one_order else "attention_rows", cache.length
     # A tile that is not full leaves threads idle where there are few workgroups to begin with.
     loops = (cache.length // 64 + 1) * (dim // 2 + 80)
-    if tokens >= _TILE and dim <= _REGISTERS_WIDTH and loops < most:
+    if tokens >= _TILE and dim <= _REGISTERS_WIDTH and loops < most and not one_order:
         return "attention_tiles", cache.length
     share = cache.length
-    if tokens == 1:
+    if tokens == 1 and not one_order:
         splits = min(_MOST_SPLITS, -(-_ENOUGH // (cache.batch_size * cache.num_heads)))
         share = round_up(-(-cache.length // splits), _CHUNK)
     if -(-share // _CHUNK) * (dim // 4 + 50) > most:

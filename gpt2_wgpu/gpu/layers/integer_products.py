@@ -1,20 +1,23 @@
-"""Products in integers: activations rounded to int8 in blocks of 32, against q8 or q4 weights.
+"""W8A8 products: activations rounded to int8 in blocks of 32, against q8 or q4 weights.
 
-One instruction (``dot4I8Packed``) multiplies four pairs. That adds an error like that of q8
-weights, and is worth it for a single row where arithmetic and loads limit, not memory: see
-``Capabilities.integer_products``. Elsewhere kernels read quantised weights as floats.
+That adds an error like that of q8 weights, and is faster where arithmetic and loads limit, not
+memory: see ``Capabilities.integer_products``. Elsewhere kernels read quantised weights as floats.
+Which of the two it is depends on device and weights only: a row gets the same bits alone and among
+others. A single row is rounded by the kernel that multiplies it, several by one before it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpt2_wgpu.gpu.commands import Grid
-from gpt2_wgpu.gpu.layers.weights import QUANTIZED
-from gpt2_wgpu.gpu.tensor import Tensor
+from gpt2_wgpu.gpu.commands import Binding, Grid, dispatch
+from gpt2_wgpu.gpu.ops.grids import groups_for
+from gpt2_wgpu.gpu.tensor import Tensor, empty
 
 if TYPE_CHECKING:
-    from gpt2_wgpu.gpu.layers.attention import SplitAttention
+    from gpt2_wgpu.gpu.device import Device
     from gpt2_wgpu.gpu.layers.weights import Matrix
 
 BLOCK = 32
@@ -22,19 +25,52 @@ _COLUMNS = 64  # of a workgroup
 _DEPTH = 384 * BLOCK  # of a row that, rounded, is sure to fit a workgroup's memory
 
 
-def suits(x: Tensor | SplitAttention, weight: Matrix) -> bool:
-    """Whether x Wᵀ is to be computed so: one row, and lines of whole blocks."""
-    capabilities = x.device.capabilities
-    return (
-        capabilities.integer_products
-        and isinstance(x, Tensor)
-        and x.size == x.shape[-1]
-        and weight.dtype in QUANTIZED
-        and weight.depth % BLOCK == 0
-        and weight.depth <= _DEPTH
+def possible(depth: int) -> bool:
+    """Whether rows of so many elements are whole blocks, and not too many."""
+    return depth % BLOCK == 0 and depth <= _DEPTH
+
+
+def rounds_activations(device: Device, weight: Matrix) -> bool:
+    """Whether x Wᵀ is computed so, of however many rows x is."""
+    return device.capabilities.integer_products and weight.rounds_activations
+
+
+@dataclass(frozen=True)
+class RoundedRows:
+    """Rows as int8: ``levels`` [rows, depth / 4], four in a word, ``scales`` [rows, depth / 32]."""
+
+    levels: Tensor
+    scales: Tensor
+
+
+def round_rows(
+    device: Device,
+    source: Mapping[str, Binding],
+    variant: Mapping[str, str],
+    constants: Mapping[str, int],
+    params: Mapping[str, int | float],
+) -> RoundedRows:
+    """Round x, behind its norm; ``source``, ``variant``, ``constants``: how a kernel gets it."""
+    rows, depth = int(params["rows"]), 8 * int(params["depth8"])
+    result = RoundedRows(
+        empty(device, (rows, depth // 4), "uint32"), empty(device, (rows, depth // BLOCK))
     )
+    dispatch(
+        device,
+        "round_rows",
+        groups_for(rows, 1),
+        {**source, "levels": result.levels, "scales": result.scales},
+        params,
+        variant=variant,
+        constants=constants,
+    )
+    return result
 
 
-def choose(columns: int, depth: int) -> tuple[str, Grid, dict[str, int]]:
-    """Kernel, grid and constants for a row that :func:`suits`."""
-    return "linear_dot", (-(-columns // _COLUMNS), 1, 1), {"DEPTH32": depth // BLOCK}
+def choose(rows: int, columns: int, depth: int) -> tuple[str, Grid, dict[str, int]]:
+    """Kernel, grid and constants."""
+    groups = -(-columns // _COLUMNS)
+    if rows == 1:
+        return "linear_dot", (groups, 1, 1), {"DEPTH32": depth // BLOCK}
+    quads = 1 if rows <= 4 else 2
+    return "linear_w8a8", (groups, -(-rows // (4 * quads)), 1), {"QUADS": quads}

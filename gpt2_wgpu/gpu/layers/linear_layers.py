@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import LimitError, ShapeError
@@ -48,9 +48,9 @@ def fold_norm(gain: Tensor, shift: Tensor, weight: Matrix, bias: Tensor | None =
     """
     result = empty(weight.parts[0][1].device, (2, weight.rows), kind="weights")
     with tidy("fold norm"):
-        # Two rows at once: one alone might be rounded to integers.
         rows = [values.view((1, weight.depth)) for values in (shift, gain)]
-        both = linear(concat(rows), weight)
+        # These are not activations: not to be rounded.
+        both = linear(concat(rows), replace(weight, rounds_activations=False))
         copy_block(both, result, (both.size,), (1,), 0, (1,), 0)
         if bias is not None:
             whole = slice(both, (0, 0), (1, weight.rows)) + slice(bias, (0,), (weight.rows,))
@@ -166,22 +166,36 @@ def dispatch_linear(
     depth8 = weight.depth // 8
     step, steps = _step(weight)
     splits = x.splits if isinstance(x, SplitAttention) else 0
+    in_integers = integer_products.rounds_activations(x.device, weight)
     with tidy("linear"):
-        if norm is not None and isinstance(x, Tensor) and rows > GEMV_ROWS:
+        if (
+            norm is not None
+            and isinstance(x, Tensor)
+            and rows > GEMV_ROWS
+            and not in_integers  # rounds what the norm gives, and has to have it once anyway
+        ):
             # In a tile of many rows the norm is a small part: better once than by every tile.
             x = layer_norm(x, norm.weight, norm.bias, norm.epsilon, columns=norm.columns)
             norm = None
         if store != "qkv":
             constants = constants | {"HAS_BIAS": int(bias is not None or norm is not None)}
         source, variant, fused = _source(x, norm)
+        sizes: dict[str, int | float] = {
+            "rows": rows,
+            "depth8": depth8,
+            "width": 0 if norm is None else norm.columns,
+            "epsilon": 0.0 if norm is None else norm.epsilon,
+        }
+        if in_integers and rows > 1:
+            rounded = integer_products.round_rows(x.device, source, variant, fused, sizes)
+            source, variant, fused = {"x": rounded.levels, "scales": rounded.scales}, {}, {}
         source["bias"] = source["x"] if bias is None else bias
         if norm is not None:
             source["bias"] = norm.folded
-        in_integers = integer_products.suits(x, weight)
         for first, part in weight.parts:
             columns = part.shape[0]
             if in_integers:
-                kernel, grid, chosen = integer_products.choose(columns, weight.depth)
+                kernel, grid, chosen = integer_products.choose(rows, columns, weight.depth)
             else:
                 kernel, grid, chosen = _choose(
                     x.device, rows, columns, depth8, steps, splits, norm is not None
@@ -191,16 +205,7 @@ def dispatch_linear(
                 kernel,
                 grid,
                 {"weights": part, **source, **bindings},
-                {
-                    "rows": rows,
-                    "columns": columns,
-                    "depth8": depth8,
-                    "first": first,
-                    "total": weight.rows,
-                    "width": 0 if norm is None else norm.columns,
-                    "epsilon": 0.0 if norm is None else norm.epsilon,
-                    **params,
-                },
+                {**sizes, "columns": columns, "first": first, "total": weight.rows, **params},
                 variant={
                     "weight": weight.variant,
                     "step": step,

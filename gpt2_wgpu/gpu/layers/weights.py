@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import InvalidArgumentError, LimitError, ShapeError
 from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.layers import integer_products
 from gpt2_wgpu.gpu.ops.grids import groups_for
 from gpt2_wgpu.gpu.tensor import PACKING, Tensor, bytes_of, empty
 
@@ -65,6 +66,7 @@ class Matrix:
     rows: int
     depth: int  # a multiple of 8
     dtype: str
+    rounds_activations: bool = False  # on devices where that is faster: integer_products.py
 
     @property
     def variant(self) -> str:
@@ -83,10 +85,12 @@ async def load_matrix(
     transpose: bool = False,
     outputs: Axis | None = None,
     inputs: Axis | None = None,
+    round_activations: bool = True,
 ) -> Matrix:
     """Upload and convert ``raw`` [N, K] ([K, N] with ``transpose``) → W [N, K padded to 8].
 
     ``outputs`` and ``inputs`` say how N and K are padded (default: not in groups). Padding is zero.
+    ``round_activations``: whether W8A8 products may be used where they are possible.
     """
     check_dtype(dtype)
     if len(raw.shape) != 2:
@@ -113,7 +117,8 @@ async def load_matrix(
             await _fill(device, raw, part, first, transpose, outputs, inputs)
         parts.append((first, part))
         first += lines
-    return Matrix(tuple(parts), outputs.length, depth, dtype)
+    rounds = dtype in QUANTIZED and round_activations and integer_products.possible(depth)
+    return Matrix(tuple(parts), outputs.length, depth, dtype, rounds)
 
 
 def part_sizes(rows: int, depth: int, dtype: str, max_binding: int) -> list[int]:

@@ -1,0 +1,112 @@
+"""Logits are the same alone and in a batch, prefilled and decoded, however a prompt is cut."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu.gpu.layers import rounds_activations
+
+DTYPES = ["float32", "float16", "q8", "q4"]
+TOKENS = 41
+IDS = [[(7 * row + 13 * t + t * t) % 101 for t in range(TOKENS)] for row in range(5)]
+# The whole at once; a prompt and steps; steps alone; rows on both sides of each kernel's limit.
+CUTS = {
+    "prefilled": [41],
+    "decoded": [1] * 41,
+    "prefilled, then decoded": [33, *[1] * 8],
+    "cut in halves": [21, 20],
+    "cut in odd pieces": [9, 8, 7, 5, 4, 3, 2, 2, 1],
+}
+
+
+@pytest.fixture(scope="module", params=DTYPES)
+def lm(request, device):
+    backbone = gw.GPT2Backbone(
+        101, 2, 4, 96, 160, max_sequence_length=64, dtype=request.param, initializer_range=0.2
+    )
+    yield gw.GPT2CausalLM(backbone)
+    backbone.dispose()
+
+
+def logits_of(lm, rows, cut):
+    """The logits of every position of each row, [B, T, V] as lists."""
+    found = [[] for _ in rows]
+    with gw.tidy():
+        cache = lm.backbone.new_cache(len(rows), TOKENS)
+        first = 0
+        for count in cut:
+            with gw.tidy():
+                ids = [row[first : first + count] for row in rows]
+                logits, _, _ = lm.call_with_cache(ids, cache, first)
+                for row, some in zip(found, logits.tolist(), strict=True):
+                    row += some
+            first += count
+    return found
+
+
+def check(lm, found, expected, *, to_the_bit=False):
+    """Equal to 1e-4 of the logits' spread; to the bit where activations are rounded."""
+    weights = lm.backbone.weights
+    if to_the_bit or rounds_activations(lm.device, weights.lm_head):
+        assert found == expected
+        return
+    spread = max(map(max, expected)) - min(map(min, expected))
+    assert spread > 1
+    worst = max(
+        abs(a - b)
+        for line, other in zip(found, expected, strict=True)
+        for a, b in zip(line, other, strict=True)
+    )
+    assert worst <= 1e-4 * spread
+
+
+@pytest.fixture(scope="module")
+def whole(lm):
+    """The logits of each row alone, all of its positions at once."""
+    return [logits_of(lm, [row], [TOKENS])[0] for row in IDS]
+
+
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+def test_alone(lm, whole, cut):
+    check(lm, logits_of(lm, IDS[:1], cut)[0], whole[0])
+
+
+@pytest.mark.parametrize("rows", [2, 5])
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+def test_in_a_batch(lm, whole, rows, cut):
+    for found, expected in zip(logits_of(lm, IDS[:rows], cut), whole, strict=False):
+        check(lm, found, expected, to_the_bit=cut == [TOKENS])
+
+
+def test_without_a_cache(lm, whole):
+    with gw.tidy():
+        found = lm({"token_ids": IDS}).tolist()
+    for row, expected in zip(found, whole, strict=True):
+        check(lm, row, expected, to_the_bit=True)
+
+
+def test_perplexity_is_that_of_what_is_decoded(lm):
+    losses = []
+    for ids in IDS:
+        (lines,) = logits_of(lm, [ids], [1] * TOKENS)
+        for line, following in zip(lines[:-1], ids[1:], strict=True):
+            highest = max(line)
+            total = math.log(math.fsum(math.exp(logit - highest) for logit in line))
+            losses.append(total + highest - line[following])
+    expected = math.exp(math.fsum(losses) / len(losses))
+    assert lm.perplexity(IDS) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["q8", "q4"])
+def test_a_model_with_one_width_of_no_whole_blocks(device, dtype):
+    """Then no product rounds activations: sums of floats, in another order, come before it."""
+    backbone = gw.GPT2Backbone(
+        101, 2, 2, 40, 160, max_sequence_length=64, dtype=dtype, initializer_range=0.2
+    )
+    with gw.GPT2CausalLM(backbone) as lm:
+        whole = logits_of(lm, IDS[:1], [TOKENS])[0]
+        for cut in CUTS.values():
+            check(lm, logits_of(lm, IDS[:1], cut)[0], whole)
