@@ -8,6 +8,7 @@ call a captured graph, and replaying it creates nothing.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -202,6 +203,11 @@ class CommandQueue(NotCopyable):
         """The device is gone: what was pending will not run."""
         self._pending = []
         self._slots = 0
+
+    def renew_lock(self, lock: threading.RLock) -> None:
+        """See ``MemoryManager.renew_lock``."""
+        self._lock = lock
+        self._busy = False
 
     def flush(self, copies: Iterable[tuple[Any, int, Any, int, int]] = ()) -> None:
         """Submit what is pending, in one pass, then ``copies`` (from, offset, to, offset, size)."""

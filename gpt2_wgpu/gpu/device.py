@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
@@ -21,6 +22,7 @@ from gpt2_wgpu.gpu.adapter import WANTED_FEATURES, one_line, request_adapter, wa
 from gpt2_wgpu.gpu.capabilities import AdapterInfo, Capabilities
 from gpt2_wgpu.gpu.commands import CommandQueue
 from gpt2_wgpu.gpu.copying import NotPicklable
+from gpt2_wgpu.gpu.fork import InheritedGPU, after_fork
 from gpt2_wgpu.gpu.kernels import KernelCache
 from gpt2_wgpu.gpu.memory import MemoryManager
 from gpt2_wgpu.gpu.waiting import sync, wait
@@ -122,6 +124,7 @@ class Device(NotPicklable):
         self.queue = CommandQueue(self)
         self._tokens: list[Token[Device | None]] = []
         backends.on_loss(self.gpu, self._forget)
+        _devices.add(self)
 
     def create_buffer(self, nbytes: int, usage: str) -> Any:
         """A raw buffer: for "storage", "staging" (mapped to read), "uniform" or query "resolve"."""
@@ -178,6 +181,13 @@ class Device(NotPicklable):
         self.queue.forget()
         self.memory.forget()
 
+    def bar(self) -> None:
+        """In a forked child: raise at every use from now on, without a call to wgpu."""
+        if not isinstance(self.gpu, InheritedGPU):  # the child of a child
+            self.gpu = InheritedGPU(self.gpu)
+        self.queue.renew_lock(self.memory.renew_lock())
+        self._forget()
+
     def _out_of_memory(self, nbytes: int, doing: str) -> str:
         return self.memory.refusal(nbytes, doing, f"the driver of {self.info.name}")
 
@@ -231,6 +241,15 @@ class Device(NotPicklable):
 _default: ContextVar[Device | None] = ContextVar("gpt2_wgpu_device", default=None)
 _shared: Device | None = None
 _opening = threading.Lock()
+_devices: weakref.WeakSet[Device] = weakref.WeakSet()
+
+
+@after_fork
+def _bar_all() -> None:
+    global _opening
+    _opening = threading.Lock()
+    for device in list(_devices):
+        device.bar()
 
 
 def default_device() -> Device:

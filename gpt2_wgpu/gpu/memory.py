@@ -324,6 +324,12 @@ class MemoryManager(NotCopyable):
             self._doomed.clear()
             self._pooled_bytes = 0
 
+    def renew_lock(self) -> threading.RLock:
+        """A new lock, for a forked child: a thread of the parent may hold the old one."""
+        self.lock = threading.RLock()
+        self._draining = False
+        return self.lock
+
     def destroy_doomed(self) -> None:
         """Called by the queue right after a submit."""
         doomed, self._doomed = self._doomed, []

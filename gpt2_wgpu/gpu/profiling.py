@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gpt2_wgpu.errors import BusyError, DeviceLostError
 from gpt2_wgpu.gpu.copying import NotCopyable
 from gpt2_wgpu.gpu.device import default_device
+from gpt2_wgpu.gpu.fork import check_not_forked
 from gpt2_wgpu.gpu.reports import memory
 from gpt2_wgpu.gpu.waiting import wait
 
@@ -156,6 +157,7 @@ class DispatchTimer(NotCopyable):
 
     async def rows(self) -> list[Row]:
         """A row for each dispatch seen; waits for the GPU."""
+        check_not_forked()
         ticks = array("Q")
         pending, self._ticks = self._ticks, []
         try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gpt2_wgpu.errors import DeviceLostError
 from gpt2_wgpu.gpu import backends
 from gpt2_wgpu.gpu.copying import NotCopyable
+from gpt2_wgpu.gpu.fork import check_not_forked
 from gpt2_wgpu.gpu.memory import Storage
 from gpt2_wgpu.gpu.waiting import can_submit_ahead, wait
 
@@ -71,6 +72,7 @@ class Readback(NotCopyable):
 
     def _check_alive(self) -> None:
         """Raises if the device is closed or lost."""
+        check_not_forked()
         if not self._device.is_open:
             how = "closed" if self._device.is_closed else "lost"
             raise DeviceLostError(f"{self._device.info.name} was {how} while it was read")
