@@ -10,10 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from gpt2_wgpu.errors import GPT2WGPUError, InvalidArgumentError, NoAdapterError
-<<<<<<< HEAD
 from gpt2_wgpu.gpu.bindings import load_wgpu
-=======
->>>>>>> 4922f94 (device: raise at once in a process forked from one that used the GPU)
 from gpt2_wgpu.gpu.capabilities import AdapterInfo
 from gpt2_wgpu.gpu.fork import check_not_forked
 from gpt2_wgpu.gpu.waiting import sync, wait
@@ -124,19 +121,9 @@ def one_line(error: Exception) -> str:
 
 def _wgpu() -> Any:
     """wgpu, restricted to the backends that pass our tests."""
-<<<<<<< HEAD
+    check_not_forked()
     wgpu = load_wgpu()
     if sys.platform != "emscripten":
-=======
-    import wgpu
-
-    check_not_forked()
-    if sys.platform == "emscripten":
-        from gpt2_wgpu.gpu import browser
-
-        browser.register()
-    else:
->>>>>>> 4922f94 (device: raise at once in a process forked from one that used the GPU)
         _without_opengl()
     return wgpu
 
