@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.shown import shown
 
 
 def number(name: str, value: Any, low: float, high: float, *, open_low: bool = False) -> float:
@@ -21,9 +22,9 @@ def number(name: str, value: Any, low: float, high: float, *, open_low: bool = F
     except (TypeError, ValueError, OverflowError):  # an array, an int that no float holds
         plain = math.nan
     if not math.isfinite(plain):
-        raise InvalidArgumentError(f"{name} must be a finite number {bounds}, not {value!r:.80}")
+        raise InvalidArgumentError(f"{name} must be a finite number {bounds}, not {shown(value)}")
     if plain > high or plain < low or (open_low and plain == low):
-        raise InvalidArgumentError(f"{name} must be {bounds}, not {value!r:.80}")
+        raise InvalidArgumentError(f"{name} must be {bounds}, not {shown(value)}")
     return plain
 
 
@@ -35,6 +36,6 @@ def integer(name: str, value: Any, low: int, high: int) -> int:
         whole = None
     if whole is None or not low <= whole <= high:
         raise InvalidArgumentError(
-            f"{name} must be a whole number from {low} to {high}, not {value!r:.80}"
+            f"{name} must be a whole number from {low} to {high}, not {shown(value)}"
         )
     return int(whole)

@@ -19,6 +19,7 @@ import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import DeviceError
 from gpt2_wgpu.models.layouts import stored_bytes
+from gpt2_wgpu.shown import shown
 
 DEFAULTS: dict[str, Any] = {
     "maxTokens": 128,
@@ -136,7 +137,9 @@ class Model:
             chosen["repetitionPenalty"] = given.get("repetitionPenalty", 1.0)
         if unknown := sorted(chosen.keys() - DEFAULTS.keys()):
             known = ", ".join([*DEFAULTS, "stop", "signal"])
-            raise gw.errors.InvalidArgumentError(f"no setting {unknown[0]!r}; there are {known}")
+            raise gw.errors.InvalidArgumentError(
+                f"no setting {shown(unknown[0])}; there are {known}"
+            )
         seed = secrets.randbelow(2**53) if chosen["seed"] is None else chosen["seed"]
         sampler = samplers.of_settings(
             chosen["temperature"],

@@ -86,7 +86,7 @@ COVERED_BY = {
     "gpt2_wgpu/models/evaluation.py": "tests/models/test_evaluation.py",
     "gpt2_wgpu/weights/header.py": "tests/weights/test_header_attacks.py"
     " tests/weights/test_safetensors.py",
-    "gpt2_wgpu/weights/strict_json.py": "tests/weights/test_header_attacks.py"
+    "gpt2_wgpu/strict_json.py": "tests/weights/test_header_attacks.py"
     " tests/weights/test_checkpoint.py",
     "gpt2_wgpu/text/merge_table.py": "tests/text/test_merge_table.py"
     " tests/text/test_tokenizer_faults.py",

@@ -12,6 +12,7 @@ from gpt2_wgpu.cli.options import Parser, integer
 from gpt2_wgpu.cli.static_site import MANIFEST, LocalServer, Site
 from gpt2_wgpu.cli.terminal import Terminal
 from gpt2_wgpu.errors import InvalidArgumentError, PresetError
+from gpt2_wgpu.shown import shown
 
 _PORT = 8000
 _BUILDER = Path("scripts", "build_site.py")
@@ -87,7 +88,9 @@ def _named(directories: list[Path]) -> dict[str, Path]:
     for directory in directories:
         name = directory.resolve().name
         if models.setdefault(name, directory) is not directory:
-            raise PresetError(f"two models are called {name!r}: rename one of their directories")
+            raise PresetError(
+                f"two models are called {shown(name)}: rename one of their directories"
+            )
     return models
 
 

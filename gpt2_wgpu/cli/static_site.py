@@ -24,6 +24,7 @@ from urllib.parse import unquote, urlsplit
 
 from gpt2_wgpu.checkpoint_files import BESIDE_WEIGHTS
 from gpt2_wgpu.errors import PresetError
+from gpt2_wgpu.shown import shown
 
 MANIFEST = "manifest.json"
 MODEL_FILE = re.compile(
@@ -93,7 +94,7 @@ class Site:
         for name, path in (models or {}).items():
             if not _is_plain(name):
                 raise PresetError(
-                    f"{path} cannot be served as a model called {name!r}: "
+                    f"{path} cannot be served as a model called {shown(name)}: "
                     "rename it without ':' and '\\'"
                 )
         self._folder = folder.resolve()

@@ -36,6 +36,7 @@ from gpt2_wgpu.gpu import Device, adapters, set_memory_budget, sync
 from gpt2_wgpu.integrations.visible_gpus import assigned_adapter
 from gpt2_wgpu.models import GPT2CausalLM
 from gpt2_wgpu.models.generation import Generation
+from gpt2_wgpu.shown import shown
 
 _ANY = 2**31 - 1
 
@@ -119,9 +120,11 @@ class GPT2Generator:
         self._sampler = samplers.get(sampler)
         self.rows_at_once = integer("rows_at_once", rows_at_once, 1, 65_535)
         if on_error not in ("record", "raise"):
-            raise InvalidArgumentError(f"on_error must be 'record' or 'raise', not {on_error!r}")
+            raise InvalidArgumentError(
+                f"on_error must be 'record' or 'raise', not {shown(on_error)}"
+            )
         if not isinstance(prefix, str):
-            raise InvalidArgumentError(f"prefix must be a str, not {prefix!r}")
+            raise InvalidArgumentError(f"prefix must be a str, not {shown(prefix)}")
         self._raises, self._prefix = on_error == "raise", prefix
         self._lock = threading.Lock()
         self._device = _open_device(adapter)
@@ -146,7 +149,7 @@ class GPT2Generator:
         new = self._new_columns(rows)
         if clash := sorted(batch.keys() & new.keys()):
             raise InvalidArgumentError(
-                f"the batch has a column {clash[0]!r} already: drop it, or give prefix="
+                f"the batch has a column {shown(clash[0])} already: drop it, or give prefix="
             )
         return {**batch, **new}
 
@@ -162,7 +165,9 @@ class GPT2Generator:
             if not name:
                 return [default] * len(prompts)
             if name not in batch:
-                raise InvalidArgumentError(f"the batch has no column {name!r}; it has {[*batch]}")
+                raise InvalidArgumentError(
+                    f"the batch has no column {shown(name)}; it has {shown([*batch])}"
+                )
             return list(batch[name])
 
         prompts = column(self._prompt_column, None)
@@ -176,7 +181,7 @@ class GPT2Generator:
         try:
             if not isinstance(prompt, str):
                 missing = prompt is None or prompt != prompt  # pandas makes NaN of null
-                found = "null" if missing else f"{prompt!r:.80}"
+                found = "null" if missing else f"{shown(prompt)}"
                 raise InvalidArgumentError(f"a prompt must be a str, not {found}")
             (row.prompt,) = self._preprocessor.encode_prompts([prompt])
             context = self._lm.backbone.config.n_positions
@@ -310,7 +315,7 @@ def _name(parameter: str, value: Any, *, optional: bool = False) -> str:
     if optional and value is None:
         return ""
     if not isinstance(value, str) or not value:
-        raise InvalidArgumentError(f"{parameter} must be the name of a column, not {value!r}")
+        raise InvalidArgumentError(f"{parameter} must be the name of a column, not {shown(value)}")
     return value
 
 

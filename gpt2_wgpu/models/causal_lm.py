@@ -32,6 +32,7 @@ from gpt2_wgpu.models.presets import resolve as resolve_preset
 from gpt2_wgpu.models.recovery import with_recovery
 from gpt2_wgpu.models.stream import TextStream
 from gpt2_wgpu.models.weights import Progress
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer, StopTextMatcher
 from gpt2_wgpu.text.token_arrays import rows_of_ids
 from gpt2_wgpu.weights.blobs import Blob, BlobCheckpoint, read_blob
@@ -92,7 +93,7 @@ class GPT2CausalLM(CausalLM):
         """
         if isinstance(preprocessor, str) and preprocessor != "auto":
             raise InvalidArgumentError(
-                f"preprocessor must be 'auto', an object or None, not {preprocessor!r}"
+                f"preprocessor must be 'auto', an object or None, not {shown(preprocessor)}"
             )
         if (address := address_of(preset)) is not None:
             files = await fetch_files(address)
@@ -131,7 +132,9 @@ class GPT2CausalLM(CausalLM):
             directory = Path(folder, name.replace("/", "_"))
             directory.mkdir()
             for file_name in blobs.keys() & BESIDE_WEIGHTS:
-                (directory / file_name).write_bytes(await read_blob(blobs[file_name]))
+                (directory / file_name).write_bytes(
+                    await read_blob(blobs[file_name], f"{name}/{file_name}")
+                )
             try:
                 config = GPT2Config.from_json_file(directory / "config.json")
                 preprocessor = _preprocessor_of(directory)
@@ -264,7 +267,7 @@ class GPT2CausalLM(CausalLM):
         begun = time.perf_counter()
         preprocessor = self._require_preprocessor("stream works on text; for ids use generate")
         if not isinstance(prompt, str):
-            raise InvalidArgumentError(f"stream takes one prompt, a str, not {prompt!r:.80}")
+            raise InvalidArgumentError(f"stream takes one prompt, a str, not {shown(prompt)}")
         if add_start_token is not None and add_start_token != preprocessor.add_start_token:
             preprocessor = GPT2CausalLMPreprocessor(
                 preprocessor.tokenizer,

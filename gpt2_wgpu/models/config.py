@@ -6,11 +6,11 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+from gpt2_wgpu import small_files, strict_json
 from gpt2_wgpu.errors import ConfigError
-from gpt2_wgpu.weights import strict_json
+from gpt2_wgpu.shown import shown
 
 #: Hugging Face's activation names (``ACT2FN``) → the formula behind them.
 #: ``gelu_tanh`` is 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), ``gelu_erf`` x Phi(x),
@@ -103,18 +103,18 @@ class GPT2Config:
         if model_type is None and not all(key in values for key in _OWN_SIZES):
             raise ConfigError("key 'model_type' is missing; for GPT-2 it is 'gpt2'")
         if model_type not in (None, "gpt2"):
-            raise ConfigError(f"model_type {model_type!r} is not supported, only 'gpt2'")
+            raise ConfigError(f"model_type {shown(model_type)} is not supported, only 'gpt2'")
         for key, harmless in _UNSUPPORTED.items():
             if (value := values.get(key)) not in harmless:
-                raise ConfigError(f"{key} = {value!r:.80} is not supported")
+                raise ConfigError(f"{key} = {shown(value)} is not supported")
         known: dict[str, Any] = {
             key: values[key] for key in cls.__dataclass_fields__ if key in values
         }
         for other, own in _OTHER_NAMES.items():
             if other in values and known.setdefault(own, values[other]) != values[other]:
                 raise ConfigError(
-                    f"{own} = {known[own]!r:.80} and {other} = "
-                    f"{values[other]!r:.80} contradict each other"
+                    f"{own} = {shown(known[own])} and {other} = "
+                    f"{shown(values[other])} contradict each other"
                 )
         if isinstance(ids := known.get("eos_token_id"), list):
             known["eos_token_id"] = tuple(ids)
@@ -128,7 +128,7 @@ class GPT2Config:
             ConfigError: it cannot be read, is not a JSON object, or `from_dict` refuses it.
         """
         try:
-            values = strict_json.parse(Path(path).read_bytes())
+            values = strict_json.parse(small_files.read(path))
         except OSError as error:
             reason = error.strerror or error
             raise ConfigError(f"{os.fspath(path)}: cannot be read: {reason}") from None
@@ -236,7 +236,7 @@ class GPT2Config:
             if key == "n_inner" and value is None:
                 continue
             if type(value) is not int or not 1 <= value <= bound:  # bool is an int, but no size
-                raise ConfigError(f"{key} = {value!r:.80} must be an integer from 1 to {bound:,}")
+                raise ConfigError(f"{key} = {shown(value)} must be an integer from 1 to {bound:,}")
         if self.n_embd % self.n_head:
             raise ConfigError(f"n_embd = {self.n_embd} is not a multiple of n_head = {self.n_head}")
 
@@ -244,15 +244,17 @@ class GPT2Config:
         name = self.activation_function
         if not isinstance(name, str) or name not in ACTIVATION_KINDS:
             raise ConfigError(
-                f"activation_function = {name!r:.80} is not supported; "
+                f"activation_function = {shown(name)} is not supported; "
                 f"supported are {', '.join(ACTIVATION_KINDS)}"
             )
         epsilon = self.layer_norm_epsilon
         if type(epsilon) not in (int, float) or not 0 < epsilon <= 1:  # NaN fails this, too
-            raise ConfigError(f"layer_norm_epsilon = {epsilon!r:.80} must be above 0 and at most 1")
+            raise ConfigError(
+                f"layer_norm_epsilon = {shown(epsilon)} must be above 0 and at most 1"
+            )
         for key in ("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "tie_word_embeddings"):
             if not isinstance(value := getattr(self, key), bool):
-                raise ConfigError(f"{key} = {value!r:.80} must be true or false")
+                raise ConfigError(f"{key} = {shown(value)} must be true or false")
 
     def _check_token_ids(self) -> None:
         # An id beyond the vocabulary is fine: transformers writes its default 50256 into the
@@ -260,5 +262,5 @@ class GPT2Config:
         eos = self.eos_token_id if isinstance(self.eos_token_id, tuple) else (self.eos_token_id,)
         for key, values in (("bos_token_id", (self.bos_token_id,)), ("eos_token_id", eos)):
             for value in values:
-                if value is not None and (type(value) is not int or value < 0):
-                    raise ConfigError(f"{key} = {value!r:.80} must be a token id or null")
+                if value is not None and (type(value) is not int or not 0 <= value < 2**31):
+                    raise ConfigError(f"{key} = {shown(value)} must be a token id or null")

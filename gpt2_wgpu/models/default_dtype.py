@@ -16,11 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpt2_wgpu import small_files, strict_json
 from gpt2_wgpu.errors import OutOfGPUMemoryError, WeightsError
 from gpt2_wgpu.gpu.layers import integer_products
 from gpt2_wgpu.gpu.probe import checksum, seconds_of_products
 from gpt2_wgpu.models.layouts import layouts
-from gpt2_wgpu.weights import strict_json
 from gpt2_wgpu.weights.writer import AtomicFile
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _read() -> dict[str, Any]:
     path = _path()
     if path is not None:
         with suppress(OSError, ValueError):
-            content = strict_json.parse(path.read_bytes())
+            content = strict_json.parse(small_files.read(path))
             if isinstance(content, dict):
                 return content
     return {}

@@ -35,7 +35,8 @@ async def fetch_files(address: str) -> dict[str, Blob]:
         files[SINGLE_FILE] = single
     else:
         files[INDEX_FILE] = await _required(address, INDEX_FILE, f"{SINGLE_FILE} or {INDEX_FILE}")
-        index = parse_index(await read_blob(files[INDEX_FILE]), address + INDEX_FILE)
+        where = address + INDEX_FILE
+        index = parse_index(await read_blob(files[INDEX_FILE], where), where)
         for shard in sorted(set(index.values())):
             files[shard] = await _required(address, shard)
     return files | await _tokenizer_files(address)

@@ -14,6 +14,7 @@ from gpt2_wgpu.gpu import Device, sync
 from gpt2_wgpu.gpu.copying import CopiedByAttributes
 from gpt2_wgpu.models.backbone import GPT2Backbone
 from gpt2_wgpu.models.generation import Generation
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 from gpt2_wgpu.text.token_arrays import as_array, is_one_row, rows_of_ids, rows_of_mask
 
@@ -193,7 +194,9 @@ class CausalLM(GenerativeTask):
         """All ids of each row, and those that belong to its prompt."""
         missing = [key for key in ("token_ids", "padding_mask") if key not in inputs]
         if missing:
-            raise InvalidArgumentError(f"inputs lack {missing[0]!r}; got {list(inputs)}")
+            raise InvalidArgumentError(
+                f"inputs lack {shown(missing[0])}; got {shown(list(inputs))}"
+            )
         ids = rows_of_ids(inputs["token_ids"], self.backbone.config.vocab_size, ragged=False)
         mask = rows_of_mask(inputs["padding_mask"], ragged=False)
         if [len(row) for row in ids] != [len(row) for row in mask]:
@@ -240,7 +243,7 @@ class CausalLM(GenerativeTask):
         if isinstance(stop_token_ids, str):
             if stop_token_ids != "auto":
                 raise InvalidArgumentError(
-                    f"stop_token_ids must be 'auto', ids or None, not {stop_token_ids!r}"
+                    f"stop_token_ids must be 'auto', ids or None, not {shown(stop_token_ids)}"
                 )
             return [
                 self._require_preprocessor(

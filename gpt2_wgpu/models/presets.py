@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gpt2_wgpu.errors import PresetError
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.weights.sources import HUB_SCHEME, resolve_directory
 
 __all__ = ["EMBEDDED", "presets", "resolve"]
@@ -65,7 +66,7 @@ def resolve(
     """
     name: object = os.fspath(preset) if isinstance(preset, str | os.PathLike) else preset
     if not isinstance(name, str) or not name.strip():
-        raise PresetError(f"model name {name!r:.80} is empty or not text; known are {_known()}")
+        raise PresetError(f"model name {shown(name)} is empty or not text; known are {_known()}")
     # os.path rather than Path: it answers False, and does not raise, for any odd or endless name.
     path = os.path.expanduser(name)
     if os.path.isfile(os.path.join(path, "config.json")):
@@ -86,16 +87,16 @@ def resolve(
         if name.startswith(HUB_SCHEME):
             return resolve_directory(name, on_progress)
         if "://" in name:
-            raise PresetError(f"{name!r:.80}: only {HUB_SCHEME} addresses are supported")
+            raise PresetError(f"{shown(name)}: only {HUB_SCHEME} addresses are supported")
     if os.path.isdir(path):
-        raise PresetError(f"directory {name!r} has no config.json, so it holds no model")
+        raise PresetError(f"directory {shown(name)} has no config.json, so it holds no model")
     if os.path.exists(path):
-        raise PresetError(f"{name!r} is a file; pass the directory that holds it")
+        raise PresetError(f"{shown(name)} is a file; pass the directory that holds it")
     if not isinstance(preset, str) or _looks_like_path(name):
-        raise PresetError(f"no such directory: {name!r:.200}")
+        raise PresetError(f"no such directory: {shown(name)}")
     if "/" in name:
         return resolve_directory(name, on_progress)
-    raise PresetError(f"unknown model {name!r:.80}{_suggestion(name)}; known are {_known()}")
+    raise PresetError(f"unknown model {shown(name)}{_suggestion(name)}; known are {_known()}")
 
 
 def _embedded() -> Path:

@@ -11,6 +11,7 @@ from gpt2_wgpu.samplers.random_sampler import RandomSampler
 from gpt2_wgpu.samplers.sampler import Sampler
 from gpt2_wgpu.samplers.top_k_sampler import TopKSampler
 from gpt2_wgpu.samplers.top_p_sampler import TopPSampler
+from gpt2_wgpu.shown import shown
 
 Greedy = GreedySampler
 Random = RandomSampler
@@ -41,7 +42,7 @@ def get(identifier: str | dict[str, Any] | Sampler) -> Sampler:
         if isinstance(name, str) and name in kinds:
             return _from_config(kinds[name], identifier.get("config"))
     raise InvalidArgumentError(
-        f"unknown sampler {identifier!r:.200}: use one of {', '.join(map(repr, _NAMES))} or a "
+        f"unknown sampler {shown(identifier)}: use one of {', '.join(map(repr, _NAMES))} or a "
         "Sampler"
     )
 
@@ -52,13 +53,13 @@ def _from_config(kind: type[Sampler], config: Any) -> Sampler:
         config = {}
     if not isinstance(config, dict):
         raise InvalidArgumentError(
-            f"the config of {kind.__name__} must be a dict of its arguments, not {config!r:.200}"
+            f"the config of {kind.__name__} must be a dict of its arguments, not {shown(config)}"
         )
     try:
         return kind(**config)
     except TypeError as error:  # an argument that it does not take, or a key that is no str
         raise InvalidArgumentError(
-            f"{kind.__name__} cannot be made of config {config!r:.200}: {error}"
+            f"{kind.__name__} cannot be made of config {shown(config)}: {error}"
         ) from None
 
 

@@ -7,6 +7,7 @@ from heapq import heapify, heappop, heappush
 from itertools import pairwise
 
 from gpt2_wgpu.errors import TokenizerError
+from gpt2_wgpu.shown import shown
 
 Merge = str | Sequence[str]
 """One rule: "left right", or the pair (left, right)."""
@@ -26,7 +27,7 @@ class MergeTable:
 
     def __init__(self, vocabulary: Mapping[str, int], merges: Iterable[Merge]) -> None:
         if not isinstance(merges, Iterable):
-            raise TokenizerError(f"merges must be a list of 'left right', not {merges!r}")
+            raise TokenizerError(f"merges must be a list of 'left right', not {shown(merges)}")
         self.pairs: list[tuple[str, str]] = []
         self._rank: dict[tuple[int, int], int] = {}
         self._merged: list[int] = []
@@ -48,12 +49,14 @@ class MergeTable:
             self._merged.append(vocabulary[left + right])
         except KeyError as missing:
             raise TokenizerError(
-                f"merge {rank} ({left!r} + {right!r}) needs the token {missing.args[0]!r}, "
-                "which is not in the vocabulary: pass the vocabulary the merges were made with"
+                f"merge {rank} ({shown(left)} + {shown(right)}) needs the token "
+                f"{shown(missing.args[0])}, which is not in the vocabulary: "
+                "pass the vocabulary the merges were made with"
             ) from None
         if self._rank.setdefault(ids, rank) != rank:
             raise TokenizerError(
-                f"merge {rank} ({left!r} + {right!r}) is listed twice: remove one of the two"
+                f"merge {rank} ({shown(left)} + {shown(right)}) is listed twice: "
+                "remove one of the two"
             )
         self.pairs.append((left, right))
 
@@ -108,5 +111,5 @@ def _sides(merge: Merge) -> tuple[str, str]:
         if isinstance(left, str) and isinstance(right, str) and left and right:
             return left, right
     raise TokenizerError(
-        f"a merge must be two tokens, 'left right' or (left, right), not {merge!r}"
+        f"a merge must be two tokens, 'left right' or (left, right), not {shown(merge)}"
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError, ShapeError
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text.gpt2_tokenizer import GPT2Tokenizer
 from gpt2_wgpu.text.start_end_packer import StartEndPacker, checked_length
 from gpt2_wgpu.text.token_arrays import is_one_row, rows_of_ids, rows_of_mask
@@ -177,12 +178,15 @@ class GPT2CausalLMPreprocessor:
         """
         missing = [name for name in ("token_ids", "padding_mask") if name not in x]
         if missing:
-            raise InvalidArgumentError(f"generate_postprocess needs {missing[0]!r}; got {list(x)}")
+            raise InvalidArgumentError(
+                f"generate_postprocess needs {shown(missing[0])}; got {shown(list(x))}"
+            )
         ids, mask = rows_of_ids(x["token_ids"]), rows_of_mask(x["padding_mask"])
         shapes = [len(row) for row in ids], [len(row) for row in mask]
         if shapes[0] != shapes[1]:
             raise ShapeError(
-                f"token_ids has rows of lengths {shapes[0]}, padding_mask of {shapes[1]}"
+                f"token_ids has rows of lengths {shown(shapes[0])}, padding_mask of "
+                f"{shown(shapes[1])}"
             )
         special = set(self.tokenizer.special_token_ids)
         texts = [
@@ -213,8 +217,14 @@ class GPT2CausalLMPreprocessor:
 
 def _texts(x: Any) -> list[str]:
     texts = [x] if isinstance(x, str) else x.tolist() if hasattr(x, "tolist") else x
-    if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
-        raise InvalidArgumentError(f"expected a str or a list of str, not {x!r}")
+    if not isinstance(texts, (list, tuple)):
+        raise InvalidArgumentError(f"expected a str or a list of str, not {shown(x)}")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InvalidArgumentError(
+                f"expected a str or a list of str, but item {index} of {len(texts)} is "
+                f"{shown(text)}"
+            )
     return list(texts)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text.token_arrays import as_array, is_one_row, rows_of_ids
 
 Token = int | str
@@ -41,7 +42,7 @@ class StartEndPacker:
     ) -> None:
         if padding_side not in ("right", "left"):
             raise InvalidArgumentError(
-                f"padding_side must be 'right' or 'left', not {padding_side!r}"
+                f"padding_side must be 'right' or 'left', not {shown(padding_side)}"
             )
         if pad_value is not None:
             _tokens(pad_value, "pad_value")
@@ -102,7 +103,9 @@ class StartEndPacker:
         kind = _kind([*start, *end, *(token for row in rows for token in row)])
         pad = kind() if self.pad_value is None else self.pad_value
         if not isinstance(pad, kind):
-            raise InvalidArgumentError(f"pad_value {pad!r} does not fit rows of {kind.__name__}")
+            raise InvalidArgumentError(
+                f"pad_value {shown(pad)} does not fit rows of {kind.__name__}"
+            )
         filled = [[*start, *row[:room], *end] for row in rows]
         packed = [self._pad(row, length, pad) for row in filled]
         mask = [self._pad([True] * len(row), length, False) for row in filled]
@@ -137,7 +140,7 @@ def checked_length(sequence_length: object) -> int:
     is_integer = isinstance(sequence_length, int) and not isinstance(sequence_length, bool)
     if not isinstance(sequence_length, int) or not is_integer or sequence_length <= 0:
         raise InvalidArgumentError(
-            f"sequence_length must be a positive integer, not {sequence_length!r}"
+            f"sequence_length must be a positive integer, not {shown(sequence_length)}"
         )
     return sequence_length
 
@@ -149,7 +152,7 @@ def _tokens(value: Any, name: str) -> list[Token]:
     tokens = list(value) if isinstance(value, (list, tuple)) else [value]
     if any(isinstance(token, bool) or not isinstance(token, (int, str)) for token in tokens):
         raise InvalidArgumentError(
-            f"{name} must be an int, a str or a list of either, not {value!r}"
+            f"{name} must be an int, a str or a list of either, not {shown(value)}"
         )
     return tokens
 

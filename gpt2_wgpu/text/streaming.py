@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.shown import shown
 
 
 class TokenBytes(Protocol):
@@ -60,7 +61,7 @@ class StopTextMatcher:
     def __init__(self, stops: Iterable[str]) -> None:
         found = [stops] if isinstance(stops, str) else list(stops)
         if isinstance(stops, str) or not all(isinstance(stop, str) and stop for stop in found):
-            raise InvalidArgumentError(f"stops must be a list of non-empty str, not {stops!r}")
+            raise InvalidArgumentError(f"stops must be a list of non-empty str, not {shown(stops)}")
         self._stops = tuple(found)
         self._longest = max(map(len, found), default=1)
         self._held = ""

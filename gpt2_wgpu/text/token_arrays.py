@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
+from gpt2_wgpu.shown import shown
 
 T = TypeVar("T")
 _ONE_ROW = {"cache_update_index", "stop_token_ids"}  # arguments that have no batch
@@ -80,12 +81,12 @@ def _rows(x: Any, name: str, convert: Callable[[Any, str, int, int], T]) -> list
         wanted = "be a list of ids" if name in _ONE_ROW else "have shape [T] or [B, T]"
         kind = type(x).__name__
         article = "an" if kind[0].lower() in "aeiou" else "a"
-        raise ShapeError(f"{name} must {wanted}, but is {article} {kind}: {x!r:.80}")
+        raise ShapeError(f"{name} must {wanted}, but is {article} {kind}: {shown(x)}")
     batch = [values] if is_one_row(x) else [_plain(row) for row in values]
     rows = []
     for index, row in enumerate(batch):
         if not _is_sequence(row):
-            raise ShapeError(f"{name} mixes rows and single values: row {index} is {row!r}")
+            raise ShapeError(f"{name} mixes rows and single values: row {index} is {shown(row)}")
         rows.append([convert(entry, name, index, at) for at, entry in enumerate(row)])
     return rows
 
@@ -110,7 +111,7 @@ def _wrong_entry(value: object, rule: str, row: int, position: int) -> InvalidAr
             f"{rule} in shape [T] or [B, T], but row {row}, position {position} nests"
         )
     return InvalidArgumentError(
-        f"{rule}, but row {row}, position {position} is {value!r} ({type(value).__name__})"
+        f"{rule}, but row {row}, position {position} is {shown(value)} ({type(value).__name__})"
     )
 
 

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from gpt2_wgpu import misplaced_files
+from gpt2_wgpu import misplaced_files, small_files, strict_json
 from gpt2_wgpu.errors import TokenizerError
 from gpt2_wgpu.text.byte_symbols import SYMBOL_TO_BYTE
 from gpt2_wgpu.text.merge_table import Merge
@@ -74,22 +74,13 @@ def read_merges(path: StrPath) -> StoredMerges:
 
 
 def read_json(path: StrPath) -> Any:
-    """Read a JSON file; TokenizerError if it is missing, no JSON or repeats a key."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in found if names.count(name) > 1)
-            raise TokenizerError(f"{os.fspath(path)} names {twice!r} twice: keep one of them")
-        return found
-
+    """Read a JSON file; TokenizerError if it is missing, too large, no JSON or repeats a key."""
     try:
-        return json.loads(_read_text(path, "JSON"), object_pairs_hook=unique)
+        return strict_json.parse(_read(path))
     except TokenizerError:
         raise
-    except (ValueError, RecursionError) as error:
-        raise TokenizerError(f"{os.fspath(path)} is not valid JSON: {error}") from None
+    except ValueError as error:
+        raise TokenizerError(f"{os.fspath(path)}: {error}") from None
 
 
 def write_assets(
@@ -118,15 +109,24 @@ def _lines(text: str) -> list[str]:
 
 
 def _read_text(path: StrPath, wanted: str) -> str:
+    content = _read(path)
+    if fault := misplaced_files.fault(content, wanted):
+        raise TokenizerError(f"{os.fspath(path)}: {fault}")
     try:
-        content = Path(path).read_bytes()
-        if fault := misplaced_files.fault(content, wanted):
-            raise TokenizerError(f"{os.fspath(path)}: {fault}")
         return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise TokenizerError(
+            f"{os.fspath(path)}: not UTF-8 at byte {error.start}; download it again"
+        ) from None
+
+
+def _read(path: StrPath) -> bytes:
+    try:
+        return small_files.read(path)
     except OSError as error:
         raise TokenizerError(f"cannot read {os.fspath(path)}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise TokenizerError(f"{os.fspath(path)} is not UTF-8 text: {error}") from None
+    except ValueError as error:
+        raise TokenizerError(f"{os.fspath(path)}: {error}") from None
 
 
 def _write_whole(path: Path, text: str) -> None:

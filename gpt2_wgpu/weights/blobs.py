@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
+from gpt2_wgpu import small_files
 from gpt2_wgpu.errors import WeightsError
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.weights.checkpoint import (
     INDEX_FILE,
     SINGLE_FILE,
@@ -64,7 +66,8 @@ class BlobCheckpoint:
         if SINGLE_FILE in blobs:
             names = [SINGLE_FILE]
         elif INDEX_FILE in blobs:
-            weight_map = parse_index(await read_blob(blobs[INDEX_FILE]), f"{where}/{INDEX_FILE}")
+            index = f"{where}/{INDEX_FILE}"
+            weight_map = parse_index(await read_blob(blobs[INDEX_FILE], index), index)
             names = sorted(set(weight_map.values()))
             if missing := [name for name in names if name not in blobs]:
                 raise WeightsError(
@@ -110,15 +113,27 @@ class BlobCheckpoint:
         try:
             return self._file_of[name]
         except KeyError:
-            raise WeightsError(f"{self.where}: there is no tensor {name!r}") from None
+            raise WeightsError(f"{self.where}: there is no tensor {shown(name)}") from None
 
 
-async def read_blob(blob: Blob) -> bytes:
-    """All bytes of a (small) blob."""
+async def read_blob(blob: Blob, where: str) -> bytes:
+    """All bytes of a configuration, an index or a tokenizer's file.
+
+    Raises:
+        WeightsError: it is too large to be one.
+    """
+    try:
+        small_files.check_size(blob.size)
+    except ValueError as error:
+        raise WeightsError(f"{where}: {error}") from None
+    return await _bytes(blob)
+
+
+async def _bytes(blob: Blob) -> bytes:
     return (await blob.arrayBuffer()).to_bytes()
 
 
 async def _header(blob: Blob, where: str) -> Header:
-    start = await read_blob(blob.slice(0, min(_START, blob.size)))
+    start = await _bytes(blob.slice(0, min(_START, blob.size)))
     length = header_length(start, blob.size, where)
-    return parse_header(await read_blob(blob.slice(0, LENGTH_BYTES + length)), blob.size, where)
+    return parse_header(await _bytes(blob.slice(0, LENGTH_BYTES + length)), blob.size, where)

@@ -10,8 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+from gpt2_wgpu import small_files, strict_json
 from gpt2_wgpu.errors import WeightsError
-from gpt2_wgpu.weights import strict_json
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.weights.header import TensorEntry
 from gpt2_wgpu.weights.safetensors import SafetensorsFile
 
@@ -156,7 +157,7 @@ class Checkpoint:
         try:
             return self._file_of[name]
         except KeyError:
-            raise WeightsError(f"{self.directory}: there is no tensor {name!r}") from None
+            raise WeightsError(f"{self.directory}: there is no tensor {shown(name)}") from None
 
 
 def file_of_tensors(files: Mapping[str, Mapping[str, TensorEntry]], where: str) -> dict[str, str]:
@@ -171,7 +172,7 @@ def file_of_tensors(files: Mapping[str, Mapping[str, TensorEntry]], where: str) 
             other = file_of.setdefault(name, file_name)
             if other != file_name:
                 raise WeightsError(
-                    f"{where}: tensor {name!r} is in both {other} and {file_name}; "
+                    f"{where}: tensor {shown(name)} is in both {other} and {file_name}; "
                     "download the checkpoint again"
                 )
     return file_of
@@ -184,7 +185,7 @@ def check_weight_map(
     for name, file_name in weight_map.items():
         if name not in files[file_name]:
             raise WeightsError(
-                f"{where}: tensor {name!r} should be in {file_name}, "
+                f"{where}: tensor {shown(name)} should be in {file_name}, "
                 "but is not; download the checkpoint again"
             )
 
@@ -200,9 +201,13 @@ def shard_names(index: Path) -> tuple[str, ...]:
 
 def _read_index(path: Path) -> dict[str, str]:
     try:
-        return parse_index(path.read_bytes(), str(path))
+        return parse_index(small_files.read(path), str(path))
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except WeightsError:
+        raise
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}") from None
 
 
 def parse_index(data: bytes, path: str) -> dict[str, str]:
@@ -221,7 +226,7 @@ def parse_index(data: bytes, path: str) -> dict[str, str]:
     for name, shard in weight_map.items():
         if not _is_shard_name(shard):
             raise WeightsError(
-                f"{path}: tensor {name!r} is mapped to {str(shard)[:80]!r}; "
+                f"{path}: tensor {shown(name)} is mapped to {shown(shard)}; "
                 "a shard is a .safetensors file next to the index"
             )
     return weight_map

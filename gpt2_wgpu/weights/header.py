@@ -7,13 +7,12 @@ text is: no repeated keys, no unknown keys in an entry, no byte that belongs to 
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gpt2_wgpu import misplaced_files
+from gpt2_wgpu import misplaced_files, strict_json
 from gpt2_wgpu.errors import InvalidArgumentError, WeightsError
-from gpt2_wgpu.weights import strict_json
+from gpt2_wgpu.shown import shown
 
 LENGTH_BYTES = 8
 MAX_HEADER_BYTES = 100_000_000
@@ -30,10 +29,6 @@ DTYPE_BITS: Mapping[str, int] = {
     **dict.fromkeys(("I32", "U32", "F32"), 32),
     **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
 }
-
-_show = reprlib.Repr()  # names and values from a hostile file stay short in messages
-_show.maxstring = _show.maxother = 120
-_show.maxlong = 70
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,39 +143,36 @@ def _parse_json(prefix: bytes | memoryview, data_begin: int, where: str) -> dict
 
 def _checked_metadata(value: object, where: str) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-        raise WeightsError(
-            f"{where}: __metadata__ must map strings to strings, got {_show.repr(value)}"
-        )
+        raise WeightsError(f"{where}: __metadata__ must map strings to strings, got {shown(value)}")
     return value
 
 
 def _checked_entry(name: str, entry: object, data_begin: int, where: str) -> TensorEntry:
-    label = f"{where}: tensor {_show.repr(name)}"
+    label = f"{where}: tensor {shown(name)}"
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         got = sorted(entry) if isinstance(entry, dict) else entry
         raise WeightsError(
-            f"{label} must have exactly dtype, shape and data_offsets, got {_show.repr(got)}"
+            f"{label} must have exactly dtype, shape and data_offsets, got {shown(got)}"
         )
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
-        raise WeightsError(f"{label} has unknown dtype {_show.repr(dtype)}")
+        raise WeightsError(f"{label} has unknown dtype {shown(dtype)}")
     if not _is_list_of_counts(shape):
         raise WeightsError(
-            f"{label} has shape {_show.repr(shape)}; it must be a list of integers from 0 to 2^63-1"
+            f"{label} has shape {shown(shape)}; it must be a list of integers from 0 to 2^63-1"
         )
     if not _is_list_of_counts(offsets) or len(offsets) != 2:
         raise WeightsError(
-            f"{label} has data_offsets {_show.repr(offsets)}; "
-            "they must be two integers from 0 to 2^63-1"
+            f"{label} has data_offsets {shown(offsets)}; they must be two integers from 0 to 2^63-1"
         )
     begin, end = offsets
     if end < begin:
         raise WeightsError(f"{label} has data_offsets that run backwards: [{begin}, {end}]")
     if (bits := _size_in_bits(shape, DTYPE_BITS[dtype])) is None:
-        raise WeightsError(f"{label} has shape {_show.repr(shape)}: its size overflows 64 bits")
+        raise WeightsError(f"{label} has shape {shown(shape)}: its size overflows 64 bits")
     if bits != 8 * (end - begin):
         raise WeightsError(
-            f"{label} has dtype {dtype} and shape {_show.repr(shape)}, which takes "
+            f"{label} has dtype {dtype} and shape {shown(shape)}, which takes "
             f"{bits / 8:.10g} bytes, but data_offsets [{begin}, {end}] span {end - begin}"
         )
     return TensorEntry(name, dtype, tuple(shape), data_begin + begin, data_begin + end)
@@ -208,12 +200,12 @@ def _check_coverage(
     """Every byte of the data belongs to exactly one tensor; ``tensors`` are sorted by begin."""
     if tensors and (last := max(tensors, key=lambda tensor: tensor.end)).end > file_size:
         raise WeightsError(
-            f"{where}: tensor {_show.repr(last.name)} ends at byte {last.end:,} of a file of "
+            f"{where}: tensor {shown(last.name)} ends at byte {last.end:,} of a file of "
             f"{file_size:,} bytes; the download is incomplete, download it again"
         )
     position, before = data_begin, "the header"
     for tensor in tensors:
-        name = f"tensor {_show.repr(tensor.name)}"
+        name = f"tensor {shown(tensor.name)}"
         if tensor.begin != position:
             fault = "overlap" if tensor.begin < position else "leave a hole"
             raise WeightsError(

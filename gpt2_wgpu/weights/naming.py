@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Container, Iterable, Mapping
 
 from gpt2_wgpu.errors import WeightsError
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.weights.checkpoint import WeightSource
 from gpt2_wgpu.weights.header import TensorEntry
 
@@ -77,8 +78,8 @@ def _by_model_name(source: WeightSource) -> dict[str, TensorEntry]:
         other = found.setdefault(name.removeprefix(PREFIX), entry)
         if other is not entry:
             raise WeightsError(
-                f"{source.where}: both {other.name!r} and {name!r} are there, and they mean the "
-                "same tensor; remove one"
+                f"{source.where}: both {shown(other.name)} and {shown(name)} are there, and they "
+                "mean the same tensor; remove one"
             )
     return found
 
@@ -117,7 +118,7 @@ def _require_dtypes(
         supported = ("U32",) if name in quantized else SUPPORTED_DTYPES
         if found[name].dtype not in supported:
             raise WeightsError(
-                f"{source.where}: tensor {found[name].name!r} has dtype {found[name].dtype}; "
+                f"{source.where}: tensor {shown(found[name].name)} has dtype {found[name].dtype}; "
                 f"supported are {', '.join(supported)}, so save the model in one of these"
             )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import WeightsError
+from gpt2_wgpu.shown import shown
 
 if TYPE_CHECKING:
     from gpt2_wgpu.weights.checkpoint import WeightSource
@@ -31,7 +32,7 @@ def quantization_of(source: WeightSource) -> str | None:
     layout = source.metadata.get(_LAYOUT_KEY)
     if dtype not in DTYPES or layout != LAYOUT:
         raise WeightsError(
-            f"{source.where}: quantised as {dtype!r:.40} in layout {layout!r:.40}; this version "
+            f"{source.where}: quantised as {shown(dtype)} in layout {shown(layout)}; this version "
             f"reads {' and '.join(DTYPES)} in layout {LAYOUT}, so convert the original again"
         )
     return dtype

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from gpt2_wgpu.errors import WeightsError
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.weights.header import Header, TensorEntry, header_length, parse_header
 
 __all__ = ["Header", "SafetensorsFile", "TensorEntry", "header_length", "parse_header"]
@@ -53,9 +54,11 @@ class SafetensorsFile:
         """
         entry = self.tensors.get(name)
         if entry is None:
-            raise WeightsError(f"{self.path}: there is no tensor {name!r}")
+            raise WeightsError(f"{self.path}: there is no tensor {shown(name)}")
         if self._map is None:
-            raise WeightsError(f"{self.path}: tensor {name!r} was read after the file was closed")
+            raise WeightsError(
+                f"{self.path}: tensor {shown(name)} was read after the file was closed"
+            )
         return memoryview(self._map)[entry.begin : entry.end]
 
     def close(self) -> None:

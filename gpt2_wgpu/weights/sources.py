@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gpt2_wgpu.checkpoint_files import BESIDE_WEIGHTS
 from gpt2_wgpu.errors import PresetError, WeightsError
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.weights.checkpoint import INDEX_FILE, SINGLE_FILE, shard_names
 
 HUB_SCHEME = "hf://"
@@ -84,7 +85,7 @@ def _parse(typed: str) -> _HubName:
     repository, _, revision = typed.removeprefix(HUB_SCHEME).partition("@")
     if not (explicit or "/" in repository) or not _HUB_ID.fullmatch(repository):
         raise PresetError(
-            f"{typed!r:.120} is neither a directory nor a hub id such as hf://openai-community/gpt2"
+            f"{shown(typed)} is neither a directory nor a hub id such as hf://openai-community/gpt2"
         )
     return _HubName(repository, revision or None, explicit)
 
@@ -95,7 +96,7 @@ def _from_cache(name: _HubName) -> tuple[Path | None, list[str]]:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
     except ImportError:
-        doubt = "" if name.explicit else f"{name.repository!r} is not a directory; "
+        doubt = "" if name.explicit else f"{shown(name.repository)} is not a directory; "
         raise PresetError(
             f"{doubt}to fetch {name.repository} from the Hugging Face Hub: "
             f"{_pip_install('gpt2-wgpu[hub]')}"
@@ -115,7 +116,7 @@ def _from_cache(name: _HubName) -> tuple[Path | None, list[str]]:
         return Path(part), _lacking(Path(part)) or ["some files"]
     except HFValidationError as error:
         raise PresetError(
-            f"{name.repository!r} is not a valid hub id: {_first_line(error)}"
+            f"{shown(name.repository)} is not a valid hub id: {_first_line(error)}"
         ) from None
     return Path(found), _lacking(Path(found))
 
@@ -148,11 +149,13 @@ def _from_hub(name: _HubName, cache_lacks: list[str]) -> Path:
     except RepositoryNotFoundError:
         kind = "not" if name.explicit else "neither a directory nor"
         raise PresetError(
-            f"{repository!r} is {kind} a public repository on the Hub; check the "
+            f"{shown(repository)} is {kind} a public repository on the Hub; check the "
             "spelling, or log in with 'hf auth login' if it is private"
         ) from None
     except RevisionNotFoundError:
-        raise PresetError(f"{repository} on the Hub has no revision {name.revision!r}") from None
+        raise PresetError(
+            f"{repository} on the Hub has no revision {shown(name.revision)}"
+        ) from None
     except LocalEntryNotFoundError:
         raise PresetError(_unreachable(name, cache_lacks)) from None
     except Exception as error:

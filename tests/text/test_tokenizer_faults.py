@@ -82,7 +82,7 @@ def test_a_merge_is_named_with_its_line(
         ('{"a": 0, "b": 0}', "the vocabulary gives id 0 to both 'a' and 'b'"),
         ('{"a": -1}', "the vocabulary gives token 'a' the id -1"),
         ('{"a": 0}', "cannot find token '<|endoftext|>' in the vocabulary"),
-        ('{"\\ud800": 0}', "the vocabulary's token '\\ud800' holds a lone surrogate"),
+        ('{"\\ud800": 0}', "lone surrogate in string '\\ud800'"),
     ],
 )
 def test_a_vocabulary_is_named(vocabulary: str, message: str, directory: Path) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import safetensors
 
+from gpt2_wgpu import strict_json
 from gpt2_wgpu.errors import InvalidArgumentError, WeightsError
-from gpt2_wgpu.weights import strict_json
 from gpt2_wgpu.weights.header import MAX_HEADER_BYTES, header_length, parse_header
 from gpt2_wgpu.weights.safetensors import SafetensorsFile
 from tests.weights.attacks import ATTACKS, OTHER_KINDS

@@ -1,0 +1,43 @@
+"""How a value of a user or of a file appears in a message: short, whatever the value is."""
+
+from __future__ import annotations
+
+import reprlib
+
+_LIMIT = 120  # characters
+
+
+class _Short(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxlist, self.maxtuple, self.maxdict = 3, 4, 4, 4
+        self.maxset = self.maxfrozenset = self.maxarray = self.maxdeque = 4
+        self.maxstring = self.maxother = _LIMIT - 2
+        self.maxlong = 40
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write out an integer of more than 4,300 digits.
+        return (
+            super().repr_int(x, level) if x.bit_length() < 1024 else f"<{x.bit_length()}-bit int>"
+        )
+
+    def repr_bytes(self, x: bytes, level: int) -> str:
+        return repr(x) if len(x) <= 40 else f"{x[:40]!r}..."
+
+    repr_bytearray = repr_bytes
+
+
+_short = _Short()
+
+
+def shown(value: object) -> str:
+    """The ``repr`` of ``value`` in at most 120 characters; of a long one only a part is made."""
+    text = _short.repr(value).replace("\n", " ")
+    return text if len(text) <= _LIMIT else f"{text[: _LIMIT - 3]}..."
+
+
+def listed(items: list[str], most: int = 5) -> str:
+    """The first ``most`` of ``items``, shortened, and how many more there are."""
+    short = [item if len(item) <= _LIMIT else f"{item[: _LIMIT - 3]}..." for item in items[:most]]
+    more = f", ... ({len(items) - most} more)" if len(items) > most else ""
+    return ", ".join(short) + more

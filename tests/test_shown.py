@@ -1,0 +1,75 @@
+"""Values in messages: short and quickly made, whatever a user or a file gave."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu.arguments import integer, number
+from gpt2_wgpu.errors import GPT2WGPUError
+from gpt2_wgpu.models.config import GPT2Config
+from gpt2_wgpu.shown import listed, shown
+
+HUGE: list[Any] = [
+    "x" * 10**7,
+    b"x" * 10**7,
+    bytearray(10**7),
+    10**5000,
+    [[["deep"] * 1000] * 1000] * 1000,
+    {str(i): i for i in range(10**5)},
+    {"a": {"b": {"c": {"d": {"e": "f" * 10**6}}}}},
+    tuple(range(10**6)),
+]
+
+
+@pytest.mark.parametrize("value", HUGE, ids=lambda value: type(value).__name__)
+def test_a_value_takes_120_characters_at_most(value: Any) -> None:
+    begun = time.perf_counter()
+    assert len(shown(value)) <= 120
+    assert "\n" not in shown(value)
+    assert time.perf_counter() - begun < 0.5
+
+
+@pytest.mark.parametrize("value", [None, True, -1, 0.5, "a'b", [1, 2], {"a": None}, b"ab", ()])
+def test_a_short_value_is_its_repr(value: Any) -> None:
+    assert shown(value) == repr(value)
+
+
+def test_lists_of_names_are_short() -> None:
+    assert listed(["a", "b"]) == "a, b"
+    assert listed(["a"] * 8, 3) == "a, a, a, ... (5 more)"
+    assert len(listed(["x" * 10**6] * 8)) < 700
+
+
+@pytest.mark.parametrize("value", HUGE, ids=lambda value: type(value).__name__)
+def test_messages_about_arguments_are_short(value: Any) -> None:
+    preprocessor = gw.GPT2CausalLMPreprocessor(gw.GPT2Tokenizer(), 8)
+    calls = [
+        lambda: number("temperature", value, 0, 2),
+        lambda: integer("seed", value, 0, 10),
+        lambda: GPT2Config.from_dict({"model_type": value}),
+        lambda: GPT2Config.from_dict({"model_type": "gpt2", "n_embd": value}),
+        lambda: GPT2Config.from_dict({"model_type": "gpt2", "eos_token_id": [value]}),
+        lambda: GPT2Config.from_dict({"model_type": "gpt2", "activation_function": value}),
+        lambda: preprocessor.encode_prompts([value, 1]),
+        lambda: preprocessor.encode_prompts({"x": value}),
+        lambda: gw.GPT2CausalLM.from_preset(value),
+        lambda: gw.samplers.get([value]),
+    ]
+    for call in calls:
+        with pytest.raises(GPT2WGPUError) as caught:
+            call()
+        assert len(str(caught.value)) < 600
+
+
+def test_the_prompt_that_is_no_text_is_named() -> None:
+    prompts: list[Any] = ["once upon a time"] * 1000
+    prompts[612] = float("nan")
+    preprocessor = gw.GPT2CausalLMPreprocessor(gw.GPT2Tokenizer(), 8)
+    message = "expected a str or a list of str, but item 612 of 1000 is nan"
+    with pytest.raises(gw.errors.InvalidArgumentError, match=f"^{re.escape(message)}$"):
+        preprocessor.encode_prompts(prompts)
