@@ -2,7 +2,8 @@
 
     python3 scripts/bootstrap.py install DIR REQUIREMENT...   # venv in DIR, pip install there
     DIR/bin/python scripts/bootstrap.py adapter               # a driver, where wgpu finds none
-    DIR/bin/python scripts/bootstrap.py browser               # Chromium, Node, node_modules/
+    DIR/bin/python scripts/bootstrap.py browser               # Chromium, Node, node_modules/,
+                                                              # wheels of Pyodide's other clients
 
 Standard library only, and no syntax newer than Python 3.8: the first command runs before anything
 is installed, and tells who has an old Python so. On Debian and its
@@ -22,6 +23,10 @@ from pathlib import Path
 # wgpu also lists an OpenGL adapter where there is no other; it lacks what compute needs.
 BACKENDS = frozenset({"Vulkan", "Metal", "D3D12"})
 
+# What Pyodide's other clients load beside the package, and where their tests find it.
+CLIENT_WHEELS = Path("tests/browser/clients/wheels.txt")
+CLIENT_FOLDER = Path("build/clients")
+
 NO_ADAPTER = (
     "wgpu finds no Vulkan, Metal or D3D12 adapter. Install the driver of your GPU, or Mesa's "
     "software driver: 'apt-get install mesa-vulkan-drivers' (Debian, Ubuntu), "
@@ -32,6 +37,11 @@ NO_ADAPTER = (
 NO_CHROMIUM = (
     "the browser tests need Chromium. Install it: 'apt-get install chromium' (Debian), "
     "'dnf install chromium' (Fedora), 'pacman -S chromium' (Arch), or Google Chrome."
+)
+
+NO_CLIENT_WHEELS = (
+    f"the tests of Pyodide's clients need the wheels of {CLIENT_WHEELS}: run "
+    "'python scripts/bootstrap.py browser'."
 )
 
 NO_NODE = (
@@ -85,7 +95,9 @@ def ensure_adapter() -> int:
 
 
 def ensure_browser() -> int:
-    """Installs Chromium and Node where they are missing and apt-get exists, and Node's packages."""
+    """Installs Chromium and Node where they are missing and apt-get exists, and the packages that
+    the tests use of Node and, in the browser, of Python.
+    """
     if find_chromium() is None:
         say("no Chromium found: installing chromium")
         if not _apt_install("chromium") or find_chromium() is None:
@@ -94,12 +106,34 @@ def ensure_browser() -> int:
         say("no npm found: installing nodejs and npm")
         if not _apt_install("nodejs", "npm") or shutil.which("npm") is None:
             return fail(NO_NODE)
+    return install_node_packages() or download_wheels()
+
+
+def install_node_packages() -> int:
+    """Installs the packages of package.json, unless they are there; returns the exit status."""
     wanted, present = Path("package-lock.json"), Path("node_modules/.package-lock.json")
     if present.exists() and present.stat().st_mtime >= wanted.stat().st_mtime:
         return 0
     say("installing the packages of package.json into node_modules")
     command = ["npm", "ci", "--ignore-scripts", "--silent"]
     return subprocess.run(command, check=False).returncode
+
+
+def download_wheels() -> int:
+    """Downloads the wheels of CLIENT_WHEELS, unless they are there; returns the exit status."""
+    done = CLIENT_FOLDER / CLIENT_WHEELS.name
+    if done.exists() and done.read_bytes() == CLIENT_WHEELS.read_bytes():
+        return 0
+    say(f"downloading the wheels of {CLIENT_WHEELS} into {CLIENT_FOLDER}")
+    shutil.rmtree(CLIENT_FOLDER, ignore_errors=True)
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    pure = ["--implementation=py", "--abi=none", "--platform=any", "--only-binary=:all:"]
+    what = ["--no-deps", "--require-hashes", "--python-version=3.14", "-r", str(CLIENT_WHEELS)]
+    command = [*pip, *pure, *what, "--dest", str(CLIENT_FOLDER)]
+    status = subprocess.run(command, check=False).returncode
+    if status == 0:
+        shutil.copy(CLIENT_WHEELS, done)
+    return status
 
 
 def find_adapter() -> str | None:

@@ -17,7 +17,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-WHEELS = "../wheels/"  # from the folder of the lock file
 # Fields of the file that releases of pyodide-lock treat differently, and Pyodide does not read.
 TOOL = "tool"  # what tools noted: empty; 0.1 refuses it
 VERSION = "version"  # of Pyodide, deprecated: 0.1 requires it, 0.2 leaves it out
@@ -27,8 +26,8 @@ class NoToolError(Exception):
     """The tools are not installed."""
 
 
-def lock(original: Path, wheels: Sequence[Path]) -> bytes:
-    """Pyodide's lock file with `wheels` as its only packages.
+def lock(original: Path, wheels: Sequence[Path], folder: str = "../wheels/") -> bytes:
+    """Pyodide's lock file with `wheels` as its only packages; they lie in `folder`, from the file.
 
     Raises `NoToolError` without pyodide-lock, `CalledProcessError` when the command fails, among
     others for a wheel whose requirements are not among `wheels`.
@@ -38,11 +37,11 @@ def lock(original: Path, wheels: Sequence[Path]) -> bytes:
     given["packages"] = {}  # they are on another server
     given["info"][VERSION] = ""
     given.pop(TOOL, None)
-    with tempfile.TemporaryDirectory() as folder:
-        source, result = Path(folder, "pyodide-lock.json"), Path(folder, "pyodide-lock-new.json")
+    with tempfile.TemporaryDirectory() as temporary:
+        source, result = (Path(temporary, name) for name in ("lock.json", "lock-new.json"))
         source.write_text(json.dumps(given), encoding="utf-8")
         # Both tools name wheels by their paths below one folder.
-        write(source, result, [Path(shutil.copy(wheel, folder)) for wheel in wheels])
+        write(source, result, [Path(shutil.copy(wheel, temporary)) for wheel in wheels], folder)
         return _normalised(json.loads(result.read_text(encoding="utf-8")))
 
 
@@ -51,14 +50,14 @@ def has_pyodide_build() -> bool:
     return sys.version_info >= (3, 12) and find_spec("pyodide_build") is not None
 
 
-def by_pyodide_build(source: Path, result: Path, wheels: Sequence[Path]) -> None:
+def by_pyodide_build(source: Path, result: Path, wheels: Sequence[Path], folder: str) -> None:
     """The command line of pyodide-build."""
     command = [sys.executable, "-m", "pyodide_cli", "lockfile", "add-wheels"]
-    options = [f"--input={source}", f"--output={result}", f"--wheel-url={WHEELS}"]
+    options = [f"--input={source}", f"--output={result}", f"--wheel-url={folder}"]
     subprocess.run([*command, *options, *wheels], check=True, capture_output=True, text=True)
 
 
-def by_pyodide_lock(source: Path, result: Path, wheels: Sequence[Path]) -> None:
+def by_pyodide_lock(source: Path, result: Path, wheels: Sequence[Path], folder: str) -> None:
     """The function that the command calls."""
     try:
         from pyodide_lock import PyodideLockSpec
@@ -69,7 +68,7 @@ def by_pyodide_lock(source: Path, result: Path, wheels: Sequence[Path]) -> None:
             f"'{sys.executable} -m pip install \"pyodide-lock[wheel]\"'"
         ) from None
     spec = PyodideLockSpec.from_json(source)
-    add_wheels_to_spec(spec, list(wheels), base_url=WHEELS).to_json(result)
+    add_wheels_to_spec(spec, list(wheels), base_url=folder).to_json(result)
 
 
 def _normalised(found: dict[str, dict[str, Any]]) -> bytes:

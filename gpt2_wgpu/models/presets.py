@@ -106,7 +106,7 @@ def _embedded() -> Path:
     if sys.platform == "emscripten":
         raise PresetError(
             f"the wheel for browsers does not contain {EMBEDDED!r}: pass the address of its files, "
-            f"for example './models/{EMBEDDED}' on a page beside a copy of the site (`make site`)"
+            f"for example '/models/{EMBEDDED}' on a host that serves what `make site` builds"
         )
     raise PresetError(
         f"the embedded model {EMBEDDED!r} is not in this installation (looked in "

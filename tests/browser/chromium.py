@@ -81,6 +81,10 @@ class Tab:
         """The value of JavaScript on the page; a promise is waited for."""
         return self._do(lambda: self._page.evaluate(script, argument))
 
+    def wait_for(self, script: str, patience: float = 60) -> None:
+        """Wait until JavaScript on the page gives, or promises, something true."""
+        self._do(lambda: wait_until(self._page, script, patience))
+
     def close(self) -> None:
         self._do(self._stop)
         self._thread.shutdown()
@@ -94,7 +98,11 @@ class Tab:
         self._page: Page = self._browser.new_page()
         self._page.on("console", self._note)
         self._page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self._prepare()
         self._page.goto(address)
+
+    def _prepare(self) -> None:
+        """What is done before the page is opened."""
 
     def _note(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):

@@ -162,3 +162,29 @@ def test_make_help_lists_its_goals() -> None:
     done = subprocess.run(["make", "-s"], cwd=ROOT, capture_output=True, text=True, check=True)
     for goal in ("demo", "test", "lint", "format", "clean", "help"):
         assert f"make {goal} " in done.stdout
+
+
+def test_wheels_for_the_browser_are_downloaded_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    commands: list[list[str]] = []
+    status = 1
+
+    def run(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        bootstrap.CLIENT_FOLDER.mkdir()
+        return subprocess.CompletedProcess(command, status)
+
+    wanted = tmp_path / "wheels.txt"
+    wanted.write_text("one==1")
+    monkeypatch.setattr(bootstrap, "CLIENT_WHEELS", wanted)
+    monkeypatch.setattr(bootstrap, "CLIENT_FOLDER", tmp_path / "clients")
+    monkeypatch.setattr(subprocess, "run", run)
+    assert bootstrap.download_wheels() == 1
+    status = 0
+    assert [bootstrap.download_wheels() for _ in range(2)] == [0, 0]
+    assert len(commands) == 2  # one failed
+    assert {"--require-hashes", str(wanted)} <= set(commands[0])
+    wanted.write_text("one==2")
+    assert bootstrap.download_wheels() == 0
+    assert len(commands) == 3
