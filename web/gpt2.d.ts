@@ -33,9 +33,9 @@ export function check(): Promise<Check>;
 
 /**
  * Where a model comes from: "fairytales" (beside this site), a short name ("gpt2"), "owner/name"
- * or "hf://owner/name[@revision]" on the Hugging Face Hub, the address of a directory, or files
- * the visitor picked (config.json, model.safetensors or shards, tokenizer.json or vocab.json and
- * merges.txt).
+ * or "hf://owner/name[@revision]" on the Hugging Face Hub or the address of its page there, the
+ * address of a directory, whole or relative to the page, or files the visitor picked (config.json,
+ * model.safetensors or shards, tokenizer.json or vocab.json and merges.txt).
  */
 export type Source = string | FileList | File[] | FileSystemDirectoryHandle;
 

@@ -43,9 +43,15 @@ function keepStorage() {
   navigator.storage.persist?.().catch(() => {});
 }
 
-/** Sources may be iterables of files; what crosses the port is an array. @param {any} source */
-const portable = (source) =>
-  typeof FileList !== "undefined" && source instanceof FileList ? [...source] : source;
+/** What a source means to the worker: an array of files, a whole address. @param {any} source */
+function portable(source) {
+  if (typeof FileList !== "undefined" && source instanceof FileList) return [...source];
+  return isRelative(source) ? new URL(source, globalThis.document?.baseURI ?? location.href).href : source;
+}
+
+/** Whether this is a path, and cannot be a repository's name (as in Python). @param {any} source */
+const isRelative = (source) =>
+  typeof source === "string" && !source.includes("://") && /^\.{0,2}\/|\/$|^[^@]*\/[^@]*\//.test(source);
 
 export const check = () => caller().call("check", []);
 

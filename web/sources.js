@@ -51,7 +51,10 @@ export async function parse(source, { hub = HUB } = {}) {
   }
   const text = source.trim();
   if (text === EMBEDDED) return onSite(EMBEDDED, new URL(`models/${EMBEDDED}/`, SITE));
-  if (/^https?:\/\//.test(text)) return atAddress(text);
+  if (/^https?:\/\//.test(text)) {
+    const page = pageOfHub(addressOf(text), hub);
+    return page ? onHub(page.id, page.revision, hub) : atAddress(text);
+  }
   const repository = PRESETS[text] ?? text.replace(/^hf:\/\//, "");
   const [, id, revision = "main"] = /^([\w.-]+\/[\w.-]+)(?:@([\w./-]+))?$/.exec(repository) ?? [];
   if (id) return onHub(id, revision, hub);
@@ -103,6 +106,13 @@ function addressOf(text) {
   } catch {
     throw presetError(`'${text.slice(0, 80)}' is no address; one looks like https://example.org/model/`);
   }
+}
+
+/** The repository whose page this is, or whose files' page. @param {URL} url @param {string} hub */
+function pageOfHub(url, hub) {
+  if (![HUB, hub].some((host) => url.origin === new URL(host).origin)) return null;
+  const found = /^\/([\w.-]+\/[\w.-]+)(?:\/(?:tree|blob)\/([^/]+)(?:\/.*)?)?\/?$/.exec(url.pathname);
+  return found && { id: found[1], revision: decodeURIComponent(found[2] ?? "main") };
 }
 
 /** @param {string} name @param {URL} url @returns {RemoteSource} */

@@ -235,6 +235,15 @@ def test_a_web_page_in_place_of_a_file(
     assert "this is a web page, not model.safetensors" in error["message"]
 
 
+@pytest.mark.parametrize("page", ["", "/", "/tree/main", "/blob/main/config.json"])
+def test_the_address_of_a_page_of_the_hub(
+    attempt: Attempt, host: Host, files: dict[str, bytes], hashes: dict[str, str], page: str
+) -> None:
+    host.add_hub("owner/name", files)
+    value = obtain(attempt, f"{host.address}/owner/name{page}", hub=host.address)
+    assert (value["name"], value["hashes"]) == ("owner/name", hashes)
+
+
 def test_a_full_storage_keeps_the_model_for_this_run(
     attempt: Attempt, host: Host, files: dict[str, bytes], hashes: dict[str, str]
 ) -> None:

@@ -38,6 +38,17 @@ def load_error(tab: Tab, source: str, **options: Any) -> dict[str, str]:
     return found
 
 
+def test_an_address_relative_to_the_page(tab: Tab, host: Host) -> None:
+    size = "(source) => models.size(source)"
+    whole = tab.evaluate(size, f"{host.page}models/fairytales/")
+    path = host.page.removeprefix(host.address)
+    for relative in ("../models/fairytales", "./../models/fairytales/", f"{path}models/fairytales"):
+        assert tab.evaluate(size, relative) == whole
+    for relative in ("./absent", "absent/", "no/such/model"):
+        error = load_error(tab, relative)
+        assert f"{host.page}tests/{relative.strip('./')}/ has no config.json" in error["message"]
+
+
 def test_a_git_lfs_pointer(tab: Tab, host: Host, fairytales: dict[str, bytes]) -> None:
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 15006272\n"
     source = host.add("pointer-model", fairytales | {"model.safetensors": pointer})
