@@ -13,6 +13,7 @@ from typing import Any
 
 from gpt2_wgpu.checkpoint_files import CONFIG, EXTRAS, TOKENIZER_PARTS, WHOLE_TOKENIZER
 from gpt2_wgpu.errors import PresetError
+from gpt2_wgpu.gpu.bindings import load_wgpu
 from gpt2_wgpu.models.addresses import endpoint
 from gpt2_wgpu.weights.blobs import Blob, read_blob
 from gpt2_wgpu.weights.checkpoint import INDEX_FILE, SINGLE_FILE, parse_index
@@ -27,8 +28,9 @@ async def fetch_files(address: str) -> dict[str, Blob]:
     """The files that make a model, from the directory ``address``: name → ``Blob``.
 
     Raises ``PresetError`` when one is not there or the host cannot be reached, ``WeightsError``
-    for a malformed index of shards.
+    for a malformed index of shards, and ``DependencyError`` without wgpu, before any download.
     """
+    load_wgpu()
     files = {CONFIG: await _required(address, CONFIG)}
     single = await _fetch(address, SINGLE_FILE)
     if single is not None:

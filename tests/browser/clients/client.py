@@ -46,11 +46,13 @@ def serving(folder: Path) -> Iterator[str]:
 
 
 class Visit(Tab):
-    """A page at `address`; `pyodide` is served as the CDN's, and `elsewhere` lists what else the
-    page asked of other hosts.
+    """A page at `address`, with the folder `pyodide` in place of the CDN's.
+
+    `asked` lists all requests, `elsewhere` those to other hosts.
     """
 
     def __init__(self, executable: str, address: str, pyodide: Path) -> None:
+        self.asked: list[str] = []
         self.elsewhere: list[str] = []
         self._pyodide = pyodide
         self._host = urlsplit(address).netloc
@@ -70,6 +72,7 @@ class Visit(Tab):
         route.fulfill(path=path, headers=headers)
 
     def _note_request(self, request: Request) -> None:
+        self.asked.append(request.url)
         parts = urlsplit(request.url)
         of_pyodide = PYODIDE_ON_A_CDN.match(request.url)
         if parts.scheme in ("http", "https") and parts.netloc != self._host and not of_pyodide:

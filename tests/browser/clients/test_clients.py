@@ -5,6 +5,7 @@ JupyterLite and PyScript are the ones of PyPI and npm; nothing is asked of anoth
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -27,13 +28,24 @@ MICROPIP = """async () => {
   const pyodide = await loadPyodide();
   await pyodide.loadPackage("micropip");
   return pyodide.runPythonAsync(`
-    import js, micropip
-    wheels = str(js.URL.new("/wheels/", js.location))
-    await micropip.install([wheels + name for name in ("%s", "%s")])
-    import gpt2_wgpu as gw
-    from gpt2_wgpu.gpu.bindings import load_wgpu
-    load_wgpu()
-    " ".join(sorted(set(micropip.list()) - {"micropip"}))
+    import js, json, micropip
+
+    async def error_of(source):
+        import gpt2_wgpu as gw
+        try:
+            await gw.GPT2CausalLM.from_preset_async(source)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+
+    first, second = (str(js.URL.new(f"/wheels/{name}", js.location)) for name in ("%s", "%s"))
+    without_wgpu = ""
+    if "gpt2_wgpu" in first:
+        await micropip.install(first, deps=False)
+        without_wgpu = await error_of("/models/fairytales")
+        micropip.uninstall("gpt2-wgpu")
+    await micropip.install([first, second])
+    installed = sorted(set(micropip.list()) - {"micropip"})
+    json.dumps([installed, without_wgpu, await error_of("fairytales")])
   `);
 }"""
 
@@ -55,7 +67,16 @@ def test_pyscript(visit: Callable[[str], Visit], pyscript: str, story: str) -> N
 
 
 def test_micropip(visit: Callable[[str], Visit], site_wheels: list[str]) -> None:
-    """In either order, and with no package from elsewhere."""
+    """In either order and with no package from elsewhere; what lacks is named."""
     page = visit("/empty.html")
-    for names in (site_wheels, site_wheels[::-1]):
-        assert page.evaluate(MICROPIP % tuple(names)) == "gpt2-wgpu wgpu"
+    own, wgpu = site_wheels
+    for first, second in ((own, wgpu), (wgpu, own)):
+        found = json.loads(page.evaluate(MICROPIP.replace("%s", first, 1).replace("%s", second, 1)))
+        installed, without_wgpu, without_model = found
+        assert installed == ["gpt2-wgpu", "wgpu"]
+        assert without_model.startswith(
+            "PresetError: the wheel for browsers does not contain 'fair"
+        )
+        if first == own:
+            assert without_wgpu.startswith("DependencyError: the package wgpu is not installed: ")
+    assert not [name for name in page.asked if name.endswith(".safetensors")]
