@@ -22,8 +22,9 @@ def read(path: str | os.PathLike[str]) -> bytes:
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ValueError("this is not a regular file")
     with Path(path).open("rb") as file:
-        check_size(os.fstat(file.fileno()).st_size)
-        return file.read(MOST_BYTES)
+        size = os.fstat(file.fileno()).st_size
+        check_size(size)
+        return file.read(size)  # not MOST_BYTES: Python takes all of what is asked for at once
 
 
 def check_size(nbytes: int) -> None:

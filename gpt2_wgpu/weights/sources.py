@@ -25,7 +25,8 @@ NEEDED_FILES = (
     "model-*-of-*.safetensors",
 )
 _NAMED_IN_MESSAGES = 5
-_HUB_ID = re.compile(r"(?:[\w.-]+/)?[\w.-]+", re.ASCII)
+_HUB_ID = re.compile(r"(?:[\w.-]{1,96}/)?[\w.-]{1,96}", re.ASCII)
+_REVISION = re.compile(r"[^\s~^:?*\[\\@]{1,255}")  # a branch, tag or commit, by git's rules
 
 
 def resolve_directory(
@@ -86,6 +87,10 @@ def _parse(typed: str) -> _HubName:
     if not (explicit or "/" in repository) or not _HUB_ID.fullmatch(repository):
         raise PresetError(
             f"{shown(typed)} is neither a directory nor a hub id such as hf://openai-community/gpt2"
+        )
+    if revision and not (_REVISION.fullmatch(revision) and revision.isprintable()):
+        raise PresetError(
+            f"{shown(revision)} after {repository}@ cannot be a branch, a tag or a commit"
         )
     return _HubName(repository, revision or None, explicit)
 

@@ -104,6 +104,13 @@ def test_ids_that_the_hub_itself_refuses(name: str) -> None:
         resolve_directory(name)
 
 
+@pytest.mark.parametrize("revision", ["a b", "x\0", "\udc80", "a\n", "main@x", "r" * 256, "v^1"])
+def test_what_cannot_be_a_revision_is_not_asked_for(revision: str) -> None:
+    with pytest.raises(PresetError, match="cannot be a branch, a tag or a commit") as caught:
+        resolve_directory(f"owner/name@{revision}")
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 250
+
+
 def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     monkeypatch.setattr(sys, "platform", "linux")
