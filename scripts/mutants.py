@@ -30,68 +30,75 @@ COPIED = ("gpt2_wgpu", "models", "scripts", "shaders", "tests", "pyproject.toml"
 GOAL = 0.9
 TIMEOUT_S = 240
 
-_LINEAR = "tests/gpu/test_linear.py tests/gpu/test_quantization.py tests/gpu/test_linear_choice.py"
-_ATTENTION = "tests/gpu/test_attention_tiles.py tests/gpu/test_cached_attention.py"
-# Files that are mutated → the tests that cover them, the fastest first. The first match counts.
+_LINEAR = "gpu/test_kernel_bounds gpu/test_linear gpu/test_quantization gpu/test_linear_choice"
+_ARRAYS = "gpu/test_ops_arrays gpu/test_ops_elementwise gpu/test_tensor"
+_CHOICES = "gpu/test_choices"
+_ATTENTION = "gpu/test_attention_tiles gpu/test_cached_attention"
+# Files that are mutated → the tests that cover them (tests/*.py), the fastest first. The first
+# match counts.
 COVERED_BY = {
-    "shaders/sample.wgsl": "tests/gpu/test_sampling.py",
-    "shaders/include/random.wgsl": "tests/gpu/test_sampling.py",
-    "shaders/include/rank.wgsl": "tests/gpu/test_sampling.py",
-    "shaders/include/tally.wgsl": "tests/gpu/test_sampling.py",
-    "shaders/include/store_logits.wgsl": "tests/gpu/test_sampling.py",
-    "shaders/embed.wgsl": "tests/gpu/test_embedding.py",
-    "shaders/layer_norm*.wgsl": "tests/gpu/test_layer_norm.py",
-    "shaders/include/reduce.wgsl": "tests/gpu/test_layer_norm.py tests/gpu/test_ops_reductions.py",
-    "shaders/attention*.wgsl": f"tests/gpu/test_ops_attention.py {_ATTENTION}",
+    "shaders/sample.wgsl": "gpu/test_kernel_bounds gpu/test_sampling",
+    "shaders/include/random.wgsl": "gpu/test_sampling",
+    "shaders/include/rank.wgsl": "gpu/test_sampling",
+    "shaders/include/tally.wgsl": "gpu/test_sampling",
+    "shaders/include/store_logits.wgsl": "gpu/test_sampling",
+    "shaders/embed.wgsl": "gpu/test_embedding gpu/test_kernel_bounds",
+    "shaders/layer_norm*.wgsl": "gpu/test_layer_norm",
+    "shaders/include/reduce.wgsl": "gpu/test_layer_norm gpu/test_ops_reductions",
+    "shaders/attention*.wgsl": f"gpu/test_ops_attention {_ATTENTION}",
     "shaders/include/attend*.wgsl": _ATTENTION,
     "shaders/include/cache_*.wgsl": _ATTENTION,
     "shaders/include/attention_*.wgsl": _ATTENTION,
-    "shaders/mask_scores.wgsl": "tests/gpu/test_ops_attention.py",
-    "shaders/softmax*.wgsl": "tests/gpu/test_ops_reductions.py",
-    "shaders/top_k*.wgsl": "tests/gpu/test_ops_reductions.py",
-    "shaders/target_loss.wgsl": "tests/gpu/test_losses.py",
-    "shaders/divergence.wgsl": "tests/gpu/test_losses.py",
-    "shaders/load_weight.wgsl": "tests/gpu/test_load_weight.py",
-    "shaders/random_normal.wgsl": "tests/gpu/test_load_weight.py",
-    "shaders/include/checkpoint_element.wgsl": "tests/gpu/test_load_weight.py",
-    "shaders/include/source_*.wgsl": "tests/gpu/test_load_weight.py",
-    "shaders/include/rounded_*.wgsl": "tests/gpu/test_quantization.py",
-    "shaders/quantize_weight.wgsl": "tests/gpu/test_quantization.py",
-    "shaders/matmul*.wgsl": "tests/gpu/test_ops_matmul.py",
-    "shaders/stream_*.wgsl": "tests/gpu/test_streaming.py",
-    "shaders/include/stream_*.wgsl": "tests/gpu/test_streaming.py",
+    "shaders/mask_scores.wgsl": "gpu/test_ops_attention",
+    "shaders/softmax*.wgsl": "gpu/test_ops_reductions",
+    "shaders/top_k*.wgsl": "gpu/test_ops_reductions",
+    "shaders/target_loss.wgsl": "gpu/test_losses",
+    "shaders/divergence.wgsl": "gpu/test_losses",
+    "shaders/load_weight.wgsl": "gpu/test_load_weight",
+    "shaders/random_normal.wgsl": "gpu/test_load_weight",
+    "shaders/include/checkpoint_element.wgsl": "gpu/test_load_weight",
+    "shaders/include/source_*.wgsl": "gpu/test_load_weight",
+    "shaders/include/rounded_*.wgsl": "gpu/test_quantization",
+    "shaders/quantize_weight.wgsl": "gpu/test_quantization",
+    "shaders/matmul*.wgsl": "gpu/test_ops_matmul",
+    "shaders/stream_*.wgsl": "gpu/test_streaming",
+    "shaders/include/stream_*.wgsl": "gpu/test_streaming",
+    "shaders/include/axes.wgsl": "gpu/test_ops_arrays gpu/test_layouts",
+    "shaders/include/packed_*.wgsl": _ARRAYS,
+    "shaders/include/scalar_*.wgsl": _ARRAYS,
+    "shaders/include/activation.wgsl": f"gpu/test_ops_elementwise {_LINEAR}",
     "shaders/linear_*.wgsl": _LINEAR,
     "shaders/include/*.wgsl": _LINEAR,
-    "shaders/*.wgsl": "tests/gpu/test_ops_arrays.py tests/gpu/test_ops_elementwise.py"
-    " tests/gpu/test_tensor.py tests/gpu/test_layouts.py",
-    "gpt2_wgpu/gpu/budget.py": "tests/memory/test_budget.py",
-    "gpt2_wgpu/gpu/capabilities.py": "tests/gpu/test_device.py tests/gpu/test_linear_choice.py",
-    "gpt2_wgpu/gpu/layers/sampling.py": "tests/gpu/test_sampling.py",
-    "gpt2_wgpu/gpu/layers/embedding.py": "tests/gpu/test_embedding.py",
-    "gpt2_wgpu/gpu/layers/losses.py": "tests/gpu/test_losses.py",
-    "gpt2_wgpu/gpu/layers/attention.py": _ATTENTION,
+    "shaders/round_rows.wgsl": _LINEAR,
+    **dict.fromkeys(
+        [f"shaders/{name}.wgsl" for name in ("activate", "binary", "fill", "gather", "unpack")],
+        _ARRAYS,
+    ),
+    "shaders/strided_copy.wgsl": "gpu/test_ops_arrays gpu/test_layouts",
+    "gpt2_wgpu/gpu/budget.py": "memory/test_budget",
+    "gpt2_wgpu/gpu/capabilities.py": "gpu/test_device gpu/test_linear_choice",
+    "gpt2_wgpu/gpu/layers/sampling.py": "gpu/test_sampling",
+    "gpt2_wgpu/gpu/layers/embedding.py": "gpu/test_embedding",
+    "gpt2_wgpu/gpu/layers/losses.py": "gpu/test_losses",
+    "gpt2_wgpu/gpu/layers/attention.py": f"{_CHOICES} {_ATTENTION}",
     "gpt2_wgpu/gpu/layers/kv_cache.py": _ATTENTION,
-    "gpt2_wgpu/gpu/layers/head.py": "tests/gpu/test_sampling.py",
-    "gpt2_wgpu/gpu/layers/weights.py": "tests/gpu/test_load_weight.py"
-    " tests/gpu/test_quantization.py tests/models/test_quantized.py",
-    "gpt2_wgpu/gpu/layers/*.py": f"tests/gpu/test_linear_choice.py {_LINEAR}",
-    "gpt2_wgpu/gpu/ops/*.py": "tests/gpu/test_ops_arrays.py tests/gpu/test_ops_elementwise.py"
-    " tests/gpu/test_ops_matmul.py tests/gpu/test_ops_reductions.py tests/gpu/test_ops_attention.py"
-    " tests/gpu/test_layer_norm.py tests/gpu/test_layouts.py tests/gpu/test_linear_choice.py",
-    "gpt2_wgpu/samplers/*.py": "tests/samplers",
-    "gpt2_wgpu/models/config.py": "tests/models/test_config.py"
-    " tests/models/test_config_refusals.py",
-    "gpt2_wgpu/models/layouts.py": "tests/models/test_quantized.py tests/memory/test_budget.py"
-    " tests/models/test_conversion.py",
-    "gpt2_wgpu/models/evaluation.py": "tests/models/test_evaluation.py",
-    "gpt2_wgpu/weights/header.py": "tests/weights/test_header_attacks.py"
-    " tests/weights/test_safetensors.py",
-    "gpt2_wgpu/strict_json.py": "tests/weights/test_header_attacks.py"
-    " tests/weights/test_checkpoint.py",
-    "gpt2_wgpu/text/merge_table.py": "tests/text/test_merge_table.py"
-    " tests/text/test_tokenizer_faults.py",
-    "gpt2_wgpu/text/vocabulary.py": "tests/text/test_tokenizer_faults.py"
-    " tests/text/test_gpt2_tokenizer.py tests/text/test_byte_pair_tokenizer.py",
+    "gpt2_wgpu/gpu/layers/head.py": "gpu/test_sampling",
+    "gpt2_wgpu/gpu/layers/weights.py": "gpu/test_load_weight"
+    " gpu/test_quantization models/test_quantized",
+    "gpt2_wgpu/gpu/layers/*.py": f"{_CHOICES} {_LINEAR}",
+    "gpt2_wgpu/gpu/ops/*.py": f"{_CHOICES} gpu/test_ops_arrays"
+    " gpu/test_ops_elementwise gpu/test_ops_matmul gpu/test_ops_reductions"
+    " gpu/test_ops_attention gpu/test_layer_norm gpu/test_layouts gpu/test_linear_choice",
+    "gpt2_wgpu/samplers/*.py": "samplers/test_samplers",
+    "gpt2_wgpu/models/config.py": "models/test_config models/test_config_refusals",
+    "gpt2_wgpu/models/layouts.py": "models/test_quantized memory/test_budget"
+    " models/test_conversion",
+    "gpt2_wgpu/models/evaluation.py": "models/test_evaluation",
+    "gpt2_wgpu/weights/header.py": "weights/test_header_attacks weights/test_safetensors",
+    "gpt2_wgpu/strict_json.py": "test_strict_json weights/test_header_attacks weights/test_checkpoint",
+    "gpt2_wgpu/text/merge_table.py": "text/test_merge_table text/test_tokenizer_faults",
+    "gpt2_wgpu/text/vocabulary.py": "text/test_tokenizer_faults"
+    " text/test_gpt2_tokenizer text/test_byte_pair_tokenizer",
 }
 
 
@@ -117,7 +124,7 @@ def covering(path: str) -> list[str]:
     """The test files that cover a mutated file; none where it is not mutated."""
     for pattern, tests in COVERED_BY.items():
         if fnmatch(path, pattern):
-            return list(dict.fromkeys(tests.split()))
+            return [f"tests/{name}.py" for name in dict.fromkeys(tests.split())]
     return []
 
 

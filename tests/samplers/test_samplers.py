@@ -70,6 +70,20 @@ def test_changed_attributes_take_effect():
 
 
 @pytest.mark.parametrize(
+    ("sampler", "name", "value"),
+    [
+        (samplers.TopP(), "p", 1.5), (samplers.TopP(), "p", 0), (samplers.TopP(), "k", 0),
+        (samplers.TopP(), "k", 2**31), (samplers.TopK(), "k", 0), (samplers.TopK(), "k", 2**31),
+        (samplers.Random(), "repetition_penalty", 0), (samplers.Random(), "presence_penalty", 1e4),
+    ],
+)  # fmt: skip
+def test_changed_attributes_are_checked(sampler, name, value):
+    setattr(sampler, name, value)
+    with pytest.raises(InvalidArgumentError, match=rf"{name} must be .*, not {value}"):
+        sampler.next_options()
+
+
+@pytest.mark.parametrize(
     ("make", "message"),
     [
         (
