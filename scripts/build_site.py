@@ -56,6 +56,7 @@ WGPU_DROPPED = re.compile(r"wgpu/(backends/wgpu_native|resources/.*\.(h|idl|md)$
 WGPU_NOT_REQUIRED = re.compile(r"(cffi|rendercanvas)\b")
 OWN_DROPPED = re.compile(r"gpt2_wgpu/presets/")
 NOTHING = re.compile(r"(?!)")
+SITE_SOURCES = ("index.html", "models/fairytales", "web")  # served as they are
 OWN_SOURCES = ("LICENSE", "README.md", "gpt2_wgpu", "pyproject.toml", "shaders")
 
 LOCK = "pyodide/pyodide-lock.json"
@@ -85,7 +86,7 @@ def contents() -> Contents:
     files[LOCK] = lock(pyodide / "pyodide-lock.json", wheels)
     files["service-worker.js"] = ROOT / "web" / "service-worker.js"  # serves what lies beside it
     files["web/gpu.js"] = ROOT / "gpt2_wgpu" / "gpu" / "browser" / "script.js"
-    for path in _files(["index.html", "web", "models/fairytales"]):
+    for path in _files(SITE_SOURCES):
         if path.suffix != ".png" or path.is_relative_to(ROOT / "web"):
             files[path.relative_to(ROOT).as_posix()] = path
     files |= snapshot(files)
@@ -132,7 +133,8 @@ def own_wheel() -> Path:
 
     def make(folder: Path) -> None:
         # Without isolation pip needs no network, but what builds the wheel has to be installed.
-        offline = ["--no-build-isolation"] if find_spec("hatchling") else []
+        builders = ("hatchling", "hatch_fancy_pypi_readme")
+        offline = ["--no-build-isolation"] if all(map(find_spec, builders)) else []
         with tempfile.TemporaryDirectory() as temporary:
             wheel = _pip_wheel(temporary, [*offline, str(ROOT)], {})
             strip(wheel, folder / wheel.name, OWN_DROPPED)

@@ -1,46 +1,36 @@
-"""``tidy``: the one word for opening a scope, in each form that Python has for a block of code."""
+"""tidy: a memory scope as context manager, decorator or call, sync or async."""
 
 from __future__ import annotations
 
 import inspect
 import reprlib
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+)
 from functools import update_wrapper, wraps
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from gpt2_wgpu.errors import InvalidArgumentError, ScopeError
 from gpt2_wgpu.gpu.scopes import Scope, StartedScope, _current
 
+P = ParamSpec("P")
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+# Functions that are wrapped even if they need no argument: each call of a generator is a scope.
+G = TypeVar("G", bound=Callable[..., Iterator[Any] | AsyncIterator[Any]])
 
-class tidy:
-    """Free every tensor made inside, except those that are returned, escaped or kept.
 
-    - ``with tidy() as scope:`` or ``async with tidy():``; ``scope.escape(value)`` moves tensors
-      out of it. ``tidy("name")`` names the scope, for messages.
-    - ``tidy(fn)`` and ``tidy("name", fn)`` call ``fn()`` at once and return its value unchanged;
-      ``await tidy(fn)`` for a coroutine function.
-    - ``@tidy``, ``@tidy()`` and ``@tidy("name")`` wrap a function, a coroutine function, a
-      generator or an asynchronous generator: each call is a scope. (A plain ``@tidy`` calls a
-      function that needs no argument, as ``tidy(fn)`` does: there, write ``@tidy()``.)
+class Tidy:
+    """A memory scope as a context manager (also asynchronous) or a decorator: see :func:`tidy`."""
 
-    A generator's scope lasts as long as the generator; what it yields moves up. When the body
-    raises, everything made in it is disposed and the error goes on.
-
-    Raises ``InvalidArgumentError`` for other arguments, ``ScopeError`` when closed out of order.
-    """
-
-    def __new__(cls, *arguments: Any) -> Any:
-        name, function = _parse(arguments)
-        if function is None:
-            self = super().__new__(cls)
-            self._name = name
-            return self
-        return _call_or_wrap(tidy(name)(function), function)
-
-    _name: str
-
-    def __init__(self, *arguments: Any) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._open: list[Scope] = []
 
     def __repr__(self) -> str:
@@ -60,7 +50,7 @@ class tidy:
     ) -> None:
         if not self._open:
             raise ScopeError("this tidy scope was never opened, or is closed already")
-        above: list[Scope] = []  # left open, which is forgiven to a body that raises
+        above: list[Scope] = []  # inner scopes left open; allowed if the body raised
         scope = _current.get()
         while scope is not None and scope not in self._open:  # (tasks may share this object)
             above.append(scope)
@@ -89,15 +79,57 @@ class tidy:
     ) -> None:
         self.__exit__(kind, error, traceback)
 
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self, function: F) -> F:
+        run: Any = _wrap_function
         for is_kind, wrap in (
             (inspect.iscoroutinefunction, _wrap_coroutine),
             (inspect.isasyncgenfunction, _wrap_async_generator),
             (inspect.isgeneratorfunction, _wrap_generator),
         ):
             if is_kind(function):
-                return wraps(function)(wrap(self._name, function))
-        return wraps(function)(_wrap_function(self._name, function))
+                run = wrap
+        return cast("F", wraps(function)(run(self._name, function)))
+
+
+@overload
+def tidy() -> Tidy: ...
+@overload
+def tidy(name: str, /) -> Tidy: ...
+@overload
+def tidy(function: Callable[P, Coroutine[Any, Any, T]], /) -> TidyCoroutine[P, T]: ...
+@overload
+def tidy(function: G, /) -> G: ...
+@overload
+def tidy(function: Callable[[], T], /) -> T: ...
+@overload
+def tidy(function: F, /) -> F: ...
+@overload
+def tidy(name: str, function: Callable[P, Coroutine[Any, Any, T]], /) -> TidyCoroutine[P, T]: ...
+@overload
+def tidy(name: str, function: G, /) -> G: ...
+@overload
+def tidy(name: str, function: Callable[[], T], /) -> T: ...
+@overload
+def tidy(name: str, function: F, /) -> F: ...
+def tidy(*arguments: Any) -> Any:
+    """Free every tensor made inside, except those that are returned, escaped or kept.
+
+    - ``with tidy() as scope:`` or ``async with tidy():``; ``scope.escape(value)`` moves tensors
+      out of it. ``tidy("name")`` names the scope, for messages.
+    - ``tidy(fn)`` and ``tidy("name", fn)`` call ``fn()`` at once and return its value unchanged;
+      ``await tidy(fn)`` for a coroutine function.
+    - ``@tidy``, ``@tidy()`` and ``@tidy("name")`` wrap a function, a coroutine function, a
+      generator or an asynchronous generator: each call is a scope. (A plain ``@tidy`` calls a
+      function that needs no argument, as ``tidy(fn)`` does: there, write ``@tidy()``.)
+
+    A generator's scope lasts as long as the generator; what it yields moves up. When the body
+    raises, everything made in it is disposed and the error goes on.
+
+    Raises ``InvalidArgumentError`` for other arguments, ``ScopeError`` when closed out of order.
+    """
+    name, function = _parse(arguments)
+    scope = Tidy(name)
+    return scope if function is None else _call_or_wrap(scope(function), function)
 
 
 def _wrap_function(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -196,23 +228,25 @@ class _Inside:
         _current.set(self.scope.parent)
 
 
-class _WrappedCoroutine:
-    """What ``tidy(coroutine_function)`` gives: call it as a decorated function, or await it."""
+class TidyCoroutine(Generic[P, T]):
+    """What ``tidy(coroutine_function)`` returns: call it as a decorated function, or await it."""
 
-    def __init__(self, run: Callable[..., Any]) -> None:
+    def __init__(self, run: Callable[P, Coroutine[Any, Any, T]]) -> None:
         update_wrapper(self, run)
         self._run = run
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         return self._run(*args, **kwargs)
 
-    def __await__(self) -> Any:
-        return self._run().__await__()
+    def __await__(self) -> Generator[Any, Any, T]:
+        run: Any = self._run  # awaited without arguments: it needs none
+        value: T = yield from run().__await__()
+        return value
 
 
 def _call_or_wrap(run: Callable[..., Any], function: Callable[..., Any]) -> Any:
     if inspect.iscoroutinefunction(function):
-        return _WrappedCoroutine(run)
+        return TidyCoroutine(run)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         return run
     return run if _needs_arguments(function) else run()

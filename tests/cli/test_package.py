@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -12,25 +13,65 @@ from email.parser import Parser
 from pathlib import Path
 
 import pytest
+from build_site import OWN_SOURCES, SITE_SOURCES
 
 from gpt2_wgpu._version import __version__
 from tests.cli.conftest import ROOT
 
+BUILD = (sys.executable, "-m", "hatchling", "build", "-d")
+
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
-    """The wheel of this checkout, built by way of the source distribution, as pip would."""
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution of this checkout, unpacked."""
     folder = tmp_path_factory.mktemp("dist")
-    build = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
-    subprocess.run([*build, "-t", "sdist"], cwd=ROOT, check=True, capture_output=True)
+    build = [*BUILD, str(folder), "-t", "sdist"]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (sdist,) = folder.glob("*.tar.gz")
     subprocess.run(["tar", "-xzf", str(sdist)], cwd=folder, check=True)
-    source = folder / f"gpt2_wgpu-{__version__}"
-    subprocess.run([*build, "-t", "wheel"], cwd=source, check=True, capture_output=True)
+    return folder / f"gpt2_wgpu-{__version__}"
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+    """The wheel, built from the source distribution as pip would."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [*BUILD, str(folder), "-t", "wheel"]
+    subprocess.run(build, cwd=source, check=True, capture_output=True)
     (path,) = folder.glob("*.whl")
     assert path.name == f"gpt2_wgpu-{__version__}-py3-none-any.whl"
     with zipfile.ZipFile(path) as opened:
         yield opened
+
+
+def test_the_source_distribution_builds_the_site(source: Path) -> None:
+    """It holds every file that the site is made of, and its own builder finds them all."""
+    names = (*SITE_SOURCES, *OWN_SOURCES, "scripts", "package.json", "package-lock.json")
+
+    def files(root: Path) -> set[str]:
+        paths = [path for name in names for path in (root / name, *(root / name).rglob("*"))]
+        kept = [path for path in paths if path.is_file() and path.suffix != ".pyc"]
+        return {path.relative_to(root).as_posix() for path in kept}
+
+    assert files(source) == files(ROOT)
+
+
+def test_the_index_gets_absolute_pictures_and_links(wheel: zipfile.ZipFile) -> None:
+    """A package index shows the README by itself: what is relative in it would be broken there."""
+    about = Parser().parsestr(
+        wheel.read(f"gpt2_wgpu-{__version__}.dist-info/METADATA").decode(), headersonly=False
+    )
+    home = dict(line.split(", ") for line in about.get_all("Project-URL", []))["Homepage"]
+    readme = str(about.get_payload())
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", readme)
+    links = re.findall(r"(?<!!)\[[^\]]*\]\(([^)#]+)\)", readme)
+    raw = home.replace("https://github.com/", "https://raw.githubusercontent.com/") + "/main/"
+    assert len(pictures) >= 3 and len(links) >= 5
+    assert all(url.startswith(raw) for url in pictures)
+    assert all(url.startswith("https://") for url in links)
+    for url in (*pictures, *links):  # what is ours is in this checkout
+        for base in (raw, f"{home}/blob/main/"):
+            assert not url.startswith(base) or (ROOT / url.removeprefix(base)).exists(), url
 
 
 def test_what_the_wheel_holds(wheel: zipfile.ZipFile) -> None:
