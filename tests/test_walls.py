@@ -26,6 +26,7 @@ FOUNDATION = {
     "checkpoint_files",
     "errors",
     "misplaced_files",
+    "other_formats",
     "shown",
     "small_files",
     "strict_json",

@@ -41,13 +41,13 @@ from gpt2_wgpu.models.weights import (
     GPT2Weights,
     LayerNorm,
     Progress,
+    as_stored,
     load_weights,
     random_fetch,
     stored_fetch,
 )
 from gpt2_wgpu.text.token_arrays import rows_of_ids, rows_of_mask
 from gpt2_wgpu.weights.checkpoint import Checkpoint, WeightSource
-from gpt2_wgpu.weights.quantized import quantization_of
 
 
 class GPT2Backbone(CopiedByAttributes):
@@ -127,7 +127,7 @@ class GPT2Backbone(CopiedByAttributes):
         """
         config = GPT2Config.from_json_file(directory / "config.json")
         with Checkpoint.open(directory) as source:
-            dtype = dtype or quantization_of(source)
+            config, dtype = await as_stored(config, dtype, source)
 
         @contextmanager
         def stored_weights(device: Device, dtype: str) -> Iterator[Fetch]:
@@ -154,7 +154,7 @@ class GPT2Backbone(CopiedByAttributes):
 
         ``dtype`` and what is raised: as for ``from_directory``.
         """
-        dtype = dtype or quantization_of(source)
+        config, dtype = await as_stored(config, dtype, source)
 
         def stored_weights(device: Device, dtype: str) -> AbstractContextManager[Fetch]:
             return nullcontext(stored_fetch(device, source, config, dtype, on_progress))

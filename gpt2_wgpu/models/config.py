@@ -100,6 +100,11 @@ class GPT2Config:
                 changes the model in a way that is not supported (named with its value).
         """
         model_type = values.get("model_type")
+        if model_type is None and ("registered_name" in values or "class_name" in values):
+            raise ConfigError(
+                "this is the config.json of a KerasHub preset: take the checkpoint in Hugging "
+                "Face's format (gpt2_base_en and so on load by name)"
+            )
         if model_type is None and not all(key in values for key in _OWN_SIZES):
             raise ConfigError("key 'model_type' is missing; for GPT-2 it is 'gpt2'")
         if model_type not in (None, "gpt2"):

@@ -16,6 +16,7 @@ from gpt2_wgpu.gpu.tensor import PACKING
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.layouts import Layout, layouts, quantized_shapes
 from gpt2_wgpu.models.presets import resolve as resolve_preset
+from gpt2_wgpu.models.weights import with_stored_head
 from gpt2_wgpu.weights.checkpoint import SINGLE_FILE, Checkpoint
 from gpt2_wgpu.weights.naming import resolve
 from gpt2_wgpu.weights.quantized import metadata_for, quantization_of
@@ -77,6 +78,7 @@ async def convert_async(
     with Checkpoint.open(source) as checkpoint, ExitStack() as whole:
         if stored := quantization_of(checkpoint):
             raise WeightsError(f"{source} is in {stored} already: convert the original checkpoint")
+        config = await with_stored_head(config, checkpoint)
         entries = resolve(checkpoint, config.expected_tensors())
         described, layout_of = _described(entries, config, dtype), layouts(config)
         _make_directory(destination)
@@ -89,8 +91,8 @@ async def convert_async(
         writer = whole.enter_context(SafetensorsWriter(path, described, metadata_for(dtype)))
         for new, entry in zip(described, entries.values(), strict=True):
             data = checkpoint.read(entry.name)
-            if new.dtype != entry.dtype:
-                raw = Raw(data, entry.dtype, entry.shape)
+            if new.dtype != entry.dtype or entry.transposed:
+                raw = Raw(data, entry.dtype, entry.shape, entry.transposed)
                 for piece in await _converted(device, raw, layout_of[new.name], dtype):
                     writer.write(piece)
             else:
@@ -111,7 +113,7 @@ def _described(
         Description(
             name,
             _STORED_AS[dtype] if name in chosen else entry.dtype,
-            quantized.get(name, entry.shape),
+            quantized.get(name, entry.shape[::-1] if entry.transposed else entry.shape),
         )
         for name, entry in entries.items()
     ]
@@ -119,21 +121,22 @@ def _described(
 
 async def _converted(device: Device, raw: Raw, layout: Layout, dtype: str) -> list[memoryview]:
     """The bytes of ``raw`` as ``dtype``: quantised in the GPU's layout, else in the file's own."""
+    lines, width = reversed(raw.shape) if raw.transposed else raw.shape
+    transpose = layout.transpose and not raw.transposed
     if dtype not in QUANTIZED:
-        outputs, inputs = map(Axis.plain, raw.shape)
-        layout = replace(layout, outputs=outputs, inputs=inputs, transpose=False)
+        layout = replace(layout, outputs=Axis.plain(lines), inputs=Axis.plain(width))
+        transpose = raw.transposed
     async with tidy("convert"):
         matrix = await load_matrix(
             device,
             raw,
             dtype,
-            transpose=layout.transpose,
+            transpose=transpose,
             outputs=layout.outputs,
             inputs=layout.inputs,
         )
         parts = [(part.storage, 0, part.nbytes) for _, part in matrix.parts]
         pieces = await device.queue.read(parts)
-    width = raw.shape[1]
     if dtype in QUANTIZED or matrix.depth == width:
         return pieces
     item = PACKING[dtype][1]

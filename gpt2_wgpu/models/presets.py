@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gpt2_wgpu.errors import PresetError
+from gpt2_wgpu.other_formats import kind_of
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.weights.sources import HUB_SCHEME, resolve_directory
 
@@ -89,14 +90,31 @@ def resolve(
         if "://" in name:
             raise PresetError(f"{shown(name)}: only {HUB_SCHEME} addresses are supported")
     if os.path.isdir(path):
-        raise PresetError(f"directory {shown(name)} has no config.json, so it holds no model")
+        raise PresetError(_no_config(path))
     if os.path.exists(path):
-        raise PresetError(f"{shown(name)} is a file; pass the directory that holds it")
+        raise PresetError(_no_directory(path))
     if not isinstance(preset, str) or _looks_like_path(name):
         raise PresetError(f"no such directory: {shown(name)}")
     if "/" in name:
         return resolve_directory(name, on_progress)
     raise PresetError(f"unknown model {shown(name)}{_suggestion(name)}; known are {_known()}")
+
+
+def _no_config(directory: str) -> str:
+    """What to say of a directory without ``config.json``."""
+    try:
+        kind = kind_of(os.listdir(directory))
+    except OSError as error:
+        return f"directory {shown(directory)} cannot be read: {error.strerror}"
+    remedy = f": {kind}" if kind else ", so it holds no model"
+    return f"directory {shown(directory)} has no config.json{remedy}"
+
+
+def _no_directory(path: str) -> str:
+    """What to say of a path that is no directory."""
+    if (kind := kind_of([os.path.basename(path)])) is not None:
+        return f"{shown(path)} is a file: {kind}"
+    return f"{shown(path)} is a file; pass the directory that holds it"
 
 
 def _embedded() -> Path:

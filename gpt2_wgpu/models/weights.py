@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import WeightsError
@@ -23,6 +25,7 @@ from gpt2_wgpu.models.layouts import layouts, quantized_shapes, staged_bytes, st
 from gpt2_wgpu.weights.checkpoint import BlobRange
 from gpt2_wgpu.weights.naming import resolve
 from gpt2_wgpu.weights.quantized import quantization_of
+from gpt2_wgpu.weights.tied_head import differing_head
 
 if TYPE_CHECKING:
     from gpt2_wgpu.gpu import Device
@@ -88,12 +91,12 @@ async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: 
     )
 
     async def matrix(name: str) -> Matrix:
-        layout = layout_of[name]
+        layout, raw = layout_of[name], await fetch(name)
         return await load_matrix(
             device,
-            await fetch(name),
+            raw,
             dtype if layout.chosen else "float32",
-            transpose=layout.transpose,
+            transpose=layout.transpose and not raw.transposed,
             outputs=layout.outputs,
             inputs=layout.inputs,
             round_activations=round_activations,
@@ -165,6 +168,8 @@ def stored_fetch(
 
     async def fetch(name: str) -> Raw:
         nonlocal done
+        if name not in entries:  # a bias of a model without biases
+            return zeros(config.expected_tensors()[name])
         entry = entries[name]
         done += entry.nbytes
         if on_progress is not None:
@@ -172,8 +177,8 @@ def stored_fetch(
         data = source.read(entry.name)
         if isinstance(data, BlobRange):
             words = _words_of(device, data, SOURCE_BYTES[entry.dtype], source.where)
-            return Raw(words, entry.dtype, entry.shape)
-        return Raw(data, entry.dtype, entry.shape)
+            return Raw(words, entry.dtype, entry.shape, entry.transposed)
+        return Raw(data, entry.dtype, entry.shape, entry.transposed)
 
     return fetch
 
@@ -196,6 +201,33 @@ def _words_of(
     return words
 
 
+def zeros(shape: tuple[int, ...]) -> Raw:
+    """A bias that the checkpoint does not hold."""
+    return Raw(memoryview(bytes(4 * math.prod(shape))), "F32", shape)
+
+
+async def as_stored(
+    config: GPT2Config, dtype: str | None, source: WeightSource
+) -> tuple[GPT2Config, str | None]:
+    """``config`` as of `with_stored_head`, and ``dtype`` or else the one that is stored."""
+    return await with_stored_head(config, source), dtype or quantization_of(source)
+
+
+async def with_stored_head(config: GPT2Config, source: WeightSource) -> GPT2Config:
+    """``config`` without tied embeddings where the source's head is not its token embedding.
+
+    Warns:
+        UserWarning: that is so.
+    """
+    if not config.tie_word_embeddings:
+        return config
+    difference = await differing_head(source)
+    if difference is None:
+        return config
+    warnings.warn(difference, stacklevel=2)
+    return replace(config, tie_word_embeddings=False)
+
+
 def random_fetch(device: Device, config: GPT2Config, stddev: float, seed: int) -> Fetch:
     """A ``fetch`` of random weights, as GPT-2 was initialised: N(0, stddev²), norms 1, biases 0."""
     names = list(config.expected_tensors().items())
@@ -205,7 +237,7 @@ def random_fetch(device: Device, config: GPT2Config, stddev: float, seed: int) -
     async def fetch(name: str) -> Raw:
         shape = shapes[name]
         if name.endswith("bias"):
-            return Raw(memoryview(bytes(4 * shape[0])), "F32", shape)
+            return zeros(shape)
         if len(shape) == 1:
             return Raw(memoryview(b"\x00\x00\x80\x3f" * shape[0]), "F32", shape)  # 1.0
 

@@ -17,9 +17,9 @@ from gpt2_wgpu.weights.checkpoint import (
     INDEX_FILE,
     SINGLE_FILE,
     BlobRange,
-    check_weight_map,
     file_of_tensors,
     parse_index,
+    weight_files,
 )
 from gpt2_wgpu.weights.header import LENGTH_BYTES, Header, TensorEntry, header_length, parse_header
 
@@ -44,12 +44,18 @@ class Blob(Protocol):
 class BlobCheckpoint:
     """The tensors of a checkpoint's blobs: a `WeightSource`. Make one with ``await open``."""
 
-    def __init__(self, blobs: Mapping[str, Blob], headers: Mapping[str, Header], where: str):
+    def __init__(
+        self,
+        blobs: Mapping[str, Blob],
+        headers: Mapping[str, Header],
+        where: str,
+        weight_map: Mapping[str, str],
+    ) -> None:
         self.where = where
         self._blobs = blobs
         self._headers = headers
         tensors = {name: header.tensors for name, header in headers.items()}
-        self._file_of = file_of_tensors(tensors, where)
+        self._file_of, self.disagreements = file_of_tensors(tensors, where, weight_map)
 
     @classmethod
     async def open(cls, blobs: Mapping[str, Blob], where: str) -> BlobCheckpoint:
@@ -63,24 +69,12 @@ class BlobCheckpoint:
             WeightsError: as `Checkpoint.open` does.
         """
         weight_map: dict[str, str] = {}
-        if SINGLE_FILE in blobs:
-            names = [SINGLE_FILE]
-        elif INDEX_FILE in blobs:
+        if SINGLE_FILE not in blobs and INDEX_FILE in blobs:
             index = f"{where}/{INDEX_FILE}"
             weight_map = parse_index(await read_blob(blobs[INDEX_FILE], index), index)
-            names = sorted(set(weight_map.values()))
-            if missing := [name for name in names if name not in blobs]:
-                raise WeightsError(
-                    f"{where}: {len(missing)} of {len(names)} shards are missing, the first is "
-                    f"{missing[0]}; download them beside the index"
-                )
-        else:
-            raise WeightsError(f"{where}: there is no {SINGLE_FILE} or {INDEX_FILE} here")
+        names = weight_files(blobs.keys(), weight_map, where)
         headers = {name: await _header(blobs[name], f"{where}/{name}") for name in names}
-        checkpoint = cls(blobs, headers, where)
-        tensors = {name: header.tensors for name, header in headers.items()}
-        check_weight_map(weight_map, tensors, f"{where}/{INDEX_FILE}")
-        return checkpoint
+        return cls(blobs, headers, where, weight_map)
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -127,6 +121,11 @@ async def read_blob(blob: Blob, where: str) -> bytes:
     except ValueError as error:
         raise WeightsError(f"{where}: {error}") from None
     return await _bytes(blob)
+
+
+async def read_range(place: BlobRange) -> bytes:
+    """The bytes of a part of a blob."""
+    return await _bytes(place.blob.slice(place.begin, place.end))
 
 
 async def _bytes(blob: Blob) -> bytes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,15 @@ from typing import Any, Protocol
 
 from gpt2_wgpu import small_files, strict_json
 from gpt2_wgpu.errors import WeightsError
-from gpt2_wgpu.shown import shown
+from gpt2_wgpu.other_formats import weights_instead
+from gpt2_wgpu.shown import listed, shown
 from gpt2_wgpu.weights.header import TensorEntry
 from gpt2_wgpu.weights.safetensors import SafetensorsFile
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-_NAMED_IN_MESSAGES = 3
+_SHARD = re.compile(r"(model|pytorch_model)-(\d{5})-of-(\d{5})\.safetensors", re.ASCII)
+_MOST_SHARDS = 1000
 
 
 class WeightSource(Protocol):
@@ -31,6 +34,10 @@ class WeightSource(Protocol):
     @property
     def metadata(self) -> Mapping[str, str]:
         """The free-form metadata of its files."""
+
+    @property
+    def disagreements(self) -> Sequence[str]:
+        """Where its files contradict each other: a sentence each, with what is read."""
 
     def names(self) -> Iterable[str]:
         """Names of all tensors."""
@@ -60,45 +67,51 @@ class Checkpoint:
     Closing follows `SafetensorsFile`: views stay valid, further reads are refused.
     """
 
-    def __init__(self, directory: Path, files: Mapping[str, SafetensorsFile]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        files: Mapping[str, SafetensorsFile],
+        weight_map: Mapping[str, str] | None = None,
+    ) -> None:
         """Join files (file name → opened file); `open` is the usual way.
 
         Raises:
-            WeightsError: two files hold a tensor of the same name.
+            WeightsError: a tensor of ``weight_map`` is in none of them.
         """
         self.directory = directory
         self._files = tuple(files.values())
         tensors = {name: file.tensors for name, file in files.items()}
-        file_names = file_of_tensors(tensors, str(directory))
+        file_names, self.disagreements = file_of_tensors(tensors, str(directory), weight_map or {})
         self._file_of = {name: files[file_name] for name, file_name in file_names.items()}
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str]) -> Checkpoint:
         """Open ``model.safetensors``, or else the shards of ``model.safetensors.index.json``.
 
-        Only headers are read. Where both exist the single file is taken, as transformers does.
+        Only headers are read. Where both exist the single file is taken, and of a tensor that is in
+        several shards the last, as transformers does: `disagreements` tells. Shards without their
+        index are read if none is missing.
 
         Raises:
-            WeightsError: there are no safetensors weights, a shard is missing, the index does not
-                fit the shards, or a file breaks a rule of the format.
+            WeightsError: there are no safetensors weights, a shard is missing, a tensor of the
+                index is in no shard, or a file breaks a rule of the format.
         """
         directory = Path(directory)
         with ExitStack() as opened:  # closes the files again if a later one is refused
-            if (directory / SINGLE_FILE).exists():
-                weight_map = {}
-                file_names = [SINGLE_FILE]
-            elif (directory / INDEX_FILE).exists():
+            there = _file_names(directory)
+            weight_map: dict[str, str] = {}
+            if SINGLE_FILE not in there and INDEX_FILE in there:
                 weight_map = _read_index(directory / INDEX_FILE)
-                file_names = sorted(set(weight_map.values()))
-                _require_shards(directory, file_names)
-            else:
-                raise WeightsError(_explain_absence(directory))
             files = {
-                name: opened.enter_context(SafetensorsFile(directory / name)) for name in file_names
+                name: opened.enter_context(SafetensorsFile(directory / name))
+                for name in weight_files(there, weight_map, str(directory))
             }
-            checkpoint = cls(directory, files)
-            tensors = {name: file.tensors for name, file in files.items()}
-            check_weight_map(weight_map, tensors, str(directory / INDEX_FILE))
+            checkpoint = cls(directory, files, weight_map)
+            if {SINGLE_FILE, INDEX_FILE} <= there:
+                checkpoint.disagreements = (
+                    f"{directory}: {SINGLE_FILE} is read, and {INDEX_FILE} beside it with its "
+                    "shards is not; delete what is out of date",
+                )
             opened.pop_all()
         return checkpoint
 
@@ -160,34 +173,100 @@ class Checkpoint:
             raise WeightsError(f"{self.directory}: there is no tensor {shown(name)}") from None
 
 
-def file_of_tensors(files: Mapping[str, Mapping[str, TensorEntry]], where: str) -> dict[str, str]:
-    """Tensor name → file name, of file name → its tensors.
+def file_of_tensors(
+    files: Mapping[str, Mapping[str, TensorEntry]], where: str, weight_map: Mapping[str, str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Tensor name → name of the file to read, and a sentence for each contradiction.
+
+    transformers reads one file after the other, so that the last one's tensor stays; which file
+    the index names for a tensor does not matter there, and so it does not here.
+
+    Args:
+        files: file name → its tensors, in the order of the names.
+        where: what messages call the checkpoint.
+        weight_map: tensor name → file name, as the index has it; empty without an index.
 
     Raises:
-        WeightsError: two files hold a tensor of the same name.
+        WeightsError: a tensor of the index is in no file.
     """
     file_of: dict[str, str] = {}
+    twice: dict[tuple[str, str], list[str]] = {}
     for file_name, tensors in files.items():
         for name in tensors:
-            other = file_of.setdefault(name, file_name)
-            if other != file_name:
-                raise WeightsError(
-                    f"{where}: tensor {shown(name)} is in both {other} and {file_name}; "
-                    "download the checkpoint again"
-                )
-    return file_of
-
-
-def check_weight_map(
-    weight_map: Mapping[str, str], files: Mapping[str, Mapping[str, TensorEntry]], where: str
-) -> None:
-    """Raises WeightsError unless each tensor is in the file that the index names."""
+            if (other := file_of.get(name)) is not None:
+                twice.setdefault((other, file_name), []).append(name)
+            file_of[name] = file_name
+    elsewhere: dict[tuple[str, str], list[str]] = {}
     for name, file_name in weight_map.items():
-        if name not in files[file_name]:
+        if (actual := file_of.get(name)) is None:
             raise WeightsError(
-                f"{where}: tensor {shown(name)} should be in {file_name}, "
+                f"{where}/{INDEX_FILE}: tensor {shown(name)} should be in {file_name}, "
                 "but is not; download the checkpoint again"
             )
+        if name not in files[file_name]:
+            elsewhere.setdefault((file_name, actual), []).append(name)
+    return file_of, (
+        *(
+            f"{where}: {listed(names, 2)} in both {other} and {file_name}: the latter is read, and "
+            "one of the two files is probably out of date"
+            for (other, file_name), names in twice.items()
+        ),
+        *(
+            f"{where}: {listed(names, 2)} in {actual}, which is read, and not in {file_name}, as "
+            f"{INDEX_FILE} has it"
+            for (file_name, actual), names in elsewhere.items()
+        ),
+    )
+
+
+def weight_files(there: Collection[str], weight_map: Mapping[str, str], where: str) -> list[str]:
+    """The names of the files that hold the weights, of the names of files that are ``there``.
+
+    Raises:
+        WeightsError: there are none that can be read, or shards are missing.
+    """
+    if SINGLE_FILE in there:
+        return [SINGLE_FILE]
+    if weight_map:
+        shards = sorted(set(weight_map.values()))
+        missing = [shard for shard in shards if shard not in there]
+        if missing:
+            raise WeightsError(
+                f"{where}: {len(missing)} of {len(shards)} shards are missing: "
+                f"{listed(missing, 3)}; download them into the directory"
+            )
+        return shards
+    shards, missing = _numbered_shards(there)
+    if shards and not missing:
+        return shards
+    if shards:
+        raise WeightsError(
+            f"{where}: {listed(shards, 3)} {'is' if len(shards) == 1 else 'are'} there without the "
+            f"index {INDEX_FILE}, and {listed(missing, 3)} missing; download the checkpoint again"
+        )
+    raise WeightsError(f"{where}: {weights_instead(there)}")
+
+
+def _numbered_shards(there: Collection[str]) -> tuple[list[str], list[str]]:
+    """The shards of a set that is numbered in the names, and those that it lacks."""
+    found = [match for name in there if (match := _SHARD.fullmatch(name))]
+    if not found:
+        return [], []
+    stem, _, total = found[0].groups()
+    if int(total) > _MOST_SHARDS or any(match[1] != stem or match[3] != total for match in found):
+        return [], []
+    names = [f"{stem}-{number:05d}-of-{total}.safetensors" for number in range(1, int(total) + 1)]
+    shards = [name for name in names if name in there]
+    return shards, [name for name in names if name not in there]
+
+
+def _file_names(directory: Path) -> set[str]:
+    try:
+        return {path.name for path in directory.iterdir() if path.exists()}
+    except FileNotFoundError:
+        raise WeightsError(f"{directory}: no such directory") from None
+    except OSError as error:
+        raise WeightsError(f"{directory}: cannot be read: {error.strerror or error}") from None
 
 
 def shard_names(index: Path) -> tuple[str, ...]:
@@ -240,32 +319,3 @@ def _is_shard_name(value: object) -> bool:
         and not value.startswith(".")
         and not any(character in value for character in "/\\:\0")
     )
-
-
-def _require_shards(directory: Path, shards: list[str]) -> None:
-    missing = [shard for shard in shards if not (directory / shard).exists()]
-    if missing:
-        more = ", ..." if len(missing) > _NAMED_IN_MESSAGES else ""
-        raise WeightsError(
-            f"{directory}: {len(missing)} of {len(shards)} shards are missing: "
-            f"{', '.join(missing[:_NAMED_IN_MESSAGES])}{more}; download them into the directory"
-        )
-
-
-def _explain_absence(directory: Path) -> str:
-    if not directory.is_dir():
-        return f"{directory}: no such directory"
-    if any(directory.glob("pytorch_model*.bin")):
-        return (
-            f"{directory}: pytorch_model.bin is a pickle, which can run code and is not read here; "
-            'convert it once where transformers is installed: python -c "from transformers import '
-            f"AutoModelForCausalLM as M; M.from_pretrained({str(directory)!r})"
-            f'.save_pretrained({str(directory)!r})"'
-        )
-    others = sorted(path.name for path in directory.glob("*.safetensors"))
-    if others:
-        return (
-            f"{directory}: there is no {SINGLE_FILE} or {INDEX_FILE}, only "
-            f"{', '.join(others[:_NAMED_IN_MESSAGES])}; rename the file that holds the model"
-        )
-    return f"{directory}: there is no {SINGLE_FILE} or {INDEX_FILE} in this directory"

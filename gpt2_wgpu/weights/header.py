@@ -36,6 +36,7 @@ class TensorEntry:
     """One tensor of a file: ``file[begin:end]`` are its bytes (little-endian, C order).
 
     ``begin`` counts from the start of the file and need not be a multiple of the element size.
+    ``transposed`` is no part of a file: see `gpt2_wgpu.weights.naming.resolve`.
     """
 
     name: str
@@ -43,6 +44,7 @@ class TensorEntry:
     shape: tuple[int, ...]
     begin: int
     end: int
+    transposed: bool = False
 
     @property
     def nbytes(self) -> int:

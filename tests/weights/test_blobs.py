@@ -78,8 +78,10 @@ def test_shards() -> None:
     del moved[FIRST]
     with pytest.raises(WeightsError, match="tensor 'a' should be in"):
         opened(moved)
-    with pytest.raises(WeightsError, match="tensor 'b' is in both"):
-        opened(files | {FIRST: files[SECOND]})
+    stale = opened(files | {FIRST: valid_file({"a": ("U8", [2], b"aa"), "b": ("U8", [1], b"x")})})
+    place = stale.read("b")
+    assert place.blob.data[place.begin : place.end] == b"bbb"
+    assert f"b in both {FIRST} and {SECOND}: the latter is read" in stale.disagreements[0]
     del files[SECOND]
     with pytest.raises(WeightsError, match="1 of 2 shards are missing"):
         opened(files)

@@ -60,6 +60,8 @@ def test_single_file_wins_over_shards(sharded: Path) -> None:
     write(sharded / SINGLE_FILE, valid_file({"only": ("U8", [1], b"x")}))
     with Checkpoint.open(sharded) as checkpoint:
         assert checkpoint.names() == ("only",)
+        (disagreement,) = checkpoint.disagreements
+    assert f"{SINGLE_FILE} is read, and {INDEX_FILE} beside it" in disagreement
 
 
 def test_shards_may_be_links_into_a_cache(
@@ -127,19 +129,47 @@ def test_missing_shard_is_named(sharded: Path) -> None:
 
 def test_many_missing_shards_are_counted(tmp_path: Path) -> None:
     write_index(tmp_path, {f"t{i}": f"model-{i}.safetensors" for i in range(5)})
-    with pytest.raises(WeightsError, match=r"5 of 5 .*model-2\.safetensors, \.\.\.;"):
+    with pytest.raises(WeightsError, match=r"5 of 5 .*model-2\.safetensors, \.\.\. \(2 more\);"):
         Checkpoint.open(tmp_path)
 
 
 def test_tensor_that_is_not_in_its_shard(sharded: Path) -> None:
     write_index(sharded, {**MAP, "b": FIRST})
-    with pytest.raises(WeightsError, match=f"tensor 'b' should be in {FIRST}"):
+    with Checkpoint.open(sharded) as checkpoint:
+        assert bytes(checkpoint.read("b")) == b"bbb"
+        (disagreement,) = checkpoint.disagreements
+    assert f"b in {SECOND}, which is read, and not in {FIRST}" in disagreement
+
+
+def test_tensor_that_is_in_no_shard(sharded: Path) -> None:
+    write_index(sharded, {**MAP, "d": FIRST})
+    with pytest.raises(WeightsError, match=f"tensor 'd' should be in {FIRST}"):
         Checkpoint.open(sharded)
 
 
-def test_tensor_in_two_shards(sharded: Path) -> None:
+@pytest.mark.parametrize("named", [FIRST, SECOND])
+def test_of_a_tensor_in_two_shards_the_last_is_read(named: str, sharded: Path) -> None:
+    """As transformers 5 does, whichever of the two the index names."""
     write(sharded / FIRST, valid_file({"a": ("U8", [2], b"aa"), "b": ("U8", [3], b"xxx")}))
-    with pytest.raises(WeightsError, match=f"tensor 'b' is in both {FIRST} and {SECOND}"):
+    write_index(sharded, {**MAP, "b": named})
+    with Checkpoint.open(sharded) as checkpoint:
+        assert bytes(checkpoint.read("b")) == b"bbb"
+        (disagreement,) = checkpoint.disagreements
+    assert f"b in both {FIRST} and {SECOND}: the latter is read" in disagreement
+
+
+def test_shards_that_agree_disagree_on_nothing(sharded: Path) -> None:
+    with Checkpoint.open(sharded) as checkpoint:
+        assert list(checkpoint.disagreements) == []
+
+
+def test_shards_without_their_index(sharded: Path) -> None:
+    (sharded / INDEX_FILE).unlink()
+    with Checkpoint.open(sharded) as checkpoint:
+        assert checkpoint.names() == ("a", "b", "c")
+    (sharded / FIRST).unlink()
+    message = f"{SECOND} is there without the index {INDEX_FILE}, and {FIRST} missing; download"
+    with pytest.raises(WeightsError, match=message):
         Checkpoint.open(sharded)
 
 
@@ -159,8 +189,8 @@ def test_pickle_is_refused_with_the_way_to_convert_it(tmp_path: Path) -> None:
 
 
 def test_other_safetensors_are_named(tmp_path: Path) -> None:
-    write(tmp_path / "adapter.safetensors", json_file({}))
-    with pytest.raises(WeightsError, match=r"no model\.safetensors .*only adapter\.safetensors"):
+    write(tmp_path / "gpt2.safetensors", json_file({}))
+    with pytest.raises(WeightsError, match=r"no model\.safetensors .*only gpt2\.safetensors"):
         Checkpoint.open(tmp_path)
 
 

@@ -122,13 +122,135 @@ def test_other_dtypes_are_named(dtype: str, tmp_path: Path) -> None:
         resolve(source, EXPECTED)
 
 
-def test_tensor_with_and_without_prefix_is_ambiguous(tmp_path: Path) -> None:
-    entries = zeros(EXPECTED) | zeros({"transformer.wpe.weight": (5, 4)})
+@pytest.mark.parametrize("first", [True, False])
+def test_of_two_names_the_usual_one_is_read(first: bool, tmp_path: Path) -> None:
+    usual = zeros({"transformer.wpe.weight": (5, 4)})
+    entries = usual | zeros(EXPECTED) if first else zeros(EXPECTED) | usual
+    message = r"'transformer\.wpe\.weight' is read, and 'wpe\.weight', .* is not"
+    with checkpoint_of(tmp_path, entries) as source, pytest.warns(UserWarning, match=message):
+        assert resolve(source, EXPECTED)["wpe.weight"].name == "transformer.wpe.weight"
+
+
+def test_two_odd_names_are_ambiguous(tmp_path: Path) -> None:
+    entries = zeros(EXPECTED) | zeros({"module.wpe.weight": (5, 4)})
     with (
         checkpoint_of(tmp_path, entries) as source,
-        pytest.raises(WeightsError, match=r"both 'wpe\.weight' and 'transformer\.wpe\.weight'"),
+        pytest.raises(WeightsError, match=r"both 'wpe\.weight' and 'module\.wpe\.weight'"),
     ):
         resolve(source, EXPECTED)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "_orig_mod.",
+        "module.",
+        "_orig_mod.module.",
+        "module._orig_mod.transformer.",
+        "_fsdp_wrapped_module.transformer.",
+        "_forward_module.model.transformer.",
+        "model.",
+    ],
+)
+def test_prefixes_of_trainers(prefix: str, tmp_path: Path) -> None:
+    entries = {prefix + name: entry for name, entry in zeros(EXPECTED).items()}
+    with checkpoint_of(tmp_path, entries) as source:
+        assert resolve(source, EXPECTED)["ln_f.bias"].name == f"{prefix}ln_f.bias"
+
+
+def test_wrappers_within_a_name(tmp_path: Path) -> None:
+    entries = {
+        name.replace("h.", "h._fsdp_wrapped_module.").replace(".attn.", "._orig_mod.attn."): entry
+        for name, entry in zeros(EXPECTED).items()
+    }
+    with checkpoint_of(tmp_path, entries) as source:
+        assert list(resolve(source, EXPECTED)) == list(EXPECTED)
+
+
+def test_an_unknown_prefix_is_named(tmp_path: Path) -> None:
+    entries = {f"student.{name}": entry for name, entry in zeros(EXPECTED).items()}
+    with (
+        checkpoint_of(tmp_path, entries) as source,
+        pytest.raises(WeightsError, match=r"the prefix 'student\.' is unknown: remove it"),
+    ):
+        resolve(source, EXPECTED)
+
+
+def transposed(entries: Entries) -> Entries:
+    """The entries of a model whose layers are nn.Linear."""
+    return {
+        name: (dtype, shape[::-1] if name.startswith("h.") else shape, data)
+        for name, (dtype, shape, data) in entries.items()
+    }
+
+
+def test_matrices_of_nn_linear_are_marked(tmp_path: Path) -> None:
+    with checkpoint_of(tmp_path, transposed(zeros(EXPECTED))) as source:
+        found = resolve(source, EXPECTED)
+    marked = [name for name, entry in found.items() if entry.transposed]
+    assert marked == [n for n, s in EXPECTED.items() if len(s) == 2 and n.startswith("h.")]
+    with checkpoint_of(tmp_path, zeros(EXPECTED)) as source:
+        assert not any(entry.transposed for entry in resolve(source, EXPECTED).values())
+
+
+def test_a_square_layer_follows_the_others(tmp_path: Path) -> None:
+    """With n_inner = n_embd only c_attn is not square."""
+    expected = replace(CONFIG, n_inner=4).expected_tensors()
+    with checkpoint_of(tmp_path, transposed(zeros(expected))) as source:
+        assert resolve(source, expected)["h.1.mlp.c_fc.weight"].transposed
+
+
+def test_layers_of_both_kinds_fit_no_model(tmp_path: Path) -> None:
+    entries = zeros(EXPECTED) | {
+        name: entry
+        for name, entry in transposed(zeros(EXPECTED)).items()
+        if name.startswith("h.0.mlp")
+    }
+    with (
+        checkpoint_of(tmp_path, entries) as source,
+        pytest.raises(WeightsError, match="2 of 28 tensors do not fit"),
+    ):
+        resolve(source, EXPECTED)
+
+
+def test_a_model_without_biases(tmp_path: Path) -> None:
+    without = {n: e for n, e in zeros(EXPECTED).items() if not n.endswith(".bias")}
+    with checkpoint_of(tmp_path, without) as source:
+        assert list(resolve(source, EXPECTED)) == list(without)
+    one_missing = zeros(EXPECTED)
+    del one_missing["ln_f.bias"]
+    with (
+        checkpoint_of(tmp_path, one_missing) as source,
+        pytest.raises(WeightsError, match=r"1 of 28 .*ln_f\.bias \[4\] is missing"),
+    ):
+        resolve(source, EXPECTED)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("base_model.model.transformer.h.0.attn.c_attn.lora_A.weight", "a LoRA adapter: merge it"),
+        ("model.h.0.attn.c_attn.scales", "quantised by another library"),
+        ("transformer.h.0.attn.c_attn.qweight", "quantised by another library"),
+        ("transformer.h.0.attn.c_attn.kernel", "in Flax's or Keras' names"),
+    ],
+)
+def test_tensors_of_other_kinds_are_named(name: str, kind: str, tmp_path: Path) -> None:
+    entries = zeros(EXPECTED) | zeros({name: (1,)})
+    del entries["h.0.attn.c_attn.weight"]
+    with (
+        checkpoint_of(tmp_path, entries) as source,
+        pytest.raises(WeightsError, match=f"these are .*{kind}"),
+    ):
+        resolve(source, EXPECTED)
+
+
+@pytest.mark.parametrize("name", ["lm_head.weight", "transformer.wte.weight"])
+def test_one_of_a_tied_pair_serves_as_both(name: str, tmp_path: Path) -> None:
+    entries = zeros(EXPECTED)
+    entries[name] = entries.pop("wte.weight")
+    with checkpoint_of(tmp_path, entries) as source:
+        assert resolve(source, EXPECTED)["wte.weight"].name == name
 
 
 def test_unknown_extras_are_named_in_a_warning(tmp_path: Path) -> None:

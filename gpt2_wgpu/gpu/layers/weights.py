@@ -39,6 +39,7 @@ class Raw:
     data: memoryview | Callable[[int, int], Awaitable[Tensor]]
     dtype: str  # "F32", "F16", "BF16"; "U32": a matrix as its layout on the GPU, see `stored_words`
     shape: tuple[int, ...]
+    transposed: bool = False  # [outputs, inputs] (nn.Linear) where [inputs, outputs] is usual
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,47 @@
+"""Whether a stored head is the token embedding: transformers ties the two only if so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpt2_wgpu.weights.blobs import read_range
+from gpt2_wgpu.weights.checkpoint import BlobRange
+from gpt2_wgpu.weights.naming import EMBEDDING, HEAD, by_model_name
+
+if TYPE_CHECKING:
+    from gpt2_wgpu.weights.checkpoint import WeightSource
+
+_PIECE = 4 << 20  # bytes compared at a time: bounds what a browser copies
+
+
+async def differing_head(source: WeightSource) -> str | None:
+    """What to warn of where the source's head is not its token embedding, else None.
+
+    The head that is stored is then the model's, as in transformers 5, whatever config.json says.
+    """
+    found, _ = by_model_name(source)
+    if HEAD not in found or EMBEDDING not in found:
+        return None
+    head, embedding = found[HEAD], found[EMBEDDING]
+    if (head.dtype, head.shape) == (embedding.dtype, embedding.shape) and await _equal(
+        source.read(head.name), source.read(embedding.name), head.nbytes
+    ):
+        return None
+    return (
+        f"{source.where}: {head.name} and {embedding.name} are stored with different values, so "
+        "they are not tied; set tie_word_embeddings to false in config.json to say so"
+    )
+
+
+async def _equal(a: memoryview | BlobRange, b: memoryview | BlobRange, nbytes: int) -> bool:
+    for begin in range(0, nbytes, _PIECE):
+        end = min(begin + _PIECE, nbytes)
+        if await _piece(a, begin, end) != await _piece(b, begin, end):
+            return False
+    return True
+
+
+async def _piece(data: memoryview | BlobRange, begin: int, end: int) -> bytes:
+    if isinstance(data, BlobRange):
+        return await read_range(BlobRange(data.blob, data.begin + begin, data.begin + end))
+    return bytes(data[begin:end])
