@@ -68,6 +68,11 @@ def resolve(
     name: object = os.fspath(preset) if isinstance(preset, str | os.PathLike) else preset
     if not isinstance(name, str) or not name.strip():
         raise PresetError(f"model name {shown(name)} is empty or not text; known are {_known()}")
+    if not _is_possible(name):
+        raise PresetError(
+            f"model name {shown(name)} holds a character that names of files and repositories "
+            "cannot have"
+        )
     # os.path rather than Path: it answers False, and does not raise, for any odd or endless name.
     path = os.path.expanduser(name)
     if os.path.isfile(os.path.join(path, "config.json")):
@@ -130,6 +135,14 @@ def _embedded() -> Path:
         f"the embedded model {EMBEDDED!r} is not in this installation (looked in "
         f"{' and '.join(str(place) for place in _EMBEDDED_PLACES)}); install gpt2-wgpu again"
     )
+
+
+def _is_possible(name: str) -> bool:
+    """Whether a file of this name may exist: without NUL, and encodable."""
+    try:
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
 
 
 def _looks_like_path(name: str) -> bool:
