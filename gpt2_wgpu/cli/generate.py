@@ -1,4 +1,4 @@
-"""`gpt2-wgpu generate`: a prompt in, the text that follows out, piece by piece."""
+"""`gpt2-wgpu generate`: continues a prompt and streams the text."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ _REPEAT_PENALTY = 1.1  # where tokens are drawn: without it small models fall in
 _EPILOG = """\
 models:
   fairytales                  embedded: 7 M parameters, trained on fairy tales
-  path/to/directory           in Hugging Face's format: config.json,
-                              model.safetensors, vocab.json and merges.txt
+  path/to/directory           in Hugging Face's format: config.json, safetensors
+                              weights, and tokenizer.json or vocab.json +
+                              merges.txt
   gpt2_base_en, gpt2_medium_en, ...
-  hf://owner/name             from the Hugging Face Hub, as the names above;
-  hf://owner/name@revision    all need the extra gpt2-wgpu[hub]
+  owner/name                  from the Hugging Face Hub, as the names above;
+  hf://owner/name@revision    needs the extra gpt2-wgpu[hub]
 
 examples:
   gpt2-wgpu generate "Once upon a time"
@@ -60,13 +61,13 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
         "--model",
         default="fairytales",
         metavar="MODEL",
-        help="what computes, see below (default: %(default)s)",
+        help="model to load, see below (default: %(default)s)",
     )
     parser.add_argument(
         "--dtype",
         choices=DTYPES,
-        help="weights on the GPU (default: as `convert` wrote the model, else f16, or q8 where "
-        "a CPU computes and is faster so)",
+        help="storage format of the weights on the GPU (default: the format that `convert` wrote, "
+        "else f16; q8 on a CPU adapter if that is measured to be faster)",
     )
     _add_sampling(parser)
     _add_ending(parser)
@@ -75,63 +76,65 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
 
 
 def _add_sampling(parser: Parser) -> None:
-    group = parser.add_argument_group("how a token is chosen")
+    group = parser.add_argument_group("sampling options")
     group.add_argument(
         "--temp",
         type=number(0),
         metavar="T",
-        help=f"temperature: below 1 safer, above 1 wilder, 0 as --greedy (default: {_TEMPERATURE})",
+        help=f"temperature; higher is more random, 0 is --greedy (default: {_TEMPERATURE})",
     )
     group.add_argument(
         "--top-k",
         type=integer(0),
         default=40,
         metavar="K",
-        help="only among the K likeliest, 0 for all (default: %(default)s)",
+        help="sample from the K most likely tokens; 0: off (default: %(default)s)",
     )
     group.add_argument(
         "--top-p",
         type=number(0, 1, above=True),
         default=0.95,
         metavar="P",
-        help="only among the likeliest that sum to P, 1 for all (default: %(default)s)",
+        help="nucleus sampling: the smallest set of tokens with cumulative probability P; 1: off "
+        "(default: %(default)s)",
     )
     group.add_argument(
         "--repeat-penalty",
         type=number(0, 1e3, above=True),
         metavar="R",
-        help="logits of tokens in prompt or text are divided by R "
-        f"(default: {_REPEAT_PENALTY}; 1, none, where the likeliest is taken)",
+        help="divide positive logits of tokens in prompt and text by R, multiply negative ones "
+        f"(default: {_REPEAT_PENALTY}; 1, off, with --greedy)",
     )
     for name, text in (
-        ("presence", "X off the logits of tokens that came in the new text"),
-        ("frequency", "X off for each time that they came"),
+        ("presence", "subtract X from the logits of tokens already generated"),
+        ("frequency", "subtract X once for each time a token was generated"),
     ):
         group.add_argument(
             f"--{name}-penalty",
             type=number(-1e3, 1e3),
             default=0.0,
             metavar="X",
-            help=f"{text} (default: %(default)s, none)",
+            help=f"{text} (default: %(default)s, off)",
         )
-    group.add_argument("--greedy", action="store_true", help="always the likeliest token")
+    group.add_argument("--greedy", action="store_true", help="always take the most likely token")
     group.add_argument(
         "--seed",
         type=integer(0, MAX_SEED),
         metavar="N",
-        help="repeat a run: same seed, same adapter, same text (default: a new one, shown after)",
+        help="seed of the random numbers: same seed, same adapter, same text (default: a new one, "
+        "reported at the end)",
     )
 
 
 def _add_ending(parser: Parser) -> None:
-    group = parser.add_argument_group("where it ends")
+    group = parser.add_argument_group("stopping")
     group.add_argument(
         "-n",
         "--max-new-tokens",
         type=integer(1),
         default=128,
         metavar="N",
-        help="after N tokens, or where the model's context ends (default: %(default)s)",
+        help="stop after N tokens, or at the end of the model's context (default: %(default)s)",
     )
     group.add_argument(
         "--stop",
@@ -139,7 +142,7 @@ def _add_ending(parser: Parser) -> None:
         type=stop_text,
         default=[],
         metavar="TEXT",
-        help="before TEXT would appear (repeatable)",
+        help="stop before TEXT would appear (repeatable)",
     )
     group.add_argument(
         "--no-start-token",
@@ -153,18 +156,15 @@ def _add_output(parser: Parser) -> None:
     group.add_argument(
         "--json",
         action="store_true",
-        help='one object per token {"token", "text"}, then one of figures {"done": true, ...}; '
-        "a text that was held back and comes after the last token has the token null; with "
-        "--no-stream a single object",
+        help='one object per token {"token", "text"}, then one of statistics {"done": true, ...}; '
+        'text flushed after the last token has "token": null; with --no-stream a single object',
     )
-    group.add_argument("--no-stream", action="store_true", help="print when all is computed")
+    group.add_argument("--no-stream", action="store_true", help="print the whole text at the end")
     group.add_argument("--no-echo", action="store_true", help="do not print the prompt")
     group.add_argument(
-        "-q", "--quiet", action="store_true", help="no progress, warnings or figures on stderr"
+        "-q", "--quiet", action="store_true", help="no progress, warnings or statistics on stderr"
     )
-    group.add_argument(
-        "--memory", action="store_true", help="tell the GPU memory used, by kind, at its peak"
-    )
+    group.add_argument("--memory", action="store_true", help="report peak GPU memory by kind")
 
 
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
@@ -197,7 +197,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     story.report(figures | ({} if peak is None else {"memory": peak}))
     if peak is not None:
         parts = [f"{kind} {nbytes / 2**20:.1f} MiB" for kind, nbytes in peak.items()]
-        terminal.note(f"GPU memory at its peak: {', '.join(parts)}")
+        terminal.note(f"peak GPU memory: {', '.join(parts)}")
     if adapter.is_software and not any(adapter.name in line for line in terminal.warned):
         terminal.note(
             f"{adapter.name} is a software adapter that computes on the CPU: with a GPU in this "
@@ -207,7 +207,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _watch_memory(device: gw.Device) -> dict[str, int]:
-    """The most live bytes of all kinds together, and each kind's then; up to date from now on."""
+    """Peak live bytes in total, and of each kind at that moment; updated from now on."""
     peak = {"total": 0}
 
     def look(live: dict[str, int]) -> None:
@@ -239,7 +239,7 @@ def _read_prompt(prompt: str | None, terminal: Terminal) -> str:
                 f"standard input is not valid UTF-8: byte {piped[error.start]:#04x} at "
                 f"{error.start}; convert it, or give the prompt as an argument"
             ) from None
-        # `echo` and editors end a text with a newline that nobody means to be continued.
+        # `echo` and editors end a text with a newline that is not part of the prompt.
         prompt = prompt.removesuffix("\n").removesuffix("\r")
     if not prompt:
         terminal.note("no prompt: beginning a new text")

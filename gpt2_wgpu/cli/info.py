@@ -1,4 +1,4 @@
-"""`gpt2-wgpu info`: what a report about this machine needs, and whether its GPU computes right."""
+"""`gpt2-wgpu info`: adapter, limits, features, versions and a self-test: for bug reports."""
 
 from __future__ import annotations
 
@@ -30,9 +30,8 @@ _LIMITS = (
 )
 
 _EPILOG = """\
-The check runs a matrix product, a softmax and GELU on numbers whose results
-are known. Exit status: 0 if all are right, 1 if one is wrong or there is no
-adapter.
+The self-test runs the kernels of the engine on inputs whose results are known.
+Exit status: 0 if it passes, 1 if it fails or there is no adapter.
 
 examples:
   gpt2-wgpu info
@@ -44,8 +43,8 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
     """Adds the command `info` to `commands`; returns its parser."""
     parser = commands.add_parser(
         "info",
-        help="describe the GPU and check that it computes right",
-        description="Prints adapter, limits, features and versions, and checks the device.",
+        help="describe the GPU and run a self-test",
+        description="Prints adapter, limits, features and versions, and runs a self-test.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
