@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from gpt2_wgpu.cli.options import DTYPES, Parser, integer
+from gpt2_wgpu.cli.options import DTYPES, Parser, add_adapter, integer, use_adapter
 from gpt2_wgpu.cli.terminal import Terminal
 from gpt2_wgpu.errors import InvalidArgumentError
 
@@ -102,6 +102,7 @@ def _add_work(parser: Parser) -> None:
         metavar="TYPE[,TYPE]",
         help=f"weights on the GPU: {', '.join(DTYPES)} (default: as generate would store them)",
     )
+    add_adapter(group)
     group.add_argument(
         "-r",
         "--repeats",
@@ -138,6 +139,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     terminal.quiet = args.quiet
     from gpt2_wgpu import benchmark
 
+    use_adapter(args)
     plan = benchmark.Plan(
         _model(args),
         args.prompt_tokens,

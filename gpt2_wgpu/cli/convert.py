@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gpt2_wgpu.cli.options import DTYPES, Parser
+from gpt2_wgpu.cli.options import DTYPES, Parser, add_adapter, use_adapter
 from gpt2_wgpu.cli.terminal import Terminal
 
 _EPILOG = """\
@@ -33,6 +33,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
     parser.add_argument("source", metavar="SRC", help="as --model of `generate`")
     parser.add_argument("destination", metavar="DST", type=Path, help="a directory")
     parser.add_argument("--dtype", choices=DTYPES, required=True, help="what the matrices become")
+    add_adapter(parser)
     parser.add_argument("--force", action="store_true", help="replace files that exist in DST")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress or sizes on stderr")
     return parser
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     terminal.quiet = args.quiet
     import gpt2_wgpu as gw
 
+    use_adapter(args)
     with terminal.progress(f"converting {args.source}") as on_progress:
         path = gw.convert(
             args.source,

@@ -7,7 +7,17 @@ import secrets
 import sys
 from typing import TYPE_CHECKING
 
-from gpt2_wgpu.cli.options import DTYPES, MAX_SEED, Parser, integer, number, stop_text, utf8
+from gpt2_wgpu.cli.options import (
+    DTYPES,
+    MAX_SEED,
+    Parser,
+    add_adapter,
+    integer,
+    number,
+    stop_text,
+    use_adapter,
+    utf8,
+)
 from gpt2_wgpu.cli.story import Story
 from gpt2_wgpu.cli.terminal import INTERRUPTED, Terminal
 from gpt2_wgpu.errors import InvalidArgumentError
@@ -69,6 +79,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
         help="storage format of the weights on the GPU (default: the format that `convert` wrote, "
         "else f16; q8 on a CPU adapter if that is measured to be faster)",
     )
+    add_adapter(parser)
     _add_sampling(parser)
     _add_ending(parser)
     _add_output(parser)
@@ -177,6 +188,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
 
     import gpt2_wgpu as gw
 
+    use_adapter(args)
     peak = _watch_memory(gw.default_device()) if args.memory else None
     with terminal.progress(f"loading {args.model}") as on_progress:
         lm = gw.GPT2CausalLM.from_preset(

@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu._version import __version__
-from gpt2_wgpu.cli.options import Parser
+from gpt2_wgpu.cli.options import Parser, add_adapter
 from gpt2_wgpu.cli.terminal import Terminal
 from gpt2_wgpu.errors import DeviceError
 
@@ -35,6 +35,7 @@ Exit status: 0 if it passes, 1 if it fails or there is no adapter.
 
 examples:
   gpt2-wgpu info
+  gpt2-wgpu info --adapter 1
   gpt2-wgpu info --json | jq .adapter
 """
 
@@ -49,6 +50,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    add_adapter(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
@@ -58,7 +60,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     facts: dict[str, Any] = {"versions": versions(), "platform": platform.platform()}
     problem: DeviceError | None = None
     try:
-        facts |= _device_facts()
+        facts |= _device_facts(args.adapter)
     except DeviceError as error:  # the versions are wanted all the more then
         facts |= {"adapter": None, "error": str(error)}
         problem = error
@@ -89,10 +91,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _device_facts() -> dict[str, Any]:
+def _device_facts(adapter: int | str | None) -> dict[str, Any]:
     import gpt2_wgpu as gw
 
-    device = gw.Device()
+    device = gw.Device(adapter=adapter)
     try:
         report = gw.gpu.self_check(device)
         return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
@@ -82,6 +83,31 @@ def integer(least: int, most: int = MAX_COUNT) -> Callable[[str], int]:
         return value
 
     return parse
+
+
+def add_adapter(group: argparse._ActionsContainer) -> None:
+    """Adds the option --adapter; :func:`use_adapter` obeys it."""
+    group.add_argument(
+        "--adapter",
+        type=_adapter,
+        metavar="GPU",
+        help="GPU to use, by index or a part of its name; one that does not exist lists them "
+        "(default: the fastest kind)",
+    )
+
+
+def use_adapter(args: argparse.Namespace) -> None:
+    """Opens the GPU of --adapter, if given, for all that follows."""
+    if args.adapter is not None:
+        import gpt2_wgpu as gw
+
+        gw.set_default_device(gw.Device(adapter=args.adapter))
+
+
+def _adapter(text: str) -> int | str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{_shown(text)} names no GPU")
+    return int(text) if re.fullmatch(r"\d{1,9}", text, re.ASCII) else text
 
 
 def utf8(text: str) -> str:

@@ -6,10 +6,10 @@ import os
 import reprlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
-from gpt2_wgpu.errors import GPT2WGPUError, InvalidArgumentError, NoAdapterError
+from gpt2_wgpu.errors import InvalidArgumentError, NoAdapterError
 from gpt2_wgpu.gpu.bindings import load_wgpu
 from gpt2_wgpu.gpu.capabilities import AdapterInfo
 from gpt2_wgpu.gpu.fork import check_not_forked
@@ -27,6 +27,31 @@ _GUARANTEED = {
     "max-compute-workgroups-per-dimension": 65_535,
 }
 WANTED_FEATURES = ("timestamp-query",)
+_PREFERRED = {  # types of adapters, the best first
+    "high-performance": {"DiscreteGPU": 0, "IntegratedGPU": 1, "CPU": 3},
+    "low-power": {"IntegratedGPU": 0, "DiscreteGPU": 1, "CPU": 3},
+}
+_BACKENDS = ("Vulkan", "Metal", "D3D12")
+# Environment variables that choose an adapter: wgpu-py's, the Vulkan loader's and Mesa's.
+_CHOOSING = (
+    "WGPUPY_WGPU_ADAPTER_NAME",
+    "WGPU_BACKEND_TYPE",
+    "VK_DRIVER_FILES",
+    "VK_ICD_FILENAMES",
+    "VK_LOADER_DRIVERS_SELECT",
+    "VK_LOADER_DRIVERS_DISABLE",
+    "MESA_VK_DEVICE_SELECT",
+)
+# What Mesa's device-selection layer selects by, or its switch: see `_calm_mesa`.
+_SELECTING = {
+    "DISPLAY",
+    "DRI_PRIME",
+    "MESA_VK_DEVICE_SELECT",
+    "NODEVICE_SELECT",
+    "WAYLAND_DISPLAY",
+    "WAYLAND_SOCKET",
+    "XDG_RUNTIME_DIR",
+}
 _NO_ADAPTER = {
     "linux": "install a Vulkan driver: Mesa's, with a CPU one included, is the package "
     "`mesa-vulkan-drivers` (Debian, Ubuntu, Fedora) or `vulkan-swrast` (Arch)",
@@ -47,23 +72,36 @@ def adapters() -> list[AdapterInfo]:
 
 async def request_adapter(power_preference: str, adapter: int | str | None = None) -> Any:
     """The adapter that is named, or the one that wgpu prefers; raises as ``Device`` does."""
-    if power_preference not in ("high-performance", "low-power"):
+    if power_preference not in _PREFERRED:
         raise InvalidArgumentError(
             "power_preference must be 'high-performance' or 'low-power', not "
             f"{reprlib.repr(power_preference)}"
         )
     if adapter is not None:
         return _named(adapter, await _enumerate())
+    _check_forced_backend()
+    wgpu = _wgpu()
     with _no_adapter_if_it_fails():
-        wgpu = _wgpu()
-        return await wait(wgpu.gpu.request_adapter_async(power_preference=power_preference))
+        found = await wait(wgpu.gpu.request_adapter_async(power_preference=power_preference))
+    if not _is_opengl(found):
+        return found
+    named = "WGPUPY_WGPU_ADAPTER_NAME" in _forced()
+    if not (others := [] if named else await _enumerate()):
+        raise NoAdapterError(_no_adapter("wgpu: only an OpenGL adapter, which is not supported"))
+    order = _PREFERRED[power_preference]
+    return min(others, key=lambda one: order.get(str(one.info["adapter_type"]), 2))
 
 
 async def _enumerate() -> list[Any]:
+    """All adapters but OpenGL's, which lack features and limits that we rely on."""
+    wgpu = _wgpu()
     with _no_adapter_if_it_fails():
-        found = await wait(_wgpu().gpu.enumerate_adapters_async())
-    # Listed all the same where a program has used wgpu before us.
-    return [one for one in found if not str(one.info["backend_type"]).startswith("OpenGL")]
+        found = await wait(wgpu.gpu.enumerate_adapters_async())
+    return [one for one in found if not _is_opengl(one)]
+
+
+def _is_opengl(adapter: Any) -> bool:
+    return str(adapter.info["backend_type"]).startswith("OpenGL")
 
 
 def _named(wanted: int | str, found: Sequence[Any]) -> Any:
@@ -80,7 +118,39 @@ def _named(wanted: int | str, found: Sequence[Any]) -> Any:
             return adapter
     names = [AdapterInfo.from_adapter(adapter.info).name for adapter in found]
     there = ", ".join(f"{index} is {name}" for index, name in enumerate(names)) or "there is none"
-    raise NoAdapterError(f"no adapter {reprlib.repr(wanted)} on this machine: {there}")
+    why = f"; {_blamed()}" if not names and _forced() else ""
+    raise NoAdapterError(f"no adapter {reprlib.repr(wanted)} on this machine: {there}{why}")
+
+
+def _forced() -> dict[str, str]:
+    """The environment variables that choose an adapter in wgpu's or the driver's code."""
+    if sys.platform == "emscripten":
+        return {}
+    return {name: value for name in _CHOOSING if (value := os.environ.get(name, "").strip())}
+
+
+def _blamed() -> str:
+    """What to do about the environment variables that choose an adapter."""
+    named = ", ".join(f"{name}={reprlib.repr(value)}" for name, value in _forced().items())
+    return f"the environment has {named}: change or unset that"
+
+
+def _check_forced_backend() -> None:
+    """Raises ``NoAdapterError`` for a backend that wgpu does not know, and so would ignore."""
+    backend = _forced().get("WGPU_BACKEND_TYPE")
+    if backend not in (None, *_BACKENDS):
+        raise NoAdapterError(
+            f"the environment variable WGPU_BACKEND_TYPE is {reprlib.repr(backend)}, which is not "
+            f"supported: unset it, or set it to {', '.join(_BACKENDS)}"
+        )
+
+
+def _no_adapter(why: str) -> str:
+    """The message of ``NoAdapterError``, with the environment variables that may be to blame."""
+    remedy = _NO_ADAPTER.get(sys.platform, "install a Vulkan driver")
+    if _forced():
+        remedy = f"{_blamed()}, or {remedy}"
+    return f"no GPU adapter found: {remedy} ({why})"
 
 
 @contextmanager
@@ -88,11 +158,8 @@ def _no_adapter_if_it_fails() -> Iterator[None]:
     try:
         with _calm_mesa():
             yield
-    except GPT2WGPUError:
-        raise
     except Exception as error:
-        remedy = _NO_ADAPTER.get(sys.platform, "install a Vulkan driver")
-        raise NoAdapterError(f"no GPU adapter found: {remedy} (wgpu: {one_line(error)})") from None
+        raise NoAdapterError(_no_adapter(f"wgpu: {one_line(error)}")) from None
 
 
 @contextmanager
@@ -101,11 +168,11 @@ def _calm_mesa() -> Iterator[None]:
 
     The layer asks Wayland which GPU shows the desktop; libwayland then prints "error:
     XDG_RUNTIME_DIR is invalid or not set in the environment" (Mesa 22.3; the same in
-    https://github.com/KhronosGroup/Vulkan-Tools/issues/721). Without a session the layer has
-    nothing to select by, so it stays out. Can go when Mesa asks only inside a session.
+    https://github.com/KhronosGroup/Vulkan-Tools/issues/721). Without a session or a display the
+    layer has nothing to select by, so to leave it out meanwhile changes no program's adapters. Can
+    go when Mesa asks only inside a session.
     """
-    selecting = {"XDG_RUNTIME_DIR", "DRI_PRIME", "MESA_VK_DEVICE_SELECT", "NODEVICE_SELECT"}
-    if sys.platform != "linux" or not selecting.isdisjoint(os.environ):
+    if sys.platform != "linux" or not _SELECTING.isdisjoint(os.environ):
         yield
         return
     os.environ["NODEVICE_SELECT"] = "1"
@@ -120,29 +187,9 @@ def one_line(error: Exception) -> str:
 
 
 def _wgpu() -> Any:
-    """wgpu, restricted to the backends that pass our tests."""
+    """wgpu; its instance is as the program, or wgpu itself, has configured it."""
     check_not_forked()
-    wgpu = load_wgpu()
-    if sys.platform != "emscripten":
-        _without_opengl()
-    return wgpu
-
-
-def _without_opengl() -> None:
-    """wgpu's OpenGL backend reports adapters that lack features and limits we rely on, and probing
-    it prints to stderr. It can only be left out before wgpu's instance exists: a program that has
-    used wgpu before keeps what it chose.
-    """
-    from wgpu.backends.wgpu_native.extras import set_instance_extras
-
-    global _instance_configured
-    if not _instance_configured:
-        _instance_configured = True
-        with suppress(RuntimeError):  # an instance exists already
-            set_instance_extras(backends=["Vulkan", "Metal", "DX12"])
-
-
-_instance_configured = False
+    return load_wgpu()
 
 
 def wanted_limits(adapter: Any, limits: str | Mapping[str, int]) -> dict[str, int]:

@@ -5,13 +5,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from gpt2_wgpu.gpu.native_bundle import native_bundle
 from gpt2_wgpu.gpu.waiting import wait
 
 Bundle = Callable[[Any, int], None]  # of a compute pass, and how many times over
 _PIECE = 4 << 20  # bytes of a blob in Python's memory at a time; whole words
+
+
+class UnusableGPU:
+    """Stands in for a ``wgpu.GPUDevice`` that may not be used: every use raises ``error``."""
+
+    def __init__(self, gpu: Any, error: type[Exception], message: str) -> None:
+        self.__dict__.update(_kept=gpu, _error=error, _message=message)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise self._error(self._message)
 
 
 def tells_late(gpu: Any) -> bool:

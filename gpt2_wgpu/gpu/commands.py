@@ -209,6 +209,10 @@ class CommandQueue(NotCopyable):
         self._lock = lock
         self._busy = False
 
+    def close(self) -> None:
+        """Free what the queue itself has, on a device that goes on."""
+        self._uniform.destroy()
+
     def flush(self, copies: Iterable[tuple[Any, int, Any, int, int]] = ()) -> None:
         """Submit what is pending, in one pass, then ``copies`` (from, offset, to, offset, size)."""
         copies = list(copies)

@@ -8,24 +8,29 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu.errors import (
     DeviceError,
     DeviceLostError,
+    InvalidArgumentError,
     LimitError,
     OutOfGPUMemoryError,
     ShaderError,
 )
 from gpt2_wgpu.gpu import backends
 from gpt2_wgpu.gpu.adapter import WANTED_FEATURES, one_line, request_adapter, wanted_limits
+from gpt2_wgpu.gpu.bindings import load_wgpu
 from gpt2_wgpu.gpu.capabilities import AdapterInfo, Capabilities
 from gpt2_wgpu.gpu.commands import CommandQueue
 from gpt2_wgpu.gpu.copying import NotPicklable
-from gpt2_wgpu.gpu.fork import InheritedGPU, after_fork
+from gpt2_wgpu.gpu.fork import after_fork, check_not_forked, inherited
 from gpt2_wgpu.gpu.kernels import KernelCache
 from gpt2_wgpu.gpu.memory import MemoryManager
 from gpt2_wgpu.gpu.waiting import sync, wait
+
+if TYPE_CHECKING:
+    import wgpu
 
 
 class Device(NotPicklable):
@@ -71,8 +76,36 @@ class Device(NotPicklable):
         await self._open(power_preference, limits, adapter)
         return self
 
+    @classmethod
+    def from_wgpu(cls, gpu: wgpu.GPUDevice) -> Device:
+        """A device on a ``wgpu.GPUDevice`` that another library, or the caller, has opened.
+
+        Both use its queue, and may share buffers (``Tensor.from_wgpu``, ``Tensor.buffer``). A
+        second call gives the same ``Device``. ``close`` frees what was allocated here and leaves
+        ``gpu`` open; when ``gpu`` is lost, only its owner can replace it.
+
+        Raises ``InvalidArgumentError`` for another object, ``DeviceLostError`` for a lost device.
+        """
+        wgpu = load_wgpu()
+        check_not_forked()
+        if not isinstance(gpu, wgpu.GPUDevice):
+            raise InvalidArgumentError(f"from_wgpu takes a wgpu.GPUDevice, not {reprlib.repr(gpu)}")
+        if (known := device_of(gpu)) is not None:
+            return known
+        self = cls.__new__(cls)
+        self.is_open = self.is_closed = False
+        self.is_shared, self.replacement = True, None
+        self.gpu, self.info = gpu, AdapterInfo.from_adapter(gpu.adapter.info)
+        self._set_up()
+        return self
+
     async def reopened(self) -> Device:
         """A new device like this one, on what adapter there is now; memory settings go with it."""
+        if self.is_shared:
+            raise DeviceLostError(
+                f"the wgpu device on {self.info.name}, which another library opened, is lost: pass "
+                "its new one to Device.from_wgpu and load the model again"
+            )
         device = await Device.create(*self._asked)
         device.memory.inherit(self.memory)
         return device
@@ -88,6 +121,7 @@ class Device(NotPicklable):
     async def _open(
         self, power_preference: str, limits: str | Mapping[str, int], wanted: int | str | None
     ) -> None:
+        self.is_shared = False  # self.gpu is another library's, too
         self._asked = (power_preference, limits, wanted)
         self.replacement: Device | None = None  # after a loss
         adapter = await request_adapter(power_preference, wanted)
@@ -183,8 +217,8 @@ class Device(NotPicklable):
 
     def bar(self) -> None:
         """In a forked child: raise at every use from now on, without a call to wgpu."""
-        if not isinstance(self.gpu, InheritedGPU):  # the child of a child
-            self.gpu = InheritedGPU(self.gpu)
+        if not isinstance(self.gpu, backends.UnusableGPU):  # the child of a child
+            self.gpu = inherited(self.gpu, is_ours=not self.is_shared)
         self.queue.renew_lock(self.memory.renew_lock())
         self._forget()
 
@@ -205,6 +239,13 @@ class Device(NotPicklable):
                 self.queue.flush()
                 await wait(self.gpu.queue.on_submitted_work_done_async())
 
+    def flush(self) -> None:
+        """Submit what is pending, for commands of other programs on this device to come after it.
+
+        Only they need this: what reads or writes tensors submits what is pending by itself.
+        """
+        self.queue.flush()
+
     def close(self) -> None:
         """Give the device back; its tensors become unusable. Idempotent."""
         self.is_closed = True
@@ -213,6 +254,12 @@ class Device(NotPicklable):
         self.memory.trim()
         with self.memory.lock:  # no thread is in the middle of a mapped buffer
             self._forget()
+            if self.is_shared:
+                self.memory.destroy_lent()
+                self.queue.close()
+                message = f"the device {self.info.name} is gone (closed): open a new Device"
+                self.gpu = backends.UnusableGPU(self.gpu, DeviceLostError, message)
+                return
             backends.settle(self.gpu)
             self.gpu.destroy()
 
@@ -260,6 +307,11 @@ def default_device() -> Device:
         if device is None or not device.is_open:
             device = _shared = Device()
         return device
+
+
+def device_of(gpu: wgpu.GPUDevice) -> Device | None:
+    """The open device that computes on ``gpu``."""
+    return next((one for one in list(_devices) if one.gpu is gpu and one.is_open), None)
 
 
 async def default_device_async() -> Device:

@@ -10,12 +10,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from gpt2_wgpu.errors import DeviceError
+from gpt2_wgpu.gpu.backends import UnusableGPU
 
 _callbacks: list[Callable[[], None]] = []  # of a child that may not use the GPU
 _is_barred = False
+_MESSAGE = (
+    "the GPU cannot be used in a process forked from one that has used it: start processes "
+    'with multiprocessing.get_context("spawn"), or fork before the GPU is first used'
+)
 
 
 def after_fork(callback: Callable[[], None]) -> Callable[[], None]:
@@ -27,28 +32,16 @@ def after_fork(callback: Callable[[], None]) -> Callable[[], None]:
 def check_not_forked() -> None:
     """Raises ``DeviceError`` in a forked process whose parent has used a GPU."""
     if _is_barred:
-        _refuse()
+        raise DeviceError(_MESSAGE)
 
 
-class InheritedGPU:
-    """Stands in for a ``wgpu.GPUDevice`` of the parent: every use raises."""
-
-    def __init__(self, gpu: Any) -> None:
-        # As if released already: neither this process nor wgpu's finalisers may touch it.
+def inherited(gpu: Any, *, is_ours: bool) -> UnusableGPU:
+    """What stands in a forked child for ``gpu``, which the parent opened."""
+    if is_ours:  # as if released already: nothing in this process may touch it
         gpu._poller = None
         for native in (gpu, gpu._queue, gpu.adapter):
             native._internal = None
-        self.__dict__["inherited"] = gpu
-
-    def __getattr__(self, name: str) -> NoReturn:
-        _refuse()
-
-
-def _refuse() -> NoReturn:
-    raise DeviceError(
-        "the GPU cannot be used in a process forked from one that has used it: start processes "
-        'with multiprocessing.get_context("spawn"), or fork before the GPU is first used'
-    )
+    return UnusableGPU(gpu, DeviceError, _MESSAGE)
 
 
 def _in_child() -> None:
@@ -58,6 +51,7 @@ def _in_child() -> None:
         return  # the parent has looked for no adapter yet: all of wgpu is still to come
     _is_barred = True
     _release_nothing_older()
+    _skip_exit_handlers()
     for callback in _callbacks:
         callback()
 
@@ -85,6 +79,20 @@ def _release_nothing_older() -> None:
 
     _api.GPUObjectBase._release = release_if_newer
     _api.GPUAdapter._release = forget
+
+
+def _skip_exit_handlers() -> None:
+    """End this process without the exit handlers that drivers have registered in C.
+
+    Mesa's wait for its threads, which are not here, and crash (``util_queue``, seen with 22.3's
+    OpenGL driver, which wgpu loads). Python has ended in order by then, and ``_exit`` gets the
+    status. Only glibc has ``on_exit``.
+    """
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "on_exit"):
+        libc.on_exit(libc._exit, None)
 
 
 if hasattr(os, "register_at_fork"):

@@ -62,7 +62,9 @@ class MemoryInfo:
 class Storage(NotCopyable):
     """One GPU buffer with a reference count; made by :meth:`MemoryManager.allocate`."""
 
-    __slots__ = ("buffer", "kind", "manager", "nbytes", "pooled", "references", "size")
+    __slots__ = (
+        "buffer", "is_foreign", "kind", "manager", "nbytes", "pooled", "references", "size",
+    )  # fmt: skip
 
     def __init__(
         self, buffer: Any, nbytes: int, size: int, kind: str, manager: MemoryManager
@@ -73,6 +75,7 @@ class Storage(NotCopyable):
         self.kind = kind
         self.manager = manager
         self.pooled = kind in _POOLED  # goes to the pool when freed, else is destroyed
+        self.is_foreign = False  # the caller's buffer: neither destroyed nor lent
         self.references = 1
 
     def __str__(self) -> str:
@@ -82,6 +85,14 @@ class Storage(NotCopyable):
         with self.manager.lock:
             self.references += 1
         return self
+
+    def check_readable(self) -> None:
+        """Raises ``InvalidArgumentError`` for a caller's buffer that cannot be copied from."""
+        if self.is_foreign and not self.buffer.usage & 0x04:  # wgpu.BufferUsage.COPY_SRC
+            raise InvalidArgumentError(
+                "this tensor's buffer was made without the usage wgpu.BufferUsage.COPY_SRC: its "
+                "values cannot be read or copied"
+            )
 
     def release(self) -> None:
         with self.manager.lock:
@@ -145,11 +156,23 @@ class MemoryManager(NotCopyable):
             self._changed()
             return Storage(buffer, nbytes, size, kind, self)
 
+    def adopt(self, buffer: Any, nbytes: int) -> Storage:
+        """A storage over a caller's buffer: counted as a buffer, but not as memory of ours."""
+        storage = Storage(buffer, nbytes, 0, "workspace", self)
+        storage.is_foreign = True
+        with self.lock:
+            self._num_buffers += 1
+            self._num_bytes += nbytes
+            self._peak = max(self._peak, self._num_bytes)
+        return storage
+
     def reclaim(self, storage: Storage) -> None:
         """Take back a storage nobody refers to any more (called by ``Storage.release``)."""
-        del self._lent[id(storage.buffer)]
         self._num_buffers -= 1
         self._num_bytes -= storage.nbytes
+        if storage.is_foreign:
+            return
+        del self._lent[id(storage.buffer)]
         self._live[storage.kind] -= storage.size
         self._changed()
         suspect = id(storage.buffer) in self._suspects
@@ -323,6 +346,11 @@ class MemoryManager(NotCopyable):
             self._pool.clear()
             self._doomed.clear()
             self._pooled_bytes = 0
+
+    def destroy_lent(self) -> None:
+        """Destroy every buffer in use: for a device that is closed while its GPU device goes on."""
+        for buffer in self._lent.values():
+            buffer.destroy()
 
     def renew_lock(self) -> threading.RLock:
         """A new lock, for a forked child: a thread of the parent may hold the old one."""

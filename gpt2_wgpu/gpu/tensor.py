@@ -16,6 +16,8 @@ from gpt2_wgpu.gpu.memory import Storage
 from gpt2_wgpu.gpu.waiting import sync
 
 if TYPE_CHECKING:
+    import wgpu
+
     from gpt2_wgpu.gpu.device import Device
     from gpt2_wgpu.gpu.scopes import Scope
 
@@ -77,6 +79,41 @@ class Tensor(NotPicklable):
         if scope is not None:
             scope.adopt(self)
 
+    @classmethod
+    def from_wgpu(
+        cls,
+        buffer: wgpu.GPUBuffer,
+        shape: int | Sequence[int],
+        dtype: str = "float32",
+        *,
+        label: str = "",
+    ) -> Tensor:
+        """A tensor over the caller's buffer, from its beginning; nothing is copied.
+
+        The buffer belongs to a device of ``Device.from_wgpu`` and has the usage STORAGE (and
+        COPY_SRC, to be read or deep-copied). It is never destroyed here, and counts no memory. An
+        operation sees what the caller submitted before it; before the caller's own commands write
+        the buffer again, submit what is pending (``device.flush()``).
+
+        Raises ``InvalidArgumentError`` for a buffer that cannot serve, ``ShapeError`` for one that
+        is too small.
+        """
+        from gpt2_wgpu.gpu.sharing import tensor_over
+
+        return tensor_over(buffer, shape, dtype, label)
+
+    @property
+    def buffer(self) -> wgpu.GPUBuffer:
+        """The buffer in which the elements are, in row-major order, from its beginning on.
+
+        To take it submits what is pending, so that commands which the caller submits next see the
+        values; after further operations call ``device.flush()`` first. It may be longer than the
+        tensor, and is lent to other tensors once the last tensor over it is disposed.
+        """
+        self.check()
+        self.device.queue.flush()
+        return self.storage.buffer
+
     @property
     def ndim(self) -> int:
         return len(self.shape)
@@ -113,7 +150,7 @@ class Tensor(NotPicklable):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         """A tensor of the same values in a buffer of its own."""
-        self.check()
+        self.check().storage.check_readable()
         result = empty(
             self.device, self.shape, self.dtype, kind=self.storage.kind, label=self.label
         )
@@ -132,6 +169,7 @@ class Tensor(NotPicklable):
         if self.dtype not in FORMATS:
             raise InvalidArgumentError(f"{self.dtype} is a storage format of weights: not readable")
         self.check()
+        self.storage.check_readable()
         if self.size == 0:
             return memoryview(array(FORMATS[self.dtype]))
         (raw,) = await self.device.queue.read([(self.storage, 0, self.size * 4)])

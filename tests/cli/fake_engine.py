@@ -102,7 +102,8 @@ class FakeEngine:
         self.stream = FakeStream(self.pieces, self.stats)
         return self.stream
 
-    def _device(self) -> Any:
+    def _device(self, adapter: int | str | None = None) -> Any:
+        self.calls["Device"] = {"adapter": adapter}
         if self.failure:
             raise self.failure
         return SimpleNamespace(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable, Sequence
 from copy import copy, deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.gpu.commands import Part, dispatch
@@ -103,6 +103,11 @@ class KVCache(Tensor):
     def values(self, index: int) -> Part:
         layer = self.children[index]
         return Part(layer, layer.nbytes // 2, layer.nbytes // 2)
+
+    @property
+    def buffer(self) -> NoReturn:
+        """Not one: each layer has its own."""
+        raise InvalidArgumentError("a cache has a buffer per layer: take cache.layer(i).buffer")
 
     def view(self, shape: Sequence[int]) -> Tensor:
         """Not possible: the memory is not in the order of the shape."""

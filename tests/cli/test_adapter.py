@@ -1,0 +1,80 @@
+"""`--adapter` of each command that opens a GPU, and what is said of one that does not exist."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu.cli.main import main
+from gpt2_wgpu.errors import NoAdapterError
+from tests.cli.conftest import Run
+
+COMMANDS = {
+    "generate": ["generate", "-q", "Once"],
+    "convert": ["convert", "fairytales", "there", "--dtype", "q8"],
+    "bench": ["bench"],
+    "info": ["info"],
+}
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
+    """What `Device` was asked for; it finds no adapter."""
+    asked: list[Any] = []
+
+    class NoDevice:
+        def __init__(self, adapter: int | str | None = None) -> None:
+            asked.append(adapter)
+            raise NoAdapterError("0 is the only one")
+
+    monkeypatch.setattr(gw, "Device", NoDevice)
+    monkeypatch.chdir(tmp_path)
+    return asked
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize(
+    ("text", "adapter"), [("1", 1), ("radeon", "radeon"), ("9" * 5000, "9" * 5000), ("-1", "-1")]
+)
+def test_the_named_adapter_is_opened(
+    command: list[str],
+    text: str,
+    adapter: int | str,
+    opened: list[Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([*command, f"--adapter={text}"]) == 1
+    assert opened == [adapter]
+    assert "0 is the only one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_an_empty_name_is_wrong_usage(
+    command: list[str], opened: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--adapter", " "]) == 2
+    assert "argument --adapter: ' ' names no GPU" in capsys.readouterr().err
+    assert opened == []
+
+
+def test_a_text_on_the_named_adapter(run: Run) -> None:
+    name = gw.adapters()[0].name
+    arguments = ["generate", "-q", "--greedy", "-n", "4", "Once"]
+    by_name = run(*arguments, "--adapter", name[1:].upper())
+    assert (by_name.returncode, by_name.stderr) == (0, "")
+    assert by_name.stdout == run(*arguments, "--adapter", "0").stdout
+    wrong = run(*arguments, "--adapter", "nosuch")
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert f"no adapter 'nosuch' on this machine: 0 is {name}" in wrong.stderr
+    assert wrong.stderr.count("\n") == 1
+
+
+def test_a_variable_that_matches_nothing_is_named(run: Run) -> None:
+    for name in ("VK_DRIVER_FILES", "WGPUPY_WGPU_ADAPTER_NAME"):
+        done = run("info", env=dict(os.environ) | {name: "/nosuch"})
+        assert done.returncode == 1
+        assert f"the environment has {name}='/nosuch': change or unset that" in done.stderr
