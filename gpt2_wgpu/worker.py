@@ -124,19 +124,21 @@ class Model:
         }
 
     def stream(self, prompt: str, **settings: Any) -> Text:
-        """Begin a text. ``settings``: those of `DEFAULTS`, and ``stop`` (a text, or texts, to stop
-        before).
+        """Begin a text. ``settings``: those of `DEFAULTS`, ``stop`` (a text, or texts, to stop
+        before) and ``allowedSpecial`` (special tokens that the prompt may spell out, or "all").
 
         Raises ``InvalidArgumentError`` for a setting out of range, ``ContextLengthError``.
         """
         given = {key: value for key, value in settings.items() if value is not None}
         stop = given.pop("stop", ())
         stop_texts = [stop] if isinstance(stop, str) else list(stop)
+        special = given.pop("allowedSpecial", ())
+        allowed = special if isinstance(special, str) else list(special)
         chosen = DEFAULTS | given
         if not chosen["temperature"]:
             chosen["repetitionPenalty"] = given.get("repetitionPenalty", 1.0)
         if unknown := sorted(chosen.keys() - DEFAULTS.keys()):
-            known = ", ".join([*DEFAULTS, "stop", "signal"])
+            known = ", ".join([*DEFAULTS, "stop", "allowedSpecial", "signal"])
             raise gw.errors.InvalidArgumentError(
                 f"no setting {shown(unknown[0])}; there are {known}"
             )
@@ -151,7 +153,9 @@ class Model:
             frequency_penalty=chosen["frequencyPenalty"],
         )
         self._lm.compile(sampler)
-        stream = self._lm.stream(prompt, chosen["maxTokens"], stop_texts=stop_texts)
+        stream = self._lm.stream(
+            prompt, chosen["maxTokens"], stop_texts=stop_texts, allowed_special=allowed
+        )
         return Text(self, stream, None if chosen["temperature"] == 0 else seed)
 
     def memory(self) -> dict[str, Any]:

@@ -147,8 +147,10 @@ export interface Settings {
   frequencyPenalty?: number;
   /** Same seed, same adapter, same text; null: another one each time. */
   seed?: number | null;
-  /** A text, or texts, to stop before. */
+  /** A text, or texts, to stop before; one that is a special token ends the text where it comes. */
   stop?: string | string[];
+  /** Special tokens that the prompt may spell out, or "all"; others stay text. Default: none. */
+  allowedSpecial?: string[] | "all";
 }
 
 export interface GenerateOptions extends Settings {

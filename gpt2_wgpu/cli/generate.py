@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import secrets
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu.cli.options import (
     DTYPES,
@@ -160,6 +160,15 @@ def _add_ending(parser: Parser) -> None:
         action="store_true",
         help="do not put the model's start token before the prompt",
     )
+    group.add_argument(
+        "--allowed-special",
+        action="append",
+        type=utf8,
+        default=[],
+        metavar="TOKEN",
+        help="special token that the prompt may spell out, such as '<|endoftext|>', or 'all' of "
+        "them (repeatable; default: none, they stay text)",
+    )
 
 
 def _add_output(parser: Parser) -> None:
@@ -201,6 +210,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         max_new_tokens=args.max_new_tokens,
         stop_texts=args.stop,
         add_start_token=not args.no_start_token,
+        **_allowed_special(args.allowed_special),
     ) as stream:
         story = Story(stream, prompt, terminal, json=args.json, echo=not args.no_echo)
         story.tell(at_once=args.no_stream)
@@ -216,6 +226,12 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
             "machine, install its driver for faster text"
         )
     return INTERRUPTED if story.interrupted else 0
+
+
+def _allowed_special(tokens: list[str]) -> dict[str, Any]:
+    if not tokens:
+        return {}
+    return {"allowed_special": "all" if "all" in tokens else tokens}
 
 
 def _watch_memory(device: gw.Device) -> dict[str, int]:

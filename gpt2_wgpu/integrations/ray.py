@@ -19,9 +19,9 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from gpt2_wgpu import samplers
 from gpt2_wgpu.arguments import integer
@@ -90,6 +90,7 @@ class GPT2Generator:
         memory_budget: bytes of GPU memory at most (default: see ``set_memory_budget``).
         on_error: "record" puts a row's fault into ``error`` and goes on, "raise" raises it.
         prefix: put before the names of the columns that are added.
+        allowed_special: special tokens that a prompt may spell out, or "all".
 
     Raises:
         InvalidArgumentError: an argument is out of range.
@@ -112,6 +113,7 @@ class GPT2Generator:
         memory_budget: int | None = None,
         on_error: str = "record",
         prefix: str = "",
+        allowed_special: Collection[str] | Literal["all"] = (),
     ) -> None:
         self._prompt_column = _name("prompt_column", prompt_column)
         self._max_new_tokens = integer("max_new_tokens", max_new_tokens, 1, _ANY)
@@ -132,6 +134,7 @@ class GPT2Generator:
             if memory_budget is not None:
                 set_memory_budget(memory_budget, self._device)
             self._lm = GPT2CausalLM.from_preset(preset, dtype=dtype, device=self._device)
+            self._preprocessor.allowed_special = allowed_special
             self._stops = self._lm.resolve_stop_tokens(stop_token_ids)
         except BaseException:
             self._device.close()
@@ -183,7 +186,7 @@ class GPT2Generator:
                 missing = prompt is None or prompt != prompt  # pandas makes NaN of null
                 found = "null" if missing else f"{shown(prompt)}"
                 raise InvalidArgumentError(f"a prompt must be a str, not {found}")
-            (row.prompt,) = self._preprocessor.encode_prompts([prompt])
+            (row.prompt,) = self._lm.encode_prompts([prompt], self._preprocessor)
             context = self._lm.backbone.config.n_positions
             if len(row.prompt) >= context:
                 raise ContextLengthError(
@@ -244,14 +247,13 @@ class GPT2Generator:
     def _run(self, group: list[_Row]) -> None:
         """One generation, filled up with rows that are finished before they begin."""
         idle = self.rows_at_once - len(group)
-        preprocessor = self._preprocessor
         generation = Generation(
             self._lm.backbone,
             [*(row.prompt for row in group), *[[0]] * idle],
             [*(row.limit for row in group), *[1] * idle],
             replace(self._sampler.next_options(), seed=0),
             self._stops,
-            preprocessor.tokenizer.vocabulary_size(),
+            self._lm.candidates(self._stops),
             [*(row.seed for row in group), *[0] * idle],
         )
         new: list[list[int]] = [[] for _ in group]
@@ -274,7 +276,6 @@ class GPT2Generator:
         import numpy as np
 
         tokenizer = self._preprocessor.tokenizer
-        special = set(tokenizer.special_token_ids)
 
         def texts(values: Iterable[str]) -> Any:
             return np.array([*values], dtype=object)
@@ -282,7 +283,7 @@ class GPT2Generator:
         def counts(values: Iterable[int]) -> Any:
             return np.array([*values], dtype=np.int64)
 
-        decoded = (tokenizer.decode([i for i in row.new if i not in special]) for row in rows)
+        decoded = (tokenizer.decode_shown(row.new) for row in rows)
         columns = {
             "generated_text": texts(decoded),
             "finish_reason": texts(row.finish_reason for row in rows),

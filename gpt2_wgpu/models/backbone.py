@@ -34,6 +34,7 @@ from gpt2_wgpu.gpu.copying import CopiedByAttributes
 from gpt2_wgpu.gpu.layers import KVCache, check_cache_dtype
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.default_dtype import default_dtype
+from gpt2_wgpu.models.generation_config import read_config
 from gpt2_wgpu.models.presets import resolve as resolve_preset
 from gpt2_wgpu.models.recovery import with_recovery
 from gpt2_wgpu.models.weights import (
@@ -93,6 +94,7 @@ class GPT2Backbone(CopiedByAttributes):
                 "n_head": num_heads,
                 "n_embd": hidden_dim,
                 "n_inner": intermediate_dim,
+                "eos_token_id": None,  # the tokenizer's counts
                 "n_positions": max_sequence_length,
             }
         )
@@ -113,19 +115,19 @@ class GPT2Backbone(CopiedByAttributes):
         cls,
         directory: Path,
         *,
+        config: GPT2Config | None = None,
         dtype: str | None = None,
         cache_dtype: str = "float32",
         device: Device | None = None,
         on_progress: Progress | None = None,
     ) -> GPT2Backbone:
-        """Weights and ``config.json`` of a directory in Hugging Face's format.
+        """Weights and ``config.json`` (or ``config``) of a directory in Hugging Face's format.
 
         ``dtype`` None: as ``gpt2-wgpu convert`` wrote the directory, else float16, or q8 where that
-        is faster on a CPU adapter (default_dtype.py).
-        The directory is read again if the device is lost. Raises ``ConfigError``,
-        ``WeightsError``, ``DeviceError``; nothing stays allocated then.
+        is faster on a CPU adapter (default_dtype.py). The directory is read again if the device is
+        lost. Raises ``ConfigError``, ``WeightsError``, ``DeviceError``; nothing stays allocated.
         """
-        config = GPT2Config.from_json_file(directory / "config.json")
+        config = config or read_config(directory)
         with Checkpoint.open(directory) as source:
             config, dtype = await as_stored(config, dtype, source)
 

@@ -27,13 +27,16 @@ from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.evaluation import Divergence
 from gpt2_wgpu.models.fetching import fetch_files, name_of
 from gpt2_wgpu.models.generation import Generation
-from gpt2_wgpu.models.generative_task import CausalLM, StopTokens, check_vocabularies
+from gpt2_wgpu.models.generation_config import read_config
+from gpt2_wgpu.models.generative_task import CausalLM, StopTokens
 from gpt2_wgpu.models.presets import resolve as resolve_preset
 from gpt2_wgpu.models.recovery import with_recovery
 from gpt2_wgpu.models.stream import TextStream
+from gpt2_wgpu.models.token_ids import check_vocabularies, settle_start_token
 from gpt2_wgpu.models.weights import Progress
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer, StopTextMatcher
+from gpt2_wgpu.text.preprocessor import AllowedSpecial
 from gpt2_wgpu.text.token_arrays import rows_of_ids
 from gpt2_wgpu.weights.blobs import Blob, BlobCheckpoint, read_blob
 
@@ -103,10 +106,16 @@ class GPT2CausalLM(CausalLM):
             )
             return lm if isinstance(preprocessor, str) else cls(lm.backbone, preprocessor)
         directory = resolve_preset(preset)
+        config = read_config(directory)
         if isinstance(preprocessor, str):
-            preprocessor = _preprocessor_of(directory)
+            preprocessor = _preprocessor_of(directory, config)
         backbone = await GPT2Backbone.from_directory(
-            directory, dtype=dtype, cache_dtype=cache_dtype, device=device, on_progress=on_progress
+            directory,
+            config=config,
+            dtype=dtype,
+            cache_dtype=cache_dtype,
+            device=device,
+            on_progress=on_progress,
         )
         return cls(backbone, preprocessor)
 
@@ -136,8 +145,8 @@ class GPT2CausalLM(CausalLM):
                     await read_blob(blobs[file_name], f"{name}/{file_name}")
                 )
             try:
-                config = GPT2Config.from_json_file(directory / "config.json")
-                preprocessor = _preprocessor_of(directory)
+                config = read_config(directory)
+                preprocessor = _preprocessor_of(directory, config)
             except (ConfigError, TokenizerError) as error:
                 # Whoever gave the files has never seen this folder.
                 raise type(error)(str(error).replace(f"{folder}{os.sep}", "")) from None
@@ -255,14 +264,18 @@ class GPT2CausalLM(CausalLM):
         stop_token_ids: StopTokens = "auto",
         stop_texts: Sequence[str] = (),
         add_start_token: bool | None = None,
+        allowed_special: AllowedSpecial | None = None,
     ) -> TextStream:
         """Generate from ``prompt`` and give the text piece by piece, without the prompt.
 
         ``max_new_tokens`` (default: as many as the context holds) is cut to what fits; the reason
-        in ``stream.stats`` then is "length". ``stop_texts`` end the text before they appear.
-        ``add_start_token`` overrides the preprocessor's. The same object serves ``async for``.
+        in ``stream.stats`` then is "length". ``stop_texts`` end the text before they appear;
+        one that is a special token ends it where that token is generated. ``add_start_token`` and
+        ``allowed_special`` (special tokens that the prompt may spell out, or "all") override the
+        preprocessor's. The same object serves ``async for``.
 
-        Raises ``ContextLengthError`` when the prompt fills the context.
+        Raises ``ContextLengthError`` when the prompt fills the context, ``InvalidArgumentError``
+        for a token that has no row in the model.
         """
         begun = time.perf_counter()
         preprocessor = self._require_preprocessor("stream works on text; for ids use generate")
@@ -274,8 +287,9 @@ class GPT2CausalLM(CausalLM):
                 preprocessor.sequence_length,
                 add_start_token=add_start_token,
                 add_end_token=preprocessor.add_end_token,
+                allowed_special=preprocessor.allowed_special,
             )
-        rows = preprocessor.encode_prompts([prompt])
+        rows = self.encode_prompts([prompt], preprocessor, allowed_special)
         context = self.total_length(self.backbone.config.n_positions, rows)
         (ids,) = rows
         if len(ids) == context:
@@ -289,9 +303,8 @@ class GPT2CausalLM(CausalLM):
         stops = self.resolve_stop_tokens(stop_token_ids)
         matcher = StopTextMatcher(stop_texts)
         options = self.sampler.next_options()
-        generation = Generation(
-            self.backbone, rows, [limit], options, stops, self.vocabulary_of_text()
-        )
+        candidates = self.candidates(stops)
+        generation = Generation(self.backbone, rows, [limit], options, stops, candidates)
         return TextStream(generation, preprocessor.tokenizer, len(ids), matcher, begun)
 
     stream_async = stream
@@ -328,8 +341,8 @@ def _starts(cache_update_index: Any, batch: int) -> list[int]:
     return starts
 
 
-def _preprocessor_of(directory: Path) -> GPT2CausalLMPreprocessor:
-    config = GPT2Config.from_json_file(directory / "config.json")
+def _preprocessor_of(directory: Path, config: GPT2Config) -> GPT2CausalLMPreprocessor:
     tokenizer = GPT2Tokenizer.from_directory(directory)
     check_vocabularies(tokenizer, config.vocab_size)
+    settle_start_token(tokenizer, config)
     return GPT2CausalLMPreprocessor(tokenizer, config.n_positions)

@@ -121,8 +121,8 @@ class GPT2Config:
                     f"{own} = {shown(known[own])} and {other} = "
                     f"{shown(values[other])} contradict each other"
                 )
-        if isinstance(ids := known.get("eos_token_id"), list):
-            known["eos_token_id"] = tuple(ids)
+        if "eos_token_id" in known:
+            known["eos_token_id"] = flat_ids(known["eos_token_id"])
         return cls(**known)
 
     @classmethod
@@ -132,15 +132,7 @@ class GPT2Config:
         Raises:
             ConfigError: it cannot be read, is not a JSON object, or `from_dict` refuses it.
         """
-        try:
-            values = strict_json.parse(small_files.read(path))
-        except OSError as error:
-            reason = error.strerror or error
-            raise ConfigError(f"{os.fspath(path)}: cannot be read: {reason}") from None
-        except ValueError as error:
-            raise ConfigError(f"{os.fspath(path)}: {error}") from None
-        if not isinstance(values, dict):
-            raise ConfigError(f"{os.fspath(path)}: this is not a JSON object")
+        values = read_object(path)
         try:
             return cls.from_dict(values)
         except ConfigError as error:
@@ -269,3 +261,28 @@ class GPT2Config:
             for value in values:
                 if value is not None and (type(value) is not int or not 0 <= value < 2**31):
                     raise ConfigError(f"{key} = {shown(value)} must be a token id or null")
+
+
+def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a JSON object; ConfigError, naming the file, if it is none or cannot be read."""
+    try:
+        values = strict_json.parse(small_files.read(path))
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"{os.fspath(path)}: cannot be read: {reason}") from None
+    except ValueError as error:
+        raise ConfigError(f"{os.fspath(path)}: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{os.fspath(path)}: this is not a JSON object")
+    return values
+
+
+def flat_ids(value: Any) -> Any:
+    """Return a list of ids, nested or not, as a flat tuple; anything else unchanged."""
+    if not isinstance(value, list):
+        return value
+    return tuple(item for part in value for item in _items(flat_ids(part)))
+
+
+def _items(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)

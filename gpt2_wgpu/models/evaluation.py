@@ -134,7 +134,7 @@ async def _totals(
 def _ids_of(lm: GPT2CausalLM, texts: Any) -> list[list[int]]:
     """Texts as ids; without a preprocessor they are rows of ids already."""
     if lm.preprocessor is not None:
-        return lm.preprocessor.encode_prompts([texts] if isinstance(texts, str) else texts)
+        return lm.encode_prompts([texts] if isinstance(texts, str) else texts, lm.preprocessor)
     if isinstance(texts, str) or any(isinstance(text, str) for text in texts):
         raise InvalidArgumentError("this model has no preprocessor: give rows of token ids")
     return rows_of_ids(texts, lm.backbone.config.vocab_size)

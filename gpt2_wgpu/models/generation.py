@@ -20,6 +20,7 @@ from gpt2_wgpu.gpu.layers import (
 from gpt2_wgpu.gpu.waiting import can_submit_ahead
 from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.models.run import Run
+from gpt2_wgpu.models.token_ids import Candidates
 from gpt2_wgpu.text.token_arrays import rows_of_ids
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Generation(NotCopyable):
         limits: Sequence[int],
         options: SamplingOptions,
         stop_token_ids: Sequence[int],
-        vocabulary: int | None = None,
+        candidates: Candidates | None = None,
         seeds: Sequence[int] | None = None,
     ) -> None:
         # Whatever tokenizer made the ids: the GPU would read past the table in silence.
@@ -59,8 +60,7 @@ class Generation(NotCopyable):
         self._limits = list(limits)
         self._options = options
         self._stop_token_ids = list(stop_token_ids)
-        # Ids beyond the vocabulary have no text: never chosen.
-        self._candidates = min(vocabulary or backbone.config.vocab_size, backbone.config.vocab_size)
+        self._candidates = candidates or Candidates(backbone.config.vocab_size)
         self._seeds = seeds
         self._finished = [
             FULL if len(row) >= limit else LIVE

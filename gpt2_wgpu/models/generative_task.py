@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self
 
 from gpt2_wgpu import samplers
 from gpt2_wgpu.arguments import integer
-from gpt2_wgpu.errors import ConfigError, ContextLengthError, InvalidArgumentError
+from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
 from gpt2_wgpu.gpu import Device, sync
 from gpt2_wgpu.gpu.copying import CopiedByAttributes
 from gpt2_wgpu.models.backbone import GPT2Backbone
 from gpt2_wgpu.models.generation import Generation
+from gpt2_wgpu.models.token_ids import (
+    Candidates,
+    check_rows,
+    check_vocabularies,
+    end_token_ids,
+)
 from gpt2_wgpu.shown import shown
-from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
+from gpt2_wgpu.text import GPT2CausalLMPreprocessor
+from gpt2_wgpu.text.preprocessor import AllowedSpecial
 from gpt2_wgpu.text.token_arrays import as_array, is_one_row, rows_of_ids, rows_of_mask
 
 GenerateFunction = Callable[[dict[str, Any], "Sequence[int] | None"], dict[str, Any]]
@@ -76,19 +82,25 @@ class GenerativeTask(CopiedByAttributes, ABC):
         max_length: int | None = None,
         stop_token_ids: StopTokens = "auto",
         strip_prompt: bool = False,
+        *,
+        allowed_special: AllowedSpecial | None = None,
     ) -> Any:
         """Generate text: str → str, list of str → list of str, dict of ids → dict of ids.
 
         ``max_length`` counts all tokens, prompt and start token included (default: the
         preprocessor's ``sequence_length``); with a dict, the arrays' own length counts.
-        ``stop_token_ids``: "auto" (the tokenizer's end token), ids, or None or [] for none.
-        ``strip_prompt``: leave the prompt out. Blocks; ``generate_async`` is the twin.
+        ``stop_token_ids``: "auto" (the end tokens of tokenizer and configuration), ids, or None or
+        [] for none. ``strip_prompt``: leave the prompt out. ``allowed_special``: special tokens
+        that a prompt may spell out, or "all" (default: the preprocessor's, none). Blocks;
+        ``generate_async`` is the twin.
 
         Raises ``ContextLengthError`` for a prompt that does not fit (KerasHub cuts it off in
         silence) or a ``max_length`` beyond the context, ``InvalidArgumentError`` for other input.
         """
         return sync(
-            self.generate_async(inputs, max_length, stop_token_ids, strip_prompt),
+            self.generate_async(
+                inputs, max_length, stop_token_ids, strip_prompt, allowed_special=allowed_special
+            ),
             "generate_async(...)",
         )
 
@@ -99,6 +111,8 @@ class GenerativeTask(CopiedByAttributes, ABC):
         max_length: int | None = None,
         stop_token_ids: StopTokens = "auto",
         strip_prompt: bool = False,
+        *,
+        allowed_special: AllowedSpecial | None = None,
     ) -> Any:
         """The asynchronous form of :meth:`generate`."""
 
@@ -112,6 +126,8 @@ class CausalLM(GenerativeTask):
         max_length: int | None = None,
         stop_token_ids: StopTokens = "auto",
         strip_prompt: bool = False,
+        *,
+        allowed_special: AllowedSpecial | None = None,
     ) -> Any:
         stops = self.resolve_stop_tokens(stop_token_ids)
         if isinstance(inputs, dict):
@@ -120,12 +136,12 @@ class CausalLM(GenerativeTask):
             "generate then takes a dict of token_ids and padding_mask"
         )
         prompts = [inputs] if isinstance(inputs, str) else inputs
-        rows = preprocessor.encode_prompts(prompts)
+        rows = self.encode_prompts(prompts, preprocessor, allowed_special)
         if max_length is None:
             max_length = preprocessor.sequence_length
         length = self.total_length(max_length, rows)
         lengths = [len(row) for row in rows]
-        await self._complete(rows, [length] * len(rows), stops, self.vocabulary_of_text())
+        await self._complete(rows, [length] * len(rows), stops, self.candidates(stops))
         texts = [
             self._text_of(row[start:] if strip_prompt else row)
             for row, start in zip(rows, lengths, strict=True)
@@ -175,13 +191,13 @@ class CausalLM(GenerativeTask):
         rows: list[list[int]],
         limits: Sequence[int],
         stops: Sequence[int],
-        vocabulary: int | None = None,
+        candidates: Candidates | None = None,
     ) -> None:
         """Append what is generated to each row."""
         if not rows:
             return
         generation = Generation(
-            self.backbone, rows, limits, self.sampler.next_options(), list(stops), vocabulary
+            self.backbone, rows, limits, self.sampler.next_options(), list(stops), candidates
         )
         try:
             while not generation.done:
@@ -234,7 +250,7 @@ class CausalLM(GenerativeTask):
         return max_length
 
     def resolve_stop_tokens(self, stop_token_ids: StopTokens) -> list[int]:
-        """Ids of the tokens that end a row; "auto" asks the tokenizer.
+        """Ids of the tokens that end a row; "auto" asks tokenizer and configuration.
 
         Raises ``InvalidArgumentError`` for "auto" without a preprocessor and for bad ids.
         """
@@ -245,19 +261,36 @@ class CausalLM(GenerativeTask):
                 raise InvalidArgumentError(
                     f"stop_token_ids must be 'auto', ids or None, not {shown(stop_token_ids)}"
                 )
-            return [
-                self._require_preprocessor(
-                    'stop_token_ids="auto" asks its tokenizer; pass ids, or None for none'
-                ).tokenizer.end_token_id
-            ]
+            preprocessor = self._require_preprocessor(
+                'stop_token_ids="auto" asks its tokenizer; pass ids, or None for none'
+            )
+            return end_token_ids(preprocessor.tokenizer, self.backbone.config)
         rows = rows_of_ids(stop_token_ids, self.backbone.config.vocab_size, "stop_token_ids")
         if len(rows) != 1:
             raise InvalidArgumentError(f"stop_token_ids must be one list of ids, not {len(rows)}")
         return rows[0]
 
-    def vocabulary_of_text(self) -> int | None:
-        """How many ids have a text: a checkpoint's table may be padded beyond its tokenizer's."""
-        return None if self.preprocessor is None else self.preprocessor.tokenizer.vocabulary_size()
+    def candidates(self, stop_token_ids: Sequence[int]) -> Candidates | None:
+        """The ids that may be drawn for a text; None, without a preprocessor, for all."""
+        if self.preprocessor is None:
+            return None
+        rows = self.backbone.config.vocab_size
+        return Candidates.of(self.preprocessor.tokenizer, rows, stop_token_ids)
+
+    def encode_prompts(
+        self,
+        prompts: Sequence[str],
+        preprocessor: GPT2CausalLMPreprocessor,
+        allowed_special: AllowedSpecial | None = None,
+    ) -> list[list[int]]:
+        """Prompts as ids that all have a row in the model.
+
+        Raises what ``preprocessor.encode_prompts`` does, ``InvalidArgumentError`` for a token
+        without a row.
+        """
+        rows = preprocessor.encode_prompts(prompts, allowed_special=allowed_special)
+        check_rows(rows, preprocessor.tokenizer, self.backbone.config.vocab_size)
+        return rows
 
     def _require_preprocessor(self, why: str) -> GPT2CausalLMPreprocessor:
         if self.preprocessor is None:
@@ -266,24 +299,4 @@ class CausalLM(GenerativeTask):
 
     def _text_of(self, ids: Sequence[int]) -> str:
         tokenizer = self._require_preprocessor("ids cannot become text").tokenizer
-        special = set(tokenizer.special_token_ids)
-        return tokenizer.decode([token for token in ids if token not in special])
-
-
-def check_vocabularies(tokenizer: GPT2Tokenizer, vocab_size: int) -> None:
-    """Raises ``ConfigError`` if the tokenizer has tokens that the model does not know.
-
-    Fewer tokens are fine (tables get padded to round sizes), many fewer give a ``UserWarning``.
-    """
-    size = tokenizer.vocabulary_size()
-    if size > vocab_size:
-        raise ConfigError(
-            f"the tokenizer has {size} tokens, but the model's vocab_size is {vocab_size}: they "
-            "belong to different models"
-        )
-    if size < 0.9 * vocab_size:
-        warnings.warn(
-            f"the tokenizer has {size} tokens, the model a vocab_size of {vocab_size}: are they of "
-            "the same model?",
-            stacklevel=4,
-        )
+        return tokenizer.decode_shown(ids)

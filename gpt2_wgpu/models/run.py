@@ -24,6 +24,7 @@ from gpt2_wgpu.models.layouts import stored_bytes
 
 if TYPE_CHECKING:
     from gpt2_wgpu.models.backbone import GPT2Backbone
+    from gpt2_wgpu.models.token_ids import Candidates
 
 SUBMITS = 2  # under way at once: the next is handed over before the last is done
 
@@ -65,7 +66,7 @@ class Run(NotCopyable):
         limits: Sequence[int],
         options: SamplingOptions,
         stop_token_ids: Sequence[int],
-        candidates: int,
+        candidates: Candidates,
         seeds: Sequence[int] | None,
     ) -> Run:
         """Compute all tokens of ``rows`` but the last of each, and record the step."""
@@ -73,7 +74,14 @@ class Run(NotCopyable):
             cache = await settled_cache(backbone, len(rows), max(limits))
             await prefill(backbone, [row.ids for row in rows], cache)
             state = SamplingState.create(
-                backbone.device, rows, limits, options, stop_token_ids, candidates, seeds
+                backbone.device,
+                rows,
+                limits,
+                options,
+                stop_token_ids,
+                candidates.end,
+                seeds,
+                candidates.excluded,
             )
             recording = record_step(backbone, cache, state)
             undo.callback(recording.close)

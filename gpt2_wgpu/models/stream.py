@@ -59,6 +59,7 @@ class TextStream(NotCopyable):
         self.stats = StreamStats(prompt_tokens)
         self.last_token_ids: list[int] = []  # those that completed the piece just given
         self._generation = generation
+        self._tokenizer = tokenizer
         self._hidden = set(tokenizer.special_token_ids)
         self._detokenizer = StreamingDetokenizer(tokenizer)
         self._matcher = matcher
@@ -99,12 +100,20 @@ class TextStream(NotCopyable):
         token = self._pending.pop(0)
         self.stats.token_ids.append(token)
         self.last_token_ids.append(token)
-        if token in self._hidden:
-            return ""
+        if token in self._hidden or not self._tokenizer.has_id(token):
+            return self._pass_over(token)
         piece, matched = self._matcher.push(self._detokenizer.push(token))
         if matched:
             self._end("stop_text")
         return piece
+
+    def _pass_over(self, token: int) -> str:
+        """A token that is not shown; text that was held back if a stop text is this token."""
+        if not self._tokenizer.has_id(token):
+            return ""
+        if self._tokenizer.id_to_token(token) not in self._matcher.stops:
+            return ""
+        return self._finish("stop_text")
 
     def _note_time(self) -> None:
         self.stats.seconds = time.perf_counter() - self._begun

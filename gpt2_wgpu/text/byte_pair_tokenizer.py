@@ -11,7 +11,7 @@ from gpt2_wgpu.text import tokenizer_files
 from gpt2_wgpu.text.byte_symbols import BYTE_TO_SYMBOL
 from gpt2_wgpu.text.merge_table import Merge, MergeTable
 from gpt2_wgpu.text.pretokenizer import split_words
-from gpt2_wgpu.text.special_tokens import split_at_tokens, token_list
+from gpt2_wgpu.text.special_tokens import checked_rules, split_at_tokens, token_list
 from gpt2_wgpu.text.token_arrays import is_one_row, rows_of_ids
 from gpt2_wgpu.text.vocabulary import Vocabulary
 
@@ -37,11 +37,15 @@ class BytePairTokenizer:
             line; a leading "#version" line is skipped.
         sequence_length: where given, ``tokenize`` cuts or pads (with ``pad_token_id``, 0) every
             row to this length.
-        add_prefix_space: put a space before a text that does not start with one, so that its
-            first word is encoded as in mid-sentence.
+        add_prefix_space: put a space before a text that does not start with one (and after a
+            token that is kept whole), so that its first word is encoded as in mid-sentence.
+            "always": one space before every text and nowhere else, as transformers' slow
+            GPT2Tokenizer has it.
         unsplittable_tokens: tokens that are kept whole wherever a text spells them out.
         dtype: "int32", or "string" for ``tokenize`` to give the tokens in place of their ids.
         special_tokens: tokens that are plain text unless ``encode`` is told to allow them.
+        added_tokens: token → id of tokens outside ``vocabulary``, in plain text (`Vocabulary`).
+        token_rules: token → rules of its match: "lstrip", "rstrip", "single_word".
 
     Raises:
         TokenizerError: vocabulary and merges contradict each other, a file is malformed, or an
@@ -55,10 +59,12 @@ class BytePairTokenizer:
         vocabulary: VocabularySource,
         merges: MergesSource,
         sequence_length: int | None = None,
-        add_prefix_space: bool = False,
+        add_prefix_space: bool | Literal["always"] = False,
         unsplittable_tokens: Iterable[str] | None = None,
         dtype: Literal["int32", "string"] = "int32",
         special_tokens: Iterable[str] = (),
+        added_tokens: Mapping[str, int] | None = None,
+        token_rules: Mapping[str, Iterable[str]] | None = None,
     ) -> None:
         if dtype not in ("int32", "string"):
             raise TokenizerError(f"dtype must be 'int32' or 'string', not {dtype!r}")
@@ -67,9 +73,13 @@ class BytePairTokenizer:
                 f"sequence_length must be a positive integer or None, not {sequence_length!r}"
             )
         self.sequence_length = sequence_length
-        self.add_prefix_space = bool(add_prefix_space)
+        self.add_prefix_space: bool | Literal["always"] = (
+            "always" if add_prefix_space == "always" else bool(add_prefix_space)
+        )
         self.unsplittable_tokens = token_list(unsplittable_tokens, "unsplittable_tokens")
         self.special_tokens = token_list(special_tokens, "special_tokens")
+        self.added_tokens = {} if added_tokens is None else added_tokens
+        self.token_rules = checked_rules(token_rules or {})
         self.dtype = dtype
         self.set_vocabulary_and_merges(vocabulary, merges)
 
@@ -83,22 +93,36 @@ class BytePairTokenizer:
             merges = tokenizer_files.read_merges(merges)
         try:
             self._vocabulary = Vocabulary(
-                vocabulary, verbatim={*self.unsplittable_tokens, *self.special_tokens}
+                vocabulary,
+                verbatim={*self.unsplittable_tokens, *self.special_tokens},
+                added=self.added_tokens,
             )
         except TokenizerError as error:
             if not isinstance(vocabulary, tokenizer_files.StoredVocabulary):
                 raise
             raise TokenizerError(f"{vocabulary.where}: {error}") from None
-        self._merges = MergeTable(self._vocabulary.ids, merges)
+        self._merges = MergeTable(self._vocabulary.plain_ids, merges)
         self._words: dict[str, list[int]] = {}
 
     def get_vocabulary(self) -> dict[str, int]:
-        """Return a copy of the vocabulary, token → id."""
+        """Return a copy of the vocabulary, token → id, with added tokens."""
         return dict(self._vocabulary.ids)
 
     def vocabulary_size(self) -> int:
-        """Return the number of tokens."""
+        """Return the number of tokens; ids may be larger, as they need not be contiguous."""
         return len(self._vocabulary)
+
+    def plain_ids(self) -> Collection[int]:
+        """Return the ids of the vocabulary without added tokens."""
+        return self._vocabulary.plain_ids.values()
+
+    def has_id(self, token_id: int) -> bool:
+        """Return whether a token has this id."""
+        return self._vocabulary.has(token_id)
+
+    def ids_without_text(self, below: int) -> list[int]:
+        """Return the ids in ``[0, below)`` that no token has."""
+        return self._vocabulary.unused_ids(below)
 
     def id_to_token(self, id: int) -> str:
         """Return the token of ``id``, in byte symbols; TokenizerError if no token has it."""
@@ -164,9 +188,11 @@ class BytePairTokenizer:
         whole = {
             token: self._vocabulary.id_of(token) for token in (*self.unsplittable_tokens, *allowed)
         }
+        if self.add_prefix_space == "always":
+            text = " " + text
         ids: list[int] = []
-        for index, piece in enumerate(split_at_tokens(text, frozenset(whole))):
-            if index % 2:
+        for piece, is_token in split_at_tokens(text, frozenset(whole), self.token_rules):
+            if is_token:
                 ids.append(whole[piece])
             else:
                 self._encode_plain(piece, ids)
@@ -181,7 +207,7 @@ class BytePairTokenizer:
 
     def _encode_plain(self, text: str, ids: list[int]) -> None:
         """Append the ids of a text without special tokens to ``ids``."""
-        if self.add_prefix_space and text and not text.startswith(" "):
+        if self.add_prefix_space is True and text and not text.startswith(" "):
             text = " " + text
         words = self._words
         for word in split_words(text):
@@ -271,13 +297,15 @@ class BytePairTokenizer:
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments as JSON-ready values."""
         return {
-            "vocabulary": self.get_vocabulary(),
+            "vocabulary": dict(self._vocabulary.plain_ids),
             "merges": [f"{left} {right}" for left, right in self._merges.pairs],
             "sequence_length": self.sequence_length,
             "add_prefix_space": self.add_prefix_space,
             "unsplittable_tokens": list(self.unsplittable_tokens),
             "dtype": self.dtype,
             "special_tokens": list(self.special_tokens),
+            "added_tokens": dict(self.added_tokens),
+            "token_rules": {token: sorted(rules) for token, rules in self.token_rules.items()},
         }
 
     @classmethod

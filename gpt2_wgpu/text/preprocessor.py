@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal
 
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError, ShapeError
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text.gpt2_tokenizer import GPT2Tokenizer
 from gpt2_wgpu.text.start_end_packer import StartEndPacker, checked_length
 from gpt2_wgpu.text.token_arrays import is_one_row, rows_of_ids, rows_of_mask
+
+AllowedSpecial = Collection[str] | Literal["all"]
+"""Special tokens that a text may spell out, or "all" of them."""
 
 
 class GPT2CausalLMPreprocessor:
@@ -19,16 +22,21 @@ class GPT2CausalLMPreprocessor:
     Arrays are NumPy's (int32, bool) where NumPy can be imported and nested lists elsewhere; one
     str gives [T], a list of str [B, T]. Differs from KerasHub where that loses text in silence:
     ``add_start_token=False`` is obeyed for prompts too, a prompt that does not fit is an error,
-    and an empty prompt starts from ``<|endoftext|>`` in any case.
+    an empty prompt starts from the start token in any case, and special tokens that a text spells
+    out are plain text unless they are allowed.
 
     Args:
         tokenizer: a ``GPT2Tokenizer``; its own ``sequence_length`` plays no part here.
         sequence_length: length of the packed rows.
-        add_start_token: whether a text starts with ``<|endoftext|>``.
-        add_end_token: whether a training text ends with ``<|endoftext|>``; prompts never do.
+        add_start_token: whether a text starts with the tokenizer's start token, if it has one
+            (``<|endoftext|>`` in GPT-2).
+        add_end_token: whether a training text ends with its end token; prompts never do.
+        allowed_special: special tokens that are taken as such where a text spells them out, or
+            "all" (tiktoken's convention). All others stay text.
 
     Raises:
-        InvalidArgumentError: ``sequence_length`` is no positive integer.
+        InvalidArgumentError: ``sequence_length`` is no positive integer, or ``allowed_special`` is
+            neither "all" nor a list of tokens of the vocabulary.
     """
 
     def __init__(
@@ -37,8 +45,10 @@ class GPT2CausalLMPreprocessor:
         sequence_length: int = 1024,
         add_start_token: bool = True,
         add_end_token: bool = True,
+        allowed_special: AllowedSpecial = (),
     ) -> None:
         self.tokenizer = tokenizer
+        self.allowed_special = allowed_special
         self.add_start_token = add_start_token
         self.add_end_token = add_end_token
         self.sequence_length = sequence_length
@@ -51,6 +61,16 @@ class GPT2CausalLMPreprocessor:
     @sequence_length.setter
     def sequence_length(self, value: int) -> None:
         self._sequence_length = checked_length(value)
+
+    @property
+    def allowed_special(self) -> AllowedSpecial:
+        """The special tokens that a text may spell out where a call names none."""
+        return self._allowed_special
+
+    @allowed_special.setter
+    def allowed_special(self, value: AllowedSpecial) -> None:
+        self.tokenizer.encode("", value)  # raises for what is none
+        self._allowed_special = value if isinstance(value, str) else tuple(value)
 
     @property
     def packer(self) -> StartEndPacker:
@@ -101,7 +121,7 @@ class GPT2CausalLMPreprocessor:
                 "y and sample_weight are ignored: both follow from the text", stacklevel=2
             )
         length = self._length(sequence_length)
-        rows = [self.tokenizer.encode(text) for text in _texts(x)]
+        rows = [self.tokenizer.encode(text, self.allowed_special) for text in _texts(x)]
         ids, mask = self.packer(
             _batch(rows, x),
             sequence_length=length + 1,  # one more, as inputs and targets are shifted by one
@@ -112,22 +132,33 @@ class GPT2CausalLMPreprocessor:
         return inputs, _columns(ids, 1, None), _columns(mask, 1, None)
 
     def encode_prompts(
-        self, prompts: Sequence[str], sequence_length: int | None = None
+        self,
+        prompts: Sequence[str],
+        sequence_length: int | None = None,
+        allowed_special: AllowedSpecial | None = None,
     ) -> list[list[int]]:
         """Encode prompts as lists of ids, start token included; an empty one is that token alone.
 
         Args:
             prompts: texts; a lone str counts as one.
             sequence_length: where given, no prompt may be longer.
+            allowed_special: replaces the object's own for this call.
 
         Raises:
             ContextLengthError: a prompt is longer; the message gives both counts.
+            InvalidArgumentError: a prompt is empty, and the tokenizer has no start token.
         """
+        allowed = self.allowed_special if allowed_special is None else allowed_special
+        start = self.tokenizer.start_token_id
         rows = []
         for index, prompt in enumerate(_texts(prompts)):
-            ids = self.tokenizer.encode(prompt)
-            if self.add_start_token or not ids:
-                ids.insert(0, self.tokenizer.start_token_id)
+            ids = self.tokenizer.encode(prompt, allowed)
+            if start is not None and (self.add_start_token or not ids):
+                ids.insert(0, start)
+            if not ids:
+                raise InvalidArgumentError(
+                    f"prompt {index} is empty, and the tokenizer has no start token: give some text"
+                )
             if sequence_length is not None and len(ids) > sequence_length:
                 raise ContextLengthError(
                     f"prompt {index} has {len(ids)} tokens (start token included), but "
@@ -138,13 +169,17 @@ class GPT2CausalLMPreprocessor:
         return rows
 
     def generate_preprocess(
-        self, x: str | Sequence[str], sequence_length: int | None = None
+        self,
+        x: str | Sequence[str],
+        sequence_length: int | None = None,
+        allowed_special: AllowedSpecial | None = None,
     ) -> dict[str, Any]:
         """Make the model's input from prompts.
 
         Args:
             x: one prompt or several.
             sequence_length: T, replaces the object's own for this call.
+            allowed_special: likewise.
 
         Returns:
             {"token_ids": int32, "padding_mask": bool}, each [T] or [B, T], padded at the right.
@@ -155,7 +190,7 @@ class GPT2CausalLMPreprocessor:
         """
         length = self._length(sequence_length)
         ids, mask = self.packer(
-            _batch(self.encode_prompts(x, length), x),
+            _batch(self.encode_prompts(x, length, allowed_special), x),
             sequence_length=length,
             add_start_value=False,  # encode_prompts has put it there
             add_end_value=False,
@@ -204,6 +239,11 @@ class GPT2CausalLMPreprocessor:
             "sequence_length": self.sequence_length,
             "add_start_token": self.add_start_token,
             "add_end_token": self.add_end_token,
+            "allowed_special": (
+                self.allowed_special
+                if isinstance(self.allowed_special, str)
+                else list(self.allowed_special)
+            ),
         }
 
     @classmethod

@@ -1,20 +1,56 @@
-"""Finding special tokens in a text."""
+"""Tokens that are kept whole: finding them in a text, as transformers' slow tokenizers do."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import Any
 
 from gpt2_wgpu.errors import TokenizerError
 
+RULES = ("lstrip", "rstrip", "single_word")
+"""What a token may do to its surroundings: take the white space on its left or right, or count only
+where a space or the text's edge is on both sides."""
 
-def split_at_tokens(text: str, tokens: frozenset[str]) -> list[str]:
-    """Cut ``text`` at each of ``tokens``; plain text and tokens alternate, plain text first.
+TokenRules = Mapping[str, frozenset[str]]
 
-    Of several tokens that match at one place the longest wins.
+
+def split_at_tokens(
+    text: str, tokens: frozenset[str], rules: TokenRules | None = None
+) -> list[tuple[str, bool]]:
+    """Cut ``text`` at each of ``tokens``: its non-empty pieces, and whether each is a token.
+
+    Of several tokens that match at one place the longest wins. ``rules`` are applied from left to
+    right, as ``PreTrainedTokenizer.tokenize`` of transformers 4 does.
     """
-    return _pattern(tokens).split(text) if tokens else [text]
+    if not tokens:
+        return [(text, False)] if text else []
+    pieces = [piece for piece in _pattern(tokens).split(text) if piece]
+    if rules:
+        for index, piece in enumerate(pieces):
+            if piece in tokens and piece in rules:
+                _apply(rules[piece], pieces, index)
+    return [(piece, piece in tokens) for piece in pieces if piece]
+
+
+def _apply(rules: frozenset[str], pieces: list[str], index: int) -> None:
+    """Apply a token's rules to the pieces around it."""
+    token = pieces[index]
+    left = pieces[index - 1] if index else ""
+    right = pieces[index + 1] if index + 1 < len(pieces) else ""
+    if "rstrip" in rules and right:
+        pieces[index + 1] = right.lstrip()
+    if "lstrip" in rules and left:
+        pieces[index - 1] = left.rstrip()
+    if "single_word" not in rules:
+        return
+    if left and left[-1] != " ":
+        pieces[index - 1] += token
+        pieces[index] = ""
+    elif right and right[0] != " ":
+        pieces[index + 1] = token + pieces[index + 1]
+        pieces[index] = ""
 
 
 def token_list(tokens: Iterable[str] | None, name: str) -> list[str]:
@@ -28,8 +64,28 @@ def token_list(tokens: Iterable[str] | None, name: str) -> list[str]:
     found = list(tokens) if isinstance(tokens, Iterable) else []
     is_list = isinstance(tokens, Iterable) and not isinstance(tokens, str)
     if not is_list or not all(isinstance(token, str) and token for token in found):
-        raise TokenizerError(f"{name} must be a list of non-empty str, not {tokens!r}")
+        raise TokenizerError(f"{name} must be a list of non-empty str, not {tokens!r:.200}")
     return list(dict.fromkeys(found))
+
+
+def checked_rules(rules: Any) -> dict[str, frozenset[str]]:
+    """Return token → its rules, those without a rule left out.
+
+    Raises:
+        TokenizerError: not a mapping of str to lists of `RULES`.
+    """
+    if not isinstance(rules, Mapping):
+        raise TokenizerError(f"token_rules must map tokens to rules, not be {rules!r:.200}")
+    checked = {}
+    for token, given in rules.items():
+        names = token_list(given, f"the rules of token {token!r}")
+        if unknown := [name for name in names if name not in RULES]:
+            raise TokenizerError(
+                f"token {token!r} has the rule {unknown[0]!r}: rules are {', '.join(RULES)}"
+            )
+        if names:
+            checked[token] = frozenset(names)
+    return checked
 
 
 @lru_cache(maxsize=64)

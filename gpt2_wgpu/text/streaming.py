@@ -62,7 +62,7 @@ class StopTextMatcher:
         found = [stops] if isinstance(stops, str) else list(stops)
         if isinstance(stops, str) or not all(isinstance(stop, str) and stop for stop in found):
             raise InvalidArgumentError(f"stops must be a list of non-empty str, not {shown(stops)}")
-        self._stops = tuple(found)
+        self.stops = tuple(found)
         self._longest = max(map(len, found), default=1)
         self._held = ""
         self.matched: str | None = None
@@ -77,7 +77,7 @@ class StopTextMatcher:
         if self.matched is not None:
             return "", True
         text = self._held + text
-        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
+        found = [(at + len(stop), at) for stop in self.stops if (at := text.find(stop)) >= 0]
         if found:
             end, start = min(found)
             self.matched, self._held = text[start:end], ""
@@ -95,6 +95,6 @@ class StopTextMatcher:
         """Return the length of the longest end of ``text`` that begins a stop string."""
         longest = min(self._longest - 1, len(text))
         for size in range(longest, 0, -1):
-            if any(stop.startswith(text[-size:]) for stop in self._stops):
+            if any(stop.startswith(text[-size:]) for stop in self.stops):
                 return size
         return 0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gpt2_wgpu.errors import TokenizerError
+from gpt2_wgpu.text.added_tokens import AddedToken, added_token
 from gpt2_wgpu.text.tokenizer_files import StoredMerges, StoredVocabulary, read_json
 
 # Values under which these switches of a BPE model change nothing.
@@ -20,22 +22,19 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 
 @dataclass(frozen=True)
-class TokenizerDescription:
-    """What a tokenizer's files say, in the words of ``GPT2Tokenizer``'s arguments."""
+class TokenizerJson:
+    """What a ``tokenizer.json`` says."""
 
     vocabulary: StoredVocabulary
     merges: StoredMerges
-    add_prefix_space: bool = False
-    unsplittable_tokens: tuple[str, ...] = ()
-    special_tokens: tuple[str, ...] = ()
+    add_prefix_space: bool
+    added: Mapping[int, AddedToken]
 
 
-def read_tokenizer_json(path: str | os.PathLike[str]) -> TokenizerDescription:
+def read_tokenizer_json(path: str | os.PathLike[str]) -> TokenizerJson:
     """Read the ``tokenizer.json`` of a byte-level BPE that works as GPT-2's does.
 
-    Added tokens marked special become special tokens, the others are never split, as in
-    ``tokenizers``. The post-processor is ignored: start and end tokens are the preprocessor's
-    business here.
+    The post-processor is ignored: start and end tokens are the preprocessor's business here.
 
     Raises:
         TokenizerError: malformed, or asks for something GPT-2's tokenizer does not do; the message
@@ -49,27 +48,34 @@ def read_tokenizer_json(path: str | os.PathLike[str]) -> TokenizerDescription:
     for switch, neutral in _NEUTRAL.items():
         if model.get(switch) not in neutral:
             raise _unsupported(name, f"model.{switch}", model[switch], f"{neutral[-1]!r}")
-    if content.get("normalizer") is not None:
+    if content.get("normalizer") is not None and _steps(content["normalizer"], "normalizers"):
         raise _unsupported(name, "normalizer", content["normalizer"], "none")
-    if _type(content.get("decoder")) not in (None, "ByteLevel"):
-        raise _unsupported(name, "decoder", _type(content["decoder"]), "ByteLevel")
-    vocabulary = dict(_mapping(model.get("vocab"), f"'model.vocab' in {name}"))
+    decoder = content.get("decoder")
+    kinds = [_type(step) for step in _steps(decoder, "decoders")]
+    if decoder is not None and sorted({*kinds, "Fuse"}, key=str) != ["ByteLevel", "Fuse"]:
+        raise _unsupported(name, "decoder", " + ".join(map(str, kinds)), "ByteLevel")
+    vocabulary = _mapping(model.get("vocab"), f"'model.vocab' in {name}")
     merges = _listing(model.get("merges"), f"'model.merges' in {name}")
-    special, whole = _add_tokens(vocabulary, content.get("added_tokens") or [], name)
-    return TokenizerDescription(
+    return TokenizerJson(
         vocabulary=StoredVocabulary(vocabulary, name),
         merges=StoredMerges(merges, name, lines=False),
         add_prefix_space=_add_prefix_space(content.get("pre_tokenizer"), name),
-        unsplittable_tokens=tuple(whole),
-        special_tokens=tuple(special),
+        added=_added_tokens(vocabulary, content.get("added_tokens") or [], name),
     )
+
+
+def _steps(part: Any, key: str) -> list[Any]:
+    """Return the steps of a part, whether it is a sequence or a single one."""
+    if _type(part) != "Sequence":
+        return [part]
+    steps = part.get(key)
+    nested = [_steps(step, key) for step in steps] if isinstance(steps, list) else [[part]]
+    return [step for inner in nested for step in inner]
 
 
 def _add_prefix_space(pre_tokenizer: Any, name: str) -> bool:
     """Check that the pre-tokenizer is GPT-2's and return its one option."""
-    steps = [pre_tokenizer]
-    if _type(pre_tokenizer) == "Sequence":
-        steps = _listing(pre_tokenizer.get("pretokenizers"), f"'pre_tokenizer' in {name}")
+    steps = _steps(pre_tokenizer, "pretokenizers")
     kinds = " + ".join(str(_type(step)) for step in steps)
     if kinds != "ByteLevel":
         raise _unsupported(name, "pre_tokenizer", kinds, "ByteLevel alone")
@@ -79,25 +85,27 @@ def _add_prefix_space(pre_tokenizer: Any, name: str) -> bool:
     return bool(step.get("add_prefix_space", True))  # the default of tokenizers
 
 
-def _add_tokens(vocabulary: dict[str, int], added: Any, name: str) -> tuple[list[str], list[str]]:
-    """Enter the added tokens into ``vocabulary``; return the special ones and the others."""
-    special: list[str] = []
-    whole: list[str] = []
+def _added_tokens(vocabulary: dict[str, Any], added: Any, name: str) -> dict[int, AddedToken]:
+    """Return id → added token."""
+    found: dict[int, AddedToken] = {}
     for entry in _listing(added, f"'added_tokens' in {name}"):
-        token = _mapping(entry, f"an entry of 'added_tokens' in {name}")
-        content, token_id = token.get("content"), token.get("id")
-        if not isinstance(content, str) or not content or not isinstance(token_id, int):
-            raise TokenizerError(f"an added token in {name} lacks its text or its id: {token!r}")
-        for switch in ("lstrip", "rstrip", "single_word"):
-            if token.get(switch):
-                raise _unsupported(name, f"{switch} of added token {content!r}", True, "false")
-        if vocabulary.setdefault(content, token_id) != token_id:
+        token_id = _mapping(entry, f"an entry of 'added_tokens' in {name}").get("id")
+        token = added_token(entry)
+        if token is None or type(token_id) is not int or token_id < 0:
             raise TokenizerError(
-                f"{name} gives the added token {content!r} the id {token_id!r}, but its "
-                f"vocabulary says {vocabulary[content]!r}: make the two agree"
+                f"an added token in {name} lacks its text or its id: {entry!r:.200}"
             )
-        (special if token.get("special") else whole).append(content)
-    return special, whole
+        if vocabulary.get(token.content, token_id) != token_id:
+            raise TokenizerError(
+                f"{name} gives the added token {token.content!r:.200} the id {token_id!r}, but its "
+                f"vocabulary says {vocabulary[token.content]!r:.200}: make the two agree"
+            )
+        if found.setdefault(token_id, token).content != token.content:
+            raise TokenizerError(
+                f"{name} gives id {token_id} to both {found[token_id].content!r:.200} and "
+                f"{token.content!r:.200}: make it one"
+            )
+    return found
 
 
 def _unsupported(name: str, what: str, value: object, supported: str) -> TokenizerError:

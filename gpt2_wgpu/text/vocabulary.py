@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from itertools import pairwise
 
 from gpt2_wgpu.errors import TokenizerError
 from gpt2_wgpu.text.byte_symbols import BYTE_TO_SYMBOL, symbols_to_bytes
@@ -11,39 +12,58 @@ MAX_ID = 2**31 - 1
 
 
 class Vocabulary:
-    """Token ↔ id, both unique.
+    """Token ↔ id. Ids need not be contiguous.
 
     Args:
-        ids: token, in GPT-2's byte symbols → id.
+        ids: token, in GPT-2's byte symbols → id, both unique.
         verbatim: tokens that stand for their own text and not for byte symbols (special ones).
+        added: further tokens → id, which stand for their own text. They win over ``ids``: a token
+            with two ids is encoded as the added one (both decode), and of two tokens with one id
+            the added one is decoded (as transformers' slow tokenizers do).
 
     Raises:
         TokenizerError: not a mapping of str to distinct integers in [0, 2³¹), a token without a
             UTF-8 form, or a verbatim token is missing.
     """
 
-    def __init__(self, ids: Mapping[str, int], verbatim: Collection[str] = ()) -> None:
-        if not isinstance(ids, Mapping):
-            raise TokenizerError(
-                f"the vocabulary must map tokens to ids, not be a {type(ids).__name__}"
-            )
-        self.ids = dict(ids)
-        self._tokens: dict[int, str] = {}
-        for token, token_id in self.ids.items():
-            self._add(token, token_id)
+    def __init__(
+        self,
+        ids: Mapping[str, int],
+        verbatim: Collection[str] = (),
+        added: Mapping[str, int] | None = None,
+    ) -> None:
+        added = {} if added is None else added
+        self.plain_ids = dict(_tokens_of(ids, "the vocabulary"))
+        """Token → id of the vocabulary without added tokens, to which merges refer."""
+        self.ids = {**self.plain_ids, **_tokens_of(added, "added_tokens")}
         _refuse_surrogates(self.ids)
-        self._verbatim = frozenset(verbatim)
+        self._tokens = {**_by_id(self.plain_ids), **_by_id(added)}
+        self._verbatim = frozenset({*verbatim, *added})
         for token in sorted(self._verbatim - self.ids.keys()):
             raise TokenizerError(
                 f"cannot find token {token!r} in the vocabulary: add it there or do not name it "
                 "as special"
             )
         self._bytes: dict[int, bytes] = {}
-        self.byte_ids = [self.ids.get(BYTE_TO_SYMBOL[byte], -1) for byte in range(256)]
+        self._used: list[int] | None = None  # ids in order
+        self.byte_ids = [self.plain_ids.get(BYTE_TO_SYMBOL[byte], -1) for byte in range(256)]
         """The id of each byte's symbol; -1 where the vocabulary lacks it."""
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def has(self, token_id: int) -> bool:
+        """Return whether a token has this id."""
+        return token_id in self._tokens
+
+    def unused_ids(self, below: int) -> list[int]:
+        """Return the ids in ``[0, below)`` that no token has, ascending."""
+        if self._used is None:
+            self._used = sorted(self._tokens)
+        if below <= len(self._used) and self._used[below - 1] == below - 1:
+            return []  # no holes: the usual case
+        bounds = [-1, *(used for used in self._used if used < below), below]
+        return [unused for low, high in pairwise(bounds) for unused in range(low + 1, high)]
 
     def token_of(self, token_id: int) -> str:
         """Return the token of an id, or raise TokenizerError."""
@@ -73,20 +93,33 @@ class Vocabulary:
             self._bytes[token_id] = data
         return data
 
-    def _add(self, token: str, token_id: int) -> None:
+
+def _tokens_of(ids: Mapping[str, int], name: str) -> Mapping[str, int]:
+    """Return token → id, or raise TokenizerError."""
+    if not isinstance(ids, Mapping):
+        raise TokenizerError(f"{name} must map tokens to ids, not be a {type(ids).__name__}")
+    for token, token_id in ids.items():
         if not isinstance(token, str):
-            raise TokenizerError(f"the vocabulary's tokens must be str, not {token!r}")
+            raise TokenizerError(f"{name}: tokens must be str, not {token!r:.200}")
         is_integer = isinstance(token_id, int) and not isinstance(token_id, bool)
         if not (is_integer and 0 <= token_id <= MAX_ID):
             raise TokenizerError(
-                f"the vocabulary gives token {token!r} the id {token_id!r}: ids are integers in "
+                f"{name} gives token {token!r:.200} the id {token_id!r:.200}: ids are integers in "
                 f"[0, {MAX_ID}]"
             )
-        other = self._tokens.setdefault(token_id, token)
+    return ids
+
+
+def _by_id(ids: Mapping[str, int]) -> dict[int, str]:
+    """Return id → token; TokenizerError if two tokens have one id."""
+    tokens: dict[int, str] = {}
+    for token, token_id in ids.items():
+        other = tokens.setdefault(token_id, token)
         if other != token:
             raise TokenizerError(
-                f"the vocabulary gives id {token_id} to both {other!r} and {token!r}"
+                f"the vocabulary gives id {token_id} to both {other!r:.200} and {token!r:.200}"
             )
+    return tokens
 
 
 def _refuse_surrogates(tokens: Iterable[str]) -> None:

@@ -6,6 +6,8 @@
 //!include "rank.wgsl"
 //!include "tally.wgsl"
 
+const LOWEST: f32 = -3.4e38; // finite, and 0 after exp() at every temperature
+
 override HAS_BIAS: bool = false;
 
 struct Params {
@@ -20,6 +22,7 @@ struct Params {
 
 fn penalised(value: f32, count: u32) -> f32 {
   if (count == 0u) { return value; }
+  if ((count & EXCLUDED) != 0u) { return LOWEST; }
   let repeated = select(value / params.repetition, value * params.repetition, value < 0.0);
   let times = f32(count & ~OF_PROMPT);
   return repeated - params.frequency * times - params.presence * min(times, 1.0);

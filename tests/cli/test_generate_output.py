@@ -120,6 +120,10 @@ def test_options_reach_the_engine(engine: FakeEngine) -> None:
         "stop_texts": ["END", "!"],
         "add_start_token": False,
     }
+    for given, allowed in ((["<a>", "<b>"], ["<a>", "<b>"]), (["<a>", "all"], "all")):
+        options = [part for token in given for part in ("--allowed-special", token)]
+        assert main(["generate", "Once", *options]) == 0
+        assert engine.calls["stream"]["allowed_special"] == allowed
     assert main(["generate", "Once"]) == 0
     assert engine.calls["from_preset"] == {"preset": "fairytales", "dtype": None}
     assert engine.calls["stream"] == {

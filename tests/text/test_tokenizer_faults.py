@@ -81,7 +81,6 @@ def test_a_merge_is_named_with_its_line(
     [
         ('{"a": 0, "b": 0}', "the vocabulary gives id 0 to both 'a' and 'b'"),
         ('{"a": -1}', "the vocabulary gives token 'a' the id -1"),
-        ('{"a": 0}', "cannot find token '<|endoftext|>' in the vocabulary"),
         ('{"\\ud800": 0}', "lone surrogate in string '\\ud800'"),
     ],
 )
@@ -92,6 +91,14 @@ def test_a_vocabulary_is_named(vocabulary: str, message: str, directory: Path) -
     with pytest.raises(TokenizerError) as caught:
         BytePairTokenizer(path, [], special_tokens=["<|endoftext|>"])
     assert str(caught.value).startswith(f"{path}: {message}")
+
+
+def test_a_missing_special_token_is_named_with_the_file(directory: Path) -> None:
+    path = directory / "vocab.json"
+    path.write_text('{"a": 0}')
+    with pytest.raises(TokenizerError) as caught:
+        BytePairTokenizer(path, [], special_tokens=["<|endoftext|>"])
+    assert str(caught.value).startswith(f"{path}: cannot find token '<|endoftext|>'")
 
 
 def test_added_tokens_are_named_too(directory: Path) -> None:
@@ -107,8 +114,8 @@ def test_a_tokenizer_json_is_named_as_a_whole(directory: Path) -> None:
     model = '{"pre_tokenizer": {"type": "ByteLevel"}, "model": {"vocab": %s, "merges": %s}}'
     path.write_text(model % (VOCABULARY, '["a b", "a c"]'))
     assert refusal(directory).startswith(f"{path}: merge 1 ('a' + 'c') needs the token 'c'")
-    path.write_text(model % ('{"a": 0}', "[]"))
-    assert refusal(directory).startswith(f"{path}: cannot find token '<|endoftext|>'")
+    path.write_text(model % ('{"a": -1}', "[]"))
+    assert refusal(directory).startswith(f"{path}: the vocabulary gives token 'a' the id -1")
 
 
 def test_what_came_from_no_file_names_none() -> None:

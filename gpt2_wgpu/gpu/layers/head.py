@@ -41,6 +41,6 @@ def project_logits(
             "presence": presence,
             "frequency": frequency,
         },
-        {"HAS_PENALTIES": int(state.penalties.any)},
+        {"HAS_PENALTIES": int(state.counted)},
     )
     return logits

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CHUNK = 256  # neighbouring logits whose largest is noted: shaders/include/rank.wgsl
 OF_PROMPT = 1 << 31  # in the count of a token: it is in the prompt
+EXCLUDED = 1 << 30  # in the count of a token: it is never chosen
 PASSES = 20  # over the vocabulary at most, with what a pass costs beside it
 RECENT = 16  # tokens a row remembers: the most that one submit may add
 LIVE, STOPPED, FULL, NOT_FINITE = range(4)  # values of ``finished``
@@ -89,6 +90,7 @@ class SamplingState:
     options: Tensor
     candidates: int  # ids that may be chosen: the first ones
     penalties: Penalties
+    counted: bool = False  # whether the tally has counts: for penalties, or for excluded ids
 
     @classmethod
     def create(
@@ -100,11 +102,13 @@ class SamplingState:
         stop_token_ids: Sequence[int],
         candidates: int,
         seeds: Sequence[int] | None = None,
+        excluded: Sequence[int] = (),
     ) -> SamplingState:
         """State of ``rows`` whose newest tokens are not yet computed.
 
         Rows share the seed of ``options``, each with its index as a stream of its own. With
-        ``seeds`` each draws what it would as the only row of a batch with that seed.
+        ``seeds`` each draws what it would as the only row of a batch with that seed. ``excluded``
+        are ids below ``candidates`` that are never chosen.
         """
 
         def words(values: object) -> Tensor:
@@ -128,22 +132,27 @@ class SamplingState:
             finished=words(full),
             recent=words([[0] * RECENT] * len(rows)),
             plan=words(plan),
-            tally=words([_tally(row, candidates, options.penalties) for row in rows]),
+            tally=words([_tally(row, candidates, options.penalties, excluded) for row in rows]),
             options=words(options.pack(stop_token_ids)),
             candidates=candidates,
             penalties=options.penalties,
+            counted=options.penalties.any or bool(excluded),
         )
 
 
-def _tally(row: History, candidates: int, penalties: Penalties) -> list[int]:
+def _tally(
+    row: History, candidates: int, penalties: Penalties, excluded: Sequence[int]
+) -> list[int]:
     """A row of ``SamplingState.tally`` before the first step."""
     chunks = [0] * -(-candidates // CHUNK)
-    if not penalties.any:
+    if not penalties.any and not excluded:
         return chunks
     counts = [0] * candidates
     for place, token in enumerate(row.ids):
         if token < candidates:
             counts[token] = counts[token] | OF_PROMPT if place < row.prompt else counts[token] + 1
+    for token in excluded:
+        counts[token] = EXCLUDED
     return chunks + counts
 
 
@@ -180,7 +189,7 @@ def sample(logits: Tensor, state: SamplingState) -> None:
         },
         constants={
             "WORKGROUP": threads_of_a_row(logits.device, "sample", state.candidates, PASSES),
-            "HAS_PENALTIES": int(state.penalties.any),
+            "HAS_PENALTIES": int(state.counted),
             "LISTING": int(not logits.device.capabilities.barrier_free),
         },
     )
