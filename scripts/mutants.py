@@ -95,7 +95,8 @@ COVERED_BY = {
     " models/test_conversion",
     "gpt2_wgpu/models/evaluation.py": "models/test_evaluation",
     "gpt2_wgpu/weights/header.py": "weights/test_header_attacks weights/test_safetensors",
-    "gpt2_wgpu/strict_json.py": "test_strict_json weights/test_header_attacks weights/test_checkpoint",
+    "gpt2_wgpu/strict_json.py": "test_strict_json weights/test_header_attacks"
+    " weights/test_checkpoint",
     "gpt2_wgpu/text/merge_table.py": "text/test_merge_table text/test_tokenizer_faults",
     "gpt2_wgpu/text/vocabulary.py": "text/test_tokenizer_faults"
     " text/test_gpt2_tokenizer text/test_byte_pair_tokenizer",

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from gpt2_wgpu.cli.options import DTYPES, Parser, add_adapter, use_adapter
-from gpt2_wgpu.cli.terminal import Terminal
+from gpt2_wgpu.cli.terminal import Terminal, ending_by_signals
 
 _EPILOG = """\
 Matrices are rounded on the GPU, as `generate --dtype` rounds them while it
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     import gpt2_wgpu as gw
 
     use_adapter(args)
-    with terminal.progress(f"converting {args.source}") as on_progress:
+    with ending_by_signals(), terminal.progress(f"converting {args.source}") as on_progress:
         path = gw.convert(
             args.source,
             args.destination,

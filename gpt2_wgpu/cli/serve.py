@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -86,7 +87,7 @@ def _named(directories: list[Path]) -> dict[str, Path]:
     """Models by the names of their directories."""
     models: dict[str, Path] = {}
     for directory in directories:
-        name = directory.resolve().name
+        name = os.path.basename(os.path.realpath(directory))
         if models.setdefault(name, directory) is not directory:
             raise PresetError(
                 f"two models are called {shown(name)}: rename one of their directories"

@@ -97,7 +97,7 @@ class Site:
                     f"{path} cannot be served as a model called {shown(name)}: "
                     "rename it without ':' and '\\'"
                 )
-        self._folder = folder.resolve()
+        self._folder = Path(os.path.realpath(folder))  # resolve() raises on a loop of links
         self._models = {name: _model_files(path) for name, path in (models or {}).items()}
 
     def find(self, target: str) -> Content | None:
@@ -120,7 +120,7 @@ class Site:
 
     def _inside(self, parts: list[str]) -> Content | None:
         try:
-            found = self._folder.joinpath(*parts).resolve()
+            found = Path(os.path.realpath(self._folder.joinpath(*parts)))
             inside = found.is_relative_to(self._folder) and found.is_file()
         except (OSError, ValueError):  # a name too long, a loop of links, a zero byte
             return None
@@ -156,10 +156,10 @@ def _model_files(directory: Path) -> dict[str, Path]:
     """
     if not (directory / "config.json").is_file():
         raise PresetError(f"{directory} is not the directory of a model: it has no config.json")
-    root = directory.resolve()
+    root = os.path.realpath(directory)
     files = {path.name: path for path in directory.iterdir() if MODEL_FILE.fullmatch(path.name)}
     for path in files.values():
-        if not path.resolve().is_relative_to(root):
+        if not Path(os.path.realpath(path)).is_relative_to(root):
             raise PresetError(
                 f"{path} is a link that leads out of its directory, which is not served: "
                 "copy the file in its place"

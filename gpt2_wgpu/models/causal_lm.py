@@ -138,8 +138,7 @@ class GPT2CausalLM(CausalLM):
         """
         source = await BlobCheckpoint.open(blobs, name)
         with TemporaryDirectory() as folder:
-            directory = Path(folder, name.replace("/", "_"))
-            directory.mkdir()
+            directory = Path(folder)
             for file_name in blobs.keys() & BESIDE_WEIGHTS:
                 (directory / file_name).write_bytes(
                     await read_blob(blobs[file_name], f"{name}/{file_name}")
@@ -149,7 +148,7 @@ class GPT2CausalLM(CausalLM):
                 preprocessor = _preprocessor_of(directory, config)
             except (ConfigError, TokenizerError) as error:
                 # Whoever gave the files has never seen this folder.
-                raise type(error)(str(error).replace(f"{folder}{os.sep}", "")) from None
+                raise type(error)(str(error).replace(folder, name)) from None
         backbone = await GPT2Backbone.from_source(
             config,
             source,

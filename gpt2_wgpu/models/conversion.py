@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpt2_wgpu.checkpoint_files import BESIDE_WEIGHTS
 from gpt2_wgpu.errors import InvalidArgumentError, WeightsError
 from gpt2_wgpu.gpu import Device, default_device_async, sync, tidy
 from gpt2_wgpu.gpu.layers import Axis, Raw, load_matrix
@@ -17,10 +18,11 @@ from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.layouts import Layout, layouts, quantized_shapes
 from gpt2_wgpu.models.presets import resolve as resolve_preset
 from gpt2_wgpu.models.weights import with_stored_head
-from gpt2_wgpu.weights.checkpoint import SINGLE_FILE, Checkpoint
+from gpt2_wgpu.shown import shown
+from gpt2_wgpu.weights.checkpoint import INDEX_FILE, SINGLE_FILE, Checkpoint
 from gpt2_wgpu.weights.naming import resolve
 from gpt2_wgpu.weights.quantized import metadata_for, quantization_of
-from gpt2_wgpu.weights.sources import NEEDED_FILES
+from gpt2_wgpu.weights.staging import StagedDirectory
 from gpt2_wgpu.weights.writer import AtomicFile, Description, SafetensorsWriter
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from gpt2_wgpu.weights.header import TensorEntry
 
 _STORED_AS = {"float32": "F32", "float16": "F16", "q8": "U32", "q4": "U32"}
-_BESIDES = tuple(name for name in NEEDED_FILES if "safetensors" not in name)
+_MODEL_FILES = (*BESIDE_WEIGHTS, SINGLE_FILE, INDEX_FILE)
 
 
 def convert(
@@ -46,8 +48,9 @@ def convert(
 
     Matrices become ``dtype`` ("float32", "float16", "q8" or "q4") on the GPU, by the kernels that
     do so while a model loads: loading the result gives the same bits. Vectors and position
-    embeddings stay as they are; configuration and tokenizer go along. All appear when all are
-    whole; a failure leaves none. → the path of the weights. Blocks; ``convert_async`` is the twin.
+    embeddings stay as they are; configuration and tokenizer go along. A new directory appears when
+    all are whole, in one rename; of one that exists the model's files are replaced at the end. A
+    failure leaves it as it was. → the path of the weights. Blocks; ``convert_async`` is the twin.
 
     Raises ``InvalidArgumentError`` for a dtype that is none, or files that exist without
     ``force``; ``PresetError``, ``ConfigError``, ``WeightsError`` for a source that is not in order
@@ -72,35 +75,34 @@ async def convert_async(
     check_dtype(dtype)
     source, destination = resolve_preset(source), Path(destination)
     config = GPT2Config.from_json_file(source / "config.json")
-    besides = [name for name in _BESIDES if (source / name).is_file()]
-    _check_destination(source, destination, [*besides, SINGLE_FILE], force)
+    besides = [name for name in BESIDE_WEIGHTS if (source / name).is_file()]
+    _check_destination(source, destination, force)
     device = device or await default_device_async()
-    with Checkpoint.open(source) as checkpoint, ExitStack() as whole:
+    with Checkpoint.open(source) as checkpoint:
         if stored := quantization_of(checkpoint):
             raise WeightsError(f"{source} is in {stored} already: convert the original checkpoint")
         config = await with_stored_head(config, checkpoint)
         entries = resolve(checkpoint, config.expected_tensors())
         described, layout_of = _described(entries, config, dtype), layouts(config)
-        _make_directory(destination)
-        for name in besides:
-            file = whole.enter_context(AtomicFile(destination / name))
-            file.write((source / name).read_bytes())
         total, done = sum(entry.nbytes for entry in entries.values()), 0
-        path = destination / SINGLE_FILE
-        # The last to be opened is the first to be closed: what may fill the disk goes first.
-        writer = whole.enter_context(SafetensorsWriter(path, described, metadata_for(dtype)))
-        for new, entry in zip(described, entries.values(), strict=True):
-            data = checkpoint.read(entry.name)
-            if new.dtype != entry.dtype or entry.transposed:
-                raw = Raw(data, entry.dtype, entry.shape, entry.transposed)
-                for piece in await _converted(device, raw, layout_of[new.name], dtype):
-                    writer.write(piece)
-            else:
-                writer.write(data)
-            done += entry.nbytes
-            if on_progress is not None:
-                on_progress(done, total)
-    return path
+        with StagedDirectory(destination, _MODEL_FILES, SINGLE_FILE) as stage:
+            for name in besides:
+                with AtomicFile(stage.path / name) as file:
+                    file.write((source / name).read_bytes())
+            path = stage.path / SINGLE_FILE
+            with SafetensorsWriter(path, described, metadata_for(dtype)) as writer:
+                for new, entry in zip(described, entries.values(), strict=True):
+                    data = checkpoint.read(entry.name)
+                    if new.dtype != entry.dtype or entry.transposed:
+                        raw = Raw(data, entry.dtype, entry.shape, entry.transposed)
+                        for piece in await _converted(device, raw, layout_of[new.name], dtype):
+                            writer.write(piece)
+                    else:
+                        writer.write(data)
+                    done += entry.nbytes
+                    if on_progress is not None:
+                        on_progress(done, total)
+    return destination / SINGLE_FILE
 
 
 def _described(
@@ -147,20 +149,19 @@ async def _converted(device: Device, raw: Raw, layout: Layout, dtype: str) -> li
     ]
 
 
-def _check_destination(source: Path, destination: Path, names: list[str], force: bool) -> None:
+def _check_destination(source: Path, destination: Path, force: bool) -> None:
+    with suppress(OSError):
+        try:
+            os.lstat(destination)
+        except ValueError:  # a NUL, or a lone surrogate
+            name = shown(str(destination))
+            raise InvalidArgumentError(f"{name} cannot be the name of a directory") from None
     if destination.exists() and not destination.is_dir():
         raise InvalidArgumentError(f"{destination} is a file: give a directory")
     if destination.exists() and destination.samefile(source):
         raise InvalidArgumentError(f"{destination} is the source itself: give another directory")
-    there = [name for name in names if (destination / name).exists()]
+    there = [name for name in _MODEL_FILES if (destination / name).exists()]
     if there and not force:
         raise InvalidArgumentError(
             f"{destination} holds {there[0]} already: give another directory, or --force to replace"
         )
-
-
-def _make_directory(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WeightsError(f"{directory}: cannot be made: {error.strerror or error}") from None

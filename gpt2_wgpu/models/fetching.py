@@ -32,6 +32,7 @@ async def fetch_files(address: str) -> dict[str, Blob]:
     """
     load_wgpu()
     files = {CONFIG: await _required(address, CONFIG)}
+    files |= await _tokenizer_files(address)  # before the weights, which are large
     single = await _fetch(address, SINGLE_FILE)
     if single is not None:
         files[SINGLE_FILE] = single
@@ -41,7 +42,7 @@ async def fetch_files(address: str) -> dict[str, Blob]:
         index = parse_index(await read_blob(files[INDEX_FILE], where), where)
         for shard in sorted(set(index.values())):
             files[shard] = await _required(address, shard)
-    return files | await _tokenizer_files(address)
+    return files
 
 
 async def _tokenizer_files(address: str) -> dict[str, Blob]:

@@ -74,7 +74,10 @@ def resolve(
             "cannot have"
         )
     # os.path rather than Path: it answers False, and does not raise, for any odd or endless name.
-    path = os.path.expanduser(name)
+    try:
+        path = os.path.expanduser(name)
+    except ValueError:  # a user's name with a NUL
+        raise PresetError(f"no such directory: {shown(name)}") from None
     if os.path.isfile(os.path.join(path, "config.json")):
         return Path(path)
     if isinstance(preset, str):

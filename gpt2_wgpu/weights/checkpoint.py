@@ -267,6 +267,8 @@ def _file_names(directory: Path) -> set[str]:
         raise WeightsError(f"{directory}: no such directory") from None
     except OSError as error:
         raise WeightsError(f"{directory}: cannot be read: {error.strerror or error}") from None
+    except ValueError:  # a NUL, or a lone surrogate
+        raise WeightsError(f"{shown(str(directory))} cannot be the name of a directory") from None
 
 
 def shard_names(index: Path) -> tuple[str, ...]:

@@ -92,3 +92,7 @@ def _map_file(path: Path) -> mmap.mmap | None:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except WeightsError:
+        raise
+    except ValueError:  # a NUL, or a lone surrogate
+        raise WeightsError(f"{shown(str(path))} cannot be the name of a file") from None

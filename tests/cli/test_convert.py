@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Run
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_model_is_converted_and_generates(run: Run, tmp_path: Path) -> None:
@@ -41,3 +46,21 @@ def test_wrong_usage(run: Run, arguments: list[str], said: str) -> None:
     done = run("convert", *arguments)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_leaves_no_file(name: str, tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys\n"
+        "from gpt2_wgpu.weights import writer\n"
+        "from gpt2_wgpu.cli.main import main\n"
+        f"writer.os.fsync = lambda _: os.kill(os.getpid(), signal.{name})\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, "-c", script, "convert", "fairytales", str(tmp_path / "x")]
+    done = subprocess.run(
+        [*command, "--dtype", "q8"], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 128 + getattr(signal, name)
+    assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt2_wgpu.cli.static_site import POLICY
+from gpt2_wgpu.cli.static_site import POLICY, Site
 from scripts import build_site
 from scripts.build_site import ROOT, Contents, write
 
@@ -61,3 +61,23 @@ def test_one_policy_for_page_server_and_hosts() -> None:
         r"(.+)\n  Content-Security-Policy: (.+)\n", build_site.headers().decode()
     ).groups()  # type: ignore[union-attr]
     assert (path, policy) == ("/*", POLICY)
+
+
+def test_a_loop_of_links_is_not_served(tmp_path: Path) -> None:
+    """resolve() raises RuntimeError on one."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "loop").symlink_to("loop")
+    (site / "a").symlink_to("b")
+    (site / "b").symlink_to("a")
+    found = Site(site)
+    assert found.find("/loop") is None
+    assert found.find("/a") is None
+    assert found.find("/a/index.html") is None
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (model / "vocab.json").symlink_to("vocab.json")
+    served = Site(site, {"model": model})
+    assert served.find("/models/model/config.json") is not None
+    assert served.find("/models/model/vocab.json") is None

@@ -1,0 +1,37 @@
+"""Names that no file can have: a clear error wherever a name is taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu.errors import ConfigError, InvalidArgumentError, PresetError, WeightsError
+from gpt2_wgpu.models.config import GPT2Config
+from gpt2_wgpu.weights.checkpoint import Checkpoint
+from gpt2_wgpu.weights.safetensors import SafetensorsFile
+
+NAMES = ["a\0b", "a/b\0", "./a\0", "~\0/x", "\ud800", "a/\udfff", "hf://a/\0", "hf://a/b@\ud800"]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_a_model_cannot_be_called_so(name: str) -> None:
+    with pytest.raises(PresetError) as caught:
+        gw.GPT2CausalLM.from_preset(name)
+    str(caught.value).encode()  # can be printed
+    with pytest.raises(PresetError):
+        gw.GPT2CausalLM.from_preset(Path(name))
+    with pytest.raises(PresetError):
+        gw.convert(name, "x", "q8")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"], ids=ascii)
+def test_a_file_cannot_be_called_so(name: str) -> None:
+    with pytest.raises(ConfigError):
+        GPT2Config.from_json_file(name)
+    for opens in (Checkpoint.open, SafetensorsFile):
+        with pytest.raises(WeightsError, match="cannot be the name of a"):
+            opens(name)
+    with pytest.raises(InvalidArgumentError, match="cannot be the name of a directory"):
+        gw.convert("fairytales", name, "q8")
