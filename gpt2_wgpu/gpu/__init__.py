@@ -5,13 +5,13 @@ from __future__ import annotations
 from gpt2_wgpu.gpu import layers, ops
 from gpt2_wgpu.gpu.adapter import adapters
 from gpt2_wgpu.gpu.capabilities import AdapterInfo, Capabilities
+from gpt2_wgpu.gpu.creation import tensor
 from gpt2_wgpu.gpu.device import (
     Device,
     default_device,
     default_device_async,
     set_default_device,
 )
-from gpt2_wgpu.gpu.memory import MemoryInfo
 from gpt2_wgpu.gpu.profiling import Profile, profile, profile_async
 from gpt2_wgpu.gpu.readback import Readback
 from gpt2_wgpu.gpu.recording import Recording
@@ -25,8 +25,9 @@ from gpt2_wgpu.gpu.reports import (
 )
 from gpt2_wgpu.gpu.scopes import dispose, end_scope, keep, start_scope
 from gpt2_wgpu.gpu.self_check import Check, CheckReport, self_check, self_check_async
+from gpt2_wgpu.gpu.storage import MemoryInfo
 from gpt2_wgpu.gpu.streaming import ReadLimit, ReadRate, read_limit, read_limit_async
-from gpt2_wgpu.gpu.tensor import Tensor, empty, tensor
+from gpt2_wgpu.gpu.tensor import Tensor, empty
 from gpt2_wgpu.gpu.tidying import tidy
 from gpt2_wgpu.gpu.waiting import sync, time_waiting, wait
 

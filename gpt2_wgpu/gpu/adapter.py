@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import reprlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from gpt2_wgpu.gpu.bindings import load_wgpu
 from gpt2_wgpu.gpu.capabilities import AdapterInfo
 from gpt2_wgpu.gpu.fork import check_not_forked
 from gpt2_wgpu.gpu.waiting import sync, wait
+from gpt2_wgpu.shown import shown
 
 # What WebGPU guarantees (https://www.w3.org/TR/webgpu/#limits), of the limits that matter here.
 # wgpu-native gives more than that unless told.
@@ -75,7 +75,7 @@ async def request_adapter(power_preference: str, adapter: int | str | None = Non
     if power_preference not in _PREFERRED:
         raise InvalidArgumentError(
             "power_preference must be 'high-performance' or 'low-power', not "
-            f"{reprlib.repr(power_preference)}"
+            f"{shown(power_preference)}"
         )
     if adapter is not None:
         return _named(adapter, await _enumerate())
@@ -108,7 +108,7 @@ def _named(wanted: int | str, found: Sequence[Any]) -> Any:
     """The adapter at index ``wanted``, or the first whose name contains it."""
     if isinstance(wanted, bool) or not isinstance(wanted, int | str) or wanted == "":
         raise InvalidArgumentError(
-            f"adapter must be an index, a part of a name or None, not {reprlib.repr(wanted)}"
+            f"adapter must be an index, a part of a name or None, not {shown(wanted)}"
         )
     for index, adapter in enumerate(found):
         is_it = index == wanted
@@ -119,7 +119,7 @@ def _named(wanted: int | str, found: Sequence[Any]) -> Any:
     names = [AdapterInfo.from_adapter(adapter.info).name for adapter in found]
     there = ", ".join(f"{index} is {name}" for index, name in enumerate(names)) or "there is none"
     why = f"; {_blamed()}" if not names and _forced() else ""
-    raise NoAdapterError(f"no adapter {reprlib.repr(wanted)} on this machine: {there}{why}")
+    raise NoAdapterError(f"no adapter {shown(wanted)} on this machine: {there}{why}")
 
 
 def _forced() -> dict[str, str]:
@@ -131,7 +131,7 @@ def _forced() -> dict[str, str]:
 
 def _blamed() -> str:
     """What to do about the environment variables that choose an adapter."""
-    named = ", ".join(f"{name}={reprlib.repr(value)}" for name, value in _forced().items())
+    named = ", ".join(f"{name}={shown(value)}" for name, value in _forced().items())
     return f"the environment has {named}: change or unset that"
 
 
@@ -140,7 +140,7 @@ def _check_forced_backend() -> None:
     backend = _forced().get("WGPU_BACKEND_TYPE")
     if backend not in (None, *_BACKENDS):
         raise NoAdapterError(
-            f"the environment variable WGPU_BACKEND_TYPE is {reprlib.repr(backend)}, which is not "
+            f"the environment variable WGPU_BACKEND_TYPE is {shown(backend)}, which is not "
             f"supported: unset it, or set it to {', '.join(_BACKENDS)}"
         )
 
@@ -199,7 +199,7 @@ def wanted_limits(adapter: Any, limits: str | Mapping[str, int]) -> dict[str, in
         return dict(_GUARANTEED)
     if limits != "adapter":
         raise InvalidArgumentError(
-            f"limits: 'adapter', 'default' or a mapping, not {reprlib.repr(limits)}"
+            f"limits: 'adapter', 'default' or a mapping, not {shown(limits)}"
         )
     offered = {name.replace("_", "-"): value for name, value in adapter.limits.items()}
     return {name: offered[name] for name in _GUARANTEED}

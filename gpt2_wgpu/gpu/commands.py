@@ -19,8 +19,8 @@ from gpt2_wgpu.gpu import backends
 from gpt2_wgpu.gpu.backends import Bundle
 from gpt2_wgpu.gpu.copying import NotCopyable
 from gpt2_wgpu.gpu.kernels import Kernel, check_bindings
-from gpt2_wgpu.gpu.memory import Storage
 from gpt2_wgpu.gpu.readback import Range, Readback
+from gpt2_wgpu.gpu.storage import Storage
 from gpt2_wgpu.gpu.tensor import Tensor
 
 if TYPE_CHECKING:

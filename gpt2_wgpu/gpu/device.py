@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
@@ -28,6 +27,7 @@ from gpt2_wgpu.gpu.fork import after_fork, check_not_forked, inherited
 from gpt2_wgpu.gpu.kernels import KernelCache
 from gpt2_wgpu.gpu.memory import MemoryManager
 from gpt2_wgpu.gpu.waiting import sync, wait
+from gpt2_wgpu.shown import shown
 
 if TYPE_CHECKING:
     import wgpu
@@ -89,7 +89,7 @@ class Device(NotPicklable):
         wgpu = load_wgpu()
         check_not_forked()
         if not isinstance(gpu, wgpu.GPUDevice):
-            raise InvalidArgumentError(f"from_wgpu takes a wgpu.GPUDevice, not {reprlib.repr(gpu)}")
+            raise InvalidArgumentError(f"from_wgpu takes a wgpu.GPUDevice, not {shown(gpu)}")
         if (known := device_of(gpu)) is not None:
             return known
         self = cls.__new__(cls)
@@ -138,8 +138,7 @@ class Device(NotPicklable):
             )
         except (RuntimeError, ValueError) as error:
             raise LimitError(
-                f"{self.info.name} refuses a device with limits {reprlib.repr(limits)}: "
-                f"{one_line(error)}"
+                f"{self.info.name} refuses a device with limits {shown(limits)}: {one_line(error)}"
             ) from None
         try:
             self._set_up()

@@ -10,7 +10,7 @@ from gpt2_wgpu.errors import DeviceLostError
 from gpt2_wgpu.gpu import backends
 from gpt2_wgpu.gpu.copying import NotCopyable
 from gpt2_wgpu.gpu.fork import check_not_forked
-from gpt2_wgpu.gpu.memory import Storage
+from gpt2_wgpu.gpu.storage import Storage
 from gpt2_wgpu.gpu.waiting import can_submit_ahead, wait
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from gpt2_wgpu.gpu.commands import (
     open_recorder,
 )
 from gpt2_wgpu.gpu.copying import NotCopyable
-from gpt2_wgpu.gpu.memory import Storage
+from gpt2_wgpu.gpu.storage import Storage
 
 if TYPE_CHECKING:
     from gpt2_wgpu.gpu.device import Device

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import reprlib
 from dataclasses import dataclass
 
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.gpu.device import Device, current_device, default_device
-from gpt2_wgpu.gpu.memory import MemoryInfo
 from gpt2_wgpu.gpu.scopes import current_scope
+from gpt2_wgpu.gpu.storage import MemoryInfo
+from gpt2_wgpu.shown import shown
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def set_memory_budget(nbytes: int, device: Device | None = None) -> None:
     """
     if isinstance(nbytes, bool) or not isinstance(nbytes, int) or nbytes < 1:
         raise InvalidArgumentError(
-            f"the budget must be a positive number of bytes, not {reprlib.repr(nbytes)}"
+            f"the budget must be a positive number of bytes, not {shown(nbytes)}"
         )
     manager = (device or default_device()).memory
     manager.budget = nbytes

@@ -18,8 +18,9 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from gpt2_wgpu.gpu import layers, ops
+from gpt2_wgpu.gpu.creation import tensor
 from gpt2_wgpu.gpu.scopes import dispose
-from gpt2_wgpu.gpu.tensor import FORMATS, Tensor, tensor
+from gpt2_wgpu.gpu.tensor import FORMATS, Tensor
 from gpt2_wgpu.gpu.tidying import tidy
 from gpt2_wgpu.gpu.waiting import sync
 

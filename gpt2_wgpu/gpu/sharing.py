@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import reprlib
 from collections.abc import Sequence
 from operator import index
 from typing import Any
@@ -12,17 +11,16 @@ from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.gpu.bindings import load_wgpu
 from gpt2_wgpu.gpu.device import device_of
 from gpt2_wgpu.gpu.tensor import FORMATS, Tensor, bytes_of
+from gpt2_wgpu.shown import shown
 
 
 def tensor_over(buffer: Any, shape: int | Sequence[int], dtype: str, label: str) -> Tensor:
     """See ``Tensor.from_wgpu``."""
     wgpu = load_wgpu()
     if not isinstance(buffer, wgpu.GPUBuffer):
-        raise InvalidArgumentError(f"from_wgpu takes a wgpu.GPUBuffer, not {reprlib.repr(buffer)}")
+        raise InvalidArgumentError(f"from_wgpu takes a wgpu.GPUBuffer, not {shown(buffer)}")
     if dtype not in FORMATS:
-        raise InvalidArgumentError(
-            f"dtype must be one of {tuple(FORMATS)}, not {reprlib.repr(dtype)}"
-        )
+        raise InvalidArgumentError(f"dtype must be one of {tuple(FORMATS)}, not {shown(dtype)}")
     if not buffer.usage & wgpu.BufferUsage.STORAGE:
         raise InvalidArgumentError(
             "the buffer was made without the usage wgpu.BufferUsage.STORAGE, which kernels need"
@@ -48,7 +46,5 @@ def _sizes(shape: int | Sequence[int]) -> tuple[int, ...]:
     except TypeError:
         sizes = (-1,)
     if min(sizes, default=0) < 0:
-        raise InvalidArgumentError(
-            f"shape must be integers of at least 0, not {reprlib.repr(shape)}"
-        )
+        raise InvalidArgumentError(f"shape must be integers of at least 0, not {shown(shape)}")
     return sizes

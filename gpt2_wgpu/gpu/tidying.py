@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import reprlib
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -18,6 +17,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from gpt2_wgpu.errors import InvalidArgumentError, ScopeError
 from gpt2_wgpu.gpu.scopes import Scope, StartedScope, _current
+from gpt2_wgpu.shown import shown
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -273,5 +273,5 @@ def _parse(arguments: tuple[Any, ...]) -> tuple[str, Callable[..., Any] | None]:
         case (str(name), function) if callable(function):
             return name, function
     raise InvalidArgumentError(
-        f"tidy takes a name, a function, or both in this order; not {reprlib.repr(arguments)}"
+        f"tidy takes a name, a function, or both in this order; not {shown(arguments)}"
     )

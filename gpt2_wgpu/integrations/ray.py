@@ -33,6 +33,7 @@ from gpt2_wgpu.errors import (
     OutOfGPUMemoryError,
 )
 from gpt2_wgpu.gpu import Device, adapters, set_memory_budget, sync
+from gpt2_wgpu.gpu.copying import NotCopyable
 from gpt2_wgpu.integrations.visible_gpus import assigned_adapter
 from gpt2_wgpu.models import GPT2CausalLM
 from gpt2_wgpu.models.generation import Generation
@@ -54,7 +55,7 @@ class _Row:
     error: str = ""
 
 
-class GPT2Generator:
+class GPT2Generator(NotCopyable):
     """Loads a model once, then continues the prompts of every batch it is called with.
 
     A batch is a dict of columns (``batch_format="numpy"``, Ray's default). It comes back with its
@@ -139,6 +140,8 @@ class GPT2Generator:
         except BaseException:
             self._device.close()
             raise
+
+    _instead_of_pickling = "pass the class, which each worker calls (map_batches does so)"
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """``batch`` and the new columns. Serves one caller at a time; others wait.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -47,6 +46,7 @@ from gpt2_wgpu.models.weights import (
     random_fetch,
     stored_fetch,
 )
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text.token_arrays import rows_of_ids, rows_of_mask
 from gpt2_wgpu.weights.checkpoint import Checkpoint, WeightSource
 
@@ -189,9 +189,7 @@ class GPT2Backbone(CopiedByAttributes):
         device: Device,
     ) -> None:
         if not isinstance(device, Device):
-            raise InvalidArgumentError(
-                f"device must be a gpt2_wgpu.Device, not {reprlib.repr(device)}"
-            )
+            raise InvalidArgumentError(f"device must be a gpt2_wgpu.Device, not {shown(device)}")
         self.config, self.device = config, device
         self.dtype = dtype or await default_dtype(device, config)
         self._open_weights = open_weights

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gpt2_wgpu.gpu.layers import Axis, part_sizes, round_up, stored_words
 from gpt2_wgpu.gpu.layers.weights import STAGED_BYTES
-from gpt2_wgpu.gpu.memory import size_class
+from gpt2_wgpu.gpu.storage import size_class
 from gpt2_wgpu.gpu.tensor import bytes_of
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import (
     ContextLengthError,
+    CopyError,
     InvalidArgumentError,
     NoAdapterError,
     NumericalError,
@@ -357,3 +358,9 @@ def test_a_worker_with_a_gpu_does_not_compute_on_the_cpu_in_silence(make, monkey
         warnings.simplefilter("always")
         make(adapter="auto").close()
     assert [str(w.message) for w in caught if "no GPU" in str(w.message)] != [] or not software
+
+
+def test_an_object_is_not_pickled_but_its_class_is(generator):
+    with pytest.raises(CopyError, match=r"pass the class, which each worker calls"):
+        pickle.dumps(generator)
+    assert pickle.loads(pickle.dumps(GPT2Generator)) is GPT2Generator

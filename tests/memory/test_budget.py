@@ -13,7 +13,7 @@ import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DeviceError, InvalidArgumentError, OutOfGPUMemoryError
 from gpt2_wgpu.gpu import budget
 from gpt2_wgpu.gpu.commands import CommandQueue
-from gpt2_wgpu.gpu.memory import KINDS, size_class
+from gpt2_wgpu.gpu.storage import KINDS, size_class
 from gpt2_wgpu.models.layouts import stored_bytes
 from tests.memory import tiny
 

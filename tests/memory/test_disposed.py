@@ -13,7 +13,7 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DisposedTensorError
 from gpt2_wgpu.gpu import Recording
-from gpt2_wgpu.gpu.memory import Storage
+from gpt2_wgpu.gpu.storage import Storage
 from gpt2_wgpu.models.generation import Generation
 from gpt2_wgpu.samplers import Greedy
 from tests.memory import tiny

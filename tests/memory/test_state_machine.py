@@ -6,6 +6,7 @@ the task that spawned it, as asyncio's do. The model says which tensors live and
 
 from __future__ import annotations
 
+import copy
 from contextvars import copy_context
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DisposedTensorError, ScopeError
-from gpt2_wgpu.gpu.memory import size_class
+from gpt2_wgpu.gpu.storage import size_class
 
 pytestmark = pytest.mark.native("Hypothesis")
 
@@ -133,6 +134,15 @@ class Programs(RuleBasedStateMachine):
         if self.is_usable(task, tensor, lambda: tensor.real.view((1, tensor.real.size))):
             real = task.run(lambda: tensor.real.view((1, tensor.real.size)))
             self.born(task, tensor.buffer, real)
+
+    @precondition(lambda self: self.some([0]))
+    @rule(task=numbers, number=numbers, deep=st.booleans())
+    def copy(self, task, number, deep):
+        task, tensor = self.task(task), self.tensor(number)
+        how = copy.deepcopy if deep else copy.copy
+        if self.is_usable(task, tensor, lambda: how(tensor.real)):
+            buffer = Buffer(tensor.buffer.size, tensor.buffer.value) if deep else tensor.buffer
+            self.born(task, buffer, task.run(lambda: how(tensor.real)))
 
     @precondition(lambda self: self.some([0]))
     @rule(task=numbers, number=numbers)

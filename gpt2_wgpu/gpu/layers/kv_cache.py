@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable, Sequence
 from copy import copy, deepcopy
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -15,6 +14,7 @@ from gpt2_wgpu.gpu.ops.grids import groups_for
 from gpt2_wgpu.gpu.ops.layouts import row_major
 from gpt2_wgpu.gpu.tensor import Tensor, empty
 from gpt2_wgpu.gpu.tidying import tidy
+from gpt2_wgpu.shown import shown
 
 if TYPE_CHECKING:
     from gpt2_wgpu.gpu.device import Device
@@ -156,7 +156,7 @@ def check_cache_dtype(cache_dtype: str) -> str:
     """Itself; raises ``InvalidArgumentError`` for what no cache is stored as."""
     if cache_dtype not in PACKED:
         raise InvalidArgumentError(
-            f"a cache is stored as {tuple(PACKED)}, not {reprlib.repr(cache_dtype)}"
+            f"a cache is stored as {tuple(PACKED)}, not {shown(cache_dtype)}"
         )
     return cache_dtype
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.creation import tensor
 from gpt2_wgpu.gpu.ops.variants import threads_of_a_row
-from gpt2_wgpu.gpu.tensor import Tensor, tensor
+from gpt2_wgpu.gpu.tensor import Tensor
 
 if TYPE_CHECKING:
     from gpt2_wgpu.gpu.device import Device

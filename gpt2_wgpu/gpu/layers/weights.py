@@ -9,7 +9,6 @@ elements, their scales first. Parts begin with a unit: where a matrix is cut cha
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from gpt2_wgpu.gpu.commands import dispatch
 from gpt2_wgpu.gpu.layers import integer_products
 from gpt2_wgpu.gpu.ops.grids import groups_for
 from gpt2_wgpu.gpu.tensor import PACKING, Tensor, bytes_of, empty
+from gpt2_wgpu.shown import shown
 
 if TYPE_CHECKING:
     from gpt2_wgpu.gpu.device import Device
@@ -139,7 +139,7 @@ def check_dtype(dtype: str) -> None:
     """Raises ``InvalidArgumentError`` unless weights can be stored so."""
     if dtype not in PACKED:
         raise InvalidArgumentError(
-            f"weights are stored as one of {tuple(PACKED)}, not {reprlib.repr(dtype)}"
+            f"weights are stored as one of {tuple(PACKED)}, not {shown(dtype)}"
         )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import reprlib
 from collections.abc import Sequence
 from operator import index
 from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.creation import tensor
 from gpt2_wgpu.gpu.ops.grids import groups_for
 from gpt2_wgpu.gpu.ops.layouts import (
     Shape,
@@ -21,8 +21,9 @@ from gpt2_wgpu.gpu.ops.layouts import (
     split_at,
 )
 from gpt2_wgpu.gpu.ops.operands import ANY_DTYPE, TensorLike, bits_of, operands
-from gpt2_wgpu.gpu.tensor import Tensor, empty, tensor
+from gpt2_wgpu.gpu.tensor import Tensor, empty
 from gpt2_wgpu.gpu.tidying import tidy
+from gpt2_wgpu.shown import shown
 
 
 def reshape(x: TensorLike, shape: int | Sequence[int]) -> Tensor:
@@ -88,7 +89,7 @@ def concat(tensors: Sequence[TensorLike], axis: int = 0) -> Tensor:
     """``tensors`` joined along ``axis``; all other sizes agree. Raises ``ShapeError``."""
     if isinstance(tensors, Tensor) or not len(tensors):
         raise InvalidArgumentError(
-            f"concat takes a non-empty list of tensors, not {reprlib.repr(tensors)}"
+            f"concat takes a non-empty list of tensors, not {shown(tensors)}"
         )
     with tidy("concat") as scope:
         parts = operands("concat", *tensors, dtypes=ANY_DTYPE)
@@ -178,9 +179,7 @@ def _check_indices(indices: Any, axis: int, shape: Shape) -> None:
         try:
             number = index(item)
         except TypeError:
-            raise InvalidArgumentError(
-                f"gather: index {reprlib.repr(item)} is no integer"
-            ) from None
+            raise InvalidArgumentError(f"gather: index {shown(item)} is no integer") from None
         if not 0 <= number < shape[axis]:
             raise InvalidArgumentError(
                 f"gather: index {number} is outside axis {axis} of shape {shape}: "

@@ -9,6 +9,7 @@ import math
 
 from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.creation import tensor
 from gpt2_wgpu.gpu.ops.arrays import transpose
 from gpt2_wgpu.gpu.ops.elementwise import mul
 from gpt2_wgpu.gpu.ops.grids import groups_for
@@ -16,7 +17,7 @@ from gpt2_wgpu.gpu.ops.layouts import broadcast_strides
 from gpt2_wgpu.gpu.ops.linalg import matmul
 from gpt2_wgpu.gpu.ops.operands import ANY_DTYPE, TensorLike, operands
 from gpt2_wgpu.gpu.ops.reductions import softmax
-from gpt2_wgpu.gpu.tensor import Tensor, empty, tensor
+from gpt2_wgpu.gpu.tensor import Tensor, empty
 from gpt2_wgpu.gpu.tidying import tidy
 
 

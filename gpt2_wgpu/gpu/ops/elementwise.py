@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import reprlib
 
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.gpu.commands import dispatch
@@ -12,6 +11,7 @@ from gpt2_wgpu.gpu.ops.layouts import broadcast, broadcast_strides, merge_axes, 
 from gpt2_wgpu.gpu.ops.operands import TensorLike, operands
 from gpt2_wgpu.gpu.tensor import Tensor, empty
 from gpt2_wgpu.gpu.tidying import tidy
+from gpt2_wgpu.shown import shown
 
 # Numbers of shaders/include/activation.wgsl.
 ACTIVATIONS = {
@@ -81,9 +81,7 @@ def activate(x: TensorLike, kind: str) -> Tensor:
     Raises ``InvalidArgumentError`` for an unknown kind or a type other than float32.
     """
     if kind not in ACTIVATIONS:
-        raise InvalidArgumentError(
-            f"activation {reprlib.repr(kind)} is none of {', '.join(ACTIVATIONS)}"
-        )
+        raise InvalidArgumentError(f"activation {shown(kind)} is none of {', '.join(ACTIVATIONS)}")
     with tidy(kind) as scope:
         (x,) = operands(kind, x)
         result = empty(x.device, x.shape)

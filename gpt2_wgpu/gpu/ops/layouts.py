@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import reprlib
 from collections.abc import Sequence
 from operator import index
 
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
+from gpt2_wgpu.shown import shown
 
 KERNEL_AXES = 6  # of shaders/include/axes.wgsl
 
@@ -72,7 +72,7 @@ def integers(function: str, name: str, values: Sequence[int]) -> Shape:
         return tuple(index(value) for value in values)
     except TypeError:
         raise InvalidArgumentError(
-            f"{function}: {name} must be a sequence of integers, not {reprlib.repr(values)}"
+            f"{function}: {name} must be a sequence of integers, not {shown(values)}"
         ) from None
 
 

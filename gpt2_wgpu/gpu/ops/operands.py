@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import reprlib
 import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.creation import tensor
 from gpt2_wgpu.gpu.device import default_device
 from gpt2_wgpu.gpu.ops.grids import groups_for
-from gpt2_wgpu.gpu.tensor import FORMATS, Tensor, empty, tensor
+from gpt2_wgpu.gpu.tensor import FORMATS, Tensor, empty
+from gpt2_wgpu.shown import shown
 
 if TYPE_CHECKING:
     from gpt2_wgpu.gpu.device import Device
@@ -84,5 +85,5 @@ def bits_of(value: float, dtype: str) -> int:
     try:
         packed = struct.pack("<" + FORMATS[dtype], value)
     except (struct.error, OverflowError):
-        raise InvalidArgumentError(f"{reprlib.repr(value)} is not a valid {dtype}") from None
+        raise InvalidArgumentError(f"{shown(value)} is not a valid {dtype}") from None
     return int.from_bytes(packed, "little")
