@@ -78,6 +78,8 @@ def checked_rules(rules: Any) -> dict[str, frozenset[str]]:
         raise TokenizerError(f"token_rules must map tokens to rules, not be {rules!r:.200}")
     checked = {}
     for token, given in rules.items():
+        if not isinstance(token, str):
+            raise TokenizerError(f"token_rules: tokens must be str, not {token!r:.200}")
         names = token_list(given, f"the rules of token {token!r}")
         if unknown := [name for name in names if name not in RULES]:
             raise TokenizerError(

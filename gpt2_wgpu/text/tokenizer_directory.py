@@ -32,6 +32,7 @@ from gpt2_wgpu.text.tokenizer_files import (
     read_vocabulary,
 )
 from gpt2_wgpu.text.tokenizer_json import read_tokenizer_json
+from gpt2_wgpu.text.vocabulary import MAX_ID
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -188,6 +189,10 @@ def _vocabulary_and_merges(directory: Path) -> tuple[StoredVocabulary, StoredMer
     return read_vocabulary(path), read_merges(directory / MERGES)
 
 
+def _is_id(text: str) -> bool:
+    return text.isdecimal() and len(text) <= len(str(MAX_ID)) and int(text) <= MAX_ID
+
+
 class _Config:
     """The optional files of a directory."""
 
@@ -223,7 +228,7 @@ class _Config:
         special = {token.content for token in self.named_tokens().values()}
         found: dict[int, AddedToken] = {}
         for content, token_id in self._read("added_tokens.json").items():
-            if type(token_id) is not int or token_id < 0 or not content:
+            if type(token_id) is not int or not 0 <= token_id <= MAX_ID or not content:
                 raise self._error("added_tokens.json", repr(content), token_id, "a token's id")
             if token_id in found:
                 raise TokenizerError(
@@ -241,7 +246,7 @@ class _Config:
         found: dict[int, AddedToken] = {}
         for written_id, value in decoder.items():
             token = added_token(value)
-            if token is None or not written_id.isdecimal():
+            if token is None or not _is_id(written_id):
                 raise self._error(file, key, {written_id: value}, "an object of ids and tokens")
             found[int(written_id)] = token
         if len({token.content for token in found.values()}) < len(found):

@@ -10,6 +10,7 @@ from typing import Any
 from gpt2_wgpu.errors import TokenizerError
 from gpt2_wgpu.text.added_tokens import AddedToken, added_token
 from gpt2_wgpu.text.tokenizer_files import StoredMerges, StoredVocabulary, read_json
+from gpt2_wgpu.text.vocabulary import MAX_ID
 
 # Values under which these switches of a BPE model change nothing.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -91,7 +92,7 @@ def _added_tokens(vocabulary: dict[str, Any], added: Any, name: str) -> dict[int
     for entry in _listing(added, f"'added_tokens' in {name}"):
         token_id = _mapping(entry, f"an entry of 'added_tokens' in {name}").get("id")
         token = added_token(entry)
-        if token is None or type(token_id) is not int or token_id < 0:
+        if token is None or type(token_id) is not int or not 0 <= token_id <= MAX_ID:
             raise TokenizerError(
                 f"an added token in {name} lacks its text or its id: {entry!r:.200}"
             )

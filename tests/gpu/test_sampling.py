@@ -318,6 +318,35 @@ def test_penalties_equal_numpy_and_count_what_is_chosen(device, penalties):
     free(matrix)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        SamplingOptions(temperature=0),
+        SamplingOptions(temperature=1e30, seed=3),
+        SamplingOptions(temperature=9.0, top_k=2, seed=3),
+        SamplingOptions(temperature=9.0, top_k=299, seed=3),
+        SamplingOptions(temperature=9.0, top_p=0.9, seed=3),
+        SamplingOptions(temperature=0, penalties=Penalties(1000.0, 1e3, 1e3)),
+    ],
+    ids=str,
+)
+def test_excluded_ids_are_never_chosen(device, options):
+    """Not even where they have the largest logits, fill a chunk of 256, or one other is left."""
+    x, w = references.random(2, 1, 64), references.random(300, 64, seed=1)
+    matrix = matrix_of(device, w, "float32")
+    for excluded in ([7], [*range(256)], [i for i in range(300) if i not in (150, 290)]):
+        prompt = History([5, 290, excluded[0]], 3)
+        with gw.tidy():
+            state = SamplingState.create(
+                device, [prompt] * 2, [50] * 2, options, [], 300, excluded=excluded
+            )
+            for _ in range(8):
+                sample(project_logits(gw.tensor(x), matrix, state), state)
+                assert not {*state.token.numpy()[:, 0].tolist()} & {*excluded}
+            assert state.finished.tolist() == [0, 0]
+    free(matrix)
+
+
 @pytest.mark.parametrize("top_p", [1.0, 0.7])
 @pytest.mark.parametrize("k", [1, 2, 19, 20, 21])
 @pytest.mark.parametrize("step", [0.01, 0.5, 4.0])
