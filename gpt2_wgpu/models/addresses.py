@@ -12,7 +12,8 @@ import sys
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from gpt2_wgpu.errors import PresetError
-from gpt2_wgpu.models.presets import EMBEDDED, hub_id
+from gpt2_wgpu.models.presets import EMBEDDED, hub_id, is_possible
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.weights.sources import HUB_SCHEME
 
 HUB = "https://huggingface.co"
@@ -30,14 +31,18 @@ def address_of(preset: object) -> str | None:
     relative to the page, ``hf://owner/name[@revision]``, ``owner/name`` and the names of presets
     that the Hub has. A directory in Python's own file system goes first.
 
-    Raises ``PresetError`` for a relative path where nothing says what it is relative to.
+    Raises ``PresetError`` for a malformed address, and for a relative path where nothing says what
+    it is relative to.
     """
     if sys.platform != "emscripten" or not isinstance(preset, str):
         return None
     text = preset.strip()
-    if not text or text == EMBEDDED or os.path.exists(os.path.expanduser(text)):
+    if text in ("", EMBEDDED) or not is_possible(text):
+        return None
+    if os.path.exists(os.path.expanduser(text)):
         return None
     if text.startswith(_WHOLE):
+        _check(text)
         return _of_hub_page(text) or _directory(text)
     if _is_relative(text):
         return _absolute(text)
@@ -48,6 +53,15 @@ def address_of(preset: object) -> str | None:
     return _of_repository(named[1], named[2])
 
 
+def _check(address: str) -> None:
+    try:
+        if urlsplit(address).netloc:
+            return
+    except ValueError:  # brackets that enclose no IPv6 address
+        pass
+    raise PresetError(f"{shown(address)} is no address; one looks like https://example.org/model/")
+
+
 def endpoint() -> str:
     """The Hub, or the mirror that the environment variable HF_ENDPOINT names.
 
@@ -56,8 +70,9 @@ def endpoint() -> str:
     given = os.environ.get("HF_ENDPOINT", "").strip()
     if given and not given.startswith(_WHOLE):
         raise PresetError(
-            f"HF_ENDPOINT is {given!r:.200}: give the address of a mirror, such as {HUB}"
+            f"HF_ENDPOINT is {shown(given)}: give the address of a mirror, such as {HUB}"
         )
+    _check(given or HUB)
     return (given or HUB).rstrip("/")
 
 
@@ -98,7 +113,7 @@ def _absolute(path: str) -> str | None:
         return None
     if document is None and not path.startswith("/"):
         raise PresetError(
-            f"{path!r:.200} is relative to a page, and Python runs in a worker here, which has "
+            f"{shown(path)} is relative to a page, and Python runs in a worker here, which has "
             "none: pass the whole address (https://...), or the path from the host's root (/...)"
         )
     base = str(location.origin if document is None else document.baseURI)
@@ -108,7 +123,7 @@ def _absolute(path: str) -> str | None:
         address = ""
     if not address.startswith(_WHOLE):
         raise PresetError(
-            f"{path!r:.200} is relative to {base!r:.80}, which has no files: pass the whole "
+            f"{shown(path)} is relative to {shown(base)}, which has no files: pass the whole "
             "address (https://...)"
         )
     return _directory(address)

@@ -68,7 +68,7 @@ def resolve(
     name: object = os.fspath(preset) if isinstance(preset, str | os.PathLike) else preset
     if not isinstance(name, str) or not name.strip():
         raise PresetError(f"model name {shown(name)} is empty or not text; known are {_known()}")
-    if not _is_possible(name):
+    if not is_possible(name):
         raise PresetError(
             f"model name {shown(name)} holds a character that names of files and repositories "
             "cannot have"
@@ -140,7 +140,7 @@ def _embedded() -> Path:
     )
 
 
-def _is_possible(name: str) -> bool:
+def is_possible(name: str) -> bool:
     """Whether a file of this name may exist: without NUL, and encodable."""
     try:
         return b"\0" not in os.fsencode(name)

@@ -58,11 +58,24 @@ def runs_in(monkeypatch, tmp_path):
         ("nosuch", None),
         ("ftp://host/m", None),
         ("", None),
+        ("./a\0b", None),
+        ("~\0", None),
+        ("/a\ud800", None),
     ],
 )
 def test_addresses_of_a_page(runs_in, given, meant):
     runs_in(PAGE)
     assert address_of(given) == meant
+
+
+@pytest.mark.parametrize("given", ["https://", "https:///m", "http://[", "https://[x]/m"])
+def test_a_malformed_address(runs_in, monkeypatch, given):
+    runs_in(PAGE)
+    with pytest.raises(PresetError, match="is no address; one looks like https://"):
+        address_of(given)
+    monkeypatch.setenv("HF_ENDPOINT", given)
+    with pytest.raises(PresetError, match="is no address; one looks like https://"):
+        address_of("gpt2")
 
 
 def test_outside_a_browser_there_is_none(runs_in, monkeypatch):

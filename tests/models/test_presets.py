@@ -145,7 +145,7 @@ def test_unknown_name_without_a_close_one(name: str, asked: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ["a\0b", "~\0", "hf://a/b\0", "~\ud800", "a/\ud800"])
 def test_name_that_no_file_can_have(name: str, asked: list[str]) -> None:
-    with pytest.raises(PresetError, match="holds a character that names of .* cannot have"):
+    with pytest.raises(PresetError, match=r"holds a character that names of .* cannot have"):
         resolve(name)
     assert not asked
 
