@@ -40,6 +40,8 @@ def run(argv: Sequence[str] | None) -> int:
     try:
         args = parse(argv)
         debug = debug or args.debug
+        if getattr(args, "quiet", False):  # huggingface_hub reads it when it is imported
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         with terminal.warnings_as_lines():
             status: int = args.run(args, terminal)
         return status

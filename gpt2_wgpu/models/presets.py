@@ -11,7 +11,7 @@ from pathlib import Path
 from gpt2_wgpu.errors import PresetError
 from gpt2_wgpu.other_formats import kind_of
 from gpt2_wgpu.shown import shown
-from gpt2_wgpu.weights.sources import HUB_SCHEME, resolve_directory
+from gpt2_wgpu.weights.sources import HUB_SCHEME, hub_page, resolve_directory
 
 __all__ = ["EMBEDDED", "presets", "resolve"]
 
@@ -95,8 +95,13 @@ def resolve(
             )
         if name.startswith(HUB_SCHEME):
             return resolve_directory(name, on_progress)
+        if (repository := hub_page(name)) is not None:
+            return resolve_directory(HUB_SCHEME + repository, on_progress)
         if "://" in name:
-            raise PresetError(f"{shown(name)}: only {HUB_SCHEME} addresses are supported")
+            raise PresetError(
+                f"{shown(name)}: only {HUB_SCHEME} addresses and pages of models on huggingface.co "
+                "are supported"
+            )
     if os.path.isdir(path):
         raise PresetError(_no_config(path))
     if os.path.exists(path):

@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from gpt2_wgpu.checkpoint_files import MERGES, VOCABULARIES, WHOLE_TOKENIZER
 from gpt2_wgpu.errors import TokenizerError
+from gpt2_wgpu.other_formats import tokenizer_instead
 from gpt2_wgpu.text.added_tokens import AddedToken, added_token
 from gpt2_wgpu.text.tokenizer_files import (
     StoredMerges,
@@ -184,13 +186,19 @@ def _vocabulary_and_merges(directory: Path) -> tuple[StoredVocabulary, StoredMer
     if path is None or not (directory / MERGES).is_file():
         raise TokenizerError(
             f"{directory} holds no tokenizer: expected tokenizer.json, or vocab.json with "
-            "merges.txt"
+            f"merges.txt{_other_tokenizer(directory)}"
         )
     return read_vocabulary(path), read_merges(directory / MERGES)
 
 
 def _is_id(text: str) -> bool:
     return text.isdecimal() and len(text) <= len(str(MAX_ID)) and int(text) <= MAX_ID
+
+
+def _other_tokenizer(directory: Path) -> str:
+    with suppress(OSError):
+        return tokenizer_instead(os.listdir(directory))
+    return ""
 
 
 class _Config:

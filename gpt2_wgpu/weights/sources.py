@@ -7,24 +7,31 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from gpt2_wgpu.checkpoint_files import BESIDE_WEIGHTS
+from gpt2_wgpu.checkpoint_files import BESIDE_WEIGHTS, TOKENIZER_PARTS, WHOLE_TOKENIZER
 from gpt2_wgpu.errors import PresetError, WeightsError
-from gpt2_wgpu.shown import shown
+from gpt2_wgpu.shown import listed, shown
 from gpt2_wgpu.weights.checkpoint import INDEX_FILE, SINGLE_FILE, shard_names
+from gpt2_wgpu.weights.hub import UnreachableError, download, first_line
 
 HUB_SCHEME = "hf://"
-#: What is fetched from a repository; everything else there (other frameworks' weights) is not.
+HUB_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
+# A repository's page, and those of its files.
+_HUB_PAGE = re.compile(
+    r"/([\w.-]+(?:/[\w.-]+)?)(?:/(?:tree|blob|resolve|raw|commits?|discussions)(?:/([^/]+).*)?)?/?",
+    re.ASCII,
+)
+_OTHER_PAGES = ("datasets", "spaces", "models", "docs", "collections", "papers", "settings")
+#: What is fetched from a repository, with the shards that an index names; nothing else is.
 NEEDED_FILES = (
     *BESIDE_WEIGHTS,
     SINGLE_FILE,
     INDEX_FILE,
-    "model-*-of-*.safetensors",
 )
-_NAMED_IN_MESSAGES = 5
 _HUB_ID = re.compile(r"(?:[\w.-]{1,96}/)?[\w.-]{1,96}", re.ASCII)
 _REVISION = re.compile(r"[^\s~^:?*\[\\@]{1,255}")  # a branch, tag or commit, by git's rules
 
@@ -43,7 +50,7 @@ def resolve_directory(
     Args:
         name_or_path: the directory or the repository.
         on_progress: told in one line, before the network is used, what will be fetched. Progress
-            bars are huggingface_hub's own (on a terminal only).
+            bars are huggingface_hub's own, on a terminal only (HF_HUB_DISABLE_PROGRESS_BARS).
 
     Raises:
         PresetError: the name is neither, huggingface_hub is not installed, the repository does
@@ -58,14 +65,12 @@ def resolve_directory(
         return cached
     if on_progress is not None:
         on_progress(f"fetching {name.repository} from the Hugging Face Hub")
-    directory = _from_hub(name, cache_lacks)
+    try:
+        directory = download(name.repository, name.revision, explicit=name.explicit)
+    except UnreachableError:
+        raise PresetError(_unreachable(name, cache_lacks)) from None
     if lacking := _lacking(directory):
-        if not _is_reachable(name.repository):
-            raise PresetError(_unreachable(name, lacking))
-        raise PresetError(
-            f"{name.repository} on the Hub has no {_listed(lacking)}; "
-            "convert its weights with transformers' save_pretrained() into a directory"
-        )
+        raise PresetError(_unreachable(name, lacking))
     return directory
 
 
@@ -79,6 +84,30 @@ class _HubName:
 
     def __str__(self) -> str:
         return f"{self.repository}@{self.revision}" if self.revision else self.repository
+
+
+def hub_page(address: str, hosts: Container[str] = HUB_HOSTS) -> str | None:
+    """``owner/name[@revision]`` of the page of a repository or of a file in it; None for others.
+
+    Raises:
+        PresetError: it is a page of the Hub, but not of a model.
+    """
+    if address.partition("/")[0] in HUB_HOSTS:
+        address = f"https://{address}"  # as browsers show it
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or parts.netloc not in hosts:
+        return None
+    page = _HUB_PAGE.fullmatch(parts.path)
+    if page is None or page[1].partition("/")[0] in _OTHER_PAGES:
+        raise PresetError(
+            f"{shown(address)} is not the page of a model on the Hub; one looks like "
+            "https://huggingface.co/owner/name"
+        )
+    revision = unquote(page[2] or "")
+    return f"{page[1]}@{revision}" if revision not in ("", "main") else page[1]
 
 
 def _parse(typed: str) -> _HubName:
@@ -121,7 +150,7 @@ def _from_cache(name: _HubName) -> tuple[Path | None, list[str]]:
         return Path(part), _lacking(Path(part)) or ["some files"]
     except HFValidationError as error:
         raise PresetError(
-            f"{shown(name.repository)} is not a valid hub id: {_first_line(error)}"
+            f"{shown(name.repository)} is not a valid hub id: {first_line(error)}"
         ) from None
     return Path(found), _lacking(Path(found))
 
@@ -132,62 +161,12 @@ def _pip_install(requirement: str) -> str:
     return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
-def _from_hub(name: _HubName, cache_lacks: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    repository = name.repository
-    try:
-        found = snapshot_download(
-            repository, revision=name.revision, allow_patterns=list(NEEDED_FILES)
-        )
-    except GatedRepoError:  # before its base class RepositoryNotFoundError
-        raise PresetError(
-            f"{repository} on the Hub is gated: accept its terms on its page and log in with "
-            "'hf auth login'"
-        ) from None
-    except RepositoryNotFoundError:
-        kind = "not" if name.explicit else "neither a directory nor"
-        raise PresetError(
-            f"{shown(repository)} is {kind} a public repository on the Hub; check the "
-            "spelling, or log in with 'hf auth login' if it is private"
-        ) from None
-    except RevisionNotFoundError:
-        raise PresetError(
-            f"{repository} on the Hub has no revision {shown(name.revision)}"
-        ) from None
-    except LocalEntryNotFoundError:
-        raise PresetError(_unreachable(name, cache_lacks)) from None
-    except Exception as error:
-        # huggingface_hub lets its HTTP library's errors through, and that library has changed
-        # twice: no narrower class holds for all versions.
-        reason = f"{type(error).__name__}: {_first_line(error)}"
-        raise PresetError(f"{name} could not be fetched from the Hub: {reason}") from None
-    return Path(found)
-
-
 def _unreachable(name: _HubName, cache_lacks: list[str]) -> str:
-    state = f"is in the local cache without {_listed(cache_lacks)}"
+    state = f"is in the local cache without {listed(cache_lacks)}"
     return (
         f"{name} {state if cache_lacks else 'is not in the local cache'}, and the Hub "
         "cannot be reached (offline?); connect once, or pass the directory of a checkpoint"
     )
-
-
-def _is_reachable(repository: str) -> bool:
-    """Ask the Hub: offline, snapshot_download returns half a snapshot without a word."""
-    from huggingface_hub import model_info
-
-    try:
-        model_info(repository, timeout=10)
-    except Exception:  # offline mode, or whatever the HTTP library of this version raises
-        return False
-    return True
 
 
 def _lacking(directory: Path) -> list[str]:
@@ -198,23 +177,20 @@ def _lacking(directory: Path) -> list[str]:
             lacking += _absent(directory, shard_names(directory / INDEX_FILE))
         except WeightsError:
             lacking.append("safetensors weights")
-    if not (directory / "tokenizer.json").exists():
-        absent = _absent(directory, ["vocab.json", "merges.txt"])
-        if len(absent) == 2:
-            absent = ["tokenizer (vocab.json and merges.txt, or tokenizer.json)"]
-        lacking += absent
+    if not (directory / WHOLE_TOKENIZER).exists():
+        groups = [
+            names for names in TOKENIZER_PARTS if len(_absent(directory, names)) == len(names)
+        ]
+        if len(groups) == len(TOKENIZER_PARTS):
+            lacking.append("tokenizer (vocab.json and merges.txt, or tokenizer.json)")
+        else:
+            lacking += [names[0] for names in groups]
     return lacking
+
+
+def _present(directory: Path, names: Iterable[str]) -> bool:
+    return any((directory / name).exists() for name in names)
 
 
 def _absent(directory: Path, names: Iterable[str]) -> list[str]:
     return [name for name in names if not (directory / name).exists()]
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - _NAMED_IN_MESSAGES
-    shown = ", ".join(names[:_NAMED_IN_MESSAGES])
-    return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no details"])[0]

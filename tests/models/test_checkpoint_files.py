@@ -30,6 +30,6 @@ def test_the_page_has_the_same_list(constant, names):
 
 def test_every_file_is_fetched_converted_and_served():
     assert set(BESIDE_WEIGHTS) <= set(NEEDED_FILES)
-    assert set(BESIDE_WEIGHTS) <= set(conversion._BESIDES)
+    assert set(BESIDE_WEIGHTS) <= set(conversion._MODEL_FILES)
     assert all(MODEL_FILE.fullmatch(name) for name in BESIDE_WEIGHTS)
     assert not MODEL_FILE.fullmatch("configXjson")

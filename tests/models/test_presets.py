@@ -172,7 +172,7 @@ def test_what_was_typed_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["kaggle://keras/gpt2/keras/gpt2_base_en", "https://x.org/gpt2"])
 def test_other_schemes(name: str, asked: list[str]) -> None:
-    with pytest.raises(PresetError, match="only hf:// addresses are supported"):
+    with pytest.raises(PresetError, match="only hf:// addresses and pages of models"):
         resolve(name)
 
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 Files = Mapping[str, bytes]
@@ -27,11 +27,18 @@ class _Handler(BaseHTTPRequestHandler):
         files = self.repositories.get("/".join(parts[:2]), 404)
         if isinstance(files, int):
             code = {404: "RepoNotFound", 403: "GatedRepo"}.get(files, "")
-            self.answer(files, b"{}", {"X-Error-Code": code})
+            headers = {"X-Error-Code": code} | ({"Retry-After": "77"} if files == 429 else {})
+            self.answer(files, b"{}", headers)
         elif parts[-1] == "none":
             self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
         elif is_api and parts[2:3] in ([], ["revision"]):
-            self.answer_json({"id": "/".join(parts[:2]), "sha": COMMIT, "siblings": []})
+            self.answer_json(
+                {
+                    "id": "/".join(parts[:2]),
+                    "sha": COMMIT,
+                    "siblings": [{"rfilename": name} for name in files],
+                }
+            )
         elif is_api and parts[2] == "tree":
             self.answer_json(
                 [
@@ -40,7 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
                 ]
             )
         else:
-            data = files["/".join(parts[4:])]
+            data = files[unquote("/".join(parts[4:]))]
             self.answer(200, data, {"ETag": f'"{_etag(data)}"', "X-Repo-Commit": COMMIT})
 
     do_HEAD = do_GET

@@ -8,13 +8,15 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub.errors
 import pytest
 
 from gpt2_wgpu.errors import PresetError
-from gpt2_wgpu.weights.sources import NEEDED_FILES, resolve_directory
+from gpt2_wgpu.models.presets import resolve as resolve_preset
+from gpt2_wgpu.weights.sources import hub_page, resolve_directory
 from tests.weights.building import json_file
 from tests.weights.fake_hub import COMMIT, serve
 
@@ -56,9 +58,17 @@ class Outcome:
 
 def resolve_in_process(home: Path, names: list[str], **environment: str) -> list[Outcome]:
     """Resolve names in a fresh process, whose huggingface_hub reads this environment."""
+    process = resolving_process(home, names, **environment)
+    return [Outcome(**outcome) for outcome in json.loads(process.stdout)]
+
+
+def resolving_process(
+    home: Path, names: list[str], **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Such a process, which has ended."""
     clean = {k: v for k, v in os.environ.items() if "PROXY" not in k.upper() and k[:3] != "HF_"}
     environment |= {"HF_HOME": str(home), "PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1"}
-    process = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps(names)],
         env=clean | environment,
         capture_output=True,
@@ -66,7 +76,6 @@ def resolve_in_process(home: Path, names: list[str], **environment: str) -> list
         timeout=60,
         check=True,
     )
-    return [Outcome(**outcome) for outcome in json.loads(process.stdout)]
 
 
 def fill_cache(home: Path, repository: str, files: dict[str, bytes]) -> Path:
@@ -150,13 +159,17 @@ def test_download_then_cache_without_a_request(tmp_path: Path) -> None:
 
 def test_what_the_hub_refuses_is_one_line_each(tmp_path: Path) -> None:
     no_weights = {"config.json": b"{}", "pytorch_model.bin": b"x", "vocab.json": b"{}"}
-    no_tokenizer = {"config.json": b"{}", "model.safetensors": json_file({})}
+    no_tokenizer_or_weights = {"config.json": b"{}"}
+    no_tokenizer = {**no_tokenizer_or_weights, "model.safetensors": json_file({})}
     expected = {
         "owner/missing": "'owner/missing' is neither a directory nor a public repository",
         "hf://owner/missing": "'owner/missing' is not a public repository on the Hub; check",
         "owner/gated": "owner/gated on the Hub is gated: accept its terms",
         "owner/name@none": "owner/name on the Hub has no revision 'none'",
-        "owner/pickle": "owner/pickle on the Hub has no safetensors weights, merges.txt; convert",
+        "owner/pickle": "owner/pickle on the Hub: there is no model.safetensors, but pytorch_model",
+        "owner/lora": "owner/lora on the Hub has no config.json: adapter_config.json is a LoRA",
+        "owner/bert": "owner/bert on the Hub has no tokenizer (vocab.json and merges.txt, ",
+        "owner/lacking": "owner/lacking on the Hub lacks 1 of 1 shards of its index, the first",
         "owner/mute": "owner/mute on the Hub has no tokenizer (vocab.json",
         "owner/empty": "owner/empty on the Hub has no config.json",
     }
@@ -166,31 +179,108 @@ def test_what_the_hub_refuses_is_one_line_each(tmp_path: Path) -> None:
         "owner/pickle": no_weights,
         "owner/mute": no_tokenizer,
         "owner/empty": {"README.md": b"x"},
+        "owner/lora": {"adapter_config.json": b"{}"},
+        "owner/bert": {**no_tokenizer, "vocab.txt": b"[PAD]"},
+        "owner/lacking": {
+            **no_tokenizer_or_weights,
+            "tokenizer.json": b"{}",
+            "model.safetensors.index.json": b'{"weight_map": {"a": "w.safetensors"}}',
+        },
     }
-    with serve(repositories) as (address, _):
+    with serve(repositories) as (address, requests):
         outcomes = resolve_in_process(tmp_path, list(expected), HF_ENDPOINT=address)
+    assert not any(path.endswith(".safetensors") for path in requests)  # noticed before
     for start, outcome in zip(expected.values(), outcomes, strict=True):
         assert outcome.error == "PresetError"
         assert outcome.message.startswith(start)
         assert "\n" not in outcome.message
 
 
-def test_sharded_repository(tmp_path: Path) -> None:
-    index = {"weight_map": {"a": "model-00001-of-00001.safetensors"}}
+@pytest.mark.parametrize("shard", ["model-00001-of-00001.safetensors", "odd [name].safetensors"])
+def test_sharded_repository(shard: str, tmp_path: Path) -> None:
     files = {
         "config.json": b"{}",
         "tokenizer.json": b"{}",
-        "model.safetensors.index.json": json.dumps(index).encode(),
-        "model-00001-of-00001.safetensors": json_file({}),
+        "model.safetensors.index.json": json.dumps({"weight_map": {"a": shard}}).encode(),
+        shard: json_file({}),
     }
-    with serve({"owner/large": files}) as (address, _):
-        (outcome,) = resolve_in_process(tmp_path, ["owner/large"], HF_ENDPOINT=address)
+    others = {"other.safetensors": b"x", "model-00001-of-00009.safetensors": b"x"}
+    with serve({"owner/large": files | others}) as (address, _):
+        names = ["owner/large", "owner/large"]
+        outcome, again = resolve_in_process(tmp_path, names, HF_ENDPOINT=address)
+        assert (again.path, again.told) == (outcome.path, [])
     assert {path.name for path in Path(outcome.path).iterdir()} == set(files)
-    (Path(outcome.path) / "model-00001-of-00001.safetensors").unlink()
+    (Path(outcome.path) / shard).unlink()
     (cut,) = resolve_in_process(tmp_path, ["owner/large"], HF_HUB_OFFLINE="1")
-    assert cut.message.startswith(
-        "owner/large is in the local cache without model-00001-of-00001.safetensors, and the Hub"
+    assert cut.message.startswith(f"owner/large is in the local cache without {shard}, and the Hub")
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (429, "the Hub answers 429 (too many requests); try again in 77 seconds, or log in"),
+        (500, "the Hub answers 500 (it has a problem); try again in a few minutes"),
+        (503, "the Hub answers 503 (it has a problem)"),
+        (418, "the Hub answers 418; check the name and your access"),
+    ],
+)
+def test_a_hub_that_answers_otherwise_is_reachable(status: int, said: str, tmp_path: Path) -> None:
+    with serve({"owner/name": status}) as (address, _):
+        (outcome,) = resolve_in_process(tmp_path, ["owner/name"], HF_ENDPOINT=address)
+    assert outcome.error == "PresetError"
+    assert outcome.message.startswith(f"owner/name could not be fetched: {said}")
+    assert outcome.hidden
+    assert outcome.seconds < 10
+
+
+@pytest.mark.parametrize(
+    ("address", "repository"),
+    [
+        ("https://huggingface.co/owner/name", "owner/name"),
+        ("http://huggingface.co/owner/name/", "owner/name"),
+        ("huggingface.co/owner/name", "owner/name"),
+        ("https://hf.co/owner/name?library=transformers#usage", "owner/name"),
+        ("https://huggingface.co/gpt2", "gpt2"),
+        ("https://huggingface.co/owner/name/tree/main", "owner/name"),
+        ("https://huggingface.co/owner/name/tree/v1.0/", "owner/name@v1.0"),
+        ("https://huggingface.co/owner/name/tree/refs%2Fpr%2F7", "owner/name@refs/pr/7"),
+        ("https://huggingface.co/owner/name/blob/main/config.json", "owner/name"),
+        ("https://huggingface.co/owner/name/blob/abc/a/b.json?x=y", "owner/name@abc"),
+        ("https://huggingface.co/owner/name/resolve/abc/model.safetensors", "owner/name@abc"),
+        ("https://huggingface.co/owner/name/discussions/3", "owner/name@3"),
+        ("https://example.org/owner/name", None),
+        ("owner/name", None),
+        ("https://[", None),
+    ],
+)
+def test_a_page_of_the_hub_names_its_repository(address: str, repository: str | None) -> None:
+    assert hub_page(address) == repository
+
+
+@pytest.mark.parametrize("path", ["datasets/a/b", "spaces/a", "", "a/b/c/d", "docs/transformers"])
+def test_other_pages_of_the_hub_are_refused(path: str) -> None:
+    with pytest.raises(PresetError, match="is not the page of a model on the Hub"):
+        hub_page(f"https://huggingface.co/{path}")
+
+
+def test_a_pasted_address_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(
+        "gpt2_wgpu.models.presets.resolve_directory", lambda name, _: asked.append(name) or tmp_path
     )
+    assert resolve_preset("https://huggingface.co/owner/name/tree/v2?x=1") == tmp_path
+    assert asked == ["hf://owner/name@v2"]
+
+
+@pytest.mark.parametrize("wanted", [None, "0", "1"])
+def test_bars_are_drawn_on_terminals_only(wanted: str | None, tmp_path: Path) -> None:
+    """Here standard error is a pipe; whoever sets huggingface_hub's variable decides."""
+    environment = {} if wanted is None else {"HF_HUB_DISABLE_PROGRESS_BARS": wanted}
+    with serve({"owner/name": MODEL}) as (address, _):
+        process = resolving_process(tmp_path, ["owner/name"], HF_ENDPOINT=address, **environment)
+    assert json.loads(process.stdout)[0]["path"]
+    if wanted != "0":
+        assert process.stderr == ""
 
 
 @pytest.mark.skipif(
@@ -242,7 +332,11 @@ def fail_online(monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[dict[
             raise huggingface_hub.errors.LocalEntryNotFoundError("not cached")
         raise error
 
+    def model_info(repository: str, **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in MODEL])
+
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(huggingface_hub, "model_info", model_info)
     return calls
 
 
@@ -257,7 +351,7 @@ def test_any_other_failure_is_one_line(error: Exception, monkeypatch: pytest.Mon
     for call in calls:
         assert call["repository"] == "owner/name"
         assert call["revision"] == "refs/pr/1"
-        assert call["allow_patterns"] == list(NEEDED_FILES)
+        assert {*MODEL} <= {*call["allow_patterns"]}
 
 
 def test_message_of_another_failure(monkeypatch: pytest.MonkeyPatch) -> None:

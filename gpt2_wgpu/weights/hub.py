@@ -1,0 +1,172 @@
+"""Downloads from the Hugging Face Hub: what is missing is noticed before weights are fetched."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from gpt2_wgpu.checkpoint_files import BESIDE_WEIGHTS, CONFIG, TOKENIZER_PARTS, WHOLE_TOKENIZER
+from gpt2_wgpu.errors import PresetError
+from gpt2_wgpu.other_formats import kind_of, tokenizer_instead, weights_instead
+from gpt2_wgpu.shown import shown
+from gpt2_wgpu.weights.checkpoint import INDEX_FILE, SINGLE_FILE, shard_names
+
+_Result = TypeVar("_Result")
+_SECONDS = 10  # to wait for the Hub's list of files
+_HTTP_LIBRARIES = ("requests", "urllib3", "httpx", "httpx2", "httpcore")
+
+
+class UnreachableError(Exception):
+    """The Hub gave no answer."""
+
+
+def download(repository: str, revision: str | None, *, explicit: bool) -> Path:
+    """Fetch a model's files into the Hub's cache and return their directory.
+
+    Args:
+        repository: the hub id.
+        revision: a branch, tag or commit; None for the default.
+        explicit: the id cannot have meant a directory, which a message then need not mention.
+
+    Raises:
+        PresetError: the Hub refuses or has a problem, or the repository holds no model.
+        WeightsError: its index of shards is malformed.
+        UnreachableError: there is no answer.
+    """
+    from huggingface_hub import hf_hub_download, model_info, snapshot_download
+
+    at = f"{repository}@{revision}" if revision else repository
+
+    def asked(request: Callable[[], _Result]) -> _Result:
+        try:
+            return request()
+        except Exception as error:
+            # huggingface_hub lets its HTTP library's errors through, and that library has changed
+            # twice: no narrower class holds for all versions.
+            raise _explained(error, repository, revision, explicit=explicit) from None
+
+    info = asked(lambda: model_info(repository, revision=revision, timeout=_SECONDS))
+    names = {sibling.rfilename for sibling in info.siblings or ()}
+    _require_a_model(names, at)
+    files = [*BESIDE_WEIGHTS, SINGLE_FILE]
+    with _bars_on_terminals():
+        if SINGLE_FILE not in names:
+            index = asked(lambda: hf_hub_download(repository, INDEX_FILE, revision=revision))
+            shards = shard_names(Path(index))
+            if missing := [shard for shard in shards if shard not in names]:
+                raise PresetError(
+                    f"{at} on the Hub lacks {len(missing)} of {len(shards)} shards of its index, "
+                    f"the first is {shown(missing[0])}"
+                )
+            files = [*BESIDE_WEIGHTS, INDEX_FILE, *map(glob.escape, shards)]
+        found = asked(
+            lambda: snapshot_download(repository, revision=revision, allow_patterns=files)
+        )
+    return Path(found)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return (str(error).strip().splitlines() or ["no details"])[0][:300]
+
+
+def _require_a_model(names: Collection[str], at: str) -> None:
+    """Raises PresetError where a list of files is not a model's."""
+    if CONFIG not in names:
+        kind = kind_of(names)
+        raise PresetError(f"{at} on the Hub has no {CONFIG}{f': {kind}' if kind else ''}")
+    if SINGLE_FILE not in names and INDEX_FILE not in names:
+        raise PresetError(f"{at} on the Hub: {weights_instead(names)}")
+    if WHOLE_TOKENIZER not in names and not all(
+        any(name in names for name in group) for group in TOKENIZER_PARTS
+    ):
+        raise PresetError(
+            f"{at} on the Hub has no tokenizer (vocab.json and merges.txt, or tokenizer.json)"
+            f"{tokenizer_instead(names)}"
+        )
+
+
+def _explained(
+    error: Exception, repository: str, revision: str | None, *, explicit: bool
+) -> Exception:
+    """What to raise instead of an error of huggingface_hub or its HTTP library."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if isinstance(error, GatedRepoError):  # before its base class RepositoryNotFoundError
+        return PresetError(
+            f"{repository} on the Hub is gated: accept its terms on its page and log in with "
+            "'hf auth login'"
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        kind = "not" if explicit else "neither a directory nor"
+        return PresetError(
+            f"{shown(repository)} is {kind} a public repository on the Hub; check the "
+            "spelling, or log in with 'hf auth login' if it is private"
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return PresetError(f"{repository} on the Hub has no revision {shown(revision)}")
+    answer = _answer_behind(error)
+    if answer is not None:
+        return PresetError(f"{repository} could not be fetched: {_refusal(*answer)}")
+    library = type(error).__module__.partition(".")[0]
+    network = isinstance(error, ConnectionError | TimeoutError) or library in _HTTP_LIBRARIES
+    if network or isinstance(error, LocalEntryNotFoundError):
+        return UnreachableError()
+    reason = f"{type(error).__name__}: {first_line(error)}"
+    name = f"{repository}@{revision}" if revision else repository
+    return PresetError(f"{name} could not be fetched from the Hub: {reason}")
+
+
+def _answer_behind(error: BaseException | None) -> tuple[int, str] | None:
+    """Status and Retry-After of the HTTP answer that an error or its cause is about."""
+    for _ in range(5):
+        if error is None:
+            return None
+        response = getattr(error, "response", None)
+        status = getattr(response, "status_code", None)
+        if isinstance(status, int):
+            return status, str(response.headers.get("Retry-After") or "")  # type: ignore[union-attr]
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _refusal(status: int, retry_after: str) -> str:
+    when = "in a few minutes"
+    if retry_after.isdecimal() and len(retry_after) < 6:
+        when = f"in {retry_after} seconds"
+    if status == 429:
+        return f"the Hub answers 429 (too many requests); try again {when}, or log in"
+    if status >= 500:
+        return f"the Hub answers {status} (it has a problem); try again {when}"
+    return f"the Hub answers {status}; check the name and your access ('hf auth login')"
+
+
+@contextmanager
+def _bars_on_terminals() -> Iterator[None]:
+    """Meanwhile huggingface_hub draws its progress bars only on a terminal."""
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    wanted = "HF_HUB_DISABLE_PROGRESS_BARS" in os.environ  # whatever the user has set stays so
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()
+    if wanted or on_terminal or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
