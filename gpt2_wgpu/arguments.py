@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.shown import shown
+
+T = TypeVar("T")
 
 
 def number(name: str, value: Any, low: float, high: float, *, open_low: bool = False) -> float:
@@ -39,3 +42,17 @@ def integer(name: str, value: Any, low: int, high: int) -> int:
             f"{name} must be a whole number from {low} to {high}, not {shown(value)}"
         )
     return int(whole)
+
+
+def made_from(kind: type[T], config: Any) -> T:
+    """``kind(**config)``, or an error if ``config`` is no mapping of its arguments."""
+    if not isinstance(config, Mapping):
+        raise InvalidArgumentError(
+            f"the config of {kind.__name__} must be a dict of its arguments, not {shown(config)}"
+        )
+    try:
+        return kind(**config)
+    except TypeError as error:  # an argument that it does not take, or a key that is no str
+        raise InvalidArgumentError(
+            f"{kind.__name__} cannot be made of the config {shown(config)}: {error}"
+        ) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpt2_wgpu.arguments import integer, number
+from gpt2_wgpu.arguments import integer, made_from, number
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.samplers.greedy_sampler import GreedySampler
 from gpt2_wgpu.samplers.random_sampler import RandomSampler
@@ -40,27 +40,12 @@ def get(identifier: str | dict[str, Any] | Sampler) -> Sampler:
         kinds = _NAMES | {kind.__name__: kind for kind in _NAMES.values()}
         name = identifier.get("class_name")
         if isinstance(name, str) and name in kinds:
-            return _from_config(kinds[name], identifier.get("config"))
+            config = identifier.get("config")
+            return made_from(kinds[name], {} if config is None else config)
     raise InvalidArgumentError(
         f"unknown sampler {shown(identifier)}: use one of {', '.join(map(repr, _NAMES))} or a "
         "Sampler"
     )
-
-
-def _from_config(kind: type[Sampler], config: Any) -> Sampler:
-    """The sampler of a ``config``; None is an empty one."""
-    if config is None:
-        config = {}
-    if not isinstance(config, dict):
-        raise InvalidArgumentError(
-            f"the config of {kind.__name__} must be a dict of its arguments, not {shown(config)}"
-        )
-    try:
-        return kind(**config)
-    except TypeError as error:  # an argument that it does not take, or a key that is no str
-        raise InvalidArgumentError(
-            f"{kind.__name__} cannot be made of config {shown(config)}: {error}"
-        ) from None
 
 
 def of_settings(

@@ -6,7 +6,9 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, Self
 
+from gpt2_wgpu.arguments import made_from
 from gpt2_wgpu.errors import TokenizerError
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text import tokenizer_files
 from gpt2_wgpu.text.byte_symbols import BYTE_TO_SYMBOL
 from gpt2_wgpu.text.merge_table import Merge, MergeTable
@@ -66,20 +68,25 @@ class BytePairTokenizer:
         added_tokens: Mapping[str, int] | None = None,
         token_rules: Mapping[str, Iterable[str]] | None = None,
     ) -> None:
-        if dtype not in ("int32", "string"):
-            raise TokenizerError(f"dtype must be 'int32' or 'string', not {dtype!r}")
+        if not isinstance(dtype, str) or dtype not in ("int32", "string"):
+            raise TokenizerError(f"dtype must be 'int32' or 'string', not {shown(dtype)}")
         if sequence_length is not None and not _is_count(sequence_length):
             raise TokenizerError(
-                f"sequence_length must be a positive integer or None, not {sequence_length!r}"
+                f"sequence_length must be a positive integer or None, not {shown(sequence_length)}"
             )
         self.sequence_length = sequence_length
+        is_always = isinstance(add_prefix_space, str) and add_prefix_space == "always"
+        if not is_always and not isinstance(add_prefix_space, (bool, int)):
+            raise TokenizerError(
+                f"add_prefix_space must be True, False or 'always', not {shown(add_prefix_space)}"
+            )
         self.add_prefix_space: bool | Literal["always"] = (
-            "always" if add_prefix_space == "always" else bool(add_prefix_space)
+            "always" if is_always else bool(add_prefix_space)
         )
         self.unsplittable_tokens = token_list(unsplittable_tokens, "unsplittable_tokens")
         self.special_tokens = token_list(special_tokens, "special_tokens")
         self.added_tokens = {} if added_tokens is None else added_tokens
-        self.token_rules = checked_rules(token_rules or {})
+        self.token_rules = checked_rules({} if token_rules is None else token_rules)
         self.dtype = dtype
         self.set_vocabulary_and_merges(vocabulary, merges)
 
@@ -116,8 +123,8 @@ class BytePairTokenizer:
         """Return the ids of the vocabulary without added tokens."""
         return self._vocabulary.plain_ids.values()
 
-    def has_id(self, token_id: int) -> bool:
-        """Return whether a token has this id."""
+    def has_id(self, token_id: object) -> bool:
+        """Return whether a token has this id, an integer."""
         return self._vocabulary.has(token_id)
 
     def ids_without_text(self, below: int) -> list[int]:
@@ -126,6 +133,8 @@ class BytePairTokenizer:
 
     def id_to_token(self, id: int) -> str:
         """Return the token of ``id``, in byte symbols; TokenizerError if no token has it."""
+        if isinstance(id, (list, tuple)):
+            raise TokenizerError(f"id must be an integer, not {shown(id)}")
         [[token_id]] = rows_of_ids([id], name="id")
         return self._vocabulary.token_of(token_id)
 
@@ -158,7 +167,7 @@ class BytePairTokenizer:
         if isinstance(texts, str):  # an array of shape []
             return self._tokenize_one(texts)
         if not isinstance(texts, (list, tuple)):
-            raise TokenizerError(f"tokenize takes a str or a list of str, not {inputs!r}")
+            raise TokenizerError(f"tokenize takes a str or a list of str, not {shown(inputs)}")
         return [self._tokenize_one(text) for text in texts]
 
     def encode(
@@ -178,11 +187,11 @@ class BytePairTokenizer:
                 an allowed token does not exist.
         """
         if not isinstance(text, str):
-            raise TokenizerError(f"only a str can be encoded, not {text!r}")
+            raise TokenizerError(f"only a str can be encoded, not {shown(text)}")
         _refuse_surrogates(text)
         allowed = (
             self.special_tokens
-            if allowed_special == "all"
+            if isinstance(allowed_special, str) and allowed_special == "all"
             else token_list(allowed_special, "allowed_special")
         )
         whole = {
@@ -275,13 +284,18 @@ class BytePairTokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes of one token; TokenizerError if no token has this id."""
-        return self._vocabulary.bytes_of(token_id)
+        try:
+            return self._vocabulary.bytes_of(token_id)
+        except TypeError:  # a list, say
+            raise TokenizerError(f"an id must be an integer, not {shown(token_id)}") from None
 
     # --- files and configuration ----------------------------------------------------------------
 
     def save_assets(self, dir_path: str | os.PathLike[str]) -> None:
         """Write ``vocabulary.json`` and ``merges.txt`` into an existing directory."""
-        tokenizer_files.write_assets(dir_path, self._vocabulary.ids, self._merges.pairs)
+        tokenizer_files.write_assets(
+            tokenizer_files.checked_path(dir_path), self._vocabulary.by_text(), self._merges.pairs
+        )
 
     def load_assets(self, dir_path: str | os.PathLike[str]) -> None:
         """Replace vocabulary and merges by what ``save_assets`` wrote.
@@ -289,7 +303,7 @@ class BytePairTokenizer:
         Raises:
             TokenizerError: a file is missing or malformed.
         """
-        path = os.fspath(dir_path)
+        path = tokenizer_files.checked_path(dir_path)
         self.set_vocabulary_and_merges(
             os.path.join(path, "vocabulary.json"), os.path.join(path, "merges.txt")
         )
@@ -311,7 +325,7 @@ class BytePairTokenizer:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Build a tokenizer from what ``get_config`` returned."""
-        return cls(**config)
+        return made_from(cls, config)
 
 
 def _refuse_surrogates(text: str) -> None:

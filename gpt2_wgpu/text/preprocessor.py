@@ -6,9 +6,11 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
+from gpt2_wgpu.arguments import made_from
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError, ShapeError
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text.gpt2_tokenizer import GPT2Tokenizer
+from gpt2_wgpu.text.special_tokens import token_list
 from gpt2_wgpu.text.start_end_packer import StartEndPacker, checked_length
 from gpt2_wgpu.text.token_arrays import is_one_row, rows_of_ids, rows_of_mask
 
@@ -47,6 +49,11 @@ class GPT2CausalLMPreprocessor:
         add_end_token: bool = True,
         allowed_special: AllowedSpecial = (),
     ) -> None:
+        if not isinstance(tokenizer, GPT2Tokenizer):
+            raise InvalidArgumentError(
+                f"tokenizer must be a GPT2Tokenizer, not {shown(tokenizer)}: make one with "
+                "GPT2Tokenizer.from_directory(...)"
+            )
         self.tokenizer = tokenizer
         self.allowed_special = allowed_special
         self.add_start_token = add_start_token
@@ -70,7 +77,9 @@ class GPT2CausalLMPreprocessor:
     @allowed_special.setter
     def allowed_special(self, value: AllowedSpecial) -> None:
         self.tokenizer.encode("", value)  # raises for what is none
-        self._allowed_special = value if isinstance(value, str) else tuple(value)
+        self._allowed_special = (
+            "all" if isinstance(value, str) else tuple(token_list(value, "allowed_special"))
+        )
 
     @property
     def packer(self) -> StartEndPacker:
@@ -211,6 +220,10 @@ class GPT2CausalLMPreprocessor:
             ShapeError: ids and mask differ in shape.
             TokenizerError: an id is not in the vocabulary.
         """
+        if not isinstance(x, Mapping):
+            raise InvalidArgumentError(
+                f"generate_postprocess takes a dict of token_ids and padding_mask, not {shown(x)}"
+            )
         missing = [name for name in ("token_ids", "padding_mask") if name not in x]
         if missing:
             raise InvalidArgumentError(
@@ -249,7 +262,9 @@ class GPT2CausalLMPreprocessor:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> GPT2CausalLMPreprocessor:
         """Build a preprocessor from what ``get_config`` returned."""
-        return cls(**{**config, "tokenizer": GPT2Tokenizer.from_config(config["tokenizer"])})
+        if isinstance(config, Mapping) and "tokenizer" in config:
+            config = {**config, "tokenizer": GPT2Tokenizer.from_config(config["tokenizer"])}
+        return made_from(cls, config)
 
     def _length(self, sequence_length: int | None) -> int:
         return self.sequence_length if sequence_length is None else checked_length(sequence_length)

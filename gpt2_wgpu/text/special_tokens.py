@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from gpt2_wgpu.errors import TokenizerError
+from gpt2_wgpu.shown import shown
 
 RULES = ("lstrip", "rstrip", "single_word")
 """What a token may do to its surroundings: take the white space on its left or right, or count only
@@ -64,7 +65,7 @@ def token_list(tokens: Iterable[str] | None, name: str) -> list[str]:
     found = list(tokens) if isinstance(tokens, Iterable) else []
     is_list = isinstance(tokens, Iterable) and not isinstance(tokens, str)
     if not is_list or not all(isinstance(token, str) and token for token in found):
-        raise TokenizerError(f"{name} must be a list of non-empty str, not {tokens!r:.200}")
+        raise TokenizerError(f"{name} must be a list of non-empty str, not {shown(tokens)}")
     return list(dict.fromkeys(found))
 
 
@@ -75,15 +76,16 @@ def checked_rules(rules: Any) -> dict[str, frozenset[str]]:
         TokenizerError: not a mapping of str to lists of `RULES`.
     """
     if not isinstance(rules, Mapping):
-        raise TokenizerError(f"token_rules must map tokens to rules, not be {rules!r:.200}")
+        raise TokenizerError(f"token_rules must map tokens to rules, not be {shown(rules)}")
     checked = {}
     for token, given in rules.items():
         if not isinstance(token, str):
-            raise TokenizerError(f"token_rules: tokens must be str, not {token!r:.200}")
-        names = token_list(given, f"the rules of token {token!r}")
+            raise TokenizerError(f"token_rules: tokens must be str, not {shown(token)}")
+        names = token_list(given, f"the rules of token {shown(token)}")
         if unknown := [name for name in names if name not in RULES]:
             raise TokenizerError(
-                f"token {token!r} has the rule {unknown[0]!r}: rules are {', '.join(RULES)}"
+                f"token {shown(token)} has the rule {shown(unknown[0])}: rules are "
+                f"{', '.join(RULES)}"
             )
         if names:
             checked[token] = frozenset(names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from gpt2_wgpu.arguments import made_from
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text.token_arrays import as_array, is_one_row, rows_of_ids
@@ -40,7 +41,7 @@ class StartEndPacker:
         return_padding_mask: bool = False,
         padding_side: Literal["right", "left"] = "right",
     ) -> None:
-        if padding_side not in ("right", "left"):
+        if not isinstance(padding_side, str) or padding_side not in ("right", "left"):
             raise InvalidArgumentError(
                 f"padding_side must be 'right' or 'left', not {shown(padding_side)}"
             )
@@ -128,7 +129,7 @@ class StartEndPacker:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> StartEndPacker:
         """Build a packer from what ``get_config`` returned."""
-        return cls(**config)
+        return made_from(cls, config)
 
     def _pad(self, row: list[Any], length: int, pad: object) -> list[Any]:
         padding = [pad] * (length - len(row))
@@ -165,7 +166,9 @@ def _as_given(tokens: list[Token], given: Any) -> Any:
 
 def _rows_of_tokens(inputs: Any) -> list[list[Any]]:
     batch = [inputs] if is_one_row(inputs) else inputs
-    are_lists = all(isinstance(row, (list, tuple)) for row in batch)
+    are_lists = isinstance(batch, (list, tuple)) and all(
+        isinstance(row, (list, tuple)) for row in batch
+    )
     if are_lists and any(isinstance(token, str) for row in batch for token in row):
         return [list(row) for row in batch]
     return [*rows_of_ids(inputs, name="inputs")]

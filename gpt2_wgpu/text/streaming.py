@@ -59,7 +59,7 @@ class StopTextMatcher:
     """
 
     def __init__(self, stops: Iterable[str]) -> None:
-        found = [stops] if isinstance(stops, str) else list(stops)
+        found = list(stops) if isinstance(stops, Iterable) else [stops]
         if isinstance(stops, str) or not all(isinstance(stop, str) and stop for stop in found):
             raise InvalidArgumentError(f"stops must be a list of non-empty str, not {shown(stops)}")
         self.stops = tuple(found)

@@ -25,10 +25,12 @@ from typing import Any, Literal
 from gpt2_wgpu.checkpoint_files import MERGES, VOCABULARIES, WHOLE_TOKENIZER
 from gpt2_wgpu.errors import TokenizerError
 from gpt2_wgpu.other_formats import tokenizer_instead
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text.added_tokens import AddedToken, added_token
 from gpt2_wgpu.text.tokenizer_files import (
     StoredMerges,
     StoredVocabulary,
+    checked_path,
     read_json,
     read_merges,
     read_vocabulary,
@@ -76,7 +78,7 @@ def read_directory(path: str | os.PathLike[str]) -> TokenizerDescription:
         TokenizerError: files are missing or malformed, or the tokenizer is not GPT-2's byte-level
             BPE; the message names the file and what is wrong.
     """
-    directory = Path(path)
+    directory = Path(checked_path(path))
     config = _Config(directory)
     if (directory / WHOLE_TOKENIZER).is_file():
         content = read_tokenizer_json(directory / WHOLE_TOKENIZER)
@@ -152,7 +154,7 @@ def _refuse_conflicts(
         if len(other) == 1 or other in made:
             raise TokenizerError(
                 f"{vocabulary.where} with {file}: the vocabulary gives id {token_id} to both "
-                f"{other!r:.200} and {added[token_id].content!r:.200}"
+                f"{shown(other)} and {shown(added[token_id].content)}"
             )
 
 
@@ -223,11 +225,11 @@ class _Config:
         given = self._config.get("add_prefix_space")
         if given is not None and not isinstance(given, bool):
             raise self._error("tokenizer_config.json", "add_prefix_space", given, "true or false")
-        if of_file is None:
+        if kind == _FAST:
+            return bool(given)
+        if kind == _SLOW or of_file is None:
             return "always" if given else False
-        if kind == _SLOW:
-            return "always" if given else False
-        return bool(given) if kind == _FAST else of_file
+        return of_file
 
     def added_tokens(self) -> dict[int, AddedToken]:
         """Return id → token of the tokens outside the vocabulary, or with rules of their own."""
@@ -241,7 +243,7 @@ class _Config:
             if token_id in found:
                 raise TokenizerError(
                     f"{self._directory / 'added_tokens.json'} gives id {token_id} to both "
-                    f"{found[token_id].content!r:.200} and {content!r:.200}"
+                    f"{shown(found[token_id].content)} and {shown(content)}"
                 )
             found[token_id] = AddedToken(content, special=content in special)
         return found
@@ -303,5 +305,5 @@ class _Config:
 
     def _error(self, file: str, key: str, value: object, wanted: str) -> TokenizerError:
         return TokenizerError(
-            f"{self._directory / file}: {key} is {value!r:.200}, but must be {wanted}"
+            f"{self._directory / file}: {key} is {shown(value)}, but must be {wanted}"
         )

@@ -12,6 +12,7 @@ from typing import Any
 
 from gpt2_wgpu import misplaced_files, small_files, strict_json
 from gpt2_wgpu.errors import TokenizerError
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text.byte_symbols import SYMBOL_TO_BYTE
 from gpt2_wgpu.text.merge_table import Merge
 
@@ -83,6 +84,13 @@ def read_json(path: StrPath) -> Any:
         raise TokenizerError(f"{os.fspath(path)}: {error}") from None
 
 
+def checked_path(path: object) -> str:
+    """Return the path of a directory as a str; TokenizerError if it is none."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TokenizerError(f"the path of a directory must be a str or a Path, not {shown(path)}")
+    return str(os.fspath(path))
+
+
 def write_assets(
     dir_path: StrPath, vocabulary: Mapping[str, int], merges: Iterable[tuple[str, str]]
 ) -> None:
@@ -136,3 +144,5 @@ def _write_whole(path: Path, text: str) -> None:
         os.replace(part, path)
     except OSError as error:
         raise TokenizerError(f"cannot write {path}: {error.strerror}") from None
+    except ValueError as error:  # a NUL or a lone surrogate in the path
+        raise TokenizerError(f"cannot write {shown(str(path))}: {error}") from None

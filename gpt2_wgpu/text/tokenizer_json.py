@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpt2_wgpu.errors import TokenizerError
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text.added_tokens import AddedToken, added_token
 from gpt2_wgpu.text.tokenizer_files import StoredMerges, StoredVocabulary, read_json
 from gpt2_wgpu.text.vocabulary import MAX_ID
@@ -94,17 +95,17 @@ def _added_tokens(vocabulary: dict[str, Any], added: Any, name: str) -> dict[int
         token = added_token(entry)
         if token is None or type(token_id) is not int or not 0 <= token_id <= MAX_ID:
             raise TokenizerError(
-                f"an added token in {name} lacks its text or its id: {entry!r:.200}"
+                f"an added token in {name} lacks its text or its id: {shown(entry)}"
             )
         if vocabulary.get(token.content, token_id) != token_id:
             raise TokenizerError(
-                f"{name} gives the added token {token.content!r:.200} the id {token_id!r}, but its "
-                f"vocabulary says {vocabulary[token.content]!r:.200}: make the two agree"
+                f"{name} gives the added token {shown(token.content)} the id {token_id!r}, but its "
+                f"vocabulary says {shown(vocabulary[token.content])}: make the two agree"
             )
         if found.setdefault(token_id, token).content != token.content:
             raise TokenizerError(
-                f"{name} gives id {token_id} to both {found[token_id].content!r:.200} and "
-                f"{token.content!r:.200}: make it one"
+                f"{name} gives id {token_id} to both {shown(found[token_id].content)} and "
+                f"{shown(token.content)}: make it one"
             )
     return found
 

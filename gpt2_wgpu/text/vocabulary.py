@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from itertools import pairwise
 
 from gpt2_wgpu.errors import TokenizerError
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text.byte_symbols import BYTE_TO_SYMBOL, symbols_to_bytes
 
 MAX_ID = 2**31 - 1
@@ -52,9 +53,9 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def has(self, token_id: int) -> bool:
+    def has(self, token_id: object) -> bool:
         """Return whether a token has this id."""
-        return token_id in self._tokens
+        return isinstance(token_id, int) and token_id in self._tokens
 
     def unused_ids(self, below: int) -> list[int]:
         """Return the ids in ``[0, below)`` that no token has, ascending."""
@@ -65,23 +66,27 @@ class Vocabulary:
         bounds = [-1, *(used for used in self._used if used < below), below]
         return [unused for low, high in pairwise(bounds) for unused in range(low + 1, high)]
 
+    def by_text(self) -> dict[str, int]:
+        """Return token → id, one for one: without a token whose id an added one has taken."""
+        return {token: i for token, i in self.ids.items() if self._tokens[i] == token}
+
     def token_of(self, token_id: int) -> str:
         """Return the token of an id, or raise TokenizerError."""
         try:
             return self._tokens[token_id]
-        except KeyError:
+        except (KeyError, TypeError):
             raise TokenizerError(
-                f"id {token_id} is not in the vocabulary of {len(self)} tokens"
+                f"id {shown(token_id)} is not in the vocabulary of {len(self)} tokens"
             ) from None
 
     def id_of(self, token: str) -> int:
         """Return the id of a token, or raise TokenizerError."""
         try:
             return self.ids[token]
-        except KeyError:
+        except (KeyError, TypeError):
             raise TokenizerError(
-                f"token {token!r} is not in the vocabulary; tokens are written in byte symbols "
-                "('Ġat' for ' at')"
+                f"token {shown(token)} is not in the vocabulary; tokens are written in byte "
+                "symbols ('Ġat' for ' at')"
             ) from None
 
     def bytes_of(self, token_id: int) -> bytes:
@@ -100,11 +105,11 @@ def _tokens_of(ids: Mapping[str, int], name: str) -> Mapping[str, int]:
         raise TokenizerError(f"{name} must map tokens to ids, not be a {type(ids).__name__}")
     for token, token_id in ids.items():
         if not isinstance(token, str):
-            raise TokenizerError(f"{name}: tokens must be str, not {token!r:.200}")
+            raise TokenizerError(f"{name}: tokens must be str, not {shown(token)}")
         is_integer = isinstance(token_id, int) and not isinstance(token_id, bool)
         if not (is_integer and 0 <= token_id <= MAX_ID):
             raise TokenizerError(
-                f"{name} gives token {token!r:.200} the id {token_id!r:.200}: ids are integers in "
+                f"{name} gives token {shown(token)} the id {shown(token_id)}: ids are integers in "
                 f"[0, {MAX_ID}]"
             )
     return ids
@@ -117,7 +122,7 @@ def _by_id(ids: Mapping[str, int]) -> dict[int, str]:
         other = tokens.setdefault(token_id, token)
         if other != token:
             raise TokenizerError(
-                f"the vocabulary gives id {token_id} to both {other!r:.200} and {token!r:.200}"
+                f"the vocabulary gives id {token_id} to both {shown(other)} and {shown(token)}"
             )
     return tokens
 

@@ -1,0 +1,53 @@
+"""A checkpoint's added and special tokens in a page: the same files and ids as natively."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.browser.library.browsing import Tab
+from tests.browser.library.host import Host
+from tests.tiny_checkpoints import vocabulary, write
+
+SIZE = len(vocabulary())
+
+
+def test_special_tokens_and_holes(tab: Tab, host: Host, tmp_path: Path) -> None:
+    """Id 100 has no text and the largest logit; then [TITLE] is drawn, and a new end token."""
+    tokens = {token: i + (i >= 100) for token, i in vocabulary().items()}
+    title, end = SIZE + 1, SIZE + 2
+    files = {
+        "added_tokens.json": {"[TITLE]": title, "<|EOS|>": end},
+        "special_tokens_map.json": {"eos_token": "<|EOS|>"},
+        "generation_config.json": {"eos_token_id": [end]},
+    }
+    write(tmp_path, SIZE + 4, says=[100, title, end], tokens=tokens, files=files)
+    source = host.add("special", {path.name: path.read_bytes() for path in tmp_path.iterdir()})
+    found = tab.evaluate(
+        """async (source) => {
+          const lm = await GPT2.load(source, { dtype: "float32" });
+          const prompt = "he<|EOS|>";
+          async function say(options) {
+            const stream = lm.stream(prompt, { temperature: 0, maxTokens: 3, ...options });
+            let text = "";
+            for await (const piece of stream) text += piece;
+            return [text, stream.stats.promptTokens, stream.stats.finishReason];
+          }
+          const penalty = { presencePenalty: 100 };
+          const all = {
+            plain: await say({}),
+            allowed: await say({ allowedSpecial: ["<|EOS|>"] }),
+            all: await say({ allowedSpecial: "all" }),
+            ended: await say(penalty),
+            stopped: await say({ ...penalty, stop: "<|EOS|>" }),
+            wrong: await thrown(() => say({ allowedSpecial: "some" })),
+          };
+          await lm.dispose();
+          return all;
+        }""",
+        source,
+    )
+    assert found["plain"] == ["[TITLE]" * 3, 2 + len("<|EOS|>"), "length"]
+    assert found["allowed"] == found["all"] == ["[TITLE]" * 3, 3, "length"]
+    assert found["ended"][::2] == ["[TITLE]", "stop"]
+    assert found["stopped"][::2] == ["[TITLE]", "stop_text"]
+    assert found["wrong"]["name"] == "TokenizerError"
