@@ -27,7 +27,7 @@ from gpt2_wgpu.gpu.backends import settle
 from gpt2_wgpu.models import recovery
 
 ROUND = 20  # requests between two comparisons
-MOST_GROWTH = 48 << 20  # bytes: a software driver keeps some for devices that are gone
+MOST_GROWTH = 32 << 20  # bytes: a software driver keeps some for devices that are gone
 TEXT = """once upon a time there was king queen wolf forest old little daughter said the and went
 into golden bird castle; never: 'Good day!' naïve 東京 <|endoftext|> 1812 x"""
 WORDS = TEXT.split()

@@ -255,6 +255,9 @@ class CommandQueue(NotCopyable):
             compute.end()
         for copy in copies:
             encoder.copy_buffer_to_buffer(*copy)
+        # Finishing an encoder of a lost device fails and leaks the device with all its buffers
+        # (wgpu-native 29); an encoder that is not finished is freed.
+        backends.check_alive(self._device.gpu)
         self._device.gpu.queue.submit([encoder.finish()])
         self.submits += 1
         self.dispatches += sum(len(batch.commands) * batch.times for batch in batches)

@@ -6,11 +6,14 @@ import asyncio
 import gc
 import random
 import sys
+from array import array
 from pathlib import Path
 
 import pytest
 
 import gpt2_wgpu as gw
+from gpt2_wgpu.errors import DeviceLostError
+from gpt2_wgpu.gpu.backends import settle
 from tests.memory import tiny
 
 pytestmark = pytest.mark.usefixtures("no_leak")
@@ -175,3 +178,22 @@ def test_models_on_devices_of_their_own():
         if index == 6:
             before = process_bytes()
     assert process_bytes() - before < 24 << 20  # half of what six would leave
+
+
+@pytest.mark.native("a way to lose a device")
+def test_a_device_lost_before_a_submit_frees_its_memory():
+    """As one lost in mid-text does: wgpu must not keep a command buffer of it."""
+    before = 0
+    for index in range(8):
+        lost = gw.Device()
+        x = gw.tensor(array("f", bytes(32 << 20)), device=lost)
+        y = gw.tensor([0.0], device=lost)
+        assert y.tolist() == [0.0]  # what was uploaded is there
+        lost.gpu.destroy()
+        settle(lost.gpu)
+        with pytest.raises(DeviceLostError):
+            lost.queue.copy(x.storage, y.storage, 4)
+        del lost, x, y
+        if index == 3:
+            before = process_bytes()
+    assert process_bytes() - before < 64 << 20  # half of what four would leave
