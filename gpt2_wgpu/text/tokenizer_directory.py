@@ -36,7 +36,7 @@ from gpt2_wgpu.text.tokenizer_files import (
     read_vocabulary,
 )
 from gpt2_wgpu.text.tokenizer_json import read_tokenizer_json
-from gpt2_wgpu.text.vocabulary import MAX_ID
+from gpt2_wgpu.text.vocabulary import MAX_ID, tokens_of
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -88,6 +88,7 @@ def read_directory(path: str | os.PathLike[str]) -> TokenizerDescription:
         vocabulary, merges = _vocabulary_and_merges(directory)
         added = {}
         prefix_space = config.prefix_space(of_file=None)
+    _require_ids(vocabulary)
     added |= config.added_tokens()
     _refuse_conflicts(vocabulary, merges, added, config.added_file)
     named = config.named_tokens()
@@ -110,6 +111,13 @@ def read_directory(path: str | os.PathLike[str]) -> TokenizerDescription:
         start_token=_present(named.get("bos_token"), present),
         end_token=_present(named.get("eos_token"), present),
     )
+
+
+def _require_ids(vocabulary: StoredVocabulary) -> None:
+    try:
+        tokens_of(vocabulary, "the vocabulary")
+    except TokenizerError as error:
+        raise TokenizerError(f"{vocabulary.where}: {error}") from None
 
 
 def _rules(
@@ -149,7 +157,11 @@ def _refuse_conflicts(
     }
     if not clashes:
         return
-    made = {"".join(merge).replace(" ", "") for merge in merges if isinstance(merge, (str, list))}
+    made = {
+        "".join(map(str, merge)).replace(" ", "")
+        for merge in merges
+        if isinstance(merge, (str, list))
+    }
     for other, token_id in clashes.items():
         if len(other) == 1 or other in made:
             raise TokenizerError(
@@ -239,7 +251,7 @@ class _Config:
         found: dict[int, AddedToken] = {}
         for content, token_id in self._read("added_tokens.json").items():
             if type(token_id) is not int or not 0 <= token_id <= MAX_ID or not content:
-                raise self._error("added_tokens.json", repr(content), token_id, "a token's id")
+                raise self._error("added_tokens.json", shown(content), token_id, "a token's id")
             if token_id in found:
                 raise TokenizerError(
                     f"{self._directory / 'added_tokens.json'} gives id {token_id} to both "

@@ -53,9 +53,9 @@ def read_tokenizer_json(path: str | os.PathLike[str]) -> TokenizerJson:
     if content.get("normalizer") is not None and _steps(content["normalizer"], "normalizers"):
         raise _unsupported(name, "normalizer", content["normalizer"], "none")
     decoder = content.get("decoder")
-    kinds = [_type(step) for step in _steps(decoder, "decoders")]
-    if decoder is not None and sorted({*kinds, "Fuse"}, key=str) != ["ByteLevel", "Fuse"]:
-        raise _unsupported(name, "decoder", " + ".join(map(str, kinds)), "ByteLevel")
+    kinds = [str(_type(step)) for step in _steps(decoder, "decoders")]
+    if decoder is not None and sorted({*kinds, "Fuse"}) != ["ByteLevel", "Fuse"]:
+        raise _unsupported(name, "decoder", " + ".join(kinds), "ByteLevel")
     vocabulary = _mapping(model.get("vocab"), f"'model.vocab' in {name}")
     merges = _listing(model.get("merges"), f"'model.merges' in {name}")
     return TokenizerJson(

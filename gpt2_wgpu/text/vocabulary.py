@@ -34,15 +34,15 @@ class Vocabulary:
         added: Mapping[str, int] | None = None,
     ) -> None:
         added = {} if added is None else added
-        self.plain_ids = dict(_tokens_of(ids, "the vocabulary"))
+        self.plain_ids = dict(tokens_of(ids, "the vocabulary"))
         """Token → id of the vocabulary without added tokens, to which merges refer."""
-        self.ids = {**self.plain_ids, **_tokens_of(added, "added_tokens")}
+        self.ids = {**self.plain_ids, **tokens_of(added, "added_tokens")}
         _refuse_surrogates(self.ids)
         self._tokens = {**_by_id(self.plain_ids), **_by_id(added)}
         self._verbatim = frozenset({*verbatim, *added})
         for token in sorted(self._verbatim - self.ids.keys()):
             raise TokenizerError(
-                f"cannot find token {token!r} in the vocabulary: add it there or do not name it "
+                f"cannot find token {shown(token)} in the vocabulary: add it or do not name it "
                 "as special"
             )
         self._bytes: dict[int, bytes] = {}
@@ -99,8 +99,8 @@ class Vocabulary:
         return data
 
 
-def _tokens_of(ids: Mapping[str, int], name: str) -> Mapping[str, int]:
-    """Return token → id, or raise TokenizerError."""
+def tokens_of(ids: Mapping[str, int], name: str) -> Mapping[str, int]:
+    """Return ``ids``, or raise TokenizerError unless they are token → id."""
     if not isinstance(ids, Mapping):
         raise TokenizerError(f"{name} must map tokens to ids, not be a {type(ids).__name__}")
     for token, token_id in ids.items():
@@ -133,5 +133,5 @@ def _refuse_surrogates(tokens: Iterable[str]) -> None:
             token.encode("utf-8")
         except UnicodeEncodeError:
             raise TokenizerError(
-                f"the vocabulary's token {token!r} holds a lone surrogate: it has no UTF-8 form"
+                f"the vocabulary's token {shown(token)} holds a lone surrogate, so it has no UTF-8"
             ) from None
