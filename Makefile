@@ -14,7 +14,7 @@ SOURCES := pyproject.toml README.md LICENSE \
 	$(shell find gpt2_wgpu shaders models -type f -not -name '*.pyc' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo site test test-engine test-browser test-kernels mutants soak lint format clean
+.PHONY: help demo site test test-engine test-browser test-kernels mutants fuzz soak lint format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ test-kernels:
 
 mutants: .venv-test/installed ## change the product in 100 places: do the tests notice? (30 minutes)
 	$(TEST)/python scripts/mutants.py --sample 100 --seed $(SEED)
+
+fuzz: .venv-test/installed ## a million mutated files and names: do readers refuse them in words?
+	$(TEST)/python -m tests.fuzz.run --seed $(SEED)
 
 soak: .venv-test/installed ## ten minutes of random requests, compared with undisturbed ones
 	$(TEST)/python benchmarks/soak.py --seed $(SEED)
