@@ -248,13 +248,24 @@ class GPT2Backbone(CopiedByAttributes):
         Keys and values are written into ``cache``; everything up to ``start`` is read from it.
         → [B, T, D padded to 8], before the final norm.
         """
+        *_, x = self.half_blocks(ids, cache, start, mask)
+        return x
+
+    def half_blocks(
+        self, ids: Tensor, cache: KVCache, start: Tensor, mask: Tensor | None = None
+    ) -> Iterator[Tensor]:
+        """As :meth:`blocks`: the stream after each attention and each MLP.
+
+        What was given is disposed of when the next is asked for.
+        """
         x = layers.embed(ids, start, self.weights.wte, self.weights.wpe)  # (B, T, D)
         for layer in range(self.config.n_layer):
             previous, x = x, self._attention(layer, x, cache, start, mask)
             previous.dispose()
+            yield x
             previous, x = x, self._mlp(layer, x)
             previous.dispose()
-        return x
+            yield x
 
     def _attention(
         self, layer: int, x: Tensor, cache: KVCache, start: Tensor, mask: Tensor | None

@@ -24,6 +24,8 @@ from gpt2_wgpu.arguments import integer
 from gpt2_wgpu.errors import DeviceLostError, InvalidArgumentError, NumericalError
 from gpt2_wgpu.gpu import Tensor, layers, ops, tidy
 from gpt2_wgpu.gpu.layers import NO_TARGET
+from gpt2_wgpu.models.pace import WorkPace
+from gpt2_wgpu.models.prefill import chunk_rows, fitting_rows, residual
 from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.text.token_arrays import rows_of_ids
 
@@ -154,10 +156,13 @@ async def _batch_sums(
     """Of windows side by side, filled up on the right, where nothing looks at it."""
     words = backbones[0].words
     longest = max(len(window.ids) for window in batch)
-    step = max(1, backbones[0].device.capabilities.prefill_rows // len(batch))
+    dtypes = " ".join(backbone.dtype for backbone in backbones)
+    pace = WorkPace(backbones[0].device, dtypes)
     sums: list[list[float]] = []
     async with tidy("evaluation"):
         caches = [backbone.new_cache(len(batch), longest) for backbone in backbones]
+        rows = min(map(chunk_rows, backbones, caches))
+        step = max(1, rows // len(batch))
         for begin in range(0, longest, step):
             end = min(begin + step, longest)
             ids = [_filled(window.ids[begin:end], end - begin, 0) for window in batch]
@@ -165,12 +170,13 @@ async def _batch_sums(
                 _filled(window.targets[begin:end], end - begin, NO_TARGET) for window in batch
             ]
             with tidy() as scope:
-                ids_there, start = words(ids), words([begin] * len(batch))
+                ids_there = words(ids)
                 hidden = [
-                    backbone.blocks(ids_there, cache, start)
+                    await residual(backbone, ids_there, cache, begin, pace)
                     for backbone, cache in zip(backbones, caches, strict=True)
                 ]
-                scores = scope.escape(_scores(backbones, hidden, list(chain(*targets)), score))
+                found = await _scores(backbones, hidden, list(chain(*targets)), score, pace)
+                scores = scope.escape(found)
             for piece in scores:
                 sums.append([math.fsum(await values.data()) for values in piece])
                 for values in piece:
@@ -178,19 +184,24 @@ async def _batch_sums(
     return [math.fsum(column) for column in zip(*sums, strict=True)]
 
 
-def _scores(
+async def _scores(
     backbones: Sequence[GPT2Backbone],
     hidden: Sequence[Tensor],
     targets: Sequence[int],
     score: Score,
+    pace: WorkPace,
 ) -> list[Sequence[Tensor]]:
     """Scores of each model's residual stream ``hidden`` [B, T, D], in pieces whose logits fit."""
-    most = max(1, LOGIT_BYTES // (4 * backbones[0].weights.lm_head.rows * len(backbones)))
+    head = backbones[0].weights.lm_head
+    most = max(1, LOGIT_BYTES // (4 * head.rows * len(backbones)))
+    work = 2 * head.rows * head.depth
+    most = fitting_rows(backbones[0], most, work)
     scores = []
     for first in range(0, len(targets), most):
         wanted = targets[first : first + most]
         if set(wanted) == {NO_TARGET}:
             continue
+        await pace.make_room(work * len(wanted) * len(backbones), hidden[0])
         with tidy() as scope:
             logits = [
                 _logits(backbone, states, first, len(wanted))

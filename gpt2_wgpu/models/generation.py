@@ -18,6 +18,7 @@ from gpt2_wgpu.gpu.layers import (
     SamplingOptions,
 )
 from gpt2_wgpu.gpu.waiting import can_submit_ahead
+from gpt2_wgpu.models.pace import Pace
 from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.models.run import Run
 from gpt2_wgpu.models.token_ids import Candidates
@@ -25,8 +26,6 @@ from gpt2_wgpu.text.token_arrays import rows_of_ids
 
 if TYPE_CHECKING:
     from gpt2_wgpu.models.backbone import GPT2Backbone
-
-SUBMIT_SECONDS = 0.05  # what one submit may take: bounds the delay of a stream and of a stop
 
 
 class Generation(NotCopyable):
@@ -38,8 +37,9 @@ class Generation(NotCopyable):
     Call :meth:`advance` until :attr:`done`, and :meth:`close` at the end, whatever happened.
 
     A device that is lost on the way is replaced, once in a while: the tokens so far are computed
-    again, and since a row's random numbers depend on nothing but seed and position, the text goes
-    on as if nothing had happened.
+    again as they were at first (prompts in the same chunks, the rest in steps), and since a row's
+    random numbers depend on nothing but seed and position, the text goes on as if nothing had
+    happened.
     """
 
     def __init__(
@@ -129,6 +129,7 @@ class Generation(NotCopyable):
                 self._stop_token_ids,
                 self._candidates,
                 self._seeds,
+                max(self._limits),
             )
         run = self._run
         # One submit is always under way when this returns, so that the GPU works while the caller
@@ -192,22 +193,3 @@ class Generation(NotCopyable):
                     "weights hold NaN or overflow (float16?), or the device computes wrongly"
                 )
         return new
-
-
-class Pace:
-    """How many steps a submit holds: one at first, then as many as fit into its time.
-
-    More steps a submit hide its fixed cost and the read-back's latency; fewer stop sooner.
-    """
-
-    def __init__(self) -> None:
-        self._next = 1
-
-    def steps(self, room: int) -> int:
-        """Steps of the next submit, at most ``room``."""
-        return min(self._next, room, RECENT)
-
-    def took(self, seconds: float, steps: int) -> None:
-        """Learn from a submit of ``steps`` that took ``seconds``."""
-        fitting = int(SUBMIT_SECONDS * steps / max(seconds, 1e-9))
-        self._next = max(1, min(2 * steps, fitting, RECENT))

@@ -20,7 +20,7 @@ from gpt2_wgpu.errors import OutOfGPUMemoryError
 from gpt2_wgpu.gpu import Readback, Recording, dispose, keep, layers, tidy
 from gpt2_wgpu.gpu.copying import NotCopyable
 from gpt2_wgpu.gpu.layers import History, KVCache, SamplingOptions, SamplingState
-from gpt2_wgpu.models.layouts import stored_bytes
+from gpt2_wgpu.models.prefill import prefill, replay_texts
 
 if TYPE_CHECKING:
     from gpt2_wgpu.models.backbone import GPT2Backbone
@@ -68,11 +68,17 @@ class Run(NotCopyable):
         stop_token_ids: Sequence[int],
         candidates: Candidates,
         seeds: Sequence[int] | None,
+        length: int,
     ) -> Run:
-        """Compute all tokens of ``rows`` but the last of each, and record the step."""
+        """Compute all tokens of ``rows`` but the last of each, and record the step.
+
+        ``length``: positions of the cache. Where texts go on it is what it was at first, and tokens
+        are computed as they were then: the bits are the same.
+        """
         with ExitStack() as undo, tidy("generation"):  # a raise leaves nothing behind
-            cache = await settled_cache(backbone, len(rows), max(limits))
-            await prefill(backbone, [row.ids for row in rows], cache)
+            cache = await settled_cache(backbone, len(rows), length)
+            await prefill(backbone, [row.ids[: row.prompt] for row in rows], cache)
+            await replay_texts(backbone, rows, cache)
             state = SamplingState.create(
                 backbone.device,
                 rows,
@@ -140,37 +146,6 @@ async def settled_cache(backbone: GPT2Backbone, rows: int, length: int) -> KVCac
         cache = backbone.new_cache(rows, length)
         await backbone.device.settled("the keys and values", nbytes)
     return cache
-
-
-async def prefill(backbone: GPT2Backbone, rows: Sequence[Sequence[int]], cache: KVCache) -> None:
-    """Write keys and values of all tokens but the last of each row into ``cache``.
-
-    The last is left to the first step, which needs its logits anyway. Rows that are shorter than
-    the longest are filled up with a token whose keys nobody sees: a row writes a position before
-    it looks at it. In chunks, each waited for: no submit runs into a driver's watchdog, and a
-    long prompt can be cancelled.
-    """
-    length = max(len(row) for row in rows) - 1
-    padded = [[*row[:-1], *[0] * (length + 1 - len(row))] for row in rows]
-    chunk = max(1, chunk_rows(backbone, cache) // len(rows))
-    for first in range(0, length, chunk):
-        with tidy("prefill"):
-            ids = backbone.words([row[first : first + chunk] for row in padded])
-            backbone.blocks(ids, cache, backbone.words([first] * len(rows)))
-            if first + chunk < length:
-                await backbone.device.queue.read([(ids.storage, 0, 4)])
-
-
-def chunk_rows(backbone: GPT2Backbone, cache: KVCache) -> int:
-    """Rows (batch x tokens) of a chunk: what suits the device, or half of it where the chunk would
-    hold more than a twentieth of what weights and ``cache`` do.
-    """
-    config, capabilities = backbone.config, backbone.device.capabilities
-    rows = capabilities.prefill_rows
-    most = 4 * rows * (2 * config.n_embd + config.intermediate_dim)  # in the midst of an MLP
-    held = stored_bytes(config, backbone.dtype, capabilities.max_binding)
-    held += sum(layer.nbytes for layer in cache.children)
-    return rows // 2 if 20 * most > held else rows
 
 
 def record_step(backbone: GPT2Backbone, cache: KVCache, state: SamplingState) -> Recording:

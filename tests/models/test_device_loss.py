@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import DeviceLostError, DisposedTensorError, WeightsError
 from gpt2_wgpu.gpu.backends import settle
+from gpt2_wgpu.gpu.capabilities import Capabilities
 from gpt2_wgpu.gpu.waiting import sync
 from gpt2_wgpu.models import generation, recovery
 from gpt2_wgpu.models.generation import Generation
@@ -75,6 +79,65 @@ def test_lost_in_mid_text(lm, submit):
     assert gw.memory(lm.device).by_kind["weights"] == held
     assert gw.memory(before).num_tensors == 0
     assert text_of(lm, prompts) == expected
+
+
+DTYPES = ["float32", "float16", "q8", "q4"]
+RAGGED = [[(5 * t + t * t) % 101 for t in range(21)], [7] * 12, [3, 1]]
+
+
+@pytest.fixture(params=[True, False], ids=["for CPUs", "for GPUs"])
+def kernels(request, monkeypatch):
+    """Devices that choose the kernels for the one or the other."""
+    of = Capabilities.of
+
+    def chosen(info, limits):
+        found = of(info, limits)
+        return replace(found, barrier_free=request.param, integer_products=request.param)
+
+    monkeypatch.setattr(Capabilities, "of", chosen)
+
+
+@pytest.fixture
+def wide(request, kernels):
+    """A model of whole blocks, whose activations are rounded in q8 and q4 on CPU adapters."""
+    with gw.Device() as lost:
+        backbone = gw.GPT2Backbone(
+            101, 2, 2, 64, 128, max_sequence_length=64, dtype=request.param,
+            initializer_range=0.2, device=lost,
+        )  # fmt: skip
+        yield gw.GPT2CausalLM(backbone)
+        backbone.dispose()
+
+
+def kept_after(lm, *, lose_after):
+    """What the cache holds at the end, and the ids, with a loss on the way."""
+    options = samplers.Random(seed=5).next_options()
+    run = Generation(lm.backbone, RAGGED, [TOKENS, 24, 30], options, [])
+    while not run.done:
+        if lose_after and len(run._rows[0]) >= lose_after:
+            lm.backbone.recovered_at = -math.inf
+            lose_device(lm.device)
+            lose_after = 0
+        sync(run.advance(), "")
+    cache = run._run._owned[0]
+    shape = cache.shape
+    kept, rows = cache.numpy(), [list(row) for row in run._rows]
+    run.close()
+    assert shape[3] == TOKENS
+    return kept, rows
+
+
+@pytest.mark.parametrize("wide", DTYPES, indirect=True)
+def test_a_recovery_repeats_the_very_computation(wide):
+    """Ragged prompts, a row that is full: keys and values are those of an undisturbed run, to the
+    bit, though kernels for one row and for many take their sums in another order."""
+    expected, rows = kept_after(wide, lose_after=0)
+    for lost_at in (22, 23, 30):
+        kept, found = kept_after(wide, lose_after=lost_at)
+        assert found == rows
+        for row, ids in enumerate(rows):
+            end = len(ids) - 1
+            np.testing.assert_array_equal(kept[row, :, :, :end], expected[row, :, :, :end])
 
 
 @pytest.mark.parametrize("ahead", [True, False], ids=["ahead", "one by one"])

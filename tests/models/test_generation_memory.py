@@ -11,7 +11,7 @@ from gpt2_wgpu.gpu.capabilities import AdapterInfo, Capabilities
 from gpt2_wgpu.gpu.waiting import sync
 from gpt2_wgpu.models.generation import Generation
 from gpt2_wgpu.models.layouts import stored_bytes
-from gpt2_wgpu.models.run import chunk_rows
+from gpt2_wgpu.models.prefill import chunk_rows
 
 pytestmark = pytest.mark.native("time: GPT-2 at its true size")
 
@@ -35,11 +35,15 @@ def test_124m_at_1024_positions_takes_weights_and_cache_and_a_twentieth(dtype):
             assert most["workspace"] >= ROWS * 4 * (768 + 3072)  # the chunk was looked at
             needed = weights + most["cache"]
             assert pooled <= 1.05 * needed  # buffers that are kept for the next chunk included
-            device.capabilities = replace(device.capabilities, prefill_rows=ROWS_ON_A_GPU)
-            with gw.tidy():
+            with gw.tidy(), pytest.MonkeyPatch.context() as patch:
+                on_a_gpu = replace(device.capabilities, prefill_rows=ROWS_ON_A_GPU)
+                patch.setattr(device, "capabilities", on_a_gpu)
+                patch.setattr(device, "info", replace(device.info, adapter_type="DiscreteGPU"))
                 rows = chunk_rows(backbone, backbone.new_cache(1, POSITIONS))
             assert rows in (ROWS_ON_A_GPU, ROWS_ON_A_GPU // 2)
-            assert most["rest"] * rows / ROWS <= 0.05 * needed
+            # A GPU does not round activations to int8, which takes 9/8 of a byte each.
+            rounded = ROWS * 3072 * 9 // 8 if dtype in ("q8", "q4") else 0
+            assert (most["rest"] - rounded) * rows / ROWS <= 0.05 * needed
             gw.trim(device)
         backbone.dispose()
 
