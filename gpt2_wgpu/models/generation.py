@@ -129,7 +129,7 @@ class Generation(NotCopyable):
                 self._stop_token_ids,
                 self._candidates,
                 self._seeds,
-                max(self._limits),
+                max(*self._limits, *self._prompts),
             )
         run = self._run
         # One submit is always under way when this returns, so that the GPU works while the caller
