@@ -345,19 +345,6 @@ class GPT2Backbone(CopiedByAttributes):
             self.cache_dtype,
         )  # fmt: skip
 
-    def check_cache(self, cache: Any) -> None:
-        """Raises ``ShapeError`` unless ``cache`` is one of this model's."""
-        if not isinstance(cache, KVCache):
-            raise ShapeError(
-                f"the cache must be one that build_cache returned, not {type(cache).__name__}"
-            )
-        ours = (self.config.n_layer, self.config.n_head, self.config.head_dim)
-        if (cache.shape[1], cache.num_heads, cache.head_dim) != ours:
-            raise ShapeError(
-                f"the cache [B, L, 2, S, H, D] = {cache.shape} is not of this model, which has "
-                f"L, H, D = {ours}"
-            )
-
     def words(self, values: Any) -> Tensor:
         """Integers as a uint32 tensor on this device."""
         return tensor(values, "uint32", device=self.device)

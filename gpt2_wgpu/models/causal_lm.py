@@ -183,7 +183,7 @@ class GPT2CausalLM(CausalLM):
         not the cache's, ``ContextLengthError`` past its end (KerasHub overwrites the last rows).
         """
         ids = rows_of_ids(token_ids, self.backbone.config.vocab_size, ragged=False)
-        self.backbone.check_cache(cache)
+        _check_cache(cache, self.backbone.config)
         batch, tokens = len(ids), len(ids[0]) if ids else 0
         if batch != cache.batch_size or not tokens:
             raise ShapeError(f"token_ids [{batch}, {tokens}] for a cache of shape {cache.shape}")
@@ -338,6 +338,20 @@ def _starts(cache_update_index: Any, batch: int) -> list[int]:
     if len(starts) != batch:
         raise ShapeError(f"cache_update_index has {len(starts)} entries for {batch} rows")
     return starts
+
+
+def _check_cache(cache: Any, config: GPT2Config) -> None:
+    """Raises ``ShapeError`` unless ``cache`` is one of this model's."""
+    if not isinstance(cache, KVCache):
+        raise ShapeError(
+            f"the cache must be one that build_cache returned, not {type(cache).__name__}"
+        )
+    ours = (config.n_layer, config.n_head, config.head_dim)
+    if (cache.shape[1], cache.num_heads, cache.head_dim) != ours:
+        raise ShapeError(
+            f"the cache [B, L, 2, S, H, D] = {cache.shape} is not of this model, which has "
+            f"L, H, D = {ours}"
+        )
 
 
 def _preprocessor_of(directory: Path, config: GPT2Config) -> GPT2CausalLMPreprocessor:
