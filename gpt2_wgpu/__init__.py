@@ -46,6 +46,8 @@ if TYPE_CHECKING:
         TextStream,
         convert,
         convert_async,
+        self_check,
+        self_check_async,
     )
     from gpt2_wgpu.models.presets import presets
     from gpt2_wgpu.text import (
@@ -89,6 +91,8 @@ __all__ = [
     "profile",
     "profile_async",
     "samplers",
+    "self_check",
+    "self_check_async",
     "set_default_device",
     "set_memory_budget",
     "set_memory_debug",

@@ -17,8 +17,8 @@ from typing import Any
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
-from gpt2_wgpu.errors import DeviceError
 from gpt2_wgpu.models.layouts import stored_bytes
+from gpt2_wgpu.models.self_test import require_right_results
 from gpt2_wgpu.shown import shown
 
 DEFAULTS: dict[str, Any] = {
@@ -35,18 +35,12 @@ _CONSOLE = "<console>"
 
 
 async def open_device() -> None:
-    """Open the default device and check that it computes right.
+    """Open the default device and check that it computes right; the formats of a model that is
+    loaded later are checked before its first text.
 
     Raises ``NoAdapterError``, or ``DeviceError`` naming what it computes wrongly.
     """
-    device = await gw.gpu.default_device_async()
-    report = await gw.gpu.self_check_async(device)
-    wrong = [check.name for check in report.checks if not check.passed]
-    if wrong:
-        raise DeviceError(
-            f"{device.info.name} computes wrong numbers in {', '.join(wrong)}: update its driver "
-            "or the browser, or use another adapter"
-        )
+    await require_right_results(await gw.gpu.default_device_async(), "float16")
 
 
 async def load(

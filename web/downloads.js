@@ -6,13 +6,20 @@ import { errorOf } from "./rpc.js";
 /** @typedef {import("./storage.js").Sink} Sink */
 
 const ATTEMPTS = 5; // in a row that come no further than the best one so far
+export const SMALL_FILE = 64 << 20; // bytes of a configuration, an index or a tokenizer's file, as in Python
+const MOST_SHOWN = 120; // characters
 const PIECE = 1 << 20; // bytes in memory at a time
 const PAUSE = 250; // milliseconds before the second attempt; doubled for each further one
 
 /** The file at the address is not the one that was asked for any more. */
 export class FileChanged extends Error {}
 
-class ConnectionCut extends Error {}
+class ConnectionCut extends Error {
+  /** @param {Error} [reason] what the server answered, if it did */
+  constructor(reason = undefined) {
+    super("", { cause: reason });
+  }
+}
 
 /** @param {string} message */
 export const presetError = (message) => errorOf({ name: "PresetError", message });
@@ -37,9 +44,50 @@ export async function reach(url, init) {
   }
 }
 
+/** A value of a file or a visitor in a message: short, whatever it is. @param {unknown} value */
+export function shown(value) {
+  const text = String(value);
+  return text.length <= MOST_SHOWN ? text : `${text.slice(0, MOST_SHOWN - 3)}...`;
+}
+
+/**
+ * The text of an answer; one that is too large for a configuration, an index or a list is refused
+ * before it is read to its end, whatever size it has told.
+ *
+ * @param {Response} response @param {string} url
+ */
+export async function smallText(response, url) {
+  requireSmall(Number(response.headers.get("Content-Length") ?? 0), url);
+  const decoder = new TextDecoder();
+  const reader = response.body?.getReader();
+  let [text, bytes] = ["", 0];
+  for (;;) {
+    const { done, value } = (await reader?.read()) ?? { done: true, value: undefined };
+    if (done || !value) return text + decoder.decode();
+    bytes += value.byteLength;
+    if (bytes > SMALL_FILE) await reader?.cancel();
+    requireSmall(bytes, url);
+    text += decoder.decode(value, { stream: true });
+  }
+}
+
+/** Refuses what is too large to be what it should be. @param {number} bytes @param {string} where */
+export function requireSmall(bytes, where) {
+  if (bytes <= SMALL_FILE) return;
+  throw weightsError(
+    `${shown(where)}: ${bytes} bytes is above the limit of ${SMALL_FILE} for a configuration, an index or a tokenizer's file`,
+  );
+}
+
 /** Why an answer is of no use, in one sentence. @param {Response} response @param {string} url */
 export function refusal(response, url) {
   const { status } = response;
+  if (status === 429 || status >= 500) {
+    const seconds = /^\d{1,5}$/.exec(response.headers.get("Retry-After") ?? "")?.[0];
+    const when = seconds ? `in ${seconds} seconds` : "in a few minutes";
+    const what = status === 429 ? "too many requests" : "it has a problem";
+    return presetError(`${url}: the server answers ${status} (${what}); try again ${when}`);
+  }
   if (status === 401 || status === 403) {
     return presetError(`${url}: access is refused (status ${status}); is it gated or private, or misspelt?`);
   }
@@ -110,6 +158,7 @@ export async function download(file, sink, { signal, onBytes = () => {} }) {
       if (!(error instanceof ConnectionCut)) throw error;
       failures = sink.size > best ? 0 : failures + 1;
       best = Math.max(best, sink.size);
+      if (failures === ATTEMPTS && error.cause) throw error.cause;
       if (failures === ATTEMPTS) {
         throw presetError(
           `${file.name}: the connection broke at ${Math.floor((100 * sink.size) / file.bytes)} % and ` +
@@ -161,7 +210,7 @@ async function ask(file, start, condition, signal) {
  */
 async function place(response, file, sink) {
   const { status } = response;
-  if (status >= 500 || status === 429) throw new ConnectionCut(); // too busy: a pause may help
+  if (status >= 500 || status === 429) throw new ConnectionCut(refusal(response, file.url)); // a pause may help
   if (isWebPage(response)) {
     throw weightsError(
       `${file.url}: this is a web page, not ${file.name}; check the address and your access, then download it again`,

@@ -3,7 +3,8 @@
  * address of a directory, or files the visitor picked.
  */
 
-import { presetError, probe, reach, refusal, weightsError } from "./downloads.js";
+import { presetError, probe, reach, refusal, requireSmall, shown, smallText, weightsError } from "./downloads.js";
+import { tokenizerInstead, weightsInstead } from "./other-formats.js";
 
 /** @typedef {import("./storage.js").RemoteFile} RemoteFile */
 /**
@@ -31,7 +32,9 @@ export const PRESETS = {
 const CONFIG = "config.json";
 const SINGLE = "model.safetensors";
 const INDEX = "model.safetensors.index.json";
-const SHARD = /^[\w-][\w.-]*\.safetensors$/;
+const SHARD = /^[^./\\:\0\p{Surrogate}][^/\\:\0\p{Surrogate}]*\.safetensors$/u; // a bare name, as in Python
+const NUMBERED = /^((?:pytorch_)?model)-(\d{5})-of-(\d{5})\.safetensors$/;
+const LONE_SURROGATE = /\p{Surrogate}/u;
 const WHOLE_TOKENIZER = "tokenizer.json"; // these three as in gpt2_wgpu/checkpoint_files.py
 const TOKENIZER_PARTS = [["vocab.json", "vocabulary.json"], ["merges.txt"]];
 const EXTRAS = ["generation_config.json", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"];
@@ -83,7 +86,7 @@ async function siteManifest(/** @type {AbortSignal | undefined} */ signal = unde
   const url = new URL("manifest.json", SITE).href;
   const response = await reach(url, { signal });
   if (!response.ok) throw refusal(response, url);
-  return response.json();
+  return JSON.parse(await smallText(response, url));
 }
 
 /** @param {string} text @returns {RemoteSource} */
@@ -140,9 +143,10 @@ function onHub(id, revision, hub) {
     }
     if (!response.ok) throw refusal(response, url.href);
     /** @type {{sha: string, siblings: {rfilename: string, size: number, lfs?: {sha256?: string}}[]}} */
-    const { sha, siblings } = await response.json();
+    const { sha, siblings } = JSON.parse(await smallText(response, url.href));
     const folder = new URL(`/${id}/resolve/${sha}/`, hub); // a commit: its files never change
-    const files = siblings.map(({ rfilename, size, lfs }) => ({
+    const printable = siblings.filter(({ rfilename }) => !LONE_SURROGATE.test(rfilename));
+    const files = printable.map(({ rfilename, size, lfs }) => ({
       ...remote(rfilename, folder, size, lfs?.sha256),
       pinned: true,
     }));
@@ -158,23 +162,27 @@ function remote(name, folder, bytes, sha256) {
   return { name, url: new URL(path, folder).href, bytes, sha256 };
 }
 
-/** Looks files up: those of a known list, or of a directory that nobody lists. @typedef {{find: (name: string) => Promise<RemoteFile | null>, text: (file: RemoteFile) => Promise<string>}} Directory */
+/** Looks files up: those of a known list, or of a directory that nobody lists. `names`: of all its files, if they are known. @typedef {{names: string[], find: (name: string) => Promise<RemoteFile | null>, text: (file: RemoteFile) => Promise<string>}} Directory */
 
 /** @param {AbortSignal} [signal] @returns {(file: RemoteFile) => Promise<string>} */
 const textOf = (signal) => async (file) => {
   const response = await reach(file.url, { signal });
   if (!response.ok) throw refusal(response, file.url);
-  return response.text();
+  return smallText(response, file.url);
 };
 
 /** @param {RemoteFile[]} files @param {AbortSignal} [signal] @returns {Directory} */
 function listed(files, signal) {
-  return { find: async (name) => files.find((file) => file.name === name) ?? null, text: textOf(signal) };
+  const byName = new Map(files.map((file) => [file.name, file]));
+  // A folder is known by its name: onnx/model.onnx is an ONNX export.
+  const names = [...new Set(files.map(({ name }) => name.split("/")[0]))];
+  return { names, find: async (name) => byName.get(name) ?? null, text: textOf(signal) };
 }
 
 /** @param {URL} folder @param {AbortSignal} [signal] @returns {Directory} */
 function unlisted(folder, signal) {
-  return { find: (name) => probe(new URL(name, folder).href, name, signal), text: textOf(signal) };
+  const find = (/** @type {string} */ name) => probe(new URL(encodeURIComponent(name), folder).href, name, signal);
+  return { names: [], find, text: textOf(signal) };
 }
 
 /**
@@ -184,10 +192,15 @@ function unlisted(folder, signal) {
  */
 async function choose(directory, where) {
   const config = await directory.find(CONFIG);
-  if (!config) throw presetError(`${where} has no ${CONFIG}, so it holds no model`);
-  const files = [config, ...(await weightsOf(directory, where)), ...(await tokenizerOf(directory, where))];
+  if (!config) {
+    const kind = weightsInstead(directory.names);
+    throw presetError(`${shown(where)} has no ${CONFIG}${kind ? `: ${kind}` : ", so it holds no model"}`);
+  }
+  const weights = await weightsOf(directory, where);
   const extras = await Promise.all(EXTRAS.map((name) => directory.find(name)));
-  return [...files, ...extras.filter((file) => file !== null)];
+  const small = [config, ...(await tokenizerOf(directory, where)), ...extras.filter((file) => file !== null)];
+  for (const { name, bytes } of small) requireSmall(bytes, `${where}/${name}`);
+  return [config, ...weights, ...small.slice(1)];
 }
 
 /** @param {Directory} directory @param {string} where @returns {Promise<RemoteFile[]>} */
@@ -197,7 +210,7 @@ async function tokenizerOf(directory, where) {
   const files = [];
   for (const names of TOKENIZER_PARTS) {
     const file = await first(directory, names);
-    if (!file) throw presetError(`${where} has no tokenizer: ${WHOLE_TOKENIZER}, or vocab.json with merges.txt`);
+    if (!file) throw presetError(`${where} has no tokenizer: ${WHOLE_TOKENIZER}, or vocab.json with merges.txt${tokenizerInstead(directory.names)}`);
     files.push(file);
   }
   return files;
@@ -208,12 +221,29 @@ async function weightsOf(directory, where) {
   const single = await directory.find(SINGLE);
   if (single) return [single];
   const index = await directory.find(INDEX);
-  if (!index) throw presetError(`${where} has no ${SINGLE}; convert its weights with transformers' save_pretrained()`);
-  const names = shardsOf(await directory.text(index), index.url);
+  const numbered = index ? null : numberedShards(directory.names);
+  if (!index && !numbered) {
+    const kind = weightsInstead(directory.names);
+    throw presetError(`${shown(where)} has no ${SINGLE}${kind ? `, but ${kind}` : "; convert its weights with transformers' save_pretrained()"}`);
+  }
+  if (index) requireSmall(index.bytes, index.url);
+  const names = index ? shardsOf(await directory.text(index), index.url) : (numbered ?? []);
   const shards = await Promise.all(names.map((name) => directory.find(name)));
   const missing = names.filter((_, i) => !shards[i]);
-  if (missing.length) throw weightsError(`${where}: ${missing.length} of ${names.length} shards are missing: ${missing.slice(0, 3).join(", ")}`);
-  return [index, ...shards.filter((shard) => shard !== null)];
+  if (missing.length) {
+    const lacking = missing.slice(0, 3).map(shown).join(", ");
+    const without = index ? "" : `, and the index ${INDEX} is, too`;
+    throw weightsError(`${shown(where)}: ${missing.length} of ${names.length} shards are missing: ${lacking}${without}`);
+  }
+  return [index, ...shards].filter((file) => file !== null);
+}
+
+/** All shards of a set that is numbered in the names; null if there is none. @param {string[]} names */
+function numberedShards(names) {
+  const [found] = names.map((name) => NUMBERED.exec(name)).filter((match) => match !== null);
+  if (!found || Number(found[3]) > 1000) return null;
+  const numbers = Array.from({ length: Number(found[3]) }, (_, i) => String(i + 1).padStart(5, "0"));
+  return numbers.map((number) => `${found[1]}-${number}-of-${found[3]}.safetensors`);
 }
 
 /** @param {string} text @param {string} where @returns {string[]} */
@@ -227,7 +257,7 @@ function shardsOf(text, where) {
   const names = [...new Set(Object.values(map ?? {}))].sort();
   const odd = names.find((name) => typeof name !== "string" || !SHARD.test(name));
   if (!names.length || odd !== undefined) {
-    throw weightsError(`${where}: the index must map tensors to .safetensors files beside it${odd === undefined ? "" : `, not to '${odd}'`}`);
+    throw weightsError(`${where}: the index must map tensors to .safetensors files beside it${odd === undefined ? "" : `, not to '${shown(odd)}'`}`);
   }
   return /** @type {string[]} */ (names);
 }
@@ -263,6 +293,8 @@ async function picked(folder, entries) {
     .filter((path) => path.split("/").pop() === CONFIG)
     .sort((a, b) => a.split("/").length - b.split("/").length);
   if (config === undefined) {
+    const kind = weightsInstead(entries.map(([path]) => path.split("/").pop() ?? ""));
+    if (kind) throw presetError(`there is no ${CONFIG} among these files: ${kind}`);
     throw presetError(`there is no ${CONFIG} among these files; pick the folder that holds config.json, ${SINGLE} and the tokenizer's files`);
   }
   const beside = config.slice(0, -CONFIG.length);

@@ -75,7 +75,7 @@ async def measure_async(plan: Plan, device: Device | None = None, say: Say | Non
     use = machine.ProcessorUse()
     date = datetime.now(UTC)
     say(f"checking {device.info.name}")
-    await reference.check_device(device)
+    await reference.check_device(device, [dtype or "float16" for dtype in plan.dtypes])
     say("measuring how fast it reads memory")
     before = await read_limit_async(device)
     rows, parameters = [], 0

@@ -15,8 +15,8 @@ from typing import Any
 
 from gpt2_wgpu.benchmark.runs import Rows
 from gpt2_wgpu.errors import BenchmarkError
-from gpt2_wgpu.gpu import Device, Tensor, ops, self_check_async, tidy
-from gpt2_wgpu.models import GPT2CausalLM
+from gpt2_wgpu.gpu import Device, Tensor, ops, tidy
+from gpt2_wgpu.models import GPT2CausalLM, self_check_async
 
 # Logits closer than this count as equal: sums in another order differ by some 1e-4.
 MARGIN = 0.005
@@ -34,9 +34,9 @@ class Checked:
     smallest_lead: float = float("inf")  # of a largest logit over the second
 
 
-async def check_device(device: Device) -> None:
-    """Raises ``BenchmarkError`` where known answers come out wrong."""
-    report = await self_check_async(device)
+async def check_device(device: Device, dtypes: Sequence[str]) -> None:
+    """Raises ``BenchmarkError`` where the self-test fails with weights in one of ``dtypes``."""
+    report = await self_check_async(device, dtypes)
     if wrong := [f"{check.name} ({check.detail})" for check in report.checks if not check.passed]:
         raise BenchmarkError(
             f"{device.info.name} computes wrong numbers, so no speed is shown: {', '.join(wrong)}"

@@ -28,7 +28,7 @@ from gpt2_wgpu.shown import shown
 
 MANIFEST = "manifest.json"
 MODEL_FILE = re.compile(
-    "|".join(map(re.escape, BESIDE_WEIGHTS)) + r"|[\w-][\w.-]*\.safetensors(\.index\.json)?"
+    "|".join(map(re.escape, BESIDE_WEIGHTS)) + r"|[^./\\:\0][^/\\:\0]*\.safetensors(\.index\.json)?"
 )
 # Browsers refuse modules and streamed WebAssembly of another type; systems differ in their tables.
 _TYPES = {

@@ -24,7 +24,7 @@ from gpt2_wgpu.gpu.reports import (
     trim,
 )
 from gpt2_wgpu.gpu.scopes import dispose, end_scope, keep, start_scope
-from gpt2_wgpu.gpu.self_check import Check, CheckReport, self_check, self_check_async
+from gpt2_wgpu.gpu.self_check import Check, CheckReport
 from gpt2_wgpu.gpu.storage import MemoryInfo
 from gpt2_wgpu.gpu.streaming import ReadLimit, ReadRate, read_limit, read_limit_async
 from gpt2_wgpu.gpu.tensor import Tensor, empty
@@ -60,8 +60,6 @@ __all__ = [
     "profile_async",
     "read_limit",
     "read_limit_async",
-    "self_check",
-    "self_check_async",
     "set_default_device",
     "set_memory_budget",
     "set_memory_debug",

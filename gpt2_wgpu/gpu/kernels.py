@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -76,10 +77,21 @@ def shader_directory() -> Path:
     raise ShaderError(f"no shaders folder beside {package}: the installation is incomplete")
 
 
+@lru_cache(maxsize=8)
+def checksum(directory: Path) -> str:
+    """Of every kernel of ``directory``: what was found out with others does not count any more."""
+    sum_of_all = 0
+    for path in sorted(directory.rglob("*.wgsl")):
+        sum_of_all = zlib.crc32(path.read_bytes(), zlib.crc32(path.name.encode(), sum_of_all))
+    return f"{sum_of_all:08x}"
+
+
 @lru_cache(maxsize=256)
-def load_source(name: str, variant: tuple[tuple[str, str], ...] = ()) -> str:
+def load_source(
+    name: str, variant: tuple[tuple[str, str], ...] = (), directory: Path | None = None
+) -> str:
     """The WGSL of kernel ``name`` with its includes pasted in."""
-    directory = shader_directory()
+    directory = directory or shader_directory()
     keys = dict(variant)
 
     def paste(match: re.Match[str]) -> str:
@@ -126,10 +138,11 @@ def parse_signature(name: str, source: str) -> Signature:
 
 
 class KernelCache(NotCopyable):
-    """The kernels of one device, compiled on first use."""
+    """The kernels of one device, compiled on first use from the files of ``directory``."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, directory: Path | None = None) -> None:
         self._device = device
+        self.directory = directory or shader_directory()
         self._kernels: dict[tuple[Any, ...], Kernel] = {}
         self._modules: dict[tuple[Any, ...], tuple[Any, Signature]] = {}
 
@@ -177,7 +190,7 @@ class KernelCache(NotCopyable):
     def _module(self, name: str, variant: tuple[Any, ...]) -> tuple[Any, Signature]:
         key = (name, variant)
         if key not in self._modules:
-            source = load_source(name, variant)
+            source = load_source(name, variant, self.directory)
             signature = parse_signature(name, source)
             module = self._device.gpu.create_shader_module(
                 label=f"shaders/{name}.wgsl {dict(variant)}", code=source

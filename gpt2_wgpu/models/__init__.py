@@ -6,6 +6,7 @@ from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.conversion import convert, convert_async
 from gpt2_wgpu.models.evaluation import Divergence
 from gpt2_wgpu.models.generative_task import CausalLM, GenerativeTask
+from gpt2_wgpu.models.self_test import self_check, self_check_async
 from gpt2_wgpu.models.stream import StreamStats, TextStream
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 
@@ -22,4 +23,6 @@ __all__ = [
     "TextStream",
     "convert",
     "convert_async",
+    "self_check",
+    "self_check_async",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from gpt2_wgpu.models.weights import (
     Fetch,
     GPT2Weights,
     LayerNorm,
+    OpenWeights,
     Progress,
     as_stored,
     load_weights,
@@ -136,10 +137,7 @@ class GPT2Backbone(CopiedByAttributes):
             with Checkpoint.open(directory) as source:
                 yield stored_fetch(device, source, config, dtype, on_progress)
 
-        self = cls.__new__(cls)
-        self.dropout, self.cache_dtype = 0.1, check_cache_dtype(cache_dtype)
-        await self._load(config, stored_weights, dtype, device or await default_device_async())
-        return self
+        return await cls.from_weights(config, stored_weights, dtype, cache_dtype, device)
 
     @classmethod
     async def from_source(
@@ -161,9 +159,17 @@ class GPT2Backbone(CopiedByAttributes):
         def stored_weights(device: Device, dtype: str) -> AbstractContextManager[Fetch]:
             return nullcontext(stored_fetch(device, source, config, dtype, on_progress))
 
+        return await cls.from_weights(config, stored_weights, dtype, cache_dtype, device)
+
+    @classmethod
+    async def from_weights(
+        cls, config: GPT2Config, open_weights: OpenWeights,
+        dtype: str | None, cache_dtype: str, device: Device | None,
+    ) -> GPT2Backbone:  # fmt: skip
+        """Weights of a context that ``open_weights`` gives, again if the device is lost."""
         self = cls.__new__(cls)
         self.dropout, self.cache_dtype = 0.1, check_cache_dtype(cache_dtype)
-        await self._load(config, stored_weights, dtype, device or await default_device_async())
+        await self._load(config, open_weights, dtype, device or await default_device_async())
         return self
 
     @classmethod
@@ -182,11 +188,7 @@ class GPT2Backbone(CopiedByAttributes):
         return sync(loading, "GPT2Backbone.from_directory(...)")
 
     async def _load(
-        self,
-        config: GPT2Config,
-        open_weights: Callable[[Device, str], AbstractContextManager[Fetch]],
-        dtype: str | None,
-        device: Device,
+        self, config: GPT2Config, open_weights: OpenWeights, dtype: str | None, device: Device
     ) -> None:
         if not isinstance(device, Device):
             raise InvalidArgumentError(f"device must be a gpt2_wgpu.Device, not {shown(device)}")

@@ -6,22 +6,19 @@ measured: while the process lasts and, except in browsers, in the user's cache d
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import platform
 import sys
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpt2_wgpu import small_files, strict_json
-from gpt2_wgpu.errors import OutOfGPUMemoryError, WeightsError
+from gpt2_wgpu.errors import OutOfGPUMemoryError
 from gpt2_wgpu.gpu.layers import integer_products
 from gpt2_wgpu.gpu.probe import checksum, seconds_of_products
+from gpt2_wgpu.models import remembered
 from gpt2_wgpu.models.layouts import layouts
-from gpt2_wgpu.weights.writer import AtomicFile
 
 if TYPE_CHECKING:
     from gpt2_wgpu.gpu import Device
@@ -30,6 +27,7 @@ if TYPE_CHECKING:
 USUAL, ROUNDED = "float16", "q8"
 WORTH_IT = 1.1  # times as fast as the usual: rounding costs a little of a model's quality
 
+_FILE = "default_dtype.json"
 _PACKAGE = os.path.join(Path(__file__).parents[1], "")
 
 _measured: dict[str, dict[str, float]] = {}  # adapter -> dtype -> seconds
@@ -48,13 +46,13 @@ async def default_dtype(device: Device, config: GPT2Config) -> str:
     ):
         return USUAL
     adapter = " | ".join((info.name, info.driver, info.backend, platform.node(), checksum()))
-    seconds = _measured.get(adapter) or _usable(_read().get(adapter))
+    seconds = _measured.get(adapter) or _usable(remembered.read(_FILE).get(adapter))
     if seconds is None:
         try:
             seconds = await seconds_of_products(device, (USUAL, ROUNDED))
         except OutOfGPUMemoryError:
             return USUAL  # loading will say what lacks, or has room where this had none
-        _write(adapter, seconds)
+        remembered.write(_FILE, adapter, seconds)
     _measured[adapter] = seconds
     gain = seconds[USUAL] / seconds[ROUNDED]
     if gain < WORTH_IT:
@@ -88,39 +86,3 @@ def _usable(seconds: Any) -> dict[str, float] | None:
         if not isinstance(value, float) or not 0 < value < math.inf:
             return None
     return seconds
-
-
-def _read() -> dict[str, Any]:
-    """What earlier processes measured. A file that cannot be read or understood holds nothing."""
-    path = _path()
-    if path is not None:
-        with suppress(OSError, ValueError):
-            content = strict_json.parse(small_files.read(path))
-            if isinstance(content, dict):
-                return content
-    return {}
-
-
-def _write(adapter: str, seconds: dict[str, float]) -> None:
-    """Remember for later processes; where nothing can be written they measure again."""
-    path = _path()
-    if path is None:
-        return
-    with suppress(OSError, WeightsError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with AtomicFile(path) as file:
-            file.write(json.dumps(_read() | {adapter: seconds}, indent=1).encode())
-
-
-def _path() -> Path | None:
-    """The file in the user's cache directory; None where there is none."""
-    if sys.platform == "emscripten":
-        return None
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA", "")
-    elif sys.platform == "darwin":
-        base = os.path.expanduser("~/Library/Caches")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME", "")
-        base = base if os.path.isabs(base) else os.path.expanduser("~/.cache")
-    return Path(base, "gpt2-wgpu", "default_dtype.json") if os.path.isabs(base) else None

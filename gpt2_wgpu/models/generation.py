@@ -21,6 +21,7 @@ from gpt2_wgpu.gpu.waiting import can_submit_ahead
 from gpt2_wgpu.models.pace import Pace
 from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.models.run import Run
+from gpt2_wgpu.models.self_test import require_right_results
 from gpt2_wgpu.models.token_ids import Candidates
 from gpt2_wgpu.text.token_arrays import rows_of_ids
 
@@ -114,6 +115,8 @@ class Generation(NotCopyable):
 
     async def _advance(self) -> list[list[int]]:
         if self._run is None:
+            backbone = self._backbone
+            await require_right_results(backbone.device, backbone.dtype, backbone.cache_dtype)
             # A finished row takes part, but has no room: the kernel leaves it alone.
             limits = [
                 limit if finished == LIVE else len(row)

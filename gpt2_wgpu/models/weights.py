@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from gpt2_wgpu.weights.checkpoint import WeightSource
 
 Fetch = Callable[[str], Awaitable[Raw]]  # may wait, for a network or a disk
+# Weights on a device, in a dtype: a context, since files are open while they are fetched.
+OpenWeights = Callable[["Device", str], AbstractContextManager[Fetch]]
 Progress = Callable[[int, int], None]
 
 

@@ -92,10 +92,10 @@ def test_runs_have_to_repeat_each_other():
 def test_a_device_that_computes_wrong_numbers_has_no_speed(device, monkeypatch):
     bad = SimpleNamespace(name="gelu", passed=False, detail="element 3: got 1, expected 2")
 
-    async def failing(_):
+    async def failing(*_):
         return SimpleNamespace(checks=[SimpleNamespace(name="matmul", passed=True), bad])
 
-    sync(check_device(device), "check_device")
+    sync(check_device(device, ["float16"]), "check_device")
     monkeypatch.setattr(reference, "self_check_async", failing)
     with pytest.raises(BenchmarkError, match=r"wrong numbers, .*: gelu \(element 3: got 1,"):
-        sync(check_device(device), "check_device")
+        sync(check_device(device, ["float16"]), "check_device")

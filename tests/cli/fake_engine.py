@@ -75,7 +75,7 @@ class FakeEngine:
         fakes = {
             "GPT2CausalLM": SimpleNamespace(from_preset=self._from_preset),
             "Device": self._device,
-            "gpu": SimpleNamespace(self_check=self._self_check),
+            "self_check": self._self_check,
         }
         for name, fake in fakes.items():
             monkeypatch.setattr(gpt2_wgpu, name, fake, raising=False)

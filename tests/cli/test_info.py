@@ -50,7 +50,7 @@ def test_a_page_for_a_person(engine: FakeEngine, capsys: Captured) -> None:
     assert "  name      Fake 9000\n" in out
     assert "  software  no\n" in out
     assert "  max-buffer-size  2147483648 (2,048 MiB)\n" in out
-    assert "  PASS  matmul               worst error 1.0e-07, tolerance 1.0e-05\n" in out
+    assert "  PASS  matmul                     worst error 1.0e-07, tolerance 1.0e-05\n" in out
     assert out.endswith("\n  PASS\n")
 
 
@@ -89,7 +89,7 @@ def test_this_machine(run: Run) -> None:
     assert facts["limits"]["max-storage-buffer-binding-size"] >= 2**27
     assert facts["check"]["passed"] is True
     names = " ".join(one["name"] for one in facts["check"]["checks"]).lower()
-    assert all(word in names for word in ("matmul", "softmax", "gelu"))
+    assert all(word in names for word in ("matmul", "softmax", "gelu", "q8 step", "draw"))
     assert all(0 <= one["worst_error"] <= one["tolerance"] for one in facts["check"]["checks"])
 
 

@@ -9,12 +9,12 @@ import sys
 import types
 
 import pytest
-import wgpu
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import NoAdapterError
 from gpt2_wgpu.gpu import sync
 from gpt2_wgpu.gpu.adapter import request_adapter
+from gpt2_wgpu.gpu.bindings import load_wgpu
 
 pytestmark = pytest.mark.native("environment variables and processes")
 
@@ -35,6 +35,8 @@ class Promise:
 @pytest.fixture
 def offered(monkeypatch):
     """Sets what wgpu prefers and what it lists."""
+
+    wgpu = load_wgpu()  # its backend puts another object in place of wgpu.gpu
 
     def offer(preferred, *listed):
         monkeypatch.setattr(wgpu.gpu, "request_adapter_async", lambda **_: Promise(preferred))

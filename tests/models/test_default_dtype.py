@@ -6,7 +6,6 @@ import json
 import sys
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -14,6 +13,7 @@ import gpt2_wgpu as gw
 from gpt2_wgpu.errors import OutOfGPUMemoryError
 from gpt2_wgpu.gpu.waiting import sync
 from gpt2_wgpu.models import default_dtype as module
+from gpt2_wgpu.models import remembered
 from gpt2_wgpu.models.config import GPT2Config
 
 pytestmark = pytest.mark.native("files of the user")
@@ -40,7 +40,7 @@ def measured(device, monkeypatch, tmp_path):
 
     monkeypatch.setattr(device, "info", replace(device.info, adapter_type="CPU"))
     monkeypatch.setattr(module, "seconds_of_products", seconds_of_products)
-    monkeypatch.setattr(module, "_path", lambda: Measured.path)
+    monkeypatch.setattr(remembered, "directory", lambda: Measured.path and Measured.path.parent)
     monkeypatch.setattr(module, "_measured", {})
     return Measured
 
@@ -202,16 +202,16 @@ def test_where_it_is_kept(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    ending = Path("gpt2-wgpu", "default_dtype.json")
-    assert module._path() == tmp_path / ".cache" / ending
+    ending = "gpt2-wgpu"
+    assert remembered.directory() == tmp_path / ".cache" / ending
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
-    assert module._path() == tmp_path / "elsewhere" / ending
+    assert remembered.directory() == tmp_path / "elsewhere" / ending
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # not to be obeyed, says its specification
-    assert module._path() == tmp_path / ".cache" / ending
+    assert remembered.directory() == tmp_path / ".cache" / ending
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert module._path() == tmp_path / "Library" / "Caches" / ending
+    assert remembered.directory() == tmp_path / "Library" / "Caches" / ending
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "Local"))
-    assert module._path() == tmp_path / "Local" / ending
+    assert remembered.directory() == tmp_path / "Local" / ending
     monkeypatch.setattr(sys, "platform", "emscripten")
-    assert module._path() is None
+    assert remembered.directory() is None

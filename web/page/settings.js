@@ -50,6 +50,11 @@ export function readSettings() {
   return currentSettings();
 }
 
+/** Special tokens that the prompt may spell out. @returns {{allowedSpecial?: "all"}} */
+export function specialTokens() {
+  return element("specialTokens", HTMLInputElement).checked ? { allowedSpecial: "all" } : {};
+}
+
 /** What the form says, as it stands. @returns {Values} */
 export function currentSettings() {
   const entries = NAMES.map((name) => [name, field(name).valueAsNumber]);

@@ -4,7 +4,7 @@ import { announceNow } from "./announcer.js";
 import { element } from "./dom.js";
 import { showFigures } from "./figures.js";
 import { onPress } from "./press.js";
-import { readSettings } from "./settings.js";
+import { readSettings, specialTokens } from "./settings.js";
 import { appendStory, beginStory, endStory } from "./story.js";
 
 const prompt = element("prompt", HTMLTextAreaElement);
@@ -63,7 +63,8 @@ export class Writer {
     complaint.textContent = "";
     beginStory(prompt.value, `${this.#name}, seed ${settings.seed}`);
     showFigures(null);
-    const stream = this.#lm.stream(prompt.value, { ...settings, signal: controller.signal });
+    const options = { ...settings, ...specialTokens(), signal: controller.signal };
+    const stream = this.#lm.stream(prompt.value, options);
     let problem = null;
     try {
       for await (const piece of stream) {

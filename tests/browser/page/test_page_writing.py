@@ -136,6 +136,18 @@ def test_settings_reach_the_model_and_can_be_reset(visit: Begin) -> None:
     expect(me.page.locator('[data-for="maxTokens"]')).to_have_value("128")
 
 
+def test_special_tokens_of_a_prompt_are_text_unless_chosen(visit: Begin) -> None:
+    me = visit()
+    me.load()
+    me.generate()
+    me("specialTokens").check()
+    me.generate()
+    me.page.get_by_role("button", name="Reset to defaults").click()
+    me.generate()
+    given = [call[2].get("allowedSpecial") for call in me.calls("stream")]
+    assert given == [None, "all", None]
+
+
 def test_a_slider_moves_its_number(visit: Begin) -> None:
     me = visit()
     me.page.locator('[data-for="topK"]').fill("77")

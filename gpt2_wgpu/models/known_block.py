@@ -1,0 +1,201 @@
+"""A small GPT-2 whose hidden states and logits are known: what the self-test compares with.
+
+Weights come from a formula and are exact in every format, F16 and BF16 included: each block of 32
+holds small multiples of a power of two, and one element of the largest magnitude. The results are
+computed in Python's floats, without NumPy (a browser has none).
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import struct
+from array import array
+from collections.abc import Sequence
+from itertools import chain
+
+from gpt2_wgpu.gpu.layers import Raw
+from gpt2_wgpu.models.config import GPT2Config
+
+# The sizes reach every kernel that generation uses, and loops over more than one block of 32.
+CONFIG = GPT2Config(
+    vocab_size=300,
+    n_positions=160,
+    n_embd=64,
+    n_head=2,
+    n_layer=1,
+    n_inner=96,
+    layer_norm_epsilon=0.05,  # beside the variance it counts, so an error in it shows
+)
+# An offset of every score of the first head: exp(score) overflows unless a maximum is subtracted.
+_OFFSET = 24.0
+_SOURCES = {  # the checkpoint's formats, by tensor; F32 where none is given
+    "wte.weight": "F16",
+    "h.0.attn.c_attn.weight": "BF16",
+    "h.0.attn.c_attn.bias": "F16",
+    "h.0.mlp.c_fc.weight": "F16",
+    "h.0.mlp.c_fc.bias": "BF16",
+    "h.0.mlp.c_proj.weight": "BF16",
+}
+
+
+def _dot(a: Sequence[float], b: Sequence[float]) -> float:
+    total: float = sum(map(operator.mul, a, b))
+    return total
+
+
+class _Numbers:
+    """A linear congruential generator (Numerical Recipes): the same numbers everywhere."""
+
+    def __init__(self, seed: int) -> None:
+        self._state = seed * 2654435761 & 0xFFFFFFFF
+
+    def level(self, most: int) -> int:
+        """An integer from ``-most`` to ``most``."""
+        self._state = (self._state * 1664525 + 1013904223) & 0xFFFFFFFF
+        return (self._state >> 16) % (2 * most + 1) - most
+
+
+def _matrix(seed: int, rows: int, depth: int, q4: bool) -> list[list[float]]:
+    """W [rows, depth], exact in q4 or in all other formats; ``depth`` a multiple of 32."""
+    most, step = (7, 2.0**-5) if q4 else (126, 2.0**-9)
+    numbers = _Numbers(seed)
+    matrix = []
+    for j in range(rows):
+        row = []
+        for k in range(depth):
+            block, i = divmod(k, 32)
+            level = numbers.level(most)
+            if i == (5 * j + 11 * block) % 32:  # the block's largest
+                level = -8 if q4 else 127 * (-1) ** j
+            row.append(level * step * (1 + (j + block) % 2))
+        matrix.append(row)
+    return matrix
+
+
+def _vector(seed: int, size: int, about: float, step: float) -> list[float]:
+    numbers = _Numbers(seed)
+    return [about + numbers.level(126) * step for _ in range(size)]
+
+
+class KnownBlock:
+    """The weights: for q4, or for all other formats of matrices."""
+
+    def __init__(self, q4: bool) -> None:
+        width, inner = CONFIG.n_embd, CONFIG.intermediate_dim
+        self.wte = _matrix(1, CONFIG.vocab_size, width, q4)
+        self.wpe = [_vector(100 + p, width, 0.75, 2.0**-8) for p in range(CONFIG.n_positions)]
+        self.c_attn = _matrix(2, 3 * width, width, q4)
+        self.c_attn[0] = self.c_attn[width] = [0.0] * width
+        self.c_attn_bias = _vector(3, 3 * width, 0.0, 2.0**-8)
+        self.c_attn_bias[0] = self.c_attn_bias[width] = _OFFSET
+        self.attn_proj = _matrix(4, width, width, q4)
+        self.attn_proj_bias = _vector(5, width, 0.25, 2.0**-8)
+        self.c_fc = _matrix(6, inner, width, q4)
+        self.c_fc_bias = _vector(7, inner, 0.0, 2.0**-8)
+        self.c_fc_bias[0] = -200.0  # GELU's tail
+        self.mlp_proj = _matrix(8, width, inner, q4)
+        self.mlp_proj_bias = _vector(9, width, -0.25, 2.0**-8)
+        self.norms = {
+            name: (_vector(seed, width, 1.0, 2.0**-8), _vector(seed + 1, width, 0.25, 2.0**-8))
+            for name, seed in (("h.0.ln_1", 10), ("h.0.ln_2", 12), ("ln_f", 14))
+        }
+
+    async def fetch(self, name: str) -> Raw:
+        """A tensor as a checkpoint stores it."""
+        matrices = {
+            "wte.weight": self.wte,
+            "wpe.weight": self.wpe,
+            "h.0.attn.c_attn.weight": self.c_attn,
+            "h.0.attn.c_proj.weight": self.attn_proj,
+            "h.0.mlp.c_fc.weight": self.c_fc,
+            "h.0.mlp.c_proj.weight": self.mlp_proj,
+        }
+        vectors = {
+            "h.0.attn.c_attn.bias": self.c_attn_bias,
+            "h.0.attn.c_proj.bias": self.attn_proj_bias,
+            "h.0.mlp.c_fc.bias": self.c_fc_bias,
+            "h.0.mlp.c_proj.bias": self.mlp_proj_bias,
+        }
+        source = _SOURCES.get(name, "F32")
+        if name in matrices:
+            rows = matrices[name]
+            if name.startswith("h."):  # Conv1D: [inputs, outputs]
+                rows = [list(column) for column in zip(*rows, strict=True)]
+            return Raw(
+                _packed(chain.from_iterable(rows), source), source, (len(rows), len(rows[0]))
+            )
+        module, _, kind = name.rpartition(".")
+        vector = self.norms[module][kind == "bias"] if module in self.norms else vectors[name]
+        return Raw(_packed(vector, source), source, (len(vector),))
+
+    def norm(self, name: str, x: Sequence[float]) -> list[float]:
+        gain, shift = self.norms[name]
+        mean = sum(x) / len(x)
+        centred = [value - mean for value in x]
+        scale = 1 / math.sqrt(_dot(centred, centred) / len(x) + CONFIG.layer_norm_epsilon)
+        return [c * scale * g + b for c, g, b in zip(centred, gain, shift, strict=True)]
+
+
+def _packed(values: chain[float] | Sequence[float], source: str) -> memoryview:
+    values = list(values)
+    if source == "F16":
+        return memoryview(struct.pack(f"<{len(values)}e", *values))
+    words = array("f", values)
+    if source == "BF16":  # the upper half of an f32
+        halves = array("H", words.tobytes())[1::2]
+        return memoryview(halves).cast("B")
+    return memoryview(words).cast("B")
+
+
+def _linear(x: Sequence[float], weight: list[list[float]], bias: Sequence[float]) -> list[float]:
+    return [_dot(x, row) + b for row, b in zip(weight, bias, strict=True)]
+
+
+def _gelu(x: float) -> float:
+    return 0.5 * x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+class KnownText:
+    """A row of tokens: :meth:`append` gives the hidden state of one more position."""
+
+    def __init__(self, block: KnownBlock) -> None:
+        self._block = block
+        self._keys: list[list[list[float]]] = [[] for _ in range(CONFIG.n_head)]
+        # Values by dimension: [head][dimension][position].
+        self._values: list[list[list[float]]] = [
+            [[] for _ in range(CONFIG.head_dim)] for _ in range(CONFIG.n_head)
+        ]
+        self._length = 0
+
+    def append(self, token: int) -> list[float]:
+        """Hidden state [D] after the block, before the last norm."""
+        block, wpe = self._block, self._block.wpe[self._length]
+        self._length += 1
+        x = [a + b for a, b in zip(block.wte[token], wpe, strict=True)]
+        attended = self._attend(_linear(block.norm("h.0.ln_1", x), block.c_attn, block.c_attn_bias))
+        added = _linear(attended, block.attn_proj, block.attn_proj_bias)
+        x = [a + b for a, b in zip(x, added, strict=True)]
+        inner = _linear(block.norm("h.0.ln_2", x), block.c_fc, block.c_fc_bias)
+        added = _linear([_gelu(h) for h in inner], block.mlp_proj, block.mlp_proj_bias)
+        return [a + b for a, b in zip(x, added, strict=True)]
+
+    def _attend(self, qkv: list[float]) -> list[float]:
+        dim, width = CONFIG.head_dim, CONFIG.n_embd
+        attended: list[float] = []
+        for head, (keys, values) in enumerate(zip(self._keys, self._values, strict=True)):
+            at = head * dim
+            query = qkv[at : at + dim]
+            keys.append(qkv[width + at : width + at + dim])
+            for column, value in zip(values, qkv[2 * width + at :], strict=False):
+                column.append(value)
+            scores = [_dot(query, key) / math.sqrt(dim) for key in keys]
+            highest = max(scores)
+            powers = [math.exp(score - highest) for score in scores]
+            total = sum(powers)
+            attended += [_dot(powers, column) / total for column in values]
+        return attended
+
+    def logits(self, hidden: Sequence[float]) -> list[float]:
+        x = self._block.norm("ln_f", hidden)
+        return [_dot(x, row) for row in self._block.wte]

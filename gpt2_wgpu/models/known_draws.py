@@ -1,0 +1,161 @@
+"""Logits whose next tokens are known: the definition of shaders/sample.wgsl in Python's floats.
+
+Each row's logits are exact in f32 (a head of such numbers times a one-hot row), and no random
+number comes close to where another token would be drawn (tests/models/test_known_draws.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gpt2_wgpu.gpu.layers import FULL, LIVE, STOPPED, History, Penalties, SamplingOptions
+
+ROWS = 8
+LINES = 600  # of the head,
+CANDIDATES = 590  # of which the last may not be chosen
+SEED = 0xC981DA2A6B19C93A
+STOP = 517  # the largest logit of the second row
+STEPS = 2
+_ONE = 1 << 30  # probability 1 as a mass
+
+OPTIONS = {
+    "greedy": SamplingOptions(temperature=0.0),
+    "temperature": SamplingOptions(temperature=0.75, seed=SEED),
+    "top-k of a list, top-p": SamplingOptions(temperature=1.5, top_k=3, top_p=0.5, seed=SEED),
+    "top-k, top-p": SamplingOptions(temperature=1.5, top_k=40, top_p=0.5, seed=SEED),
+    "greedy with penalties": SamplingOptions(
+        temperature=0.0, penalties=Penalties(1.0625, 0.5, 0.25)
+    ),
+    "penalties": SamplingOptions(
+        temperature=1.0, top_k=12, seed=SEED, penalties=Penalties(1.25, 0.5, 0.25)
+    ),
+}
+
+
+def logit(row: int, v: int) -> float:
+    """Of candidate ``v`` in ``row``, a multiple of 1/8."""
+    if v >= CANDIDATES:
+        return 100.0
+    if row == 0:  # two equal probabilities of 1/2: at top_p = 0.5 the second is kept, too
+        return 60.0 if v in (299, 589) else -60.0 - v % 31
+    if row == 1:
+        return 60.0 if v == STOP else -60.0 - v % 7
+    if row == 2:  # all negative, the largest is the last
+        return -1.0 if v == CANDIDATES - 1 else -20.0 - (v * 7919 % 601) / 8 * 0.25
+    return ((v * 2654435761 + row * 40503 * v) >> 9) % 97 / 8 - 6.0
+
+
+def histories() -> list[History]:
+    """Rows of different lengths. Of a row's likeliest tokens the first is in the prompt, the second
+    comes once in the new text, the third three times, the fourth in both."""
+    rows = []
+    for row in range(ROWS):
+        best = sorted(range(CANDIDATES), key=lambda v: (-logit(row, v), v))[:4]
+        prompt = [best[0], best[3], *range(300, 300 + row)]
+        rows.append(History([*prompt, best[1], best[3], *[best[2]] * 3], len(prompt)))
+    return rows
+
+
+def limits() -> list[int]:
+    """Total lengths; the last row is full after one token."""
+    return [100] * (ROWS - 1) + [len(histories()[-1].ids) + 1]
+
+
+def pcg4d(key: Sequence[int]) -> list[int]:
+    """shaders/include/random.wgsl."""
+    x, y, z, w = ((k * 1664525 + 1013904223) & 0xFFFFFFFF for k in key)
+    for last in (False, True):
+        x = (x + y * w) & 0xFFFFFFFF
+        y = (y + z * x) & 0xFFFFFFFF
+        z = (z + x * y) & 0xFFFFFFFF
+        w = (w + y * z) & 0xFFFFFFFF
+        if not last:
+            x, y, z, w = (v ^ v >> 16 for v in (x, y, z, w))
+    return [x, y, z, w]
+
+
+@dataclass
+class KnownDraws:
+    """What the rows become, and their newest tokens.
+
+    ``margin``: how much probability, at least, is between a draw and another outcome.
+    """
+
+    rows: list[list[int]] = field(default_factory=list)
+    logits: list[list[float]] = field(default_factory=list)  # of the last step, penalised
+    tokens: list[int] = field(default_factory=list)
+    finished: list[int] = field(default_factory=list)
+    margin: float = 1.0
+
+    def counts(self) -> list[list[int]]:
+        """Of each row, how often each candidate is in the new text; the prompt's are marked."""
+        counts = []
+        for ids, history in zip(self.rows, histories(), strict=True):
+            row = [0] * CANDIDATES
+            for place, token in enumerate(ids):
+                row[token] = row[token] | 1 << 31 if place < history.prompt else row[token] + 1
+            counts.append(row)
+        return counts
+
+
+def known_draws(options: SamplingOptions) -> KnownDraws:
+    """The newest token of each row after ``STEPS`` steps, and how far the rows are."""
+    result = KnownDraws()
+    for row, (history, limit) in enumerate(zip(histories(), limits(), strict=True)):
+        ids, finished, logits = list(history.ids), LIVE, list[float]()
+        for _ in range(STEPS):
+            logits = [logit(row, v) for v in range(CANDIDATES)]
+            logits = _penalised(logits, ids, history.prompt, options.penalties)
+            if finished != LIVE:
+                continue
+            ids.append(_draw(logits, options, row, len(ids) - 1, result))
+            finished = FULL if len(ids) >= limit else LIVE
+            finished = STOPPED if ids[-1] == STOP else finished
+        result.rows.append(ids)
+        result.logits.append(logits)
+        result.tokens.append(ids[-1])
+        result.finished.append(finished)
+    return result
+
+
+def _penalised(
+    logits: list[float], ids: Sequence[int], prompt: int, penalties: Penalties
+) -> list[float]:
+    logits = list(logits)
+    for token in set(ids):
+        value, times = logits[token], ids[prompt:].count(token)
+        value = value * penalties.repetition if value < 0 else value / penalties.repetition
+        logits[token] = value - penalties.frequency * times - penalties.presence * (times > 0)
+    return logits
+
+
+def _draw(
+    logits: list[float], options: SamplingOptions, row: int, position: int, result: KnownDraws
+) -> int:
+    order = sorted(range(len(logits)), key=lambda v: (-logits[v], v))
+    if options.temperature == 0:
+        return order[0]
+    powers = [math.exp((x - logits[order[0]]) / options.temperature) for x in logits]
+    total = sum(powers)
+    masses = [int(p / total * _ONE + 0.5) for p in powers]
+    kept, before, budget = [], 0, int(options.top_p * _ONE)
+    for v in order[: options.top_k or None]:
+        if options.top_p < 1:
+            if before != budget:
+                result.margin = min(result.margin, abs(before - budget) / _ONE)
+            if before > budget:
+                break
+        kept.append(v)
+        before += masses[v]
+    key = (options.seed & 0xFFFFFFFF, options.seed >> 32, row, position)
+    goal = pcg4d(key)[0] * before >> 32
+    running = 0
+    for v in sorted(kept):
+        result.margin = min(result.margin, max(abs(goal - running), 1) / _ONE)
+        running += masses[v]
+        if goal < running:
+            result.margin = min(result.margin, (running - goal) / _ONE)
+            return v
+    raise AssertionError("no token was drawn")

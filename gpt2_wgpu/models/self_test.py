@@ -1,0 +1,322 @@
+"""Self-test: a small model is loaded and run, and compared with known results.
+
+Drivers exist that return wrong numbers without an error, and no feature flag tells them apart. So
+before the first text a model of one block (known_block.py) goes the way of every text, through the
+same functions and kernels: its checkpoint is loaded, a prompt is prefilled in chunks of many and of
+few tokens, and recorded steps follow, for one row over a long cache and for several rows over a
+short one; then tokens are drawn from known logits (known_draws.py). What passed is remembered for
+this adapter, driver, kernels and formats.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from functools import lru_cache
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from gpt2_wgpu._version import __version__
+from gpt2_wgpu.errors import DeviceError
+from gpt2_wgpu.gpu import (
+    Check,
+    CheckReport,
+    Recording,
+    Tensor,
+    keep,
+    layers,
+    ops,
+    sync,
+    tensor,
+    tidy,
+)
+from gpt2_wgpu.gpu.kernels import checksum
+from gpt2_wgpu.gpu.self_check import check_operations, check_products, compare
+from gpt2_wgpu.models import remembered
+from gpt2_wgpu.models.backbone import GPT2Backbone
+from gpt2_wgpu.models.known_block import CONFIG, KnownBlock, KnownText
+from gpt2_wgpu.models.known_draws import (
+    CANDIDATES,
+    LINES,
+    OPTIONS,
+    ROWS,
+    STOP,
+    KnownDraws,
+    histories,
+    known_draws,
+    limits,
+    logit,
+)
+from gpt2_wgpu.models.known_draws import STEPS as DRAWS
+
+if TYPE_CHECKING:
+    from gpt2_wgpu.gpu import Device
+
+DTYPES = ("float32", "float16", "q8", "q4")
+CHUNKS = (70, 62, 5)  # tokens of each chunk of the long prompt: whole tiles, a rest, few rows
+SHORT = (1, 4, 9)  # lengths of the short prompts
+STEPS = 3
+_FIRST_TOKENS = (26, 204, 172, 248)  # of the long prompt and the short ones: the tokens that follow
+# lead by more than errors that are allowed (tests/models/test_self_test.py)
+# The largest error of a number, as a share of the spread of those it is compared among.
+TOLERANCE = 1e-4
+TOLERANCE_F16_CACHE = 1e-2
+TOLERANCE_INT8 = 3e-2  # activations rounded to int8
+_FILE = "self_test.json"
+
+_passed: set[str] = set()  # keys, see `_key`
+
+
+def self_check(device: Device, dtypes: Sequence[str] = DTYPES) -> CheckReport:
+    """Run every check, also those that passed before. Blocks.
+
+    ``dtypes``: formats of weights to check. The asynchronous form is ``self_check_async``.
+    """
+    return sync(self_check_async(device, dtypes), "self_check_async(device)")
+
+
+async def self_check_async(device: Device, dtypes: Sequence[str] = DTYPES) -> CheckReport:
+    """The asynchronous form of :func:`self_check`."""
+    checks = await check_operations(device) + await _check_draws(device)
+    for dtype in dtypes:
+        checks += await check_products(device, dtype)
+        checks += await _check_model(device, dtype, "float32")
+    return CheckReport(checks)
+
+
+async def require_right_results(device: Device, dtype: str, cache_dtype: str = "float32") -> None:
+    """Raise ``DeviceError`` unless ``device`` computes texts right in these formats.
+
+    Takes time the first time only: what passed is remembered, in the process and beyond.
+    """
+    key = _key(device, dtype, cache_dtype)
+    if key in _passed:
+        return
+    if not (remembered.read(_FILE).get(key) or await remembered.seen_by_browser(_FILE, key)):
+        checks = await _check_draws(device) + await check_products(device, dtype)
+        if all(check.passed for check in checks):
+            checks += await _check_model(device, dtype, cache_dtype)
+        if wrong := CheckReport(checks).describe_wrong():
+            if sys.platform == "emscripten":
+                remedy = "Update the browser or the graphics driver, or try another browser."
+            else:
+                remedy = (
+                    "Update its driver or use another adapter (`gpt2-wgpu info` shows all checks)."
+                )
+            driver = device.info.driver or device.info.backend
+            raise DeviceError(
+                f"{device.info.name} ({driver}) computes wrong numbers: {wrong}. {remedy}"
+            )
+        remembered.write(_FILE, key, True)
+        await remembered.note_in_browser(_FILE, key)
+    _passed.add(key)
+
+
+def _key(device: Device, dtype: str, cache_dtype: str) -> str:
+    info = device.info
+    parts: list[Any] = [info.name, info.vendor, info.driver, info.backend, __version__]
+    parts += [checksum(device.kernels.directory), device.capabilities, dtype, cache_dtype]
+    if sys.platform == "emscripten":  # which says nothing of drivers, but comes with many a one
+        import js
+
+        parts.append(js.navigator.userAgent)
+    return " | ".join(map(str, parts))
+
+
+# --- the model ----------------------------------------------------------------------------------
+
+
+async def _check_model(device: Device, dtype: str, cache_dtype: str) -> list[Check]:
+    """Embedding, a long row and several short ones."""
+    fetch = _block(dtype == "q4").fetch
+    backbone = await GPT2Backbone.from_weights(
+        CONFIG, lambda device, dtype: nullcontext(fetch), dtype, cache_dtype, device
+    )
+    try:
+        return [
+            await _check_embedding(backbone),
+            *await _check_long(backbone),
+            *await _check_short(backbone),
+        ]
+    finally:
+        backbone.dispose()
+
+
+def _token(row: int, position: int) -> int:
+    return (position * 37 + _FIRST_TOKENS[row]) % CONFIG.vocab_size
+
+
+@lru_cache(maxsize=2)
+def _block(q4: bool) -> KnownBlock:
+    return KnownBlock(q4)
+
+
+@lru_cache(maxsize=8)
+def _known(q4: bool, row: int, length: int) -> _Known:
+    return _Known(_block(q4), [_token(row, t) for t in range(length)])
+
+
+class _Known:
+    """What a prompt becomes: hidden states, then logits of each step and greedy tokens."""
+
+    def __init__(self, block: KnownBlock, prompt: Sequence[int]) -> None:
+        text = KnownText(block)
+        self.hidden = [text.append(token) for token in prompt]
+        self.logits: list[list[float]] = []
+        self.tokens: list[int] = []
+        hidden = self.hidden[-1]
+        for step in range(STEPS):
+            if step:
+                hidden = text.append(self.tokens[-1])
+            self.logits.append(text.logits(hidden))
+            self.tokens.append(max(range(CONFIG.vocab_size), key=self.logits[-1].__getitem__))
+
+
+async def _check_embedding(backbone: GPT2Backbone) -> Check:
+    """Every token and every position."""
+    weights, size, block = backbone.weights, CONFIG.vocab_size, _block(backbone.dtype == "q4")
+    expected: list[float] = []
+    with tidy("self-test") as scope:
+        rows = [(0, 150), (150, 150)]
+        ids = backbone.words([[first + t for t in range(count)] for first, count in rows])
+        starts = [0, CONFIG.n_positions - 150]
+        x = scope.escape(layers.embed(ids, backbone.words(starts), weights.wte, weights.wpe))
+    for token in range(size):
+        place = block.wpe[starts[token // 150] + token % 150]
+        expected += [a + b for a, b in zip(block.wte[token], place, strict=True)]
+    return await compare(f"{backbone.dtype} embedding", x, expected, _absolute(expected, 1e-6))
+
+
+async def _check_long(backbone: GPT2Backbone) -> list[Check]:
+    """One row: a prompt in chunks, then steps."""
+    known = _known(backbone.dtype == "q4", 0, sum(CHUNKS) + 1)
+    prompt = [_token(0, t) for t in range(sum(CHUNKS) + 1)]
+    checks = []
+    with tidy("self-test"):
+        cache = backbone.new_cache(1, len(prompt) + STEPS)
+        first = 0
+        for count in CHUNKS:
+            with tidy("prefill") as scope:
+                ids = backbone.words([prompt[first : first + count]])
+                x = scope.escape(backbone.blocks(ids, cache, backbone.words([first])))
+            expected = list(chain.from_iterable(known.hidden[first : first + count]))
+            name = f"{backbone.dtype} prompt, {count} tokens"
+            checks.append(await compare(name, x, expected, _allowed(backbone, expected)))
+            first += count
+        checks += await _check_steps(backbone, cache, [prompt], [known], "1 row")
+    return checks
+
+
+async def _check_short(backbone: GPT2Backbone) -> list[Check]:
+    """Rows of different lengths at once, prefilled as a batch is: shorter ones are filled up."""
+    rows = [[_token(row, t) for t in range(length)] for row, length in enumerate(SHORT, 1)]
+    q4 = backbone.dtype == "q4"
+    known = [_known(q4, row, length) for row, length in enumerate(SHORT, 1)]
+    longest = max(SHORT) - 1
+    with tidy("self-test"):
+        cache = backbone.new_cache(len(rows), max(SHORT) + STEPS)
+        padded = [[*row[:-1], *[0] * longest][:longest] for row in rows]
+        backbone.blocks(backbone.words(padded), cache, backbone.words([0] * len(rows)))
+        return await _check_steps(backbone, cache, rows, known, f"{len(rows)} rows")
+
+
+async def _check_steps(
+    backbone: GPT2Backbone,
+    cache: layers.KVCache,
+    rows: Sequence[Sequence[int]],
+    known: Sequence[_Known],
+    name: str,
+) -> list[Check]:
+    """The recorded step of a generation, as models/run.py has it, but for logits that are kept."""
+    state = layers.SamplingState.create(
+        backbone.device,
+        [layers.History(row, len(row)) for row in rows],
+        [CONFIG.n_positions] * len(rows),
+        layers.SamplingOptions(temperature=0.0),
+        [],
+        CONFIG.vocab_size,
+    )
+    with Recording(backbone.device) as recording, tidy("step"):
+        x = backbone.blocks(state.token, cache, state.position)
+        logits = keep(backbone.head(x, state))
+        layers.sample(logits, state)
+    checks = []
+    try:
+        for step in range(STEPS):
+            recording.replay(1)
+            expected = list(chain.from_iterable(row.logits[step] for row in known))
+            label = f"{backbone.dtype} step, {name}"
+            allowed = _allowed(backbone, expected)
+            checks.append(await compare(label, logits, expected, allowed, dispose_result=False))
+            tokens = [float(row.tokens[step]) for row in known]
+            label += ", token"
+            checks.append(await compare(label, state.token, tokens, 0.0, dispose_result=False))
+    finally:
+        recording.close()
+        logits.dispose()
+    return [_worst(checks[::2]), _worst(checks[1::2])]
+
+
+def _worst(checks: Sequence[Check]) -> Check:
+    """The first that failed, else the one nearest to failing."""
+    failed = (check for check in checks if not check.passed)
+    return next(failed, max(checks, key=lambda check: check.worst_error))
+
+
+def _allowed(backbone: GPT2Backbone, expected: Sequence[float]) -> float:
+    share = TOLERANCE
+    if backbone.cache_dtype == "float16":
+        share = TOLERANCE_F16_CACHE
+    if layers.rounds_activations(backbone.device, backbone.weights.wte):
+        share = TOLERANCE_INT8
+    return _absolute(expected, share)
+
+
+def _absolute(expected: Sequence[float], share: float) -> float:
+    return share * (max(expected) - min(expected))
+
+
+# --- drawing ------------------------------------------------------------------------------------
+
+
+async def _check_draws(device: Device) -> list[Check]:
+    """Tokens of several rows, drawn from known logits in every way."""
+    checks = []
+    head = array("f", (logit(row, v) for v in range(LINES) for row in range(ROWS)))
+    with tidy("self-test"):
+        raw = layers.Raw(memoryview(head).cast("B"), "F32", (LINES, ROWS))
+        matrix = await layers.load_matrix(device, raw, "float32")
+        rows = tensor([[[float(i == r) for i in range(ROWS)]] for r in range(ROWS)], device=device)
+        for name, options in OPTIONS.items():
+            state = layers.SamplingState.create(
+                device, histories(), limits(), options, [STOP], CANDIDATES
+            )
+            for _ in range(DRAWS):
+                logits = layers.project_logits(rows, matrix, state)
+                layers.sample(logits, state)
+            checks.append(await _check_draw(f"draw, {name}", logits, state, known_draws(options)))
+    return checks
+
+
+async def _check_draw(
+    name: str, logits: Tensor, state: layers.SamplingState, known: KnownDraws
+) -> Check:
+    """Tokens and ends; with penalties also the logits and the counts behind them."""
+    pairs: list[tuple[Tensor, Iterable[float], float]] = [
+        (state.token, known.tokens, 0.0),
+        (state.finished, known.finished, 0.0),
+    ]
+    if state.penalties.any:
+        chunks = state.tally.shape[1] - CANDIDATES
+        counts = ops.slice(state.tally, (0, chunks), (ROWS, CANDIDATES))
+        pairs.append((counts, chain.from_iterable(known.counts()), 0.0))
+        logits = ops.slice(logits, (0, 0), (ROWS, CANDIDATES))
+        pairs.append((logits, chain.from_iterable(known.logits), 1e-4))
+    return _worst(
+        [
+            await compare(name, got, list(map(float, expected)), tolerance, dispose_result=False)
+            for got, expected, tolerance in pairs
+        ]
+    )
