@@ -80,7 +80,8 @@ def read_directory(path: str | os.PathLike[str]) -> TokenizerDescription:
     """
     directory = Path(checked_path(path))
     config = _Config(directory)
-    if (directory / WHOLE_TOKENIZER).is_file():
+    is_whole = (directory / WHOLE_TOKENIZER).is_file()
+    if is_whole:
         content = read_tokenizer_json(directory / WHOLE_TOKENIZER)
         vocabulary, merges, added = content.vocabulary, content.merges, dict(content.added)
         prefix_space = config.prefix_space(of_file=content.add_prefix_space)
@@ -105,9 +106,11 @@ def read_directory(path: str | os.PathLike[str]) -> TokenizerDescription:
         ),
         special_tokens=tuple(sorted(special & present)),
         added_tokens={token.content: token_id for token_id, token in added.items()},
-        token_rules=_rules(
-            added, named, present, has_rules=config.added_file != "added_tokens.json"
-        ),
+        token_rules={
+            content: rules
+            for content, rules in config.rules(added, named, is_whole=is_whole).items()
+            if rules and content in present
+        },
         start_token=_present(named.get("bos_token"), present),
         end_token=_present(named.get("eos_token"), present),
     )
@@ -118,28 +121,6 @@ def _require_ids(vocabulary: StoredVocabulary) -> None:
         tokens_of(vocabulary, "the vocabulary")
     except TokenizerError as error:
         raise TokenizerError(f"{vocabulary.where}: {error}") from None
-
-
-def _rules(
-    added: Mapping[int, AddedToken],
-    named: Mapping[str, AddedToken],
-    present: set[str],
-    *,
-    has_rules: bool,
-) -> dict[str, tuple[str, ...]]:
-    """Return the rules of tokens that have some; ``has_rules``: those of ``added`` are known."""
-    first: dict[str, AddedToken] = {}  # of two mentions of a named token the first counts
-    for token in named.values():
-        first.setdefault(token.content, token)
-    for token in added.values():
-        known = first.get(token.content)
-        if known is None or (not known.is_default and (has_rules or token.rules)):
-            first[token.content] = token
-    return {
-        content: token.rules
-        for content, token in first.items()
-        if token.rules and content in present
-    }
 
 
 def _refuse_conflicts(
@@ -274,6 +255,24 @@ class _Config:
         if len({token.content for token in found.values()}) < len(found):
             raise self._error(file, key, decoder, "one id for each token")
         return found
+
+    def rules(
+        self, added: Mapping[int, AddedToken], named: Mapping[str, AddedToken], *, is_whole: bool
+    ) -> dict[str, tuple[str, ...]]:
+        """Return token → rules; ``is_whole``: ``added`` is of a ``tokenizer.json``, too.
+
+        Entries with ids win over names, where their file knows rules; but without a
+        ``tokenizer.json`` not over the defaults of the slow class.
+        """
+        first: dict[str, AddedToken] = {}  # of two mentions of a named token the first counts
+        for token in named.values():
+            first.setdefault(token.content, token)
+        for token in added.values():
+            name = first.get(token.content)
+            knows_rules = is_whole or self._has_decoder
+            if name is None or is_whole or (knows_rules and not name.is_default):
+                first[token.content] = token
+        return {content: token.rules for content, token in first.items()}
 
     def named_tokens(self) -> dict[str, AddedToken]:
         """Return name → special token, in the order in which ids are given out."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 
 from gpt2_wgpu.errors import TokenizerError
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
-from tests.tiny_checkpoints import END, vocabulary, write_tokenizer
+from tests.tiny_checkpoints import END, MERGES, vocabulary, write_tokenizer
 
 # Random directories and texts, with the ids and the text that transformers 4.57.6 gives them:
 # GPT2Tokenizer.from_pretrained(...), its slow class, without spaces between added tokens.
@@ -167,6 +169,27 @@ def test_rules_of_tokens_in_tokenizer_json(tmp_path: Path) -> None:
         "he  <mask>\n he [W] ", "all"
     )
     assert again.get_config() == tokenizer.get_config()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_tokenizer_json_with_rules_equals_tokenizers(seed: int, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    merges = [tuple(merge.split()) for merge in MERGES]
+    reference = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary(), merges))
+    byte_level = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=rng.random() < 0.3)
+    reference.pre_tokenizer = byte_level
+    names = [END, "<mask>", "[A]", "[AB]", "<s>", "é!"]
+    for name in [END, *rng.sample(names[1:], 3)]:
+        special, left, right = (rng.random() < 0.4 for _ in range(3))
+        flags = {"special": special, "normalized": not special, "lstrip": left, "rstrip": right}
+        add = reference.add_special_tokens if special else reference.add_tokens
+        add([tokenizers.AddedToken(name, **flags)])
+    reference.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = GPT2Tokenizer.from_directory(tmp_path)
+    parts = [*names, " ", "  ", "\n", "hello", " world", "w", "12", "é", "🙂"]
+    for _ in range(25):
+        text = "".join(rng.choices(parts, k=rng.randrange(9)))
+        assert tokenizer.encode(text, "all") == reference.encode(text).ids, text
 
 
 @pytest.mark.parametrize(
