@@ -71,7 +71,7 @@ class GPT2Weights:
     """
 
     wte: Matrix  # [V, D]
-    wpe: Tensor  # [P, D]
+    wpe: Matrix  # [P, D] in float32
     blocks: tuple[Block, ...]
     ln_f: LayerNorm
     lm_head: Matrix  # [V, D]; wte itself when tied
@@ -133,7 +133,7 @@ async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: 
     device.memory.trim()  # nothing pooled is in their way
     with tidy("load weights"):
         wte = await matrix("wte.weight")
-        ((_, wpe),) = (await matrix("wpe.weight")).parts
+        wpe = await matrix("wpe.weight")
         lm_head = wte if config.tie_word_embeddings else await matrix("lm_head.weight")
         blocks = [await block(i) for i in range(config.n_layer)]
         ln_f = await norm("ln_f")

@@ -35,12 +35,17 @@ def test_against_numpy(device, monkeypatch, tokens, width, dtype, split):
     start = np.array([0, 5, 9])
     table = matrix_of(device, wte, dtype)
     assert (len(table.parts) > 1) == split
+    if split:
+        small = replace(device.capabilities, max_binding=4 * 5 * width)
+        monkeypatch.setattr(device, "capabilities", small)
+    places = matrix_of(device, wpe, "float32")
+    assert (len(places.parts) == 4) == split
     with gw.tidy():
         found = embed(
-            gw.tensor(ids.astype(np.uint32), "uint32"), gw.tensor(start, "uint32"), table,
-            gw.tensor(wpe),
+            gw.tensor(ids.astype(np.uint32), "uint32"), gw.tensor(start, "uint32"), table, places
         ).numpy()  # fmt: skip
     free(table)
+    free(places)
     expected = rounded(wte, dtype)[ids] + wpe[start[:, None] + np.arange(tokens)]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 

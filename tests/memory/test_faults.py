@@ -267,7 +267,7 @@ def test_a_task_cancelled_at_any_wait(device, lm):
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled() or tiny.ids_of(task.result()) == expected
-        await lm.backbone.weights.wpe.data()  # the loop outlives what the task waited for
+        await lm.backbone.weights.ln_f.weight.data()  # the loop outlives what the task waited for
         return finished
 
     turns, finished = 0, False

@@ -182,7 +182,7 @@ def test_weights_are_not_affected_by_scopes(device, lm):
 def test_weights_loaded_in_a_scope_outlive_it():
     with gw.tidy():
         backbone = tiny.backbone()
-    assert not backbone.weights.wpe.disposed
+    assert not backbone.weights.wpe.parts[0][1].disposed
     backbone.dispose()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -110,3 +111,28 @@ def test_a_model_with_one_width_of_no_whole_blocks(device, dtype):
         whole = logits_of(lm, IDS[:1], [TOKENS])[0]
         for cut in CUTS.values():
             check(lm, logits_of(lm, IDS[:1], cut)[0], whole)
+
+
+def test_tables_over_one_binding_change_nothing(small_binding):
+    """Token and position embeddings in parts: the logits are those of tables in one piece."""
+    parted, whole = (logits_of(lm, IDS[:2], CUTS["cut in halves"]) for lm in small_binding)
+    assert parted == whole
+
+
+@pytest.fixture
+def small_binding():
+    """A model on a device of little bindings, and the same one with large ones."""
+    models = []
+    for most in (96 * 4 * 20, None):
+        device = gw.Device()
+        if most:
+            device.capabilities = replace(device.capabilities, max_binding=most)
+        backbone = gw.GPT2Backbone(
+            101, 2, 4, 96, 160, max_sequence_length=64, initializer_range=0.2, device=device
+        )
+        models.append(gw.GPT2CausalLM(backbone))
+        assert len(backbone.weights.wpe.parts) == (4 if most else 1)
+    yield models
+    for lm in models:
+        lm.dispose()
+        lm.device.close()
