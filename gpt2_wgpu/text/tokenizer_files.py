@@ -88,7 +88,14 @@ def checked_path(path: object) -> str:
     """Return the path of a directory as a str; TokenizerError if it is none."""
     if not isinstance(path, (str, os.PathLike)):
         raise TokenizerError(f"the path of a directory must be a str or a Path, not {shown(path)}")
-    return str(os.fspath(path))
+    text = os.fsdecode(path)
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise TokenizerError(f"no path holds a lone surrogate, but {shown(text)} does") from None
+    if "\0" in text:
+        raise TokenizerError(f"no path holds a NUL character, but {shown(text)} does")
+    return text
 
 
 def write_assets(
