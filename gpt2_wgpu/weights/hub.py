@@ -1,4 +1,4 @@
-"""Downloads from the Hugging Face Hub: what is missing is noticed before weights are fetched."""
+"""Downloads from the Hugging Face Hub: missing files are noticed first, and hashes compared."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from gpt2_wgpu.errors import PresetError
 from gpt2_wgpu.other_formats import kind_of, tokenizer_instead, weights_instead
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.weights.checkpoint import INDEX_FILE, SINGLE_FILE, shard_names
+from gpt2_wgpu.weights.hub_hashes import check
 
 _Result = TypeVar("_Result")
 _SECONDS = 10  # to wait for the Hub's list of files
@@ -26,7 +27,11 @@ class UnreachableError(Exception):
 
 
 def download(repository: str, revision: str | None, *, explicit: bool) -> Path:
-    """Fetch a model's files into the Hub's cache and return their directory.
+    """Fetch a model's files into the Hub's cache, check them, and return their directory.
+
+    All files are of one commit, which is fetched by its hash. The cache's entry for a branch or tag
+    is set last: what it named before stays in use until the new files are complete and checked.
+    ``config.json``, without which a snapshot is no model, comes after the others are checked.
 
     Args:
         repository: the hub id.
@@ -34,7 +39,8 @@ def download(repository: str, revision: str | None, *, explicit: bool) -> Path:
         explicit: the id cannot have meant a directory, which a message then need not mention.
 
     Raises:
-        PresetError: the Hub refuses or has a problem, or the repository holds no model.
+        PresetError: the Hub refuses or has a problem, the repository holds no model, or a file
+            has not the hash that the Hub states.
         WeightsError: its index of shards is malformed.
         UnreachableError: there is no answer.
     """
@@ -50,24 +56,41 @@ def download(repository: str, revision: str | None, *, explicit: bool) -> Path:
             # twice: no narrower class holds for all versions.
             raise _explained(error, repository, revision, explicit=explicit) from None
 
-    info = asked(lambda: model_info(repository, revision=revision, timeout=_SECONDS))
-    names = {sibling.rfilename for sibling in info.siblings or ()}
+    def fetched(name: str, revision: str | None) -> Path:
+        return Path(asked(lambda: hf_hub_download(repository, name, revision=revision)))
+
+    info = asked(
+        lambda: model_info(repository, revision=revision, timeout=_SECONDS, files_metadata=True)
+    )
+    siblings = info.siblings or []
+    names = {sibling.rfilename for sibling in siblings}
     _require_a_model(names, at)
-    files = [*BESIDE_WEIGHTS, SINGLE_FILE]
+    commit = info.sha or revision
+    files = [SINGLE_FILE]
     with _bars_on_terminals():
         if SINGLE_FILE not in names:
-            index = asked(lambda: hf_hub_download(repository, INDEX_FILE, revision=revision))
-            shards = shard_names(Path(index))
-            if missing := [shard for shard in shards if shard not in names]:
-                raise PresetError(
-                    f"{at} on the Hub lacks {len(missing)} of {len(shards)} shards of its index, "
-                    f"the first is {shown(missing[0])}"
-                )
-            files = [*BESIDE_WEIGHTS, INDEX_FILE, *map(glob.escape, shards)]
+            files = [INDEX_FILE, *_shards(fetched(INDEX_FILE, commit), names, at)]
+        patterns = [name for name in BESIDE_WEIGHTS if name != CONFIG] + files
         found = asked(
-            lambda: snapshot_download(repository, revision=revision, allow_patterns=files)
+            lambda: snapshot_download(repository, revision=commit, allow_patterns=patterns)
         )
-    return Path(found)
+        check(Path(found), siblings, at)
+        config = fetched(CONFIG, commit)
+        check(config.parent, (one for one in siblings if one.rfilename == CONFIG), at)
+        if commit != revision:
+            fetched(CONFIG, revision)
+    return config.parent
+
+
+def _shards(index: Path, names: Collection[str], at: str) -> list[str]:
+    """The patterns of the shards in an index; raises PresetError if one is not among `names`."""
+    shards = shard_names(index)
+    if missing := [shard for shard in shards if shard not in names]:
+        raise PresetError(
+            f"{at} on the Hub lacks {len(missing)} of {len(shards)} shards of its index, "
+            f"the first is {shown(missing[0])}"
+        )
+    return [glob.escape(shard) for shard in shards]
 
 
 def first_line(error: Exception) -> str:

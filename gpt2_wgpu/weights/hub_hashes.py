@@ -1,0 +1,61 @@
+"""Compares downloaded files with the hashes that the Hub states for them.
+
+huggingface_hub compares only the sizes of files that it fetches over plain HTTP. The Hub states a
+SHA-256 for files in Git LFS, and for all others the name of their Git blob, which is the SHA-1 of a
+short header and the content (https://git-scm.com/book/en/v2/Git-Internals-Git-Objects).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from gpt2_wgpu.errors import PresetError
+from gpt2_wgpu.shown import listed
+
+
+def check(snapshot: Path, siblings: Iterable[Any], at: str) -> None:
+    """Compare the files that are in a snapshot of the Hub's cache; delete those that differ.
+
+    Args:
+        snapshot: the directory.
+        siblings: the ``RepoSibling`` of each file, requested with ``files_metadata``. A file
+            without a hash (a mirror need not state any) is not compared.
+        at: the repository, for the message.
+
+    Raises:
+        PresetError: a file differs.
+    """
+    wrong = []
+    for sibling in siblings:
+        path = snapshot / sibling.rfilename
+        if path.is_file() and not _is_as_stated(path, sibling):
+            blob = path.resolve()
+            path.unlink()
+            if blob.parent.name == "blobs":  # else the system has no links: the file was `path`
+                blob.unlink(missing_ok=True)
+            wrong.append(sibling.rfilename)
+    if wrong:
+        raise PresetError(
+            f"{listed(wrong)} of {at} arrived with another hash than the Hub states and was "
+            "deleted; try again, and if HF_ENDPOINT names a mirror, try another one"
+        )
+
+
+def _is_as_stated(path: Path, sibling: Any) -> bool:
+    if sibling.lfs:
+        return _digest(path, hashlib.sha256()) == str(sibling.lfs["sha256"])
+    if not sibling.blob_id:
+        return True
+    header = f"blob {path.stat().st_size}\0".encode()
+    return _digest(path, hashlib.sha1(header, usedforsecurity=False)) == str(sibling.blob_id)
+
+
+def _digest(path: Path, state: Any) -> str:
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            state.update(block)
+    digest: str = state.hexdigest()
+    return digest
