@@ -82,7 +82,7 @@ def test_operands_that_do_not_fit_are_refused():
         ops.add(u, 1)
     with pytest.raises(InvalidArgumentError, match=r"1\.5 is not a valid int32"):
         ops.add(i, 1.5)
-    with pytest.raises(InvalidArgumentError, match="2147483648 is no int32"):
+    with pytest.raises(InvalidArgumentError, match="2147483648 is not a valid int32"):
         ops.add(i, 2**31)
     f.dispose()
     with pytest.raises(DisposedTensorError):
