@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Callable, Sequence
 
 _LIMIT = 120  # characters
 
@@ -34,6 +35,14 @@ def shown(value: object) -> str:
     """The ``repr`` of ``value`` in at most 120 characters; of a long one only a part is made."""
     text = _short.repr(value).replace("\n", " ")
     return text if len(text) <= _LIMIT else f"{text[: _LIMIT - 3]}..."
+
+
+def odd_item(items: Sequence[object], good: Callable[[object], bool]) -> str | None:
+    """ "item 3 of 10 is nan", of the first that is not good; None if all are."""
+    for index, item in enumerate(items):
+        if not good(item):
+            return f"item {index} of {len(items)} is {shown(item)}"
+    return None
 
 
 def listed(items: list[str], most: int = 5) -> str:

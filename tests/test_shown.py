@@ -13,6 +13,7 @@ from gpt2_wgpu.arguments import integer, number
 from gpt2_wgpu.errors import GPT2WGPUError
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.shown import listed, shown
+from gpt2_wgpu.text import StopTextMatcher
 
 HUGE: list[Any] = [
     "x" * 10**7,
@@ -73,3 +74,17 @@ def test_the_prompt_that_is_no_text_is_named() -> None:
     message = "expected a str or a list of str, but item 612 of 1000 is nan"
     with pytest.raises(gw.errors.InvalidArgumentError, match=f"^{re.escape(message)}$"):
         preprocessor.encode_prompts(prompts)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), b"bytes", None, ""])
+def test_the_item_of_a_list_that_is_wrong_is_named(wrong: Any) -> None:
+    texts: list[Any] = ["text"] * 1000
+    texts[7] = wrong
+    message = f"item 7 of 1000 is {re.escape(repr(wrong))}$"
+    tokenizer = gw.GPT2Tokenizer()
+    calls = [lambda: StopTextMatcher(texts), lambda: gw.GPT2Tokenizer(special_tokens=texts)]
+    if wrong != "":
+        calls.append(lambda: tokenizer.tokenize(texts))
+    for call in calls:
+        with pytest.raises(GPT2WGPUError, match=message):
+            call()

@@ -278,11 +278,7 @@ def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def flat_ids(value: Any) -> Any:
-    """Return a list of ids, nested or not, as a flat tuple; anything else unchanged."""
+    """Return a list of ids, or of lists of ids, as a flat tuple; anything else unchanged."""
     if not isinstance(value, list):
         return value
-    return tuple(item for part in value for item in _items(flat_ids(part)))
-
-
-def _items(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else (value,)
+    return tuple(item for part in value for item in (part if isinstance(part, list) else [part]))

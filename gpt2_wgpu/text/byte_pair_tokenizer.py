@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from gpt2_wgpu.arguments import made_from
 from gpt2_wgpu.errors import TokenizerError
-from gpt2_wgpu.shown import shown
+from gpt2_wgpu.shown import odd_item, shown
 from gpt2_wgpu.text import tokenizer_files
 from gpt2_wgpu.text.byte_symbols import BYTE_TO_SYMBOL
 from gpt2_wgpu.text.merge_table import Merge, MergeTable
@@ -168,6 +168,8 @@ class BytePairTokenizer:
             return self._tokenize_one(texts)
         if not isinstance(texts, (list, tuple)):
             raise TokenizerError(f"tokenize takes a str or a list of str, not {shown(inputs)}")
+        if odd := odd_item(texts, lambda text: isinstance(text, str)):
+            raise TokenizerError(f"tokenize takes a str or a list of str, but {odd}")
         return [self._tokenize_one(text) for text in texts]
 
     def encode(

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from gpt2_wgpu.arguments import made_from
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError, ShapeError
-from gpt2_wgpu.shown import shown
+from gpt2_wgpu.shown import odd_item, shown
 from gpt2_wgpu.text.gpt2_tokenizer import GPT2Tokenizer
 from gpt2_wgpu.text.special_tokens import token_list
 from gpt2_wgpu.text.start_end_packer import StartEndPacker, checked_length
@@ -274,12 +274,8 @@ def _texts(x: Any) -> list[str]:
     texts = [x] if isinstance(x, str) else x.tolist() if hasattr(x, "tolist") else x
     if not isinstance(texts, (list, tuple)):
         raise InvalidArgumentError(f"expected a str or a list of str, not {shown(x)}")
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InvalidArgumentError(
-                f"expected a str or a list of str, but item {index} of {len(texts)} is "
-                f"{shown(text)}"
-            )
+    if odd := odd_item(texts, lambda text: isinstance(text, str)):
+        raise InvalidArgumentError(f"expected a str or a list of str, but {odd}")
     return list(texts)
 
 

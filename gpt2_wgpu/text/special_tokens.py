@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from gpt2_wgpu.errors import TokenizerError
-from gpt2_wgpu.shown import shown
+from gpt2_wgpu.shown import odd_item, shown
 
 RULES = ("lstrip", "rstrip", "single_word")
 """What a token may do to its surroundings: take the white space on its left or right, or count only
@@ -62,10 +62,11 @@ def token_list(tokens: Iterable[str] | None, name: str) -> list[str]:
     """
     if tokens is None:
         return []
-    found = list(tokens) if isinstance(tokens, Iterable) else []
-    is_list = isinstance(tokens, Iterable) and not isinstance(tokens, str)
-    if not is_list or not all(isinstance(token, str) and token for token in found):
+    if isinstance(tokens, str) or not isinstance(tokens, Iterable):
         raise TokenizerError(f"{name} must be a list of non-empty str, not {shown(tokens)}")
+    found = list(tokens)
+    if odd := odd_item(found, lambda token: isinstance(token, str) and token != ""):
+        raise TokenizerError(f"{name} must be a list of non-empty str, but {odd}")
     return list(dict.fromkeys(found))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from gpt2_wgpu.errors import InvalidArgumentError
-from gpt2_wgpu.shown import shown
+from gpt2_wgpu.shown import odd_item, shown
 
 
 class TokenBytes(Protocol):
@@ -59,9 +59,11 @@ class StopTextMatcher:
     """
 
     def __init__(self, stops: Iterable[str]) -> None:
-        found = list(stops) if isinstance(stops, Iterable) else [stops]
-        if isinstance(stops, str) or not all(isinstance(stop, str) and stop for stop in found):
+        if isinstance(stops, str) or not isinstance(stops, Iterable):
             raise InvalidArgumentError(f"stops must be a list of non-empty str, not {shown(stops)}")
+        found = list(stops)
+        if odd := odd_item(found, lambda stop: isinstance(stop, str) and stop != ""):
+            raise InvalidArgumentError(f"stops must be a list of non-empty str, but {odd}")
         self.stops = tuple(found)
         self._longest = max(map(len, found), default=1)
         self._held = ""

@@ -191,7 +191,7 @@ def _is_id(text: str) -> bool:
 
 
 def _other_tokenizer(directory: Path) -> str:
-    with suppress(OSError):
+    with suppress(OSError, ValueError):  # ValueError: a NUL or a lone surrogate
         return tokenizer_instead(os.listdir(directory))
     return ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import secrets
 import shutil
@@ -43,7 +44,7 @@ class StagedDirectory:
         self.path = parent / f"{prefix}.{secrets.token_hex(4)}.part"
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            for left in parent.glob(f"{prefix}.*.part"):
+            for left in parent.glob(f"{glob.escape(prefix)}.*.part"):
                 _remove_if_stale(left)
             self.path.mkdir()
         except OSError as error:

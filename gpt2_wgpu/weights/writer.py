@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import secrets
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +16,8 @@ from typing import IO
 
 from gpt2_wgpu.errors import InvalidArgumentError, WeightsError
 from gpt2_wgpu.weights.header import DTYPE_BITS
+
+_STALE_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class AtomicFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        _remove_stale_parts(path)
         try:
             self._file: IO[bytes] = self._part.open("xb")
         except OSError as error:
@@ -75,6 +81,14 @@ class AtomicFile:
         finally:
             self._file.close()
             self._part.unlink(missing_ok=True)
+
+
+def _remove_stale_parts(path: Path) -> None:
+    """Remove what processes left that were killed more than a day ago."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with suppress(OSError):
+            if time.time() - part.stat().st_mtime > _STALE_SECONDS:
+                part.unlink()
 
 
 class SafetensorsWriter(AtomicFile):

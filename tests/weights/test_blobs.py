@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from gpt2_wgpu.errors import WeightsError
+from gpt2_wgpu.weights import tied_head
 from gpt2_wgpu.weights.blobs import BlobCheckpoint
 from gpt2_wgpu.weights.checkpoint import INDEX_FILE, SINGLE_FILE
 from tests.weights.building import valid_file
@@ -104,3 +105,23 @@ def test_what_is_no_checkpoint(data: bytes, message: str) -> None:
 def test_no_weights_at_all() -> None:
     with pytest.raises(WeightsError, match="there is no model"):
         opened({"config.json": b"{}"})
+
+
+@pytest.mark.parametrize("where", ["start", "end", "nowhere"])
+def test_a_head_in_a_blob_is_compared(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tied_head, "_PIECE", 3)
+    embedding = bytes(range(32))
+    head = {"start": b"\xff" + embedding[1:], "end": embedding[:-1] + b"\xff"}.get(where, embedding)
+    tensors = {"transformer.wte.weight": embedding, "lm_head.weight": head}
+    data = valid_file({name: ("F32", [4, 2], content) for name, content in tensors.items()})
+    found = asyncio.run(tied_head.differing_head(opened({SINGLE_FILE: data})))
+    assert (found is None) == (where == "nowhere")
+    assert found is None or "lm_head.weight and transformer.wte.weight" in found
+
+
+def test_an_index_that_is_too_large_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeBlob, "size", 1 << 30)
+    blob = FakeBlob(b"{}")
+    with pytest.raises(WeightsError, match=r"model/.*index\.json: 1,073,741,824 bytes is above"):
+        asyncio.run(BlobCheckpoint.open({INDEX_FILE: blob}, "model"))
+    assert blob.read == []

@@ -1,0 +1,22 @@
+"""A file that is written beside its place, and what killed processes leave there."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from gpt2_wgpu.weights.writer import AtomicFile
+
+
+def test_parts_of_killed_processes_are_removed_after_a_day(tmp_path: Path) -> None:
+    for name, age in {
+        ".a.txt.0.part": 90_000,
+        ".a.txt.1.part": 60,
+        ".b.txt.2.part": 90_000,
+    }.items():
+        (tmp_path / name).write_text("half")
+        os.utime(tmp_path / name, times=(time.time() - age,) * 2)
+    with AtomicFile(tmp_path / "a.txt") as file:
+        file.write(b"whole")
+    assert sorted(os.listdir(tmp_path)) == [".a.txt.1.part", ".b.txt.2.part", "a.txt"]
