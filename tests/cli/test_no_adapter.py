@@ -1,0 +1,26 @@
+"""Without a GPU adapter every command that needs one says so in one line and fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize("command", [["info"], ["generate", "Once"], ["bench"]])
+def test_one_line_and_a_failure(command: list[str]) -> None:
+    nowhere = {"VK_DRIVER_FILES": "/nonexistent", "VK_ICD_FILENAMES": "/nonexistent"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "gpt2_wgpu", *command],
+        env={**os.environ, **nowhere},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 1
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith("gpt2-wgpu: error: no GPU adapter found: ")
+    assert "Traceback" not in ran.stdout
