@@ -205,9 +205,10 @@ class Model:
             self.watch(self._on_lost, self._on_recovered)
 
     def dispose(self) -> None:
-        """Free the weights. Idempotent."""
+        """Free the weights, and the tensors that the console's names hold. Idempotent."""
         if self._watching is not None:
             self._watching.cancel()
+        self._names.clear()
         self._lm.dispose()
 
 

@@ -55,8 +55,12 @@ export interface LoadOptions extends SourceOptions {
   /** Look for a newer version of a stored model; the stored one serves when there is none. */
   update?: boolean;
   onProgress?: (progress: Progress) => void;
-  /** Told what lives on the GPU, a few times a second while the weights go there. */
+  /**
+   * What is held on the GPU: a few times a second while the weights are uploaded, and once more when
+   * a load that failed or was cancelled has freed its memory.
+   */
   onMemory?: (memory: Memory) => void;
+  /** An abort rejects at once; what was downloaded is kept. */
   signal?: AbortSignal;
 }
 
@@ -192,7 +196,10 @@ export interface Info {
 /** A loaded model. Its events are "memory", "lost", "recovered" and "ended". */
 export class GPT2 extends EventTarget {
   private constructor();
-  /** Throws what it throws with nothing left on the GPU; a cut download is kept and goes on. */
+  /**
+   * Throws with nothing left on the GPU, and as soon as the download or Python's start fails, whatever
+   * the other does; an interrupted download is kept and resumed.
+   */
   static load(source: Source, options?: LoadOptions): Promise<GPT2>;
   readonly info: Info;
   /**
@@ -204,7 +211,7 @@ export class GPT2 extends EventTarget {
   generate(prompt: string, options?: GenerateOptions): Promise<string>;
   /** What lives on the GPU. */
   memory(): Promise<Memory>;
-  /** About five times a second while generating, and after it. */
+  /** About five times a second while generating, after it, and when the model has been disposed. */
   onmemory: ((memory: Memory) => void) | null;
   /** The device is gone; the next text gets a new one, and the weights again. */
   onlost: ((event: { message: string }) => void) | null;
@@ -220,7 +227,8 @@ export class GPT2 extends EventTarget {
    */
   python(code: string, options?: { signal?: AbortSignal }): Promise<{ output: string; result: string | null }>;
   /**
-   * Frees the GPU's memory. Idempotent. A worker that does not answer within five seconds, because
+   * Stops what runs and frees the GPU's memory; the last "memory" event has what is still held.
+   * Idempotent. A worker that does not answer within five seconds, because
    * its Python code never waits, is ended with all its models.
    */
   dispose(): Promise<void>;

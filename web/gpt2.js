@@ -11,6 +11,17 @@ import { Caller, aborted, errorOf } from "./rpc.js";
 
 export { offline } from "./offline.js";
 
+/** What a worker that has ended holds. @type {import("./gpt2.js").Memory} */
+const NOTHING_HELD = {
+  numTensors: 0,
+  numBuffers: 0,
+  numBytes: 0,
+  numBytesInGpu: 0,
+  numBytesAllocatedInGpu: 0,
+  peakBytes: 0,
+  numScopes: 0,
+  byKind: { weights: 0, parameters: 0, cache: 0, workspace: 0, staging: 0 },
+};
 const PATIENCE = 5000; // milliseconds that a worker may take to dispose of a model
 
 /** @type {Caller | null} */
@@ -28,7 +39,7 @@ function caller() {
     shared = null; // the next call starts a new one
     const ended = [...loaded.values()];
     loaded.clear();
-    for (const lm of ended) lm[DELIVER]("ended", { message });
+    for (const lm of ended) lm[END](message);
   };
   shared = made;
   return made;
@@ -67,6 +78,7 @@ export const models = {
 
 const KEY = Symbol("only load() makes one");
 const DELIVER = Symbol("an event from the worker");
+const END = Symbol("the worker has ended");
 
 export class GPT2 extends EventTarget {
   #model;
@@ -98,7 +110,11 @@ export class GPT2 extends EventTarget {
     const made = caller();
     const { model, info, saved } = await made.call("load", [portable(source), options], {
       signal,
-      onEvent: ({ memory, ...progress }) => (memory ? onMemory?.(memory) : onProgress?.(progress)),
+      onEvent: ({ memory, ...progress }) => {
+        if (memory) onMemory?.(memory);
+        else if (!signal?.aborted) onProgress?.(progress);
+      },
+      onLate: ({ model }) => void made.call("dispose", [model]).catch(() => {}),
     });
     if (saved) keepStorage();
     return new GPT2(KEY, made, model, info);
@@ -133,11 +149,12 @@ export class GPT2 extends EventTarget {
     if (!this.#caller.dead) {
       loaded.delete(this.#model);
       const late = setTimeout(() => this.#giveUp(), PATIENCE);
-      await this.#call("dispose", [])
+      const held = await this.#call("dispose", [])
         .catch((error) => {
           if (!this.#caller.dead) throw error; // what the worker held has gone with it
         })
         .finally(() => clearTimeout(late));
+      if (held) this[DELIVER]("memory", held);
     }
     this.#disposed = true;
   }
@@ -146,7 +163,13 @@ export class GPT2 extends EventTarget {
   #giveUp() {
     const message = `Python did not answer within ${PATIENCE / 1000} seconds`;
     this.#caller.end(message);
-    this[DELIVER]("ended", { message: `the worker was ended: ${message}` });
+    this[END](`the worker was ended: ${message}`);
+  }
+
+  /** The worker has ended, and what it held is freed. @param {string} message */
+  [END](message) {
+    this[DELIVER]("memory", NOTHING_HELD);
+    this[DELIVER]("ended", { message });
   }
 
   /** @param {string} method @param {any[]} args @param {any} [options] */

@@ -24,6 +24,7 @@ let started = null;
  */
 export async function startPython(report, onFatal) {
   if (started) {
+    report("python", { state: "start" });
     const python = await started;
     for (const stage of /** @type {const} */ (["python", "package"])) {
       report(stage, { state: "done", bytes: 0, cached: true });

@@ -53,15 +53,23 @@ export class Caller {
   /**
    * @param {string} method
    * @param {any[]} args
-   * @param {{signal?: AbortSignal, onEvent?: (event: any) => void}} [options]
+   * @param {{signal?: AbortSignal, onEvent?: (event: any) => void, onLate?: (result: any) => void}} [options]
+   *     `onLate`: an abort rejects the call at once, although the worker may take a while to stop;
+   *     a result that it returns all the same goes to this function. Events come until it stops.
    * @returns {Promise<any>}
    */
-  call(method, args, { signal, onEvent } = {}) {
+  call(method, args, { signal, onEvent, onLate } = {}) {
     if (signal?.aborted) return Promise.reject(aborted());
     if (this.#death) return Promise.reject(this.#death);
     const id = this.#next++;
     return new Promise((resolve, reject) => {
-      const cancel = () => this.#worker.postMessage({ id, cancel: true });
+      const cancel = () => {
+        this.#worker.postMessage({ id, cancel: true });
+        if (!onLate) return;
+        this.#waiting.set(id, { resolve: onLate, reject: () => {}, onEvent });
+        settled();
+        reject(aborted());
+      };
       const settled = () => signal?.removeEventListener("abort", cancel);
       signal?.addEventListener("abort", cancel);
       this.#waiting.set(id, {

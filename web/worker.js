@@ -7,7 +7,7 @@ import { aborted, errorOf, faultOf, serve } from "./rpc.js";
 
 /**
  * @typedef {{signal: AbortSignal, emit: (event: any) => void}} Context
- * @typedef {{proxy: any, busy: string, stream: any}} Model
+ * @typedef {{proxy: any, busy: string, stream: any, work: Promise<any>}} Model `work`: what is busy
  */
 
 const PROMPTLY = 100; // milliseconds between two reports of progress
@@ -30,9 +30,11 @@ const { tell, end } = serve({
   dispose,
 });
 
-/** A Python dict as a plain object. @param {any} proxy */
+/** A Python dict as a plain object; None is null. @param {any} proxy */
 function plain(proxy) {
-  const value = proxy.toJs({ dict_converter: Object.fromEntries });
+  const objectOf = (/** @type {Iterable<[string, any]>} */ entries) =>
+    Object.fromEntries(Array.from(entries, ([key, value]) => [key, value ?? null]));
+  const value = proxy.toJs({ dict_converter: objectOf });
   proxy.destroy();
   return value;
 }
@@ -57,23 +59,51 @@ async function alone(id, what, work) {
   }
   model.busy = what;
   try {
-    return await work(model);
+    const working = work(model);
+    model.work = working.catch(() => {});
+    return await working;
   } finally {
     model.busy = "";
     if (loaded.has(id)) tell("memory", { model: id, ...plain(model.proxy.memory()) });
   }
 }
 
+/** Cancelled loads that have not ended yet: they hold a download's lock, or GPU memory. @type {Set<Promise<any>>} */
+const ending = new Set();
+
 /**
  * @param {Context} context @param {any} source
  * @param {{dtype?: string, update?: boolean, hub?: string}} options
  */
-async function load({ signal, emit }, source, { dtype, ...options }) {
+async function load(context, source, options) {
+  await Promise.allSettled(ending);
+  const { signal } = context;
+  signal.throwIfAborted();
+  const loading = obtainAndLoad(context, source, options);
+  const cancelled = () => ending.add(loading);
+  signal.addEventListener("abort", cancelled);
+  try {
+    return await loading;
+  } finally {
+    signal.removeEventListener("abort", cancelled);
+    ending.delete(loading);
+  }
+}
+
+/**
+ * Throws as soon as one of its halves fails: Python's start goes on then, for the next load, while a
+ * download is stopped.
+ *
+ * @param {Context} context @param {any} source
+ * @param {{dtype?: string, update?: boolean, hub?: string}} options
+ */
+async function obtainAndLoad({ signal, emit }, source, { dtype, ...options }) {
   const found = await check();
   if (!found.ok) throw noAdapter(found);
   const stages = new Stages(emit);
+  const failed = new AbortController();
   const downloading = models.obtain(source, options, {
-    signal,
+    signal: AbortSignal.any([signal, failed.signal]),
     onProgress: (progress) => stages.report("weights", { state: "progress", ...progress }),
   });
   stages.report("weights", { state: "start" });
@@ -83,17 +113,17 @@ async function load({ signal, emit }, source, { dtype, ...options }) {
     stages.report("adapter", { state: "done" });
     return started;
   });
-  // Both end before an error is thrown: nothing goes on behind the page's back.
-  const [files, engine] = await Promise.allSettled([downloading, python]);
-  if (files.status === "rejected") throw files.reason;
-  const obtained = files.value;
-  let proxy;
+  python.catch((error) => failed.abort(error));
+  const obtained = await downloading.catch((error) => {
+    throw failed.signal.aborted ? failed.signal.reason : error;
+  });
+  let engine, proxy;
   try {
-    if (engine.status === "rejected") throw engine.reason;
-    signal.throwIfAborted();
-    proxy = await upload(obtained, engine.value.engine, dtype, stages, signal);
+    ({ engine } = await unlessAborted(python, signal));
+    proxy = await upload(obtained, engine, dtype, stages, signal);
   } finally {
     obtained.release();
+    if (engine && !proxy) emit({ memory: plain(engine.memory()) });
   }
   try {
     signal.throwIfAborted();
@@ -104,10 +134,11 @@ async function load({ signal, emit }, source, { dtype, ...options }) {
   } catch (error) {
     proxy.dispose();
     proxy.destroy();
+    emit({ memory: plain(engine.memory()) });
     throw error;
   }
   const id = next++;
-  loaded.set(id, { proxy, busy: "", stream: null });
+  loaded.set(id, { proxy, busy: "", stream: null, work: Promise.resolve() });
   proxy.watch(
     (/** @type {string} */ message) => tell("lost", { model: id, message }),
     () => tell("recovered", { model: id }),
@@ -116,6 +147,19 @@ async function load({ signal, emit }, source, { dtype, ...options }) {
   const info = { ...plain(proxy.info()), adapter: found.adapter, stored };
   if (warning) info.warnings.push(warning);
   return { model: id, info, saved: stored && !cached };
+}
+
+/**
+ * What `promise` gives, or an AbortError as soon as `signal` aborts.
+ *
+ * @template T @param {Promise<T>} promise @param {AbortSignal} signal @returns {Promise<T>}
+ */
+function unlessAborted(promise, signal) {
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) reject(aborted());
+    signal.addEventListener("abort", () => reject(aborted()));
+    promise.then(resolve, reject);
+  });
 }
 
 /**
@@ -200,15 +244,18 @@ function python({ signal }, id, code) {
   });
 }
 
-/** @param {Context} context @param {number} id */
-function dispose(context, id) {
+/** What is held on the GPU afterwards; null if it was disposed before. @param {Context} context @param {number} id */
+async function dispose(context, id) {
   const model = loaded.get(id);
-  if (!model) return;
+  if (!model) return null;
   loaded.delete(id);
   model.stream?.close();
   model.proxy.stop_python();
+  await model.work;
   model.proxy.dispose();
   model.proxy.destroy();
+  const { engine } = await startPython(() => {}, end); // it has started
+  return plain(engine.memory());
 }
 
 /** Progress of loading: what a stage took so far, and how fast its bytes come. */

@@ -123,11 +123,10 @@ export class Chooser {
   draw() {
     const { state } = this.#loader;
     const loaded = this.#writing?.source === this.#candidate.source;
-    const { cancelling } = this.#loader;
-    const busy = cancelling ? "Cancelling…" : "Cancel";
-    this.#button.textContent = state === "loading" ? busy : loaded ? "Unload" : this.#invitation();
+    const idle = loaded ? "Unload" : this.#invitation();
+    this.#button.textContent = state === "loading" ? "Cancel" : idle;
     const possible = state === "loading" || loaded || this.#size || this.#candidate.unasked;
-    this.#button.disabled = !this.#capable || cancelling || !possible;
+    this.#button.disabled = !this.#capable || !possible;
     this.#button.classList.toggle("primary", state !== "loading" && !loaded);
     this.#dtype.disabled = state === "loading" || loaded;
     this.#offered.hidden = state === "loading";

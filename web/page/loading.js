@@ -62,15 +62,9 @@ export class Loader {
     return this.lm;
   }
 
-  /** Ends a load that is under way, which may take a moment; what was downloaded stays. */
+  /** Ends a load that is under way; what was downloaded stays. */
   cancel() {
     this.#controller?.abort();
-    this.#listeners.onState(this.state);
-  }
-
-  /** Whether a load is under way that was cancelled. */
-  get cancelling() {
-    return this.#controller?.signal.aborted ?? false;
   }
 
   /** Frees the model's GPU memory. */

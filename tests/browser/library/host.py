@@ -54,6 +54,7 @@ class Host:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.files: dict[str, Hosted] = {}
+        self.held: dict[str, threading.Event] = {}  # by path: not answered before the event is set
         self.asked: list[Asked] = []
         self.address = self.page = ""  # of the host, and of the site on it
         self.elsewhere = ""  # another origin of the same files, which any page may read
@@ -105,6 +106,8 @@ class HostHandler(Handler):
     def answer(self, send: bool) -> None:
         path = self.path.partition("?")[0]
         hosted = self.host.files.get(path)
+        if gate := self.host.held.get(path):
+            gate.wait(60)
         self.policy = POLICY if hosted is None else hosted.policy
         if hosted is not None:
             return self._answer_badly(hosted)

@@ -63,7 +63,7 @@ def test_dispose_while_python_runs(own_tab: Tab) -> None:
           return { name, result: (await lm.python("2 + 2")).result, asked };
         }"""
     )
-    assert found == {"name": "AbortError", "result": "4", "asked": 1}
+    assert found == {"name": "DisposedTensorError", "result": "4", "asked": 1}
 
 
 def test_a_worker_that_ended_is_replaced(own_tab: Tab) -> None:

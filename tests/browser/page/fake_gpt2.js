@@ -11,15 +11,16 @@ const FILES = [
 const STAGES = ["python", "package", "adapter", "weights", "shaders"];
 const TOTAL = FILES.reduce((sum, { bytes }) => sum + bytes, 0);
 
+const ADAPTER = { name: "Fake GPU", vendor: "", architecture: "", software: false, backend: "WebGPU" };
+
 const fake = Object.assign(
   {
-    check: { ok: true, adapter: { name: "Fake GPU", software: false }, warnings: [] },
+    check: { ok: true, adapter: ADAPTER, warnings: [] },
     stored: [], // what models.list() gives
     offline: true,
     storing: true, // models are kept
     warnings: [], // of a loaded model
     holding: false, // weights stop half-way until the load is cancelled
-    lingering: 0, // milliseconds before a cancelled load ends
     step: 1, // milliseconds between progress events
     pause: 2, // milliseconds between pieces of text
     failAt: null, // {stage, name, message}: the load fails there
@@ -73,29 +74,31 @@ export class GPT2 extends EventTarget {
   #alive = true;
   #weights = 0;
 
-  static async load(source, { dtype, onProgress, onMemory, signal }) {
+  static async load(source, { dtype, onProgress, onMemory, signal } = {}) {
     fake.calls.push(["load", typeof source === "string" ? source : source.length, dtype]);
+    if (source === "no/such") throw named("PresetError", "no/such is not on the Hub: 404");
     const lm = new GPT2();
     for (const stage of STAGES) {
       const total = stage === "weights" ? TOTAL : stage === "adapter" ? 0 : 4e6;
       for (let i = 0; i <= 10; i++) {
-        if (signal.aborted) {
-          await sleep(fake.lingering);
+        if (signal?.aborted) {
+          lm.#alive = false;
+          onMemory?.(lm.#memory());
           throw aborted();
         }
         const bytes = Math.round((total * i) / 10);
         const seconds = (i * fake.step) / 1000;
         const state = i === 0 ? "start" : i === 10 ? "done" : "progress";
-        onProgress({ stage, state, bytes, total, seconds, bytesPerSecond: bytes / (seconds || 1) });
+        onProgress?.({ stage, state, bytes, total, seconds, bytesPerSecond: bytes / (seconds || 1) });
         if (fake.failAt?.stage === stage && i === 5) {
           throw named(fake.failAt.name, fake.failAt.message);
         }
         if (stage === "weights") {
           lm.#weights = bytes;
           fake.uploaded = bytes;
-          onMemory?.(await lm.memory());
+          onMemory?.(lm.#memory());
           if (i === 5 && typeof source === "string") keep(source, bytes, false);
-          while (i === 6 && fake.holding && !signal.aborted) await sleep(fake.step);
+          while (i === 6 && fake.holding && !signal?.aborted) await sleep(fake.step);
         }
         await sleep(fake.step);
       }
@@ -110,41 +113,59 @@ export class GPT2 extends EventTarget {
       adapter: fake.check.adapter,
       storedBytes: TOTAL,
       stored: fake.storing && typeof source === "string",
-      defaults: { temperature: 0.8, topK: 40, topP: 0.95, repetitionPenalty: 1.1, maxTokens: 128, seed: null },
+      defaults: {
+        maxTokens: 128,
+        temperature: 0.8,
+        topK: 40,
+        topP: 0.95,
+        repetitionPenalty: 1.1,
+        presencePenalty: 0,
+        frequencyPenalty: 0,
+        seed: null,
+      },
       warnings: fake.warnings,
     };
     return lm;
   }
 
-  stream(prompt, { signal, maxTokens, seed, ...rest }) {
+  stream(prompt, { signal, maxTokens = 128, seed = null, ...rest } = {}) {
     fake.calls.push(["stream", prompt, { maxTokens, seed, ...rest }]);
-    const stats = { promptTokens: 4, tokens: 0, tokensPerSecond: null, secondsToFirstToken: 0.05 };
-    return { stats, [Symbol.asyncIterator]: () => this.#pieces(stats, signal, maxTokens, seed) };
+    const stream = this.#pieces(signal, maxTokens, seed ?? 1, (stats) => (stream.stats = { ...stats }));
+    return Object.assign(stream, { stats: null });
   }
 
-  async *#pieces(stats, signal, maxTokens, seed) {
+  async *#pieces(signal, maxTokens, seed, tell) {
+    this.#check();
     if (fake.running) throw named("BusyError", "this model is writing already");
+    const stats = { promptTokens: 4, tokens: 0, tokensPerSecond: null, secondsToFirstToken: 0.05, seed, finishReason: null };
     fake.running += 1;
     fake.most = Math.max(fake.most, fake.running);
     this.#cache = 4194304;
     try {
       for (let i = 0; i < maxTokens; i++) {
         await sleep(fake.pause);
-        if (signal.aborted) throw aborted();
+        if (signal?.aborted) throw aborted();
         stats.tokens += 1;
         stats.tokensPerSecond = 1000 / (fake.pause || 1);
-        if (i % 20 === 0) this.onmemory?.(await this.memory());
+        if (i % 20 === 0) this.onmemory?.(this.#memory());
         if (fake.end === i) this.#end();
         if (fake.lose === i) this.onlost?.({ message: "driver reset" });
         if (fake.lose === i - 60) this.onrecovered?.({});
+        tell(stats);
         yield fake.piece ?? ` ${WORDS[(i * 3 + seed) % WORDS.length]}`;
       }
       stats.finishReason = "length";
     } finally {
+      stats.finishReason ??= "closed";
+      tell(stats);
       fake.running -= 1;
       this.#cache = 0;
-      this.onmemory?.(await this.memory());
+      if (this.#alive) this.onmemory?.(this.#memory());
     }
+  }
+
+  #check() {
+    if (!this.#alive) throw named("DisposedTensorError", "this model was disposed: load it again");
   }
 
   #end() {
@@ -153,6 +174,11 @@ export class GPT2 extends EventTarget {
   }
 
   async memory() {
+    this.#check();
+    return this.#memory();
+  }
+
+  #memory() {
     const weights = this.#alive ? this.#weights : 0;
     const byKind = {
       weights,
@@ -177,6 +203,7 @@ export class GPT2 extends EventTarget {
 
   async python(code, { signal } = {}) {
     fake.calls.push(["python", code]);
+    this.#check();
     const { error, wait = 5, deaf, ...given } = fake.console[code] ?? { output: `ran ${code}\n`, result: null };
     for (const end = performance.now() + wait; performance.now() < end; await sleep(5)) {
       if (signal?.aborted && !deaf) throw aborted();
@@ -186,8 +213,9 @@ export class GPT2 extends EventTarget {
   }
 
   async dispose() {
+    if (!this.#alive) return;
     this.#alive = false;
-    this.onmemory?.(await this.memory());
+    this.onmemory?.(this.#memory());
   }
 }
 

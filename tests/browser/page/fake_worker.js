@@ -1,8 +1,9 @@
 // The contract of web/worker.js without Python or GPU, for the real web/gpt2.js: served in its place.
 
-import { aborted, serve } from "./rpc.js";
+import { aborted, errorOf, serve } from "./rpc.js";
 
 const FILES = [{ name: "config.json", bytes: 470 }];
+const ADAPTER = { name: "Fake GPU", vendor: "", architecture: "", software: false, backend: "WebGPU" };
 /** @type {import("../../../web/gpt2.js").Memory} */
 const MEMORY = {
   numTensors: 0,
@@ -14,23 +15,51 @@ const MEMORY = {
   numScopes: 0,
   byKind: { weights: 0, parameters: 0, cache: 0, workspace: 0, staging: 0 },
 };
-const DEFAULTS = { temperature: 0.8, topK: 40, topP: 0.95, maxTokens: 128, repetitionPenalty: 1.1, seed: null };
+const DEFAULTS = {
+  maxTokens: 128,
+  temperature: 0.8,
+  topK: 40,
+  topP: 0.95,
+  repetitionPenalty: 1.1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  seed: null,
+};
+const loaded = new Set();
 let next = 1;
 
-serve({
-  check: () => ({ ok: true, adapter: { name: "Fake GPU", software: false }, warnings: [] }),
+const { tell } = serve({
+  check: () => ({ ok: true, adapter: ADAPTER, warnings: ["This is a fake."] }),
   size: () => ({ bytes: 470, files: FILES, cached: false }),
-  offered: () => [],
+  offered: () => [{ source: "fairytales", name: "fairytales", bytes: 470 }],
   list: () => [],
-  load: (_, [source]) => {
+  async load({ signal }, source) {
+    if (source === "no/such") throw errorOf({ name: "PresetError", message: "no/such is not on the Hub: 404" });
+    await new Promise((resolve) => setTimeout(resolve, 1)); // a cancel may come
+    signal.throwIfAborted();
+    loaded.add(next);
     const info = { model: source, dtype: "float16", parameters: 1, contextLength: 512, vocabularySize: 4096 };
-    return { model: next++, info: { ...info, adapter: {}, warnings: [], defaults: DEFAULTS }, saved: false };
+    const rest = { adapter: ADAPTER, storedBytes: 470, stored: false, warnings: [], defaults: DEFAULTS };
+    return { model: next++, info: { ...info, ...rest }, saved: false };
   },
   memory: () => MEMORY,
-  stream: () => ({ promptTokens: 1, tokens: 0, finishReason: "length" }),
+  async stream({ signal, emit }, model, prompt, { maxTokens, seed = 1 }) {
+    const stats = { promptTokens: 1, tokens: 0, tokensPerSecond: null, secondsToFirstToken: 0.05, seed };
+    for (; stats.tokens < maxTokens && !signal.aborted; await new Promise((resolve) => setTimeout(resolve, 1))) {
+      stats.tokens += 1;
+      if (stats.tokens > 2) Object.assign(stats, { tokensPerSecond: 12.5 });
+      emit({ text: " a", stats: { ...stats, finishReason: null } });
+    }
+    const ended = { ...stats, finishReason: signal.aborted ? "closed" : "length" };
+    emit({ text: "", stats: ended });
+    tell("memory", { model, ...MEMORY });
+    if (signal.aborted) throw aborted();
+    return ended;
+  },
   async python({ signal }, model, code) {
     while (code === "while True: pass");
+    if (code !== "await forever") return { output: "1\n", result: null };
     await new Promise((_, fail) => signal.addEventListener("abort", () => fail(aborted())));
   },
-  dispose: () => {},
+  dispose: (_, model) => (loaded.delete(model) ? MEMORY : null),
 });

@@ -1,0 +1,54 @@
+"""A load that fails or is cancelled says so at once, whatever else is under way."""
+
+from __future__ import annotations
+
+import threading
+
+from tests.browser.library.browsing import Browser
+from tests.browser.library.host import PREFIX, Host, Hosted
+
+WASM = f"{PREFIX}pyodide/pyodide.asm.wasm"
+LOAD = """async ([source, cancel]) => {
+  const controller = new AbortController();
+  if (cancel) setTimeout(() => controller.abort(), 200);
+  const late = new Promise((resolve) => setTimeout(() => resolve({ name: "late" }), 20_000));
+  return Promise.race([thrown(() => GPT2.load(source, { signal: controller.signal })), late]);
+}"""
+
+
+def test_while_python_starts(browser: Browser, host: Host) -> None:
+    host.held[WASM] = threading.Event()
+    tab = browser.open(f"{host.page}tests/library.html")
+    tab.wait_for("() => Boolean(globalThis.GPT2)")
+    try:
+        absent = tab.evaluate(LOAD, [f"{host.address}/no/such/", False])
+        assert absent["name"] == "PresetError"
+        assert tab.evaluate(LOAD, ["fairytales", True])["name"] == "AbortError"
+        assert not host.held[WASM].is_set()
+        host.held[WASM].set()  # the load after it uses the Python that was being started
+        text = "async () => (await GPT2.load('fairytales')).generate('Once', {maxTokens: 2})"
+        assert tab.evaluate(text)
+    finally:
+        host.held.pop(WASM).set()
+        tab.close()
+
+
+def test_while_weights_are_downloaded(
+    browser: Browser, host: Host, fairytales: dict[str, bytes]
+) -> None:
+    path = f"{PREFIX}pyodide/pyodide.mjs"
+    source = host.add("endless", fairytales)
+    host.files["/endless/model.safetensors"].seconds_a_chunk = 0.5
+    host.files[path] = Hosted(b"", status=404)
+    tab = browser.open(f"{host.page}tests/library.html")
+    tab.wait_for("() => Boolean(globalThis.GPT2)")
+    try:
+        failed = tab.evaluate(LOAD, [source, False])
+        assert failed["name"] == "PythonStartError"
+        # The download was stopped, and can go on: nothing holds its lock.
+        host.files["/endless/model.safetensors"].seconds_a_chunk = 0.0
+        del host.files[path]
+        text = "async (s) => (await GPT2.load(s)).generate('Once', {maxTokens: 2})"
+        assert tab.evaluate(text, source)
+    finally:
+        tab.close()
