@@ -21,7 +21,7 @@ override DEPTH32: u32 = 384u;
 //!include "input_{input}.wgsl"
 //!include "store_{store}.wgsl"
 //!include "row_moments.wgsl"
-//!include "rounded_row.wgsl"
+//!include "row_as_int8.wgsl"
 
 var<workgroup> low: array<vec4<u32>, DEPTH32>;
 var<workgroup> high: array<vec4<u32>, DEPTH32>;

@@ -9,7 +9,7 @@
 const THREADS: u32 = 16u;
 //!include "input_{input}.wgsl"
 //!include "row_moments.wgsl"
-//!include "rounded_row.wgsl"
+//!include "row_as_int8.wgsl"
 
 struct Params { rows: u32, depth8: u32, width: u32, epsilon: f32, }
 

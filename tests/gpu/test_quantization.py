@@ -145,7 +145,7 @@ def test_32_rows_beyond_the_limit_are_refused(device, monkeypatch, dtype):
 
 
 def rounded_rows(x):
-    """x [..., K] as shaders/include/rounded_row.wgsl rounds it."""
+    """x [..., K] as shaders/include/row_as_int8.wgsl rounds it."""
     blocks = x.reshape(-1, 32)
     scale = np.abs(blocks).max(1, keepdims=True) / np.float32(127)
     return (np.rint(blocks / np.where(scale == 0, 1, scale)) * scale).reshape(x.shape)
