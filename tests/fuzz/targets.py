@@ -18,6 +18,7 @@ from typing import Any
 
 from gpt2_wgpu.errors import TokenizerError
 from gpt2_wgpu.models.config import GPT2Config
+from gpt2_wgpu.models.generation_config import read_config
 from gpt2_wgpu.models.presets import resolve
 from gpt2_wgpu.text import GPT2Tokenizer, pretokenizer
 from gpt2_wgpu.text.streaming import StreamingDetokenizer
@@ -71,6 +72,11 @@ def targets(directory: Path) -> list[Target]:
             "index", [*map(_json, INDEXES), *OTHER_FILES], lambda data: parse_index(data, "index")
         ),
         Target("config", [*map(_json, CONFIGS), *OTHER_FILES], _config(directory)),
+        Target(
+            "generation_config.json",
+            [*map(_json, GENERATION_CONFIGS), *OTHER_FILES],
+            _generation_config(directory / "generation"),
+        ),
         *(
             Target(name, [*seeds, *OTHER_FILES], _tokenizer(directory / name, name))
             for name, seeds in TOKENIZER_SEEDS.items()
@@ -186,6 +192,27 @@ def _config(directory: Path) -> Run:
     return read
 
 
+GENERATION_CONFIGS: list[Any] = [
+    {"eos_token_id": [3], "bos_token_id": 3, "max_length": 20},
+    {"_from_model_config": True, "eos_token_id": 50256, "transformers_version": "5.0.0"},
+]
+
+
+def _generation_config(directory: Path) -> Run:
+    directory.mkdir()
+    (directory / "config.json").write_bytes(_json(CONFIGS[0]))
+    path = directory / "generation_config.json"
+
+    def read(data: bytes) -> object:
+        path.write_bytes(data)
+        with warnings.catch_warnings(record=True) as said:
+            config = read_config(directory)
+        assert all(len(str(warning.message)) <= 1000 for warning in said)
+        return config
+
+    return read
+
+
 # --- tokenizers -----------------------------------------------------------------------------------
 
 VOCABULARY: Any = {"a": 0, "b": 1, "ab": 2, END: 3, "Ġ": 4, "Ġa": 5}
@@ -228,7 +255,6 @@ TOKENIZER_SEEDS: dict[str, list[bytes]] = {
         _json({"eos_token": END, "additional_special_tokens": ["<x>", "a"]}),
         _json({"bos_token": {"content": END, "lstrip": False}, "pad_token": "[PAD]"}),
     ],
-    "generation_config.json": [_json({"eos_token_id": [3], "bos_token_id": 3, "max_length": 20})],
 }
 
 
