@@ -2,6 +2,7 @@
 
 import { errorOf } from "./rpc.js";
 import { findSnapshot } from "./snapshot.js";
+import { NoWebAssembly, faultyFile, requireWebAssembly, withWasmErrors } from "./start-faults.js";
 
 const PYODIDE = new URL("../pyodide/", import.meta.url);
 const LOCK = new URL("pyodide-lock.json", PYODIDE);
@@ -36,24 +37,30 @@ export async function startPython(report, onFatal) {
     return await started;
   } catch (error) {
     started = null; // a connection may come back
-    const reason = /** @type {Error} */ (error).message ?? String(error);
-    throw errorOf({
-      name: "PythonStartError",
-      message: `Python did not start: ${reason.trim().split("\n").pop()}; check the connection and load the page again`,
-    });
+    throw errorOf({ name: "PythonStartError", message: `Python did not start: ${await causeOf(error)}` });
   }
+}
+
+/** In one sentence, with a remedy. @param {any} error */
+async function causeOf(error) {
+  if (error instanceof NoWebAssembly) return error.message;
+  const reason = String(error?.message ?? error).trim().split("\n").pop();
+  return (await faultyFile()) || `${reason}; check the connection and load the page again`;
 }
 
 /** @param {Report} report @param {OnFatal} onFatal */
 async function start(report, onFatal) {
   report("python", { state: "start" });
+  requireWebAssembly();
   const [lock, { loadPyodide }] = await Promise.all([
     text(LOCK),
     import(new URL("pyodide.mjs", PYODIDE).href),
     import(GPU_SCRIPT.href), // without it Python's half would need eval
   ]);
   const begin = (/** @type {any} */ extra) =>
-    loadPyodide({ indexURL: PYODIDE.href, packageBaseUrl: PYODIDE.href, lockFileContents: lock, ...extra });
+    withWasmErrors(() =>
+      loadPyodide({ indexURL: PYODIDE.href, packageBaseUrl: PYODIDE.href, lockFileContents: lock, ...extra }),
+    );
   const found = await findSnapshot(lock);
   if (!found) return finish(await begin({}), report, onFatal);
   const { memory, forget } = found;
