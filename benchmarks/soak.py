@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
 import gc
 import random
 import sys
@@ -123,11 +124,17 @@ def lose(lm: gw.GPT2CausalLM) -> None:
     settle(lm.device.gpu)
 
 
-def process_bytes() -> int:
-    """Anonymous memory of this process, a software GPU's included; 0 where it is not known."""
+def process_bytes(lm: gw.GPT2CausalLM) -> int:
+    """Anonymous memory of this process, a software GPU's included; 0 where it is not known.
+
+    Without what is free: the pool of the model's device, and what glibc keeps of freed memory.
+    """
     if sys.platform != "linux":
         return 0
     gc.collect()
+    gw.trim(lm.device)
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) * 1024
 
@@ -181,7 +188,7 @@ def soak(preset: str, dtype: str, seconds: float, seed: int) -> bool:
         wrong += found
         for line in found:
             print(f"{dtype}: WRONG {line}", flush=True)
-        sizes.append(process_bytes())
+        sizes.append(process_bytes(lm))
     left += closed(lm)
     settled = sizes[len(sizes) // 4 :]
     growth = max(settled[-3:]) - settled[0]
