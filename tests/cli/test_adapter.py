@@ -73,8 +73,10 @@ def test_a_text_on_the_named_adapter(run: Run) -> None:
     assert wrong.stderr.count("\n") == 1
 
 
-def test_a_variable_that_matches_nothing_is_named(run: Run) -> None:
+@pytest.mark.parametrize("command", ["generate", "info"])
+def test_without_an_adapter_a_command_fails_with_one_line(command: str, run: Run) -> None:
     for name in ("VK_DRIVER_FILES", "WGPUPY_WGPU_ADAPTER_NAME"):
-        done = run("info", env=dict(os.environ) | {name: "/nosuch"})
+        done = run(*COMMANDS[command], env=dict(os.environ) | {name: "/nosuch"})
         assert done.returncode == 1
+        assert done.stderr.startswith("gpt2-wgpu: error: ") and done.stderr.count("\n") == 1
         assert f"the environment has {name}='/nosuch': change or unset that" in done.stderr
