@@ -268,6 +268,18 @@ def test_an_insecure_origin_is_told(launch: Callable[..., Browser], real_address
         expect(page.locator("#obstacle-remedy")).to_contain_text("https")
 
 
+def test_a_missing_file_of_pyodide_is_told(browser_with_gpu: Browser, site: Path) -> None:
+    absent = {"/pyodide/pyodide.asm.wasm": site / "absent"}
+    with serving(site, "/", absent) as url:
+        page = opened(browser_with_gpu, url)
+        expect(page.locator("#load")).to_be_enabled(timeout=SLOW)
+        page.locator("#load").click()
+        message = page.locator("#model-message")
+        said = "Python did not start: the server answers 404 for pyodide/pyodide.asm.wasm; the site"
+        expect(message).to_contain_text(said, timeout=SLOW)
+        expect(page.locator("#load")).to_be_enabled()  # to try again
+
+
 def opened(browser: Browser, url: str) -> Page:
     page = browser.new_page()
     page.goto(url)
