@@ -54,7 +54,7 @@ def test_the_default_dtype_is_the_library_s(
     monkeypatch.setattr(device, "info", replace(device.info, adapter_type=kind))
     monkeypatch.setattr("gpt2_wgpu.models.default_dtype.seconds_of_products", measured)
     monkeypatch.setattr("gpt2_wgpu.models.default_dtype._measured", {})
-    monkeypatch.setattr("gpt2_wgpu.models.default_dtype._path", lambda: None)
+    monkeypatch.setattr("gpt2_wgpu.models.remembered.directory", lambda: None)
     assert main([*QUICK, *model, "-o", "json"]) == 0
     out, err = capsys.readouterr()
     assert [row["dtype"] for row in json.loads(out)["rows"]] == [expected]

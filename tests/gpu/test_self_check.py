@@ -43,7 +43,7 @@ def test_a_right_device_passes(device, monkeypatch, kind):
     assert names[:3] == ["matmul", "softmax", "gelu"]
     for dtype in ("float32", "float16", "q8", "q4"):
         assert [name for name in names if name.startswith(f"{dtype} prompt")] == [
-            f"{dtype} prompt, {count} tokens" for count in (70, 62, 5)
+            f"{dtype} prompt, {count} tokens" for count in (70, 62, 12)
         ]
         assert f"{dtype} step, 1 row" in names
         assert f"{dtype} step, 3 rows, token" in names

@@ -15,7 +15,7 @@ from gpt2_wgpu.weights.safetensors import SafetensorsFile
 NAMES = ["a\0b", "a/b\0", "./a\0", "~\0/x", "\ud800", "a/\udfff", "hf://a/\0", "hf://a/b@\ud800"]
 
 
-@pytest.mark.parametrize("name", NAMES, ids=ascii)
+@pytest.mark.parametrize("name", NAMES, ids=map(str, range(len(NAMES))))
 def test_a_model_cannot_be_called_so(name: str) -> None:
     with pytest.raises(PresetError) as caught:
         gw.GPT2CausalLM.from_preset(name)
@@ -26,7 +26,7 @@ def test_a_model_cannot_be_called_so(name: str) -> None:
         gw.convert(name, "x", "q8")
 
 
-@pytest.mark.parametrize("name", ["a\0b", "\ud800"], ids=ascii)
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"], ids=["NUL", "surrogate"])
 def test_a_file_cannot_be_called_so(name: str) -> None:
     with pytest.raises(ConfigError):
         GPT2Config.from_json_file(name)

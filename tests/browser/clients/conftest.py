@@ -29,8 +29,8 @@ def of_the_docs(name: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def pyodide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pyodide's folder, with the packages that its clients load from it."""
+def pyodide(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pyodide's folder, which making `site` left, with the packages that its clients load."""
     wheels = sorted((ROOT / CLIENT_FOLDER).glob("*.whl"))
     if not wheels or not (ROOT / CLIENT_FOLDER / CLIENT_WHEELS.name).is_file():
         pytest.fail(NO_CLIENT_WHEELS)
