@@ -70,27 +70,28 @@ def download(repository: str, revision: str | None, *, explicit: bool) -> Path:
     with _bars_on_terminals():
         if SINGLE_FILE not in names:
             files = [INDEX_FILE, *_shards(fetched(INDEX_FILE, commit), names, at)]
-        patterns = [name for name in BESIDE_WEIGHTS if name != CONFIG] + files
+        files += [name for name in BESIDE_WEIGHTS if name != CONFIG]
+        patterns = [glob.escape(name) for name in files]
         found = asked(
             lambda: snapshot_download(repository, revision=commit, allow_patterns=patterns)
         )
-        check(Path(found), siblings, at)
+        check(Path(found), siblings, files, at)
         config = fetched(CONFIG, commit)
-        check(config.parent, (one for one in siblings if one.rfilename == CONFIG), at)
+        check(config.parent, siblings, [CONFIG], at)
         if commit != revision:
             fetched(CONFIG, revision)
     return config.parent
 
 
 def _shards(index: Path, names: Collection[str], at: str) -> list[str]:
-    """The patterns of the shards in an index; raises PresetError if one is not among `names`."""
+    """The names of the shards in an index; raises PresetError if one is not among `names`."""
     shards = shard_names(index)
     if missing := [shard for shard in shards if shard not in names]:
         raise PresetError(
             f"{at} on the Hub lacks {len(missing)} of {len(shards)} shards of its index, "
             f"the first is {shown(missing[0])}"
         )
-    return [glob.escape(shard) for shard in shards]
+    return list(shards)
 
 
 def first_line(error: Exception) -> str:

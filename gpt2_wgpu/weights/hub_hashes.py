@@ -8,33 +8,45 @@ short header and the content (https://git-scm.com/book/en/v2/Git-Internals-Git-O
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 from gpt2_wgpu.errors import PresetError
-from gpt2_wgpu.shown import listed
+from gpt2_wgpu.shown import listed, shown
 
 
-def check(snapshot: Path, siblings: Iterable[Any], at: str) -> None:
-    """Compare the files that are in a snapshot of the Hub's cache; delete those that differ.
+def check(snapshot: Path, siblings: Iterable[Any], fetched: Collection[str], at: str) -> None:
+    """Compare the files fetched into a snapshot of the Hub's cache; delete those that differ.
+
+    The Hub's list, which a mirror may have written, names other files as well, and any path: only
+    files that were fetched, directly in the snapshot, are read or deleted.
 
     Args:
         snapshot: the directory.
         siblings: the ``RepoSibling`` of each file, requested with ``files_metadata``. A file
             without a hash (a mirror need not state any) is not compared.
+        fetched: the names of the files that were requested.
         at: the repository, for the message.
 
     Raises:
-        PresetError: a file differs.
+        PresetError: a file differs, or the name of a fetched one leads out of the snapshot.
     """
     wrong = []
+    blobs = (snapshot.parents[1] / "blobs").resolve()
     for sibling in siblings:
+        if sibling.rfilename not in fetched:
+            continue
         path = snapshot / sibling.rfilename
+        if path.parent != snapshot:
+            raise PresetError(
+                f"{at} lists the file {shown(sibling.rfilename)}, which is outside its directory; "
+                "if HF_ENDPOINT names a mirror, try another one"
+            )
         if path.is_file() and not _is_as_stated(path, sibling):
             blob = path.resolve()
             path.unlink()
-            if blob.parent.name == "blobs":  # else the system has no links: the file was `path`
+            if blob.parent == blobs:  # else the system has no links: the file was `path`
                 blob.unlink(missing_ok=True)
             wrong.append(sibling.rfilename)
     if wrong:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+
+from gpt2_wgpu.errors import PresetError
+from gpt2_wgpu.weights.hub_hashes import check
 from tests.weights.fake_hub import COMMIT, serve
 from tests.weights.test_sources import MODEL, fill_cache, resolve_in_process
 
@@ -68,3 +73,32 @@ def test_the_old_model_stays_in_use_until_the_new_one_is_checked(tmp_path: Path)
     with serve({"owner/name": MODEL}) as (address, _):
         (new,) = resolve_in_process(tmp_path, ["owner/name"], HF_ENDPOINT=address)
     assert (new.path, main.read_text()) == (str(filled), COMMIT)
+
+
+@pytest.mark.parametrize("fetched", [False, True])
+@pytest.mark.parametrize("listed", ["../victim.txt", "../../../victim.txt", "{home}/victim.txt"])
+def test_a_list_of_files_deletes_nothing_outside_the_snapshot(
+    listed: str, fetched: bool, tmp_path: Path
+) -> None:
+    snapshot = tmp_path / "models--owner--name" / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    name = listed.format(home=tmp_path)
+    victim = snapshot / name
+    victim.write_text("mine")
+    sibling = SimpleNamespace(rfilename=name, lfs={"sha256": "0" * 64}, blob_id=None)
+    if fetched:
+        with pytest.raises(PresetError, match=r"lists the file .*victim.txt', which is outside"):
+            check(snapshot, [sibling], [name], "owner/name")
+    else:
+        check(snapshot, [sibling], ["model.safetensors"], "owner/name")
+    assert victim.read_text() == "mine"
+
+
+def test_a_file_that_was_not_fetched_is_not_deleted(tmp_path: Path) -> None:
+    """It may be there from another program's download."""
+    snapshot = tmp_path / "models--owner--name" / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    (snapshot / "README.md").write_text("edited")
+    sibling = SimpleNamespace(rfilename="README.md", lfs=None, blob_id="0" * 40)
+    check(snapshot, [sibling], ["model.safetensors"], "owner/name")
+    assert (snapshot / "README.md").read_text() == "edited"
