@@ -173,7 +173,9 @@ class CausalLM(GenerativeTask):
         lengths = [len(prompt) for prompt in prompts]
         rows = [list(prompt) for prompt in prompts]
         self.total_length(len(ids[0]), rows)
-        await self._complete(rows, [len(row) for row in ids], stop_token_ids or ())
+        stops = stop_token_ids or ()
+        limits = [len(row) for row in ids]
+        await self._complete(rows, limits, stops, self.candidates(stops))
         token_ids, mask = [], []
         for row, packed, start in zip(rows, ids, lengths, strict=True):
             shown = row[start:] if strip_prompt else row
@@ -191,7 +193,7 @@ class CausalLM(GenerativeTask):
         rows: list[list[int]],
         limits: Sequence[int],
         stops: Sequence[int],
-        candidates: Candidates | None = None,
+        candidates: Candidates | None,
     ) -> None:
         """Append what is generated to each row."""
         if not rows:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -238,12 +238,14 @@ async def _check_steps(
         [],
         CONFIG.vocab_size,
     )
-    with Recording(backbone.device) as recording, tidy("step"):
-        x = backbone.blocks(state.token, cache, state.position)
-        logits = keep(backbone.head(x, state))
-        layers.sample(logits, state)
     checks = []
-    try:
+    with ExitStack() as freed:  # whatever raises
+        with Recording(backbone.device) as recording, tidy("step"):
+            x = backbone.blocks(state.token, cache, state.position)
+            logits = keep(backbone.head(x, state))
+            freed.callback(logits.dispose)
+            layers.sample(logits, state)
+        freed.callback(recording.close)
         for step in range(STEPS):
             recording.replay(1)
             expected = list(chain.from_iterable(row.logits[step] for row in known))
@@ -253,9 +255,6 @@ async def _check_steps(
             tokens = [float(row.tokens[step]) for row in known]
             label += ", token"
             checks.append(await compare(label, state.token, tokens, 0.0, dispose_result=False))
-    finally:
-        recording.close()
-        logits.dispose()
     return [_worst(checks[::2]), _worst(checks[1::2])]
 
 

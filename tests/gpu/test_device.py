@@ -202,7 +202,7 @@ def test_no_adapter_says_how_to_get_one(monkeypatch):
         raise RuntimeError("Request adapter failed (3): No suitable adapter found.\nmore\nlines")
 
     monkeypatch.setattr(wgpu.gpu, "request_adapter_async", refuse)
-    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("gpt2_wgpu.gpu.adapter.sys", types.SimpleNamespace(platform="linux"))
     with pytest.raises(NoAdapterError, match="mesa-vulkan-drivers") as raised:
         gw.Device()
     assert "\n" not in str(raised.value)

@@ -186,6 +186,9 @@ def test_ids_without_a_text_are_never_drawn(load: Any, sampler: Any, hole: int) 
     if isinstance(sampler, samplers.Greedy):
         assert (text, ids, reason) == ("", [SIZE], "stop")
     lm.generate(["Hello", "he"], max_length=40)
+    packed = {"token_ids": [[1] * 40], "padding_mask": [[True] + [False] * 39]}
+    drawn = lm.generate(packed, stop_token_ids=[])["token_ids"][0][1:]
+    assert not {*map(int, drawn)} & {hole, *range(SIZE + 1, SIZE + 5)}
 
 
 def test_an_end_token_without_a_text_is_drawn_and_not_shown(load: Any) -> None:
