@@ -13,6 +13,10 @@ import { tokenizerInstead, weightsInstead } from "./other-formats.js";
  */
 
 export const HUB = "https://huggingface.co";
+const HUB_HOSTS = ["huggingface.co", "www.huggingface.co", "hf.co"]; // these three as in gpt2_wgpu/weights/sources.py
+const HUB_PAGE = /^\/((?!\.)[\w.-]+(?:\/(?!\.)[\w.-]+)?)(?:\/discussions(?:\/.*)?|\/(?:tree|blob|resolve|raw|commits?)(?:\/([^/]+).*)?)?\/?$/;
+const OTHER_PAGES = ["datasets", "spaces", "models", "docs", "collections", "papers", "settings"];
+const WHOLE = /^https?:\/\//;
 const SITE = new URL("../", import.meta.url);
 const EMBEDDED = "fairytales";
 
@@ -54,13 +58,12 @@ export async function parse(source, { hub = HUB } = {}) {
   }
   const text = source.trim();
   if (text === EMBEDDED) return onSite(EMBEDDED, new URL(`models/${EMBEDDED}/`, SITE));
-  if (/^https?:\/\//.test(text)) {
-    const page = pageOfHub(addressOf(text), hub);
-    return page ? onHub(page.id, page.revision, hub) : atAddress(text);
-  }
+  const page = pageOfHub(text, hub);
+  if (page) return onHub(page.id, page.revision, hub);
+  if (WHOLE.test(text)) return atAddress(text);
   const repository = PRESETS[text] ?? text.replace(/^hf:\/\//, "");
-  const [, id, revision = "main"] = /^([\w.-]+\/[\w.-]+)(?:@([\w./-]+))?$/.exec(repository) ?? [];
-  if (id) return onHub(id, revision, hub);
+  const [, id, revision = "main"] = /^((?:[\w.-]+\/)?[\w.-]+)(?:@([\w./-]+))?$/.exec(repository) ?? [];
+  if (id && (id.includes("/") || text.startsWith("hf://"))) return onHub(id, revision, hub);
   const known = [EMBEDDED, ...Object.keys(PRESETS)].join(", ");
   throw presetError(`unknown model '${text.slice(0, 80)}': known are ${known}, the address of a directory, or a hub id such as owner/name`);
 }
@@ -86,7 +89,29 @@ async function siteManifest(/** @type {AbortSignal | undefined} */ signal = unde
   const url = new URL("manifest.json", SITE).href;
   const response = await reach(url, { signal });
   if (!response.ok) throw refusal(response, url);
-  return JSON.parse(await smallText(response, url));
+  const fits = (/** @type {any} */ value) => value instanceof Object && Object.values(value).every((file) => Number.isFinite(file?.bytes));
+  return answerOf(response, url, fits, "is not the list of this site's files; build the site again");
+}
+
+/** What a JSON answer holds. @param {Response} response @param {string} url @param {(value: any) => boolean} fits @param {string} complaint */
+async function answerOf(response, url, fits, complaint) {
+  const text = await smallText(response, url);
+  try {
+    const value = JSON.parse(text);
+    if (fits(value)) return value;
+  } catch {
+    // it is no JSON: a web page, most often
+  }
+  throw presetError(`${shown(url)} ${complaint}`);
+}
+
+/** Whether this lists a repository's files. @param {any} value */
+function isListing(value) {
+  return (
+    typeof value?.sha === "string" &&
+    Array.isArray(value.siblings) &&
+    value.siblings.every((/** @type {any} */ file) => typeof file?.rfilename === "string" && Number.isFinite(file.size))
+  );
 }
 
 /** @param {string} text @returns {RemoteSource} */
@@ -111,11 +136,20 @@ function addressOf(text) {
   }
 }
 
-/** The repository whose page this is, or whose files' page. @param {URL} url @param {string} hub */
-function pageOfHub(url, hub) {
-  if (![HUB, hub].some((host) => url.origin === new URL(host).origin)) return null;
-  const found = /^\/([\w.-]+\/[\w.-]+)(?:\/(?:tree|blob)\/([^/]+)(?:\/.*)?)?\/?$/.exec(url.pathname);
-  return found && { id: found[1], revision: decodeURIComponent(found[2] ?? "main") };
+/** The repository whose page this is, or whose files' page, as in Python. @param {string} text @param {string} hub */
+function pageOfHub(text, hub) {
+  const mirror = addressOf(hub);
+  const hosts = [...HUB_HOSTS, mirror.host];
+  const bare = hosts.includes(text.split("/")[0].toLowerCase()); // as browsers show it
+  if (!bare && !WHOLE.test(text)) return null;
+  const { host, pathname } = addressOf(bare ? `https://${text}` : text);
+  const ofHub = HUB_HOSTS.includes(host);
+  const above = ofHub ? "" : mirror.pathname.replace(/\/+$/, "");
+  if (!hosts.includes(host) || !pathname.startsWith(`${above}/`)) return null;
+  const [, id, revision = "main"] = HUB_PAGE.exec(pathname.slice(above.length)) ?? [];
+  if (id && !OTHER_PAGES.includes(id.split("/")[0])) return { id, revision: decodeURIComponent(revision) };
+  if (!ofHub) return null; // a mirror may have other directories
+  throw presetError(`'${shown(text)}' is not the page of a model on the Hub; one looks like ${HUB}/owner/name`);
 }
 
 /** @param {string} name @param {URL} url @returns {RemoteSource} */
@@ -136,15 +170,16 @@ function onSite(name, url) {
 /** @param {string} id @param {string} revision @param {string} hub @returns {RemoteSource} */
 function onHub(id, revision, hub) {
   const plan = async (/** @type {AbortSignal | undefined} */ signal) => {
-    const url = new URL(`/api/models/${id}/revision/${encodeURIComponent(revision)}?blobs=true`, hub);
+    const root = hub.replace(/\/+$/, "");
+    const url = new URL(`${root}/api/models/${id}/revision/${encodeURIComponent(revision)}?blobs=true`);
     const response = await reach(url.href, { signal });
     if (response.status === 401 || response.status === 404) {
       throw presetError(`'${id}' is not a public repository on the Hub, or has no revision '${revision}'; check the spelling`);
     }
     if (!response.ok) throw refusal(response, url.href);
     /** @type {{sha: string, siblings: {rfilename: string, size: number, lfs?: {sha256?: string}}[]}} */
-    const { sha, siblings } = JSON.parse(await smallText(response, url.href));
-    const folder = new URL(`/${id}/resolve/${sha}/`, hub); // a commit: its files never change
+    const { sha, siblings } = await answerOf(response, url.href, isListing, "does not answer as the Hub does");
+    const folder = new URL(`${root}/${id}/resolve/${sha}/`); // a commit: its files never change
     const printable = siblings.filter(({ rfilename }) => !LONE_SURROGATE.test(rfilename));
     const files = printable.map(({ rfilename, size, lfs }) => ({
       ...remote(rfilename, folder, size, lfs?.sha256),

@@ -9,18 +9,16 @@ from __future__ import annotations
 import os
 import re
 import sys
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from gpt2_wgpu.errors import PresetError
 from gpt2_wgpu.models.presets import EMBEDDED, hub_id, is_possible
 from gpt2_wgpu.shown import shown
-from gpt2_wgpu.weights.sources import HUB_SCHEME
+from gpt2_wgpu.weights.sources import HUB_SCHEME, hub_page
 
 HUB = "https://huggingface.co"
 _WHOLE = ("http://", "https://")
 _REPOSITORY = re.compile(r"((?:[\w.-]+/)?[\w.-]+)(?:@([\w./-]+))?", re.ASCII)
-# What a person copies from the browser: a repository's page, and those of its files.
-_HUB_PAGE = re.compile(r"/([\w.-]+/[\w.-]+)(?:/(?:tree|blob)/([^/]+)(?:/.*)?)?/?", re.ASCII)
 _FILE = re.compile(r"[^/]+\.(?:safetensors|json|txt)")
 
 
@@ -41,9 +39,12 @@ def address_of(preset: object) -> str | None:
         return None
     if os.path.exists(os.path.expanduser(text)):
         return None
+    if (page := hub_page(text)) is not None:
+        name, _, revision = page.partition("@")
+        return _of_repository(name, revision)
     if text.startswith(_WHOLE):
         _check(text)
-        return _of_hub_page(text) or _directory(text)
+        return _directory(text)
     if _is_relative(text):
         return _absolute(text)
     repository = hub_id(text) or text.removeprefix(HUB_SCHEME)
@@ -78,15 +79,6 @@ def endpoint() -> str:
 
 def _of_repository(name: str, revision: str | None) -> str:
     return f"{endpoint()}/{name}/resolve/{quote(revision or 'main', safe='')}/"
-
-
-def _of_hub_page(address: str) -> str | None:
-    """The files of the repository whose page this is."""
-    parts = urlsplit(address)
-    if parts.netloc not in (urlsplit(HUB).netloc, urlsplit(endpoint()).netloc):
-        return None
-    page = _HUB_PAGE.fullmatch(parts.path)
-    return _of_repository(page[1], unquote(page[2] or "")) if page else None
 
 
 def _directory(address: str) -> str:

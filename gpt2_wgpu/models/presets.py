@@ -100,7 +100,7 @@ def resolve(
         if "://" in name:
             raise PresetError(
                 f"{shown(name)}: only {HUB_SCHEME} addresses and pages of models on huggingface.co "
-                "are supported"
+                "or the mirror in HF_ENDPOINT are supported"
             )
     if os.path.isdir(path):
         raise PresetError(_no_config(path))

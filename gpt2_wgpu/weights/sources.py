@@ -7,7 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -20,9 +20,10 @@ from gpt2_wgpu.weights.hub import UnreachableError, download, first_line
 
 HUB_SCHEME = "hf://"
 HUB_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
-# A repository's page, and those of its files.
+# A repository's page, and those of its files and discussions; as in web/sources.js.
 _HUB_PAGE = re.compile(
-    r"/([\w.-]+(?:/[\w.-]+)?)(?:/(?:tree|blob|resolve|raw|commits?|discussions)(?:/([^/]+).*)?)?/?",
+    r"/((?!\.)[\w.-]+(?:/(?!\.)[\w.-]+)?)"
+    r"(?:/discussions(?:/.*)?|/(?:tree|blob|resolve|raw|commits?)(?:/([^/]+).*)?)?/?",
     re.ASCII,
 )
 _OTHER_PAGES = ("datasets", "spaces", "models", "docs", "collections", "papers", "settings")
@@ -86,22 +87,33 @@ class _HubName:
         return f"{self.repository}@{self.revision}" if self.revision else self.repository
 
 
-def hub_page(address: str, hosts: Container[str] = HUB_HOSTS) -> str | None:
+def hub_page(address: str) -> str | None:
     """``owner/name[@revision]`` of the page of a repository or of a file in it; None for others.
+
+    Pages are those of the Hub, also without ``https://``, and of the mirror in ``HF_ENDPOINT``.
 
     Raises:
         PresetError: it is a page of the Hub, but not of a model.
     """
-    if address.partition("/")[0] in HUB_HOSTS:
-        address = f"https://{address}"  # as browsers show it
+    address = address.strip()
     try:
+        mirror = urlsplit(os.environ.get("HF_ENDPOINT", "").strip().rstrip("/"))
+        if address.partition("/")[0].lower() in (*HUB_HOSTS, mirror.netloc.lower() or None):
+            address = f"https://{address}"  # as browsers show it
         parts = urlsplit(address)
     except ValueError:
         return None
-    if parts.scheme not in ("http", "https") or parts.netloc not in hosts:
+    if parts.scheme not in ("http", "https"):
         return None
-    page = _HUB_PAGE.fullmatch(parts.path)
+    host, path = parts.netloc.lower(), parts.path
+    if host not in HUB_HOSTS:
+        if not host or host != mirror.netloc.lower() or not path.startswith(f"{mirror.path}/"):
+            return None
+        path = path.removeprefix(mirror.path)
+    page = _HUB_PAGE.fullmatch(path)
     if page is None or page[1].partition("/")[0] in _OTHER_PAGES:
+        if host not in HUB_HOSTS:
+            return None  # a mirror may have other directories
         raise PresetError(
             f"{shown(address)} is not the page of a model on the Hub; one looks like "
             "https://huggingface.co/owner/name"
@@ -186,10 +198,6 @@ def _lacking(directory: Path) -> list[str]:
         else:
             lacking += [names[0] for names in groups]
     return lacking
-
-
-def _present(directory: Path, names: Iterable[str]) -> bool:
-    return any((directory / name).exists() for name in names)
 
 
 def _absent(directory: Path, names: Iterable[str]) -> list[str]:

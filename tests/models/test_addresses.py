@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import pytest
 
@@ -13,6 +16,7 @@ from gpt2_wgpu.models.addresses import address_of
 
 pytestmark = pytest.mark.native("a stand-in for the browser's page")
 
+HUB_PAGES = json.loads((Path(__file__).parents[1] / "hub_pages.json").read_text(encoding="utf-8"))
 PAGE = SimpleNamespace(
     document=SimpleNamespace(baseURI="https://host/a/page.html?x=1#y"),
     location=SimpleNamespace(origin="https://host"),
@@ -123,6 +127,21 @@ def test_a_mirror_of_the_hub(runs_in, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "mirror.example")
     with pytest.raises(PresetError, match=r"HF_ENDPOINT is 'mirror\.example': give the address"):
         address_of("gpt2")
+
+
+@pytest.mark.parametrize(("page", "means"), HUB_PAGES)
+def test_pages_of_the_hub(runs_in, monkeypatch, page, means):
+    runs_in(PAGE)
+    mirror = "https://mirror.example/hub"
+    monkeypatch.setenv("HF_ENDPOINT", mirror)
+    if means == "refused":
+        with pytest.raises(PresetError, match="is not the page of a model on the Hub"):
+            address_of(page)
+    elif means is None:
+        assert address_of(page) == f"{page.rstrip('/')}/"
+    else:
+        name, _, revision = means.partition("@")
+        assert address_of(page) == f"{mirror}/{name}/resolve/{quote(revision or 'main', safe='')}/"
 
 
 def test_the_wheel_for_browsers_says_where_its_model_is(runs_in, monkeypatch):

@@ -21,6 +21,7 @@ from tests.weights.building import json_file
 from tests.weights.fake_hub import COMMIT, serve
 
 ROOT = Path(__file__).parents[2]
+HUB_PAGES = json.loads((ROOT / "tests" / "hub_pages.json").read_text(encoding="utf-8"))
 MODEL = {
     "config.json": b"{}",
     "model.safetensors": json_file({}),
@@ -233,34 +234,26 @@ def test_a_hub_that_answers_otherwise_is_reachable(status: int, said: str, tmp_p
     assert outcome.seconds < 10
 
 
-@pytest.mark.parametrize(
-    ("address", "repository"),
-    [
-        ("https://huggingface.co/owner/name", "owner/name"),
-        ("http://huggingface.co/owner/name/", "owner/name"),
-        ("huggingface.co/owner/name", "owner/name"),
-        ("https://hf.co/owner/name?library=transformers#usage", "owner/name"),
-        ("https://huggingface.co/gpt2", "gpt2"),
-        ("https://huggingface.co/owner/name/tree/main", "owner/name"),
-        ("https://huggingface.co/owner/name/tree/v1.0/", "owner/name@v1.0"),
-        ("https://huggingface.co/owner/name/tree/refs%2Fpr%2F7", "owner/name@refs/pr/7"),
-        ("https://huggingface.co/owner/name/blob/main/config.json", "owner/name"),
-        ("https://huggingface.co/owner/name/blob/abc/a/b.json?x=y", "owner/name@abc"),
-        ("https://huggingface.co/owner/name/resolve/abc/model.safetensors", "owner/name@abc"),
-        ("https://huggingface.co/owner/name/discussions/3", "owner/name@3"),
-        ("https://example.org/owner/name", None),
-        ("owner/name", None),
-        ("https://[", None),
-    ],
-)
-def test_a_page_of_the_hub_names_its_repository(address: str, repository: str | None) -> None:
-    assert hub_page(address) == repository
+@pytest.mark.parametrize(("address", "means"), HUB_PAGES)
+def test_a_page_of_the_hub_names_its_repository(
+    address: str, means: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cases are those of tests/browser/library/test_sources.py."""
+    monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example/hub/")
+    if means == "refused":
+        with pytest.raises(PresetError, match="is not the page of a model on the Hub"):
+            hub_page(address)
+    else:
+        assert hub_page(address) == means
 
 
-@pytest.mark.parametrize("path", ["datasets/a/b", "spaces/a", "", "a/b/c/d", "docs/transformers"])
-def test_other_pages_of_the_hub_are_refused(path: str) -> None:
-    with pytest.raises(PresetError, match="is not the page of a model on the Hub"):
-        hub_page(f"https://huggingface.co/{path}")
+@pytest.mark.parametrize("text", ["owner/name", "https://[", "/a", "", "mirror.example/a/b"])
+@pytest.mark.parametrize("mirror", ["", "https://["])
+def test_what_is_no_page_of_the_hub(
+    text: str, mirror: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", mirror)
+    assert hub_page(text) is None
 
 
 def test_a_pasted_address_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from gpt2_wgpu.small_files import MOST_BYTES
-from tests.browser.library.conftest import WEIGHTS, Attempt, obtain
-from tests.browser.library.host import Host
+from tests.browser.library.conftest import ROOT, WEIGHTS, Attempt, obtain
+from tests.browser.library.host import PREFIX, Host, Hosted
 
 INDEX = "model.safetensors.index.json"
 NUMBERED = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
@@ -128,3 +128,51 @@ def test_a_server_that_is_busy_all_the_time_is_not_called_a_broken_connection(
     assert "the server answers 429 (too many requests)" in message
     host.files[path].busy = 0
     assert obtain(attempt, "owner/name", hub=host.address)["hashes"]
+
+
+def test_pages_of_the_hub_are_those_of_python(attempt: Attempt) -> None:
+    cases = json.loads((ROOT / "tests" / "hub_pages.json").read_text(encoding="utf-8"))
+    read = attempt.tab.evaluate(
+        """async (cases) => {
+          const url = new URL("../web/sources.js", document.baseURI);
+          const { parse } = await import(url.href);
+          const means = async (address) => {
+            try {
+              const { kind, id } = await parse(address, { hub: "https://mirror.example/hub/" });
+              if (kind !== "hub") return null;
+              return (await parse(id)).id.slice("hf://".length);  // what is stored is a source, too
+            } catch (error) {
+              const refused = error.message.includes("is not the page of a model on the Hub");
+              return refused ? "refused" : error.message;
+            }
+          };
+          return Promise.all(cases.map(async ([address]) => [address, await means(address)]));
+        }""",
+        cases,
+    )
+    assert read == cases
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"<!doctype html>",
+        b"null",
+        b"{}",
+        b'{"sha": "a", "siblings": [{"rfilename": "config.json"}]}',
+    ],
+)
+def test_what_does_not_answer_as_the_hub(attempt: Attempt, host: Host, answer: bytes) -> None:
+    host.files["/api/models/owner/name/revision/main"] = Hosted(answer)
+    result = attempt("obtain", "owner/name", {"hub": host.address})["error"]
+    assert result["name"] == "PresetError"
+    assert "?blobs=true does not answer as the Hub does" in result["message"]
+
+
+@pytest.mark.parametrize("answer", [b"<!doctype html>", b"[1]"])
+def test_what_is_not_the_list_of_the_sites_files(
+    attempt: Attempt, host: Host, answer: bytes
+) -> None:
+    host.files[f"{PREFIX}manifest.json"] = Hosted(answer)
+    message = refusal(attempt, "fairytales")
+    assert "manifest.json is not the list of this site's files" in message
