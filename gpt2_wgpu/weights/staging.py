@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -20,21 +20,26 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _STALE_SECONDS = 24 * 3600  # where no lock can tell: longer than any conversion
+_YOUNG_SECONDS = 60  # a directory is locked a moment after it is made
+_REPLACED = "replaced"  # the old files, until the new ones are all in place
 
 
 class StagedDirectory:
     """Files written to ``path``, which become ``destination`` when the ``with`` block ends well.
 
     A destination that does not exist appears in one rename. One that exists stays the directory it
-    is: what it holds under the names ``replaced`` gives way to the new files, and ``last`` goes
-    first and comes last, so that a process that is killed in between leaves a directory without
-    that file and never a mixture. What killed processes left behind is removed by the next one.
+    is: what it holds under the names ``replaced`` is moved away in that order, ``last`` before all
+    others, and only then are the new files moved in, ``last`` at the end. If the process is killed
+    in between, that file is missing, and old files are never beside new ones.
+
+    What killed processes left is removed by the next one, unless old files are in it.
 
     Raises:
-        WeightsError: the directory cannot be made or written to; what was there is as it was.
+        WeightsError: the directory cannot be made or written to. What was there is as it was, or
+            could not be moved back: then the message says where it is.
     """
 
-    def __init__(self, destination: Path, replaced: Collection[str], last: str) -> None:
+    def __init__(self, destination: Path, replaced: Sequence[str], last: str) -> None:
         self.destination = destination
         self._replaced, self._last = replaced, last
         place = Path(os.path.realpath(destination))  # resolve() raises on a loop of links
@@ -47,9 +52,9 @@ class StagedDirectory:
             for left in parent.glob(f"{glob.escape(prefix)}.*.part"):
                 _remove_if_stale(left)
             self.path.mkdir()
+            self._lock = _locked(self.path)
         except OSError as error:
             raise _cannot_make(destination, error) from None
-        self._lock = _locked(self.path)
 
     def __enter__(self) -> StagedDirectory:
         return self
@@ -63,61 +68,107 @@ class StagedDirectory:
         try:
             if kind is None:
                 self._publish()
-        except OSError as failure:
-            raise _cannot_make(self.destination, failure) from None
+        except BaseException as failure:
+            if _holds_old_files(self.path):
+                raise WeightsError(
+                    f"{self.destination}: its files could not all be replaced or moved back "
+                    f"({failure!r}); move the old ones back from {self.path / _REPLACED}"
+                ) from failure
+            if isinstance(failure, OSError):
+                raise _cannot_make(self.destination, failure) from None
+            raise
         finally:
             if self._lock is not None:
                 os.close(self._lock)
-            shutil.rmtree(self.path, ignore_errors=True)
+            if not _holds_old_files(self.path):
+                shutil.rmtree(self.path, ignore_errors=True)
 
     def _publish(self) -> None:
         if not self._in_place:
             self.path.rename(self._place)
             return
-        new = [path.name for path in self.path.iterdir()]
-        old = self.path / "replaced"
+        new = sorted(path.name for path in self.path.iterdir())
+        order = list(dict.fromkeys([self._last, *self._replaced, *new]))
+        old = self.path / _REPLACED
         old.mkdir()
         moved: list[tuple[Path, Path]] = []
         try:
-            for name in _ordered({*self._replaced, *new}, first=self._last):
+            for name in order:
                 if (self.destination / name).exists():
                     _move(self.destination / name, old / name, moved)
-            for name in reversed(_ordered(new, first=self._last)):
-                _move(self.path / name, self.destination / name, moved)
+            for name in reversed(order):
+                if name in new:
+                    _move(self.path / name, self.destination / name, moved)
         except BaseException:
-            for source, target in reversed(moved):
-                target.replace(source)
+            try:
+                _undo(moved)
+            except (KeyboardInterrupt, SystemExit):  # a second signal
+                _undo(moved)
+                raise
             raise
-
-
-def _ordered(names: Collection[str], first: str) -> list[str]:
-    return sorted(names, key=lambda name: (name != first, name))
+        old.rename(self.path / "superseded")  # from here on it may be removed
 
 
 def _move(source: Path, target: Path, moved: list[tuple[Path, Path]]) -> None:
+    moved.append((source, target))  # first: a signal may come right after the rename
     source.replace(target)
-    moved.append((source, target))
+
+
+def _undo(moved: list[tuple[Path, Path]]) -> None:
+    """Move all back, the latest first; if it raises, it can be called again for the rest."""
+    while moved:
+        source, target = moved[-1]
+        with suppress(FileNotFoundError):  # it was not moved, or is back already
+            target.replace(source)
+        moved.pop()
+
+
+def _holds_old_files(directory: Path) -> bool:
+    """Whether what was replaced is there and nowhere else, as far as can be told."""
+    try:
+        return any((directory / _REPLACED).iterdir())
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def _locked(directory: Path) -> int | None:
-    """A lock that lasts as long as this process: other processes leave the directory alone."""
+    """A lock that lasts as long as this process; None where there are no locks.
+
+    Raises:
+        BlockingIOError: another process has it, and so is alive.
+    """
     if fcntl is None:
         return None
-    with suppress(OSError):  # a file system without locks
+    try:
         descriptor = os.open(directory, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return descriptor
-    return None
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError:  # a file system without locks
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _remove_if_stale(directory: Path) -> None:
-    """Remove what a process left that has ended."""
-    lock = _locked(directory)
-    with suppress(OSError):
-        if lock is not None or time.time() - directory.stat().st_mtime > _STALE_SECONDS:
-            shutil.rmtree(directory, ignore_errors=True)
-    if lock is not None:
-        os.close(lock)
+    """Remove what a process left that has ended, unless old files are in it."""
+    with suppress(OSError):  # BlockingIOError among them: its process is alive
+        age = time.time() - directory.stat().st_mtime
+        if age < _YOUNG_SECONDS or _holds_old_files(directory):
+            return
+        lock = _locked(directory)
+        try:
+            if lock is not None or age > _STALE_SECONDS:
+                shutil.rmtree(directory, ignore_errors=True)
+        finally:
+            if lock is not None:
+                os.close(lock)
 
 
 def _cannot_make(directory: Path, error: OSError) -> WeightsError:

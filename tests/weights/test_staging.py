@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -101,8 +103,8 @@ def test_what_a_killed_process_left_is_removed_by_the_next(exists: bool, tmp_pat
     if exists:
         fill(destination, "old")
     subprocess.run([sys.executable, "-c", KILLED, str(destination)], check=False)
-    left = list(tmp_path.rglob("*.part"))
-    assert len(left) == 1
+    (left,) = tmp_path.rglob("*.part")
+    age(left, 120)
     if not exists:
         assert not destination.exists()
     fill(destination)
@@ -116,12 +118,102 @@ def test_what_a_living_process_writes_stays(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
+        (left,) = tmp_path.glob("*.part")
+        age(left, 48 * 3600)  # a lock counts, and not how long it takes
+        before = open_descriptors()
         fill(tmp_path / "x")
-        assert len(list(tmp_path.glob("*.part"))) == 1
+        assert open_descriptors() == before
+        assert left.exists()
         process.kill()
     shutil.rmtree(tmp_path / "x")
     fill(tmp_path / "x")
     assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("seconds", [0, 120])
+def test_a_directory_that_was_just_made_is_not_stale(seconds: int, tmp_path: Path) -> None:
+    made = tmp_path / ".x.0.part"  # another process's, not locked yet
+    made.mkdir()
+    age(made, seconds)
+    fill(tmp_path / "x")
+    assert made.exists() == (seconds == 0)
+
+
+@pytest.mark.parametrize(("seconds", "stays"), [(120, True), (48 * 3600, False)])
+def test_without_locks_the_age_tells(
+    seconds: int, stays: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    left = tmp_path / ".x.0.part"
+    left.mkdir()
+    age(left, seconds)
+    before = open_descriptors()
+    fill(tmp_path / "x")
+    assert left.exists() == stays
+    assert open_descriptors() == before
+
+
+def age(path: Path, seconds: float) -> None:
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+@pytest.mark.parametrize("at", range(6))
+def test_a_signal_right_after_a_rename_loses_nothing(
+    at: int, signals: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, "old")
+    calls = 0
+    replace = Path.replace
+
+    def interrupted(source: Path, target: Path) -> None:
+        nonlocal calls
+        replace(source, target)
+        calls += 1
+        if at < calls <= at + signals:  # the second comes while files are moved back
+            raise SystemExit(143)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(SystemExit):
+        fill(tmp_path, "new")
+    assert contents(tmp_path) == dict.fromkeys(NAMES, "old")
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), SystemExit(143)])
+def test_old_files_that_cannot_be_moved_back_are_kept(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, "old")
+    calls = 0
+    replace = Path.replace
+
+    def fails(source: Path, target: Path) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 4:  # one new file is in place; nothing can be moved back
+            raise error
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", fails)
+        with pytest.raises(WeightsError, match="move the old ones back from") as raised:
+            fill(tmp_path, "new")
+    (kept,) = tmp_path.glob(".convert.*.part/replaced")
+    assert str(kept) in str(raised.value)
+    assert contents(kept) == dict.fromkeys(NAMES, "old")
+    age(kept.parent, 48 * 3600)
+    fill(tmp_path, "new")  # the next one leaves them alone
+    assert contents(kept) == dict.fromkeys(NAMES, "old")
 
 
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:
