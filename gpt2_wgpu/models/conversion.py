@@ -19,7 +19,12 @@ from gpt2_wgpu.models.layouts import Layout, layouts, quantized_shapes
 from gpt2_wgpu.models.presets import resolve as resolve_preset
 from gpt2_wgpu.models.weights import with_stored_head
 from gpt2_wgpu.shown import shown
-from gpt2_wgpu.weights.checkpoint import INDEX_FILE, SINGLE_FILE, Checkpoint
+from gpt2_wgpu.weights.checkpoint import (
+    INDEX_FILE,
+    SINGLE_FILE,
+    Checkpoint,
+    weights_there,
+)
 from gpt2_wgpu.weights.naming import resolve
 from gpt2_wgpu.weights.quantized import metadata_for, quantization_of
 from gpt2_wgpu.weights.staging import StagedDirectory
@@ -49,8 +54,9 @@ def convert(
     Matrices become ``dtype`` ("float32", "float16", "q8" or "q4") on the GPU, by the kernels that
     do so while a model loads: loading the result gives the same bits. Vectors and position
     embeddings stay as they are; configuration and tokenizer go along. A new directory appears when
-    all are whole, in one rename; of one that exists the model's files are replaced at the end. A
-    failure leaves it as it was. → the path of the weights. Blocks; ``convert_async`` is the twin.
+    all are whole, in one rename; of one that exists the model's files, old shards among them, are
+    replaced at the end. A failure leaves it as it was, or says where the old files are. → the path
+    of the weights. Blocks; ``convert_async`` is the twin.
 
     Raises ``InvalidArgumentError`` for a dtype that is none, or files that exist without
     ``force``; ``PresetError``, ``ConfigError``, ``WeightsError`` for a source that is not in order
@@ -85,7 +91,8 @@ async def convert_async(
         entries = resolve(checkpoint, config.expected_tensors())
         described, layout_of = _described(entries, config, dtype), layouts(config)
         total, done = sum(entry.nbytes for entry in entries.values()), 0
-        with StagedDirectory(destination, _MODEL_FILES, SINGLE_FILE) as stage:
+        replaced = (*_old_weights(destination), *_MODEL_FILES)  # without weights nothing loads
+        with StagedDirectory(destination, replaced, SINGLE_FILE) as stage:
             for name in besides:
                 with AtomicFile(stage.path / name) as file:
                     file.write((source / name).read_bytes())
@@ -149,6 +156,10 @@ async def _converted(device: Device, raw: Raw, layout: Layout, dtype: str) -> li
     ]
 
 
+def _old_weights(destination: Path) -> tuple[str, ...]:
+    return weights_there(destination) if destination.is_dir() else ()
+
+
 def _check_destination(source: Path, destination: Path, force: bool) -> None:
     with suppress(OSError):
         try:
@@ -160,7 +171,8 @@ def _check_destination(source: Path, destination: Path, force: bool) -> None:
         raise InvalidArgumentError(f"{destination} is a file: give a directory")
     if destination.exists() and destination.samefile(source):
         raise InvalidArgumentError(f"{destination} is the source itself: give another directory")
-    there = [name for name in _MODEL_FILES if (destination / name).exists()]
+    names = (*_MODEL_FILES, *_old_weights(destination))
+    there = [name for name in names if (destination / name).exists()]
     if there and not force:
         raise InvalidArgumentError(
             f"{destination} holds {there[0]} already: give another directory, or --force to replace"

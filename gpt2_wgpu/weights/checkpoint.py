@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -278,6 +278,15 @@ def shard_names(index: Path) -> tuple[str, ...]:
         WeightsError: the index cannot be read or is malformed.
     """
     return tuple(sorted(set(_read_index(index).values())))
+
+
+def weights_there(directory: Path) -> tuple[str, ...]:
+    """The files of a directory that weights may be read from, and the index last."""
+    there = _file_names(directory)
+    shards = {name for name in there if name == SINGLE_FILE or _SHARD.fullmatch(name)}
+    with suppress(WeightsError):  # an index that cannot be read names no shards
+        shards |= there & set(shard_names(directory / INDEX_FILE))
+    return (*sorted(shards), *({INDEX_FILE} & there))
 
 
 def _read_index(path: Path) -> dict[str, str]:

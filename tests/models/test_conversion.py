@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,6 +111,54 @@ def test_nothing_is_replaced_unless_forced(device, odd, tmp_path):
         gw.convert(odd, odd, "q8", force=True)
     with pytest.raises(InvalidArgumentError, match="is a file"):
         gw.convert(odd, path, "q8", force=True)
+
+
+def shard(directory, *names):
+    """Make its weights shards of these names, with an index."""
+    names = names or ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+    (directory / "model.safetensors").rename(directory / names[0])
+    for name in names[1:]:
+        write(directory / name, valid_file({}))
+    weight_map = {str(number): name for number, name in enumerate(names)}
+    index = json.dumps({"weight_map": weight_map})
+    (directory / "model.safetensors.index.json").write_text(index)
+    return names
+
+
+@pytest.mark.parametrize("names", [(), ("first.safetensors", "second.safetensors")])
+def test_old_shards_are_replaced(device, odd, tmp_path, names):
+    gw.convert(odd, tmp_path, "float32")
+    shard(tmp_path, *names)
+    (tmp_path / "adapter.safetensors").write_text("not of this model")
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "generation_config.json").unlink()
+    with pytest.raises(InvalidArgumentError, match="--force"):
+        gw.convert(odd, tmp_path, "q8")
+    gw.convert(odd, tmp_path, "q8", force=True)
+    assert sorted(os.listdir(tmp_path)) == [
+        "adapter.safetensors", "config.json", "generation_config.json", "model.safetensors"
+    ]  # fmt: skip
+
+
+def test_at_no_time_are_new_files_beside_old_shards(device, odd, tmp_path, monkeypatch):
+    gw.convert(odd, tmp_path, "float32")
+    old_weights = {*shard(tmp_path), "model.safetensors.index.json"}
+    old = {path.name: path.stat().st_ino for path in tmp_path.iterdir()}
+    states = []
+    replace = Path.replace
+
+    def noted(source, target):
+        replace(source, target)
+        there = {path.name: path.stat().st_ino for path in tmp_path.iterdir() if path.is_file()}
+        states.append(there)
+
+    monkeypatch.setattr(Path, "replace", noted)
+    gw.convert(odd, tmp_path, "q8", force=True)
+    assert len(states) >= 8
+    for there in states:
+        if any(old.get(name) != number for name, number in there.items()):
+            assert not old_weights & there.keys()
+    assert len(old_weights & states[0].keys()) == 2  # a shard goes before all else
 
 
 @QUANTIZED
