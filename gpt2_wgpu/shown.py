@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 _LIMIT = 120  # characters
+_KINDS = (dict, list, tuple, set, frozenset, str, bytes, bytearray, int)
 
 
 class _Short(reprlib.Repr):
@@ -15,6 +17,15 @@ class _Short(reprlib.Repr):
         self.maxset = self.maxfrozenset = self.maxarray = self.maxdeque = 4
         self.maxstring = self.maxother = _LIMIT - 2
         self.maxlong = 40
+
+    def repr1(self, x: Any, level: int) -> str:
+        # Repr looks for a method by the name of the type, and so makes all of a subclass.
+        if isinstance(x, bool):
+            return repr(bool(x))
+        for kind in _KINDS:
+            if isinstance(x, kind):
+                return str(getattr(self, f"repr_{kind.__name__}")(x, level))
+        return super().repr1(x, level)
 
     def repr_int(self, x: int, level: int) -> str:
         # Python refuses to write out an integer of more than 4,300 digits.

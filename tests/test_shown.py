@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Any
+from collections import OrderedDict
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -15,6 +16,20 @@ from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.shown import listed, shown
 from gpt2_wgpu.text import StopTextMatcher
 
+
+class Words(list[str]):
+    pass
+
+
+class Text(str):
+    pass
+
+
+class Pair(NamedTuple):
+    left: Any
+    right: Any
+
+
 HUGE: list[Any] = [
     "x" * 10**7,
     b"x" * 10**7,
@@ -24,6 +39,10 @@ HUGE: list[Any] = [
     {str(i): i for i in range(10**5)},
     {"a": {"b": {"c": {"d": {"e": "f" * 10**6}}}}},
     tuple(range(10**6)),
+    OrderedDict.fromkeys(range(10**5)),
+    Words(["x"] * 10**6),
+    Text("x" * 10**7),
+    Pair("x" * 10**7, ["x"] * 10**6),
 ]
 
 
@@ -33,6 +52,25 @@ def test_a_value_takes_120_characters_at_most(value: Any) -> None:
     assert len(shown(value)) <= 120
     assert "\n" not in shown(value)
     assert time.perf_counter() - begun < 0.5
+
+
+class Counted:
+    written = 0
+
+    def __repr__(self) -> str:
+        Counted.written += 1
+        return "counted"
+
+
+class Row(tuple[Any, ...]):
+    pass
+
+
+@pytest.mark.parametrize("kind", [list, Words, tuple, Row, dict.fromkeys, OrderedDict.fromkeys])
+def test_only_a_part_of_a_long_value_is_written_out(kind: Any) -> None:
+    Counted.written = 0
+    assert "counted" in shown(kind([Counted() for _ in range(1000)]))
+    assert Counted.written < 10
 
 
 @pytest.mark.parametrize("value", [None, True, -1, 0.5, "a'b", [1, 2], {"a": None}, b"ab", ()])

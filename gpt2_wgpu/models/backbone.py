@@ -232,9 +232,10 @@ class GPT2Backbone(CopiedByAttributes):
             mask = None
             if inputs.get("padding_mask") is not None:
                 rows = rows_of_mask(inputs["padding_mask"])
-                if [len(row) for row in rows] != [length] * batch:
+                lengths = [len(row) for row in rows]
+                if lengths != [length] * batch:
                     raise ShapeError(
-                        f"padding_mask has rows of {[len(row) for row in rows]} for token_ids "
+                        f"padding_mask has rows of {shown(lengths)} for token_ids "
                         f"[{batch}, {length}]"
                     )
                 pad = [0] * (cache.capacity - length)
@@ -358,11 +359,6 @@ class GPT2Backbone(CopiedByAttributes):
         result = ops.slice(hidden, (0,) * hidden.ndim, (*hidden.shape[:-1], self.config.n_embd))
         hidden.dispose()
         return result
-
-    @property
-    def token_embedding(self) -> layers.Matrix:
-        """``wte`` [V, D] as stored on the GPU."""
-        return self.weights.wte
 
     def dispose(self) -> None:
         """Free the weights; texts being generated end with an error. Idempotent."""

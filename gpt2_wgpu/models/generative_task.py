@@ -228,7 +228,7 @@ class CausalLM(GenerativeTask):
             if not length or not all(real[:length]):
                 raise InvalidArgumentError(
                     f"row {index} of padding_mask must be True for the prompt (at least one "
-                    f"token), then False; it is {real}"
+                    f"token), then False; it is {shown(real)}"
                 )
             prompts.append(row[:length])
         return ids, prompts

@@ -233,7 +233,7 @@ class BytePairTokenizer:
             byte = data[symbols.index(-1)]
             raise TokenizerError(
                 f"the vocabulary has no token for byte 0x{byte:02X} ({BYTE_TO_SYMBOL[byte]!r}) of "
-                f"{word[:40]!r}: use a vocabulary that holds all 256 byte symbols"
+                f"{shown(word)}: use a vocabulary that holds all 256 byte symbols"
             )
         ids = self._merges.apply(symbols)
         if len(word) <= CACHED_WORD_LENGTH:

@@ -111,9 +111,8 @@ def _added_tokens(vocabulary: dict[str, Any], added: Any, name: str) -> dict[int
 
 
 def _unsupported(name: str, what: str, value: object, supported: str) -> TokenizerError:
-    shown = repr(value)
     return TokenizerError(
-        f"{name} asks for {what} = {shown[:80]}, but only {supported} is supported: this is not "
+        f"{name} asks for {what} = {shown(value)}, but only {supported} is supported: this is not "
         "GPT-2's byte-level BPE"
     )
 

@@ -62,6 +62,18 @@ def test_wrong_kinds_of_arguments(small_lm, call, message):
         call(small_lm)
 
 
+def test_messages_about_masks_are_short(tales):
+    rows = 500
+    ragged = {"token_ids": [[1, 2]] * rows, "padding_mask": [[1]] * rows}
+    with pytest.raises(ShapeError, match=r"^padding_mask has rows of") as caught:
+        tales.backbone(ragged)
+    assert len(str(caught.value)) < 200
+    holed = {"token_ids": [[1] * rows], "padding_mask": [[0, 1] * (rows // 2)]}
+    with pytest.raises(InvalidArgumentError, match=r"^row 0 of padding_mask must") as shorter:
+        tales.generate_step(holed)
+    assert len(str(shorter.value)) < 250
+
+
 @pytest.mark.native("PyTorch")
 def test_a_cache_of_another_model_is_refused(small_lm, device):
     with gw.tidy():
