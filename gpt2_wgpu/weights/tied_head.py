@@ -23,12 +23,16 @@ async def differing_head(source: WeightSource) -> str | None:
     if HEAD not in found or EMBEDDING not in found:
         return None
     head, embedding = found[HEAD], found[EMBEDDING]
-    if (head.dtype, head.shape) == (embedding.dtype, embedding.shape) and await _equal(
-        source.read(head.name), source.read(embedding.name), head.nbytes
-    ):
+    if head.dtype != embedding.dtype:
+        what = f"dtypes ({head.dtype} and {embedding.dtype})"
+    elif head.shape != embedding.shape:
+        what = f"shapes ({list(head.shape)} and {list(embedding.shape)})"
+    elif await _equal(source.read(head.name), source.read(embedding.name), head.nbytes):
         return None
+    else:
+        what = "values"
     return (
-        f"{source.where}: {head.name} and {embedding.name} are stored with different values, so "
+        f"{source.where}: {head.name} and {embedding.name} are stored with different {what}, so "
         "they are not tied; set tie_word_embeddings to false in config.json to say so"
     )
 
