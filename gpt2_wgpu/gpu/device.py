@@ -90,14 +90,15 @@ class Device(NotPicklable):
         check_not_forked()
         if not isinstance(gpu, wgpu.GPUDevice):
             raise InvalidArgumentError(f"from_wgpu takes a wgpu.GPUDevice, not {shown(gpu)}")
-        if (known := device_of(gpu)) is not None:
-            return known
-        self = cls.__new__(cls)
-        self.is_open = self.is_closed = False
-        self.is_shared, self.replacement = True, None
-        self.gpu, self.info = gpu, AdapterInfo.from_adapter(gpu.adapter.info)
-        self._set_up()
-        return self
+        with _registering:  # two threads that ask at once get the same one
+            if (known := device_of(gpu)) is not None:
+                return known
+            self = cls.__new__(cls)
+            self.is_open = self.is_closed = False
+            self.is_shared, self.replacement = True, None
+            self.gpu, self.info = gpu, AdapterInfo.from_adapter(gpu.adapter.info)
+            self._set_up()
+            return self
 
     async def reopened(self) -> Device:
         """A new device like this one, on what adapter there is now; memory settings go with it."""
@@ -157,7 +158,8 @@ class Device(NotPicklable):
         self.queue = CommandQueue(self)
         self._tokens: list[Token[Device | None]] = []
         backends.on_loss(self.gpu, self._forget)
-        _devices.add(self)
+        with _registering:
+            _devices.add(self)
 
     def create_buffer(self, nbytes: int, usage: str) -> Any:
         """A raw buffer: for "storage", "staging" (mapped to read), "uniform" or query "resolve"."""
@@ -287,13 +289,14 @@ class Device(NotPicklable):
 _default: ContextVar[Device | None] = ContextVar("gpt2_wgpu_device", default=None)
 _shared: Device | None = None
 _opening = threading.Lock()
+_registering = threading.RLock()  # held to read or change _devices
 _devices: weakref.WeakSet[Device] = weakref.WeakSet()
 
 
 @after_fork
 def _bar_all() -> None:
-    global _opening
-    _opening = threading.Lock()
+    global _opening, _registering
+    _opening, _registering = threading.Lock(), threading.RLock()
     for device in list(_devices):
         device.bar()
 
@@ -310,7 +313,8 @@ def default_device() -> Device:
 
 def device_of(gpu: wgpu.GPUDevice) -> Device | None:
     """The open device that computes on ``gpu``."""
-    return next((one for one in list(_devices) if one.gpu is gpu and one.is_open), None)
+    with _registering:
+        return next((one for one in list(_devices) if one.gpu is gpu and one.is_open), None)
 
 
 async def default_device_async() -> Device:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import gc
 import re
+import time
 from array import array
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,21 @@ def test_it_computes_on_the_given_device(gpu, shared):
 
 def test_the_device_of_a_device_is_itself(device):
     assert gw.Device.from_wgpu(device.gpu) is device
+
+
+@pytest.mark.native("threads")
+def test_threads_that_ask_at_once_get_the_same_device(gpu, monkeypatch):
+    set_up = gw.Device._set_up
+
+    def slow(self):
+        time.sleep(0.1)  # the other threads ask meanwhile
+        set_up(self)
+
+    monkeypatch.setattr(gw.Device, "_set_up", slow)
+    with ThreadPoolExecutor(4) as threads:
+        devices = list(threads.map(gw.Device.from_wgpu, [gpu] * 4))
+    assert len({id(device) for device in devices}) == 1
+    devices[0].close()
 
 
 def test_a_model_writes_the_same_there(device, shared):
