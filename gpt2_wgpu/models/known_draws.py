@@ -1,7 +1,7 @@
 """Logits whose next tokens are known: the definition of shaders/sample.wgsl in Python's floats.
 
 Each row's logits are exact in f32 (a head of such numbers times a one-hot row), and no random
-number comes close to where another token would be drawn (tests/models/test_known_draws.py).
+number comes close to where another token would be drawn (tests/models/test_self_test.py).
 """
 
 from __future__ import annotations

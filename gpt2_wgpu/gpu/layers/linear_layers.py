@@ -41,7 +41,7 @@ class Norm:
 
 
 def fold_norm(gain: Tensor, shift: Tensor, weight: Matrix, bias: Tensor | None = None) -> Tensor:
-    """The constants of LayerNorm and linear layer in one (shaders/include/input_plain.wgsl).
+    """The constants of LayerNorm and linear layer in one (shaders/include/folded_norm.wgsl).
 
     ``gain``, ``shift`` [D]: the norm's; ``weight`` [N, D], ``bias`` [N] → [2, N]: W shift + bias
     and W gain, of the weights as they are stored.
