@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gpt2_wgpu.gpu import commands
+from gpt2_wgpu.gpu import dispatch
 from gpt2_wgpu.gpu.waiting import sync
 
 NAN_BITS = 0x7FC00000  # a quiet NaN, + the number of the tensor
@@ -38,12 +38,12 @@ class GuardBands:
         self._guarded = {}  # by id of the buffer
         manager = device.memory
         self._allocate, self._reclaim = manager.allocate, manager.reclaim
-        self._discard, self._range_of = manager.discard, commands._range_of
+        self._discard, self._range_of = manager.discard, dispatch._range_of
         manager.trim()  # nothing pooled: every buffer from here on is fresh, see `allocate`
         monkeypatch.setattr(manager, "allocate", self.allocate)
         monkeypatch.setattr(manager, "reclaim", self.reclaim)
         monkeypatch.setattr(manager, "discard", self.destroy)
-        monkeypatch.setattr(commands, "_range_of", self.range_of)
+        monkeypatch.setattr(dispatch, "_range_of", self.range_of)
 
     def allocate(self, nbytes, kind="workspace"):
         if kind in ("staging", "parameters"):

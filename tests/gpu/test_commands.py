@@ -11,7 +11,8 @@ import wgpu
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DeviceError
 from gpt2_wgpu.gpu import commands, ops
-from gpt2_wgpu.gpu.commands import PENDING_LIMIT, dispatch
+from gpt2_wgpu.gpu.commands import PENDING_LIMIT
+from gpt2_wgpu.gpu.dispatch import dispatch
 from gpt2_wgpu.gpu.readback import Readback
 from gpt2_wgpu.gpu.recording import Recording
 from gpt2_wgpu.gpu.tensor import empty

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gpt2_wgpu.gpu.commands import Part, dispatch
+from gpt2_wgpu.gpu.dispatch import Part, dispatch
 from gpt2_wgpu.gpu.layers import KVCache
 from gpt2_wgpu.gpu.tensor import empty
 from tests.gpu.guard_bands import BAND, GuardBands

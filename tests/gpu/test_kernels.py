@@ -11,7 +11,7 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import LimitError, ShaderError
 from gpt2_wgpu.gpu import kernels
-from gpt2_wgpu.gpu.commands import Part, dispatch
+from gpt2_wgpu.gpu.dispatch import Part, dispatch
 from gpt2_wgpu.gpu.tensor import empty
 
 SHADERS = sorted(path.stem for path in kernels.shader_directory().glob("*.wgsl"))

@@ -11,7 +11,8 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DeviceError, DeviceLostError
 from gpt2_wgpu.gpu import backends, commands, ops
-from gpt2_wgpu.gpu.commands import Batch, dispatch
+from gpt2_wgpu.gpu.commands import Batch
+from gpt2_wgpu.gpu.dispatch import dispatch
 from gpt2_wgpu.gpu.native_bundle import native_bundle
 from gpt2_wgpu.gpu.recording import Recording
 

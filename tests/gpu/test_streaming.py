@@ -10,7 +10,7 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import NumericalError, OutOfGPUMemoryError
 from gpt2_wgpu.gpu import read_limit, read_limit_async
-from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.dispatch import dispatch
 from gpt2_wgpu.gpu.ops.grids import groups_for
 from gpt2_wgpu.gpu.streaming import KERNELS, SHAPES, pattern_sum
 from gpt2_wgpu.gpu.tensor import empty

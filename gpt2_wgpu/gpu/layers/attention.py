@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import LimitError, ShapeError
-from gpt2_wgpu.gpu.commands import Binding, dispatch
+from gpt2_wgpu.gpu.dispatch import Binding, dispatch
 from gpt2_wgpu.gpu.layers.kv_cache import KVCache
 from gpt2_wgpu.gpu.layers.weights import round_up
 from gpt2_wgpu.gpu.ops.grids import groups_for

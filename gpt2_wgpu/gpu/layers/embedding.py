@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 from gpt2_wgpu.errors import ShapeError
-from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.dispatch import dispatch
 from gpt2_wgpu.gpu.layers.weights import Matrix
 from gpt2_wgpu.gpu.ops.grids import groups_for
 from gpt2_wgpu.gpu.tensor import Tensor, empty

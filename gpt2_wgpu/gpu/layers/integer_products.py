@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpt2_wgpu.gpu.commands import Binding, Grid, dispatch
+from gpt2_wgpu.gpu.commands import Grid
+from gpt2_wgpu.gpu.dispatch import Binding, dispatch
 from gpt2_wgpu.gpu.ops.grids import groups_for
 from gpt2_wgpu.gpu.tensor import Tensor, empty
 

@@ -7,7 +7,7 @@ from copy import copy, deepcopy
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
-from gpt2_wgpu.gpu.commands import Part, dispatch
+from gpt2_wgpu.gpu.dispatch import Part, dispatch
 from gpt2_wgpu.gpu.layers.weights import round_up
 from gpt2_wgpu.gpu.ops.arrays import copy_block
 from gpt2_wgpu.gpu.ops.grids import groups_for

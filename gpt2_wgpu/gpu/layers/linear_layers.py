@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import LimitError, ShapeError
-from gpt2_wgpu.gpu.commands import Binding, Grid, dispatch
+from gpt2_wgpu.gpu.commands import Grid
+from gpt2_wgpu.gpu.dispatch import Binding, dispatch
 from gpt2_wgpu.gpu.layers import integer_products
 from gpt2_wgpu.gpu.layers.attention import SplitAttention
 from gpt2_wgpu.gpu.layers.kv_cache import KVCache

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import ShapeError
-from gpt2_wgpu.gpu.commands import dispatch
 from gpt2_wgpu.gpu.creation import tensor
+from gpt2_wgpu.gpu.dispatch import dispatch
 from gpt2_wgpu.gpu.ops.variants import threads_of_a_row
 from gpt2_wgpu.gpu.tensor import Tensor
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import InvalidArgumentError, LimitError, ShapeError
-from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.dispatch import dispatch
 from gpt2_wgpu.gpu.layers import integer_products
 from gpt2_wgpu.gpu.ops.grids import groups_for
 from gpt2_wgpu.gpu.tensor import PACKING, Tensor, bytes_of, empty

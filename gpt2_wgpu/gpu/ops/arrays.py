@@ -8,8 +8,8 @@ from operator import index
 from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
-from gpt2_wgpu.gpu.commands import dispatch
 from gpt2_wgpu.gpu.creation import tensor
+from gpt2_wgpu.gpu.dispatch import dispatch
 from gpt2_wgpu.gpu.ops.grids import groups_for
 from gpt2_wgpu.gpu.ops.layouts import (
     Shape,

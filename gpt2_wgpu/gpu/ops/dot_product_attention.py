@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 from gpt2_wgpu.errors import ShapeError
-from gpt2_wgpu.gpu.commands import dispatch
 from gpt2_wgpu.gpu.creation import tensor
+from gpt2_wgpu.gpu.dispatch import dispatch
 from gpt2_wgpu.gpu.ops.arrays import transpose
 from gpt2_wgpu.gpu.ops.elementwise import mul
 from gpt2_wgpu.gpu.ops.grids import groups_for

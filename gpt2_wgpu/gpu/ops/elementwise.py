@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from gpt2_wgpu.errors import InvalidArgumentError
-from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.dispatch import dispatch
 from gpt2_wgpu.gpu.ops.grids import groups_for
 from gpt2_wgpu.gpu.ops.layouts import broadcast, broadcast_strides, merge_axes, numbered
 from gpt2_wgpu.gpu.ops.operands import TensorLike, operands

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpt2_wgpu.errors import ShapeError
-from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.dispatch import dispatch
 from gpt2_wgpu.gpu.ops.grids import groups_for
 from gpt2_wgpu.gpu.ops.operands import TensorLike, operands
 from gpt2_wgpu.gpu.ops.variants import one_thread_a_row

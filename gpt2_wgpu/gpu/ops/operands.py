@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gpt2_wgpu.errors import InvalidArgumentError
-from gpt2_wgpu.gpu.commands import dispatch
 from gpt2_wgpu.gpu.creation import tensor
 from gpt2_wgpu.gpu.device import default_device
+from gpt2_wgpu.gpu.dispatch import dispatch
 from gpt2_wgpu.gpu.ops.grids import groups_for
 from gpt2_wgpu.gpu.tensor import FORMATS, Tensor, empty
 from gpt2_wgpu.shown import shown

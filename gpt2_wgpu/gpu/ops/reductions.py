@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
-from gpt2_wgpu.gpu.commands import dispatch
+from gpt2_wgpu.gpu.dispatch import dispatch
 from gpt2_wgpu.gpu.ops.grids import groups_for
 from gpt2_wgpu.gpu.ops.layouts import axis_of, integers, split_at
 from gpt2_wgpu.gpu.ops.operands import TensorLike, operands
