@@ -14,6 +14,8 @@
 // 512 rows there are 96 now, already fewer than a large GPU has cores). All of them are vec4: an
 // instruction for 11 multiply-adds. Tiles lie as x and W do; turning four lines of W for `plus` is
 // but renaming registers. The next tiles are on their way from memory while these are multiplied.
+// The eight sums have names of their own: an array that a loop indexes may leave the registers
+// (1.4 to 1.5 times the time of the whole kernel, measured on llvmpipe).
 
 //!include "weight_{weight}.wgsl"
 //!include "input_{input}.wgsl"

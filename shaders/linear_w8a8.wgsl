@@ -11,17 +11,12 @@
 // Threads:  thread (x) -> 8 columns, workgroup (y) -> 4 * QUADS rows
 // Limits:   columns <= 64 * 65,535, rows <= 4 * QUADS * 65,535, depth8 a multiple of 4
 
-override QUADS: u32 = 2u; // 1 or 2
 //!include "levels_{weight}.wgsl"
 //!include "store_{store}.wgsl"
+//!include "quads.wgsl"
 
 @group(0) @binding(0) var<storage, read> x: array<vec2<u32>>;
 @group(0) @binding(6) var<storage, read> scales: array<f32>;
-
-struct Quad { // eight elements of four rows of x; v * m is one dot a row
-  low: mat4x4<f32>,
-  high: mat4x4<f32>,
-}
 
 fn read8(row: u32, k: u32) -> mat2x4<f32> {
   let four = x[row * params.depth8 + k];
@@ -29,16 +24,21 @@ fn read8(row: u32, k: u32) -> mat2x4<f32> {
 }
 
 fn quad_of(rows: vec4<u32>, k: u32) -> Quad {
-  let a = read8(rows.x, k);
-  let b = read8(rows.y, k);
-  let c = read8(rows.z, k);
-  let d = read8(rows.w, k);
-  return Quad(mat4x4<f32>(a[0], b[0], c[0], d[0]), mat4x4<f32>(a[1], b[1], c[1], d[1]));
+  return quad(read8(rows.x, k), read8(rows.y, k), read8(rows.z, k), read8(rows.w, k));
 }
 
 fn scales_of(rows: vec4<u32>, block: u32) -> vec4<f32> {
   let at = rows * (params.depth8 / 4u) + block;
   return vec4<f32>(scales[at.x], scales[at.y], scales[at.z], scales[at.w]);
+}
+
+// The sums of a column, and the inner sums of a block scaled by the weights' scale and the rows'.
+fn plus_block(sums: mat2x4<f32>, block: mat2x4<f32>, scale: f32, scale0: vec4<f32>,
+              scale1: vec4<f32>) -> mat2x4<f32> {
+  var result = sums;
+  result[0] += scale0 * (block[0] * scale);
+  if (QUADS == 2u) { result[1] += scale1 * (block[1] * scale); }
+  return result;
 }
 
 @compute @workgroup_size(8)
@@ -49,129 +49,69 @@ fn main(@builtin(global_invocation_id) thread: vec3<u32>,
   // Rows and columns past the end repeat the last one and are not stored.
   let last = params.columns - 1u;
   let blocks = params.depth8 / 4u;
-  let w0 = min(column + 0u, last) * blocks;
-  let w1 = min(column + 1u, last) * blocks;
-  let w2 = min(column + 2u, last) * blocks;
-  let w3 = min(column + 3u, last) * blocks;
-  let w4 = min(column + 4u, last) * blocks;
-  let w5 = min(column + 5u, last) * blocks;
-  let w6 = min(column + 6u, last) * blocks;
-  let w7 = min(column + 7u, last) * blocks;
   let four = vec4<u32>(0u, 1u, 2u, 3u);
+  let low = min(vec4<u32>(column) + four, vec4<u32>(last)) * blocks;
+  let high = min(vec4<u32>(column + 4u) + four, vec4<u32>(last)) * blocks;
   let row = group.y * QUADS * 4u;
   let rows0 = min(vec4<u32>(row) + four, vec4<u32>(params.rows - 1u));
   let rows1 = min(vec4<u32>(row + 4u) + four, vec4<u32>(params.rows - 1u));
 
-  // sum<quad><column> holds four rows, part<quad><column> their inner sums of a block
-  var sum00 = vec4<f32>(0.0);
-  var sum01 = vec4<f32>(0.0);
-  var sum02 = vec4<f32>(0.0);
-  var sum03 = vec4<f32>(0.0);
-  var sum04 = vec4<f32>(0.0);
-  var sum05 = vec4<f32>(0.0);
-  var sum06 = vec4<f32>(0.0);
-  var sum07 = vec4<f32>(0.0);
-  var sum10 = vec4<f32>(0.0);
-  var sum11 = vec4<f32>(0.0);
-  var sum12 = vec4<f32>(0.0);
-  var sum13 = vec4<f32>(0.0);
-  var sum14 = vec4<f32>(0.0);
-  var sum15 = vec4<f32>(0.0);
-  var sum16 = vec4<f32>(0.0);
-  var sum17 = vec4<f32>(0.0);
+  var sum0 = mat2x4<f32>(); // of column j: see quads.wgsl
+  var sum1 = mat2x4<f32>();
+  var sum2 = mat2x4<f32>();
+  var sum3 = mat2x4<f32>();
+  var sum4 = mat2x4<f32>();
+  var sum5 = mat2x4<f32>();
+  var sum6 = mat2x4<f32>();
+  var sum7 = mat2x4<f32>();
   for (var i = 0u; i < blocks; i++) {
-    var part00 = vec4<f32>(0.0);
-    var part01 = vec4<f32>(0.0);
-    var part02 = vec4<f32>(0.0);
-    var part03 = vec4<f32>(0.0);
-    var part04 = vec4<f32>(0.0);
-    var part05 = vec4<f32>(0.0);
-    var part06 = vec4<f32>(0.0);
-    var part07 = vec4<f32>(0.0);
-    var part10 = vec4<f32>(0.0);
-    var part11 = vec4<f32>(0.0);
-    var part12 = vec4<f32>(0.0);
-    var part13 = vec4<f32>(0.0);
-    var part14 = vec4<f32>(0.0);
-    var part15 = vec4<f32>(0.0);
-    var part16 = vec4<f32>(0.0);
-    var part17 = vec4<f32>(0.0);
-    let at0 = place_of(w0 + i);
-    let at1 = place_of(w1 + i);
-    let at2 = place_of(w2 + i);
-    let at3 = place_of(w3 + i);
-    let at4 = place_of(w4 + i);
-    let at5 = place_of(w5 + i);
-    let at6 = place_of(w6 + i);
-    let at7 = place_of(w7 + i);
+    var block0 = mat2x4<f32>(); // inner sums of this block
+    var block1 = mat2x4<f32>();
+    var block2 = mat2x4<f32>();
+    var block3 = mat2x4<f32>();
+    var block4 = mat2x4<f32>();
+    var block5 = mat2x4<f32>();
+    var block6 = mat2x4<f32>();
+    var block7 = mat2x4<f32>();
+    let at0 = place_of(low.x + i);
+    let at1 = place_of(low.y + i);
+    let at2 = place_of(low.z + i);
+    let at3 = place_of(low.w + i);
+    let at4 = place_of(high.x + i);
+    let at5 = place_of(high.y + i);
+    let at6 = place_of(high.z + i);
+    let at7 = place_of(high.w + i);
     for (var g = 0u; g < 4u; g++) {
       let x0 = quad_of(rows0, 4u * i + g);
       var x1 = x0;
       if (QUADS == 2u) { x1 = quad_of(rows1, 4u * i + g); }
-      var w = mat2x4<f32>();
-      w = levels8(at0 + g);
-      part00 += w[0] * x0.low + w[1] * x0.high;
-      if (QUADS == 2u) { part10 += w[0] * x1.low + w[1] * x1.high; }
-      w = levels8(at1 + g);
-      part01 += w[0] * x0.low + w[1] * x0.high;
-      if (QUADS == 2u) { part11 += w[0] * x1.low + w[1] * x1.high; }
-      w = levels8(at2 + g);
-      part02 += w[0] * x0.low + w[1] * x0.high;
-      if (QUADS == 2u) { part12 += w[0] * x1.low + w[1] * x1.high; }
-      w = levels8(at3 + g);
-      part03 += w[0] * x0.low + w[1] * x0.high;
-      if (QUADS == 2u) { part13 += w[0] * x1.low + w[1] * x1.high; }
-      w = levels8(at4 + g);
-      part04 += w[0] * x0.low + w[1] * x0.high;
-      if (QUADS == 2u) { part14 += w[0] * x1.low + w[1] * x1.high; }
-      w = levels8(at5 + g);
-      part05 += w[0] * x0.low + w[1] * x0.high;
-      if (QUADS == 2u) { part15 += w[0] * x1.low + w[1] * x1.high; }
-      w = levels8(at6 + g);
-      part06 += w[0] * x0.low + w[1] * x0.high;
-      if (QUADS == 2u) { part16 += w[0] * x1.low + w[1] * x1.high; }
-      w = levels8(at7 + g);
-      part07 += w[0] * x0.low + w[1] * x0.high;
-      if (QUADS == 2u) { part17 += w[0] * x1.low + w[1] * x1.high; }
+      block0 = plus_column(block0, levels8(at0 + g), x0, x1);
+      block1 = plus_column(block1, levels8(at1 + g), x0, x1);
+      block2 = plus_column(block2, levels8(at2 + g), x0, x1);
+      block3 = plus_column(block3, levels8(at3 + g), x0, x1);
+      block4 = plus_column(block4, levels8(at4 + g), x0, x1);
+      block5 = plus_column(block5, levels8(at5 + g), x0, x1);
+      block6 = plus_column(block6, levels8(at6 + g), x0, x1);
+      block7 = plus_column(block7, levels8(at7 + g), x0, x1);
     }
     let scale0 = scales_of(rows0, i);
     var scale1 = scale0;
     if (QUADS == 2u) { scale1 = scales_of(rows1, i); }
-    var scale = 0.0;
-    scale = scale_of(w0 + i);
-    sum00 += scale0 * (part00 * scale);
-    if (QUADS == 2u) { sum10 += scale1 * (part10 * scale); }
-    scale = scale_of(w1 + i);
-    sum01 += scale0 * (part01 * scale);
-    if (QUADS == 2u) { sum11 += scale1 * (part11 * scale); }
-    scale = scale_of(w2 + i);
-    sum02 += scale0 * (part02 * scale);
-    if (QUADS == 2u) { sum12 += scale1 * (part12 * scale); }
-    scale = scale_of(w3 + i);
-    sum03 += scale0 * (part03 * scale);
-    if (QUADS == 2u) { sum13 += scale1 * (part13 * scale); }
-    scale = scale_of(w4 + i);
-    sum04 += scale0 * (part04 * scale);
-    if (QUADS == 2u) { sum14 += scale1 * (part14 * scale); }
-    scale = scale_of(w5 + i);
-    sum05 += scale0 * (part05 * scale);
-    if (QUADS == 2u) { sum15 += scale1 * (part15 * scale); }
-    scale = scale_of(w6 + i);
-    sum06 += scale0 * (part06 * scale);
-    if (QUADS == 2u) { sum16 += scale1 * (part16 * scale); }
-    scale = scale_of(w7 + i);
-    sum07 += scale0 * (part07 * scale);
-    if (QUADS == 2u) { sum17 += scale1 * (part17 * scale); }
+    sum0 = plus_block(sum0, block0, scale_of(low.x + i), scale0, scale1);
+    sum1 = plus_block(sum1, block1, scale_of(low.y + i), scale0, scale1);
+    sum2 = plus_block(sum2, block2, scale_of(low.z + i), scale0, scale1);
+    sum3 = plus_block(sum3, block3, scale_of(low.w + i), scale0, scale1);
+    sum4 = plus_block(sum4, block4, scale_of(high.x + i), scale0, scale1);
+    sum5 = plus_block(sum5, block5, scale_of(high.y + i), scale0, scale1);
+    sum6 = plus_block(sum6, block6, scale_of(high.z + i), scale0, scale1);
+    sum7 = plus_block(sum7, block7, scale_of(high.w + i), scale0, scale1);
   }
-  var sums = array<vec4<f32>, 16>(
-      sum00, sum01, sum02, sum03, sum04, sum05, sum06, sum07,
-      sum10, sum11, sum12, sum13, sum14, sum15, sum16, sum17);
+  var sums = array<mat2x4<f32>, 8>(sum0, sum1, sum2, sum3, sum4, sum5, sum6, sum7);
   for (var i = 0u; i < 4u * QUADS; i++) {
     if (row + i >= params.rows) { break; }
     for (var j = 0u; j < 8u; j += 2u) {
       if (column + j > last) { break; }
-      let at = 8u * (i / 4u) + j;
-      store(row + i, column + j, vec2<f32>(sums[at][i % 4u], sums[at + 1u][i % 4u]));
+      store(row + i, column + j, vec2<f32>(sums[j][i / 4u][i % 4u], sums[j + 1u][i / 4u][i % 4u]));
     }
   }
 }
