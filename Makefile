@@ -14,7 +14,7 @@ SOURCES := pyproject.toml README.md LICENSE \
 	$(shell find gpt2_wgpu shaders models -type f -not -name '*.pyc' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo site test test-engine test-browser test-kernels mutants fuzz soak lint format clean
+.PHONY: help demo site test test-plain test-engine test-browser test-kernels mutants fuzz soak lint format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,14 +31,20 @@ site: .venv/installed ## build the static site for browsers into dist/
 test: lint ## check style and types, then run every test
 	@$(TEST)/python scripts/bootstrap.py adapter
 	@$(TEST)/python scripts/bootstrap.py browser
-	@$(MAKE) --no-print-directory -k -j2 test-engine test-browser test-kernels
+	@$(MAKE) --no-print-directory -k -j2 test-engine test-browser test-kernels test-plain
 
-# Two at a time, since each leaves a core idle half of the time; the third, the kernels in Chromium,
-# begins when the first has ended.
+# Two at a time, since each leaves a core idle half of the time, and the longest first.
 KERNELS := tests/browser/test_kernels.py
+# What needs no GPU runs where none can be found.
+PLAIN := tests/text tests/weights tests/samplers tests/cli/test_arguments.py \
+	$(wildcard tests/test_*.py)
+NO_GPU := VK_DRIVER_FILES=/nonexistent VK_ICD_FILENAMES=/nonexistent
+
+test-plain:
+	$(NO_GPU) $(PYTEST) $(PLAIN)
 
 test-engine:
-	$(PYTEST) --ignore tests/browser
+	$(PYTEST) tests --ignore tests/browser $(PLAIN:%=--ignore=%)
 
 test-browser:
 	@mkdir -p build

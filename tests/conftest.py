@@ -1,4 +1,7 @@
-"""What every test may rely on: an adapter that computes, one device, and flat memory."""
+"""Fixtures of every test: one device, and flat memory.
+
+A run whose tests need no GPU needs no adapter either: only the ``device`` fixture looks for one.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-if sys.platform != "emscripten":
-    from scripts.bootstrap import NO_ADAPTER, find_adapter
 
 if TYPE_CHECKING:
     import gpt2_wgpu as gw
@@ -22,16 +22,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Ends the run as a failure where no adapter is: skipping would look like a pass."""
-    if sys.platform == "emscripten":
-        return  # the test that runs this one there has looked
-    if session.config.getoption("--gpu") == "chromium":
+    """Opens the page that computes for ``--gpu=chromium``, until the run ends."""
+    if sys.platform != "emscripten" and session.config.getoption("--gpu") == "chromium":
         from tests.browser.relay import relayed
 
         session.config.add_cleanup(relayed())
-        return
-    if find_adapter() is None:
-        pytest.exit(NO_ADAPTER, returncode=1)
 
 
 def pytest_collection_finish() -> None:
@@ -42,10 +37,19 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def device() -> Iterator[gw.Device]:
-    """One device for the whole run, and the default one while it lasts."""
+    """One device for the whole run, and the default one while it lasts.
+
+    Without an adapter its tests fail: skipping would look like a pass.
+    """
     import gpt2_wgpu as gw
 
-    with gw.Device() as opened:
+    try:
+        opened = gw.Device()
+    except gw.errors.NoAdapterError as error:
+        from scripts.bootstrap import NO_ADAPTER
+
+        pytest.fail(f"{NO_ADAPTER} ({error})", pytrace=False)
+    with opened:
         yield opened
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from scripts import bootstrap
-from tests import conftest
 from tests.cli.conftest import ROOT
 
 Captured = pytest.CaptureFixture[str]
@@ -103,17 +102,6 @@ def test_an_opengl_adapter_does_not_count(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("VK_DRIVER_FILES", "/nonexistent")
     monkeypatch.setenv("VK_ICD_FILENAMES", "/nonexistent")
     assert bootstrap.find_adapter() is None
-
-
-def test_a_suite_without_an_adapter_fails(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    conftest.pytest_sessionstart(request.session)
-    monkeypatch.setattr(conftest, "find_adapter", lambda: None)
-    with pytest.raises(pytest.exit.Exception) as ended:
-        conftest.pytest_sessionstart(request.session)
-    assert ended.value.msg == bootstrap.NO_ADAPTER
-    assert ended.value.returncode == 1
 
 
 def test_an_environment_is_made_once_and_mended(tmp_path: Path, capfd: Captured) -> None:
