@@ -18,12 +18,12 @@ from collections import defaultdict
 from typing import Any
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.gpu import time_waiting
-from gpt2_wgpu.gpu.commands import Batch, encode
-from gpt2_wgpu.gpu.native_bundle import native_bundle
-from gpt2_wgpu.gpu.waiting import sync
-from gpt2_wgpu.models import generation
-from gpt2_wgpu.models.generation import Generation, Pace
+from gpt2_wgpu.models import decoding
+from gpt2_wgpu.models.decoding import Generation, Pace
+from gpt2_wgpu.webgpu import time_waiting
+from gpt2_wgpu.webgpu.backends.native_bundle import native_bundle
+from gpt2_wgpu.webgpu.queue import Batch, encode
+from gpt2_wgpu.webgpu.waiting import sync
 
 CONTEXT = 1024
 Figures = dict[str, list[float]]  # seconds a step of each run
@@ -66,7 +66,7 @@ def encoded(gpu: Any, batch: Batch, name: str, figures: Figures) -> None:
 
 def generated(backbone: gw.GPT2Backbone, steps: int, figures: Figures) -> None:
     """Generate some submits' worth of tokens."""
-    generation.Pace = steady(steps)
+    decoding.Pace = steady(steps)
     running, tokens = start(backbone, 8 * steps + 50), 0
     busy = time.thread_time()
     with time_waiting() as waited:
@@ -88,7 +88,8 @@ def main() -> None:
     bundle = native_bundle(commands)
     if bundle is None:
         parser.exit(
-            1, "wgpu is not as gpt2_wgpu/gpu/native_bundle.py knows it: nothing to compare\n"
+            1,
+            "wgpu is not as backends/native_bundle.py knows it: nothing to compare\n",
         )
     print(f"{backbone.device.info.name}, {len(commands)} dispatches a step; µs of CPU time a step")
     for steps in map(int, args.steps.split(",")):

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.gpu import scopes, tidying
-from gpt2_wgpu.gpu.memory import MemoryManager
-from gpt2_wgpu.gpu.waiting import sync
-from gpt2_wgpu.models.generation import Generation
+from gpt2_wgpu.models.decoding import Generation
+from gpt2_wgpu.tensors import scopes, tidying
+from gpt2_wgpu.webgpu.buffer_pool import MemoryManager
+from gpt2_wgpu.webgpu.waiting import sync
 
 
 class Stopwatch:

@@ -24,8 +24,8 @@ from typing import Any
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
-from gpt2_wgpu.gpu.backends import settle
 from gpt2_wgpu.models import recovery
+from gpt2_wgpu.webgpu.backends import settle
 
 ROUND = 20  # requests between two comparisons
 MOST_GROWTH = 32 << 20  # bytes: a software driver keeps some for devices that are gone

@@ -11,28 +11,15 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # typing's own would have to be imported, before Ctrl-C can be answered
 if TYPE_CHECKING:
-    from gpt2_wgpu import errors, gpu, models, samplers
-    from gpt2_wgpu.gpu import (
-        Device,
-        MemoryInfo,
+    from gpt2_wgpu import diagnostics, errors, models, nn, samplers, tensors, webgpu
+    from gpt2_wgpu.diagnostics import (
         Profile,
-        Tensor,
-        adapters,
-        default_device,
-        dispose,
-        end_scope,
-        keep,
         leaks,
         memory,
-        ops,
         profile,
         profile_async,
-        set_default_device,
         set_memory_budget,
         set_memory_debug,
-        start_scope,
-        tensor,
-        tidy,
         trim,
     )
     from gpt2_wgpu.models import (
@@ -50,12 +37,14 @@ if TYPE_CHECKING:
         self_check_async,
     )
     from gpt2_wgpu.models.presets import presets
+    from gpt2_wgpu.tensors import Tensor, dispose, end_scope, keep, ops, start_scope, tensor, tidy
     from gpt2_wgpu.text import (
         BytePairTokenizer,
         GPT2CausalLMPreprocessor,
         GPT2Tokenizer,
         StartEndPacker,
     )
+    from gpt2_wgpu.webgpu import Device, MemoryInfo, adapters, default_device, set_default_device
 
 __all__ = [
     "BytePairTokenizer",
@@ -78,14 +67,15 @@ __all__ = [
     "convert",
     "convert_async",
     "default_device",
+    "diagnostics",
     "dispose",
     "end_scope",
     "errors",
-    "gpu",
     "keep",
     "leaks",
     "memory",
     "models",
+    "nn",
     "ops",
     "presets",
     "profile",
@@ -98,20 +88,23 @@ __all__ = [
     "set_memory_debug",
     "start_scope",
     "tensor",
+    "tensors",
     "tidy",
     "trim",
+    "webgpu",
 ]
 
 # Rooms are loaded when a name is asked for: `gpt2-wgpu --help` needs none of them. Type checkers
 # see the imports above; at run time a name is looked for in these, in this order.
-_HOMES = ("gpu", "text", "models", "models.presets")
+_MODULES = ("diagnostics", "errors", "models", "nn", "samplers", "tensors", "webgpu")
+_HOMES = ("webgpu", "tensors", "diagnostics", "text", "models", "models.presets")
 
 
 def _load(name: str) -> object:
     """The public object `name`: a room, or what a room gives under that name; kept from then on."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name in ("errors", "gpu", "models", "samplers"):
+    if name in _MODULES:
         return import_module(f"{__name__}.{name}")
     homes = (import_module(f"{__name__}.{home}") for home in _HOMES)
     found: object = next(getattr(home, name) for home in homes if name in home.__all__)

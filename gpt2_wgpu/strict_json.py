@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import NoReturn
 
-from gpt2_wgpu import misplaced_files
+from gpt2_wgpu import file_signatures
 from gpt2_wgpu.shown import shown
 
 MAX_VALUES = 4_000_000  # a tokenizer.json of 50,000 tokens and merges has 250,000
@@ -36,7 +36,7 @@ def parse(data: bytes | memoryview) -> object:
             a repeated key, ``NaN``/``Infinity``, a lone surrogate or an integer of more than 64
             digits. The message is a phrase that fits after "the header is not valid: ".
     """
-    if fault := misplaced_files.fault(data, "JSON"):
+    if fault := file_signatures.fault(data, "JSON"):
         raise ValueError(fault)
     _check_structure(data)
     try:

@@ -85,7 +85,7 @@ def contents() -> Contents:
     files |= {f"wheels/{wheel.name}": wheel for wheel in wheels}
     files[LOCK] = lock(pyodide / "pyodide-lock.json", wheels)
     files["service-worker.js"] = ROOT / "web" / "service-worker.js"  # serves what lies beside it
-    files["web/gpu.js"] = ROOT / "gpt2_wgpu" / "gpu" / "browser" / "script.js"
+    files["web/gpu.js"] = ROOT / "gpt2_wgpu" / "webgpu" / "backends" / "browser" / "script.js"
     for path in _files(SITE_SOURCES):
         if path.suffix != ".png" or path.is_relative_to(ROOT / "web"):
             files[path.relative_to(ROOT).as_posix()] = path

@@ -30,43 +30,46 @@ COPIED = ("gpt2_wgpu", "models", "scripts", "shaders", "tests", "pyproject.toml"
 GOAL = 0.9
 TIMEOUT_S = 240
 
-_LINEAR = "gpu/test_kernel_bounds gpu/test_linear gpu/test_quantization gpu/test_linear_choice"
-_ARRAYS = "gpu/test_ops_arrays gpu/test_ops_elementwise gpu/test_tensor"
-_CHOICES = "gpu/test_choices"
-_ATTENTION = "gpu/test_attention_tiles gpu/test_cached_attention"
+_LINEAR = (
+    "gpu/nn/test_kernel_bounds gpu/nn/test_linear gpu/nn/test_quantization"
+    " gpu/nn/test_linear_choice"
+)
+_ARRAYS = "gpu/tensors/test_ops_arrays gpu/tensors/test_ops_elementwise gpu/tensors/test_tensor"
+_CHOICES = "gpu/nn/test_choices"
+_ATTENTION = "gpu/nn/test_attention_tiles gpu/nn/test_cached_attention"
 # Files that are mutated → the tests that cover them (tests/*.py), the fastest first. The first
 # match counts.
 COVERED_BY = {
-    "shaders/sample.wgsl": "gpu/test_kernel_bounds gpu/test_sampling",
-    "shaders/include/random.wgsl": "gpu/test_sampling",
-    "shaders/include/rank.wgsl": "gpu/test_sampling",
-    "shaders/include/tally.wgsl": "gpu/test_sampling",
-    "shaders/include/store_logits.wgsl": "gpu/test_sampling",
-    "shaders/embed.wgsl": "gpu/test_embedding gpu/test_kernel_bounds",
-    "shaders/layer_norm*.wgsl": "gpu/test_layer_norm",
-    "shaders/include/reduce.wgsl": "gpu/test_layer_norm gpu/test_ops_reductions",
-    "shaders/attention*.wgsl": f"gpu/test_ops_attention {_ATTENTION}",
+    "shaders/sample.wgsl": "gpu/nn/test_kernel_bounds gpu/nn/test_sampling",
+    "shaders/include/random.wgsl": "gpu/nn/test_sampling",
+    "shaders/include/rank.wgsl": "gpu/nn/test_sampling",
+    "shaders/include/tally.wgsl": "gpu/nn/test_sampling",
+    "shaders/include/store_logits.wgsl": "gpu/nn/test_sampling",
+    "shaders/embed.wgsl": "gpu/nn/test_embedding gpu/nn/test_kernel_bounds",
+    "shaders/layer_norm*.wgsl": "gpu/tensors/test_layer_norm",
+    "shaders/include/reduce.wgsl": "gpu/tensors/test_layer_norm gpu/tensors/test_ops_reductions",
+    "shaders/attention*.wgsl": f"gpu/tensors/test_ops_attention {_ATTENTION}",
     "shaders/include/attend*.wgsl": _ATTENTION,
     "shaders/include/cache_*.wgsl": _ATTENTION,
     "shaders/include/attention_*.wgsl": _ATTENTION,
-    "shaders/mask_scores.wgsl": "gpu/test_ops_attention",
-    "shaders/softmax*.wgsl": "gpu/test_ops_reductions",
-    "shaders/top_k*.wgsl": "gpu/test_ops_reductions",
-    "shaders/target_loss.wgsl": "gpu/test_losses",
-    "shaders/divergence.wgsl": "gpu/test_losses",
-    "shaders/load_weight.wgsl": "gpu/test_load_weight",
-    "shaders/random_normal.wgsl": "gpu/test_load_weight",
-    "shaders/include/checkpoint_element.wgsl": "gpu/test_load_weight",
-    "shaders/include/source_*.wgsl": "gpu/test_load_weight",
-    "shaders/include/rounded_*.wgsl": "gpu/test_quantization",
-    "shaders/quantize_weight.wgsl": "gpu/test_quantization",
-    "shaders/matmul*.wgsl": "gpu/test_ops_matmul",
-    "shaders/stream_*.wgsl": "gpu/test_streaming",
-    "shaders/include/stream_*.wgsl": "gpu/test_streaming",
-    "shaders/include/axes.wgsl": "gpu/test_ops_arrays gpu/test_layouts",
+    "shaders/mask_scores.wgsl": "gpu/tensors/test_ops_attention",
+    "shaders/softmax*.wgsl": "gpu/tensors/test_ops_reductions",
+    "shaders/top_k*.wgsl": "gpu/tensors/test_ops_reductions",
+    "shaders/target_loss.wgsl": "gpu/nn/test_losses",
+    "shaders/divergence.wgsl": "gpu/nn/test_losses",
+    "shaders/load_weight.wgsl": "gpu/nn/test_load_weight",
+    "shaders/random_normal.wgsl": "gpu/nn/test_load_weight",
+    "shaders/include/checkpoint_element.wgsl": "gpu/nn/test_load_weight",
+    "shaders/include/source_*.wgsl": "gpu/nn/test_load_weight",
+    "shaders/include/rounded_*.wgsl": "gpu/nn/test_quantization",
+    "shaders/quantize_weight.wgsl": "gpu/nn/test_quantization",
+    "shaders/matmul*.wgsl": "gpu/tensors/test_ops_matmul",
+    "shaders/stream_*.wgsl": "gpu/diagnostics/test_bandwidth",
+    "shaders/include/stream_*.wgsl": "gpu/diagnostics/test_bandwidth",
+    "shaders/include/axes.wgsl": "gpu/tensors/test_ops_arrays gpu/tensors/test_strides",
     "shaders/include/packed_*.wgsl": _ARRAYS,
     "shaders/include/scalar_*.wgsl": _ARRAYS,
-    "shaders/include/activation.wgsl": f"gpu/test_ops_elementwise {_LINEAR}",
+    "shaders/include/activation.wgsl": f"gpu/tensors/test_ops_elementwise {_LINEAR}",
     "shaders/linear_*.wgsl": _LINEAR,
     "shaders/include/*.wgsl": _LINEAR,
     "shaders/round_rows.wgsl": _LINEAR,
@@ -74,24 +77,25 @@ COVERED_BY = {
         [f"shaders/{name}.wgsl" for name in ("activate", "binary", "fill", "gather", "unpack")],
         _ARRAYS,
     ),
-    "shaders/strided_copy.wgsl": "gpu/test_ops_arrays gpu/test_layouts",
-    "gpt2_wgpu/gpu/budget.py": "memory/test_budget",
-    "gpt2_wgpu/gpu/capabilities.py": "gpu/test_device gpu/test_linear_choice",
-    "gpt2_wgpu/gpu/layers/sampling.py": "gpu/test_sampling",
-    "gpt2_wgpu/gpu/layers/embedding.py": "gpu/test_embedding",
-    "gpt2_wgpu/gpu/layers/losses.py": "gpu/test_losses",
-    "gpt2_wgpu/gpu/layers/attention.py": f"{_CHOICES} {_ATTENTION}",
-    "gpt2_wgpu/gpu/layers/kv_cache.py": _ATTENTION,
-    "gpt2_wgpu/gpu/layers/head.py": "gpu/test_sampling",
-    "gpt2_wgpu/gpu/layers/weights.py": "gpu/test_load_weight"
-    " gpu/test_quantization models/test_quantized",
-    "gpt2_wgpu/gpu/layers/*.py": f"{_CHOICES} {_LINEAR}",
-    "gpt2_wgpu/gpu/ops/*.py": f"{_CHOICES} gpu/test_ops_arrays"
-    " gpu/test_ops_elementwise gpu/test_ops_matmul gpu/test_ops_reductions"
-    " gpu/test_ops_attention gpu/test_layer_norm gpu/test_layouts gpu/test_linear_choice",
+    "shaders/strided_copy.wgsl": "gpu/tensors/test_ops_arrays gpu/tensors/test_strides",
+    "gpt2_wgpu/webgpu/budget.py": "memory/test_budget",
+    "gpt2_wgpu/webgpu/capabilities.py": "gpu/webgpu/test_device gpu/nn/test_linear_choice",
+    "gpt2_wgpu/nn/sampling.py": "gpu/nn/test_sampling",
+    "gpt2_wgpu/nn/embedding.py": "gpu/nn/test_embedding",
+    "gpt2_wgpu/nn/losses.py": "gpu/nn/test_losses",
+    "gpt2_wgpu/nn/attention.py": f"{_CHOICES} {_ATTENTION}",
+    "gpt2_wgpu/nn/kv_cache.py": _ATTENTION,
+    "gpt2_wgpu/nn/head.py": "gpu/nn/test_sampling",
+    "gpt2_wgpu/nn/matrix.py": "gpu/nn/test_load_weight"
+    " gpu/nn/test_quantization models/test_quantized",
+    "gpt2_wgpu/nn/*.py": f"{_CHOICES} {_LINEAR}",
+    "gpt2_wgpu/tensors/ops/*.py": f"{_CHOICES} gpu/tensors/test_ops_arrays"
+    " gpu/tensors/test_ops_elementwise gpu/tensors/test_ops_matmul gpu/tensors/test_ops_reductions"
+    " gpu/tensors/test_ops_attention gpu/tensors/test_layer_norm gpu/tensors/test_strides"
+    " gpu/nn/test_linear_choice",
     "gpt2_wgpu/samplers/*.py": "samplers/test_samplers",
     "gpt2_wgpu/models/config.py": "models/test_config models/test_config_refusals",
-    "gpt2_wgpu/models/layouts.py": "models/test_quantized memory/test_budget"
+    "gpt2_wgpu/models/weight_sizes.py": "models/test_quantized memory/test_budget"
     " models/test_conversion",
     "gpt2_wgpu/models/evaluation.py": "models/test_evaluation",
     "gpt2_wgpu/weights/header.py": "weights/test_header_attacks weights/test_safetensors",

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import pytest
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.arguments import integer, number
 from gpt2_wgpu.errors import GPT2WGPUError
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.shown import listed, shown
 from gpt2_wgpu.text import StopTextMatcher
+from gpt2_wgpu.validation import integer, number
 
 
 class Words(list[str]):

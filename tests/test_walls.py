@@ -22,31 +22,34 @@ SCRIPTS = sorted(
 # What each room may import of this package, itself aside. "public" is gpt2_wgpu/__init__.py.
 # Files that belong to no room are named in FOUNDATION and may import only each other.
 FOUNDATION = {
-    "arguments",
     "checkpoint_files",
+    "copying",
     "errors",
-    "misplaced_files",
+    "file_signatures",
     "other_formats",
     "shown",
     "small_files",
     "strict_json",
+    "validation",
     "_version",
 }
 BELOW = {
-    "gpu": set[str](),
+    "webgpu": {"diagnostics", "tensors"},
+    "tensors": {"webgpu"},
+    "nn": {"tensors", "webgpu"},
+    "diagnostics": {"nn", "tensors", "webgpu"},
     "text": set[str](),
     "weights": set[str](),
-    "samplers": {"gpu"},
-    "models": {"gpu", "samplers", "text", "weights"},
-    "integrations": {"gpu", "models", "samplers"},
-    "public": {"gpu", "models", "samplers", "text", "weights"},
-    "benchmark": {"gpu", "models", "samplers"},
-    "cli": {"public", "samplers", "benchmark"},
-    "worker": {"models", "public", "samplers"},
+    "samplers": {"nn"},
+    "models": {"diagnostics", "nn", "samplers", "tensors", "text", "webgpu", "weights"},
+    "integrations": {"diagnostics", "models", "public", "samplers", "webgpu"},
+    "public": {"diagnostics", "models", "nn", "samplers", "tensors", "text", "webgpu", "weights"},
+    "bench": {"diagnostics", "models", "nn", "samplers", "tensors", "webgpu"},
+    "cli": {"bench", "public", "samplers"},
     "__main__": {"cli"},
 }
 
-# Absent in the browser, so imported only inside functions; wgpu is there, but only gpu/ speaks it.
+# Absent in the browser, so imported only inside functions; wgpu is there: only webgpu/ imports it.
 NATIVE_ONLY = {"huggingface_hub", "numpy", "ray", "regex", "tqdm"}
 GUARDED = {"text/pretokenizer.py"}  # imports regex at the top, in a try
 
@@ -120,13 +123,21 @@ def test_what_the_browser_lacks_is_imported_late(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_gpu_speaks_wgpu(path: Path) -> None:
+def test_only_webgpu_imports_wgpu(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
     names = {
         name.partition(".")[0]
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree)
+        if id(node) not in for_types
         for name in imported(path, node)
     }
-    assert "wgpu" not in names or room_of(path) == "gpu"
+    assert "wgpu" not in names or room_of(path) == "webgpu"
 
 
 def test_a_wall_that_is_broken_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,14 +146,14 @@ def test_a_wall_that_is_broken_is_seen(tmp_path: Path, monkeypatch: pytest.Monke
     bad.parent.mkdir()
     bad.write_text(
         "from __future__ import annotations\n"
-        "import gpt2_wgpu.gpu.device\n"
+        "import gpt2_wgpu.webgpu.device\n"
         "from ..models import backbone\n"
         "from . import vocabulary\n"
         "from .. import samplers, Device\n"
         "try:\n    import numpy as np\nexcept ImportError:\n    import tqdm.auto\n"
         "def late():\n    import regex\n    from gpt2_wgpu.weights.header import x\n"
     )
-    assert rooms_imported(bad) == {"gpu", "models", "text", "samplers", "public", "weights"}
+    assert rooms_imported(bad) == {"webgpu", "models", "text", "samplers", "public", "weights"}
     with pytest.raises(AssertionError):
         test_imports_point_down(bad)
     late = [imported(bad, node) for node in at_run_time(ast.parse(bad.read_text()).body)]

@@ -17,7 +17,7 @@ const PACKAGE = "gpt2-wgpu";
 let started = null;
 
 /**
- * `gpt2_wgpu.worker`, Python's side of this worker; `pyodide` itself is its property.
+ * `gpt2_wgpu.integrations.web_worker`, Python's side of this worker; `pyodide` itself is its property.
  *
  * @param {Report} report @param {OnFatal} onFatal told when Python has broken down and can run
  *     nothing any more, and what has to be done before this worker ends
@@ -94,7 +94,7 @@ async function finish(pyodide, report, onFatal, snapshot) {
     errorCallback: (/** @type {string} */ line) => faults.push(line),
   });
   if (faults.length) throw new Error(faults.join("; "));
-  const engine = pyodide.pyimport("gpt2_wgpu.worker");
+  const engine = pyodide.pyimport("gpt2_wgpu.integrations.web_worker");
   report("package", { state: "done", ...fetched(/\.whl$/) });
   return { pyodide, engine };
 }

@@ -12,7 +12,7 @@ from gpt2_wgpu.cli.terminal import Terminal
 from gpt2_wgpu.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from gpt2_wgpu.benchmark import Preset, RandomModel
+    from gpt2_wgpu.bench import Preset, RandomModel
 
 T = TypeVar("T")
 _MODEL = "fairytales"
@@ -137,10 +137,10 @@ def each_of(parse: Callable[[str], T]) -> Callable[[str], list[T]]:
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
     """Measures as `args` says; returns the exit status."""
     terminal.quiet = args.quiet
-    from gpt2_wgpu import benchmark
+    from gpt2_wgpu import bench
 
     use_adapter(args)
-    plan = benchmark.Plan(
+    plan = bench.Plan(
         _model(args),
         args.prompt_tokens,
         args.new_tokens,
@@ -149,11 +149,11 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         args.repeats,
         args.positions,
     )
-    report = benchmark.measure(plan, say=terminal.note)
+    report = bench.measure(plan, say=terminal.note)
     if args.output == "json":
         terminal.write(json.dumps(report, ensure_ascii=False, indent=1) + "\n")
     else:
-        terminal.write(benchmark.as_markdown(report))
+        terminal.write(bench.as_markdown(report))
     others = report["load"]["foreign_cpu"]
     if others is not None and others > _BUSY:
         terminal.warn(
@@ -169,18 +169,18 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _model(args: argparse.Namespace) -> Preset | RandomModel:
-    from gpt2_wgpu import benchmark
+    from gpt2_wgpu import bench
 
     if args.random is None:
-        return benchmark.Preset(_MODEL if args.model is None else args.model)
+        return bench.Preset(_MODEL if args.model is None else args.model)
     random: RandomModel = args.random
     return random
 
 
 def _shape(text: str) -> RandomModel:
-    from gpt2_wgpu import benchmark
+    from gpt2_wgpu import bench
 
     try:
-        return benchmark.RandomModel.parse(text)
+        return bench.RandomModel.parse(text)
     except InvalidArgumentError as error:
         raise argparse.ArgumentTypeError(str(error)) from None

@@ -121,7 +121,7 @@ def _device_facts(adapter: int | str | None) -> dict[str, Any]:
         device.close()
 
 
-def _adapter(info: gw.gpu.AdapterInfo) -> dict[str, Any]:
+def _adapter(info: gw.webgpu.AdapterInfo) -> dict[str, Any]:
     return {
         "name": info.name,
         "vendor": info.vendor,

@@ -11,13 +11,7 @@ from typing import Any
 
 from gpt2_wgpu.cli import bench, convert, generate, info, serve
 from gpt2_wgpu.cli.options import Parser
-from gpt2_wgpu.cli.terminal import (
-    INTERRUPTED,
-    OutputError,
-    ReaderGone,
-    Terminal,
-    interrupt_at_once,
-)
+from gpt2_wgpu.cli.terminal import INTERRUPTED, OutputError, ReaderGone, Terminal, interrupt_at_once
 from gpt2_wgpu.errors import GPT2WGPUError
 
 _DESCRIPTION = "GPT-2 text generation in WGSL compute shaders, on whatever GPU WebGPU finds."

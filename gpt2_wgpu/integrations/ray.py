@@ -24,7 +24,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from gpt2_wgpu import samplers
-from gpt2_wgpu.arguments import integer
+from gpt2_wgpu.copying import NotCopyable
+from gpt2_wgpu.diagnostics import set_memory_budget
 from gpt2_wgpu.errors import (
     ContextLengthError,
     GPT2WGPUError,
@@ -32,12 +33,12 @@ from gpt2_wgpu.errors import (
     NumericalError,
     OutOfGPUMemoryError,
 )
-from gpt2_wgpu.gpu import Device, adapters, set_memory_budget, sync
-from gpt2_wgpu.gpu.copying import NotCopyable
 from gpt2_wgpu.integrations.visible_gpus import assigned_adapter
 from gpt2_wgpu.models import GPT2CausalLM
-from gpt2_wgpu.models.generation import Generation
+from gpt2_wgpu.models.decoding import Generation
 from gpt2_wgpu.shown import shown
+from gpt2_wgpu.validation import integer
+from gpt2_wgpu.webgpu import Device, adapters, sync
 
 _ANY = 2**31 - 1
 

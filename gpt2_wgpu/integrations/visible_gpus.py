@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gpt2_wgpu.errors import NoAdapterError
-from gpt2_wgpu.gpu import AdapterInfo
+from gpt2_wgpu.webgpu import AdapterInfo
 
 # variable → PCI vendor of the GPUs that it numbers
 _VARIABLES = {

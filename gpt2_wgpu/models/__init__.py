@@ -1,13 +1,13 @@
 """What GPT-2 is. KerasHub's ``keras_hub.models`` under the same names."""
 
-from gpt2_wgpu.models.backbone import GPT2Backbone
-from gpt2_wgpu.models.causal_lm import GPT2CausalLM
+from gpt2_wgpu.models.causal_lm import CausalLM, GenerativeTask
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.conversion import convert, convert_async
 from gpt2_wgpu.models.evaluation import Divergence
-from gpt2_wgpu.models.generative_task import CausalLM, GenerativeTask
+from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
+from gpt2_wgpu.models.gpt2_causal_lm import GPT2CausalLM
 from gpt2_wgpu.models.self_test import self_check, self_check_async
-from gpt2_wgpu.models.stream import StreamStats, TextStream
+from gpt2_wgpu.models.text_stream import StreamStats, TextStream
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 
 __all__ = [

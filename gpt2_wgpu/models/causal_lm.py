@@ -1,361 +1,299 @@
-"""GPT-2 with its language-model head."""
+"""KerasHub's class tree of generating models: ``GenerativeTask`` → ``CausalLM`` → the model."""
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Self
 
-from gpt2_wgpu.arguments import integer
-from gpt2_wgpu.checkpoint_files import BESIDE_WEIGHTS
-from gpt2_wgpu.errors import (
-    ConfigError,
-    ContextLengthError,
-    InvalidArgumentError,
-    ShapeError,
-    TokenizerError,
-)
-from gpt2_wgpu.gpu import Device, Tensor, sync, tidy
-from gpt2_wgpu.gpu.layers import KVCache
-from gpt2_wgpu.models import evaluation
-from gpt2_wgpu.models.addresses import address_of
-from gpt2_wgpu.models.backbone import GPT2Backbone
-from gpt2_wgpu.models.config import GPT2Config
-from gpt2_wgpu.models.evaluation import Divergence
-from gpt2_wgpu.models.fetching import fetch_files, name_of
-from gpt2_wgpu.models.generation import Generation
-from gpt2_wgpu.models.generation_config import read_config
-from gpt2_wgpu.models.generative_task import CausalLM, StopTokens
-from gpt2_wgpu.models.presets import resolve as resolve_preset
-from gpt2_wgpu.models.recovery import with_recovery
-from gpt2_wgpu.models.stream import TextStream
-from gpt2_wgpu.models.token_ids import check_vocabularies, settle_start_token
-from gpt2_wgpu.models.weights import Progress
+from gpt2_wgpu import samplers
+from gpt2_wgpu.copying import CopiedByAttributes
+from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
+from gpt2_wgpu.models.decoding import Generation
+from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
+from gpt2_wgpu.models.token_ids import Candidates, check_rows, check_vocabularies, end_token_ids
 from gpt2_wgpu.shown import shown
-from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer, StopTextMatcher
+from gpt2_wgpu.text import GPT2CausalLMPreprocessor
 from gpt2_wgpu.text.preprocessor import AllowedSpecial
-from gpt2_wgpu.text.token_arrays import rows_of_ids
-from gpt2_wgpu.weights.blobs import Blob, BlobCheckpoint, read_blob
+from gpt2_wgpu.text.token_arrays import as_array, is_one_row, rows_of_ids, rows_of_mask
+from gpt2_wgpu.validation import integer
+from gpt2_wgpu.webgpu import Device, sync
 
-Texts = str | Sequence[str] | Sequence[Sequence[int]]
+GenerateFunction = Callable[[dict[str, Any], "Sequence[int] | None"], dict[str, Any]]
+_PACKED: dict[str, Literal["int32", "bool"]] = {"token_ids": "int32", "padding_mask": "bool"}
+StopTokens = Sequence[int] | str | None
 
 
-class GPT2CausalLM(CausalLM):
-    """GPT-2 that generates text.
+class GenerativeTask(CopiedByAttributes, ABC):
+    """A backbone, an optional preprocessor, a sampler, and ``generate`` on top of them.
 
-    ``backbone``: the transformer; ``preprocessor``: text to ids and back, None for ids only.
+    Subclasses say what one step is (:meth:`generate_step`).
     """
 
-    @classmethod
-    def from_preset(
-        cls,
-        preset: str | os.PathLike[str],
-        preprocessor: GPT2CausalLMPreprocessor | str | None = "auto",
-        dtype: str | None = None,
-        device: Device | None = None,
-        on_progress: Progress | None = None,
-        *,
-        cache_dtype: str = "float32",
-    ) -> GPT2CausalLM:
-        """Load a model: a preset name, a directory in Hugging Face's format, or a hub id.
+    def __init__(
+        self, backbone: GPT2Backbone, preprocessor: GPT2CausalLMPreprocessor | None = None
+    ) -> None:
+        if preprocessor is not None:
+            check_vocabularies(preprocessor.tokenizer, backbone.config.vocab_size)
+        self.backbone = backbone
+        self.preprocessor = preprocessor
+        self.generate_function: GenerateFunction | None = None
+        self.compile()
 
-        ``dtype``: how matrices are stored, "float32", "float16", "q8" or "q4" (arithmetic is f32);
-        None: as ``gpt2-wgpu convert`` wrote the checkpoint, else float16; on a CPU adapter q8 where
-        a short measurement finds that faster, which a ``UserWarning`` then tells.
-        ``cache_dtype``: how keys and values are stored, "float32" or "float16".
-        ``preprocessor``: "auto" takes the checkpoint's tokenizer; None works on ids.
-        ``on_progress(done_bytes, total_bytes)`` is called while weights load. Blocks;
-        ``from_preset_async`` is the twin.
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        copied.generate_function = None  # it is bound to the original
+        return copied
 
-        Raises ``PresetError``, ``ConfigError``, ``WeightsError``, ``TokenizerError`` or a
-        ``DeviceError``; nothing stays allocated then.
+    _instead_of_pickling = "load it in the other process (from_preset)"
+
+    @property
+    def device(self) -> Device:
+        return self.backbone.device
+
+    def compile(self, sampler: str | dict[str, Any] | samplers.Sampler = "top_k") -> None:
+        """Choose the sampler: "greedy", "random", "top_k", "top_p" or an object.
+
+        Raises ``InvalidArgumentError`` for an unknown one.
         """
-        loading = cls.from_preset_async(
-            preset, preprocessor, dtype, device, on_progress, cache_dtype=cache_dtype
-        )
-        return sync(loading, "from_preset_async(...)")
+        self.sampler = samplers.get(sampler)
+        self.generate_function = None
 
-    @classmethod
-    async def from_preset_async(
-        cls,
-        preset: str | os.PathLike[str],
-        preprocessor: GPT2CausalLMPreprocessor | str | None = "auto",
-        dtype: str | None = None,
-        device: Device | None = None,
-        on_progress: Progress | None = None,
-        *,
-        cache_dtype: str = "float32",
-    ) -> GPT2CausalLM:
-        """The asynchronous form of :meth:`from_preset`.
+    @abstractmethod
+    def generate_step(
+        self, inputs: dict[str, Any], stop_token_ids: Sequence[int] | None = None
+    ) -> dict[str, Any]:
+        """Generate from packed ids; see the subclass."""
 
-        In a browser ``preset`` may also be the address of a directory, whole or relative to the
-        page. ``os.environ["HF_ENDPOINT"]`` may name a mirror of the Hub.
-        """
-        if isinstance(preprocessor, str) and preprocessor != "auto":
-            raise InvalidArgumentError(
-                f"preprocessor must be 'auto', an object or None, not {shown(preprocessor)}"
-            )
-        if (address := address_of(preset)) is not None:
-            files = await fetch_files(address)
-            name = name_of(address)
-            lm = await cls.from_blobs(
-                files, dtype, device, on_progress, name, cache_dtype=cache_dtype
-            )
-            return lm if isinstance(preprocessor, str) else cls(lm.backbone, preprocessor)
-        directory = resolve_preset(preset)
-        config = read_config(directory)
-        if isinstance(preprocessor, str):
-            preprocessor = _preprocessor_of(directory, config)
-        backbone = await GPT2Backbone.from_directory(
-            directory,
-            config=config,
-            dtype=dtype,
-            cache_dtype=cache_dtype,
-            device=device,
-            on_progress=on_progress,
-        )
-        return cls(backbone, preprocessor)
+    def make_generate_function(self) -> GenerateFunction:
+        """What ``generate`` runs on packed ids, kept until the next ``compile``."""
+        if self.generate_function is None:
+            self.generate_function = self.generate_step
+        return self.generate_function
 
-    @classmethod
-    async def from_blobs(
-        cls,
-        blobs: Mapping[str, Blob],
-        dtype: str | None = None,
-        device: Device | None = None,
-        on_progress: Progress | None = None,
-        name: str = "model",
-        *,
-        cache_dtype: str = "float32",
-    ) -> GPT2CausalLM:
-        """Load a model from files that a browser holds: file name → JavaScript's ``Blob``.
-
-        The names are those of a directory in Hugging Face's format. Weights go from the blob to
-        the GPU in pieces; they are read again if the device is lost. ``name`` is what messages
-        call the model. Raises what ``from_preset_async`` raises.
-        """
-        source = await BlobCheckpoint.open(blobs, name)
-        with TemporaryDirectory() as folder:
-            directory = Path(folder)
-            for file_name in blobs.keys() & BESIDE_WEIGHTS:
-                (directory / file_name).write_bytes(
-                    await read_blob(blobs[file_name], f"{name}/{file_name}")
-                )
-            try:
-                config = read_config(directory)
-                preprocessor = _preprocessor_of(directory, config)
-            except (ConfigError, TokenizerError) as error:
-                # Whoever gave the files has never seen this folder.
-                raise type(error)(str(error).replace(folder, name)) from None
-        backbone = await GPT2Backbone.from_source(
-            config,
-            source,
-            dtype=dtype,
-            cache_dtype=cache_dtype,
-            device=device,
-            on_progress=on_progress,
-        )
-        return cls(backbone, preprocessor)
-
-    def __call__(self, inputs: Mapping[str, Any]) -> Tensor:
-        """Logits [B, T, V] of ``{"token_ids", "padding_mask"}`` [B, T], without a cache."""
-
-        def compute() -> Tensor:
-            with tidy() as scope:
-                return scope.escape(self.backbone.logits(self.backbone.uncached(inputs)))
-
-        return with_recovery(self.backbone, compute)
-
-    # --- the pieces of generation ---------------------------------------------------------------
-
-    def call_with_cache(
-        self, token_ids: Any, cache: KVCache, cache_update_index: Any
-    ) -> tuple[Tensor, Tensor, KVCache]:
-        """Logits and hidden states of ``token_ids`` [B, T], which follow what ``cache`` holds.
-
-        ``cache_update_index``: position of the first of them, one number or one a row. Keys and
-        values are written into ``cache`` [B, L, 2, S, H, D] in place.
-        → (logits [B, T, V], hidden_states [B, T, D], cache).
-
-        Raises ``InvalidArgumentError`` for ids out of range, ``ShapeError`` for a batch that is
-        not the cache's, ``ContextLengthError`` past its end (KerasHub overwrites the last rows).
-        """
-        ids = rows_of_ids(token_ids, self.backbone.config.vocab_size, ragged=False)
-        _check_cache(cache, self.backbone.config)
-        batch, tokens = len(ids), len(ids[0]) if ids else 0
-        if batch != cache.batch_size or not tokens:
-            raise ShapeError(f"token_ids [{batch}, {tokens}] for a cache of shape {cache.shape}")
-        starts = _starts(cache_update_index, batch)
-        if max(starts) + tokens > cache.length:
-            raise ContextLengthError(
-                f"{tokens} tokens at cache_update_index {max(starts)} end past the cache's "
-                f"{cache.length} positions"
-            )
-        with tidy() as scope:
-            backbone, words = self.backbone, self.backbone.words
-            x = backbone.blocks(words(ids), cache, words(starts))
-            logits, hidden = backbone.logits(x), backbone.trimmed(backbone.normalized(x))
-            scope.escape([logits, hidden])
-        return logits, hidden, cache
-
-    def build_cache(self, token_ids: Any) -> tuple[Tensor, KVCache]:
-        """A cache filled by ``token_ids`` [B, T] → (hidden_states [B, T, D], cache of length T)."""
-        ids = rows_of_ids(token_ids, self.backbone.config.vocab_size, ragged=False)
-        if not ids or not ids[0]:
-            raise InvalidArgumentError("build_cache: token_ids are empty")
-
-        def compute() -> tuple[Tensor, KVCache]:
-            with tidy() as scope:
-                cache = self.backbone.new_cache(len(ids), len(ids[0]))
-                backbone, words = self.backbone, self.backbone.words
-                x = backbone.blocks(words(ids), cache, words([0] * len(ids)))
-                return scope.escape((backbone.trimmed(backbone.normalized(x)), cache))
-
-        return with_recovery(self.backbone, compute)
-
-    # --- evaluation -----------------------------------------------------------------------------
-
-    def perplexity(self, texts: Texts, stride: int | None = None) -> float:
-        """exp of the mean -log p of the tokens of ``texts``; lower is better.
-
-        Each text begins as a prompt does (without a preprocessor: give rows of ids), and windows
-        as long as the context move on by ``stride`` tokens (default: half the context), so that
-        each token is predicted once: models/evaluation.py has the definition. Blocks;
-        ``perplexity_async`` is the twin.
-
-        Raises ``InvalidArgumentError`` for a stride that is not from 1 to the context and for
-        texts without a token to predict, ``NumericalError`` where logits are not finite.
-        """
-        return sync(self.perplexity_async(texts, stride), "perplexity_async(...)")
-
-    async def perplexity_async(self, texts: Texts, stride: int | None = None) -> float:
-        """The asynchronous form of :meth:`perplexity`."""
-        return await evaluation.perplexity(self, texts, stride)
-
-    def divergence(
-        self, texts: Texts, reference: GPT2CausalLM, stride: int | None = None
-    ) -> Divergence:
-        """How far this model's predictions are from those of ``reference``, say itself in float32.
-
-        The mean Kullback-Leibler divergence KL(reference || self) of the tokens of ``texts``, in
-        nats, and the share of them for which both find the same token likeliest. Unlike a
-        perplexity it says something of a model that predicts nothing well. Texts, windows and
-        errors are those of :meth:`perplexity`; both models must be on one device and have as many
-        tokens. Blocks; ``divergence_async`` is the twin.
-        """
-        return sync(self.divergence_async(texts, reference, stride), "divergence_async(...)")
-
-    async def divergence_async(
-        self, texts: Texts, reference: GPT2CausalLM, stride: int | None = None
-    ) -> Divergence:
-        """The asynchronous form of :meth:`divergence`."""
-        return await evaluation.divergence(self, reference, texts, stride)
-
-    # --- streaming ------------------------------------------------------------------------------
-
-    def stream(
+    def generate(
         self,
-        prompt: str,
-        max_new_tokens: int | None = None,
-        *,
+        inputs: Any,
+        max_length: int | None = None,
         stop_token_ids: StopTokens = "auto",
-        stop_texts: Sequence[str] = (),
-        add_start_token: bool | None = None,
+        strip_prompt: bool = False,
+        *,
         allowed_special: AllowedSpecial | None = None,
-    ) -> TextStream:
-        """Generate from ``prompt`` and give the text piece by piece, without the prompt.
+    ) -> Any:
+        """Generate text: str → str, list of str → list of str, dict of ids → dict of ids.
 
-        ``max_new_tokens`` (default: as many as the context holds) is cut to what fits; the reason
-        in ``stream.stats`` then is "length". ``stop_texts`` end the text before they appear;
-        one that is a special token ends it where that token is generated. ``add_start_token`` and
-        ``allowed_special`` (special tokens that the prompt may spell out, or "all") override the
-        preprocessor's. The same object serves ``async for``.
+        ``max_length`` counts all tokens, prompt and start token included (default: the
+        preprocessor's ``sequence_length``); with a dict, the arrays' own length counts.
+        ``stop_token_ids``: "auto" (the end tokens of tokenizer and configuration), ids, or None or
+        [] for none. ``strip_prompt``: leave the prompt out. ``allowed_special``: special tokens
+        that a prompt may spell out, or "all" (default: the preprocessor's, none). Blocks;
+        ``generate_async`` is the twin.
 
-        Raises ``ContextLengthError`` when the prompt fills the context, ``InvalidArgumentError``
-        for a token that has no row in the model.
+        Raises ``ContextLengthError`` for a prompt that does not fit (KerasHub cuts it off in
+        silence) or a ``max_length`` beyond the context, ``InvalidArgumentError`` for other input.
         """
-        begun = time.perf_counter()
-        preprocessor = self._require_preprocessor("stream works on text; for ids use generate")
-        if not isinstance(prompt, str):
-            raise InvalidArgumentError(f"stream takes one prompt, a str, not {shown(prompt)}")
-        if add_start_token is not None and add_start_token != preprocessor.add_start_token:
-            preprocessor = GPT2CausalLMPreprocessor(
-                preprocessor.tokenizer,
-                preprocessor.sequence_length,
-                add_start_token=add_start_token,
-                add_end_token=preprocessor.add_end_token,
-                allowed_special=preprocessor.allowed_special,
-            )
-        rows = self.encode_prompts([prompt], preprocessor, allowed_special)
-        context = self.total_length(self.backbone.config.n_positions, rows)
-        (ids,) = rows
-        if len(ids) == context:
-            raise ContextLengthError(
-                f"the prompt's {len(ids)} tokens (start token included) fill the model's context, "
-                f"so nothing can follow: at most {context - 1} may"
-            )
-        limit = context
-        if max_new_tokens is not None:
-            limit = min(context, len(ids) + integer("max_new_tokens", max_new_tokens, 1, 2**31 - 1))
+        return sync(
+            self.generate_async(
+                inputs, max_length, stop_token_ids, strip_prompt, allowed_special=allowed_special
+            ),
+            "generate_async(...)",
+        )
+
+    @abstractmethod
+    async def generate_async(
+        self,
+        inputs: Any,
+        max_length: int | None = None,
+        stop_token_ids: StopTokens = "auto",
+        strip_prompt: bool = False,
+        *,
+        allowed_special: AllowedSpecial | None = None,
+    ) -> Any:
+        """The asynchronous form of :meth:`generate`."""
+
+
+class CausalLM(GenerativeTask):
+    """A task that generates token after token, each from all before it."""
+
+    async def generate_async(
+        self,
+        inputs: Any,
+        max_length: int | None = None,
+        stop_token_ids: StopTokens = "auto",
+        strip_prompt: bool = False,
+        *,
+        allowed_special: AllowedSpecial | None = None,
+    ) -> Any:
         stops = self.resolve_stop_tokens(stop_token_ids)
-        matcher = StopTextMatcher(stop_texts)
-        options = self.sampler.next_options()
-        candidates = self.candidates(stops)
-        generation = Generation(self.backbone, rows, [limit], options, stops, candidates)
-        return TextStream(generation, preprocessor.tokenizer, len(ids), matcher, begun)
+        if isinstance(inputs, dict):
+            return await self.generate_step_async(inputs, stops, strip_prompt=strip_prompt)
+        preprocessor = self._require_preprocessor(
+            "generate then takes a dict of token_ids and padding_mask"
+        )
+        prompts = [inputs] if isinstance(inputs, str) else inputs
+        rows = self.encode_prompts(prompts, preprocessor, allowed_special)
+        if max_length is None:
+            max_length = preprocessor.sequence_length
+        length = self.total_length(max_length, rows)
+        lengths = [len(row) for row in rows]
+        await self._complete(rows, [length] * len(rows), stops, self.candidates(stops))
+        texts = [
+            self._text_of(row[start:] if strip_prompt else row)
+            for row, start in zip(rows, lengths, strict=True)
+        ]
+        return texts[0] if isinstance(inputs, str) else texts
 
-    stream_async = stream
+    def generate_step(
+        self, inputs: dict[str, Any], stop_token_ids: Sequence[int] | None = None
+    ) -> dict[str, Any]:
+        """Fill up the rows of ``{"token_ids", "padding_mask"}``, both [B, T] (or [T]).
 
-    def get_config(self) -> dict[str, Any]:
-        """Configurations of backbone and preprocessor."""
-        preprocessor = self.preprocessor
+        The mask says where the prompt is: at the beginning of each row. Returns the same keys and
+        shapes: ids with what was generated, and a mask that is True up to and including the first
+        new stop token (everywhere without one). A stop token counts only where it was generated,
+        so a pad id that equals it does not stop (in KerasHub it does).
+        """
+        return sync(self.generate_step_async(inputs, stop_token_ids), "generate_step_async(...)")
+
+    async def generate_step_async(
+        self,
+        inputs: dict[str, Any],
+        stop_token_ids: Sequence[int] | None = None,
+        *,
+        strip_prompt: bool = False,
+    ) -> dict[str, Any]:
+        ids, prompts = self._packed_prompts(inputs)
+        if not ids:
+            return {key: as_array([], kind) for key, kind in _PACKED.items()}
+        lengths = [len(prompt) for prompt in prompts]
+        rows = [list(prompt) for prompt in prompts]
+        self.total_length(len(ids[0]), rows)
+        stops = stop_token_ids or ()
+        limits = [len(row) for row in ids]
+        await self._complete(rows, limits, stops, self.candidates(stops))
+        token_ids, mask = [], []
+        for row, packed, start in zip(rows, ids, lengths, strict=True):
+            shown = row[start:] if strip_prompt else row
+            rest = len(packed) - len(shown)
+            token_ids.append(shown + packed[len(packed) - rest :])
+            mask.append([True] * len(shown) + [False] * rest)
+        scalar = is_one_row(inputs["token_ids"])
         return {
-            "backbone": self.backbone.get_config(),
-            "preprocessor": None if preprocessor is None else preprocessor.get_config(),
+            "token_ids": as_array(token_ids[0] if scalar else token_ids, "int32"),
+            "padding_mask": as_array(mask[0] if scalar else mask, "bool"),
         }
 
-    def __str__(self) -> str:
-        return f"{type(self).__name__}: {self.backbone!r}, {self.sampler!r}"
-
-    def dispose(self) -> None:
-        """Free the weights. Idempotent."""
-        self.backbone.dispose()
-
-    def __enter__(self) -> GPT2CausalLM:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.dispose()
-
-
-def _starts(cache_update_index: Any, batch: int) -> list[int]:
-    """One start position a row, from a number or from one a row."""
-    if hasattr(cache_update_index, "__index__"):
-        return [integer("cache_update_index", cache_update_index, 0, 2**31 - 1)] * batch
-    (starts,) = rows_of_ids(cache_update_index, 2**31, "cache_update_index")
-    if len(starts) != batch:
-        raise ShapeError(f"cache_update_index has {len(starts)} entries for {batch} rows")
-    return starts
-
-
-def _check_cache(cache: Any, config: GPT2Config) -> None:
-    """Raises ``ShapeError`` unless ``cache`` is one of this model's."""
-    if not isinstance(cache, KVCache):
-        raise ShapeError(
-            f"the cache must be one that build_cache returned, not {type(cache).__name__}"
+    async def _complete(
+        self,
+        rows: list[list[int]],
+        limits: Sequence[int],
+        stops: Sequence[int],
+        candidates: Candidates | None,
+    ) -> None:
+        """Append what is generated to each row."""
+        if not rows:
+            return
+        generation = Generation(
+            self.backbone, rows, limits, self.sampler.next_options(), list(stops), candidates
         )
-    ours = (config.n_layer, config.n_head, config.head_dim)
-    if (cache.shape[1], cache.num_heads, cache.head_dim) != ours:
-        raise ShapeError(
-            f"the cache [B, L, 2, S, H, D] = {cache.shape} is not of this model, which has "
-            f"L, H, D = {ours}"
-        )
+        try:
+            while not generation.done:
+                for row, new in zip(rows, await generation.advance(), strict=True):
+                    row.extend(new)
+        finally:
+            generation.close()
 
+    def _packed_prompts(self, inputs: dict[str, Any]) -> tuple[list[list[int]], list[list[int]]]:
+        """All ids of each row, and those that belong to its prompt."""
+        missing = [key for key in ("token_ids", "padding_mask") if key not in inputs]
+        if missing:
+            raise InvalidArgumentError(
+                f"inputs lack {shown(missing[0])}; got {shown(list(inputs))}"
+            )
+        ids = rows_of_ids(inputs["token_ids"], self.backbone.config.vocab_size, ragged=False)
+        mask = rows_of_mask(inputs["padding_mask"], ragged=False)
+        if [len(row) for row in ids] != [len(row) for row in mask]:
+            raise InvalidArgumentError(
+                f"token_ids [{len(ids)}, {len(ids[0])}] and padding_mask "
+                f"[{len(mask)}, {len(mask[0]) if mask else 0}] differ in shape"
+            )
+        prompts = []
+        for index, (row, real) in enumerate(zip(ids, mask, strict=True)):
+            length = sum(real)
+            if not length or not all(real[:length]):
+                raise InvalidArgumentError(
+                    f"row {index} of padding_mask must be True for the prompt (at least one "
+                    f"token), then False; it is {shown(real)}"
+                )
+            prompts.append(row[:length])
+        return ids, prompts
 
-def _preprocessor_of(directory: Path, config: GPT2Config) -> GPT2CausalLMPreprocessor:
-    tokenizer = GPT2Tokenizer.from_directory(directory)
-    check_vocabularies(tokenizer, config.vocab_size)
-    settle_start_token(tokenizer, config)
-    return GPT2CausalLMPreprocessor(tokenizer, config.n_positions)
+    def total_length(self, max_length: int, rows: Sequence[Sequence[int]]) -> int:
+        """``max_length``, checked against the context and the longest prompt."""
+        context = self.backbone.config.n_positions
+        max_length = integer("max_length", max_length, 1, 2**31 - 1)
+        if max_length > context:
+            raise ContextLengthError(
+                f"max_length {max_length} exceeds the model's context of {context} tokens"
+            )
+        for index, row in enumerate(rows):
+            if len(row) > max_length:
+                which = f"prompt {index}" if len(rows) > 1 else "the prompt"
+                remedy = " or raise max_length" if len(row) <= context else ""
+                raise ContextLengthError(
+                    f"{which} has {len(row)} tokens (start token included), but only "
+                    f"{max_length} fit: shorten it{remedy}"
+                )
+        return max_length
+
+    def resolve_stop_tokens(self, stop_token_ids: StopTokens) -> list[int]:
+        """Ids of the tokens that end a row; "auto" asks tokenizer and configuration.
+
+        Raises ``InvalidArgumentError`` for "auto" without a preprocessor and for bad ids.
+        """
+        if stop_token_ids is None:
+            return []
+        if isinstance(stop_token_ids, str):
+            if stop_token_ids != "auto":
+                raise InvalidArgumentError(
+                    f"stop_token_ids must be 'auto', ids or None, not {shown(stop_token_ids)}"
+                )
+            preprocessor = self._require_preprocessor(
+                'stop_token_ids="auto" asks its tokenizer; pass ids, or None for none'
+            )
+            return end_token_ids(preprocessor.tokenizer, self.backbone.config)
+        rows = rows_of_ids(stop_token_ids, self.backbone.config.vocab_size, "stop_token_ids")
+        if len(rows) != 1:
+            raise InvalidArgumentError(f"stop_token_ids must be one list of ids, not {len(rows)}")
+        return rows[0]
+
+    def candidates(self, stop_token_ids: Sequence[int]) -> Candidates | None:
+        """The ids that may be drawn for a text; None, without a preprocessor, for all."""
+        if self.preprocessor is None:
+            return None
+        rows = self.backbone.config.vocab_size
+        return Candidates.of(self.preprocessor.tokenizer, rows, stop_token_ids)
+
+    def encode_prompts(
+        self,
+        prompts: Sequence[str],
+        preprocessor: GPT2CausalLMPreprocessor,
+        allowed_special: AllowedSpecial | None = None,
+    ) -> list[list[int]]:
+        """Prompts as ids that all have a row in the model.
+
+        Raises what ``preprocessor.encode_prompts`` does, ``InvalidArgumentError`` for a token
+        without a row.
+        """
+        rows = preprocessor.encode_prompts(prompts, allowed_special=allowed_special)
+        check_rows(rows, preprocessor.tokenizer, self.backbone.config.vocab_size)
+        return rows
+
+    def _require_preprocessor(self, why: str) -> GPT2CausalLMPreprocessor:
+        if self.preprocessor is None:
+            raise InvalidArgumentError(f"this model has no preprocessor: {why}")
+        return self.preprocessor
+
+    def _text_of(self, ids: Sequence[int]) -> str:
+        tokenizer = self._require_preprocessor("ids cannot become text").tokenizer
+        return tokenizer.decode_shown(ids)

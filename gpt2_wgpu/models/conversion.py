@@ -10,21 +10,17 @@ from typing import TYPE_CHECKING
 
 from gpt2_wgpu.checkpoint_files import BESIDE_WEIGHTS
 from gpt2_wgpu.errors import InvalidArgumentError, WeightsError
-from gpt2_wgpu.gpu import Device, default_device_async, sync, tidy
-from gpt2_wgpu.gpu.layers import Axis, Raw, load_matrix
-from gpt2_wgpu.gpu.layers.weights import QUANTIZED, check_dtype
-from gpt2_wgpu.gpu.tensor import PACKING
 from gpt2_wgpu.models.config import GPT2Config
-from gpt2_wgpu.models.layouts import Layout, layouts, quantized_shapes
+from gpt2_wgpu.models.gpt2_weights import with_stored_head
 from gpt2_wgpu.models.presets import resolve as resolve_preset
-from gpt2_wgpu.models.weights import with_stored_head
+from gpt2_wgpu.models.weight_sizes import Layout, layouts, quantized_shapes
+from gpt2_wgpu.nn import Axis, Raw, load_matrix
+from gpt2_wgpu.nn.matrix import QUANTIZED, check_dtype
 from gpt2_wgpu.shown import shown
-from gpt2_wgpu.weights.checkpoint import (
-    INDEX_FILE,
-    SINGLE_FILE,
-    Checkpoint,
-    weights_there,
-)
+from gpt2_wgpu.tensors import tidy
+from gpt2_wgpu.tensors.tensor import PACKING
+from gpt2_wgpu.webgpu import Device, default_device_async, sync
+from gpt2_wgpu.weights.checkpoint import INDEX_FILE, SINGLE_FILE, Checkpoint, weights_there
 from gpt2_wgpu.weights.naming import resolve
 from gpt2_wgpu.weights.quantized import metadata_for, quantization_of
 from gpt2_wgpu.weights.staging import StagedDirectory
@@ -33,7 +29,7 @@ from gpt2_wgpu.weights.writer import AtomicFile, Description, SafetensorsWriter
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gpt2_wgpu.models.weights import Progress
+    from gpt2_wgpu.models.gpt2_weights import Progress
     from gpt2_wgpu.weights.header import TensorEntry
 
 _STORED_AS = {"float32": "F32", "float16": "F16", "q8": "U32", "q4": "U32"}

@@ -14,15 +14,15 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpt2_wgpu.diagnostics.dtype_timing import checksum, seconds_of_products
 from gpt2_wgpu.errors import OutOfGPUMemoryError
-from gpt2_wgpu.gpu.layers import integer_products
-from gpt2_wgpu.gpu.probe import checksum, seconds_of_products
 from gpt2_wgpu.models import remembered
-from gpt2_wgpu.models.layouts import layouts
+from gpt2_wgpu.models.weight_sizes import layouts
+from gpt2_wgpu.nn import w8a8
 
 if TYPE_CHECKING:
-    from gpt2_wgpu.gpu import Device
     from gpt2_wgpu.models.config import GPT2Config
+    from gpt2_wgpu.webgpu import Device
 
 USUAL, ROUNDED = "float16", "q8"
 WORTH_IT = 1.1  # times as fast as the usual: rounding costs a little of a model's quality
@@ -41,9 +41,7 @@ async def default_dtype(device: Device, config: GPT2Config) -> str:
     """
     info = device.info
     matrices = (layout for layout in layouts(config).values() if layout.chosen)
-    if not info.is_software or not all(
-        integer_products.possible(matrix.depth) for matrix in matrices
-    ):
+    if not info.is_software or not all(w8a8.possible(matrix.depth) for matrix in matrices):
         return USUAL
     adapter = " | ".join((info.name, info.driver, info.backend, platform.node(), checksum()))
     seconds = _measured.get(adapter) or _usable(remembered.read(_FILE).get(adapter))

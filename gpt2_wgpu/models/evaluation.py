@@ -20,18 +20,19 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from gpt2_wgpu.arguments import integer
+from gpt2_wgpu import nn
 from gpt2_wgpu.errors import DeviceLostError, InvalidArgumentError, NumericalError
-from gpt2_wgpu.gpu import Tensor, layers, ops, tidy
-from gpt2_wgpu.gpu.layers import NO_TARGET
 from gpt2_wgpu.models.pace import WorkPace
 from gpt2_wgpu.models.prefill import chunk_rows, fitting_rows, residual
 from gpt2_wgpu.models.recovery import recover
+from gpt2_wgpu.nn import NO_TARGET
+from gpt2_wgpu.tensors import Tensor, ops, tidy
 from gpt2_wgpu.text.token_arrays import rows_of_ids
+from gpt2_wgpu.validation import integer
 
 if TYPE_CHECKING:
-    from gpt2_wgpu.models.backbone import GPT2Backbone
-    from gpt2_wgpu.models.causal_lm import GPT2CausalLM
+    from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
+    from gpt2_wgpu.models.gpt2_causal_lm import GPT2CausalLM
 
 BATCH = 8  # windows side by side
 LOGIT_BYTES = 32 << 20  # of one piece of the head's output: what is not read needs no more
@@ -85,12 +86,12 @@ async def divergence(
 
 def _losses(logits: Sequence[Tensor], targets: Tensor) -> Sequence[Tensor]:
     (ours,) = logits
-    return [layers.target_loss(ours, targets)]
+    return [nn.target_loss(ours, targets)]
 
 
 def _divergences(logits: Sequence[Tensor], targets: Tensor) -> Sequence[Tensor]:
     ours, theirs = logits
-    return layers.divergence(ours, theirs, targets)
+    return nn.divergence(ours, theirs, targets)
 
 
 def windows(ids: Sequence[int], context: int, stride: int) -> Iterator[Window]:

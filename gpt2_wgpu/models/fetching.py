@@ -13,8 +13,8 @@ from typing import Any
 
 from gpt2_wgpu.checkpoint_files import CONFIG, EXTRAS, TOKENIZER_PARTS, WHOLE_TOKENIZER
 from gpt2_wgpu.errors import PresetError
-from gpt2_wgpu.gpu.bindings import load_wgpu
 from gpt2_wgpu.models.addresses import endpoint
+from gpt2_wgpu.webgpu.bindings import load_wgpu
 from gpt2_wgpu.weights.blobs import Blob, read_blob
 from gpt2_wgpu.weights.checkpoint import INDEX_FILE, SINGLE_FILE, parse_index
 

@@ -14,8 +14,8 @@ from array import array
 from collections.abc import Sequence
 from itertools import chain
 
-from gpt2_wgpu.gpu.layers import Raw
 from gpt2_wgpu.models.config import GPT2Config
+from gpt2_wgpu.nn import Raw
 
 # The sizes reach every kernel that generation uses, and loops over more than one block of 32.
 CONFIG = GPT2Config(

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gpt2_wgpu.gpu.layers import FULL, LIVE, STOPPED, History, Penalties, SamplingOptions
+from gpt2_wgpu.nn import FULL, LIVE, STOPPED, History, Penalties, SamplingOptions
 
 ROWS = 8
 LINES = 600  # of the head,

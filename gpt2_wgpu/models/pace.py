@@ -6,10 +6,11 @@ import time
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from gpt2_wgpu.gpu.layers import RECENT
+from gpt2_wgpu.nn import RECENT
 
 if TYPE_CHECKING:
-    from gpt2_wgpu.gpu import Device, Tensor
+    from gpt2_wgpu.tensors import Tensor
+    from gpt2_wgpu.webgpu import Device
 
 STEP_SECONDS = 0.05  # of a submit of steps: bounds the delay of a stream and of a stop
 WORK_SECONDS = 0.1  # of a submit of a prompt's work: drivers end what takes seconds

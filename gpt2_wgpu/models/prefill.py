@@ -11,13 +11,14 @@ from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gpt2_wgpu.gpu import Recording, Tensor, tidy
-from gpt2_wgpu.gpu.layers import History, KVCache
-from gpt2_wgpu.models.layouts import stored_bytes
 from gpt2_wgpu.models.pace import Pace, WorkPace
+from gpt2_wgpu.models.weight_sizes import stored_bytes
+from gpt2_wgpu.nn import History, KVCache
+from gpt2_wgpu.tensors import Tensor, tidy
+from gpt2_wgpu.webgpu import Recording
 
 if TYPE_CHECKING:
-    from gpt2_wgpu.models.backbone import GPT2Backbone
+    from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 
 MOST_WORK = 0.8e9  # operations that a CPU adapter is given at once: 30 to 130 ms on two cores
 

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from gpt2_wgpu.errors import DeviceLostError, DisposedTensorError
-from gpt2_wgpu.gpu import Device, dispose, sync
+from gpt2_wgpu.tensors import dispose
+from gpt2_wgpu.webgpu import Device, sync
 
 if TYPE_CHECKING:
-    from gpt2_wgpu.models.backbone import GPT2Backbone
+    from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 
 SECONDS_BETWEEN_LOSSES = 30  # a device lost again sooner is not replaced
 T = TypeVar("T")

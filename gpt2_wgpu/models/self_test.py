@@ -18,24 +18,13 @@ from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from gpt2_wgpu import nn
 from gpt2_wgpu._version import __version__
+from gpt2_wgpu.diagnostics import Check, CheckReport
+from gpt2_wgpu.diagnostics.kernel_checks import check_operations, check_products, compare
 from gpt2_wgpu.errors import DeviceError
-from gpt2_wgpu.gpu import (
-    Check,
-    CheckReport,
-    Recording,
-    Tensor,
-    keep,
-    layers,
-    ops,
-    sync,
-    tensor,
-    tidy,
-)
-from gpt2_wgpu.gpu.kernels import checksum
-from gpt2_wgpu.gpu.self_check import check_operations, check_products, compare
 from gpt2_wgpu.models import remembered
-from gpt2_wgpu.models.backbone import GPT2Backbone
+from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.known_block import CONFIG, KnownBlock, KnownText
 from gpt2_wgpu.models.known_draws import (
     CANDIDATES,
@@ -50,9 +39,12 @@ from gpt2_wgpu.models.known_draws import (
     logit,
 )
 from gpt2_wgpu.models.known_draws import STEPS as DRAWS
+from gpt2_wgpu.tensors import Tensor, keep, ops, tensor, tidy
+from gpt2_wgpu.webgpu import Recording, sync
+from gpt2_wgpu.webgpu.pipelines import checksum
 
 if TYPE_CHECKING:
-    from gpt2_wgpu.gpu import Device
+    from gpt2_wgpu.webgpu import Device
 
 DTYPES = ("float32", "float16", "q8", "q4")
 CHUNKS = (70, 62, 12)  # tokens of each chunk of the long prompt: whole tiles, a rest, few rows
@@ -182,7 +174,7 @@ async def _check_embedding(backbone: GPT2Backbone) -> Check:
         rows = [(0, 150), (150, 150)]
         ids = backbone.words([[first + t for t in range(count)] for first, count in rows])
         starts = [0, CONFIG.n_positions - 150]
-        x = scope.escape(layers.embed(ids, backbone.words(starts), weights.wte, weights.wpe))
+        x = scope.escape(nn.embed(ids, backbone.words(starts), weights.wte, weights.wpe))
     for token in range(size):
         place = block.wpe[starts[token // 150] + token % 150]
         expected += [a + b for a, b in zip(block.wte[token], place, strict=True)]
@@ -224,17 +216,17 @@ async def _check_short(backbone: GPT2Backbone) -> list[Check]:
 
 async def _check_steps(
     backbone: GPT2Backbone,
-    cache: layers.KVCache,
+    cache: nn.KVCache,
     rows: Sequence[Sequence[int]],
     known: Sequence[_Known],
     name: str,
 ) -> list[Check]:
-    """The recorded step of a generation, as models/run.py has it, but for logits that are kept."""
-    state = layers.SamplingState.create(
+    """The recorded step of models/decode_run.py, whose logits are kept."""
+    state = nn.SamplingState.create(
         backbone.device,
-        [layers.History(row, len(row)) for row in rows],
+        [nn.History(row, len(row)) for row in rows],
         [CONFIG.n_positions] * len(rows),
-        layers.SamplingOptions(temperature=0.0),
+        nn.SamplingOptions(temperature=0.0),
         [],
         CONFIG.vocab_size,
     )
@@ -244,7 +236,7 @@ async def _check_steps(
             x = backbone.blocks(state.token, cache, state.position)
             logits = keep(backbone.head(x, state))
             freed.callback(logits.dispose)
-            layers.sample(logits, state)
+            nn.sample(logits, state)
         freed.callback(recording.close)
         for step in range(STEPS):
             recording.replay(1)
@@ -268,7 +260,7 @@ def _allowed(backbone: GPT2Backbone, expected: Sequence[float]) -> float:
     share = TOLERANCE
     if backbone.cache_dtype == "float16":
         share = TOLERANCE_F16_CACHE
-    if layers.rounds_activations(backbone.device, backbone.weights.wte):
+    if nn.rounds_activations(backbone.device, backbone.weights.wte):
         share = TOLERANCE_INT8
     return _absolute(expected, share)
 
@@ -285,22 +277,22 @@ async def _check_draws(device: Device) -> list[Check]:
     checks = []
     head = array("f", (logit(row, v) for v in range(LINES) for row in range(ROWS)))
     with tidy("self-test"):
-        raw = layers.Raw(memoryview(head).cast("B"), "F32", (LINES, ROWS))
-        matrix = await layers.load_matrix(device, raw, "float32")
+        raw = nn.Raw(memoryview(head).cast("B"), "F32", (LINES, ROWS))
+        matrix = await nn.load_matrix(device, raw, "float32")
         rows = tensor([[[float(i == r) for i in range(ROWS)]] for r in range(ROWS)], device=device)
         for name, options in OPTIONS.items():
-            state = layers.SamplingState.create(
+            state = nn.SamplingState.create(
                 device, histories(), limits(), options, [STOP], CANDIDATES
             )
             for _ in range(DRAWS):
-                logits = layers.project_logits(rows, matrix, state)
-                layers.sample(logits, state)
+                logits = nn.project_logits(rows, matrix, state)
+                nn.sample(logits, state)
             checks.append(await _check_draw(f"draw, {name}", logits, state, known_draws(options)))
     return checks
 
 
 async def _check_draw(
-    name: str, logits: Tensor, state: layers.SamplingState, known: KnownDraws
+    name: str, logits: Tensor, state: nn.SamplingState, known: KnownDraws
 ) -> Check:
     """Tokens and ends; with penalties also the logits and the counts behind them."""
     pairs: list[tuple[Tensor, Iterable[float], float]] = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpt2_wgpu.arguments import integer, made_from, number
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.samplers.greedy_sampler import GreedySampler
 from gpt2_wgpu.samplers.random_sampler import RandomSampler
@@ -12,6 +11,7 @@ from gpt2_wgpu.samplers.sampler import Sampler
 from gpt2_wgpu.samplers.top_k_sampler import TopKSampler
 from gpt2_wgpu.samplers.top_p_sampler import TopPSampler
 from gpt2_wgpu.shown import shown
+from gpt2_wgpu.validation import integer, made_from, number
 
 Greedy = GreedySampler
 Random = RandomSampler

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpt2_wgpu.gpu.layers import SamplingOptions
+from gpt2_wgpu.nn import SamplingOptions
 from gpt2_wgpu.samplers.sampler import Sampler
 
 

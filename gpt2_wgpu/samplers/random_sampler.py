@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpt2_wgpu.gpu.layers import SamplingOptions
+from gpt2_wgpu.nn import SamplingOptions
 from gpt2_wgpu.samplers.sampler import SeededSampler
 
 

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from gpt2_wgpu.arguments import integer, number
-from gpt2_wgpu.gpu.layers import Penalties, SamplingOptions
+from gpt2_wgpu.nn import Penalties, SamplingOptions
+from gpt2_wgpu.validation import integer, number
 
 _NONE = asdict(Penalties())
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpt2_wgpu.arguments import integer, number
-from gpt2_wgpu.gpu.layers import SamplingOptions
+from gpt2_wgpu.nn import SamplingOptions
 from gpt2_wgpu.samplers.sampler import SeededSampler
+from gpt2_wgpu.validation import integer, number
 
 
 class TopPSampler(SeededSampler):

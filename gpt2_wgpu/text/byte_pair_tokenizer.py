@@ -6,7 +6,6 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, Self
 
-from gpt2_wgpu.arguments import made_from
 from gpt2_wgpu.errors import TokenizerError
 from gpt2_wgpu.shown import odd_item, shown
 from gpt2_wgpu.text import tokenizer_files
@@ -16,6 +15,7 @@ from gpt2_wgpu.text.pretokenizer import split_words
 from gpt2_wgpu.text.special_tokens import checked_rules, split_at_tokens, token_list
 from gpt2_wgpu.text.token_arrays import is_one_row, rows_of_ids
 from gpt2_wgpu.text.vocabulary import Vocabulary
+from gpt2_wgpu.validation import made_from
 
 VocabularySource = Mapping[str, int] | str | os.PathLike[str]
 MergesSource = Iterable[Merge] | str | os.PathLike[str]

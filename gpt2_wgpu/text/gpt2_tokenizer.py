@@ -7,11 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Self
 
 from gpt2_wgpu.errors import TokenizerError
-from gpt2_wgpu.text.byte_pair_tokenizer import (
-    BytePairTokenizer,
-    MergesSource,
-    VocabularySource,
-)
+from gpt2_wgpu.text.byte_pair_tokenizer import BytePairTokenizer, MergesSource, VocabularySource
 from gpt2_wgpu.text.special_tokens import token_list
 from gpt2_wgpu.text.tokenizer_directory import END_OF_TEXT, read_directory
 from gpt2_wgpu.text.tokenizer_files import gpt2_merges, vocabulary_of_merges

@@ -6,13 +6,13 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
-from gpt2_wgpu.arguments import made_from
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError, ShapeError
 from gpt2_wgpu.shown import odd_item, shown
 from gpt2_wgpu.text.gpt2_tokenizer import GPT2Tokenizer
 from gpt2_wgpu.text.special_tokens import token_list
 from gpt2_wgpu.text.start_end_packer import StartEndPacker, checked_length
 from gpt2_wgpu.text.token_arrays import is_one_row, rows_of_ids, rows_of_mask
+from gpt2_wgpu.validation import made_from
 
 AllowedSpecial = Collection[str] | Literal["all"]
 """Special tokens that a text may spell out, or "all" of them."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from gpt2_wgpu.arguments import made_from
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text.token_arrays import as_array, is_one_row, rows_of_ids
+from gpt2_wgpu.validation import made_from
 
 Token = int | str
 

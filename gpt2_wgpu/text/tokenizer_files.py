@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from gpt2_wgpu import misplaced_files, small_files, strict_json
+from gpt2_wgpu import file_signatures, small_files, strict_json
 from gpt2_wgpu.errors import TokenizerError
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text.byte_symbols import SYMBOL_TO_BYTE
@@ -125,7 +125,7 @@ def _lines(text: str) -> list[str]:
 
 def _read_text(path: StrPath, wanted: str) -> str:
     content = _read(path)
-    if fault := misplaced_files.fault(content, wanted):
+    if fault := file_signatures.fault(content, wanted):
         raise TokenizerError(f"{os.fspath(path)}: {fault}")
     try:
         return content.decode("utf-8")

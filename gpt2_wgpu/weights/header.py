@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gpt2_wgpu import misplaced_files, strict_json
+from gpt2_wgpu import file_signatures, strict_json
 from gpt2_wgpu.errors import InvalidArgumentError, WeightsError
 from gpt2_wgpu.shown import shown
 
@@ -226,5 +226,5 @@ def _refuse_other_kind(prefix: bytes | memoryview, where: str) -> None:
     """Raise if the file is empty or its first bytes are those of a well-known other kind."""
     if bytes(prefix[4:LENGTH_BYTES]) == bytes(4):
         return  # a header length below 4 GiB: its low bytes can look like anything
-    if fault := misplaced_files.fault(prefix, "weights"):
+    if fault := file_signatures.fault(prefix, "weights"):
         raise WeightsError(f"{where}: {fault}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.benchmark import RandomModel
-from gpt2_wgpu.gpu import sync
+from gpt2_wgpu.bench import RandomModel
+from gpt2_wgpu.webgpu import sync
 
 SHAPE = RandomModel.parse("2x64")
 
@@ -15,8 +15,8 @@ SHAPE = RandomModel.parse("2x64")
 def little_to_read(monkeypatch):
     """The limit measured over a few bytes: not what an adapter can, but as good for a test."""
     for name in ("MOST_BYTES", "MOST_BYTES_ON_CPU"):
-        monkeypatch.setattr(f"gpt2_wgpu.gpu.streaming.{name}", 1 << 20)
-    monkeypatch.setattr("gpt2_wgpu.gpu.streaming.SHAPES", ((64, 64), (256, 16)))
+        monkeypatch.setattr(f"gpt2_wgpu.diagnostics.bandwidth.{name}", 1 << 20)
+    monkeypatch.setattr("gpt2_wgpu.diagnostics.bandwidth.SHAPES", ((64, 64), (256, 16)))
 
 
 @pytest.fixture(scope="package")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from gpt2_wgpu.benchmark import Plan, Preset, RandomModel, as_markdown, measure, measure_async
-from gpt2_wgpu.benchmark.measuring import POSITION_STEPS
+from gpt2_wgpu.bench import Plan, Preset, RandomModel, as_markdown, measure, measure_async
+from gpt2_wgpu.bench.measuring import POSITION_STEPS
 from gpt2_wgpu.errors import BenchmarkError, ContextLengthError, InvalidArgumentError
-from gpt2_wgpu.models.generation import Generation
+from gpt2_wgpu.models.decoding import Generation
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "benchmarks.md"
 TALES = Preset("fairytales")
@@ -23,8 +23,8 @@ SMALL = RandomModel.parse("2x64")
 def report(device):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MOST_BYTES", "MOST_BYTES_ON_CPU"):
-            patch.setattr(f"gpt2_wgpu.gpu.streaming.{name}", 1 << 20)
-        patch.setattr("gpt2_wgpu.gpu.streaming.SHAPES", ((64, 64), (256, 16)))
+            patch.setattr(f"gpt2_wgpu.diagnostics.bandwidth.{name}", 1 << 20)
+        patch.setattr("gpt2_wgpu.diagnostics.bandwidth.SHAPES", ((64, 64), (256, 16)))
         plan = Plan(TALES, 9, 12, batches=(1, 2), dtypes=("float16", "float32"), repeats=2)
         return measure(plan, device)
 
@@ -113,7 +113,7 @@ def test_markdown(report):
 
 @pytest.mark.usefixtures("no_leak")
 def test_positions(device, monkeypatch):
-    monkeypatch.setattr("gpt2_wgpu.benchmark.models.VOCABULARY", 1000)
+    monkeypatch.setattr("gpt2_wgpu.bench.models.VOCABULARY", 1000)
     said = []
     plan = Plan(SMALL, 4, 6, repeats=1, positions=True)
     report = asyncio.run(measure_async(plan, device, said.append))
@@ -161,8 +161,8 @@ def test_a_wrong_output_anywhere_gives_no_report(device, monkeypatch, generation
 
 
 def test_one_token_all_over_is_said_to_prove_little(device, monkeypatch):
-    monkeypatch.setattr("gpt2_wgpu.benchmark.models.INITIALIZER_RANGE", 0.0)
-    monkeypatch.setattr("gpt2_wgpu.benchmark.models.VOCABULARY", 100)
+    monkeypatch.setattr("gpt2_wgpu.bench.models.INITIALIZER_RANGE", 0.0)
+    monkeypatch.setattr("gpt2_wgpu.bench.models.VOCABULARY", 100)
     (row,) = measure(Plan(SMALL, 3, 8, repeats=1), device)["rows"]
     assert row["note"] == "only 1 of 8 tokens differ, so equality proves little"
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.benchmark import RandomModel, machine, traffic
-from gpt2_wgpu.benchmark.runs import prompts_of, timed
+from gpt2_wgpu.bench import RandomModel, machine, traffic
+from gpt2_wgpu.bench.runs import prompts_of, timed
 from gpt2_wgpu.errors import BenchmarkError, InvalidArgumentError
-from gpt2_wgpu.gpu import sync, time_waiting
-from gpt2_wgpu.models.generation import Generation
+from gpt2_wgpu.models.decoding import Generation
+from gpt2_wgpu.webgpu import sync, time_waiting
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from gpt2_wgpu import samplers
-from gpt2_wgpu.benchmark import reference
-from gpt2_wgpu.benchmark.reference import Checked, check_device, check_same, check_tokens
-from gpt2_wgpu.benchmark.runs import prompts_of, timed
+from gpt2_wgpu.bench import reference
+from gpt2_wgpu.bench.reference import Checked, check_device, check_same, check_tokens
+from gpt2_wgpu.bench.runs import prompts_of, timed
 from gpt2_wgpu.errors import BenchmarkError
-from gpt2_wgpu.gpu import sync
+from gpt2_wgpu.webgpu import sync
 
 
 def generated(model, batch=2, prompt=7, new=12):

@@ -1,8 +1,9 @@
 """Lets this process compute on Chromium's WebGPU: `pytest --gpu=chromium`.
 
-gpu/browser speaks to JavaScript through the modules `js` and `pyodide`. Here these are stand-ins
-that pass each call on to a page, so that the backend as it is, and with it every test that needs
-NumPy or PyTorch for its expected values, runs against Chromium's compiler and validation.
+webgpu/backends/browser calls JavaScript through the modules `js` and `pyodide`. Here these are
+stand-ins that pass each call on to a page, so that the backend as it is, and with it every test
+that needs NumPy or PyTorch for its expected values, runs against Chromium's compiler and
+validation.
 
 Calls are collected and sent when an answer is needed; an error of one is raised by then. Few bytes
 go as text with them; many, which take minutes that way, the page fetches and posts.
@@ -23,7 +24,7 @@ from typing import Any
 from tests.browser.chromium import Tab, required_chromium
 from tests.browser.serving import PAGES, ROOT, Handler, serving
 
-SCRIPT = ROOT / "gpt2_wgpu" / "gpu" / "browser" / "script.js"
+SCRIPT = ROOT / "gpt2_wgpu" / "webgpu" / "backends" / "browser" / "script.js"
 VALUES = ("describeAdapter", "describeDevice")  # functions whose results Python looks at
 MANY = 1 << 16  # bytes
 PATIENCE = 60  # seconds
@@ -171,7 +172,7 @@ def relayed() -> Callable[[], None]:
 
         import wgpu.backends.wgpu_native
 
-        from gpt2_wgpu.gpu import browser
+        from gpt2_wgpu.webgpu.backends import browser
 
         wgpu.gpu = browser.gpu
         return opened.pop_all().close

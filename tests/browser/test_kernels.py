@@ -13,24 +13,26 @@ from tests.browser.serving import ROOT
 CHOSEN = (
     "attention_tiles", "cached_attention", "commands", "embedding", "layer_norm", "layouts",
     "linear", "linear_choice", "load_weight", "losses", "ops_arrays", "ops_attention",
-    "ops_elementwise", "ops_matmul", "ops_reductions", "quantization", "sampling", "self_check",
+    "ops_elementwise", "ops_matmul", "ops_reductions", "quantization", "sampling", "kernel_checks",
     "tensor",
 )  # fmt: skip
 # 65,537 workgroups with barriers: in software they alone take half a minute.
 LARGE = (
-    "tests/gpu/test_ops_reductions.py::"
+    "tests/gpu/tensors/test_ops_reductions.py::"
     "test_more_rows_than_webgpu_allows_workgroups_in_a_row[workgroups]"
 )
 # WGSL promises cos() to 2^-11 and no better, and SwiftShader makes use of that; the test asks for
 # what precise adapters give.
 LESS_PRECISE = (
-    "tests/gpu/test_load_weight.py::test_random_values_follow_the_formula_and_the_distribution"
+    "tests/gpu/nn/test_load_weight.py::test_random_values_follow_the_formula_and_the_distribution"
 )
 
 
 def test_kernels_compute_right_in_chromium() -> None:
     required_chromium()
-    files = [f"tests/gpu/test_{name}.py" for name in CHOSEN]
+    tests = ROOT / "tests" / "gpu"
+    files = [str(path) for name in CHOSEN for path in tests.rglob(f"test_{name}.py")]
+    assert len(files) == len(CHOSEN)
     options = [
         "-q",
         "--no-header",

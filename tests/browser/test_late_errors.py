@@ -15,7 +15,7 @@ import asyncio
 import js
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import OutOfGPUMemoryError
-from gpt2_wgpu.models.run import Run
+from gpt2_wgpu.models.decode_run import Run
 from pyodide.ffi import create_proxy
 
 TOO_LARGE = 1 << 50
@@ -161,7 +161,7 @@ def test_a_device_lost_while_idle_is_not_the_default_any_more(prepared: Worker) 
 lose()
 assert "destroyed" in (await device.lost()).lower()
 await asyncio.sleep(0)
-another = await gw.gpu.default_device_async()
+another = await gw.webgpu.default_device_async()
 found = [device.is_open, another is not device, await gw.tensor([1.0], device=another).data()]
 another.close()
 [*found[:2], list(found[2])]

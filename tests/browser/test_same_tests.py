@@ -39,7 +39,7 @@ importlib.invalidate_caches()
 
 def files_for_the_browser() -> list[str]:
     """The test files that have something for the browser."""
-    paths = [path for room in ROOMS for path in sorted((ROOT / "tests" / room).glob("test_*.py"))]
+    paths = [path for room in ROOMS for path in sorted((ROOT / "tests" / room).rglob("test_*.py"))]
     return [
         path.relative_to(ROOT).as_posix()
         for path in paths

@@ -6,8 +6,8 @@ from tests.browser.chromium import Worker
 
 PROGRAM = """
 import asyncio, json
-from gpt2_wgpu.gpu.browser.script import Promise
-from gpt2_wgpu.gpu.waiting import sync
+from gpt2_wgpu.webgpu.backends.browser.script import Promise
+from gpt2_wgpu.webgpu.waiting import sync
 
 async def fail(error):
     await asyncio.sleep(0)

@@ -21,8 +21,8 @@ QUICK = ["bench", "-p", "6", "-n", "8", "-r", "1"]
 def little_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit measured over a few bytes: not what an adapter can, but as good for a test."""
     for name in ("MOST_BYTES", "MOST_BYTES_ON_CPU"):
-        monkeypatch.setattr(f"gpt2_wgpu.gpu.streaming.{name}", 1 << 20)
-    monkeypatch.setattr("gpt2_wgpu.gpu.streaming.SHAPES", ((64, 64), (256, 16)))
+        monkeypatch.setattr(f"gpt2_wgpu.diagnostics.bandwidth.{name}", 1 << 20)
+    monkeypatch.setattr("gpt2_wgpu.diagnostics.bandwidth.SHAPES", ((64, 64), (256, 16)))
 
 
 @pytest.mark.usefixtures("device")

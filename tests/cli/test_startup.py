@@ -57,7 +57,7 @@ def test_python_m_is_the_command(environment: dict[str, str]) -> None:
         ("argparse", ""),
         ("gpt2_wgpu.cli.program", ""),
         ("json", ""),
-        ("gpt2_wgpu.gpu", "gpt2-wgpu: interrupted\n"),
+        ("gpt2_wgpu.webgpu", "gpt2-wgpu: interrupted\n"),
         ("wgpu", "gpt2-wgpu: interrupted\n"),
     ],
 )
@@ -99,7 +99,7 @@ def test_names_come_when_they_are_asked_for(environment: dict[str, str]) -> None
     script = (
         "import sys\n"
         "import gpt2_wgpu as gw\n"
-        "print('gpt2_wgpu.gpu' in sys.modules, gw.presets()['gpt2'] != '', gw.models.__name__)\n"
+        "print('gpt2_wgpu.webgpu' in sys.modules, gw.presets()['gpt2'] != '', gw.models.__name__)\n"
         "from gpt2_wgpu import *\n"
         "print(GPT2CausalLM.__name__, samplers is gw.samplers, tensor is gw.tensor)\n"
     )

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from gpt2_wgpu.gpu.ops import grids
+from gpt2_wgpu.tensors.ops import grids
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.gpu.kernels import KernelCache, load_source, shader_directory
+from gpt2_wgpu.webgpu.pipelines import KernelCache, load_source, shader_directory
 
 
 @contextmanager

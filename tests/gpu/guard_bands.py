@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from gpt2_wgpu.gpu import dispatch
-from gpt2_wgpu.gpu.waiting import sync
+from gpt2_wgpu.tensors import dispatch
+from gpt2_wgpu.webgpu.waiting import sync
 
 NAN_BITS = 0x7FC00000  # a quiet NaN, + the number of the tensor
 BAND = 256  # bytes after each tensor, at least

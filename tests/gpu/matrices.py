@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from gpt2_wgpu.gpu.layers import Raw, linear_layers, load_matrix
-from gpt2_wgpu.gpu.waiting import sync
+from gpt2_wgpu.nn import Raw, linear_layers, load_matrix
+from gpt2_wgpu.webgpu.waiting import sync
 from tests.gpu import quantization
 
 DTYPES = ["float32", "float16", "q8", "q4"]

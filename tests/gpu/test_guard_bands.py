@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gpt2_wgpu.gpu.dispatch import Part, dispatch
-from gpt2_wgpu.gpu.layers import KVCache
-from gpt2_wgpu.gpu.tensor import empty
+from gpt2_wgpu.nn import KVCache
+from gpt2_wgpu.tensors.dispatch import Part, dispatch
+from gpt2_wgpu.tensors.tensor import empty
 from tests.gpu.guard_bands import BAND, GuardBands
 
 pytestmark = pytest.mark.native("NumPy")

@@ -22,10 +22,10 @@ from gpt2_wgpu.errors import (
     PresetError,
     TokenizerError,
 )
-from gpt2_wgpu.gpu import AdapterInfo
 from gpt2_wgpu.integrations import ray as integration
 from gpt2_wgpu.integrations.ray import GPT2Generator
 from gpt2_wgpu.integrations.visible_gpus import assigned_adapter
+from gpt2_wgpu.webgpu import AdapterInfo
 
 PROMPTS = [
     "Once upon a time",

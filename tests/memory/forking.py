@@ -18,7 +18,7 @@ import warnings
 from contextlib import contextmanager
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.gpu import Readback, Recording
+from gpt2_wgpu.webgpu import Readback, Recording
 from tests.memory import tiny
 
 SECONDS = 20  # until a child is taken to hang
@@ -153,7 +153,7 @@ def held(lock):
 
 
 def with_lock_held(device, x):
-    from gpt2_wgpu.gpu import device as module
+    from gpt2_wgpu.webgpu import device as module
 
     with held(device.memory.lock), held(module._opening):
         return child(lambda: (x.dispose(), gw.memory(device), gw.default_device()))

@@ -11,10 +11,10 @@ import wgpu
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DeviceError, InvalidArgumentError, OutOfGPUMemoryError
-from gpt2_wgpu.gpu import budget
-from gpt2_wgpu.gpu.commands import CommandQueue
-from gpt2_wgpu.gpu.storage import KINDS, size_class
-from gpt2_wgpu.models.layouts import stored_bytes
+from gpt2_wgpu.models.weight_sizes import stored_bytes
+from gpt2_wgpu.webgpu import budget
+from gpt2_wgpu.webgpu.queue import CommandQueue
+from gpt2_wgpu.webgpu.storage import KINDS, size_class
 from tests.memory import tiny
 
 pytestmark = pytest.mark.usefixtures("no_leak")

@@ -10,7 +10,7 @@ from types import MappingProxyType, SimpleNamespace
 import pytest
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.gpu.scopes import tensors_in
+from gpt2_wgpu.tensors.scopes import tensors_in
 
 Pair = namedtuple("Pair", ["left", "right"])
 

@@ -11,9 +11,9 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import CopyError, DeviceError, DisposedTensorError
-from gpt2_wgpu.gpu import Readback, Recording
-from gpt2_wgpu.models.generation import Generation
+from gpt2_wgpu.models.decoding import Generation
 from gpt2_wgpu.samplers import GreedySampler
+from gpt2_wgpu.webgpu import Readback, Recording
 from tests.memory import tiny
 
 pytestmark = pytest.mark.usefixtures("no_leak")

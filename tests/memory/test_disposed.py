@@ -12,10 +12,10 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DisposedTensorError
-from gpt2_wgpu.gpu import Recording
-from gpt2_wgpu.gpu.storage import Storage
-from gpt2_wgpu.models.generation import Generation
+from gpt2_wgpu.models.decoding import Generation
 from gpt2_wgpu.samplers import Greedy
+from gpt2_wgpu.webgpu import Recording
+from gpt2_wgpu.webgpu.storage import Storage
 from tests.memory import tiny
 
 pytestmark = pytest.mark.usefixtures("no_leak")

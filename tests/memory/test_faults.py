@@ -13,11 +13,11 @@ import wgpu
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DeviceError, OutOfGPUMemoryError
-from gpt2_wgpu.gpu import Readback, Recording, commands, recording
-from gpt2_wgpu.gpu.commands import CommandQueue
-from gpt2_wgpu.gpu.kernels import KernelCache
-from gpt2_wgpu.gpu.layers import SamplingState
-from gpt2_wgpu.gpu.memory import MemoryManager
+from gpt2_wgpu.nn import SamplingState
+from gpt2_wgpu.webgpu import Readback, Recording, queue, recording
+from gpt2_wgpu.webgpu.buffer_pool import MemoryManager
+from gpt2_wgpu.webgpu.pipelines import KernelCache
+from gpt2_wgpu.webgpu.queue import CommandQueue
 from tests.memory import tiny
 
 pytestmark = pytest.mark.usefixtures("no_leak")
@@ -53,7 +53,7 @@ class Place:
 DISPATCHES = {
     "eager dispatch": Place(CommandQueue, "add", 11),
     "recorded dispatch": Place(Recording, "add", 13),
-    "eager bind": Place(commands, "bind", 11),
+    "eager bind": Place(queue, "bind", 11),
     "recorded bind": Place(recording, "bind", 13),
     "kernel": Place(KernelCache, "get", 24),
 }

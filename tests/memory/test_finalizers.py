@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.gpu import Readback, Recording
+from gpt2_wgpu.webgpu import Readback, Recording
 from tests.memory import tiny
 
 pytestmark = pytest.mark.usefixtures("no_leak")
@@ -33,13 +33,13 @@ def shallow_stack(frames=60):
 
 def dropped(device, count, kind):
     """Make so many tensors and lose them all at once."""
-    tensors = [gw.gpu.empty(device, (4,), kind=kind) for _ in range(count)]
+    tensors = [gw.tensors.empty(device, (4,), kind=kind) for _ in range(count)]
     tensors.clear()
     gc.collect()
 
 
 SAFE_MOMENTS = {
-    "an allocation": lambda device: gw.gpu.empty(device, (4,)).dispose(),
+    "an allocation": lambda device: gw.tensors.empty(device, (4,)).dispose(),
     "memory()": gw.memory,
     "a flush": lambda device: device.queue.flush(),
     "trim()": lambda device: (device.memory.drain(), gw.trim(device)),
@@ -60,7 +60,7 @@ def test_thousands_of_dropped_tensors_are_freed_at_the_next_call(device, moment,
 def test_dropped_weights_are_freed_while_work_is_pending(device):
     x = gw.tensor([1.0, 2.0])
     with gw.tidy() as scope:
-        weights = [gw.keep(gw.gpu.empty(device, (4,), kind="weights")) for _ in range(300)]
+        weights = [gw.keep(gw.tensors.empty(device, (4,), kind="weights")) for _ in range(300)]
         y = x + 1  # pending when the weights are destroyed
         weights.clear()
         gc.collect()
@@ -88,7 +88,7 @@ def test_a_dropped_tensor_may_own_the_last_reference_to_others(device):
 
     class Chain:
         def __init__(self, rest):
-            self.tensor = gw.gpu.empty(device, (4,), kind="weights")
+            self.tensor = gw.tensors.empty(device, (4,), kind="weights")
             self.rest = rest
 
     before = tiny.counters(device)

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 import gpt2_wgpu as gw
+from gpt2_wgpu.diagnostics.profiling import QUERIES
 from gpt2_wgpu.errors import BusyError
-from gpt2_wgpu.gpu.profiling import QUERIES
-from gpt2_wgpu.gpu.storage import size_class
+from gpt2_wgpu.webgpu.storage import size_class
 from tests.memory import tiny
 
 pytestmark = pytest.mark.usefixtures("no_leak")

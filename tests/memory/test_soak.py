@@ -13,7 +13,7 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DeviceLostError
-from gpt2_wgpu.gpu.backends import settle
+from gpt2_wgpu.webgpu.backends import settle
 from tests.memory import tiny
 
 pytestmark = pytest.mark.usefixtures("no_leak")

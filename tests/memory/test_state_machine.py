@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DisposedTensorError, ScopeError
-from gpt2_wgpu.gpu.storage import size_class
+from gpt2_wgpu.webgpu.storage import size_class
 
 pytestmark = pytest.mark.native("Hypothesis")
 

@@ -9,8 +9,8 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DisposedTensorError
-from gpt2_wgpu.gpu.memory import MemoryManager
-from gpt2_wgpu.gpu.storage import size_class
+from gpt2_wgpu.webgpu.buffer_pool import MemoryManager
+from gpt2_wgpu.webgpu.storage import size_class
 from tests.memory import tiny
 
 pytestmark = pytest.mark.usefixtures("no_leak")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.gpu.memory import MemoryManager
+from gpt2_wgpu.webgpu.buffer_pool import MemoryManager
 
 CONTEXT = 48
 PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]  # GPT-2 writes these as they are

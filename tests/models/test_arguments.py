@@ -77,6 +77,6 @@ def test_messages_about_masks_are_short(tales):
 @pytest.mark.native("PyTorch")
 def test_a_cache_of_another_model_is_refused(small_lm, device):
     with gw.tidy():
-        cache = gw.gpu.layers.KVCache(device, 1, 2, 8, 3, 16)
+        cache = gw.nn.KVCache(device, 1, 2, 8, 3, 16)
         with pytest.raises(ShapeError, match="not of this model"):
             small_lm.call_with_cache([[1]], cache, 0)

@@ -14,8 +14,8 @@ from transformers import GPT2LMHeadModel
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import InvalidArgumentError, WeightsError
-from gpt2_wgpu.gpu import Tensor
-from gpt2_wgpu.gpu.waiting import sync
+from gpt2_wgpu.tensors import Tensor
+from gpt2_wgpu.webgpu.waiting import sync
 from gpt2_wgpu.weights.safetensors import SafetensorsFile
 from tests.models import checkpoints
 from tests.weights.building import valid_file, write

@@ -11,10 +11,10 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import OutOfGPUMemoryError
-from gpt2_wgpu.gpu.waiting import sync
 from gpt2_wgpu.models import default_dtype as module
 from gpt2_wgpu.models import remembered
 from gpt2_wgpu.models.config import GPT2Config
+from gpt2_wgpu.webgpu.waiting import sync
 
 pytestmark = pytest.mark.native("files of the user")
 

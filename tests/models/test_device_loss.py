@@ -13,12 +13,12 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import DeviceLostError, DisposedTensorError, WeightsError
-from gpt2_wgpu.gpu.backends import settle
-from gpt2_wgpu.gpu.capabilities import Capabilities
-from gpt2_wgpu.gpu.waiting import sync
-from gpt2_wgpu.models import generation, recovery
-from gpt2_wgpu.models.generation import Generation
-from gpt2_wgpu.models.run import Run
+from gpt2_wgpu.models import decoding, recovery
+from gpt2_wgpu.models.decode_run import Run
+from gpt2_wgpu.models.decoding import Generation
+from gpt2_wgpu.webgpu.backends import settle
+from gpt2_wgpu.webgpu.capabilities import Capabilities
+from gpt2_wgpu.webgpu.waiting import sync
 
 pytestmark = pytest.mark.native("PyTorch")
 
@@ -144,7 +144,7 @@ def test_a_recovery_repeats_the_very_computation(wide):
 @pytest.mark.parametrize("collected", range(4))
 def test_lost_with_submits_under_way(lm, monkeypatch, ahead, collected):
     """Each of them may be the one that is not done: no token is lost, none comes twice."""
-    monkeypatch.setattr(generation, "can_submit_ahead", lambda: ahead)
+    monkeypatch.setattr(decoding, "can_submit_ahead", lambda: ahead)
     expected = text_of_generation(lm, [4, 5])
     run, ids = generation_of(lm, [4, 5]), [4, 5]
     for _ in range(collected):
@@ -161,7 +161,7 @@ def test_lost_with_submits_under_way(lm, monkeypatch, ahead, collected):
 
 def test_closed_with_a_submit_under_way(lm, monkeypatch):
     """What is freed is in nobody's way, and what the GPU still does is in nobody's tensor."""
-    monkeypatch.setattr(generation, "can_submit_ahead", lambda: True)
+    monkeypatch.setattr(decoding, "can_submit_ahead", lambda: True)
     expected = text_of_generation(lm, [4, 5])
     before = gw.memory(lm.device)
     run = generation_of(lm, [4, 5])

@@ -13,9 +13,9 @@ import torch
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import InvalidArgumentError, NumericalError
-from gpt2_wgpu.gpu.backends import settle
 from gpt2_wgpu.models import evaluation
 from gpt2_wgpu.models.evaluation import windows
+from gpt2_wgpu.webgpu.backends import settle
 from tests.gpu import references
 from tests.models import checkpoints
 from tests.models.conftest import SMALL

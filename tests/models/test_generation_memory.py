@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.gpu.capabilities import AdapterInfo, Capabilities
-from gpt2_wgpu.gpu.waiting import sync
-from gpt2_wgpu.models.generation import Generation
-from gpt2_wgpu.models.layouts import stored_bytes
+from gpt2_wgpu.models.decoding import Generation
 from gpt2_wgpu.models.prefill import chunk_rows
+from gpt2_wgpu.models.weight_sizes import stored_bytes
+from gpt2_wgpu.webgpu.capabilities import AdapterInfo, Capabilities
+from gpt2_wgpu.webgpu.waiting import sync
 
 pytestmark = pytest.mark.native("time: GPT-2 at its true size")
 

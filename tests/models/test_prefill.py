@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.gpu import Readback
-from gpt2_wgpu.gpu.commands import CommandQueue
-from gpt2_wgpu.gpu.waiting import sync
 from gpt2_wgpu.models import pace
 from gpt2_wgpu.models.prefill import chunk_rows, fitting_rows, prefill
+from gpt2_wgpu.webgpu import Readback
+from gpt2_wgpu.webgpu.queue import CommandQueue
+from gpt2_wgpu.webgpu.waiting import sync
 
 LENGTH = 97
 IDS = [[(7 * t + t * t) % 99 for t in range(LENGTH + 1)]]

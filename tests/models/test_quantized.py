@@ -10,7 +10,7 @@ import torch
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import InvalidArgumentError
-from gpt2_wgpu.models.layouts import stored_bytes
+from gpt2_wgpu.models.weight_sizes import stored_bytes
 from tests.gpu.quantization import rounded
 from tests.models import checkpoints
 from tests.models.test_reference import ids_for, logits_with_cache

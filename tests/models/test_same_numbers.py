@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.gpu.layers import rounds_activations
+from gpt2_wgpu.nn import rounds_activations
 
 DTYPES = ["float32", "float16", "q8", "q4"]
 TOKENS = 21

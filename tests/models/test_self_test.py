@@ -8,9 +8,9 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DeviceError
-from gpt2_wgpu.gpu.waiting import sync
 from gpt2_wgpu.models import remembered, self_test
 from gpt2_wgpu.models.known_draws import OPTIONS, known_draws
+from gpt2_wgpu.webgpu.waiting import sync
 from tests.gpu.doctored import doctored
 
 pytestmark = pytest.mark.native("files of the user")

@@ -8,10 +8,10 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
-from gpt2_wgpu.gpu.layers import History, SamplingOptions, SamplingState
-from gpt2_wgpu.gpu.waiting import sync
-from gpt2_wgpu.models.generation import Generation
-from gpt2_wgpu.models.run import record_step
+from gpt2_wgpu.models.decode_run import record_step
+from gpt2_wgpu.models.decoding import Generation
+from gpt2_wgpu.nn import History, SamplingOptions, SamplingState
+from gpt2_wgpu.webgpu.waiting import sync
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 

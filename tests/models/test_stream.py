@@ -10,7 +10,7 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
-from gpt2_wgpu.models.generation import Pace
+from gpt2_wgpu.models.decoding import Pace
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 

@@ -10,7 +10,7 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import BusyError
-from gpt2_wgpu.models.run import Run
+from gpt2_wgpu.models.decode_run import Run
 from gpt2_wgpu.text import StreamingDetokenizer
 
 pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.native("threads")]

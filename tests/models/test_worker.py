@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from gpt2_wgpu import worker
+from gpt2_wgpu.integrations import web_worker
 
 pytestmark = pytest.mark.native("no model, no GPU")
 
@@ -26,6 +26,6 @@ def test_drawn_tokens_are_kept_out_of_loops(settings, penalty):
     lm = SimpleNamespace(
         device=None, compile=compiled.append, stream=lambda *_, **__: SimpleNamespace(stats=None)
     )
-    worker.Model("a model", lm).stream("Once", **settings)
+    web_worker.Model("a model", lm).stream("Once", **settings)
     (sampler,) = compiled
     assert sampler.repetition_penalty == penalty

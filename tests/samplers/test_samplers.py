@@ -7,7 +7,7 @@ import pytest
 
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import InvalidArgumentError
-from gpt2_wgpu.gpu.layers import Penalties
+from gpt2_wgpu.nn import Penalties
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,241 @@
+"""The whole measurement: check, warm up, time, profile, for each dtype and batch size."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from gpt2_wgpu.bench import machine, reference, traffic
+from gpt2_wgpu.bench.models import Model
+from gpt2_wgpu.bench.runs import Rows, Run, prompts_of, timed
+from gpt2_wgpu.diagnostics import Profile, profile_async, read_limit_async
+from gpt2_wgpu.diagnostics.profiling import Row as ProfileRow
+from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
+from gpt2_wgpu.models import GPT2CausalLM
+from gpt2_wgpu.nn.matrix import PACKED
+from gpt2_wgpu.validation import integer
+from gpt2_wgpu.webgpu import Device, default_device_async, sync
+
+FORMAT = 1  # of the report; docs/benchmarks.md
+ADAPTER = ("name", "vendor", "backend", "driver", "adapter_type")  # what the report tells of it
+PROFILED_STEPS = 8
+POSITION_STEPS = 32  # new tokens at each position: enough for submits of full size
+
+Report = dict[str, Any]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be measured. Raises ``InvalidArgumentError``."""
+
+    model: Model
+    prompt_tokens: int = 128
+    new_tokens: int = 128
+    batches: Sequence[int] = (1,)
+    dtypes: Sequence[str | None] = ("float16",)  # None: what a model gets when nobody says
+    repeats: int = 5
+    positions: bool = False  # measure the time of a token at several positions, too
+
+    def __post_init__(self) -> None:
+        integer("prompt_tokens", self.prompt_tokens, 1, 2**31 - 1)
+        integer("new_tokens", self.new_tokens, 2, 2**31 - 1)
+        integer("repeats", self.repeats, 1, 2**31 - 1)
+        for batch in self.batches:
+            integer("a batch", batch, 1, 2**16 - 1)
+        for dtype in self.dtypes:
+            if dtype is not None and dtype not in PACKED:
+                raise InvalidArgumentError(f"a dtype is one of {tuple(PACKED)}, not {dtype!r}")
+        if not self.batches or not self.dtypes:
+            raise InvalidArgumentError("a plan needs at least one batch size and one dtype")
+
+
+def measure(plan: Plan, device: Device | None = None, say: Say | None = None) -> Report:
+    """The blocking form of :func:`measure_async`."""
+    return sync(measure_async(plan, device, say), "measure_async(...)")
+
+
+async def measure_async(plan: Plan, device: Device | None = None, say: Say | None = None) -> Report:
+    """Measure as ``plan`` says → the report, as docs/benchmarks.md describes it: plain JSON.
+
+    ``say`` is told what is going on. Raises ``BenchmarkError`` when outputs are wrong,
+    ``ContextLengthError`` when the tokens exceed the model's context, and what loading it raises.
+    """
+    device = device or await default_device_async()
+    say = say or _say_nothing
+    use = machine.ProcessorUse()
+    date = datetime.now(UTC)
+    say(f"checking {device.info.name}")
+    await reference.check_device(device, [dtype or "float16" for dtype in plan.dtypes])
+    say("measuring how fast it reads memory")
+    before = await read_limit_async(device)
+    rows, parameters = [], 0
+    for dtype in plan.dtypes:
+        say(f"loading {plan.model.name}" + (f" as {PACKED[dtype]}" if dtype else ""))
+        with await plan.model.load(dtype, device) as lm:
+            if dtype is None:
+                say(f"weights are {PACKED[lm.backbone.dtype]}, its default on this adapter")
+            _check_context(plan, lm)
+            parameters = lm.backbone.config.parameter_count()
+            rows += [await _measure_row(plan, lm, batch, say) for batch in plan.batches]
+    # Whatever else ran meanwhile can only have slowed one of the two down.
+    limit = max(before, await read_limit_async(device), key=lambda found: found.bytes_per_second)
+    for row in rows:
+        row["fraction_of_read_limit"] = row["bytes_per_second"] / limit.bytes_per_second
+    return {
+        "format": FORMAT,
+        "date": date.isoformat(timespec="seconds"),
+        "hardware": device.info.name,
+        "driver": device.info.driver,
+        "software_adapter": device.info.is_software,
+        "versions": machine.versions(),
+        "load": {"loadavg": machine.load_average(), "foreign_cpu": _rounded(use.foreign_cores())},
+        "work": {
+            "model": plan.model.name,
+            "parameters": parameters,
+            "prompt_tokens": plan.prompt_tokens,
+            "new_tokens": plan.new_tokens,
+            "repeats": plan.repeats,
+        },
+        "adapter": {key: getattr(device.info, key) for key in ADAPTER},
+        "read_limit": {
+            "bytes_per_second": limit.bytes_per_second,
+            "bytes_read": limit.nbytes,
+            "kernels": [asdict(rate) for rate in limit.rates],
+        },
+        "rows": rows,
+    }
+
+
+async def _measure_row(plan: Plan, lm: GPT2CausalLM, batch: int, say: Say) -> Report:
+    dtype = PACKED[lm.backbone.dtype]
+    prompts = prompts_of(lm.backbone.config.vocab_size, batch, plan.prompt_tokens)
+    say(f"{dtype}, batch {batch}: comparing tokens with the uncached forward pass")
+    expected = (await timed(lm, prompts, plan.new_tokens)).tokens
+    checked = await reference.check_tokens(lm, prompts, expected)
+    runs = []
+    for number in range(1, plan.repeats + 1):
+        say(f"{dtype}, batch {batch}: run {number} of {plan.repeats}")
+        runs.append(await timed(lm, prompts, plan.new_tokens))
+        reference.check_same(expected, runs[-1].tokens, f"run {number}")
+    say(f"{dtype}, batch {batch}: times of the kernels")
+    alone = await timed(lm, prompts, 1)
+    prefill, decode = await _profiled(lm, prompts, expected, alone)
+    positions = await _by_position(lm, batch, plan.repeats, say) if plan.positions else []
+    return {
+        "engine": "gpt2-wgpu",
+        "backend": lm.device.info.backend,
+        "dtype": dtype,
+        "batch": batch,
+        "prefill_seconds": [run.first_seconds for run in runs],
+        "decode_tokens_per_second": [run.tokens_per_second for run in runs],
+        "equal_outputs": True,  # or an error would have been raised
+        "note": _doubt(checked),
+        "checked": asdict(checked),
+        **_derived(plan, lm, runs, alone),
+        "kernels": {"prefill": prefill, "decode": decode},
+        "positions": positions,
+    }
+
+
+def _derived(plan: Plan, lm: GPT2CausalLM, runs: Sequence[Run], alone: Run) -> Report:
+    """The figures that follow from the runs; a step makes one token of each row.
+
+    ``alone`` is a run of one new token: what the others count beyond it, steps of decoding did.
+    """
+    batch, steps = len(runs[0].tokens), runs[0].decode_steps
+    step = statistics.median(run.decode_seconds / run.decode_steps for run in runs)
+    prefill = statistics.median(run.first_seconds for run in runs)
+    middle = plan.prompt_tokens + plan.new_tokens - 1 - steps / 2
+    more = plan.new_tokens - 1
+    weights, cache = traffic.weight_bytes(lm), batch * traffic.cache_bytes(lm, middle)
+    return {
+        "prefill_tokens_per_second": batch * plan.prompt_tokens / prefill,
+        "time_to_first_token_seconds": prefill,
+        "seconds_per_step": step,
+        "host_seconds_per_step": statistics.median(
+            run.host_seconds / run.decode_steps for run in runs
+        ),
+        "host_cpu_seconds_per_step": statistics.median(
+            run.host_cpu_seconds / run.decode_steps for run in runs
+        ),
+        "dispatches_per_step": (runs[0].dispatches - alone.dispatches) / more,
+        "submits_per_step": statistics.median((run.submits - alone.submits) / more for run in runs),
+        "weight_bytes_per_step": weights,
+        "cache_bytes_per_step": round(cache),
+        "bytes_per_second": (weights + cache) / step,
+    }
+
+
+async def _profiled(
+    lm: GPT2CausalLM, prompts: Rows, expected: Rows, alone: Run
+) -> tuple[Report, Report]:
+    """GPU time by kernel of a prefill with its first token (``alone``), and of a step after it."""
+    new_tokens = min(len(expected[0]), PROFILED_STEPS + 1)
+    profile = await profile_async(lambda: timed(lm, prompts, new_tokens), lm.device)
+    begun = [row[:new_tokens] for row in expected]
+    reference.check_same(begun, profile.result.tokens, "the profiled run")
+    prefill, decode = profile.rows[: alone.dispatches], profile.rows[alone.dispatches :]
+    return _by_kernel(prefill, 1), _by_kernel(decode, new_tokens - 1)
+
+
+def _by_kernel(rows: list[ProfileRow], steps: int) -> Report:
+    """Dispatches and seconds of each kernel a step; no seconds where there are no timestamps."""
+    return {
+        kernel: {
+            "dispatches": count / steps,
+            "seconds": None if seconds is None else seconds / steps,
+        }
+        for kernel, (count, seconds) in Profile(rows=rows).by_kernel().items()
+    }
+
+
+async def _by_position(lm: GPT2CausalLM, batch: int, repeats: int, say: Say) -> list[Report]:
+    """The time of a step where the context is nearly empty, and a quarter, half and all full."""
+    config = lm.backbone.config
+    last = config.n_positions - POSITION_STEPS
+    found = []
+    for position in sorted({min(10, last), config.n_positions // 4, config.n_positions // 2, last}):
+        say(f"{PACKED[lm.backbone.dtype]}, batch {batch}: tokens from position {position} on")
+        prompts = prompts_of(config.vocab_size, batch, position)
+        expected = (await timed(lm, prompts, POSITION_STEPS)).tokens
+        await reference.check_tokens(lm, prompts, expected)
+        runs = [await timed(lm, prompts, POSITION_STEPS) for _ in range(repeats)]
+        for run in runs:
+            reference.check_same(expected, run.tokens, f"a run from position {position}")
+        seconds = [run.decode_seconds / run.decode_steps for run in runs]
+        middle = position + POSITION_STEPS - 1 - runs[0].decode_steps // 2
+        found.append({"position": middle, "seconds_per_step": statistics.median(seconds)})
+    return found
+
+
+def _check_context(plan: Plan, lm: GPT2CausalLM) -> None:
+    context = lm.backbone.config.n_positions
+    if plan.prompt_tokens + plan.new_tokens > context:
+        raise ContextLengthError(
+            f"{plan.prompt_tokens} prompt tokens and {plan.new_tokens} new ones exceed the "
+            f"model's context of {context}: measure with fewer"
+        )
+    if plan.positions and context < 2 * POSITION_STEPS:
+        raise ContextLengthError(
+            f"a context of {context} is too short for times by position: {2 * POSITION_STEPS} or "
+            "more are needed"
+        )
+
+
+def _doubt(checked: reference.Checked) -> str:
+    """What a reader should know of the comparison: a wrong cache may repeat one token, too."""
+    if 4 * checked.distinct >= checked.tokens:
+        return ""
+    return f"only {checked.distinct} of {checked.tokens} tokens differ, so equality proves little"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
+
+
+def _say_nothing(_: str) -> None:
+    """For callers who do not ask what is going on."""

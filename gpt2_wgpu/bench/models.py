@@ -1,0 +1,76 @@
+"""What is measured: a checkpoint, or GPT-2's shape with random weights, which needs no download."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.models import GPT2Backbone, GPT2CausalLM
+from gpt2_wgpu.models.config import GPT2Config
+from gpt2_wgpu.models.default_dtype import default_dtype
+from gpt2_wgpu.webgpu import Device
+
+# Radford et al. 2019, table 2: layers, width. Heads are 64 wide, the context is 1,024.
+SIZES = {"124M": (12, 768), "355M": (24, 1024), "774M": (36, 1280), "1558M": (48, 1600)}
+HEAD = 64
+VOCABULARY = 50_257
+# With GPT-2's own 0.02 a random model repeats one token for ever, and then equal tokens prove
+# nothing; with 0.1 they vary, and the best logit leads the second by enough to tell them apart.
+INITIALIZER_RANGE = 0.1
+SEED = 1
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A preset's name, a directory or a hub id; see ``GPT2CausalLM.from_preset``."""
+
+    name: str
+
+    async def load(self, dtype: str | None, device: Device) -> GPT2CausalLM:
+        return await GPT2CausalLM.from_preset_async(self.name, None, dtype, device)
+
+
+@dataclass(frozen=True)
+class RandomModel:
+    """``layers`` blocks of ``width``, random weights of a fixed seed, GPT-2's vocabulary."""
+
+    name: str
+    layers: int
+    width: int
+
+    @classmethod
+    def parse(cls, text: str) -> RandomModel:
+        """From "124M", "355M", "774M", "1558M", or "LAYERSxWIDTH", the width a multiple of 64.
+
+        Raises ``InvalidArgumentError``.
+        """
+        size = SIZES.get(text)
+        if size is None and re.fullmatch(r"[1-9]\d{0,3}x[1-9]\d{0,4}", text):
+            layers, _, width = text.partition("x")
+            size = (int(layers), int(width))
+        if size is None or size[1] % HEAD:
+            raise InvalidArgumentError(
+                f"{text[:40]!a} is no shape: use {', '.join(SIZES)}, or LAYERSxWIDTH with a "
+                f"width that is a multiple of {HEAD}"
+            )
+        return cls(f"random {text}", *size)
+
+    async def load(self, dtype: str | None, device: Device) -> GPT2CausalLM:
+        heads = self.width // HEAD
+        config = GPT2Config(n_embd=self.width, n_layer=self.layers, n_head=heads)
+        backbone = GPT2Backbone(
+            VOCABULARY,
+            self.layers,
+            heads,
+            self.width,
+            4 * self.width,
+            dtype=dtype or await default_dtype(device, config),
+            device=device,
+            seed=SEED,
+            initializer_range=INITIALIZER_RANGE,
+        )
+        return GPT2CausalLM(backbone)
+
+
+Model = Preset | RandomModel

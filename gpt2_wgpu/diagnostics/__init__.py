@@ -1,0 +1,33 @@
+"""Instruments: memory reports, profiling, kernel checks, memory bandwidth, time per dtype."""
+
+from __future__ import annotations
+
+from gpt2_wgpu.diagnostics.bandwidth import ReadLimit, ReadRate, read_limit, read_limit_async
+from gpt2_wgpu.diagnostics.kernel_checks import Check, CheckReport
+from gpt2_wgpu.diagnostics.memory_reports import (
+    LiveTensor,
+    leaks,
+    memory,
+    set_memory_budget,
+    set_memory_debug,
+    trim,
+)
+from gpt2_wgpu.diagnostics.profiling import Profile, profile, profile_async
+
+__all__ = [
+    "Check",
+    "CheckReport",
+    "LiveTensor",
+    "Profile",
+    "ReadLimit",
+    "ReadRate",
+    "leaks",
+    "memory",
+    "profile",
+    "profile_async",
+    "read_limit",
+    "read_limit_async",
+    "set_memory_budget",
+    "set_memory_debug",
+    "trim",
+]

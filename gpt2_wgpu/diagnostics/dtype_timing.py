@@ -1,0 +1,63 @@
+"""How fast this adapter multiplies one row with stored weights: measured, since nobody tells."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gpt2_wgpu import nn
+from gpt2_wgpu.nn import Raw
+from gpt2_wgpu.tensors.tidying import tidy
+from gpt2_wgpu.webgpu.pipelines import load_source
+from gpt2_wgpu.webgpu.recording import Recording
+
+if TYPE_CHECKING:
+    from gpt2_wgpu.tensors.tensor import Tensor
+    from gpt2_wgpu.webgpu.device import Device
+
+OUTPUTS, INPUTS = 3072, 768
+TIMES = 4  # products of a submit, beside which its fixed cost is small
+ROUNDS = 10
+
+
+def checksum() -> str:
+    """Of the kernels that multiply a row on CPU adapters: measurements of others count no more."""
+    plain = ("input", "plain"), ("store", "plain")
+    sources = [
+        load_source(kernel, (*plain, ("weight", weight)))
+        for kernel, weight in (("linear_rows", "f16"), ("linear_dot", "q8"))
+    ]
+    return f"{zlib.crc32(''.join(sources).encode()):08x}"
+
+
+async def seconds_of_products(device: Device, dtypes: Sequence[str]) -> dict[str, float]:
+    """Seconds of one product x Wᵀ, 1 x 768 with 3072 x 768, for weights in each of ``dtypes``.
+
+    The best of rounds in which they take turns: what else runs on the machine can only add. Takes
+    some 80 ms on two CPU cores, once the kernels are compiled. Raises ``OutOfGPUMemoryError``.
+    """
+
+    async def values(begin: int, end: int) -> Tensor:
+        return nn.random_normal(device, end - begin, 0.1, 0, 0, begin)
+
+    seconds: dict[str, list[float]] = {dtype: [] for dtype in dtypes}
+    recordings = {}
+    async with tidy("probe"):
+        try:
+            for dtype in dtypes:
+                weight = await nn.load_matrix(device, Raw(values, "F32", (OUTPUTS, INPUTS)), dtype)
+                x = nn.random_normal(device, INPUTS, 1.0, seed=0, stream=1).view((1, INPUTS))
+                with Recording(device) as recording:
+                    recordings[dtype] = recording, nn.linear(x, weight)
+            for _ in range(ROUNDS):
+                for dtype, (recording, result) in recordings.items():
+                    begun = time.perf_counter()
+                    recording.replay(TIMES)
+                    await device.queue.read([(result.storage, 0, 4)])
+                    seconds[dtype].append((time.perf_counter() - begun) / TIMES)
+        finally:
+            for recording, _ in recordings.values():
+                recording.close()
+    return {dtype: min(taken) for dtype, taken in seconds.items()}

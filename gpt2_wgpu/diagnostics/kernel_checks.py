@@ -1,0 +1,244 @@
+"""Operations with known results, and what a self-test reports (models/self_test.py runs it).
+
+A matrix product whose sums are exact integers, a softmax of large values, GELU at its tails (where
+a naive tanh overflows), and a row times quantised weights.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from gpt2_wgpu import nn
+from gpt2_wgpu.tensors import ops
+from gpt2_wgpu.tensors.creation import tensor
+from gpt2_wgpu.tensors.scopes import dispose
+from gpt2_wgpu.tensors.tensor import FORMATS, Tensor
+from gpt2_wgpu.tensors.tidying import tidy
+
+if TYPE_CHECKING:
+    from gpt2_wgpu.webgpu.device import Device
+
+
+@dataclass(frozen=True)
+class Check:
+    """One known answer; ``detail`` names the worst element."""
+
+    name: str
+    passed: bool
+    worst_error: float
+    tolerance: float
+    detail: str
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    checks: list[Check]
+
+    @property
+    def passed(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+    def describe_wrong(self) -> str:
+        """The first check that failed, how far it is off, and how many others failed; or ""."""
+        wrong = [check for check in self.checks if not check.passed]
+        if not wrong:
+            return ""
+        first, others = wrong[0], len(wrong) - 1
+        more = f", and {others} more of {len(self.checks)} checks" if others else ""
+        return (
+            f"{first.name} ({first.detail}; an error of {first.worst_error:.2g} where "
+            f"{first.tolerance:.2g} is allowed{more})"
+        )
+
+
+async def check_operations(device: Device) -> list[Check]:
+    """A matrix product, softmax and GELU."""
+    return [
+        await compare(name, await compute(device), expected, tolerance)
+        for name, compute, expected, tolerance in (
+            ("matmul", _matmul, _matmul_expected(), 0.0),
+            ("softmax", _softmax, _softmax_expected(), 1e-6),
+            ("gelu", _gelu, [_gelu_reference(x) for x in _GELU_AT], 2e-6),
+        )
+    ]
+
+
+async def check_products(device: Device, dtype: str) -> list[Check]:
+    """Products with a matrix in ``dtype`` that loses nothing by rounding, as deep as GPT-2's: of a
+    row, and behind a LayerNorm of one row and of many."""
+    row = await _row(device, dtype)
+    checks = [await compare(f"{dtype} product", row, _row_expected(dtype), _ROW_TOLERANCE)]
+    for rows in _NORMED_ROWS:
+        result, rounded = await _normed(device, dtype, rows)
+        expected = _normed_expected(dtype, rows)
+        share = _ROUNDED_SHARE if rounded else _NORMED_SHARE
+        allowed = share * (max(expected) - min(expected))
+        name = f"{dtype} product behind a norm, rows: {rows}"
+        checks.append(await compare(name, result, expected, allowed))
+    return checks
+
+
+async def compare(
+    name: str,
+    result: Tensor,
+    expected: Sequence[float],
+    tolerance: float,
+    *,
+    dispose_result: bool = True,
+) -> Check:
+    """``result`` against what it should be."""
+    try:
+        values = (await result.data()).cast("B")
+        got = list(values.cast(FORMATS[result.dtype]))  # type: ignore  # as in Tensor.data
+    finally:
+        if dispose_result:
+            dispose(result)
+    # NaN compares false with everything: it must count as the worst error, not as none.
+    errors = [math.inf if g != g else abs(g - e) for g, e in zip(got, expected, strict=True)]
+    worst = max(range(len(errors)), key=errors.__getitem__)
+    detail = f"element {worst}: got {got[worst]:.9g}, expected {expected[worst]:.9g}"
+    return Check(name, errors[worst] <= tolerance, errors[worst], tolerance, detail)
+
+
+# Small integers: every product and sum is exact in f32, whatever the order.
+_M, _K, _N = 19, 72, 33
+
+
+def _a(i: int, k: int) -> int:
+    return (i * 7 + k * 3) % 11 - 5
+
+
+def _b(k: int, j: int) -> int:
+    return (k * 5 + j * 2) % 7 - 3
+
+
+async def _matmul(device: Device) -> Tensor:
+    with tidy() as scope:
+        a = tensor([[float(_a(i, k)) for k in range(_K)] for i in range(_M)], device=device)
+        b = tensor([[float(_b(k, j)) for j in range(_N)] for k in range(_K)], device=device)
+        return scope.escape(ops.matmul(a, b))
+
+
+def _matmul_expected() -> list[float]:
+    return [
+        float(sum(_a(i, k) * _b(k, j) for k in range(_K))) for i in range(_M) for j in range(_N)
+    ]
+
+
+async def _stored(device: Device, lines: list[list[int]], dtype: str) -> nn.Matrix:
+    values = memoryview(array("f", chain.from_iterable(lines))).cast("B")
+    raw = nn.Raw(values, "F32", (len(lines), len(lines[0])))
+    return await nn.load_matrix(device, raw, dtype)
+
+
+# One row times a matrix. Each block of 32 has one element by which quantised weights, and
+# activations that are rounded to int8, are rounded in steps of 1, 2 or 4: nothing is lost, and a
+# result that is off at all is off by at least 1. (Steps come of divisions, which WGSL leaves a few
+# units in the last place.)
+_BLOCKS, _LINES, _ROW_TOLERANCE = 24, 33, 0.25
+
+
+def _activation(k: int) -> int:
+    block, i = divmod(k, 32)
+    return (127 if i == 5 else (k * 3) % 11 - 5) << block % 3
+
+
+def _weight(k: int, j: int, dtype: str) -> int:
+    block, i = divmod(k, 32)
+    levels = 7 if dtype == "q4" else 127
+    largest = -8 if dtype == "q4" else 127
+    value = largest if i == (j + 7) % 32 else (k * 37 + j * 11) % (2 * levels + 1) - levels
+    return value << (block + j) % 3
+
+
+@lru_cache(maxsize=2)
+def _weights(dtype: str) -> list[list[int]]:
+    return [[_weight(k, j, dtype) for k in range(32 * _BLOCKS)] for j in range(_LINES)]
+
+
+async def _row(device: Device, dtype: str) -> Tensor:
+    with tidy() as scope:
+        matrix = await _stored(device, _weights(dtype), dtype)
+        x = tensor([[float(_activation(k)) for k in range(matrix.depth)]], device=device)
+        return scope.escape(nn.linear(x, matrix))
+
+
+def _row_expected(dtype: str) -> list[float]:
+    x = [_activation(k) for k in range(32 * _BLOCKS)]
+    return [float(sum(map(operator.mul, x, line))) for line in _weights(dtype)]
+
+
+# The same matrix behind a LayerNorm, whose epsilon counts beside the variance.
+_NORMED_ROWS = 1, 12  # normalised by the kernel that multiplies, and by one before it
+_EPSILON = 2000.0
+_NORMED_SHARE, _ROUNDED_SHARE = 1e-4, 3e-2  # errors allowed, of the spread of results
+
+
+def _normed_x(rows: int) -> list[list[float]]:
+    return [
+        [60.0 + _activation(k) + (k * r) % 13 for k in range(32 * _BLOCKS)] for r in range(rows)
+    ]
+
+
+def _gain_and_shift() -> tuple[list[float], list[float]]:
+    depth = range(32 * _BLOCKS)
+    return [1 + (k % 9 - 4) / 8 for k in depth], [(k % 7 - 3) / 4 for k in depth]
+
+
+async def _normed(device: Device, dtype: str, rows: int) -> tuple[Tensor, bool]:
+    """The product, and whether activations were rounded to int8 for it."""
+    with tidy() as scope:
+        matrix = await _stored(device, _weights(dtype), dtype)
+        gain, shift = (tensor(values, device=device) for values in _gain_and_shift())
+        folded = nn.fold_norm(gain, shift, matrix)
+        norm = nn.Norm(gain, shift, folded, matrix.depth, _EPSILON)
+        x = tensor(_normed_x(rows), device=device)
+        rounded = nn.rounds_activations(device, matrix)
+        return scope.escape(nn.linear(x, matrix, norm=norm)), rounded
+
+
+def _normed_expected(dtype: str, rows: int) -> list[float]:
+    weights, (gain, shift) = _weights(dtype), _gain_and_shift()
+    expected: list[float] = []
+    for x in _normed_x(rows):
+        mean = sum(x) / len(x)
+        variance = sum((value - mean) ** 2 for value in x) / len(x)
+        scale = 1 / math.sqrt(variance + _EPSILON)
+        normed = [(v - mean) * scale * g + b for v, g, b in zip(x, gain, shift, strict=True)]
+        expected += [sum(map(operator.mul, normed, line)) for line in weights]
+    return expected
+
+
+def _softmax_row(shift: float) -> list[float]:
+    return [shift + 0.25 * (i % 13) for i in range(201)]
+
+
+async def _softmax(device: Device) -> Tensor:
+    with tidy() as scope:
+        # Large values: e^1000 overflows unless the maximum is subtracted first.
+        rows = tensor([_softmax_row(0.0), _softmax_row(1000.0)], device=device)
+        return scope.escape(ops.softmax(rows))
+
+
+def _softmax_expected() -> list[float]:
+    powers = [math.exp(x - 3.0) for x in _softmax_row(0.0)]
+    return [p / sum(powers) for p in powers] * 2
+
+
+_GELU_AT = [-1e4, -50.0, -10.0, -5.0, -3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0, 5.0, 10.0]
+
+
+async def _gelu(device: Device) -> Tensor:
+    with tidy() as scope:
+        return scope.escape(ops.gelu(tensor(_GELU_AT, device=device)))
+
+
+def _gelu_reference(x: float) -> float:
+    return 0.5 * x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))

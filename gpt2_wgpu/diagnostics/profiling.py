@@ -1,0 +1,182 @@
+"""What a piece of work allocates and runs: bytes, peak, and a row for each dispatch."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gpt2_wgpu.copying import NotCopyable
+from gpt2_wgpu.diagnostics.memory_reports import memory
+from gpt2_wgpu.errors import BusyError, DeviceLostError
+from gpt2_wgpu.webgpu.device import default_device
+from gpt2_wgpu.webgpu.fork import check_not_forked
+from gpt2_wgpu.webgpu.waiting import wait
+
+if TYPE_CHECKING:
+    from gpt2_wgpu.webgpu.device import Device
+    from gpt2_wgpu.webgpu.queue import Batch, Command
+
+QUERIES = 1024  # timestamps of one query set, two a dispatch
+
+
+@dataclass(frozen=True)
+class Row:
+    """One dispatch. ``seconds`` is its time on the GPU, None without timestamp queries."""
+
+    kernel: str
+    shapes: dict[str, tuple[int, ...]]
+    workgroups: tuple[int, int, int]
+    seconds: float | None
+
+
+@dataclass
+class Profile:
+    """What :func:`profile` saw; ``result`` is what the function returned.
+
+    Bytes are those of the elements, as in TensorFlow.js; ``..._in_gpu`` are bytes as allocated.
+    """
+
+    result: Any = None
+    new_tensors: int = 0
+    new_bytes: int = 0
+    new_bytes_in_gpu: int = 0
+    peak_bytes: int = 0  # highest live bytes during the work
+    peak_bytes_in_gpu: int = 0
+    seconds: float = 0.0
+    rows: list[Row] = field(default_factory=list)
+    timeline: list[tuple[float, dict[str, int]]] = field(default_factory=list)  # see `profile`
+
+    def __repr__(self) -> str:
+        return (
+            f"<profile: {self.seconds:.3g} s, {len(self.rows):,} dispatches, {self.new_tensors:+,} "
+            f"tensors, {self.new_bytes:+,} bytes (in GPU {self.new_bytes_in_gpu:+,}), peak "
+            f"{self.peak_bytes:,} (in GPU {self.peak_bytes_in_gpu:,})>"
+        )
+
+    def by_kernel(self) -> dict[str, tuple[int, float | None]]:
+        """Dispatches and GPU seconds of each kernel, the longest first."""
+        totals: dict[str, tuple[int, float | None]] = {}
+        for row in self.rows:
+            count, seconds = totals.get(row.kernel, (0, 0.0))
+            both = None if row.seconds is None or seconds is None else seconds + row.seconds
+            totals[row.kernel] = (count + 1, both)
+        return dict(sorted(totals.items(), key=lambda item: -(item[1][1] or 0)))
+
+
+async def profile_async(function: Callable[[], Any], device: Device | None = None) -> Profile:
+    """Run ``function()`` (awaited if it is a coroutine function) and tell what it did.
+
+    ``rows`` has each dispatch, ``timeline`` the live bytes (in GPU) by kind after each change, with
+    the seconds since the beginning. Kernels run one pass each while profiled, so the whole takes
+    longer than usual; a raise in ``function`` ends the profile and goes on. If the device is lost
+    meanwhile, the rows end there and have no times.
+
+    Raises ``BusyError`` while another profile of the device is under way, around this one too.
+    """
+    device = device or default_device()
+    if device.queue.timer is not None:
+        raise BusyError(f"{device.info.name} is being profiled already: one profile at a time")
+    device.queue.flush()  # what came before is not ours
+    before = memory(device)
+    found = Profile()
+    recorder = DispatchTimer(device)
+    with device.memory.measured_peak() as peak:
+        begun = time.perf_counter()
+        device.queue.timer = recorder
+        observer = device.memory.observer
+        device.memory.observer = lambda live: found.timeline.append(
+            (time.perf_counter() - begun, live)
+        )
+        try:
+            found.result = function()
+            if inspect.isawaitable(found.result):
+                found.result = await found.result
+            device.queue.flush()
+        finally:
+            device.queue.timer = None
+            device.memory.observer = observer
+            found.rows = await recorder.rows()
+        found.seconds = time.perf_counter() - begun
+        found.peak_bytes, found.peak_bytes_in_gpu = peak()
+    after = memory(device)
+    found.new_tensors = after.num_tensors - before.num_tensors
+    found.new_bytes = after.num_bytes - before.num_bytes
+    found.new_bytes_in_gpu = after.num_bytes_in_gpu - before.num_bytes_in_gpu
+    return found
+
+
+def profile(function: Callable[[], Any], device: Device | None = None) -> Profile:
+    """The blocking form of :func:`profile_async`."""
+    from gpt2_wgpu.webgpu.waiting import sync
+
+    return sync(profile_async(function, device), "profile_async(...)")
+
+
+class DispatchTimer(NotCopyable):
+    """Encodes each dispatch in a pass of its own, between two timestamps where there are any."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._timed = "timestamp-query" in device.features
+        self._commands: list[Command] = []
+        self._ticks: list[Any] = []  # (buffer to map, number of timestamps)
+
+    def encode(self, encoder: Any, batches: Sequence[Batch]) -> None:
+        """Write the commands of ``batches`` into ``encoder`` and remember them."""
+        commands = [command for batch in batches for command in batch.commands * batch.times]
+        for start in range(0, len(commands), QUERIES // 2):
+            self._encode_some(encoder, commands[start : start + QUERIES // 2])
+        self._commands += commands
+
+    def _encode_some(self, encoder: Any, commands: Sequence[Command]) -> None:
+        queries = None
+        if self._timed:
+            queries = self._device.gpu.create_query_set(type="timestamp", count=2 * len(commands))
+        for index, (pipeline, group, grid, _) in enumerate(commands):
+            stamps = {
+                "query_set": queries,
+                "beginning_of_pass_write_index": 2 * index,
+                "end_of_pass_write_index": 2 * index + 1,
+            }
+            passed = encoder.begin_compute_pass(timestamp_writes=stamps if queries else None)
+            passed.set_pipeline(pipeline)
+            passed.set_bind_group(0, group)
+            passed.dispatch_workgroups(*grid)
+            passed.end()
+        if queries is not None:
+            size = 16 * len(commands)
+            resolved = self._device.create_buffer(size, "resolve")
+            mapped = self._device.create_buffer(size, "staging")
+            encoder.resolve_query_set(queries, 0, 2 * len(commands), resolved, 0)
+            encoder.copy_buffer_to_buffer(resolved, 0, mapped, 0, size)
+            self._ticks.append((mapped, resolved, size))
+
+    async def rows(self) -> list[Row]:
+        """A row for each dispatch seen; waits for the GPU."""
+        check_not_forked()
+        ticks = array("Q")
+        pending, self._ticks = self._ticks, []
+        try:
+            with self._device.translated_errors():
+                for mapped, _, size in pending:
+                    await wait(mapped.map_async("READ_NOSYNC", 0, size))
+                    ticks.frombytes(mapped.read_mapped(0, size))
+                    mapped.unmap()
+        except (DeviceLostError, AttributeError):  # wgpu-py has no poller after a loss
+            self._timed = False
+        finally:
+            for mapped, resolved, _ in pending:
+                mapped.destroy()
+                resolved.destroy()
+        seconds: list[float | None] = [None] * len(self._commands)
+        if self._timed:
+            # Timestamps are nanoseconds (https://www.w3.org/TR/webgpu/#timestamp).
+            seconds = [(b - a) * 1e-9 for a, b in zip(ticks[::2], ticks[1::2], strict=True)]
+        return [
+            Row(note.kernel, note.shapes, grid, taken)
+            for (_, _, grid, note), taken in zip(self._commands, seconds, strict=True)
+        ]

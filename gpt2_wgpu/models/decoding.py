@@ -1,0 +1,190 @@
+"""Rows of tokens being generated: what they are so far, and how they go on after a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from gpt2_wgpu.copying import NotCopyable
+from gpt2_wgpu.errors import BusyError, DeviceLostError, NumericalError
+from gpt2_wgpu.models.decode_run import Run
+from gpt2_wgpu.models.pace import Pace
+from gpt2_wgpu.models.recovery import recover
+from gpt2_wgpu.models.self_test import require_right_results
+from gpt2_wgpu.models.token_ids import Candidates
+from gpt2_wgpu.nn import FULL, LIVE, NOT_FINITE, RECENT, STOPPED, History, SamplingOptions
+from gpt2_wgpu.text.token_arrays import rows_of_ids
+from gpt2_wgpu.webgpu.waiting import can_submit_ahead
+
+if TYPE_CHECKING:
+    from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
+
+
+class Generation(NotCopyable):
+    """Rows of token ids, growing by sampled tokens until each is stopped or full.
+
+    ``prompts``: at least one id each (checked by the caller); ``limits``: total length at which a
+    row is full. Rows may differ in length: each has its own position. ``seeds``: one a row, so that
+    what a row draws does not depend on its place in the batch (default: the options' seed for all).
+    Call :meth:`advance` until :attr:`done`, and :meth:`close` at the end, whatever happened.
+
+    A device that is lost on the way is replaced, once in a while: the tokens so far are computed
+    again as they were at first (prompts in the same chunks, the rest in steps), and since a row's
+    random numbers depend on nothing but seed and position, the text goes on as if nothing had
+    happened.
+    """
+
+    def __init__(
+        self,
+        backbone: GPT2Backbone,
+        prompts: Sequence[Sequence[int]],
+        limits: Sequence[int],
+        options: SamplingOptions,
+        stop_token_ids: Sequence[int],
+        candidates: Candidates | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> None:
+        # Whatever tokenizer made the ids: the GPU would read past the table in silence.
+        rows_of_ids(prompts, backbone.config.vocab_size, "prompt")
+        self._backbone = backbone
+        self._rows = [list(prompt) for prompt in prompts]
+        self._prompts = [len(prompt) for prompt in prompts]
+        self._limits = list(limits)
+        self._options = options
+        self._stop_token_ids = list(stop_token_ids)
+        self._candidates = candidates or Candidates(backbone.config.vocab_size)
+        self._seeds = seeds
+        self._finished = [
+            FULL if len(row) >= limit else LIVE
+            for row, limit in zip(self._rows, limits, strict=True)
+        ]
+        self._pace = Pace()
+        self._run: Run | None = None
+        self._lock = Lock()
+        self._advancing = self._closing = False
+
+    def __str__(self) -> str:
+        return f"Generation of {len(self._rows)} rows, {sum(map(len, self._rows))} tokens so far"
+
+    @property
+    def done(self) -> bool:
+        """Whether every row is finished."""
+        return LIVE not in self._finished
+
+    def stopped(self, row: int) -> bool:
+        """Whether ``row`` ended with a stop token (else it is live, or full)."""
+        return self._finished[row] == STOPPED
+
+    async def advance(self) -> list[list[int]]:
+        """Run some steps in one submit; the new ids of each row (a stop token included).
+
+        After :meth:`close`, also one that came from elsewhere meanwhile, nothing is new. Raises
+        ``NumericalError`` when the logits of a row are not finite, ``DeviceLostError`` when the
+        device is lost again soon, ``OutOfGPUMemoryError``, ``BusyError`` when it is under way.
+        """
+        with self._lock:
+            if self._advancing:
+                raise BusyError("this generation is advancing already: one caller at a time")
+            self._advancing = True
+        try:
+            while not self.done and not self._closing:
+                if self._run is not None and self._run.device is not self._backbone.device:
+                    self._free()  # another generation has replaced a lost device already
+                device = self._backbone.device
+                try:
+                    return await self._advance()
+                except DeviceLostError:
+                    lost = device if self._run is None else self._run.device
+                    self._free()
+                    await recover(self._backbone, lost)
+        finally:
+            with self._lock:
+                self._advancing = False
+            if self._closing:
+                self._free()
+        return [[] for _ in self._rows]
+
+    async def _advance(self) -> list[list[int]]:
+        if self._run is None:
+            backbone = self._backbone
+            await require_right_results(backbone.device, backbone.dtype, backbone.cache_dtype)
+            # A finished row takes part, but has no room: the kernel leaves it alone.
+            limits = [
+                limit if finished == LIVE else len(row)
+                for row, limit, finished in zip(
+                    self._rows, self._limits, self._finished, strict=True
+                )
+            ]
+            self._run = await Run.start(
+                self._backbone,
+                [History(*row) for row in zip(self._rows, self._prompts, strict=True)],
+                limits,
+                self._options,
+                self._stop_token_ids,
+                self._candidates,
+                self._seeds,
+                max(*self._limits, *self._prompts),
+            )
+        run = self._run
+        # One submit is always under way when this returns, so that the GPU works while the caller
+        # looks at the tokens; best is to hand it the next one before this one ends.
+        ahead = can_submit_ahead()
+        if not run.under_way:
+            self._submit(run)
+        if ahead:
+            self._submit(run)
+        result = await run.result()
+        self._pace.took(result.seconds, result.steps)
+        new = self._collect(result.position, result.finished, result.recent)
+        if not ahead:
+            self._submit(run)
+        return new
+
+    def _submit(self, run: Run) -> None:
+        """Hand the GPU some more steps, if rows have room for them."""
+        steps = self._pace.steps(self._room() - run.under_way)
+        if steps > 0:
+            run.submit(steps)
+
+    def close(self) -> None:
+        """Free everything on the GPU, at once or when the submit under way is done. Idempotent."""
+        with self._lock:
+            self._closing = True
+            if self._advancing:
+                return
+        self._free()
+
+    def close_later(self) -> None:
+        """Close at the next safe moment: for finalisers."""
+        self._backbone.device.memory.defer(self.close)
+
+    def _free(self) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            run.close()
+
+    def _room(self) -> int:
+        """Steps until the last live row is full."""
+        rows = zip(self._rows, self._limits, self._finished, strict=True)
+        return max(
+            (limit - len(row) for row, limit, finished in rows if finished == LIVE), default=0
+        )
+
+    def _collect(
+        self, position: memoryview, finished: memoryview, recent: memoryview
+    ) -> list[list[int]]:
+        """The tokens between each row's end and its new position."""
+        new = []
+        for index, row in enumerate(self._rows):
+            places = range(len(row), position[index] + 1)
+            new.append([recent[index * RECENT + place % RECENT] for place in places])
+            row += new[-1]
+            if self._finished[index] == LIVE:
+                self._finished[index] = finished[index]
+            if finished[index] == NOT_FINITE:
+                raise NumericalError(
+                    f"the logits of row {index} at position {position[index]} are not finite: the "
+                    "weights hold NaN or overflow (float16?), or the device computes wrongly"
+                )
+        return new

@@ -1,0 +1,384 @@
+"""GPT-2 without a head: token ids to hidden states (Radford et al. 2019)."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from gpt2_wgpu import nn
+from gpt2_wgpu.copying import CopiedByAttributes
+from gpt2_wgpu.errors import (
+    ContextLengthError,
+    DisposedTensorError,
+    InvalidArgumentError,
+    ShapeError,
+)
+from gpt2_wgpu.models.config import GPT2Config
+from gpt2_wgpu.models.default_dtype import default_dtype
+from gpt2_wgpu.models.generation_config import read_config
+from gpt2_wgpu.models.gpt2_weights import (
+    Fetch,
+    GPT2Weights,
+    LayerNorm,
+    OpenWeights,
+    Progress,
+    as_stored,
+    load_weights,
+    random_fetch,
+    stored_fetch,
+)
+from gpt2_wgpu.models.presets import resolve as resolve_preset
+from gpt2_wgpu.models.recovery import with_recovery
+from gpt2_wgpu.nn import KVCache, check_cache_dtype
+from gpt2_wgpu.shown import shown
+from gpt2_wgpu.tensors import Tensor, dispose, keep, ops, tensor, tidy
+from gpt2_wgpu.text.token_arrays import rows_of_ids, rows_of_mask
+from gpt2_wgpu.validation import integer, number
+from gpt2_wgpu.webgpu import Device, default_device, default_device_async, sync
+from gpt2_wgpu.weights.checkpoint import Checkpoint, WeightSource
+
+
+class GPT2Backbone(CopiedByAttributes):
+    """The transformer: embeddings, ``num_layers`` blocks, final norm.
+
+    The constructor makes random weights (``seed``, and ``initializer_range`` as transformers has
+    it: their standard deviation); :meth:`from_directory` loads them.
+    ``dropout`` is accepted for KerasHub's sake and does nothing: this is inference.
+    ``dtype``: how matrices are stored, "float32", "float16", "q8" or "q4" (docs/quantization.md);
+    ``cache_dtype``: how keys and values are, "float32" or "float16" (half the memory; logits move
+    by less than 1e-2). Arithmetic is f32.
+    """
+
+    config: GPT2Config
+    device: Device
+    dtype: str
+    cache_dtype: str
+    weights: GPT2Weights
+    disposed = False
+    recovered_at = -math.inf  # when a lost device was last replaced (recovery.py)
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        num_layers: int,
+        num_heads: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        dropout: float = 0.1,
+        max_sequence_length: int = 1024,
+        *,
+        dtype: str = "float32",
+        cache_dtype: str = "float32",
+        device: Device | None = None,
+        seed: int = 0,
+        initializer_range: float = 0.02,
+    ) -> None:
+        config = GPT2Config.from_dict(
+            {
+                "model_type": "gpt2",
+                "vocab_size": vocabulary_size,
+                "n_layer": num_layers,
+                "n_head": num_heads,
+                "n_embd": hidden_dim,
+                "n_inner": intermediate_dim,
+                "eos_token_id": None,  # the tokenizer's counts
+                "n_positions": max_sequence_length,
+            }
+        )
+        self.dropout, self.cache_dtype = dropout, check_cache_dtype(cache_dtype)
+        seed = integer("seed", seed, 0, 2**32 - 1)
+        stddev = number("initializer_range", initializer_range, 0.0, 1e3)
+
+        def random_weights(device: Device, dtype: str) -> AbstractContextManager[Fetch]:
+            return nullcontext(random_fetch(device, config, stddev, seed))
+
+        sync(
+            self._load(config, random_weights, dtype, device or default_device()),
+            "GPT2Backbone.from_directory(...)",
+        )
+
+    @classmethod
+    async def from_directory(
+        cls,
+        directory: Path,
+        *,
+        config: GPT2Config | None = None,
+        dtype: str | None = None,
+        cache_dtype: str = "float32",
+        device: Device | None = None,
+        on_progress: Progress | None = None,
+    ) -> GPT2Backbone:
+        """Weights and ``config.json`` (or ``config``) of a directory in Hugging Face's format.
+
+        ``dtype`` None: as ``gpt2-wgpu convert`` wrote the directory, else float16, or q8 where that
+        is faster on a CPU adapter (default_dtype.py). The directory is read again if the device is
+        lost. Raises ``ConfigError``, ``WeightsError``, ``DeviceError``; nothing stays allocated.
+        """
+        config = config or read_config(directory)
+        with Checkpoint.open(directory) as source:
+            config, dtype = await as_stored(config, dtype, source)
+
+        @contextmanager
+        def stored_weights(device: Device, dtype: str) -> Iterator[Fetch]:
+            with Checkpoint.open(directory) as source:
+                yield stored_fetch(device, source, config, dtype, on_progress)
+
+        return await cls.from_weights(config, stored_weights, dtype, cache_dtype, device)
+
+    @classmethod
+    async def from_source(
+        cls,
+        config: GPT2Config,
+        source: WeightSource,
+        *,
+        dtype: str | None = None,
+        cache_dtype: str = "float32",
+        device: Device | None = None,
+        on_progress: Progress | None = None,
+    ) -> GPT2Backbone:
+        """Weights of a source that stays open: it is read again if the device is lost.
+
+        ``dtype`` and what is raised: as for ``from_directory``.
+        """
+        config, dtype = await as_stored(config, dtype, source)
+
+        def stored_weights(device: Device, dtype: str) -> AbstractContextManager[Fetch]:
+            return nullcontext(stored_fetch(device, source, config, dtype, on_progress))
+
+        return await cls.from_weights(config, stored_weights, dtype, cache_dtype, device)
+
+    @classmethod
+    async def from_weights(
+        cls, config: GPT2Config, open_weights: OpenWeights,
+        dtype: str | None, cache_dtype: str, device: Device | None,
+    ) -> GPT2Backbone:  # fmt: skip
+        """Weights of a context that ``open_weights`` gives, again if the device is lost."""
+        self = cls.__new__(cls)
+        self.dropout, self.cache_dtype = 0.1, check_cache_dtype(cache_dtype)
+        await self._load(config, open_weights, dtype, device or await default_device_async())
+        return self
+
+    @classmethod
+    def from_preset(
+        cls,
+        preset: str | os.PathLike[str],
+        dtype: str | None = None,
+        device: Device | None = None,
+        *,
+        cache_dtype: str = "float32",
+    ) -> GPT2Backbone:
+        """The backbone of a preset, directory or hub id; see ``GPT2CausalLM.from_preset``."""
+        loading = cls.from_directory(
+            resolve_preset(preset), dtype=dtype, cache_dtype=cache_dtype, device=device
+        )
+        return sync(loading, "GPT2Backbone.from_directory(...)")
+
+    async def _load(
+        self, config: GPT2Config, open_weights: OpenWeights, dtype: str | None, device: Device
+    ) -> None:
+        if not isinstance(device, Device):
+            raise InvalidArgumentError(f"device must be a gpt2_wgpu.Device, not {shown(device)}")
+        self.config, self.device = config, device
+        self.dtype = dtype or await default_dtype(device, config)
+        self._open_weights = open_weights
+        self.weights = await self.load(device)
+
+    async def load(self, device: Device) -> GPT2Weights:
+        """The weights, from where they came the first time, on ``device``."""
+        with self._open_weights(device, self.dtype) as fetch:
+            return await load_weights(device, self.config, fetch, self.dtype)
+
+    # --- the model ------------------------------------------------------------------------------
+
+    def __call__(self, inputs: dict[str, Any]) -> Tensor:
+        """``{"token_ids", "padding_mask"}`` [B, T] → hidden states [B, T, D].
+
+        ``padding_mask`` (default: all ones) hides positions as keys. Raises
+        ``InvalidArgumentError`` for bad ids, ``ContextLengthError`` for too many.
+        """
+
+        def compute() -> Tensor:
+            with tidy() as scope:
+                return scope.escape(self.trimmed(self.normalized(self.uncached(inputs))))
+
+        return with_recovery(self, compute)
+
+    def uncached(self, inputs: Mapping[str, Any]) -> Tensor:
+        """The residual stream after the last block for such inputs → [B, T, D padded to 8]."""
+        if not isinstance(inputs, Mapping) or "token_ids" not in inputs:
+            raise InvalidArgumentError(
+                f"a backbone takes {{'token_ids', 'padding_mask'}}, not {type(inputs).__name__}"
+            )
+        ids = rows_of_ids(inputs["token_ids"], self.config.vocab_size, ragged=False)
+        batch, length = len(ids), len(ids[0]) if ids else 0
+        if not length:
+            raise InvalidArgumentError(f"token_ids of {batch} x {length}: nothing to compute")
+        with tidy() as scope:
+            cache = self.new_cache(batch, length)
+            mask = None
+            if inputs.get("padding_mask") is not None:
+                rows = rows_of_mask(inputs["padding_mask"])
+                lengths = [len(row) for row in rows]
+                if lengths != [length] * batch:
+                    raise ShapeError(
+                        f"padding_mask has rows of {shown(lengths)} for token_ids "
+                        f"[{batch}, {length}]"
+                    )
+                pad = [0] * (cache.capacity - length)
+                mask = self.words([row + pad for row in rows])
+            ids_there, start = self.words(ids), self.words([0] * batch)
+            return scope.escape(self.blocks(ids_there, cache, start, mask))
+
+    def blocks(
+        self, ids: Tensor, cache: KVCache, start: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        """The residual stream of ``ids`` [B, T] at positions ``start[b]`` .. after the last block.
+
+        Keys and values are written into ``cache``; everything up to ``start`` is read from it.
+        → [B, T, D padded to 8], before the final norm.
+        """
+        *_, x = self.half_blocks(ids, cache, start, mask)
+        return x
+
+    def half_blocks(
+        self, ids: Tensor, cache: KVCache, start: Tensor, mask: Tensor | None = None
+    ) -> Iterator[Tensor]:
+        """As :meth:`blocks`: the stream after each attention and each MLP.
+
+        What was given is disposed of when the next is asked for.
+        """
+        x = nn.embed(ids, start, self.weights.wte, self.weights.wpe)  # (B, T, D)
+        for layer in range(self.config.n_layer):
+            previous, x = x, self._attention(layer, x, cache, start, mask)
+            previous.dispose()
+            yield x
+            previous, x = x, self._mlp(layer, x)
+            previous.dispose()
+            yield x
+
+    def _attention(
+        self, layer: int, x: Tensor, cache: KVCache, start: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        block = self.weights.blocks[layer]
+        with tidy() as scope:
+            q = nn.project_qkv(
+                x, block.c_attn.weight, block.c_attn.bias, cache, layer, start,
+                norm=self._norm(block.ln_1, block.c_attn.folded),
+            )  # fmt: skip
+            proj = block.attn_c_proj
+            a = nn.cached_attention(
+                q, cache, layer, start, scale=self._scale(layer), mask=mask,
+                one_order=nn.rounds_activations(self.device, proj.weight),
+            )  # fmt: skip
+            return scope.escape(nn.linear(a, proj.weight, proj.bias, residual=x))
+
+    def _mlp(self, layer: int, x: Tensor) -> Tensor:
+        block = self.weights.blocks[layer]
+        with tidy() as scope:
+            h = nn.linear(
+                x, block.c_fc.weight, block.c_fc.bias,
+                norm=self._norm(block.ln_2, block.c_fc.folded),
+                activation=self.config.activation_kind,
+            )  # (B, T, 4 D)  # fmt: skip
+            proj = block.mlp_c_proj
+            return scope.escape(nn.linear(h, proj.weight, proj.bias, residual=x))
+
+    def head(self, x: Tensor, state: nn.SamplingState) -> Tensor:
+        """Logits [B, V] of the residual stream ``x`` [B, 1, D] after the last block, as
+        ``layers.sample`` takes them."""
+        weights = self.weights
+        norm = self._norm(weights.ln_f, weights.head_folded)
+        return nn.project_logits(x, weights.lm_head, state, norm=norm)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits [..., V] of the residual stream ``x`` [..., D] after the last block."""
+        weights = self.weights
+        with tidy() as scope:
+            if nn.rounds_activations(self.device, weights.lm_head):
+                # As the head does: what is rounded has to be the same, so the norm is folded, too.
+                norm = self._norm(weights.ln_f, weights.head_folded)
+                return scope.escape(nn.linear(x, weights.lm_head, norm=norm))
+            return scope.escape(nn.linear(self.normalized(x), weights.lm_head))
+
+    def _norm(self, norm: LayerNorm, folded: Tensor | None) -> nn.Norm:
+        """A LayerNorm as the linear layer behind it takes it."""
+        config = self.config
+        assert folded is not None
+        return nn.Norm(norm.weight, norm.bias, folded, config.n_embd, config.layer_norm_epsilon)
+
+    def normalized(self, x: Tensor) -> Tensor:
+        """Hidden states: ``ln_f`` of the residual stream."""
+        ln_f, config = self.weights.ln_f, self.config
+        return ops.layer_norm(
+            x, ln_f.weight, ln_f.bias, config.layer_norm_epsilon, columns=config.n_embd
+        )
+
+    def _scale(self, layer: int) -> float:
+        config = self.config
+        scale = 1 / math.sqrt(config.head_dim) if config.scale_attn_weights else 1.0
+        return scale / (layer + 1) if config.scale_attn_by_inverse_layer_idx else scale
+
+    # --- around it ------------------------------------------------------------------------------
+
+    def new_cache(self, batch_size: int, length: int) -> KVCache:
+        """A cache for ``batch_size`` rows of up to ``length`` positions."""
+        config = self.config
+        if self.disposed:
+            raise DisposedTensorError("this model was disposed: load it again")
+        if length > config.n_positions:
+            raise ContextLengthError(
+                f"{length} positions exceed the model's context of {config.n_positions}"
+            )
+        return KVCache(
+            self.device, batch_size, config.n_layer, length, config.n_head, config.head_dim,
+            self.cache_dtype,
+        )  # fmt: skip
+
+    def words(self, values: Any) -> Tensor:
+        """Integers as a uint32 tensor on this device."""
+        return tensor(values, "uint32", device=self.device)
+
+    def trimmed(self, hidden: Tensor) -> Tensor:
+        """Hidden states without the padding of their last axis; disposes what it replaces."""
+        if hidden.shape[-1] == self.config.n_embd:
+            return hidden
+        result = ops.slice(hidden, (0,) * hidden.ndim, (*hidden.shape[:-1], self.config.n_embd))
+        hidden.dispose()
+        return result
+
+    def dispose(self) -> None:
+        """Free the weights; texts being generated end with an error. Idempotent."""
+        self.disposed = True
+        dispose(self.weights)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GPT2Backbone:
+        """A backbone with weights of its own, on the same device."""
+        if self.disposed:
+            raise DisposedTensorError("this model was disposed: load it again")
+        with tidy("copy of a model"):  # a raise at the tenth matrix frees the first nine
+            copied = super().__deepcopy__(memo)
+            keep(copied.weights)
+        return copied
+
+    _instead_of_pickling = "load it in the other process (from_preset)"
+
+    def __str__(self) -> str:
+        size = f"{self.config.parameter_count():,} parameters in {self.dtype}"
+        return f"{type(self).__name__}, {size}, on {self.device.info.name}"
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        config = self.config
+        return {
+            "vocabulary_size": config.vocab_size,
+            "num_layers": config.n_layer,
+            "num_heads": config.n_head,
+            "hidden_dim": config.n_embd,
+            "intermediate_dim": config.intermediate_dim,
+            "dropout": self.dropout,
+            "max_sequence_length": config.n_positions,
+        }

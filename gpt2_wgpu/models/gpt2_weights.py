@@ -1,0 +1,244 @@
+"""GPT-2's parameters on the GPU, under Hugging Face's names."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from gpt2_wgpu.errors import WeightsError
+from gpt2_wgpu.models.weight_sizes import layouts, quantized_shapes, staged_bytes, stored_bytes
+from gpt2_wgpu.nn import Matrix, Raw, fold_norm, load_matrix, load_vector, random_normal, w8a8
+from gpt2_wgpu.nn.matrix import SOURCE_BYTES, check_dtype
+from gpt2_wgpu.tensors import Tensor, keep, tidy
+from gpt2_wgpu.tensors.blob_upload import words_of_blob
+from gpt2_wgpu.weights.checkpoint import BlobRange
+from gpt2_wgpu.weights.naming import resolve
+from gpt2_wgpu.weights.quantized import quantization_of
+from gpt2_wgpu.weights.tied_head import differing_head
+
+if TYPE_CHECKING:
+    from gpt2_wgpu.models.config import GPT2Config
+    from gpt2_wgpu.webgpu import Device
+    from gpt2_wgpu.weights.checkpoint import WeightSource
+
+Fetch = Callable[[str], Awaitable[Raw]]  # may wait, for a network or a disk
+# Weights on a device, in a dtype: a context, since files are open while they are fetched.
+OpenWeights = Callable[["Device", str], AbstractContextManager[Fetch]]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Linear:
+    weight: Matrix  # [outputs, inputs]: transposed from the checkpoint's Conv1D
+    bias: Tensor
+    folded: Tensor | None = None  # with the LayerNorm in front of it, if any: layers.fold_norm
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    weight: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True)
+class Block:
+    ln_1: LayerNorm
+    c_attn: Linear
+    attn_c_proj: Linear
+    ln_2: LayerNorm
+    c_fc: Linear
+    mlp_c_proj: Linear
+
+
+@dataclass(frozen=True)
+class GPT2Weights:
+    """All parameters. Sizes are padded to multiples of eight, heads one by one.
+
+    Padding is zero everywhere, so padded activations stay zero and no kernel needs a special case;
+    only LayerNorm has to know the true width.
+    """
+
+    wte: Matrix  # [V, D]
+    wpe: Matrix  # [P, D] in float32
+    blocks: tuple[Block, ...]
+    ln_f: LayerNorm
+    lm_head: Matrix  # [V, D]; wte itself when tied
+    head_folded: Tensor  # lm_head with ln_f: layers.fold_norm
+
+
+async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: str) -> GPT2Weights:
+    """Bring every tensor of ``config.expected_tensors()`` to the GPU.
+
+    ``await fetch(name)`` gives a tensor as the checkpoint stores it. Matrices become ``dtype``;
+    biases, norms and positions stay f32. A raise leaves nothing allocated; ``OutOfGPUMemoryError``
+    comes before the first tensor is fetched.
+    """
+    check_dtype(dtype)
+    layout_of = layouts(config)
+    # All of a model's products or none: a sum in another order, of which f32 makes another last
+    # bit, could round an activation to the next level behind it.
+    round_activations = all(
+        w8a8.possible(layout.depth) for layout in layout_of.values() if layout.chosen
+    )
+
+    async def matrix(name: str) -> Matrix:
+        layout, raw = layout_of[name], await fetch(name)
+        return await load_matrix(
+            device,
+            raw,
+            dtype if layout.chosen else "float32",
+            transpose=layout.transpose and not raw.transposed,
+            outputs=layout.outputs,
+            inputs=layout.inputs,
+            round_activations=round_activations,
+        )
+
+    async def vector(name: str) -> Tensor:
+        return await load_vector(device, await fetch(name), axis=layout_of[name].outputs)
+
+    async def norm(name: str) -> LayerNorm:
+        return LayerNorm(await vector(f"{name}.weight"), await vector(f"{name}.bias"))
+
+    async def conv1d(name: str, norm: LayerNorm | None = None) -> Linear:
+        weight, bias = await matrix(f"{name}.weight"), await vector(f"{name}.bias")
+        folded = None if norm is None else fold_norm(norm.weight, norm.bias, weight, bias)
+        return Linear(weight, bias, folded)
+
+    async def block(i: int) -> Block:
+        ln_1, ln_2 = await norm(f"h.{i}.ln_1"), await norm(f"h.{i}.ln_2")
+        return Block(
+            ln_1=ln_1,
+            c_attn=await conv1d(f"h.{i}.attn.c_attn", ln_1),
+            attn_c_proj=await conv1d(f"h.{i}.attn.c_proj"),
+            ln_2=ln_2,
+            c_fc=await conv1d(f"h.{i}.mlp.c_fc", ln_2),
+            mlp_c_proj=await conv1d(f"h.{i}.mlp.c_proj"),
+        )
+
+    needed = stored_bytes(config, dtype, device.capabilities.max_binding) + staged_bytes(config)
+    what = f"the weights in {dtype}, uploads included"
+    device.memory.check_fits(needed, what)
+    device.memory.trim()  # nothing pooled is in their way
+    with tidy("load weights"):
+        wte = await matrix("wte.weight")
+        wpe = await matrix("wpe.weight")
+        lm_head = wte if config.tie_word_embeddings else await matrix("lm_head.weight")
+        blocks = [await block(i) for i in range(config.n_layer)]
+        ln_f = await norm("ln_f")
+        head_folded = fold_norm(ln_f.weight, ln_f.bias, lm_head)
+        weights = GPT2Weights(wte, wpe, tuple(blocks), ln_f, lm_head, head_folded)
+        device.queue.flush()
+        await device.settled(what, needed)
+        device.memory.trim()  # what the uploads went through is of no use afterwards
+        return keep(weights)
+
+
+def stored_fetch(
+    device: Device,
+    source: WeightSource,
+    config: GPT2Config,
+    dtype: str,
+    on_progress: Progress | None = None,
+) -> Fetch:
+    """A ``fetch`` from a checkpoint, whose tensors are checked against ``config`` first.
+
+    ``on_progress(done_bytes, total_bytes)`` is called with each tensor. Raises ``WeightsError``
+    for a checkpoint that does not fit, or holds quantised weights of another ``dtype``.
+    """
+    check_dtype(dtype)
+    stored = quantization_of(source)
+    if stored not in (None, dtype):
+        raise WeightsError(
+            f"{source.where} holds weights in {stored}, which cannot become {dtype}: load them as "
+            f"{stored}, or convert the original checkpoint"
+        )
+    quantized = {} if stored is None else quantized_shapes(config, stored)
+    entries = resolve(source, config.expected_tensors() | quantized, quantized)
+    total = sum(entry.nbytes for entry in entries.values())
+    done = 0
+
+    async def fetch(name: str) -> Raw:
+        nonlocal done
+        if name not in entries:  # a bias of a model without biases
+            return zeros(config.expected_tensors()[name])
+        entry = entries[name]
+        done += entry.nbytes
+        if on_progress is not None:
+            on_progress(done, total)
+        data = source.read(entry.name)
+        if isinstance(data, BlobRange):
+            words = _words_of(device, data, SOURCE_BYTES[entry.dtype], source.where)
+            return Raw(words, entry.dtype, entry.shape, entry.transposed)
+        return Raw(data, entry.dtype, entry.shape, entry.transposed)
+
+    return fetch
+
+
+def _words_of(
+    device: Device, place: BlobRange, item: int, where: str
+) -> Callable[[int, int], Awaitable[Tensor]]:
+    """Brings elements ``begin`` .. ``end``, of ``item`` bytes each, of a blob to the GPU."""
+
+    async def words(begin: int, end: int) -> Tensor:
+        first = place.begin
+        try:
+            return await words_of_blob(device, place.blob, first + begin * item, first + end * item)
+        except OSError as error:
+            raise WeightsError(
+                f"{where}: its weights cannot be read any more ({error}): have they been changed "
+                "or deleted since? load the model again"
+            ) from None
+
+    return words
+
+
+def zeros(shape: tuple[int, ...]) -> Raw:
+    """A bias that the checkpoint does not hold."""
+    return Raw(memoryview(bytes(4 * math.prod(shape))), "F32", shape)
+
+
+async def as_stored(
+    config: GPT2Config, dtype: str | None, source: WeightSource
+) -> tuple[GPT2Config, str | None]:
+    """``config`` as of `with_stored_head`, and ``dtype`` or else the one that is stored."""
+    return await with_stored_head(config, source), dtype or quantization_of(source)
+
+
+async def with_stored_head(config: GPT2Config, source: WeightSource) -> GPT2Config:
+    """``config`` without tied embeddings where the source's head is not its token embedding.
+
+    Warns:
+        UserWarning: that is so.
+    """
+    if not config.tie_word_embeddings:
+        return config
+    difference = await differing_head(source)
+    if difference is None:
+        return config
+    warnings.warn(difference, stacklevel=2)
+    return replace(config, tie_word_embeddings=False)
+
+
+def random_fetch(device: Device, config: GPT2Config, stddev: float, seed: int) -> Fetch:
+    """A ``fetch`` of random weights, as GPT-2 was initialised: N(0, stddev²), norms 1, biases 0."""
+    names = list(config.expected_tensors().items())
+    streams = {name: index for index, (name, _) in enumerate(names)}
+    shapes = dict(names)
+
+    async def fetch(name: str) -> Raw:
+        shape = shapes[name]
+        if name.endswith("bias"):
+            return zeros(shape)
+        if len(shape) == 1:
+            return Raw(memoryview(b"\x00\x00\x80\x3f" * shape[0]), "F32", shape)  # 1.0
+
+        async def values(begin: int, end: int) -> Tensor:
+            return random_normal(device, end - begin, stddev, seed, streams[name], begin)
+
+        return Raw(values, "F32", shape)
+
+    return fetch

@@ -1,0 +1,94 @@
+"""How each of GPT-2's tensors is laid out on the GPU, and what that takes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gpt2_wgpu.nn import Axis, part_sizes, round_up, stored_words
+from gpt2_wgpu.nn.matrix import STAGED_BYTES
+from gpt2_wgpu.tensors.tensor import bytes_of
+from gpt2_wgpu.webgpu.storage import size_class
+
+if TYPE_CHECKING:
+    from gpt2_wgpu.models.config import GPT2Config
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A matrix W [outputs, inputs], or a vector [outputs]: how its axes are padded."""
+
+    outputs: Axis
+    inputs: Axis | None = None
+    transpose: bool = False  # the checkpoint has [inputs, outputs]: transformers' Conv1D
+    chosen: bool = False  # stored as the dtype that was asked for; else as f32
+
+    @property
+    def depth(self) -> int:
+        return 0 if self.inputs is None else round_up(self.inputs.length, 8)
+
+    def nbytes(self, dtype: str, max_binding: int) -> int:
+        """Bytes as allocated on a device of this binding limit."""
+        if self.inputs is None:
+            return size_class(4 * round_up(self.outputs.length, 2))
+        kind = dtype if self.chosen else "float32"
+        sizes = part_sizes(self.outputs.length, self.depth, kind, max_binding)
+        return sum(size_class(bytes_of(lines * self.depth, kind)) for lines in sizes)
+
+
+def layouts(config: GPT2Config) -> dict[str, Layout]:
+    """The layout of each of ``config.expected_tensors()``.
+
+    Widths are padded to multiples of eight, heads one by one.
+    """
+    width, inner = config.n_embd, config.intermediate_dim
+    head, padded_head = config.head_dim, round_up(config.head_dim, 8)
+    stream = Axis(width, width, round_up(width, 8))
+    hidden = Axis(inner, inner, round_up(inner, 8))
+    linears = {
+        "attn.c_attn": (Axis(3 * width, head, padded_head), stream),
+        "attn.c_proj": (stream, Axis(width, head, padded_head)),
+        "mlp.c_fc": (hidden, stream),
+        "mlp.c_proj": (stream, hidden),
+    }
+
+    def layout(name: str, shape: tuple[int, ...]) -> Layout:
+        if len(shape) == 2 and not name.startswith("h."):
+            return Layout(Axis.plain(shape[0]), stream, chosen=name != "wpe.weight")
+        module, _, kind = name.rpartition(".")
+        outputs, inputs = linears.get(module.partition(".")[2].partition(".")[2], (stream, None))
+        if kind == "bias" or inputs is None:
+            return Layout(outputs)
+        return Layout(outputs, inputs, transpose=True, chosen=True)
+
+    return {name: layout(name, shape) for name, shape in config.expected_tensors().items()}
+
+
+def stored_bytes(config: GPT2Config, dtype: str, max_binding: int = 1 << 62) -> int:
+    """Bytes that the weights take on the GPU, padding included: known before the first is read."""
+    layout_of = layouts(config)
+    behind_norms = [config.vocab_size]  # outputs of the layers whose LayerNorm is folded in
+    for i in range(config.n_layer):
+        for name in ("attn.c_attn", "mlp.c_fc"):
+            behind_norms.append(layout_of[f"h.{i}.{name}.weight"].outputs.length)
+    folded = sum(size_class(2 * 4 * outputs) for outputs in behind_norms)
+    return folded + sum(layout.nbytes(dtype, max_binding) for layout in layout_of.values())
+
+
+def staged_bytes(config: GPT2Config) -> int:
+    """Bytes that uploads take besides, at most: the largest piece, as F32."""
+    pieces = (
+        4 * math.prod(shape) if name.startswith("h.") else min(4 * math.prod(shape), STAGED_BYTES)
+        for name, shape in config.expected_tensors().items()
+    )
+    return size_class(max(pieces))
+
+
+def quantized_shapes(config: GPT2Config, dtype: str) -> dict[str, tuple[int, ...]]:
+    """Name → shape, as U32, of the matrices in a checkpoint that ``convert`` wrote in ``dtype``."""
+    return {
+        name: stored_words(layout.outputs.length, layout.depth, dtype)
+        for name, layout in layouts(config).items()
+        if layout.chosen
+    }

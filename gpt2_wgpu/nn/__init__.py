@@ -1,0 +1,71 @@
+"""What a transformer is made of: stored weights, fused kernels, the key/value cache, sampling.
+
+Unlike ``ops`` these know layouts made for speed, so they are for models, not for users.
+"""
+
+from gpt2_wgpu.nn.attention import SplitAttention, cached_attention
+from gpt2_wgpu.nn.embedding import embed
+from gpt2_wgpu.nn.head import project_logits
+from gpt2_wgpu.nn.kv_cache import KVCache, check_cache_dtype
+from gpt2_wgpu.nn.linear_layers import Norm, fold_norm, linear, project_qkv
+from gpt2_wgpu.nn.losses import NO_TARGET, divergence, target_loss
+from gpt2_wgpu.nn.matrix import (
+    Axis,
+    Matrix,
+    Raw,
+    load_matrix,
+    load_vector,
+    part_sizes,
+    random_normal,
+    round_up,
+    stored_words,
+)
+from gpt2_wgpu.nn.sampling import (
+    FULL,
+    LIVE,
+    NOT_FINITE,
+    RECENT,
+    STOPPED,
+    History,
+    Penalties,
+    SamplingOptions,
+    SamplingState,
+    sample,
+)
+from gpt2_wgpu.nn.w8a8 import rounds_activations
+
+__all__ = [
+    "FULL",
+    "LIVE",
+    "NOT_FINITE",
+    "NO_TARGET",
+    "RECENT",
+    "STOPPED",
+    "Axis",
+    "History",
+    "KVCache",
+    "Matrix",
+    "Norm",
+    "Penalties",
+    "Raw",
+    "SamplingOptions",
+    "SamplingState",
+    "SplitAttention",
+    "cached_attention",
+    "check_cache_dtype",
+    "divergence",
+    "embed",
+    "fold_norm",
+    "linear",
+    "load_matrix",
+    "load_vector",
+    "part_sizes",
+    "project_logits",
+    "project_qkv",
+    "random_normal",
+    "round_up",
+    "rounds_activations",
+    "sample",
+    "stored_words",
+    "target_loss",
+]

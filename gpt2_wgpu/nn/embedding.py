@@ -1,0 +1,47 @@
+"""Token and position embeddings."""
+
+from __future__ import annotations
+
+from itertools import product
+
+from gpt2_wgpu.errors import ShapeError
+from gpt2_wgpu.nn.matrix import Matrix
+from gpt2_wgpu.tensors.dispatch import dispatch
+from gpt2_wgpu.tensors.ops.grids import groups_for
+from gpt2_wgpu.tensors.tensor import Tensor, empty
+
+
+def embed(ids: Tensor, start: Tensor, wte: Matrix, wpe: Matrix | Tensor) -> Tensor:
+    """wte[ids[b, t]] + wpe[start[b] + t].
+
+    ``ids`` [B, T] uint32 (in range: callers check), ``start`` [B] uint32, ``wte`` [V, D],
+    ``wpe`` [P, D] in float32 → [B, T, D]. Raises ``ShapeError``.
+    """
+    if isinstance(wpe, Tensor):
+        wpe = Matrix(((0, wpe),), wpe.shape[0], wpe.shape[-1], wpe.dtype)
+    if ids.ndim != 2 or start.shape != ids.shape[:1] or wpe.depth != wte.depth:
+        raise ShapeError(
+            f"embed: ids {ids.shape}, start {start.shape}, wte [{wte.rows}, {wte.depth}], "
+            f"wpe [{wpe.rows}, {wpe.depth}]: expected [B, T], [B], [V, D], [P, D]"
+        )
+    result = empty(ids.device, (*ids.shape, wte.depth))
+    # Parts of large tables: each row of the result is of one part of each.
+    for (first, part), (before, places) in product(wte.parts, wpe.parts):
+        dispatch(
+            ids.device,
+            "embed",
+            groups_for(ids.size * wte.depth // 8, 64),
+            {"ids": ids, "weights": part, "wpe": places, "start": start, "result": result},
+            {
+                "rows": ids.size,
+                "tokens": ids.shape[1],
+                "depth8": wte.depth // 8,
+                "first": first,
+                "lines": part.shape[0],
+                "positions": wpe.rows,
+                "before": before,
+                "places": places.shape[0],
+            },
+            variant={"weight": wte.variant},
+        )
+    return result

@@ -1,0 +1,61 @@
+"""How well logits predict the tokens that follow, and how far they are from another model's."""
+
+from __future__ import annotations
+
+from gpt2_wgpu.errors import ShapeError
+from gpt2_wgpu.tensors.dispatch import dispatch
+from gpt2_wgpu.tensors.ops.grids import groups_for
+from gpt2_wgpu.tensors.ops.variants import threads_of_a_row
+from gpt2_wgpu.tensors.tensor import Tensor, empty
+
+NO_TARGET = 0xFFFFFFFF  # in ``targets``: nothing to predict
+
+
+def target_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """-log softmax(logits)[targets] in nats, 0 for ``NO_TARGET``.
+
+    ``logits`` [R, V], ``targets`` [R] uint32 → [R]. Raises ``ShapeError``, ``LimitError``.
+    """
+    if logits.ndim != 2 or targets.shape != logits.shape[:1]:
+        raise ShapeError(f"target_loss: logits {logits.shape}, targets {targets.shape}")
+    rows, columns = logits.shape
+    threads = threads_of_a_row(logits.device, "target_loss", columns, passes=2)
+    result = empty(logits.device, (rows,))
+    dispatch(
+        logits.device,
+        "target_loss",
+        groups_for(rows),
+        {"logits": logits, "targets": targets, "result": result},
+        {"rows": rows, "columns": columns},
+        constants={"WORKGROUP": threads},
+    )
+    return result
+
+
+def divergence(logits: Tensor, reference: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(softmax(reference) || softmax(logits)) in nats, and 1.0 where both have the same best.
+
+    ``logits``, ``reference`` [R, V], ``targets`` [R] uint32 → two tensors [R], 0 for ``NO_TARGET``.
+    Raises ``ShapeError``, ``LimitError``.
+    """
+    shapes = (logits.shape, reference.shape, targets.shape)
+    if logits.ndim != 2 or shapes != (logits.shape, logits.shape, logits.shape[:1]):
+        raise ShapeError("divergence: logits {}, reference {}, targets {}".format(*shapes))
+    rows, columns = logits.shape
+    threads = threads_of_a_row(logits.device, "divergence", columns, passes=3)
+    results = empty(logits.device, (rows,)), empty(logits.device, (rows,))
+    dispatch(
+        logits.device,
+        "divergence",
+        groups_for(rows),
+        {
+            "logits": logits,
+            "reference": reference,
+            "targets": targets,
+            "divergence": results[0],
+            "agreement": results[1],
+        },
+        {"rows": rows, "columns": columns},
+        constants={"WORKGROUP": threads},
+    )
+    return results

@@ -1,0 +1,257 @@
+"""Weights: a checkpoint's numbers, converted on the GPU into the layout the kernels read.
+
+Matrices are stored [outputs, inputs] with rows padded to a multiple of eight elements, in parts
+that each fit into one storage binding: as f32, as f16 packed two in a word, or rounded in blocks of
+32 that share a scale (q8, q4: shaders/quantize_weight.wgsl). Blocks are counted through the whole
+matrix, line after line, so that no depth needs more padding; eight of them are a unit of 256
+elements, their scales first. Parts begin with a unit: where a matrix is cut changes no bit of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gpt2_wgpu.errors import InvalidArgumentError, LimitError, ShapeError
+from gpt2_wgpu.nn import w8a8
+from gpt2_wgpu.shown import shown
+from gpt2_wgpu.tensors.dispatch import dispatch
+from gpt2_wgpu.tensors.ops.grids import groups_for
+from gpt2_wgpu.tensors.tensor import PACKING, Tensor, bytes_of, empty
+
+if TYPE_CHECKING:
+    from gpt2_wgpu.webgpu.device import Device
+
+SOURCE_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U32": 4}  # safetensors' names
+PACKED = {"float32": "f32", "float16": "f16", "q8": "q8", "q4": "q4"}
+QUANTIZED = ("q8", "q4")
+UNIT = 256  # elements of a quantised matrix that are stored together
+STEP = 32  # lines of any depth (a multiple of 8) that are a whole number of units
+STAGED_BYTES = 32 << 20  # uploaded at once: bounds what the driver copies on the host
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A tensor as a checkpoint stores it, row-major: its bytes, or a function that brings elements
+    ``begin`` .. ``end`` to the GPU as words, waiting for a disk, a network or nothing."""
+
+    data: memoryview | Callable[[int, int], Awaitable[Tensor]]
+    dtype: str  # "F32", "F16", "BF16"; "U32": a matrix as its layout on the GPU, see `stored_words`
+    shape: tuple[int, ...]
+    transposed: bool = False  # [outputs, inputs] (nn.Linear) where [inputs, outputs] is usual
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How an axis is padded: groups of ``group`` elements become ``padded`` long."""
+
+    size: int
+    group: int
+    padded: int
+
+    @classmethod
+    def plain(cls, size: int) -> Axis:
+        return cls(size, size, size)
+
+    @property
+    def length(self) -> int:
+        return self.size // self.group * self.padded
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """W [rows, depth]: tensors of consecutive rows, each with the index of its first row."""
+
+    parts: tuple[tuple[int, Tensor], ...]
+    rows: int
+    depth: int  # a multiple of 8
+    dtype: str
+    rounds_activations: bool = False  # on devices where that is faster: integer_products.py
+
+    @property
+    def variant(self) -> str:
+        return PACKED[self.dtype]
+
+
+def round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+async def load_matrix(
+    device: Device,
+    raw: Raw,
+    dtype: str,
+    *,
+    transpose: bool = False,
+    outputs: Axis | None = None,
+    inputs: Axis | None = None,
+    round_activations: bool = True,
+) -> Matrix:
+    """Upload and convert ``raw`` [N, K] ([K, N] with ``transpose``) → W [N, K padded to 8].
+
+    ``outputs`` and ``inputs`` say how N and K are padded (default: not in groups). Padding is zero.
+    ``round_activations``: whether W8A8 products may be used where they are possible.
+    """
+    check_dtype(dtype)
+    if len(raw.shape) != 2:
+        raise ShapeError(f"a matrix has two axes, not shape {raw.shape}")
+    n, k = reversed(raw.shape) if transpose else raw.shape
+    outputs, inputs = outputs or Axis.plain(n), inputs or Axis.plain(k)
+    if raw.dtype == "U32":
+        if dtype not in QUANTIZED or raw.shape != stored_words(
+            outputs.length, inputs.length, dtype
+        ):
+            raise ShapeError(
+                f"units of {raw.shape} for a matrix {outputs.length} x {inputs.length} in {dtype}"
+            )
+    elif (outputs.size, inputs.size) != (n, k):
+        raise ShapeError(f"axes of {outputs.size} x {inputs.size} for a matrix {n} x {k}")
+    depth = round_up(inputs.length, 8)
+    parts: list[tuple[int, Tensor]] = []
+    first = 0
+    for lines in part_sizes(outputs.length, depth, dtype, device.capabilities.max_binding):
+        part = empty(device, (lines, depth), dtype, kind="weights")
+        if raw.dtype == "U32":
+            await _copy(device, raw, part, first)
+        else:
+            await _fill(device, raw, part, first, transpose, outputs, inputs)
+        parts.append((first, part))
+        first += lines
+    rounds = dtype in QUANTIZED and round_activations and w8a8.possible(depth)
+    return Matrix(tuple(parts), outputs.length, depth, dtype, rounds)
+
+
+def part_sizes(rows: int, depth: int, dtype: str, max_binding: int) -> list[int]:
+    """Rows of each part of a matrix [rows, depth]; raises ``LimitError`` if not even one fits."""
+    step = STEP if dtype in QUANTIZED else 1
+    step_bytes = bytes_of(step * depth, dtype)
+    if step_bytes > max_binding:
+        raise LimitError(
+            f"{f'{step} rows' if step > 1 else 'one row'} of {step_bytes:,} bytes exceed this "
+            f"device's limit of {max_binding:,} for one binding"
+        )
+    fitting = max_binding // step_bytes * step
+    return [min(fitting, rows - first) for first in range(0, rows, fitting)]
+
+
+def check_dtype(dtype: str) -> None:
+    """Raises ``InvalidArgumentError`` unless weights can be stored so."""
+    if dtype not in PACKED:
+        raise InvalidArgumentError(
+            f"weights are stored as one of {tuple(PACKED)}, not {shown(dtype)}"
+        )
+
+
+def stored_words(rows: int, depth: int, dtype: str) -> tuple[int, int]:
+    """Shape of a quantised matrix [rows, depth padded to 8] as "U32": units x words of a unit."""
+    unit, nbytes = PACKING[dtype]
+    return -(-rows * round_up(depth, 8) // unit), nbytes // 4
+
+
+async def load_vector(
+    device: Device, raw: Raw, *, axis: Axis | None = None, length: int = 0
+) -> Tensor:
+    """Upload and convert ``raw`` [N] → f32 [N padded], at least ``length`` long, zeros beyond."""
+    if len(raw.shape) != 1:
+        raise ShapeError(f"a vector has one axis, not shape {raw.shape}")
+    axis = axis or Axis.plain(raw.shape[0])
+    padded = round_up(max(axis.length, length), 2)
+    result = empty(device, (1, padded), kind="weights")
+    row = Raw(raw.data, raw.dtype, (1, *raw.shape))
+    await _fill(device, row, result, 0, False, Axis.plain(1), axis)
+    vector = result.view((padded,))
+    result.dispose()
+    return vector
+
+
+async def _fill(
+    device: Device,
+    raw: Raw,
+    result: Tensor,
+    first: int,
+    transpose: bool,
+    outputs: Axis,
+    inputs: Axis,
+) -> None:
+    """Convert lines ``first`` .. of the matrix into ``result``, uploading a piece at a time.
+
+    A transposed matrix is uploaded whole, since each output line needs all of it.
+    """
+    lines, depth = result.shape
+    width = raw.shape[1]
+    whole = transpose or outputs.group != outputs.padded
+    fitting = STAGED_BYTES // (width * SOURCE_BYTES[raw.dtype])
+    piece = lines if whole else max(STEP, fitting // STEP * STEP)
+    quantized = result.dtype in QUANTIZED
+    for begin in range(0, lines, piece):
+        count = min(piece, lines - begin)
+        skipped = 0 if whole else (first + begin) * width
+        end = raw.shape[0] * width if whole else skipped + count * width
+        words = await _upload(device, raw, skipped, end)
+        threads = 4 * -(-count * depth // UNIT) if quantized else count * depth // 2
+        dispatch(
+            device,
+            "quantize_weight" if quantized else "load_weight",
+            groups_for(threads, 64),
+            {"raw": words, "result": result},
+            {
+                "lines": count,
+                "depth": depth,
+                "first": first + begin,
+                "before": begin,
+                "group_n": outputs.group,
+                "padded_n": outputs.padded,
+                "size_n": outputs.size,
+                "stride_n": 1 if transpose else width,
+                "group_k": inputs.group,
+                "padded_k": inputs.padded,
+                "size_k": inputs.size,
+                "stride_k": width if transpose else 1,
+                "skipped": skipped,
+            },
+            variant={"source": raw.dtype.lower(), "packed": PACKED[result.dtype]},
+        )
+        words.dispose()
+
+
+async def _copy(device: Device, raw: Raw, result: Tensor, first: int) -> None:
+    """Fill ``result`` with the units from line ``first`` on, which are as they should be."""
+    skipped = first * result.shape[1] // UNIT * raw.shape[1]
+    count = result.nbytes // 4
+    piece = STAGED_BYTES // 4
+    for begin in range(0, count, piece):
+        end = min(begin + piece, count)
+        words = await _upload(device, raw, skipped + begin, skipped + end)
+        copied = (words.storage.buffer, 0, result.storage.buffer, 4 * begin, 4 * (end - begin))
+        device.queue.flush([copied])
+        words.dispose()
+
+
+async def _upload(device: Device, raw: Raw, begin: int, end: int) -> Tensor:
+    """Elements ``begin`` .. ``end`` of ``raw`` as words on the GPU."""
+    if callable(raw.data):
+        return await raw.data(begin, end)
+    item = SOURCE_BYTES[raw.dtype]
+    data = raw.data[begin * item : end * item]
+    words = empty(device, (-(-len(data) // 4),), "uint32")
+    device.queue.upload(words.storage, 0, data)
+    return words
+
+
+def random_normal(
+    device: Device, count: int, stddev: float, seed: int, stream: int = 0, first: int = 0
+) -> Tensor:
+    """Values ``first`` .. of an endless series of N(0, stddev²), as f32 [count].
+
+    ``stream`` tells the series of one seed apart. Equal on every adapter up to rounding.
+    """
+    result = empty(device, (count,))
+    dispatch(
+        device,
+        "random_normal",
+        groups_for(count, 64),
+        {"result": result},
+        {"count": count, "first": first, "seed": seed, "stream": stream, "stddev": stddev},
+    )
+    return result

@@ -1,0 +1,196 @@
+"""Choosing the next token on the GPU, and the state that moves on with it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gpt2_wgpu.errors import ShapeError
+from gpt2_wgpu.tensors.creation import tensor
+from gpt2_wgpu.tensors.dispatch import dispatch
+from gpt2_wgpu.tensors.ops.variants import threads_of_a_row
+from gpt2_wgpu.tensors.tensor import Tensor
+
+if TYPE_CHECKING:
+    from gpt2_wgpu.webgpu.device import Device
+
+CHUNK = 256  # neighbouring logits whose largest is noted: shaders/include/rank.wgsl
+OF_PROMPT = 1 << 31  # in the count of a token: it is in the prompt
+EXCLUDED = 1 << 30  # in the count of a token: it is never chosen
+PASSES = 20  # over the vocabulary at most, with what a pass costs beside it
+RECENT = 16  # tokens a row remembers: the most that one submit may add
+LIVE, STOPPED, FULL, NOT_FINITE = range(4)  # values of ``finished``
+
+
+@dataclass(frozen=True)
+class Penalties:
+    """What a token's logit loses for having come before; the defaults change nothing.
+
+    ``repetition``: positive logits are divided by it, negative ones multiplied, if the token is in
+    the prompt or in the new text (Keskar et al. 2019; transformers' ``repetition_penalty``).
+    ``presence``, ``frequency``: taken off once, and for each time, that it is in the new text
+    (OpenAI's names and formula).
+    """
+
+    repetition: float = 1.0
+    presence: float = 0.0
+    frequency: float = 0.0
+
+    @property
+    def any(self) -> bool:
+        return self != Penalties()
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How a token is chosen. ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 keep all."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0  # 64 bits
+    penalties: Penalties = Penalties()
+
+    def pack(self, stop_token_ids: Sequence[int]) -> memoryview:
+        """The bytes of ``Options`` in shaders/sample.wgsl."""
+        greedy = self.temperature < 1e-30  # would not survive as an f32
+        stops = list(stop_token_ids) or [0]  # WGSL's array is never empty
+        return memoryview(
+            struct.pack(
+                f"<ffIII{len(stops)}I",
+                1.0 if greedy else self.temperature,
+                self.top_p,
+                self.top_k,
+                greedy,
+                len(stop_token_ids),
+                *stops,
+            )
+        ).cast("I")
+
+
+@dataclass(frozen=True)
+class History:
+    """Ids of a row so far, of which the first ``prompt`` were given."""
+
+    ids: Sequence[int]
+    prompt: int
+
+
+@dataclass(frozen=True)
+class SamplingState:
+    """Where each of B rows stands; the kernel advances it (shaders/sample.wgsl)."""
+
+    token: Tensor  # [B, 1] the newest token
+    position: Tensor  # [B] its position
+    finished: Tensor  # [B] LIVE, STOPPED, FULL or NOT_FINITE
+    recent: Tensor  # [B, RECENT] the token at position p stands at p % RECENT
+    plan: Tensor  # [B, 4] total length at which a row is full; stream and seed of its draws
+    tally: Tensor  # [B, chunks (+ candidates)] largest logits, counts: include/tally.wgsl
+    options: Tensor
+    candidates: int  # ids that may be chosen: the first ones
+    penalties: Penalties
+    counted: bool = False  # whether the tally has counts: for penalties, or for excluded ids
+
+    @classmethod
+    def create(
+        cls,
+        device: Device,
+        rows: Sequence[History],
+        limits: Sequence[int],
+        options: SamplingOptions,
+        stop_token_ids: Sequence[int],
+        candidates: int,
+        seeds: Sequence[int] | None = None,
+        excluded: Sequence[int] = (),
+    ) -> SamplingState:
+        """State of ``rows`` whose newest tokens are not yet computed.
+
+        Rows share the seed of ``options``, each with its index as a stream of its own. With
+        ``seeds`` each draws what it would as the only row of a batch with that seed. ``excluded``
+        are ids below ``candidates`` that are never chosen.
+        """
+
+        def words(values: object) -> Tensor:
+            return tensor(values, "uint32", device=device)
+
+        keys = (
+            [(r, options.seed) for r in range(len(rows))]
+            if seeds is None
+            else [(0, seed) for seed in seeds]
+        )
+        plan = [
+            (limit, stream, seed & 0xFFFFFFFF, seed >> 32)
+            for limit, (stream, seed) in zip(limits, keys, strict=True)
+        ]
+        full = [
+            FULL if len(row.ids) >= limit else LIVE for row, limit in zip(rows, limits, strict=True)
+        ]
+        return cls(
+            token=words([[row.ids[-1]] for row in rows]),
+            position=words([len(row.ids) - 1 for row in rows]),
+            finished=words(full),
+            recent=words([[0] * RECENT] * len(rows)),
+            plan=words(plan),
+            tally=words([_tally(row, candidates, options.penalties, excluded) for row in rows]),
+            options=words(options.pack(stop_token_ids)),
+            candidates=candidates,
+            penalties=options.penalties,
+            counted=options.penalties.any or bool(excluded),
+        )
+
+
+def _tally(
+    row: History, candidates: int, penalties: Penalties, excluded: Sequence[int]
+) -> list[int]:
+    """A row of ``SamplingState.tally`` before the first step."""
+    chunks = [0] * -(-candidates // CHUNK)
+    if not penalties.any and not excluded:
+        return chunks
+    counts = [0] * candidates
+    for place, token in enumerate(row.ids):
+        if token < candidates:
+            counts[token] = counts[token] | OF_PROMPT if place < row.prompt else counts[token] + 1
+    for token in excluded:
+        counts[token] = EXCLUDED
+    return chunks + counts
+
+
+def sample(logits: Tensor, state: SamplingState) -> None:
+    """Choose a token for each row of ``logits`` [B, V] and move ``state`` on by one position.
+
+    The logits are those of :func:`project_logits`, which has noted the largest in ``state``. Rows
+    that are finished stay as they are. Raises ``ShapeError``.
+    """
+    rows = state.position.size
+    if logits.ndim != 2 or logits.shape[0] != rows or logits.shape[1] < state.candidates:
+        raise ShapeError(
+            f"sample: logits {logits.shape} for state of {rows} rows and {state.candidates} "
+            "candidates"
+        )
+    dispatch(
+        logits.device,
+        "sample",
+        (rows, 1, 1),
+        {
+            "logits": logits,
+            "options": state.options,
+            "plan": state.plan,
+            "token": state.token,
+            "position": state.position,
+            "finished": state.finished,
+            "recent": state.recent,
+            "tally": state.tally,
+        },
+        {
+            "vocabulary": state.candidates,
+            "stride": logits.shape[1],
+            "tally_width": state.tally.shape[1],
+        },
+        constants={
+            "WORKGROUP": threads_of_a_row(logits.device, "sample", state.candidates, PASSES),
+            "HAS_PENALTIES": int(state.counted),
+            "LISTING": int(not logits.device.capabilities.barrier_free),
+        },
+    )

@@ -1,0 +1,88 @@
+"""Tensors from values of the host."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
+from gpt2_wgpu.shown import shown
+from gpt2_wgpu.tensors.tensor import FORMATS, Tensor, empty
+from gpt2_wgpu.webgpu.waiting import sync
+
+if TYPE_CHECKING:
+    from gpt2_wgpu.webgpu.device import Device
+
+
+def tensor(
+    values: Any, dtype: str = "float32", *, device: Device | None = None, label: str = ""
+) -> Tensor:
+    """A tensor with these values: a number, nested sequences, a NumPy array, any buffer.
+
+    ``dtype`` is "float32", "int32" or "uint32". Raises ``ShapeError`` for ragged sequences and
+    ``InvalidArgumentError`` for values that the type cannot hold.
+    """
+    from gpt2_wgpu.webgpu.device import default_device
+
+    if dtype not in FORMATS:
+        raise InvalidArgumentError(f"dtype must be one of {tuple(FORMATS)}, not {shown(dtype)}")
+    device = device or default_device()
+    if isinstance(values, Tensor):
+        values = sync(values.data(), "tensor.data()") if values.size else values.tolist()
+    if hasattr(values, "__array__"):
+        values = values.tolist() if values.ndim == 0 else values
+    flat, shape = _flatten_buffer(values, dtype) or _flatten_nested(values, dtype)
+    result = empty(device, shape, dtype, label=label)
+    if flat.nbytes:
+        device.queue.upload(result.storage, 0, flat)
+    return result
+
+
+def _flatten_buffer(values: Any, dtype: str) -> tuple[memoryview, tuple[int, ...]] | None:
+    """Anything with the buffer protocol that already has the right element type, uncopied."""
+    try:
+        view = memoryview(values)
+    except TypeError:
+        return None
+    if view.format != FORMATS[dtype] or not view.c_contiguous:
+        return None
+    return (view.cast("B") if view.nbytes else memoryview(b"")), tuple(view.shape or ())
+
+
+def _flatten_nested(values: Any, dtype: str) -> tuple[memoryview, tuple[int, ...]]:
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    shape: list[int] = []
+    level = values
+    while isinstance(level, list | tuple):
+        shape.append(len(level))
+        if not level:
+            break
+        level = level[0]
+    flat = values if shape else [values]
+    for depth in range(1, len(shape)):
+        flat = [item for row in flat for item in _row_of(row, shape[depth], shape)]
+    try:
+        items = array(FORMATS[dtype], flat)
+    except (TypeError, OverflowError) as error:
+        raise InvalidArgumentError(f"these values are not {dtype}: {error}") from None
+    if dtype == "float32" and any(map(math.isinf, items)):
+        _check_overflow(items, flat)
+    return memoryview(items).cast("B"), tuple(shape)
+
+
+def _check_overflow(items: Any, values: Sequence[Any]) -> None:
+    """Python turns a number too large for f32 into infinity without a word."""
+    for item, value in zip(items, values, strict=True):
+        if math.isinf(item) and not math.isinf(value):
+            raise InvalidArgumentError(f"{shown(value)} does not fit into float32")
+
+
+def _row_of(row: Any, length: int, shape: Sequence[int]) -> Any:
+    if not isinstance(row, list | tuple) or len(row) != length:
+        raise ShapeError(
+            f"ragged values: expected rows as in shape {tuple(shape)}, got {shown(row)}"
+        )
+    return row

@@ -1,0 +1,82 @@
+"""Dispatch: one call of a kernel on tensors.
+
+:func:`dispatch` is the only way a kernel is run. Outside a ``Recording`` the dispatch joins the
+device's queue. Inside one it is kept: the list (pipeline, bind group, grid) is what other APIs
+call a captured graph, and replaying it creates nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gpt2_wgpu.errors import LimitError, ShaderError
+from gpt2_wgpu.tensors.tensor import Tensor
+from gpt2_wgpu.webgpu.device import Device
+from gpt2_wgpu.webgpu.pipelines import check_bindings
+from gpt2_wgpu.webgpu.queue import Dispatch, Grid, Note, open_recorder
+from gpt2_wgpu.webgpu.readback import Range
+
+
+@dataclass(frozen=True)
+class Part:
+    """A byte range of a tensor, to bind less than the whole (offset: a multiple of 256)."""
+
+    tensor: Tensor
+    offset: int
+    nbytes: int
+
+
+Binding = Tensor | Part
+
+
+def dispatch(
+    device: Device,
+    name: str,
+    grid: Grid,
+    bindings: Mapping[str, Binding],
+    params: Mapping[str, int | float],
+    *,
+    variant: Mapping[str, str] | None = None,
+    constants: Mapping[str, int | float] | None = None,
+) -> None:
+    """Run kernel ``name`` over ``grid`` workgroups, now or as part of the open recording.
+
+    Raises ``ShaderError`` for wrong bindings or parameters, ``LimitError`` when a binding or the
+    grid is larger than the device allows, ``DisposedTensorError`` for a disposed tensor.
+    """
+    kernel = device.kernels.get(name, variant, constants)
+    check_bindings(kernel, bindings)
+    if max(grid) > device.limits["max-compute-workgroups-per-dimension"]:
+        raise LimitError(f"kernel {name}: {grid} workgroups exceed the device's limit")
+    if min(grid) == 0:
+        return  # nothing to compute: an empty tensor
+    ranges = {key: _range_of(device, name, key, value) for key, value in bindings.items()}
+    recorder = open_recorder.get()
+    note = Note(name, {key: _shape_of(value) for key, value in bindings.items()})
+    work = Dispatch(kernel, ranges, kernel.pack(params), grid, note)
+    if recorder is not None and recorder.device is device:
+        recorder.add(work)
+    else:
+        device.queue.add(work)
+
+
+def _shape_of(binding: Binding) -> tuple[int, ...]:
+    return binding.shape if isinstance(binding, Tensor) else binding.tensor.shape
+
+
+def _range_of(device: Device, kernel: str, name: str, binding: Binding) -> Range:
+    tensor = binding if isinstance(binding, Tensor) else binding.tensor
+    tensor.check()
+    if tensor.device is not device:
+        raise ShaderError(f"kernel {kernel}: {name} is {tensor}, which is on another device")
+    if isinstance(binding, Part):
+        found = (tensor.storage, binding.offset, binding.nbytes)
+    else:
+        found = (tensor.storage, 0, max(4, -(-tensor.nbytes // 4) * 4))
+    if found[2] > device.limits["max-storage-buffer-binding-size"]:
+        raise LimitError(
+            f"kernel {kernel}: {name} needs {found[2]:,} bytes in one binding; this device allows "
+            f"{device.limits['max-storage-buffer-binding-size']:,}"
+        )
+    return found

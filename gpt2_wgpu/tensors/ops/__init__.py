@@ -1,0 +1,37 @@
+"""Functions on tensors; each checks shapes, runs WGSL kernels and returns new tensors.
+
+They take tensors or whatever ``gpt2_wgpu.tensor`` accepts, and leave nothing but their results
+behind. (What only a model needs, on stored weights, is in the package ``nn``.)
+"""
+
+from gpt2_wgpu.tensors.ops.arrays import concat, gather, reshape, slice, slice_update, transpose
+from gpt2_wgpu.tensors.ops.dot_product_attention import attention
+from gpt2_wgpu.tensors.ops.elementwise import add, div, gelu, mul, relu, sigmoid, silu, sub, tanh
+from gpt2_wgpu.tensors.ops.linalg import matmul
+from gpt2_wgpu.tensors.ops.normalization import layer_norm
+from gpt2_wgpu.tensors.ops.reductions import argmax, log_softmax, softmax, top_k
+
+__all__ = [
+    "add",
+    "argmax",
+    "attention",
+    "concat",
+    "div",
+    "gather",
+    "gelu",
+    "layer_norm",
+    "log_softmax",
+    "matmul",
+    "mul",
+    "relu",
+    "reshape",
+    "sigmoid",
+    "silu",
+    "slice",
+    "slice_update",
+    "softmax",
+    "sub",
+    "tanh",
+    "top_k",
+    "transpose",
+]

@@ -1,0 +1,14 @@
+"""How many workgroups: WebGPU allows 65,535 in each dimension, so long lists become rectangles."""
+
+from __future__ import annotations
+
+from gpt2_wgpu.webgpu.queue import Grid
+
+_MOST = 65535
+
+
+def groups_for(items: int, per_group: int = 1) -> Grid:
+    """A grid of at least ``items / per_group`` workgroups, numbered y * workgroups.x + x."""
+    groups = -(-items // per_group)
+    columns = min(groups, _MOST)
+    return (columns, -(-groups // columns) if columns else 0, 1)

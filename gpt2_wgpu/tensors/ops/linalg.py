@@ -1,0 +1,85 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+import math
+
+from gpt2_wgpu.errors import LimitError, ShapeError
+from gpt2_wgpu.tensors.dispatch import dispatch
+from gpt2_wgpu.tensors.ops.arrays import copy_strided
+from gpt2_wgpu.tensors.ops.grids import groups_for
+from gpt2_wgpu.tensors.ops.operands import TensorLike, operands
+from gpt2_wgpu.tensors.ops.strides import Shape, broadcast, broadcast_strides
+from gpt2_wgpu.tensors.tensor import Tensor, empty
+from gpt2_wgpu.tensors.tidying import tidy
+
+_TILE = 16  # of shaders/matmul.wgsl
+
+
+def matmul(a: TensorLike, b: TensorLike) -> Tensor:
+    """The matrix product with NumPy's rules, float32, accumulated in float32.
+
+    ``a`` [..., M, K], ``b`` [..., K, N] → [..., M, N]; leading axes broadcast. A one-dimensional
+    ``a`` is a row, a one-dimensional ``b`` a column, and that axis is absent from the result.
+    Raises ``ShapeError``.
+    """
+    with tidy("matmul") as scope:
+        a, b = operands("matmul", a, b)
+        if not a.shape or not b.shape:
+            raise ShapeError(f"matmul: {a.shape} and {b.shape}: a number is no matrix, use mul")
+        *a_batch, rows, depth = (1, *a.shape) if a.ndim == 1 else a.shape
+        *b_batch, b_depth, columns = (*b.shape, 1) if b.ndim == 1 else b.shape
+        if depth != b_depth:
+            raise ShapeError(f"matmul: {a.shape} and {b.shape}: {depth} columns, {b_depth} rows")
+        try:
+            batch = broadcast("matmul", tuple(a_batch), tuple(b_batch))
+        except ShapeError:
+            raise ShapeError(
+                f"matmul: leading axes of {a.shape} and {b.shape} do not broadcast"
+            ) from None
+        shape = (*batch, *a.shape[-2:-1], *(b.shape[-1:] if b.ndim > 1 else ()))
+        result = empty(a.device, shape)
+        batches = math.prod(batch)
+        if math.prod(b_batch) == 1 and math.prod(a_batch) == batches:
+            rows, batches = rows * batches, 1  # one b for all: the rows of every a are one matrix
+            a_step = b_step = 0
+        else:
+            a, a_step = _matrices(a, tuple(a_batch), batch, rows * depth)
+            b, b_step = _matrices(b, tuple(b_batch), batch, depth * columns)
+        by_rows = a.device.capabilities.barrier_free
+        _check_depth(a, depth, depth // 4 + 3 if by_rows else 17 * -(-depth // _TILE))
+        tiles = batches * -(-rows // _TILE) * -(-columns // _TILE)
+        dispatch(
+            a.device,
+            "matmul_rows" if by_rows else "matmul",
+            groups_for(result.size, 64) if by_rows else groups_for(tiles),
+            {"a": a, "b": b, "result": result},
+            {
+                "batches": batches,
+                "rows": rows,
+                "depth": depth,
+                "columns": columns,
+                "a_step": a_step,
+                "b_step": b_step,
+            },
+        )
+        return scope.escape(result)
+
+
+def _check_depth(a: Tensor, depth: int, iterations: int) -> None:
+    most = a.device.capabilities.max_iterations
+    if iterations > most:
+        raise LimitError(
+            f"matmul: sums of {depth:,} products are too long for {a.device.info.name}, which ends "
+            f"a loop after {most:,} iterations: split them or use a GPU"
+        )
+
+
+def _matrices(x: Tensor, own: Shape, batch: Shape, elements: int) -> tuple[Tensor, int]:
+    """x's matrices of so many ``elements`` for each of ``batch``, and the step between them."""
+    if math.prod(own) == 1:
+        return x, 0
+    if math.prod(own) != math.prod(batch):
+        strides = broadcast_strides((*own, elements), (*batch, elements))
+        x = copy_strided(x, (*batch, elements), strides)
+    return x, elements

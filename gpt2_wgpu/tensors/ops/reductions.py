@@ -1,0 +1,103 @@
+"""What compares or sums the elements along one axis: softmax, argmax, top_k."""
+
+from __future__ import annotations
+
+from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
+from gpt2_wgpu.tensors.dispatch import dispatch
+from gpt2_wgpu.tensors.ops.grids import groups_for
+from gpt2_wgpu.tensors.ops.operands import TensorLike, operands
+from gpt2_wgpu.tensors.ops.strides import axis_of, integers, split_at
+from gpt2_wgpu.tensors.ops.variants import iterations, one_thread_a_row
+from gpt2_wgpu.tensors.tensor import Tensor, empty
+from gpt2_wgpu.tensors.tidying import tidy
+
+
+def softmax(x: TensorLike, axis: int = -1) -> Tensor:
+    """``exp(x) / sum(exp(x))`` along ``axis``, of x's shape; stable for large values.
+
+    Mask with a large negative number, not with -infinity: a row of nothing else gives NaN.
+    """
+    return _softmax("softmax", x, axis, logarithm=False)
+
+
+def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
+    """``log(softmax(x))`` along ``axis``, computed without taking the logarithm of 0."""
+    return _softmax("log_softmax", x, axis, logarithm=True)
+
+
+def _softmax(name: str, x: TensorLike, axis: int, *, logarithm: bool) -> Tensor:
+    with tidy(name) as scope:
+        (x,) = operands(name, x)
+        outer, columns, inner = split_at(x.shape, axis_of(name, axis, x.shape))
+        rows = outer * inner
+        result = empty(x.device, x.shape)
+        by_rows = one_thread_a_row(x.device, name, columns, passes=3)
+        dispatch(
+            x.device,
+            "softmax_rows" if by_rows else "softmax",
+            groups_for(rows, 8 if by_rows else 1),
+            {"x": x, "result": result},
+            {"rows": rows, "columns": columns, "inner": inner},
+            constants={"LOGARITHM": int(logarithm)},
+        )
+        return scope.escape(result)
+
+
+def argmax(x: TensorLike, axis: int = -1) -> Tensor:
+    """The place of the largest element along ``axis``; the first of equals.
+
+    ``x`` float32 without NaN → int32 of x's shape without that axis. Raises ``ShapeError`` if the
+    axis is empty.
+    """
+    with tidy("argmax") as scope:
+        (x,) = operands("argmax", x)
+        axis = axis_of("argmax", axis, x.shape)
+        if x.shape[axis] == 0:
+            raise ShapeError(f"argmax: axis {axis} of shape {x.shape} is empty")
+        _, indices = _largest(x, axis, 1)
+        return scope.escape(indices.view(x.shape[:axis] + x.shape[axis + 1 :]))
+
+
+def top_k(x: TensorLike, k: int) -> tuple[Tensor, Tensor]:
+    """The ``k`` largest elements along the last axis and their places, largest first.
+
+    ``x`` [..., N] float32 without NaN → values [..., k] float32, indices [..., k] int32; of equal
+    values the first comes first. Work grows with k * N. Raises ``InvalidArgumentError`` unless
+    1 <= k <= N.
+    """
+    (k,) = integers("top_k", "k", [k])
+    with tidy("top_k") as scope:
+        (x,) = operands("top_k", x)
+        axis = axis_of("top_k", -1, x.shape)
+        if not 1 <= k <= x.shape[axis]:
+            raise InvalidArgumentError(
+                f"top_k: k = {k} for shape {x.shape}: use 1 to {x.shape[axis]}"
+            )
+        values, indices = _largest(x, axis, k)
+        return scope.escape((values.view((*x.shape[:-1], k)), indices.view((*x.shape[:-1], k))))
+
+
+def _largest(x: Tensor, axis: int, k: int) -> tuple[Tensor, Tensor]:
+    """Values and places of the k largest along ``axis``, [rows, k] each."""
+    outer, columns, inner = split_at(x.shape, axis)
+    rows = outer * inner
+    values = empty(x.device, (rows, k))
+    indices = empty(x.device, (rows, k), "int32")
+    by_rows = one_thread_a_row(x.device, "top_k", columns, passes=1)
+    rounds = x.device.capabilities.max_iterations // iterations(columns, not by_rows)
+    for first in range(0, k, rounds):
+        dispatch(
+            x.device,
+            "top_k_rows" if by_rows else "top_k",
+            groups_for(rows, 8 if by_rows else 1),
+            {"x": x, "values": values, "indices": indices},
+            {
+                "rows": rows,
+                "columns": columns,
+                "inner": inner,
+                "k": k,
+                "first": first,
+                "end": min(k, first + rounds),
+            },
+        )
+    return values, indices

@@ -1,0 +1,294 @@
+"""The tensor: a shape and a type over a GPU buffer."""
+
+from __future__ import annotations
+
+import math
+import sys
+from array import array
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from gpt2_wgpu.copying import NotPicklable
+from gpt2_wgpu.errors import DisposedTensorError, InvalidArgumentError, ShapeError
+from gpt2_wgpu.webgpu.storage import Storage
+from gpt2_wgpu.webgpu.waiting import sync
+
+if TYPE_CHECKING:
+    import wgpu
+
+    from gpt2_wgpu.tensors.scopes import Scope
+    from gpt2_wgpu.webgpu.device import Device
+
+FORMATS = {"float32": "f", "int32": "i", "uint32": "I"}
+# Elements that are stored together, and in how many bytes. The last three exist only as weights:
+# float16 in pairs; q8 and q4 as eight blocks of 32 behind their eight scales (layers/weights.py).
+PACKING = {
+    "float32": (1, 4),
+    "int32": (1, 4),
+    "uint32": (1, 4),
+    "float16": (1, 2),
+    "q8": (256, 272),
+    "q4": (256, 144),
+}
+
+
+def bytes_of(elements: int, dtype: str) -> int:
+    """Bytes of so many elements, as they are stored."""
+    unit, nbytes = PACKING[dtype]
+    return -(-elements // unit) * nbytes
+
+
+# scopes.py knows tensors; a tensor only needs to ask for the scope that is open.
+_scope_lookup: Callable[[], Scope | None] = lambda: None  # noqa: E731
+
+
+def set_scope_lookup(lookup: Callable[[], Scope | None]) -> None:
+    global _scope_lookup
+    _scope_lookup = lookup
+
+
+class Tensor(NotPicklable):
+    """An array on the GPU: ``shape``, ``dtype``, ``numpy()``, ``await data()``, ``dispose()``.
+
+    Made by :func:`tensor` and by the functions of ``gpt2_wgpu.ops``. Elements lie in row-major
+    order. Views (``reshape``) share the buffer by reference count.
+    """
+
+    __slots__ = (
+        "__weakref__", "children", "created", "device", "disposed", "dtype", "freed_by", "kept",
+        "label", "scope", "serial", "shape", "storage",
+    )  # fmt: skip
+
+    def __init__(
+        self, device: Device, storage: Storage, shape: Sequence[int], dtype: str, label: str = ""
+    ) -> None:
+        self.device = device
+        self.storage = storage
+        self.shape = tuple(shape)
+        self.dtype = dtype
+        self.label = label
+        self.kept = False
+        self.disposed = False
+        self.freed_by = ""
+        self.children: tuple[Tensor, ...] = ()  # tensors that are part of this one
+        self.scope: Scope | None = None
+        self.serial, self.created = device.memory.born(self)
+        scope = _scope_lookup()
+        if scope is not None:
+            scope.adopt(self)
+
+    @classmethod
+    def from_wgpu(
+        cls,
+        buffer: wgpu.GPUBuffer,
+        shape: int | Sequence[int],
+        dtype: str = "float32",
+        *,
+        label: str = "",
+    ) -> Tensor:
+        """A tensor over the caller's buffer, from its beginning; nothing is copied.
+
+        The buffer belongs to a device of ``Device.from_wgpu`` and has the usage STORAGE (and
+        COPY_SRC, to be read or deep-copied). It is never destroyed here, and counts no memory. An
+        operation sees what the caller submitted before it; before the caller's own commands write
+        the buffer again, submit what is pending (``device.flush()``).
+
+        Raises ``InvalidArgumentError`` for a buffer that cannot serve, ``ShapeError`` for one that
+        is too small.
+        """
+        from gpt2_wgpu.tensors.sharing import tensor_over
+
+        return tensor_over(buffer, shape, dtype, label)
+
+    @property
+    def buffer(self) -> wgpu.GPUBuffer:
+        """The buffer in which the elements are, in row-major order, from its beginning on.
+
+        To take it submits what is pending, so that commands which the caller submits next see the
+        values; after further operations call ``device.flush()`` first. It may be longer than the
+        tensor, and is lent to other tensors once the last tensor over it is disposed.
+        """
+        self.check()
+        self.device.queue.flush()
+        return self.storage.buffer
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Logical bytes of the elements."""
+        return bytes_of(self.size, self.dtype)
+
+    def check(self) -> Tensor:
+        """Itself; raises ``DisposedTensorError`` when disposed."""
+        if self.disposed:
+            made = f"; it was made at:\n{self.created}" if self.created else ""
+            raise DisposedTensorError(
+                f"{self} was freed by {self.freed_by}: keep() it, or return it from its scope{made}"
+            )
+        return self
+
+    def view(self, shape: Sequence[int]) -> Tensor:
+        """The same buffer under another shape of as many elements."""
+        if math.prod(shape) != self.size:
+            raise ShapeError(f"cannot view {self.shape} ({self.size} elements) as {tuple(shape)}")
+        self.check()
+        return Tensor(self.device, self.storage.retain(), shape, self.dtype, self.label)
+
+    def __copy__(self) -> Tensor:
+        """A view: the same buffer, which is freed with the last of them."""
+        return self.view(self.shape)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        """A tensor of the same values in a buffer of its own."""
+        self.check().storage.check_readable()
+        result = empty(
+            self.device, self.shape, self.dtype, kind=self.storage.kind, label=self.label
+        )
+        try:
+            if self.nbytes:
+                self.device.queue.copy(self.storage, result.storage, -(-self.nbytes // 4) * 4)
+        except BaseException:
+            result.dispose()
+            raise
+        return result
+
+    _instead_of_pickling = "pickle its tolist() or numpy(), and pass that to tensor() there"
+
+    async def data(self) -> memoryview:
+        """The values, read back: a memoryview of this shape and type (no NumPy needed)."""
+        if self.dtype not in FORMATS:
+            raise InvalidArgumentError(f"{self.dtype} is a storage format of weights: not readable")
+        self.check()
+        self.storage.check_readable()
+        if self.size == 0:
+            return memoryview(array(FORMATS[self.dtype]))
+        (raw,) = await self.device.queue.read([(self.storage, 0, self.size * 4)])
+        # (cast's type stubs list every format letter on its own)
+        view: memoryview = raw.cast(FORMATS[self.dtype], self.shape)  # type: ignore
+        return view
+
+    def numpy(self) -> Any:
+        """The values as a NumPy array. Blocks; ``await data()`` is the asynchronous form."""
+        import numpy as np
+
+        values = np.asarray(sync(self.data(), "tensor.data()"))
+        return values.reshape(self.shape)
+
+    def tolist(self) -> Any:
+        """The values as nested lists. Blocks."""
+        values = sync(self.data(), "tensor.data()")
+        return values.tolist() if self.size else _nested_empty(self.shape)
+
+    def dispose(self, by: str = "dispose()") -> None:
+        """Free the tensor (its buffer once no view is left). Idempotent.
+
+        ``by`` is what an error will say if it is used afterwards.
+        """
+        with self.device.memory.lock:
+            if self.disposed:
+                return
+            self.disposed = True
+        self.freed_by = by
+        self.device.memory.died(self.serial)
+        if self.scope is not None:
+            self.scope.release(self)
+        for child in self.children:
+            child.dispose(by)
+        self.storage.release()
+
+    def __del__(self) -> None:
+        # A tensor that nobody disposed and nobody can reach: its buffer must not stay behind. But
+        # the collector may come at any moment, so the buffer is freed at the next safe one.
+        # (At interpreter exit the modules that needs are gone, and so is the device.)
+        if not getattr(self, "disposed", True) and not sys.is_finalizing():
+            manager = self.device.memory
+            manager.defer(partial(manager.died, self.serial))
+            manager.defer(self.storage.release)
+            manager.report_lost(self)  # last: a warning may be an error
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        values = self.numpy()
+        return values if dtype is None else values.astype(dtype)
+
+    # Operators. The ops import tensors, so they are imported when used.
+
+    __array_ufunc__ = None  # `array + tensor` comes to __radd__ instead of NumPy
+
+    def __add__(self, other: Any) -> Tensor:
+        return _op("add", self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return _op("add", other, self)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return _op("sub", self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return _op("sub", other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return _op("mul", self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return _op("mul", other, self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return _op("div", self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return _op("div", other, self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return _op("matmul", self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return _op("matmul", other, self)
+
+    def __neg__(self) -> Tensor:
+        return _op("mul", self, -1)
+
+    def __bool__(self) -> bool:
+        raise InvalidArgumentError(
+            f"{self} has no truth value: read it first (tolist(), numpy()), or test `is None`"
+        )
+
+    def __str__(self) -> str:
+        label = f" {self.label!r}" if self.label else ""
+        return f"{type(self).__name__}{label} {list(self.shape)} {self.dtype}"
+
+    def __repr__(self) -> str:
+        return f"<{self}{', disposed' if self.disposed else ''}>"
+
+
+def _op(name: str, a: Any, b: Any) -> Tensor:
+    from gpt2_wgpu.tensors import ops
+
+    result: Tensor = getattr(ops, name)(a, b)
+    return result
+
+
+def empty(
+    device: Device,
+    shape: Sequence[int],
+    dtype: str = "float32",
+    *,
+    kind: str = "workspace",
+    label: str = "",
+) -> Tensor:
+    """A tensor with arbitrary contents (pooled memory is never cleared)."""
+    storage = device.memory.allocate(bytes_of(math.prod(shape), dtype), kind)
+    return Tensor(device, storage, shape, dtype, label)
+
+
+def _nested_empty(shape: Sequence[int]) -> Any:
+    """Nested lists of a shape without elements, as NumPy has them."""
+    return [_nested_empty(shape[1:]) for _ in range(shape[0])] if shape else []

@@ -1,0 +1,92 @@
+"""A reference-counted GPU buffer, and the numbers that are reported of all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gpt2_wgpu.copying import NotCopyable
+from gpt2_wgpu.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from gpt2_wgpu.webgpu.buffer_pool import MemoryManager
+
+KINDS = ("weights", "cache", "workspace", "staging", "parameters")
+POOLED = ("workspace", "cache", "staging")  # weights come and go as a whole: pooling holds them
+
+
+@dataclass(frozen=True)
+class MemoryInfo:
+    """A snapshot of one device's memory; see ``gpt2_wgpu.memory``."""
+
+    num_tensors: int = 0  # live Tensor objects, views included
+    num_buffers: int = 0  # live buffers (views share one)
+    num_bytes: int = 0  # logical bytes of live buffers, views counted once
+    num_bytes_in_gpu: int = 0  # bytes of live buffers as allocated (size classes)
+    num_bytes_allocated_in_gpu: int = 0  # live + pooled
+    peak_bytes: int = 0  # highest num_bytes so far
+    peak_bytes_in_gpu: int = 0  # highest num_bytes_in_gpu so far
+    num_scopes: int = 0  # open tidy scopes of this task or thread
+    budget: int = 0  # num_bytes_in_gpu may be so many at most
+    by_kind: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))  # in GPU
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(f"{kind} {nbytes:,}" for kind, nbytes in self.by_kind.items())
+        return (
+            f"<memory: {self.num_tensors:,} tensors in {self.num_buffers:,} buffers, "
+            f"{self.num_bytes:,} bytes (in GPU {self.num_bytes_in_gpu:,}, with the pool "
+            f"{self.num_bytes_allocated_in_gpu:,}), peak {self.peak_bytes:,} (in GPU "
+            f"{self.peak_bytes_in_gpu:,}), budget {self.budget:,}; in GPU: {kinds}>"
+        )
+
+
+class Storage(NotCopyable):
+    """One GPU buffer with a reference count; made by :meth:`MemoryManager.allocate`."""
+
+    __slots__ = (
+        "buffer", "is_foreign", "kind", "manager", "nbytes", "pooled", "references", "size",
+    )  # fmt: skip
+
+    def __init__(
+        self, buffer: Any, nbytes: int, size: int, kind: str, manager: MemoryManager
+    ) -> None:
+        self.buffer = buffer  # wgpu.GPUBuffer
+        self.nbytes = nbytes  # as asked for
+        self.size = size  # as allocated
+        self.kind = kind
+        self.manager = manager
+        self.pooled = kind in POOLED  # goes to the pool when freed, else is destroyed
+        self.is_foreign = False  # the caller's buffer: neither destroyed nor lent
+        self.references = 1
+
+    def __str__(self) -> str:
+        return f"Storage of {self.nbytes:,} bytes ({self.kind})"
+
+    def retain(self) -> Storage:
+        with self.manager.lock:
+            self.references += 1
+        return self
+
+    def check_readable(self) -> None:
+        """Raises ``InvalidArgumentError`` for a caller's buffer that cannot be copied from."""
+        if self.is_foreign and not self.buffer.usage & 0x04:  # wgpu.BufferUsage.COPY_SRC
+            raise InvalidArgumentError(
+                "this tensor's buffer was made without the usage wgpu.BufferUsage.COPY_SRC: its "
+                "values cannot be read or copied"
+            )
+
+    def release(self) -> None:
+        with self.manager.lock:
+            self.references -= 1
+            if self.references == 0:
+                self.manager.reclaim(self)
+
+
+def size_class(nbytes: int) -> int:
+    """``nbytes`` rounded up so that at most 1/16 is wasted, and at least to 256 bytes."""
+    step = max(256, 1 << max(0, nbytes.bit_length() - 5))
+    return max(256, -(-nbytes // step) * step)
+
+
+def usage_of(kind: str) -> str:
+    return {"staging": "staging", "parameters": "uniform"}.get(kind, "storage")

@@ -1,0 +1,164 @@
+"""Kernels, grids and constants that are chosen, exactly, at both sides of each bound. No GPU."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from gpt2_wgpu.errors import LimitError
+from gpt2_wgpu.nn import attention, linear_layers, w8a8
+from gpt2_wgpu.tensors.ops.grids import groups_for
+from gpt2_wgpu.tensors.ops.variants import iterations, one_thread_a_row, threads_of_a_row
+
+
+def device(*, cpu: bool, most: int = 65_535) -> SimpleNamespace:
+    capabilities = SimpleNamespace(barrier_free=cpu, max_iterations=most)
+    return SimpleNamespace(capabilities=capabilities, info=SimpleNamespace(name="it"))
+
+
+def linear(cpu, rows, columns, depth8, *, most=65_535, steps=96, splits=0, normed=False):
+    return linear_layers._choose(
+        device(cpu=cpu, most=most), rows, columns, depth8, steps, splits, normed
+    )
+
+
+def test_linear_layers_on_a_cpu():
+    assert linear(True, 1, 3072, 96) == ("linear_rows", (48, 1, 1), {"READY": 1})
+    assert linear(True, 1, 3073, 96) == ("linear_rows", (49, 1, 1), {"READY": 1})
+    assert linear(True, 1, 64, 96, normed=True) == ("linear_rows", (1, 1, 1), {"READY": 192})
+    assert linear(True, 1, 64, 96, splits=3) == ("linear_rows", (1, 1, 1), {"READY": 192})
+    assert linear(True, 4, 64, 96) == ("linear_block", (1, 1, 1), {"QUADS": 1})
+    assert linear(True, 5, 65, 96) == ("linear_block", (2, 1, 1), {"QUADS": 2})
+    assert linear(True, 17, 64, 96) == ("linear_block", (1, 3, 1), {"QUADS": 2})
+
+
+def test_a_row_that_is_made_ready_must_fit():
+    assert linear(True, 1, 64, 504, normed=True)[0] == "linear_rows"
+    assert linear(True, 1, 64, 505, normed=True)[0] == "linear_block"
+    assert linear(True, 1, 64, 505)[0] == "linear_rows"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "splits", "most", "kernel", "other"),
+    [
+        ((1, 64, 96), 0, 96 + 7 + 16, "linear_rows", "linear_gemv"),
+        ((1, 64, 96), 2, 96 + 7 * 5 + 16, "linear_rows", "linear_gemv"),
+        ((2, 64, 96), 0, 6 * 99, "linear_block", "linear_gemv"),
+        ((2, 64, 96), 1, (1 + 1 * 9) * 99, "linear_block", "linear_gemv"),
+        ((6, 64, 96), 2, (1 + 2 * 17) * 99, "linear_block", "linear_gemv"),
+        ((9, 64, 96), 1, 4 * 101, "linear_gemm", "linear_gemv"),
+    ],
+)
+def test_loops_of_a_linear_layer_stay_below_what_a_thread_can(
+    arguments, splits, most, kernel, other
+):
+    cpu = kernel != "linear_gemm"
+    assert linear(cpu, *arguments, splits=splits, most=most + 1)[0] == kernel
+    assert linear(cpu, *arguments, splits=splits, most=most)[0] == other
+
+
+def test_linear_layers_on_a_gpu():
+    assert linear(False, 9, 64, 96) == ("linear_gemm", (1, 1, 1), {})
+    assert linear(False, 65, 65, 96) == ("linear_gemm", (2, 2, 1), {})
+
+    def gemv(rows, columns, depth8, steps=96):
+        name, grid, constants = linear(False, rows, columns, depth8, steps=steps)
+        assert name == "linear_gemv"
+        return grid, tuple(constants[key] for key in ("ROWS", "LANES", "WORKGROUP"))
+
+    assert gemv(1, 50_257, 96) == ((1571, 1, 1), (1, 8, 64))  # wide enough without more lanes
+    assert gemv(1, 2304, 96) == ((288, 1, 1), (1, 32, 64))  # as many as 100,000 lines have
+    assert gemv(8, 768, 384, 384) == ((192, 1, 1), (8, 128, 128))  # no more than 128
+    assert gemv(3, 768, 384, 24) == ((48, 1, 1), (3, 16, 64))  # each with a step
+    assert gemv(1, 768, 40) == ((48, 1, 1), (1, 16, 64))  # each with two groups of eight
+    assert gemv(1, 3_000_000, 96) == ((65_535, 1, 2), (1, 8, 64))
+
+
+def test_products_of_integers():
+    choose = w8a8.choose
+    columns = w8a8._COLUMNS
+    assert choose(1, columns, 96) == ("linear_dot", (1, 1, 1), {"DEPTH32": 3})
+    assert choose(1, columns + 1, 96)[1] == (2, 1, 1)
+    assert choose(4, columns, 96) == ("linear_w8a8", (1, 1, 1), {"QUADS": 1})
+    assert choose(5, columns, 96) == ("linear_w8a8", (1, 1, 1), {"QUADS": 2})
+    assert choose(9, columns + 1, 96) == ("linear_w8a8", (2, 2, 1), {"QUADS": 2})
+
+
+def cached(cpu, tokens, *, batch=1, heads=12, dim=64, length=1024, most=65_535, one_order=False):
+    cache = SimpleNamespace(padded_dim=dim, length=length, batch_size=batch, num_heads=heads)
+    return attention._choose(device(cpu=cpu, most=most), cache, tokens, one_order)
+
+
+def test_attention_on_a_cpu():
+    assert cached(True, 1) == ("attention_lanes", 1024)
+    assert cached(True, 5) == ("attention_lanes", 1024)  # 60 queries
+    assert cached(True, 6) == ("attention_rows", 1024)
+    assert cached(True, 1, batch=6) == ("attention_rows", 1024)
+    assert cached(True, 6, one_order=True) == ("attention_lanes", 1024)
+    loops = (256 + 2) * (16 + 1)
+    assert cached(True, 1, most=loops + 1)[0] == "attention_lanes"
+    assert cached(True, 1, most=loops)[0] == "attention"
+
+
+def test_attention_on_a_gpu():
+    tile = attention._TILE
+    assert cached(False, tile) == ("attention_tiles", 1024)
+    assert cached(False, tile - 1) == ("attention", 1024)
+    assert cached(False, tile, one_order=True) == ("attention", 1024)
+    loops = 17 * (32 + 80)
+    assert cached(False, tile, most=loops + 1)[0] == "attention_tiles"
+    assert cached(False, tile, most=loops)[0] == "attention"
+    width = attention._REGISTERS_WIDTH
+    assert cached(False, tile, dim=width)[0] == "attention_tiles"
+    assert cached(False, tile, dim=width + 8)[0] == "attention"
+
+
+def test_few_rows_share_a_long_cache():
+    def share(batch, length=1024, tokens=1, **keywords):
+        return cached(False, tokens, batch=batch, length=length, **keywords)[1]
+
+    chunk, enough = attention._CHUNK, attention._ENOUGH
+    most = attention._MOST_SPLITS
+    assert share(1, length=most * chunk * 10, heads=1) == chunk * 10
+    assert share(1, length=most * chunk * 10 + 1, heads=1) == chunk * 11
+    assert share(1, length=chunk * 4, heads=enough) == chunk * 4
+    assert share(1, length=chunk * 4, heads=enough - 1) == chunk * 2
+    assert share(1, tokens=2) == share(1, one_order=True) == 1024
+
+
+def test_a_row_too_long_for_attention_is_refused():
+    loops = 8 * (64 // 4 + 50)
+    assert cached(False, 2, most=loops)[0] == "attention"
+    with pytest.raises(LimitError, match="cannot loop over 1,024"):
+        cached(False, 2, most=loops - 1)
+
+
+def test_rows_of_an_array():
+    assert iterations(300, False) == 301
+    assert iterations(300, True) == 3 + 23 + 1
+    assert iterations(128, True) == 1 + 23 + 1
+    assert one_thread_a_row(device(cpu=True, most=602), "f", 300, 2)
+    assert not one_thread_a_row(device(cpu=True, most=601), "f", 300, 2)
+    assert not one_thread_a_row(device(cpu=False), "f", 300, 2)
+    assert not one_thread_a_row(device(cpu=False, most=54), "f", 300, 2)
+    with pytest.raises(LimitError, match="rows of 300 are too long for it"):
+        one_thread_a_row(device(cpu=False, most=53), "f", 300, 2)
+
+
+def test_threads_of_a_row():
+    loops = 2 * (-(-1000 // 32) + 32)
+    assert threads_of_a_row(device(cpu=True, most=loops), "f", 1000, 2) == 32
+    assert threads_of_a_row(device(cpu=True, most=loops - 1), "f", 1000, 2) == 256
+    assert threads_of_a_row(device(cpu=False, most=loops), "f", 1000, 2) == 256
+    assert threads_of_a_row(device(cpu=False, most=2 * (4 + 32)), "f", 1000, 2) == 256
+    with pytest.raises(LimitError, match="rows of 1,000 are too long for it"):
+        threads_of_a_row(device(cpu=False, most=2 * (4 + 32) - 1), "f", 1000, 2)
+
+
+def test_a_long_list_of_workgroups_becomes_a_rectangle():
+    assert groups_for(0) == (0, 0, 1)
+    assert groups_for(64, 64) == (1, 1, 1)
+    assert groups_for(65, 64) == (2, 1, 1)
+    assert groups_for(65_535) == (65_535, 1, 1)
+    assert groups_for(65_536) == (65_535, 2, 1)

@@ -1,0 +1,249 @@
+"""Linear layers, every kernel in every variant, against NumPy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu.errors import ShapeError
+from gpt2_wgpu.nn import KVCache, Norm, SplitAttention, fold_norm, linear, project_qkv
+from tests.gpu import references
+from tests.gpu.matrices import DTYPES, free, matrix_of, without_integers
+from tests.gpu.quantization import rounded
+
+pytestmark = pytest.mark.native("NumPy")
+
+CHOOSE = "gpt2_wgpu.nn.linear_layers._choose"
+GEMV = ["linear_gemv 1 16", "linear_gemv 3 8", "linear_gemv 8 128"]  # rows, lanes
+BLOCK = ["linear_block 1", "linear_block 2"]  # quads of rows
+FUSING = ["linear_rows", *BLOCK, *GEMV]
+KERNELS = [*FUSING, "linear_gemm"]
+
+
+def grid_of(kernel, rows, columns):
+    """The grid and constants of ``kernel``, as its header says, whatever would be chosen."""
+    name, *given = kernel.split()
+    if name == "linear_rows":
+        return name, (-(-columns // 64), rows, 1), {"READY": 1008}
+    if name == "linear_block":
+        quads = int(given[0])
+        return name, (-(-columns // 64), -(-rows // (4 * quads)), 1), {"QUADS": quads}
+    if name == "linear_gemv":
+        (shared, lanes), wide = map(int, given), 3  # a grid folded after 3 workgroups
+        threads = max(32, lanes)
+        groups = -(-columns // (4 * threads // lanes))
+        grid = (wide, -(-rows // shared), -(-groups // wide))
+        return name, grid, {"ROWS": shared, "LANES": lanes, "WORKGROUP": threads}
+    return name, (-(-columns // 64), -(-rows // 64), 1), {}
+
+
+@pytest.fixture(params=KERNELS)
+def kernel(request, device, monkeypatch):
+    without_integers(device, monkeypatch)
+    monkeypatch.setattr(
+        CHOOSE, lambda device, rows, columns, *_: grid_of(request.param, rows, columns)
+    )
+    return request.param
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("rows", "columns", "depth"),
+    [
+        (1, 1, 8),
+        (1, 65, 24),
+        (2, 63, 136),
+        (3, 64, 128),
+        (4, 5, 264),
+        (5, 129, 8),
+        (7, 6, 1056),
+        (63, 65, 40),
+        (64, 64, 16),
+        (65, 130, 72),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("guarded")
+def test_against_numpy(device, kernel, rows, columns, depth, dtype):
+    x, w = references.random(rows, depth), references.random(columns, depth, seed=1)
+    b, r = references.random(columns, seed=2), references.random(rows, columns, seed=3)
+    matrix = matrix_of(device, w, dtype)
+    inputs = gw.tensor(x), gw.tensor(b), gw.tensor(r)
+    result = linear(inputs[0], matrix, inputs[1], activation="gelu_tanh", residual=inputs[2])
+    expected = x.astype(float) @ rounded(w, dtype).astype(float).T + b
+    expected = references.activation("gelu_tanh", expected) + r
+    np.testing.assert_allclose(result.numpy(), expected, rtol=2e-5, atol=2e-4)
+    free(matrix)
+    gw.dispose([inputs, result])
+
+
+@pytest.mark.usefixtures("guarded")
+def test_without_bias_and_residual_and_in_parts(device, kernel, monkeypatch):
+    monkeypatch.setattr(
+        device, "capabilities", replace(device.capabilities, max_binding=50 * 4 * 40)
+    )
+    x, w = references.random(3, 2, 40), references.random(130, 40, seed=1)
+    matrix = matrix_of(device, w, "float32")
+    assert len(matrix.parts) == 3
+    with gw.tidy():
+        found = linear(gw.tensor(x), matrix).numpy()
+    np.testing.assert_allclose(found, x @ w.T, rtol=1e-4, atol=1e-4)
+    free(matrix)
+
+
+@pytest.fixture(params=FUSING)
+def fusing(request, device, monkeypatch):
+    """The kernels that take a LayerNorm with them."""
+    without_integers(device, monkeypatch)
+    monkeypatch.setattr(
+        CHOOSE, lambda device, rows, columns, *_: grid_of(request.param, rows, columns)
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "width"),
+    [(1, 1, 1), (1, 65, 20), (2, 6, 8), (3, 64, 121), (5, 7, 264), (8, 130, 33)],
+    ids=str,
+)
+@pytest.mark.usefixtures("guarded", "fusing")
+def test_a_norm_in_front(device, rows, columns, width, monkeypatch):
+    """Rows far from zero, one with an outlier where the shift is taken from, a constant one."""
+    depth = -(-width // 8) * 8
+    x = references.random(rows, depth) + 1000 * np.arange(rows, dtype=np.float32)[:, None]
+    x[-1] = x[-1, -1]
+    x[0, 0] = 300
+    x[:, width:] = 0
+    gain, shift = references.random(depth, seed=1), references.random(depth, seed=2)
+    w, b = references.random(columns, depth, seed=3), references.random(columns, seed=4)
+    gain[width:] = shift[width:] = w[:, width:] = 0
+    matrix = matrix_of(device, w, "float16")
+    with gw.tidy():
+        gain_there, shift_there = gw.tensor(gain), gw.tensor(shift)
+        folded = fold_norm(gain_there, shift_there, matrix, gw.tensor(b))
+        norm = Norm(gain_there, shift_there, folded, width, 1e-5)
+        with_bias = linear(gw.tensor(x), matrix, norm=norm, activation="gelu_tanh").numpy()
+        gw.dispose(folded)
+    free(matrix)
+    normal = references.layer_norm(x[:, :width], gain[:width], shift[:width])
+    expected = normal @ rounded(w, "float16")[:, :width].astype(float).T + b
+    expected = references.activation("gelu_tanh", expected)
+    # What x itself has lost by lying far from zero is not the kernel's.
+    atol = 2e-4 + 1e-3 * (rows > 1)
+    np.testing.assert_allclose(with_bias, expected, rtol=1e-3, atol=atol * max(1, width / 8))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "q8"])
+@pytest.mark.parametrize("rows", [1, 2, 8, 9, 17])
+@pytest.mark.usefixtures("guarded")
+def test_a_norm_in_front_without_bias(device, rows, dtype, monkeypatch):
+    """As a head is: whether the norm is folded, or goes before, decides nothing but the way."""
+    without_integers(device, monkeypatch)
+    x, w = references.random(rows, 64), references.random(33, 64, seed=3)
+    gain, shift = references.random(64, seed=1), references.random(64, seed=2)
+    matrix = matrix_of(device, w, dtype)
+    with gw.tidy():
+        there = gw.tensor(x)
+        gain_there, shift_there = gw.tensor(gain), gw.tensor(shift)
+        folded = fold_norm(gain_there, shift_there, matrix)
+        norm = Norm(gain_there, shift_there, folded, 64, 1e-5)
+        found = linear(there, matrix, norm=norm).numpy()
+        expected = linear(gw.ops.layer_norm(there, gain_there, shift_there, 1e-5), matrix).numpy()
+        gw.dispose(folded)
+    free(matrix)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("rows", "splits"), [(1, 2), (3, 8), (9, 3), (65, 2)])
+@pytest.mark.usefixtures("guarded", "kernel")
+def test_attention_in_parts_is_put_together(device, rows, splits):
+    heads, dim, columns = 3, 16, 21
+    values = references.random(splits, rows, heads, dim)
+    highest = references.random(splits, rows, heads, seed=1, scale=30)
+    totals = np.abs(references.random(splits, rows, heads, seed=2)) + 0.1
+    unseen = np.arange(splits) >= splits - 1
+    totals[unseen], highest[unseen] = 0, -3e38
+    if rows > 1:
+        totals[0, -1, 0] = np.nan  # in one share of the last row
+    weight = np.exp(highest - highest.max(0)).astype(float)
+    whole = (weight[..., None] * values).sum(0) / (weight * totals).sum(0)[..., None]
+    values[unseen] = np.nan  # never written
+    w = references.random(columns, heads * dim, seed=3)
+    matrix = matrix_of(device, w, "float32")
+    with gw.tidy():
+        x = SplitAttention(
+            gw.tensor(values.reshape(splits, 1, rows, heads * dim)),
+            gw.tensor(np.stack([highest, totals], -1).reshape(splits, 1, rows, heads, 2)),
+        )
+        found = linear(x, matrix).numpy()
+    free(matrix)
+    np.testing.assert_allclose(found[0], whole.reshape(rows, -1) @ w.T, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("cache_dtype", ["float32", "float16"])
+@pytest.mark.parametrize("tokens", [1, 3])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.usefixtures("guarded")
+def test_keys_and_values_go_into_the_cache(device, kernel, tokens, dtype, cache_dtype):
+    batch, heads, dim, length = 2, 3, 8, 13
+    width = heads * dim
+    x, w = references.random(batch, tokens, 16), references.random(3 * width, 16, seed=1)
+    b = references.random(3 * width, seed=2)
+    start = [4, 12 - tokens]
+    matrix = matrix_of(device, w, dtype)
+    with gw.tidy():
+        cache = KVCache(device, batch, 2, length, heads, dim, cache_dtype)
+        for layer in range(2):
+            part = cache.layer(layer)
+            device.queue.upload(part.storage, 0, np.full(part.size, 7.5, cache_dtype))
+        queries = project_qkv(
+            gw.tensor(x), matrix, gw.tensor(b), cache, 1, gw.tensor(start, "uint32")
+        ).numpy()
+        found = cache.numpy()
+    free(matrix)
+    qkv = (x @ rounded(w, dtype).T + b).reshape(batch, tokens, 3, heads, dim)
+    expected = np.full((batch, 2, 2, length, heads, dim), 7.5, np.float32)
+    for row in range(batch):
+        places = slice(start[row], start[row] + tokens)
+        expected[row, 1, 0, places] = qkv[row, :, 1]
+        expected[row, 1, 1, places] = qkv[row, :, 2]
+    np.testing.assert_allclose(queries, qkv[:, :, 0].reshape(batch, tokens, width), atol=1e-4)
+    expected = expected.astype(cache_dtype)
+    np.testing.assert_allclose(found, expected, rtol=1e-3 * (cache_dtype == "float16"), atol=1e-4)
+
+
+@pytest.mark.parametrize("cache_dtype", ["float32", "float16"])
+@pytest.mark.usefixtures("guarded")
+def test_the_cache_keeps_nan_and_bounds_what_f16_cannot_hold(device, cache_dtype):
+    heads, dim = 2, 8
+    bias = np.zeros((3, heads, dim), np.float32)
+    bias[1, 0, 3] = bias[1, 0, 6] = bias[2, 1, 7] = np.nan  # high, low and high half of a word
+    bias[1, 1, 0], bias[2, 0, 5] = 1e6, -1e6
+    matrix = matrix_of(device, np.zeros((bias.size, 8)), "float32")
+    with gw.tidy():
+        cache = KVCache(device, 1, 1, 1, heads, dim, cache_dtype)
+        x, start = gw.tensor(references.random(1, 1, 8)), gw.tensor([0], "uint32")
+        project_qkv(x, matrix, gw.tensor(bias.ravel()), cache, 0, start)
+        found = cache.numpy()
+    free(matrix)
+    most = np.finfo(cache_dtype).max
+    np.testing.assert_array_equal(found[0, 0, :, 0], np.clip(bias[1:], -most, most))
+
+
+def test_shapes_that_do_not_fit_are_named(device):
+    matrix = matrix_of(device, references.random(6, 16), "float32")
+    with gw.tidy():
+        x = gw.tensor(references.random(2, 8))
+        with pytest.raises(ShapeError, match=r"x \(2, 8\) does not fit weight \[6, 16\]"):
+            linear(x, matrix)
+        x = gw.tensor(references.random(2, 16))
+        with pytest.raises(ShapeError, match=r"residual \(2, 8\) for a result \(2, 6\)"):
+            linear(x, matrix, residual=gw.tensor(references.random(2, 8)))
+        with pytest.raises(ShapeError, match=r"bias \(5,\)"):
+            linear(x, matrix, gw.tensor(references.random(5)))
+        cache = KVCache(device, 1, 1, 8, 1, 8)
+        with pytest.raises(ShapeError, match="for a cache of shape"):
+            project_qkv(x, matrix, x, cache, 0, x)
+    free(matrix)

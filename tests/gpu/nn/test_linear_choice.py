@@ -1,0 +1,146 @@
+"""Which kernel a linear layer runs, and that what is chosen is right."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu.nn import Norm, fold_norm, linear, linear_layers
+from tests.gpu import references
+from tests.gpu.matrices import free, kernels_run, matrix_of, without_integers
+from tests.gpu.quantization import rounded
+
+pytestmark = pytest.mark.native("NumPy")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "q4"])
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 8, 9, 70])
+@pytest.mark.parametrize("depth", [8, 16, 56, 264])
+@pytest.mark.usefixtures("variant", "guarded")
+def test_what_is_chosen_is_right(device, rows, depth, dtype):
+    x, w = references.random(rows, depth), references.random(77, depth, seed=1)
+    matrix = matrix_of(device, w, dtype)
+    with gw.tidy():
+        found = linear(gw.tensor(x), matrix).numpy()
+    free(matrix)
+    np.testing.assert_allclose(found, x @ rounded(w, dtype).T, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "depth", "step"),
+    [
+        ("float32", 64, "eight"),
+        ("float16", 64, "eight"),
+        ("q8", 48, "q8"),
+        ("q8", 56, "eight"),
+        ("q4", 64, "q4"),
+        ("q4", 48, "eight"),
+        ("float32", 768, "eight"),
+        ("q8", 768, "q8"),
+        ("q4", 768, "q4"),
+    ],
+)
+@pytest.mark.usefixtures("guarded")
+def test_quantised_lines_of_whole_steps_are_read_by_steps(device, monkeypatch, dtype, depth, step):
+    monkeypatch.setattr(
+        device,
+        "capabilities",
+        replace(device.capabilities, barrier_free=False, integer_products=False),
+    )
+    steps = []
+    dispatch = linear_layers.dispatch
+
+    def noted(*arguments, variant, constants, **keywords):
+        steps.append(variant["step"])
+        # Eight lanes at least, beyond that none without a step.
+        assert constants["LANES"] <= max(8, depth // {"eight": 8, "q8": 16, "q4": 32}[step])
+        dispatch(*arguments, variant=variant, constants=constants, **keywords)
+
+    monkeypatch.setattr(linear_layers, "dispatch", noted)
+    x, w = references.random(2, depth), references.random(77, depth, seed=1)
+    matrix = matrix_of(device, w, dtype)
+    with gw.tidy():
+        found = linear(gw.tensor(x), matrix).numpy()
+    free(matrix)
+    assert steps == [step]
+    np.testing.assert_allclose(found, x @ rounded(w, dtype).T, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8, 9, 70])
+@pytest.mark.usefixtures("guarded")
+def test_no_thread_loops_more_often_than_the_device_allows(device, monkeypatch, rows):
+    few = replace(device.capabilities, barrier_free=True, max_iterations=150)
+    monkeypatch.setattr(device, "capabilities", few)
+    names = kernels_run(monkeypatch)
+    for depth in (8 * 8, 8 * 200):
+        x, w = references.random(rows, depth), references.random(77, depth, seed=1)
+        matrix = matrix_of(device, w, "float32")
+        with gw.tidy():
+            found = linear(gw.tensor(x), matrix).numpy()
+        free(matrix)
+        np.testing.assert_allclose(found, x @ w.T, rtol=1e-4, atol=5e-4)
+    short, long = names
+    assert short == ("linear_rows" if rows == 1 else "linear_block")
+    assert long == "linear_gemv"  # a tile loops more often than a lane
+
+
+@pytest.mark.parametrize(
+    ("kernel_name", "rows", "splits", "rounds"),
+    [
+        ("linear_rows", 1, 0, 1),
+        ("linear_rows", 1, 8, 1 + (1 + 2 * 8) / 16),
+        ("linear_block", 4, 0, 1 + (1 + 4)),  # with NORM
+        ("linear_block", 5, 0, 1 + 2 * (1 + 4)),
+        ("linear_block", 4, 3, 1 + (1 + 4 * 2 * 3)),
+        ("linear_block", 5, 3, 1 + 2 * (1 + 4 * 2 * 3)),
+        ("linear_gemm", 9, 0, (1 + 4) / 2),
+        ("linear_gemm", 9, 3, (1 + 4 + 2 * 3) / 2),
+    ],
+)
+def test_loops_inside_of_loops_count(device, monkeypatch, kernel_name, rows, splits, rounds):
+    """``rounds``: of all loops of a thread, for each group of eight weights of a column."""
+    depth8 = 500
+    for most, may in ((rounds * depth8, False), (3 * rounds * depth8, True)):
+        capabilities = replace(
+            device.capabilities, barrier_free=kernel_name != "linear_gemm", max_iterations=most
+        )
+        monkeypatch.setattr(device, "capabilities", capabilities)
+        chosen, _, _ = linear_layers._choose(device, rows, 64, depth8, depth8, splits, False)
+        assert (chosen == kernel_name) == may
+
+
+@pytest.mark.parametrize("width", [4032, 4033])
+def test_a_norm_before_more_than_workgroup_memory_holds(device, monkeypatch, width):
+    """A row is made ready in workgroup memory as long as it fits, and right beyond that, too."""
+    without_integers(device, monkeypatch)
+    barrier_free = replace(device.capabilities, barrier_free=True)
+    monkeypatch.setattr(device, "capabilities", barrier_free)
+    run = kernels_run(monkeypatch)
+    depth = -(-width // 8) * 8
+    x, w = references.random(1, depth), references.random(5, depth, seed=1)
+    gain, shift = references.random(depth, seed=2), references.random(depth, seed=3)
+    x[:, width:] = gain[width:] = shift[width:] = w[:, width:] = 0
+    matrix = matrix_of(device, w, "float32")
+    with gw.tidy():
+        there = gw.tensor(gain), gw.tensor(shift)
+        norm = Norm(*there, fold_norm(*there, matrix), width, 1e-5)
+        run.clear()
+        found = linear(gw.tensor(x), matrix, norm=norm).numpy()
+    free(matrix)
+    assert run == ["linear_rows" if width == 4032 else "linear_block"]
+    expected = references.layer_norm(x[:, :width], gain[:width], shift[:width])
+    np.testing.assert_allclose(found, expected @ w[:, :width].T, rtol=1e-4, atol=2e-3)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 9])
+def test_a_depth_beyond_what_llvmpipe_loops(device, rows):
+    """65,536 rounds of eight: where a loop ends after 65,535, the sum would lack the last."""
+    depth = 8 * 65_536
+    matrix = matrix_of(device, np.ones((2, depth)), "float32")
+    with gw.tidy():
+        found = linear(gw.tensor(np.ones((rows, depth), np.float32)), matrix).tolist()
+    free(matrix)
+    assert found == [[depth, depth]] * rows

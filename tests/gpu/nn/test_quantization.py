@@ -1,0 +1,365 @@
+"""q8 and q4: rounding at load, and the integer products, against NumPy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu.errors import LimitError, ShapeError
+from gpt2_wgpu.nn import (
+    Axis,
+    KVCache,
+    Norm,
+    Raw,
+    SplitAttention,
+    fold_norm,
+    linear,
+    load_matrix,
+    project_qkv,
+)
+from gpt2_wgpu.nn.matrix import stored_words
+from gpt2_wgpu.webgpu.waiting import sync
+from tests.gpu import quantization, references
+from tests.gpu.matrices import contents, free, kernels_run, matrix_of, stored
+
+pytestmark = [pytest.mark.usefixtures("guarded", "no_leak"), pytest.mark.native("NumPy")]
+BOTH = pytest.mark.parametrize("dtype", ["q8", "q4"])
+
+
+def load(device, raw, dtype, **keywords):
+    return sync(load_matrix(device, raw, dtype, **keywords), "load_matrix")
+
+
+def bytes_of(device, matrix):
+    """The matrix's units, its parts joined."""
+    parts = []
+    for _, part in matrix.parts:
+        (raw,) = sync(device.queue.read([(part.storage, 0, part.nbytes)]), "read")
+        parts.append(bytes(raw))
+    return b"".join(parts)
+
+
+@BOTH
+@pytest.mark.parametrize("source", ["F32", "F16", "BF16"])
+@pytest.mark.parametrize("transpose", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (8, 32), (33, 24), (70, 65)], ids=str)
+def test_rounding_equals_numpy(device, shape, transpose, source, dtype):
+    raw, values = stored(references.random(*shape), source)
+    matrix = load(device, raw, dtype, transpose=transpose)
+    found = quantization.unpacked(bytes_of(device, matrix), dtype)
+    free(matrix)
+    expected = quantization.levels_of(values.T if transpose else values, dtype)
+    np.testing.assert_array_equal(found[0], expected[0])
+    # A division that is not rounded exactly may move a value that lies between two levels.
+    difference = np.abs(found[1] - expected[1])
+    assert difference.max() <= 1
+    assert np.count_nonzero(difference) <= found[1].size // 1000
+
+
+@pytest.mark.parametrize(("dtype", "steps"), [("q8", 127), ("q4", 8)])
+@pytest.mark.parametrize("size", [1e-4, 1.0, 1e4])
+def test_the_error_is_half_a_step(device, dtype, steps, size):
+    values = references.random(64, 64, scale=size)
+    matrix = matrix_of(device, values, dtype)
+    blocks = values.reshape(-1, 32)
+    error = np.abs(contents(device, matrix).reshape(-1, 32) - blocks)
+    largest = np.take_along_axis(blocks, np.abs(blocks).argmax(1)[:, None], 1)
+    # The opposite of q4's largest value would be level 16: it is up to a whole step away.
+    beyond = (dtype == "q4") & (-blocks / largest > 7.5 / 8)
+    assert (error <= np.abs(largest) * (np.where(beyond, 1, 0.5) / steps + 1e-3)).all()
+    assert error.max() > 0
+
+
+@BOTH
+def test_blocks_of_zeros_and_of_one_value(device, dtype):
+    values = np.zeros((3, 32), np.float32)
+    values[1], values[2, 5] = -3.0, 2.0**-14
+    matrix = matrix_of(device, values, dtype)
+    np.testing.assert_allclose(contents(device, matrix), values, rtol=1e-6)
+
+
+@BOTH
+def test_what_is_not_a_number_is_not_lost(device, dtype):
+    values = references.random(2, 32)
+    values[1, 3] = np.nan
+    matrix = matrix_of(device, values, dtype)
+    found = contents(device, matrix)
+    assert np.isnan(found[1]).any()
+    assert not np.isnan(found[0]).any()
+
+
+@BOTH
+def test_groups_are_padded_one_by_one(device, dtype):
+    raw, values = stored(references.random(6, 30), "F32")
+    matrix = load(
+        device, raw, dtype, transpose=True, outputs=Axis(30, 10, 16), inputs=Axis(6, 3, 8)
+    )
+    expected = np.zeros((3, 16, 2, 8), np.float32)
+    expected[:, :10, :, :3] = values.T.reshape(3, 10, 2, 3)
+    expected = quantization.rounded(expected.reshape(48, 16), dtype)
+    np.testing.assert_allclose(contents(device, matrix), expected, atol=1e-6)
+
+
+@BOTH
+@pytest.mark.parametrize("transpose", [False, True])
+def test_where_a_matrix_is_cut_changes_no_bit(device, monkeypatch, dtype, transpose):
+    """Neither the parts of a small binding nor the pieces of an upload; and stored units load."""
+    raw, _ = stored(references.random(*((40, 150) if transpose else (150, 40))), "F16")
+    whole = load(device, raw, dtype, transpose=transpose)
+    expected = bytes_of(device, whole)
+    free(whole)
+    words = Raw(memoryview(expected), "U32", stored_words(150, 40, dtype))
+    limit = 71 * 40 * quantization.UNIT_BYTES[dtype] // 256
+    small = replace(device.capabilities, max_binding=limit)
+    monkeypatch.setattr(device, "capabilities", small)
+    monkeypatch.setattr("gpt2_wgpu.nn.matrix.STAGED_BYTES", 500)
+    axes = {"outputs": Axis.plain(150), "inputs": Axis.plain(40)}
+    for source in (raw, words):
+        matrix = load(device, source, dtype, transpose=transpose, **axes)
+        assert [first for first, _ in matrix.parts] == [0, 64, 128]
+        assert bytes_of(device, matrix) == expected
+        free(matrix)
+
+
+@BOTH
+def test_units_that_do_not_fit_are_refused(device, dtype):
+    raw = Raw(memoryview(bytes(64)), "U32", (1, 16))
+    with pytest.raises(ShapeError, match=rf"units of \(1, 16\) for a matrix 3 x 8 in {dtype}"):
+        load(device, raw, dtype, outputs=Axis.plain(3), inputs=Axis.plain(8))
+    with pytest.raises(ShapeError, match="in float16"):
+        load(device, raw, "float16")
+
+
+@BOTH
+def test_32_rows_beyond_the_limit_are_refused(device, monkeypatch, dtype):
+    monkeypatch.setattr(device, "capabilities", replace(device.capabilities, max_binding=512))
+    raw, _ = stored(references.random(33, 64), "F32")
+    with pytest.raises(LimitError, match="32 rows of"):
+        load(device, raw, dtype)
+
+
+# --- products in integers -----------------------------------------------------------------------
+
+
+def rounded_rows(x):
+    """x [..., K] as shaders/include/row_as_int8.wgsl rounds it."""
+    blocks = x.reshape(-1, 32)
+    scale = np.abs(blocks).max(1, keepdims=True) / np.float32(127)
+    return (np.rint(blocks / np.where(scale == 0, 1, scale)) * scale).reshape(x.shape)
+
+
+def kernel_of(rows):
+    """What multiplies so many rows."""
+    return "linear_dot" if rows == 1 else "linear_w8a8"
+
+
+@pytest.fixture
+def in_integers(device, monkeypatch):
+    """W8A8 products on any adapter; the names of the kernels that run."""
+    chosen = replace(device.capabilities, barrier_free=True, integer_products=True)
+    monkeypatch.setattr(device, "capabilities", chosen)
+    return kernels_run(monkeypatch)
+
+
+@BOTH
+@pytest.mark.parametrize("rows", [1, 2, 4, 5, 9, 17])
+@pytest.mark.parametrize(
+    ("columns", "depth"),
+    [(1, 32), (31, 224), (32, 256), (33, 288), (130, 96), (70, 1600), (5, 12288)],
+)
+def test_integer_products(device, in_integers, dtype, rows, columns, depth):
+    x, w = references.random(rows, depth), references.random(columns, depth, seed=1)
+    x[:, :32] *= 1000  # a block that is much larger than the others
+    matrix = matrix_of(device, w, dtype)
+    b, r = references.random(columns, seed=2), references.random(rows, columns, seed=3)
+    with gw.tidy():
+        found = linear(
+            gw.tensor(x), matrix, gw.tensor(b), activation="gelu_tanh", residual=gw.tensor(r)
+        ).numpy()
+    stored_weights = contents(device, matrix).astype(float)
+    assert in_integers == [kernel_of(rows)]
+    expected = rounded_rows(x) @ stored_weights.T + b
+    expected = references.activation("gelu_tanh", expected) + r
+    # A tie in rounding x moves the sum by one step of one weight.
+    step = np.abs(x).max() / 127 * np.abs(w).max()
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * step * depth)
+    exact = references.activation("gelu_tanh", x @ stored_weights.T + b) + r
+    assert np.abs(found - exact).max() <= step * np.sqrt(depth)
+
+
+@BOTH
+@pytest.mark.parametrize("rows", [1, 3, 9])
+@pytest.mark.parametrize(("columns", "width"), [(1, 1), (33, 31), (32, 256), (65, 290)])
+def test_integer_products_of_normalised_rows(device, in_integers, dtype, rows, columns, width):
+    """Far from zero, the first element farthest: what is rounded is the outcome of the norm."""
+    depth = -(-width // 32) * 32
+    gain, shift = references.random(depth, seed=1), references.random(depth, seed=2)
+    w, b = references.random(columns, depth, seed=3), references.random(columns, seed=4)
+    x = 500 + 3 * references.random(rows, depth)
+    x[:, 0] = 550
+    for values in (x.T, gain, shift, w.T):
+        values[width:] = 0
+    matrix = matrix_of(device, w, dtype)
+    with gw.tidy():
+        gain_there, shift_there = gw.tensor(gain), gw.tensor(shift)
+        folded = fold_norm(gain_there, shift_there, matrix, gw.tensor(b))
+        norm = Norm(gain_there, shift_there, folded, width, 1e-5)
+        in_integers.clear()
+        found = linear(gw.tensor(x), matrix, norm=norm).numpy()
+        gw.dispose(folded)
+    assert in_integers == [kernel_of(rows)]
+    stored_weights = contents(device, matrix).astype(float)
+    normal = np.zeros((rows, depth), np.float32)
+    zeros = np.zeros(width, np.float32)
+    normal[:, :width] = references.layer_norm(x[:, :width], gain[:width], zeros)
+    expected = rounded_rows(normal) @ stored_weights.T + (stored_weights @ shift + b)
+    # x itself has lost some digits by lying far from zero, and ties round either way.
+    step = np.abs(normal).max() / 127 * np.abs(w).max()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-3 + 2 * step)
+
+
+@BOTH
+@pytest.mark.parametrize(("columns", "depth"), [(1, 32), (33, 288), (70, 1600)])
+def test_a_row_gets_the_same_bits_alone_and_among_others(
+    device, in_integers, dtype, columns, depth
+):
+    """With a norm in front, and without; a neighbour that is far larger, or not a number."""
+    x, w = references.random(9, depth), references.random(columns, depth, seed=1)
+    x[3] *= 1e6
+    x[5, 7] = np.nan
+    gain, shift = references.random(depth, seed=2), references.random(depth, seed=3)
+    matrix = matrix_of(device, w, dtype)
+    with gw.tidy():
+        there = gw.tensor(gain), gw.tensor(shift)
+        folded = fold_norm(*there, matrix)
+        for norm in (None, Norm(*there, folded, depth - 5, 1e-5)):
+            alone = [linear(gw.tensor(row[None]), matrix, norm=norm).numpy() for row in x]
+            for count in (2, 4, 5, 9):
+                found = linear(gw.tensor(x[:count]), matrix, norm=norm).numpy()
+                np.testing.assert_array_equal(found, np.concatenate(alone[:count]))
+        gw.dispose(folded)
+    free(matrix)
+    assert {"linear_dot", "linear_w8a8"} <= set(in_integers)
+
+
+@BOTH
+@pytest.mark.parametrize("rows", [1, 6])
+def test_integer_products_with_weights_in_parts(device, in_integers, monkeypatch, dtype, rows):
+    """Columns are numbered within a part; bias, folded norm and result within all."""
+    few = replace(device.capabilities, max_binding=2500)
+    monkeypatch.setattr(device, "capabilities", few)
+    x, w = references.random(rows, 64), references.random(90, 64, seed=1)
+    gain, shift = references.random(64, seed=2), references.random(64, seed=3)
+    b = references.random(90, seed=4)
+    matrix = matrix_of(device, w, dtype)
+    assert len(matrix.parts) >= 2
+    with gw.tidy():
+        there = gw.tensor(gain), gw.tensor(shift)
+        folded = fold_norm(*there, matrix, gw.tensor(b))
+        in_integers.clear()
+        found = linear(gw.tensor(x), matrix, norm=Norm(*there, folded, 64, 1e-5)).numpy()
+        gw.dispose(folded)
+    assert in_integers == [kernel_of(rows)] * len(matrix.parts)
+    stored_weights = contents(device, matrix).astype(float)
+    normal = references.layer_norm(x, gain, np.zeros(64)).astype(np.float32)
+    expected = rounded_rows(normal) @ stored_weights.T + (stored_weights @ shift + b)
+    step = np.abs(normal).max() / 127 * np.abs(w).max()  # ties round either way
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3 + 2 * step)
+
+
+@BOTH
+def test_what_is_not_a_number_reaches_the_outputs(device, in_integers, dtype):
+    """A rounded NaN is a number: the largest of its block has to tell."""
+    matrix = matrix_of(device, references.random(3, 64), dtype)
+    for value in (np.nan, np.inf):
+        for rows in (1, 2):
+            x = references.random(rows, 64)
+            x[-1, 40] = value
+            with gw.tidy():
+                found = linear(gw.tensor(x), matrix).numpy()
+            assert not np.isfinite(found[-1]).any()
+            assert np.isfinite(found[:-1]).all()
+    assert in_integers == ["linear_dot", "linear_w8a8"] * 2
+    free(matrix)
+
+
+@BOTH
+@pytest.mark.parametrize(("batch", "tokens"), [(1, 1), (2, 3)])
+def test_integer_products_into_the_cache(device, in_integers, dtype, batch, tokens):
+    heads, dim = 3, 8
+    x = references.random(batch, tokens, 64)
+    w = references.random(3 * heads * dim, 64, seed=1)
+    b = references.random(3 * heads * dim, seed=2)
+    matrix = matrix_of(device, w, dtype)
+    with gw.tidy():
+        cache = KVCache(device, batch, 1, 8, heads, dim)
+        layer = cache.layer(0)
+        device.queue.upload(layer.storage, 0, np.zeros(layer.size, np.float32))
+        start = gw.tensor([5 - row for row in range(batch)], "uint32")
+        queries = project_qkv(gw.tensor(x), matrix, gw.tensor(b), cache, 0, start).numpy()
+        found = cache.numpy()
+    expected = rounded_rows(x) @ contents(device, matrix).T + b
+    expected = expected.reshape(batch, tokens, 3, heads, dim)
+    assert in_integers == [kernel_of(batch * tokens)]
+    np.testing.assert_allclose(
+        queries.reshape(batch, tokens, heads, dim), expected[:, :, 0], rtol=1e-4, atol=1e-4
+    )
+    for row in range(batch):
+        first = 5 - row
+        np.testing.assert_allclose(
+            found[row, 0, :, first : first + tokens],
+            expected[row, :, 1:].swapaxes(0, 1),
+            rtol=1e-4,
+            atol=1e-4,
+        )
+        assert not found[row, 0, :, :first].any()
+
+
+@BOTH
+@pytest.mark.parametrize("splits", [1, 3])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_integer_products_of_attention_in_parts(device, in_integers, dtype, rows, splits):
+    """Attention that comes in parts is put together before it is rounded."""
+    x, w = references.random(1, rows, 64), references.random(20, 64, seed=1)
+    highest = references.random(splits, 1, rows, 4, seed=2)
+    weights = np.abs(references.random(splits, 1, rows, 4, seed=3)) + 0.1
+    shares = np.exp(highest) * weights / (np.exp(highest) * weights).sum(0)
+    sums = references.random(splits, 1, rows, 64, seed=4)
+    # What all parts together give shall be x: the last one makes up for the others.
+    wide = np.repeat(shares / weights, 16, -1)
+    sums[-1] = (x - (wide[:-1] * sums[:-1]).sum(0)) / wide[-1]
+    matrix = matrix_of(device, w, dtype)
+    with gw.tidy():
+        parts = gw.tensor(np.stack([highest, weights], -1).astype(np.float32))
+        split = SplitAttention(gw.tensor(sums.astype(np.float32)), parts)
+        found = linear(split, matrix).numpy()
+    expected = rounded_rows(x) @ contents(device, matrix).T
+    assert in_integers == [kernel_of(rows)]
+    step = np.abs(x).max() / 127 * np.abs(w).max()  # ties round either way
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 + 2 * step)
+
+
+@BOTH
+@pytest.mark.parametrize("rows", [1, 2])
+def test_rows_of_zeros(device, in_integers, dtype, rows):
+    matrix = matrix_of(device, references.random(5, 32), dtype)
+    with gw.tidy():
+        found = linear(gw.tensor(np.zeros((rows, 32), np.float32)), matrix).tolist()
+    free(matrix)
+    assert found == [[0.0] * 5] * rows
+
+
+@BOTH
+@pytest.mark.parametrize(("rows", "depth"), [(1, 40), (2, 40), (1, 32 * 385), (2, 32 * 385)])
+def test_where_blocks_do_not_line_up_or_fit_products_are_of_floats(
+    device, in_integers, dtype, rows, depth
+):
+    x, w = references.random(rows, depth), references.random(20, depth, seed=1)
+    matrix = matrix_of(device, w, dtype)
+    with gw.tidy():
+        found = linear(gw.tensor(x), matrix).numpy()
+    assert in_integers == ["linear_rows" if rows == 1 else "linear_block"]
+    np.testing.assert_allclose(found, x @ contents(device, matrix).T, rtol=1e-4, atol=1e-3)
