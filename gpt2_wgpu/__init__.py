@@ -1,4 +1,4 @@
-"""GPT-2 text generation in WGSL compute shaders, on any GPU that wgpu reaches.
+"""GPT-2 text generation in WGSL compute shaders, on any GPU that wgpu supports.
 
 >>> import gpt2_wgpu as gw
 >>> lm = gw.GPT2CausalLM.from_preset("fairytales")
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-TYPE_CHECKING = False  # typing's own would have to be imported, before Ctrl-C can be answered
+TYPE_CHECKING = False  # instead of typing's: importing it would delay the handling of Ctrl-C
 if TYPE_CHECKING:
     from gpt2_wgpu import diagnostics, errors, models, nn, samplers, tensors, webgpu
     from gpt2_wgpu.diagnostics import (
@@ -94,14 +94,14 @@ __all__ = [
     "webgpu",
 ]
 
-# Rooms are loaded when a name is asked for: `gpt2-wgpu --help` needs none of them. Type checkers
-# see the imports above; at run time a name is looked for in these, in this order.
+# Submodules are imported when a name is first used, so that `gpt2-wgpu --help` loads none of them.
+# Type checkers read the imports above; at run time names are searched in _HOMES, in this order.
 _MODULES = ("diagnostics", "errors", "models", "nn", "samplers", "tensors", "webgpu")
 _HOMES = ("webgpu", "tensors", "diagnostics", "text", "models", "models.presets")
 
 
 def _load(name: str) -> object:
-    """The public object `name`: a room, or what a room gives under that name; kept from then on."""
+    """Import and cache the public object `name`: a submodule or an attribute of one."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name in _MODULES:
@@ -116,5 +116,5 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-if not TYPE_CHECKING:  # or a type checker would take any name for a public one
+if not TYPE_CHECKING:  # else a type checker would accept any name
     __getattr__ = _load

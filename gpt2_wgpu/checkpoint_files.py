@@ -1,7 +1,7 @@
-"""The only list of a checkpoint's files in Hugging Face's format, weights aside.
+"""File names of a checkpoint in Hugging Face's format, except weights.
 
-The Hub's download, ``convert``, ``serve`` and the browser read these; ``web/sources.js`` holds the
-same names, which a test compares.
+Used by Hub downloads, ``convert``, ``serve`` and the browser. ``web/sources.js`` has the same
+names; a test compares the two.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ EXTRAS = (
     "special_tokens_map.json",
     "tokenizer_config.json",
 )
-"""Optional files: tokens that end a text, added tokens, and how they are matched."""
+"""Optional files: stop tokens, added tokens and their matching rules."""
 
 TOKENIZER_PARTS = (VOCABULARIES, (MERGES,))
-"""What is needed where there is no ``tokenizer.json``: one file of each group."""
+"""Files required without ``tokenizer.json``: one of each group."""
 
 BESIDE_WEIGHTS = (CONFIG, WHOLE_TOKENIZER, *VOCABULARIES, MERGES, *EXTRAS)
-"""All files that are read of a checkpoint besides its weights."""
+"""All files of a checkpoint that are read, except weights."""

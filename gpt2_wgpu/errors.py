@@ -1,8 +1,7 @@
-"""Every error this package raises on purpose.
+"""Exceptions of this package.
 
-One small hierarchy: catch ``GPT2WGPUError`` for all of them, or the builtin that each class also
-is (``ValueError`` for bad input, ``RuntimeError`` for the device, ...). A message says what
-happened, with which value, and what to do about it.
+Every class derives from ``GPT2WGPUError`` and from a builtin (``ValueError`` for bad input,
+``RuntimeError`` for the device, ...). Messages state the problem, the value and the remedy.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ class GPT2WGPUError(Exception):
 
 
 class InvalidArgumentError(GPT2WGPUError, ValueError):
-    """An argument is outside its documented range or of the wrong kind."""
+    """An argument is out of its documented range or of the wrong type."""
 
 
 class ShapeError(InvalidArgumentError):
-    """Tensor shapes do not fit together; the message names every shape involved."""
+    """Tensor shapes are incompatible; the message has every shape involved."""
 
 
 class TokenizerError(InvalidArgumentError):
-    """A vocabulary or merge list is inconsistent, or a token does not exist in it."""
+    """A vocabulary or list of merges is inconsistent, or a token is not in the vocabulary."""
 
 
 class ContextLengthError(InvalidArgumentError):
@@ -35,26 +34,26 @@ class ContextLengthError(InvalidArgumentError):
 
 
 class ConfigError(GPT2WGPUError, ValueError):
-    """A model configuration is malformed or asks for something that is not supported."""
+    """A model configuration is malformed or unsupported."""
 
 
 class WeightsError(GPT2WGPUError, ValueError):
-    """A weight file is malformed, incomplete or does not belong to the configuration."""
+    """A weight file is malformed, incomplete or inconsistent with the configuration."""
 
 
 class PresetError(GPT2WGPUError, ValueError):
-    """A model name is neither a preset, a directory nor a hub id that can be fetched."""
+    """A model name is not a preset, a directory or an available hub id."""
 
 
 # --- the device ---------------------------------------------------------------------------------
 
 
 class DeviceError(GPT2WGPUError, RuntimeError):
-    """The GPU device refused or failed an operation."""
+    """The GPU device rejected or failed an operation."""
 
 
 class NoAdapterError(DeviceError):
-    """No GPU adapter was found; the message says how to get one on this system."""
+    """No GPU adapter was found; the message says what to install."""
 
 
 class DependencyError(DeviceError, ImportError):
@@ -66,7 +65,7 @@ class ShaderError(DeviceError):
 
 
 class LimitError(DeviceError):
-    """The work needs more than the device's limits allow (binding size, workgroup size, ...)."""
+    """An operation exceeds a limit of the device (binding size, workgroup size, ...)."""
 
 
 class OutOfGPUMemoryError(DeviceError, MemoryError):
@@ -74,23 +73,23 @@ class OutOfGPUMemoryError(DeviceError, MemoryError):
 
 
 class DeviceLostError(DeviceError):
-    """The device is gone (driver reset, sleep, ``destroy``); its tensors are unusable."""
+    """The device was lost (driver reset, sleep, ``destroy``); its tensors are unusable."""
 
 
 class SyncUnavailableError(DeviceError):
-    """A blocking call was made where nothing can block; the message names the async twin."""
+    """A blocking call in a context that cannot block; the message names the async counterpart."""
 
 
 class BusyError(GPT2WGPUError, RuntimeError):
-    """An object that serves one caller at a time is asked by a second one."""
+    """An object that serves one caller at a time is already in use."""
 
 
 class NumericalError(GPT2WGPUError, ArithmeticError):
-    """The model produced NaN or infinity; the message names the position."""
+    """The model produced NaN or infinity; the message has the position."""
 
 
 class BenchmarkError(GPT2WGPUError, RuntimeError):
-    """What was to be timed computes something else than the reference: it has no speed."""
+    """The outputs of a benchmarked configuration differ from the reference."""
 
 
 # --- tensors and scopes -------------------------------------------------------------------------
@@ -101,8 +100,8 @@ class DisposedTensorError(GPT2WGPUError, RuntimeError):
 
 
 class CopyError(GPT2WGPUError, TypeError):
-    """Something that belongs to a GPU device was to be pickled, or copied where it cannot be."""
+    """An object of a GPU device cannot be pickled or copied."""
 
 
 class ScopeError(GPT2WGPUError, RuntimeError):
-    """Memory scopes were opened and closed out of order."""
+    """Memory scopes were closed out of order."""

@@ -1,4 +1,4 @@
-"""Files that are not what their name says: told by how they begin, with what to do about it."""
+"""Detection of wrong file types by their magic bytes, with a remedy for each."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ _KINDS_OF_START = (  # start of the file in lower case, what it is, what to do
 
 
 def fault(start: bytes | memoryview, wanted: str) -> str | None:
-    """Say what a file is instead of ``wanted``, and what to do; None where its start is no sign.
+    """Return the actual type of a file and the remedy, as a phrase; None if it is not recognised.
 
     Args:
-        start: the first bytes of the file, 8 or more unless it is shorter; none if it is empty.
-        wanted: what it should be: "weights", "merges", "JSON" (which then is no fault).
+        start: the first bytes of the file, at least 8 unless it is shorter; empty for an empty
+            file.
+        wanted: the expected type: "weights", "merges" or "JSON" (accepts JSON).
     """
     if not len(start):
         return f"the file is empty (0 bytes); {_DOWNLOAD}"
     text = bytes(start[:256]).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     for signature, kind, remedy in _KINDS_OF_START:
-        # A streaming reader may have no more than 8 bytes so far; they are enough to tell.
+        # A streaming reader may have 8 bytes only, which are enough for every signature.
         compared = min(len(signature), max(len(text), 2))
         if text[:compared] == signature[:compared] and not kind.startswith(wanted):
             return f"this is {kind}, not {wanted}; {remedy}"

@@ -1,4 +1,4 @@
-"""Files of other formats, told by their names, with the way to a checkpoint that can be read."""
+"""Detection of unsupported checkpoint formats by file name, with a remedy for each."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from gpt2_wgpu.shown import listed
 _SAVE = "load it in transformers and write it with save_pretrained()"
 _ORIGINAL = "take the checkpoint in Hugging Face's format that it was made from"
 
-# Pattern of a file's or folder's name → what it is and the way out. web/other-formats.js holds the
-# same table; a test compares them.
+# Pattern of a file's or folder's name → format and remedy. web/other-formats.js has the same table;
+# a test compares the two.
 FORMATS = (
     (
         r"adapter_config\.json|adapter_model\.(safetensors|bin)",
@@ -45,7 +45,7 @@ _MOST_NAMES = 10_000
 
 
 def weights_instead(names: Iterable[str]) -> str:
-    """Of files without weights that can be read: what is there, and the way out. One sentence."""
+    """Describe which weights a set of files has instead of safetensors, and the remedy."""
     there = sorted(names)[:_MOST_NAMES]
     others = [name for name in there if name.endswith(".safetensors")]
     for pattern, what in FORMATS:
@@ -61,7 +61,7 @@ def weights_instead(names: Iterable[str]) -> str:
 
 
 def kind_of(names: Iterable[str]) -> str | None:
-    """What files without a ``config.json`` of GPT-2 are, in words; None if unknown."""
+    """Describe the format of files without GPT-2's ``config.json``; None if unknown."""
     for pattern, what in FORMATS:
         for name in sorted(names)[:_MOST_NAMES]:
             if re.fullmatch(pattern, name):
@@ -70,7 +70,7 @@ def kind_of(names: Iterable[str]) -> str | None:
 
 
 def tokenizer_instead(names: Iterable[str]) -> str:
-    """Of files without GPT-2's tokenizer: which other tokenizer is there, or an empty text."""
+    """Describe which other tokenizer files without GPT-2's tokenizer have; empty if none."""
     for pattern, what in _OTHER_TOKENIZERS:
         for name in sorted(names)[:_MOST_NAMES]:
             if re.fullmatch(pattern, name):

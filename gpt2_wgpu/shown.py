@@ -1,4 +1,4 @@
-"""How a value of a user or of a file appears in a message: short, whatever the value is."""
+"""Short representations of values for error messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Short(reprlib.Repr):
         self.maxlong = 40
 
     def repr1(self, x: Any, level: int) -> str:
-        # Repr looks for a method by the name of the type, and so makes all of a subclass.
+        # Repr dispatches on the name of the type, so it would format all of a subclass's value.
         if isinstance(x, bool):
             return repr(bool(x))
         for kind in _KINDS:
@@ -28,7 +28,7 @@ class _Short(reprlib.Repr):
         return super().repr1(x, level)
 
     def repr_int(self, x: int, level: int) -> str:
-        # Python refuses to write out an integer of more than 4,300 digits.
+        # Python raises for an integer of more than 4,300 digits.
         return (
             super().repr_int(x, level) if x.bit_length() < 1024 else f"<{x.bit_length()}-bit int>"
         )
@@ -43,13 +43,13 @@ _short = _Short()
 
 
 def shown(value: object) -> str:
-    """The ``repr`` of ``value`` in at most 120 characters; of a long one only a part is made."""
+    """Return the ``repr`` of ``value``, at most 120 characters; the rest is not even formatted."""
     text = _short.repr(value).replace("\n", " ")
     return text if len(text) <= _LIMIT else f"{text[: _LIMIT - 3]}..."
 
 
 def odd_item(items: Sequence[object], good: Callable[[object], bool]) -> str | None:
-    """ "item 3 of 10 is nan", of the first that is not good; None if all are."""
+    """Describe the first item that is not good: "item 3 of 10 is nan"; None if all are."""
     for index, item in enumerate(items):
         if not good(item):
             return f"item {index} of {len(items)} is {shown(item)}"
@@ -57,7 +57,7 @@ def odd_item(items: Sequence[object], good: Callable[[object], bool]) -> str | N
 
 
 def listed(items: list[str], most: int = 5) -> str:
-    """The first ``most`` of ``items``, shortened, and how many more there are."""
+    """Join the first ``most`` of ``items``, shortened, and the number of the others."""
     short = [item if len(item) <= _LIMIT else f"{item[: _LIMIT - 3]}..." for item in items[:most]]
     more = f", ... ({len(items) - most} more)" if len(items) > most else ""
     return ", ".join(short) + more

@@ -1,4 +1,4 @@
-"""Reading a checkpoint's files other than weights, with a limit on their size."""
+"""Size-limited reading of a checkpoint's files other than weights."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import os
 import stat
 from pathlib import Path
 
-MOST_BYTES = 64 << 20
-"""The largest configuration, index or tokenizer file that is read."""
+MAX_BYTES = 64 << 20
+"""Size limit of configuration, index and tokenizer files."""
 
 
 def read(path: str | os.PathLike[str]) -> bytes:
-    """All bytes of a file.
+    """Return all bytes of a file.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is no regular file or larger than `MOST_BYTES`; the message is a phrase that
-            fits after the file's name and a colon.
+        OSError: the file cannot be read.
+        ValueError: it is not a regular file or larger than `MAX_BYTES`; the message is a phrase
+            that fits after the file's name and a colon.
     """
-    # A named pipe would be waited for without end, so the kind is looked at before opening.
+    # Check the type first: opening a named pipe would block.
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ValueError("this is not a regular file")
     with Path(path).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         check_size(size)
-        return file.read(size)  # not MOST_BYTES: Python takes all of what is asked for at once
+        return file.read(size)  # not MAX_BYTES: Python allocates the requested size at once
 
 
 def check_size(nbytes: int) -> None:
-    """Raises ValueError for a file that is too large to be what it should be."""
-    if nbytes > MOST_BYTES:
+    """Raise ValueError if a file exceeds `MAX_BYTES`."""
+    if nbytes > MAX_BYTES:
         raise ValueError(
-            f"{nbytes:,} bytes is above the limit of {MOST_BYTES:,} for a configuration, an index "
+            f"{nbytes:,} bytes is above the limit of {MAX_BYTES:,} for a configuration, an index "
             "or a tokenizer's file"
         )

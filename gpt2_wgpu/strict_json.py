@@ -1,11 +1,11 @@
-"""JSON from untrusted files: what Python's ``json`` lets through is refused here.
+"""Strict JSON parser for untrusted files.
 
-Python accepts ``NaN``, repeated keys (the last one wins), lone surrogates (a string that cannot be
-printed) and ``-0`` as an integer; a number of 5,000 digits raises a ``ValueError`` about an
-interpreter setting, and deep nesting ``RecursionError``, or in a browser, whose stack is smaller
-than Python assumes, the end of the interpreter.
+Python's ``json`` accepts ``NaN``, repeated keys (the last one wins), lone surrogates (a string that
+cannot be printed) and ``-0`` as an integer. A number of 5,000 digits raises a ``ValueError`` about
+an interpreter setting; deep nesting raises ``RecursionError``, or in a browser, whose stack is
+smaller than Python assumes, ends the interpreter.
 
-Time is linear in the size of the text. Memory is bounded by the limit on the number of values.
+Time is linear in the size of the text; memory is bounded by the limit on the number of values.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from gpt2_wgpu import file_signatures
 from gpt2_wgpu.shown import shown
 
 MAX_VALUES = 4_000_000  # a tokenizer.json of 50,000 tokens and merges has 250,000
-_MAX_DIGITS = 64  # no size or offset comes near; far below CPython's own limit for int()
-_MAX_DEPTH = 64  # no checkpoint's file comes near; a browser's stack ends somewhere above 1,000
+_MAX_DIGITS = 64  # far more than any size or offset; far below CPython's limit for int()
+_MAX_DEPTH = 64  # far more than any checkpoint's file; a browser's stack allows about 1,000
 _CHUNK = 1 << 16
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b"[]{},:"))
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -31,10 +31,10 @@ def parse(data: bytes | memoryview) -> object:
     """Parse UTF-8 JSON and return plain Python values.
 
     Raises:
-        ValueError: the bytes are another kind of file (a Git LFS pointer, a web page, none at
-            all), not UTF-8, not JSON, nested too deeply, of more than `MAX_VALUES` values, or hold
-            a repeated key, ``NaN``/``Infinity``, a lone surrogate or an integer of more than 64
-            digits. The message is a phrase that fits after "the header is not valid: ".
+        ValueError: the bytes are another type of file (a Git LFS pointer, a web page, an empty
+            file), not UTF-8, not JSON, nested too deeply, of more than `MAX_VALUES` values, or
+            contain a repeated key, ``NaN``/``Infinity``, a lone surrogate or an integer of more
+            than 64 digits. The message is a phrase that fits after "the header is not valid: ".
     """
     if fault := file_signatures.fault(data, "JSON"):
         raise ValueError(fault)
@@ -49,14 +49,14 @@ def parse(data: bytes | memoryview) -> object:
         )
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON ({error.msg} at character {error.pos})") from None
-    if _SURROGATE.search(text):  # only an escape can spell one in UTF-8
+    if _SURROGATE.search(text):  # in UTF-8 only an escape can encode a lone surrogate
         for string in _strings(value):
-            _refuse_lone_surrogate(string)
+            _reject_lone_surrogate(string)
     return value
 
 
 def _check_structure(data: bytes | memoryview) -> None:
-    """Bound the depth and the number of values before anything is built of them."""
+    """Check depth and number of values before they are parsed."""
     depth = deepest = values = 0
     for structure in _structure(data):
         values += structure.count(b",") + structure.count(b"[") + structure.count(b"{")
@@ -71,14 +71,14 @@ def _check_structure(data: bytes | memoryview) -> None:
 
 
 def _structure(data: bytes | memoryview) -> Iterator[bytes]:
-    """The brackets and separators outside of strings, chunk by chunk."""
+    """Yield the brackets and separators outside of strings, in chunks."""
     in_string = False
     begin = 0
     while begin < len(data):
         end = begin + _CHUNK
         chunk = bytes(data[begin:end])
         while (len(chunk) - len(chunk.rstrip(b"\\"))) % 2 and end < len(data):
-            chunk += bytes(data[end : end + 1])  # an escape stays in one chunk
+            chunk += bytes(data[end : end + 1])  # do not split an escape
             end += 1
         begin = end
         pieces = chunk.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
@@ -99,7 +99,7 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _strings(value: object) -> Iterator[str]:
-    """Every key and string in a value that is nested no deeper than `_MAX_DEPTH`."""
+    """Yield every key and string of a value of depth `_MAX_DEPTH` or less."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -111,7 +111,7 @@ def _strings(value: object) -> Iterator[str]:
             yield from _strings(item)
 
 
-def _refuse_lone_surrogate(text: str) -> None:
+def _reject_lone_surrogate(text: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -121,7 +121,7 @@ def _refuse_lone_surrogate(text: str) -> None:
 def _integer(digits: str) -> int | float:
     if len(digits) > _MAX_DIGITS:
         raise ValueError(f"integer of {len(digits)} digits")
-    # Other readers take -0 for a float; as a float it fails every check for an integer here too.
+    # Other parsers read -0 as a float; as a float it fails every check for an integer.
     return -0.0 if digits == "-0" else int(digits)
 
 

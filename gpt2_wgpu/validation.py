@@ -1,4 +1,4 @@
-"""Checks of plain values that a caller passed: numbers in a range, or one clear error."""
+"""Validation of arguments: numbers in a range, and configs of constructors."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ T = TypeVar("T")
 
 
 def number(name: str, value: Any, low: float, high: float, *, open_low: bool = False) -> float:
-    """``value`` as a float in [low, high] ((low, high] with ``open_low``), or an error.
+    """Return ``value`` as a float in [low, high], or (low, high] with ``open_low``.
 
-    NumPy's numbers are welcome.
+    Raises:
+        InvalidArgumentError: ``value`` is not a number (NumPy's are accepted) or out of range.
     """
     bounds = f"{'above' if open_low else 'at least'} {low:g}"
     bounds += "" if math.isinf(high) else f" and at most {high:g}"
     real = hasattr(value, "__float__") and not isinstance(value, bool | str)
     try:
         plain = float(value) if real else math.nan
-    except (TypeError, ValueError, OverflowError):  # an array, an int that no float holds
+    except (TypeError, ValueError, OverflowError):  # an array, or an int too large for a float
         plain = math.nan
     if not math.isfinite(plain):
         raise InvalidArgumentError(f"{name} must be a finite number {bounds}, not {shown(value)}")
@@ -32,10 +33,14 @@ def number(name: str, value: Any, low: float, high: float, *, open_low: bool = F
 
 
 def integer(name: str, value: Any, low: int, high: int) -> int:
-    """``value`` as an int in [low, high], or an error; NumPy's integers are welcome."""
+    """Return ``value`` as an int in [low, high].
+
+    Raises:
+        InvalidArgumentError: ``value`` is not an integer (NumPy's are accepted) or out of range.
+    """
     try:
         whole = None if isinstance(value, bool) else value.__index__()
-    except (AttributeError, TypeError):  # an array of several is a TypeError
+    except (AttributeError, TypeError):  # TypeError: an array of several items
         whole = None
     if whole is None or not low <= whole <= high:
         raise InvalidArgumentError(
@@ -45,14 +50,18 @@ def integer(name: str, value: Any, low: int, high: int) -> int:
 
 
 def made_from(kind: type[T], config: Any) -> T:
-    """``kind(**config)``, or an error if ``config`` is no mapping of its arguments."""
+    """Return ``kind(**config)``.
+
+    Raises:
+        InvalidArgumentError: ``config`` is not a mapping of arguments of ``kind``.
+    """
     if not isinstance(config, Mapping):
         raise InvalidArgumentError(
             f"the config of {kind.__name__} must be a dict of its arguments, not {shown(config)}"
         )
     try:
         return kind(**config)
-    except TypeError as error:  # an argument that it does not take, or a key that is no str
+    except TypeError as error:  # an unknown argument, or a key that is not a str
         raise InvalidArgumentError(
             f"{kind.__name__} cannot be made of the config {shown(config)}: {error}"
         ) from None

@@ -115,7 +115,7 @@ def test_a_named_pipe_is_not_waited_for(name: str, tmp_path: Path) -> None:
 def test_a_file_of_the_largest_size_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(small_files, "MOST_BYTES", 2)
+    monkeypatch.setattr(small_files, "MAX_BYTES", 2)
     (tmp_path / "a").write_bytes(b"{}")
     assert small_files.read(tmp_path / "a") == b"{}"
     (tmp_path / "a").write_bytes(b"{ }")

@@ -1,1 +1,1 @@
-"""What fits this package to others' frameworks; nothing here is loaded unless it is asked for."""
+"""Integrations with other frameworks; imported only on demand."""

@@ -1,4 +1,4 @@
-"""Offline generation over every GPU of a cluster: a callable class for Ray Data.
+"""Batch inference on every GPU of a cluster: a callable class for Ray Data.
 
     import ray
     from gpt2_wgpu.integrations.ray import GPT2Generator
@@ -9,7 +9,7 @@
         compute=ray.data.ActorPoolStrategy(size=8), num_gpus=1, batch_size=256,
     )
 
-Nothing here imports Ray: it is Ray that calls, and the class works without it.
+This module does not import Ray; the class works without it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _ANY = 2**31 - 1
 
 @dataclass
 class _Row:
-    """One row of a batch: what is asked, and what became of it."""
+    """One row of a batch: request and result."""
 
     index: int  # in the batch
     prompt: list[int] = field(default_factory=list)
@@ -57,46 +57,45 @@ class _Row:
 
 
 class GPT2Generator(NotCopyable):
-    """Loads a model once, then continues the prompts of every batch it is called with.
+    """Batch generator: loads a model once and continues the prompts of each batch.
 
-    A batch is a dict of columns (``batch_format="numpy"``, Ray's default). It comes back with its
-    columns and rows as they were, and these columns more, none of which is ever null:
+    A batch is a dict of columns (``batch_format="numpy"``, Ray's default). The result has its rows
+    and columns unchanged, and these additional columns, without nulls:
 
     - ``generated_text``: str, without the prompt
-    - ``finish_reason``: "stop" (a stop token), "length" (a limit, or the model's context), "error"
-    - ``prompt_tokens`` (start token included), ``new_tokens`` (stop token included): int
-    - ``error``: what is wrong with the row, empty if nothing is
+    - ``finish_reason``: "stop" (stop token), "length" (limit or end of the context) or "error"
+    - ``prompt_tokens`` (with the start token), ``new_tokens`` (with the stop token): int
+    - ``error``: the row's error message, or empty
 
-    A row's text depends on its prompt, its limit, its seed and the arguments below, not on the
-    rows around it, their order, or the worker: each group of ``rows_at_once`` is filled up to that
-    number, so that the same kernels compute it, and each row draws from a seed of its own. That
-    seed is the ``seed_column``'s, and then the text is what a new sampler with this seed gives the
-    prompt alone; else it is made of the sampler's seed (0 if it has none) and the prompt, so that
-    equal prompts give equal texts.
+    A row's text depends on its prompt, limit and seed and on the arguments below, not on other
+    rows, their order or the worker: each group is padded to ``rows_at_once`` rows, so that the
+    same kernels are used, and each row has its own seed. With ``seed_column`` the text is that of
+    a new sampler with this seed and the prompt alone; else the seed is derived from the sampler's
+    seed (0 if it has none) and the prompt, so that equal prompts give equal texts.
 
     Args:
         preset: preset name, directory or hub id, as for ``GPT2CausalLM.from_preset``.
-        prompt_column: the column of prompts, str.
-        max_new_tokens: at most so many tokens a row, cut to what the context holds.
-        max_new_tokens_column: a column with a limit for each row, in place of it.
-        seed_column: a column of seeds, integers from 0 to 2^64 - 1.
+        prompt_column: column of prompts, str.
+        max_new_tokens: limit of new tokens per row; the context is a further limit.
+        max_new_tokens_column: column of limits per row, instead of ``max_new_tokens``.
+        seed_column: column of seeds, integers from 0 to 2^64 - 1.
         sampler: name, ``{"class_name", "config"}`` or object, as for ``compile``.
         stop_token_ids: "auto" (the end token), ids, or None for none.
-        rows_at_once: rows generated together. More use a GPU better and take more memory: what
-            does not fit is tried with half as many, with a warning. From 9 on, rows are
-            independent to the last bit; below, on GPUs, to rounding.
-        dtype: how matrices are stored, as for ``GPT2CausalLM.from_preset``. Without a GPU give one:
-            else each worker takes what it measures to be fastest.
-        adapter: "auto" takes the GPU that Ray gave the worker (``num_gpus``), and what wgpu
-            prefers if it gave none; or as for ``Device(adapter=...)``.
-        memory_budget: bytes of GPU memory at most (default: see ``set_memory_budget``).
-        on_error: "record" puts a row's fault into ``error`` and goes on, "raise" raises it.
-        prefix: put before the names of the columns that are added.
-        allowed_special: special tokens that a prompt may spell out, or "all".
+        rows_at_once: batch size on the GPU. Larger is faster and takes more memory; on
+            out-of-memory it is halved, with a warning. From 9 on, rows are independent bit for
+            bit; below, on GPUs, up to rounding.
+        dtype: weight dtype, as for ``GPT2CausalLM.from_preset``. Set it for CPU adapters: by
+            default each worker chooses the dtype it measures to be fastest.
+        adapter: "auto": the GPU that Ray assigned to the worker (``num_gpus``), or wgpu's
+            preferred adapter if it assigned none; else as for ``Device(adapter=...)``.
+        memory_budget: limit of GPU memory in bytes (default: see ``set_memory_budget``).
+        on_error: "record" stores a row's error in ``error``, "raise" raises it.
+        prefix: prefix of the names of the additional columns.
+        allowed_special: special tokens to recognise in prompts, or "all".
 
     Raises:
         InvalidArgumentError: an argument is out of range.
-        GPT2WGPUError: what ``Device`` and ``from_preset`` raise; nothing stays allocated.
+        GPT2WGPUError: from ``Device`` and ``from_preset``; no memory stays allocated.
     """
 
     def __init__(
@@ -145,10 +144,12 @@ class GPT2Generator(NotCopyable):
     _instead_of_pickling = "pass the class, which each worker calls (map_batches does so)"
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """``batch`` and the new columns. Serves one caller at a time; others wait.
+        """Return ``batch`` with the additional columns. Concurrent calls are serialised.
 
-        Raises ``InvalidArgumentError`` if it is no dict, lacks a column, or has one of the new
-        ones; with ``on_error="raise"`` also what is wrong with a row.
+        Raises:
+            InvalidArgumentError: ``batch`` is not a dict, lacks a column, or already has one of
+                the additional columns.
+            GPT2WGPUError: the error of a row, with ``on_error="raise"``.
         """
         with self._lock:
             rows = [self._row(*values) for values in enumerate(self._values(batch))]
@@ -161,7 +162,7 @@ class GPT2Generator(NotCopyable):
         return {**batch, **new}
 
     def _values(self, batch: Mapping[str, Any]) -> Iterable[tuple[Any, Any, Any]]:
-        """Prompt, limit and seed of each row; a seed of None is to be made."""
+        """Yield prompt, limit and seed of each row; None for a seed that is to be derived."""
         if not isinstance(batch, Mapping):
             raise InvalidArgumentError(
                 f"a batch must be a dict of columns, not {type(batch).__name__}: leave "
@@ -182,7 +183,7 @@ class GPT2Generator(NotCopyable):
         return zip(prompts, limits, column(self._seed_column, None), strict=True)
 
     def _row(self, index: int, values: tuple[Any, Any, Any]) -> _Row:
-        """The row, checked and encoded, or one that tells its error."""
+        """Validate and encode a row; a fault is recorded as its error."""
         row = _Row(index)
         prompt, max_new_tokens, seed = values
         try:
@@ -207,7 +208,7 @@ class GPT2Generator(NotCopyable):
     def _seed_of(self, prompt: str, seed: Any) -> int:
         config = self._sampler.get_config()
         if "seed" not in config:
-            return 0  # draws nothing
+            return 0  # greedy: the seed has no effect
         if self._seed_column:
             seed = integer(self._seed_column, seed, 0, 2**64 - 1)
         else:
@@ -222,7 +223,7 @@ class GPT2Generator(NotCopyable):
         row.error = f"{type(error).__name__}: {error}"
 
     def _generate(self, rows: list[_Row]) -> None:
-        """Complete ``rows``: like ones together, the longest first, so that few wait for others."""
+        """Complete ``rows``, grouped by similar length, longest first, to minimise padding."""
         pending = sorted(rows, key=lambda row: (row.limit, len(row.prompt)), reverse=True)
         while pending:
             group = pending[: self.rows_at_once]
@@ -245,11 +246,11 @@ class GPT2Generator(NotCopyable):
             if len(group) == 1:
                 self._fail(group[0], error)
                 return
-            for row in group:  # only the one at fault is to fail
+            for row in group:  # one at a time, so that only the faulty row fails
                 self._complete([row])
 
     def _run(self, group: list[_Row]) -> None:
-        """One generation, filled up with rows that are finished before they begin."""
+        """Run one generation, padded with rows that are finished from the start."""
         idle = self.rows_at_once - len(group)
         generation = Generation(
             self._lm.backbone,
@@ -298,7 +299,7 @@ class GPT2Generator(NotCopyable):
         return {self._prefix + name: values for name, values in columns.items()}
 
     def close(self) -> None:
-        """Free the model and give the device back. Idempotent; Ray drops the object at its end."""
+        """Free the model and close the device. Idempotent; called when Ray deletes the object."""
         if (lm := getattr(self, "_lm", None)) is not None:
             lm.dispose()
             self._device.successor.close()
@@ -311,12 +312,12 @@ class GPT2Generator(NotCopyable):
         self.close()
 
     def __del__(self) -> None:
-        if not sys.is_finalizing():  # then the process frees all anyway
+        if not sys.is_finalizing():  # at exit the process frees its memory anyway
             self.close()
 
 
 def _name(parameter: str, value: Any, *, optional: bool = False) -> str:
-    """A column's name; "" for none."""
+    """Return a column name; "" for none."""
     if optional and value is None:
         return ""
     if not isinstance(value, str) or not value:

@@ -1,7 +1,7 @@
-"""Which adapter belongs to the GPU that a scheduler gave this process.
+"""Adapter of the GPU that a scheduler assigned to this process.
 
-Schedulers such as Ray hand out GPUs by environment variables that CUDA, HIP and Level Zero obey.
-Vulkan, Metal and Direct3D do not, so without this every process would take the same GPU.
+Schedulers like Ray assign GPUs through environment variables that CUDA, HIP and Level Zero read.
+Vulkan, Metal and Direct3D ignore them, so by default every process would use the same GPU.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ _VARIABLES = {
     "ROCR_VISIBLE_DEVICES": 0x1002,
     "ZE_AFFINITY_MASK": 0x8086,
 }
-_NONE = ("", "-1", "NoDevFiles")  # how these variables say: no GPU
+_NONE = ("", "-1", "NoDevFiles")  # values of these variables for "no GPU"
 
 
 def assigned_adapter(environment: Mapping[str, str], adapters: Sequence[AdapterInfo]) -> int | None:
-    """The index in ``adapters`` of the first GPU that ``environment`` gives; None: it gives none.
+    """Return the index in ``adapters`` of the first GPU in ``environment``; None if it has none.
 
-    GPU n is the n-th adapter of its vendor: both count in the order of the PCI bus as a rule, and
-    where they do not, two processes with different GPUs still get different adapters.
+    GPU n is the n-th adapter of its vendor: usually both are in PCI bus order; if not, processes
+    with different GPUs still get different adapters.
 
-    Raises ``NoAdapterError`` if that GPU has no adapter, for a CPU would take its place in silence.
+    Raises:
+        NoAdapterError: the GPU has no adapter (the alternative is a silent fallback to the CPU).
     """
     for variable, vendor in _VARIABLES.items():
         given = environment.get(variable, "")
@@ -41,8 +42,8 @@ def assigned_adapter(environment: Mapping[str, str], adapters: Sequence[AdapterI
             return found[int(number)]
         names = ", ".join(info.name for info in adapters) or "none"
         raise NoAdapterError(
-            f"{variable}={given} gives this process a GPU, but wgpu sees {len(found)} of that "
-            f"vendor (adapters: {names}): install its Vulkan driver (in containers set "
+            f"{variable}={given} assigns a GPU to this process, but wgpu finds {len(found)} of "
+            f"that vendor (adapters: {names}): install its Vulkan driver (in containers set "
             "NVIDIA_DRIVER_CAPABILITIES=all), or choose with adapter="
         )
     return None

@@ -162,7 +162,7 @@ def _check_destination(source: Path, destination: Path, force: bool) -> None:
             os.lstat(destination)
         except ValueError:  # a NUL, or a lone surrogate
             name = shown(str(destination))
-            raise InvalidArgumentError(f"{name} cannot be the name of a directory") from None
+            raise InvalidArgumentError(f"{name} is not a valid directory name") from None
     if destination.exists() and not destination.is_dir():
         raise InvalidArgumentError(f"{destination} is a file: give a directory")
     if destination.exists() and destination.samefile(source):

@@ -1,4 +1,4 @@
-"""How a token is chosen: one file a sampler, under KerasHub's names and short ones."""
+"""Samplers, one per file, registered under KerasHub's class names and short names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Random = RandomSampler
 TopK = TopKSampler
 TopP = TopPSampler
 
-# KerasHub serialises class names; people say the short ones.
+# KerasHub serialises class names; users write the short names.
 _NAMES: dict[str, type[Sampler]] = {
     "greedy": GreedySampler,
     "random": RandomSampler,
@@ -28,9 +28,10 @@ _NAMES: dict[str, type[Sampler]] = {
 
 
 def get(identifier: str | dict[str, Any] | Sampler) -> Sampler:
-    """A sampler from its name, from ``{"class_name", "config"}``, or itself.
+    """Return a sampler, given its name, ``{"class_name", "config"}`` or the sampler itself.
 
-    Raises ``InvalidArgumentError`` for anything else (KerasHub returns an unknown name unchanged).
+    Raises:
+        InvalidArgumentError: anything else (KerasHub returns an unknown name unchanged).
     """
     if isinstance(identifier, Sampler):
         return identifier
@@ -51,11 +52,17 @@ def get(identifier: str | dict[str, Any] | Sampler) -> Sampler:
 def of_settings(
     temperature: float, top_k: int, top_p: float, seed: int | None, **penalties: float
 ) -> Sampler:
-    """The sampler of a command's or a page's settings.
+    """Return the sampler for the settings of the CLI or the web page.
 
-    ``temperature`` 0: greedy; ``top_k`` 0: all tokens; ``top_p`` 1: all of their mass;
-    ``penalties``: as every sampler takes them.
-    Raises ``InvalidArgumentError`` for a value out of its range.
+    Args:
+        temperature: 0: greedy search.
+        top_k: 0: all tokens.
+        top_p: 1: no nucleus.
+        seed: as in `SeededSampler`.
+        **penalties: as in `Sampler`.
+
+    Raises:
+        InvalidArgumentError: a value is out of range.
     """
     if temperature == 0:
         return GreedySampler(**penalties)
@@ -68,7 +75,7 @@ def of_settings(
 
 
 def serialize(sampler: Sampler) -> dict[str, Any]:
-    """The form that :func:`get` accepts back (for the samplers of this package)."""
+    """Return ``{"class_name", "config"}``, which `get` accepts (for this package's samplers)."""
     return {"class_name": type(sampler).__name__, "config": sampler.get_config()}
 
 

@@ -9,9 +9,9 @@ from gpt2_wgpu.samplers.sampler import Sampler
 
 
 class GreedySampler(Sampler):
-    """Always the most probable token (the lowest id of equals).
+    """Greedy search: the most probable token; of equal ones, the lowest id.
 
-    ``temperature`` is checked and otherwise without effect, as in KerasHub.
+    ``temperature`` is validated but has no effect, as in KerasHub.
     """
 
     def __init__(self, temperature: float = 1.0, **penalties: float) -> None:

@@ -1,4 +1,4 @@
-"""Sampling from the whole distribution."""
+"""Random sampling from the whole distribution."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from gpt2_wgpu.samplers.sampler import SeededSampler
 
 
 class RandomSampler(SeededSampler):
-    """Draws from softmax(logits / temperature) over the whole vocabulary.
+    """Random sampling from softmax(logits / temperature) over the whole vocabulary.
 
-    The seed comes first, as in KerasHub: ``RandomSampler(42)`` has seed 42 and temperature 1.
+    The first argument is the seed, as in KerasHub: ``RandomSampler(42)`` has temperature 1.
     """
 
     def __init__(

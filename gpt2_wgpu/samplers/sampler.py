@@ -1,4 +1,4 @@
-"""What all samplers share: a temperature, a seed, and the options they give the GPU."""
+"""Base classes of the samplers: temperature, penalties, seed, and the options for the GPU."""
 
 from __future__ import annotations
 
@@ -16,18 +16,24 @@ _NONE = asdict(Penalties())
 
 
 class Sampler:
-    """How the next token is chosen. Base of all samplers.
+    """Base class of all samplers.
 
-    ``temperature`` from 0 to 1e30 divides the logits; 0 (below 1e-30, in f32) is greedy (KerasHub:
-    NaN). Attributes may be changed between generations and take effect at once (KerasHub: only
-    after ``compile``).
+    Attributes may be changed between generations and take effect at once (KerasHub: only after
+    ``compile``). Penalties (which KerasHub lacks) are applied before the temperature, in greedy
+    search, too.
 
-    What has come before can be made less likely (KerasHub: cannot). ``repetition_penalty`` above 1
-    divides positive logits of tokens that are in the prompt or the new text, and multiplies
-    negative ones (Keskar et al. 2019, as transformers does it; the start token is in the prompt).
-    ``presence_penalty`` and ``frequency_penalty`` are taken off the logits of tokens in the new
-    text, once and for each time (as OpenAI's API does it). They come before the temperature, and
-    greedy search obeys them, too.
+    Args:
+        temperature: divisor of the logits, 0 to 1e30; 0 (below 1e-30, in f32) is greedy search
+            (KerasHub: NaN).
+        repetition_penalty: above 1, divides positive logits of tokens in the prompt or the new
+            text and multiplies negative ones (Keskar et al. 2019, as in transformers; the start
+            token is part of the prompt).
+        presence_penalty: subtracted from the logits of tokens in the new text (as in OpenAI's
+            API).
+        frequency_penalty: subtracted once per occurrence in the new text (as in OpenAI's API).
+
+    Raises:
+        InvalidArgumentError: a value is out of range.
     """
 
     def __init__(
@@ -42,7 +48,7 @@ class Sampler:
         self.repetition_penalty = repetition_penalty
         self.presence_penalty = presence_penalty
         self.frequency_penalty = frequency_penalty
-        self.penalties()  # raises for what is out of range
+        self.penalties()  # raises for a value out of range
 
     @property
     def temperature(self) -> float:
@@ -53,7 +59,7 @@ class Sampler:
         self._temperature = number("temperature", value, 0.0, 1e30)
 
     def penalties(self) -> Penalties:
-        """The three as the GPU takes them. Raises ``InvalidArgumentError``."""
+        """Return the three penalties; InvalidArgumentError for a value out of range."""
         return Penalties(
             number("repetition_penalty", self.repetition_penalty, 0.0, 1e3, open_low=True),
             number("presence_penalty", self.presence_penalty, -1e3, 1e3),
@@ -61,11 +67,11 @@ class Sampler:
         )
 
     def next_options(self) -> SamplingOptions:
-        """The options of one generation; a seeded sampler draws its next seed here."""
+        """Return the options of one generation; a seeded sampler advances its seed."""
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments; penalties only where they change something."""
+        """Return the constructor's arguments, without penalties that have no effect."""
         return {"temperature": self.temperature, **self._penalty_config()}
 
     def _penalty_config(self) -> dict[str, Any]:
@@ -73,7 +79,7 @@ class Sampler:
         return {f"{name}_penalty": given[name] for name in given if given[name] != _NONE[name]}
 
     def __reduce__(self) -> tuple[Callable[[], Sampler], tuple[()]]:
-        """A copy, here or in another process, is a new sampler with the same arguments."""
+        """Copy and pickle as a new sampler with the same arguments."""
         return partial(type(self), **self.get_config()), ()
 
     def __repr__(self) -> str:
@@ -82,10 +88,15 @@ class Sampler:
 
 
 class SeededSampler(Sampler):
-    """A sampler that draws at random.
+    """Base class of the random samplers.
 
-    ``seed``: any integer from 0 to 2^64 - 1; None takes one from the system. As in KerasHub, two
-    generations in a row differ, and a new sampler with the same seed repeats the series.
+    As in KerasHub, consecutive generations differ, and a new sampler with the same seed repeats
+    the sequence.
+
+    Args:
+        temperature: see `Sampler`.
+        seed: integer from 0 to 2^64 - 1; None takes one from the system.
+        **penalties: see `Sampler`.
     """
 
     def __init__(
@@ -98,7 +109,7 @@ class SeededSampler(Sampler):
         self._lock = threading.Lock()
 
     def next_seed(self) -> int:
-        """The next 64-bit seed of this sampler's series."""
+        """Return the next 64-bit seed of this sampler's sequence."""
         with self._lock:
             self._drawn += 1
             return _splitmix64(self._start + self._drawn * 0x9E3779B97F4A7C15)
@@ -108,7 +119,7 @@ class SeededSampler(Sampler):
 
 
 def _splitmix64(state: int) -> int:
-    """The output function of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014)."""
+    """Output function of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014)."""
     z = state & 0xFFFFFFFFFFFFFFFF
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF

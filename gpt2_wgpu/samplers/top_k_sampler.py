@@ -10,7 +10,7 @@ from gpt2_wgpu.validation import integer
 
 
 class TopKSampler(SeededSampler):
-    """Draws among the ``k`` most probable tokens; a ``k`` beyond the vocabulary keeps all."""
+    """Random sampling from the ``k`` most probable tokens; all, if ``k`` exceeds the vocabulary."""
 
     def __init__(
         self, k: int = 5, seed: int | None = None, temperature: float = 1.0, **penalties: float

@@ -10,10 +10,10 @@ from gpt2_wgpu.validation import integer, number
 
 
 class TopPSampler(SeededSampler):
-    """Draws among the most probable tokens whose mass before them is at most ``p``.
+    """Random sampling from the nucleus: tokens preceded by a probability mass of at most ``p``.
 
-    So at least one token is always kept. ``k`` cuts to the k most probable first; their
-    probabilities are not renormalised before ``p`` is applied (as KerasHub).
+    Tokens are ordered by probability, so at least one is kept. ``k`` first truncates to the k
+    most probable; their probabilities are not renormalised before ``p`` (as in KerasHub).
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Text in and out: tokenizers, packing, prompts, streaming. Knows no model and no GPU."""
+"""Tokenizers, packing, prompt preprocessing and streaming; imports no model and no GPU code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Added tokens as Hugging Face's files describe them."""
+"""Added tokens as described in Hugging Face's tokenizer files."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from gpt2_wgpu.text.special_tokens import RULES
 
 @dataclass(frozen=True)
 class AddedToken:
-    """A token that is kept whole in a text.
+    """A token that is never split.
 
-    ``special`` ones are left out of generated text. ``is_default`` ones come from no file.
+    ``special``: left out of generated text. ``is_default``: a default of this package, in no file.
     """
 
     content: str
@@ -22,7 +22,7 @@ class AddedToken:
 
 
 def added_token(value: Any) -> AddedToken | None:
-    """Read a token, written as its text or as an object; None if it is neither."""
+    """Parse a token given as a string or as a JSON object; None if it is neither."""
     if isinstance(value, str):
         return AddedToken(value) if value else None
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Byte-level byte-pair encoding as GPT-2 does it, under KerasHub's names."""
+"""GPT-2's byte-level byte-pair encoding, with KerasHub's API."""
 
 from __future__ import annotations
 
@@ -20,38 +20,37 @@ from gpt2_wgpu.validation import made_from
 VocabularySource = Mapping[str, int] | str | os.PathLike[str]
 MergesSource = Iterable[Merge] | str | os.PathLike[str]
 
-# Natural text repeats few words often. The bounds keep a long-running process from growing.
+# Word cache: natural text repeats few words often. The bounds limit the memory of a long process.
 CACHED_WORDS = 65_536
 CACHED_WORD_LENGTH = 64
 
 
 class BytePairTokenizer:
-    """Turns text into token ids and back; every text that has a UTF-8 form survives unchanged.
+    """Byte-level BPE tokenizer: text → token ids → text, lossless for all valid Unicode text.
 
-    Differs from KerasHub where that loses text: words are split by GPT-2's own pattern, and a
-    byte the vocabulary lacks is an error (KerasHub drops it). A lone surrogate has no UTF-8 form
-    and is an error too, never replaced in silence.
+    Differs from KerasHub where KerasHub loses text: words are split by GPT-2's own pattern, and a
+    byte that is missing from the vocabulary is an error (KerasHub drops it). A lone surrogate has
+    no UTF-8 form and is an error, too; it is never replaced silently.
 
     Args:
         vocabulary: token → id, or the path of a JSON file with that object. Tokens are written in
             GPT-2's byte symbols (" at" is "Ġat").
         merges: "left right" rules in order of precedence, or the path of a text file with one a
             line; a leading "#version" line is skipped.
-        sequence_length: where given, ``tokenize`` cuts or pads (with ``pad_token_id``, 0) every
+        sequence_length: if given, ``tokenize`` truncates or pads (with ``pad_token_id``, 0) every
             row to this length.
-        add_prefix_space: put a space before a text that does not start with one (and after a
-            token that is kept whole), so that its first word is encoded as in mid-sentence.
-            "always": one space before every text and nowhere else, as transformers' slow
-            GPT2Tokenizer has it.
-        unsplittable_tokens: tokens that are kept whole wherever a text spells them out.
-        dtype: "int32", or "string" for ``tokenize`` to give the tokens in place of their ids.
-        special_tokens: tokens that are plain text unless ``encode`` is told to allow them.
+        add_prefix_space: prepend a space to a text that does not start with one (and after an
+            unsplittable token), so that its first word is encoded as in mid-sentence. "always":
+            one space before every text and nowhere else, as in transformers' slow GPT2Tokenizer.
+        unsplittable_tokens: tokens that are never split and always recognised in text.
+        dtype: "int32", or "string": ``tokenize`` returns tokens instead of ids.
+        special_tokens: tokens that ``encode`` treats as plain text unless they are allowed.
         added_tokens: token → id of tokens outside ``vocabulary``, in plain text (`Vocabulary`).
-        token_rules: token → rules of its match: "lstrip", "rstrip", "single_word".
+        token_rules: token → matching rules: "lstrip", "rstrip", "single_word".
 
     Raises:
-        TokenizerError: vocabulary and merges contradict each other, a file is malformed, or an
-            option is out of range.
+        TokenizerError: vocabulary and merges are inconsistent, a file is malformed, or an option
+            is out of range.
     """
 
     pad_token_id: int = 0
@@ -93,7 +92,7 @@ class BytePairTokenizer:
     # --- vocabulary -----------------------------------------------------------------------------
 
     def set_vocabulary_and_merges(self, vocabulary: VocabularySource, merges: MergesSource) -> None:
-        """Replace vocabulary and merges; arguments and errors as in the constructor."""
+        """Replace vocabulary and merges; arguments and errors as in the class."""
         if isinstance(vocabulary, (str, os.PathLike)):
             vocabulary = tokenizer_files.read_vocabulary(vocabulary)
         if isinstance(merges, (str, os.PathLike)):
@@ -116,7 +115,7 @@ class BytePairTokenizer:
         return dict(self._vocabulary.ids)
 
     def vocabulary_size(self) -> int:
-        """Return the number of tokens; ids may be larger, as they need not be contiguous."""
+        """Return the number of tokens; ids need not be contiguous and may be larger."""
         return len(self._vocabulary)
 
     def plain_ids(self) -> Collection[int]:
@@ -124,22 +123,30 @@ class BytePairTokenizer:
         return self._vocabulary.plain_ids.values()
 
     def has_id(self, token_id: object) -> bool:
-        """Return whether a token has this id, an integer."""
+        """Return whether the integer ``token_id`` is in the vocabulary."""
         return self._vocabulary.has(token_id)
 
     def ids_without_text(self, below: int) -> list[int]:
-        """Return the ids in ``[0, below)`` that no token has."""
+        """Return the ids in ``[0, below)`` that belong to no token."""
         return self._vocabulary.unused_ids(below)
 
     def id_to_token(self, id: int) -> str:
-        """Return the token of ``id``, in byte symbols; TokenizerError if no token has it."""
+        """Return the token of ``id``, in byte symbols.
+
+        Raises:
+            TokenizerError: the id is not in the vocabulary.
+        """
         if isinstance(id, (list, tuple)):
             raise TokenizerError(f"id must be an integer, not {shown(id)}")
         [[token_id]] = rows_of_ids([id], name="id")
         return self._vocabulary.token_of(token_id)
 
     def token_to_id(self, token: str) -> int:
-        """Return the id of ``token``, in byte symbols ("Ġat"); TokenizerError if it is absent."""
+        """Return the id of ``token``, written in byte symbols ("Ġat").
+
+        Raises:
+            TokenizerError: the token is not in the vocabulary.
+        """
         return self._vocabulary.id_of(token)
 
     # --- text → ids -----------------------------------------------------------------------------
@@ -156,7 +163,7 @@ class BytePairTokenizer:
 
         Returns:
             One row of ids for a str, a list of rows for several texts; with ``sequence_length``
-            all rows have that length. With dtype "string" tokens stand in place of ids.
+            all rows have that length. With dtype "string": tokens instead of ids.
 
         Raises:
             TokenizerError: as in ``encode``.
@@ -175,22 +182,24 @@ class BytePairTokenizer:
     def encode(
         self, text: str, allowed_special: Collection[str] | Literal["all"] = ()
     ) -> list[int]:
-        """Encode one text; neither padded nor cut to ``sequence_length``.
+        """Encode one text, without padding or truncation.
 
         Args:
             text: any text.
-            allowed_special: tokens that are taken as such where the text spells them out, or
-                "all" for every special token. All others are plain text, so that user input
-                cannot inject them (tiktoken's convention; KerasHub and transformers always take
-                them as tokens).
+            allowed_special: special tokens to recognise in the text, or "all". All others are
+                encoded as plain text, so that user input cannot inject them (tiktoken's
+                convention; KerasHub and transformers always recognise them).
+
+        Returns:
+            Token ids.
 
         Raises:
-            TokenizerError: the text holds a lone surrogate or a byte outside the vocabulary, or
-                an allowed token does not exist.
+            TokenizerError: the text contains a lone surrogate or a byte outside the vocabulary,
+                or an allowed token does not exist.
         """
         if not isinstance(text, str):
             raise TokenizerError(f"only a str can be encoded, not {shown(text)}")
-        _refuse_surrogates(text)
+        _reject_surrogates(text)
         allowed = (
             self.special_tokens
             if isinstance(allowed_special, str) and allowed_special == "all"
@@ -251,11 +260,11 @@ class BytePairTokenizer:
             inputs: an integer, [T] or [B, T] (rows may differ in length): lists or arrays.
 
         Returns:
-            A str, or a list of str for a batch. Bytes that are no UTF-8 become U+FFFD.
+            A str, or a list of str for a batch. Invalid UTF-8 becomes U+FFFD.
 
         Raises:
             TokenizerError: an id is not in the vocabulary.
-            InvalidArgumentError: an entry is no integer.
+            InvalidArgumentError: an entry is not an integer.
         """
         values = inputs.tolist() if hasattr(inputs, "tolist") else inputs
         if isinstance(values, int):
@@ -269,12 +278,12 @@ class BytePairTokenizer:
 
         Raises:
             TokenizerError: an id is not in the vocabulary.
-            UnicodeDecodeError: the bytes are no UTF-8 and ``errors`` is "strict".
+            UnicodeDecodeError: the bytes are not UTF-8 and ``errors`` is "strict".
         """
         return self.decode_bytes(ids).decode("utf-8", errors)
 
     def decode_bytes(self, ids: Any) -> bytes:
-        """Return the exact bytes behind one row of ids, [T].
+        """Return the exact bytes of one row of ids, [T].
 
         Raises:
             TokenizerError: an id is not in the vocabulary, or ``ids`` is a batch.
@@ -285,10 +294,14 @@ class BytePairTokenizer:
         return b"".join(map(self._vocabulary.bytes_of, row))
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Return the bytes of one token; TokenizerError if no token has this id."""
+        """Return the bytes of one token.
+
+        Raises:
+            TokenizerError: the id is not in the vocabulary.
+        """
         try:
             return self._vocabulary.bytes_of(token_id)
-        except TypeError:  # a list, say
+        except TypeError:  # unhashable, e.g. a list
             raise TokenizerError(f"an id must be an integer, not {shown(token_id)}") from None
 
     # --- files and configuration ----------------------------------------------------------------
@@ -300,7 +313,7 @@ class BytePairTokenizer:
         )
 
     def load_assets(self, dir_path: str | os.PathLike[str]) -> None:
-        """Replace vocabulary and merges by what ``save_assets`` wrote.
+        """Replace vocabulary and merges by the files of ``save_assets``.
 
         Raises:
             TokenizerError: a file is missing or malformed.
@@ -311,7 +324,7 @@ class BytePairTokenizer:
         )
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments as JSON-ready values."""
+        """Return the constructor's arguments as JSON-serialisable values."""
         return {
             "vocabulary": dict(self._vocabulary.plain_ids),
             "merges": [f"{left} {right}" for left, right in self._merges.pairs],
@@ -326,11 +339,11 @@ class BytePairTokenizer:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Build a tokenizer from what ``get_config`` returned."""
+        """Build a tokenizer from the result of ``get_config``."""
         return made_from(cls, config)
 
 
-def _refuse_surrogates(text: str) -> None:
+def _reject_surrogates(text: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -14,20 +14,20 @@ from gpt2_wgpu.text.tokenizer_files import gpt2_merges, vocabulary_of_merges
 
 
 class GPT2Tokenizer(BytePairTokenizer):
-    """Byte-pair encoding with a token that ends a text and one that starts it.
+    """Byte-pair tokenizer with a start token and an end token.
 
-    In GPT-2's own vocabulary both are ``<|endoftext|>``, its one special token. Spelled out in a
-    text a special token is plain text (here seven tokens) unless ``encode(...,
-    allowed_special=...)`` allows it or ``unsplittable_tokens`` names it; KerasHub and TF.js always
-    take it as the token, so that user input can end a prompt.
+    In GPT-2's own vocabulary both are ``<|endoftext|>``, its only special token. A special token
+    in a text is encoded as plain text (here seven tokens) unless ``encode(...,
+    allowed_special=...)`` allows it or ``unsplittable_tokens`` contains it; KerasHub and TF.js
+    always recognise it, so that user input can end a prompt.
 
     Args:
-        vocabulary: as in ``BytePairTokenizer``; without vocabulary and merges they are those of
-            OpenAI's GPT-2, which ship with the package.
+        vocabulary: as in ``BytePairTokenizer``. Default, if merges are omitted, too: OpenAI's
+            GPT-2 vocabulary, which is part of the package.
         merges: as in ``BytePairTokenizer``.
-        start_token: the token that starts a text; None if there is none.
-        end_token: the token that ends a text; None if there is none.
-        special_tokens: as in ``BytePairTokenizer``; start and end token are among them anyway.
+        start_token: the token at the start of a text; None for none.
+        end_token: the token at the end of a text; None for none.
+        special_tokens: as in ``BytePairTokenizer``; start and end token are always included.
         **kwargs: further arguments of ``BytePairTokenizer``.
 
     Raises:
@@ -61,9 +61,9 @@ class GPT2Tokenizer(BytePairTokenizer):
 
     @classmethod
     def from_directory(cls, path: str | os.PathLike[str]) -> Self:
-        """Read the tokenizer of a checkpoint directory in Hugging Face's format.
+        """Load the tokenizer of a checkpoint directory in Hugging Face's format.
 
-        The files and what each says: `gpt2_wgpu.text.tokenizer_directory`.
+        See `gpt2_wgpu.text.tokenizer_directory` for the files that are read.
 
         Raises:
             TokenizerError: files are missing or malformed, or the tokenizer is not GPT-2's
@@ -84,26 +84,26 @@ class GPT2Tokenizer(BytePairTokenizer):
 
     @property
     def end_token_id(self) -> int | None:
-        """The id of the token that ends a text; None if there is none."""
+        """Id of the end token; None if there is none."""
         return None if self.end_token is None else self.token_to_id(self.end_token)
 
     @property
     def start_token_id(self) -> int | None:
-        """The id of the token that starts a text; None if there is none."""
+        """Id of the start token; None if there is none."""
         return None if self.start_token is None else self.token_to_id(self.start_token)
 
     @property
     def special_token_ids(self) -> list[int]:
-        """The ids of all special tokens; id 0, the pad id, is an ordinary token and not in it."""
+        """Ids of all special tokens; the pad id, 0, is an ordinary token and not included."""
         return [self.token_to_id(token) for token in self.special_tokens]
 
     def decode_shown(self, ids: Iterable[int]) -> str:
-        """Decode what a reader is shown of one row: no special tokens, no ids without a text."""
+        """Decode one row, skipping special tokens and ids outside the vocabulary."""
         hidden = set(self.special_token_ids)
         return self.decode([i for i in ids if i not in hidden and self.has_id(i)])
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments as JSON-ready values."""
+        """Return the constructor's arguments as JSON-serialisable values."""
         return {
             **super().get_config(),
             "start_token": self.start_token,

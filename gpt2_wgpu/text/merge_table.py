@@ -1,4 +1,4 @@
-"""The merge rules of a byte-pair encoding and the loop that applies them."""
+"""Merge rules of a byte-pair encoding, and the merge loop."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from gpt2_wgpu.errors import TokenizerError
 from gpt2_wgpu.shown import shown
 
 Merge = str | Sequence[str]
-"""One rule: "left right", or the pair (left, right)."""
+"""Merge rule: "left right", or the pair (left, right)."""
 
 
 class MergeTable:
-    """Merge rules over token ids; a rule's rank is its place in the list.
+    """Merge rules over token ids; a rule's rank is its index in the list.
 
     Args:
         vocabulary: token → id.
         merges: rules in order of precedence; a leading "#version" line is skipped.
 
     Raises:
-        TokenizerError: a rule is malformed, appears twice, or one of its sides or its result is
-            not in the vocabulary; merges that know their ``place(index)`` are named with it.
+        TokenizerError: a rule is malformed or appears twice, or one of its sides or its result is
+            not in the vocabulary. The message has the ``place(index)`` of merges that have one.
     """
 
     def __init__(self, vocabulary: Mapping[str, int], merges: Iterable[Merge]) -> None:
@@ -63,14 +63,14 @@ class MergeTable:
     def apply(self, symbols: list[int]) -> list[int]:
         """Merge the ids of one word until no rule applies.
 
-        The pair of the lowest rank goes first, of equal ones the leftmost. Candidates wait in a
-        heap and the word is a linked list, so a word of n bytes takes O(n log n) however long.
+        The pair of the lowest rank is merged first; of equal ranks, the leftmost. A heap of
+        candidates over a linked list of symbols gives O(n log n) for n bytes.
         """
         count = len(symbols)
         if count < 2:
             return symbols
         rank_of = self._rank.get
-        # One integer per candidate, rank * count + position, orders as the pair would.
+        # A candidate is one integer, rank * count + position, which sorts like (rank, position).
         heap = [
             rank * count + position
             for position, pair in enumerate(pairwise(symbols))
@@ -85,7 +85,7 @@ class MergeTable:
         while heap:
             rank, position = divmod(heappop(heap), count)
             after = following[position]
-            # Stale candidates: a side was swallowed (id -1) or has grown since.
+            # Stale candidate: one side has been merged into its neighbour (id -1) or has grown.
             if after == count or rank_of((ids[position], ids[after])) != rank:
                 continue
             merged = ids[position] = self._merged[rank]

@@ -1,4 +1,4 @@
-"""From texts to the arrays GPT-2 takes, and back."""
+"""GPT-2 preprocessor: texts → model input arrays, model output → texts."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from gpt2_wgpu.text.token_arrays import is_one_row, rows_of_ids, rows_of_mask
 from gpt2_wgpu.validation import made_from
 
 AllowedSpecial = Collection[str] | Literal["all"]
-"""Special tokens that a text may spell out, or "all" of them."""
+"""Special tokens to recognise in a text, or "all"."""
 
 
 class GPT2CausalLMPreprocessor:
-    """KerasHub's ``GPT2CausalLMPreprocessor``: tokenizes, packs, and undoes both.
+    """KerasHub's ``GPT2CausalLMPreprocessor``: tokenization and packing, and their inverse.
 
-    Arrays are NumPy's (int32, bool) where NumPy can be imported and nested lists elsewhere; one
-    str gives [T], a list of str [B, T]. Differs from KerasHub where that loses text in silence:
-    ``add_start_token=False`` is obeyed for prompts too, a prompt that does not fit is an error,
-    an empty prompt starts from the start token in any case, and special tokens that a text spells
-    out are plain text unless they are allowed.
+    Arrays are NumPy arrays (int32, bool), or nested lists where NumPy is not installed; one str
+    gives [T], a list of str [B, T]. Differs from KerasHub where KerasHub silently loses text:
+    ``add_start_token=False`` applies to prompts, too, a prompt that does not fit is an error, an
+    empty prompt always becomes the start token, and special tokens in a text are plain text
+    unless they are allowed.
 
     Args:
-        tokenizer: a ``GPT2Tokenizer``; its own ``sequence_length`` plays no part here.
+        tokenizer: a ``GPT2Tokenizer``; its own ``sequence_length`` is ignored.
         sequence_length: length of the packed rows.
-        add_start_token: whether a text starts with the tokenizer's start token, if it has one
+        add_start_token: whether to prepend the tokenizer's start token, if it has one
             (``<|endoftext|>`` in GPT-2).
-        add_end_token: whether a training text ends with its end token; prompts never do.
-        allowed_special: special tokens that are taken as such where a text spells them out, or
-            "all" (tiktoken's convention). All others stay text.
+        add_end_token: whether to append the end token to training texts; prompts never get one.
+        allowed_special: special tokens to recognise in a text, or "all" (tiktoken's convention).
+            All others are plain text.
 
     Raises:
-        InvalidArgumentError: ``sequence_length`` is no positive integer, or ``allowed_special`` is
-            neither "all" nor a list of tokens of the vocabulary.
+        InvalidArgumentError: ``sequence_length`` is not a positive integer, or
+            ``allowed_special`` is neither "all" nor a list of tokens of the vocabulary.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class GPT2CausalLMPreprocessor:
 
     @property
     def sequence_length(self) -> int:
-        """The length of packed rows where a call names none."""
+        """Default length of packed rows."""
         return self._sequence_length
 
     @sequence_length.setter
@@ -71,19 +71,19 @@ class GPT2CausalLMPreprocessor:
 
     @property
     def allowed_special(self) -> AllowedSpecial:
-        """The special tokens that a text may spell out where a call names none."""
+        """Default special tokens to recognise in a text."""
         return self._allowed_special
 
     @allowed_special.setter
     def allowed_special(self, value: AllowedSpecial) -> None:
-        self.tokenizer.encode("", value)  # raises for what is none
+        self.tokenizer.encode("", value)  # raises for an unknown token
         self._allowed_special = (
             "all" if isinstance(value, str) else tuple(token_list(value, "allowed_special"))
         )
 
     @property
     def packer(self) -> StartEndPacker:
-        """The packer of training rows; made anew so that it follows every change of a setting."""
+        """A new packer of training rows with the current settings."""
         return StartEndPacker(
             sequence_length=self.sequence_length,
             start_value=self.tokenizer.start_token_id,
@@ -109,21 +109,21 @@ class GPT2CausalLMPreprocessor:
         sample_weight: Any = None,
         sequence_length: int | None = None,
     ) -> tuple[dict[str, Any], Any, Any]:
-        """Make training data: rows of ids, the ids that follow each, and what counts.
+        """Make training data: input ids, target ids (shifted by one) and sample weights.
 
         Args:
-            x: one text or several; longer ones are cut.
-            y: ignored with a warning, since the targets follow from ``x``.
+            x: one text or several; longer ones are truncated.
+            y: ignored with a warning; the targets follow from ``x``.
             sample_weight: likewise.
-            sequence_length: T, replaces the object's own for this call.
+            sequence_length: T; default: the object's own.
 
         Returns:
             ({"token_ids": int32, "padding_mask": bool}, targets int32, weights bool), each [T] or
             [B, T].
 
         Raises:
-            InvalidArgumentError: ``x`` is no text or an empty list, or ``sequence_length`` is no
-                positive integer.
+            InvalidArgumentError: ``x`` is neither a text nor a non-empty list of texts, or
+                ``sequence_length`` is not a positive integer.
         """
         if y is not None or sample_weight is not None:
             warnings.warn(
@@ -146,12 +146,15 @@ class GPT2CausalLMPreprocessor:
         sequence_length: int | None = None,
         allowed_special: AllowedSpecial | None = None,
     ) -> list[list[int]]:
-        """Encode prompts as lists of ids, start token included; an empty one is that token alone.
+        """Encode prompts, with the start token; an empty prompt becomes the start token alone.
 
         Args:
-            prompts: texts; a lone str counts as one.
-            sequence_length: where given, no prompt may be longer.
-            allowed_special: replaces the object's own for this call.
+            prompts: texts; a str counts as one text.
+            sequence_length: maximal length of a prompt, in tokens; None for no limit.
+            allowed_special: default: the object's own.
+
+        Returns:
+            One list of ids per prompt.
 
         Raises:
             ContextLengthError: a prompt is longer; the message gives both counts.
@@ -183,18 +186,18 @@ class GPT2CausalLMPreprocessor:
         sequence_length: int | None = None,
         allowed_special: AllowedSpecial | None = None,
     ) -> dict[str, Any]:
-        """Make the model's input from prompts.
+        """Encode and pack prompts for generation.
 
         Args:
             x: one prompt or several.
-            sequence_length: T, replaces the object's own for this call.
-            allowed_special: likewise.
+            sequence_length: T; default: the object's own.
+            allowed_special: default: the object's own.
 
         Returns:
-            {"token_ids": int32, "padding_mask": bool}, each [T] or [B, T], padded at the right.
+            {"token_ids": int32, "padding_mask": bool}, each [T] or [B, T], padded on the right.
 
         Raises:
-            ContextLengthError: a prompt is longer than T (KerasHub cuts it in silence).
+            ContextLengthError: a prompt is longer than T (KerasHub truncates it silently).
             InvalidArgumentError: as in ``call``.
         """
         length = self._length(sequence_length)
@@ -207,7 +210,7 @@ class GPT2CausalLMPreprocessor:
         return {"token_ids": ids, "padding_mask": mask}
 
     def generate_postprocess(self, x: Mapping[str, Any]) -> str | list[str]:
-        """Turn the model's output into text, without padding and special tokens.
+        """Decode packed ids to text, without padding and special tokens.
 
         Args:
             x: {"token_ids", "padding_mask"}, each [T] or [B, T], lists or arrays.
@@ -216,7 +219,7 @@ class GPT2CausalLMPreprocessor:
             A str for [T], a list of str for [B, T].
 
         Raises:
-            InvalidArgumentError: a key is missing, or entries are no integers or bools.
+            InvalidArgumentError: a key is missing, or an entry is not an integer or bool.
             ShapeError: ids and mask differ in shape.
             TokenizerError: an id is not in the vocabulary.
         """
@@ -246,7 +249,7 @@ class GPT2CausalLMPreprocessor:
         return texts[0] if is_one_row(x["token_ids"]) else texts
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments as JSON-ready values, the tokenizer as its config."""
+        """Return the constructor's arguments as JSON-serialisable values, with nested tokenizer."""
         return {
             "tokenizer": self.tokenizer.get_config(),
             "sequence_length": self.sequence_length,
@@ -261,7 +264,7 @@ class GPT2CausalLMPreprocessor:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> GPT2CausalLMPreprocessor:
-        """Build a preprocessor from what ``get_config`` returned."""
+        """Build a preprocessor from the result of ``get_config``."""
         if isinstance(config, Mapping) and "tokenizer" in config:
             config = {**config, "tokenizer": GPT2Tokenizer.from_config(config["tokenizer"])}
         return made_from(cls, config)
@@ -280,7 +283,7 @@ def _texts(x: Any) -> list[str]:
 
 
 def _batch(rows: list[list[int]], x: object) -> list[Any]:
-    """Return what the packer takes: the only row for a lone str, else all rows."""
+    """Return the packer's input: a single row if ``x`` is a str, else all rows."""
     if not rows:
         raise InvalidArgumentError("expected at least one text, got an empty list")
     return rows[0] if isinstance(x, str) else rows

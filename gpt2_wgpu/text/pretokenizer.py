@@ -1,13 +1,13 @@
-"""GPT-2's pre-tokenizer: cuts text into the words that byte-pair encoding never crosses.
+r"""GPT-2's pre-tokenizer: splits text into words; byte-pair merges never cross word boundaries.
 
-The pattern is the one of OpenAI's GPT-2 release (``encoder.py``). It needs Unicode properties,
-which the ``regex`` package has and the standard ``re`` has not. Where ``regex`` cannot be imported
-(a browser's Python) the same pattern is built for ``re`` from code-point classes that were
-generated from ``regex`` (see ``make_codepoint_classes``); both split every text alike.
+The pattern is that of OpenAI's GPT-2 release (``encoder.py``). It needs Unicode properties, which
+the ``regex`` package supports and the standard ``re`` does not. Where ``regex`` is not installed
+(Pyodide), the same pattern is built for ``re`` from code-point classes generated with ``regex``
+(`codepoint_classes`); both split every text identically.
 
-TF.js gets this pattern wrong (letters and digits are not separated, only the first space of a
-text is seen, bytes are UTF-16 units) and KerasHub's Python path does not split at all
-("Hello\\n\\nHello" gives one token for both newlines); OpenAI's behaviour is what is built here.
+TF.js implements this pattern incorrectly (letters and digits are not separated, only the first
+space of a text is matched, bytes are UTF-16 units), and KerasHub's Python path does not split at
+all ("Hello\n\nHello" gives one token for both newlines). This module follows OpenAI.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from functools import cache
 from gpt2_wgpu.text import codepoint_classes
 
 Splitter = Callable[[str], list[str]]
-"""Cuts a text into words; joined together again they are the text."""
+"""Splits a text into words whose concatenation is the text."""
 
 GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
@@ -38,10 +38,10 @@ def regex_splitter() -> Splitter:
 
 @cache
 def standard_splitter() -> Splitter:
-    """Return the splitter built on the standard ``re`` and the generated code-point classes.
+    r"""Return the splitter built on the standard ``re`` and the generated code-point classes.
 
-    ``re``'s own ``\\s`` also holds the separators U+001C..U+001F, so white space is a generated
-    class too.
+    The ``\s`` of ``re`` also matches the separators U+001C..U+001F, so white space is a generated
+    class, too.
     """
     letters = _class_body(codepoint_classes.LETTERS)
     numbers = _class_body(codepoint_classes.NUMBERS)
@@ -56,7 +56,7 @@ def standard_splitter() -> Splitter:
 
 @cache
 def best_splitter() -> Splitter:
-    """Return ``regex_splitter()`` where it can be had, ``standard_splitter()`` elsewhere."""
+    """Return ``regex_splitter()`` if ``regex`` is installed, else ``standard_splitter()``."""
     try:
         return regex_splitter()
     except ImportError:
@@ -64,11 +64,11 @@ def best_splitter() -> Splitter:
 
 
 def split_words(text: str) -> list[str]:
-    """Cut ``text`` into GPT-2's words; ``"".join(split_words(text)) == text`` always holds."""
+    """Split ``text`` into GPT-2's words; ``"".join(split_words(text)) == text``."""
     return best_splitter()(text)
 
 
 def _class_body(ranges: str) -> str:
-    """Turn ``"41-5a aa"`` into the inside of a character class, ``\\U00000041-\\U0000005a...``."""
+    r"""Return the body of a character class, ``\U00000041-\U0000005a...``, for ``"41-5a aa"``."""
     bounds = (item.split("-") for item in ranges.split())
     return "".join("-".join(rf"\U{int(bound, 16):08x}" for bound in pair) for pair in bounds)

@@ -1,4 +1,4 @@
-"""Tokens that are kept whole: finding them in a text, as transformers' slow tokenizers do."""
+"""Matching of special tokens in text, as in transformers' slow tokenizers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from gpt2_wgpu.errors import TokenizerError
 from gpt2_wgpu.shown import odd_item, shown
 
 RULES = ("lstrip", "rstrip", "single_word")
-"""What a token may do to its surroundings: take the white space on its left or right, or count only
-where a space or the text's edge is on both sides."""
+"""Matching rules: strip white space on the left or right; match only between spaces or at the
+ends of the text."""
 
 TokenRules = Mapping[str, frozenset[str]]
 
@@ -20,10 +20,10 @@ TokenRules = Mapping[str, frozenset[str]]
 def split_at_tokens(
     text: str, tokens: frozenset[str], rules: TokenRules | None = None
 ) -> list[tuple[str, bool]]:
-    """Cut ``text`` at each of ``tokens``: its non-empty pieces, and whether each is a token.
+    """Split ``text`` at ``tokens``: non-empty pieces, each with whether it is a token.
 
-    Of several tokens that match at one place the longest wins. ``rules`` are applied from left to
-    right, as ``PreTrainedTokenizer.tokenize`` of transformers 4 does.
+    The longest of several matches at one position is taken. ``rules`` are applied from left to
+    right, as in ``PreTrainedTokenizer.tokenize`` of transformers 4.
     """
     if not tokens:
         return [(text, False)] if text else []
@@ -55,10 +55,10 @@ def _apply(rules: frozenset[str], pieces: list[str], index: int) -> None:
 
 
 def token_list(tokens: Iterable[str] | None, name: str) -> list[str]:
-    """Return distinct tokens in order; a lone str is refused, as it would count letter by letter.
+    """Return distinct tokens in order; a str is rejected, as iterating it would give letters.
 
     Raises:
-        TokenizerError: not an iterable of non-empty str; the message calls it ``name``.
+        TokenizerError: not an iterable of non-empty str; ``name`` is its name in the message.
     """
     if tokens is None:
         return []
@@ -71,7 +71,7 @@ def token_list(tokens: Iterable[str] | None, name: str) -> list[str]:
 
 
 def checked_rules(rules: Any) -> dict[str, frozenset[str]]:
-    """Return token → its rules, those without a rule left out.
+    """Return token → rules, without tokens that have none.
 
     Raises:
         TokenizerError: not a mapping of str to lists of `RULES`.

@@ -1,4 +1,4 @@
-"""Packing rows of tokens to one length."""
+"""Packing of token rows to a fixed length."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ Token = int | str
 
 
 class StartEndPacker:
-    """Adds start and end tokens and brings every row to ``sequence_length``.
+    """Packer: adds start and end tokens and truncates or pads rows to ``sequence_length``.
 
-    Content is cut at its end so that start and end tokens always fit. Where ``sequence_length``
-    has no room even for those, an InvalidArgumentError says so (KerasHub returns rows that are
-    longer than asked for).
+    Content is truncated at its end so that start and end tokens always fit. If
+    ``sequence_length`` is too small for these alone, InvalidArgumentError is raised (KerasHub
+    returns longer rows).
 
     Args:
         sequence_length: length of every packed row.
         start_value: a token (int or str), several, or None.
         end_value: likewise.
-        pad_value: the token that fills up; None is 0, or "" for rows of str.
-        return_padding_mask: whether to return a mask, True on what is not padding, as well.
+        pad_value: padding token; None is 0, or "" for rows of str.
+        return_padding_mask: whether to return a mask, too: False for padding.
         padding_side: "right" or "left".
 
     Raises:
@@ -77,16 +77,16 @@ class StartEndPacker:
         Args:
             inputs: tokens, [T] or [B, T] (rows may differ in length): lists or arrays of integers,
                 or lists of str.
-            sequence_length: replaces the constructor's for this call.
-            add_start_value: whether to put ``start_value`` in front.
-            add_end_value: whether to put ``end_value`` behind.
+            sequence_length: default: the constructor's.
+            add_start_value: whether to prepend ``start_value``.
+            add_end_value: whether to append ``end_value``.
 
         Returns:
             The packed rows, [sequence_length] or [B, sequence_length], int32; rows of str are
-            lists. With ``return_padding_mask`` the pair (rows, mask), the mask of bool.
+            lists. With ``return_padding_mask``: (rows, mask), the mask of dtype bool.
 
         Raises:
-            InvalidArgumentError: the specials alone are longer than ``sequence_length``, or
+            InvalidArgumentError: start and end tokens exceed ``sequence_length``, or
                 entries are neither all integers nor all str.
         """
         length = (
@@ -116,7 +116,7 @@ class StartEndPacker:
         return (result, as_array(mask, "bool")) if self.return_padding_mask else result
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments as JSON-ready values."""
+        """Return the constructor's arguments as JSON-serialisable values."""
         return {
             "sequence_length": self.sequence_length,
             "start_value": _as_given(self.start_value, self._given[0]),
@@ -128,7 +128,7 @@ class StartEndPacker:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> StartEndPacker:
-        """Build a packer from what ``get_config`` returned."""
+        """Build a packer from the result of ``get_config``."""
         return made_from(cls, config)
 
     def _pad(self, row: list[Any], length: int, pad: object) -> list[Any]:
@@ -137,7 +137,7 @@ class StartEndPacker:
 
 
 def checked_length(sequence_length: object) -> int:
-    """Return a sequence length, or raise InvalidArgumentError if it is no positive integer."""
+    """Return a sequence length; InvalidArgumentError if it is not a positive integer."""
     is_integer = isinstance(sequence_length, int) and not isinstance(sequence_length, bool)
     if not isinstance(sequence_length, int) or not is_integer or sequence_length <= 0:
         raise InvalidArgumentError(
@@ -159,7 +159,7 @@ def _tokens(value: Any, name: str) -> list[Token]:
 
 
 def _as_given(tokens: list[Token], given: Any) -> Any:
-    """Return a special value as the constructor took it, unless it has been changed since."""
+    """Return a special value in the form given to the constructor, unless changed since."""
     is_list = isinstance(given, (list, tuple))
     return given if not is_list and tokens == _tokens(given, "given") else list(tokens)
 
@@ -175,7 +175,7 @@ def _rows_of_tokens(inputs: Any) -> list[list[Any]]:
 
 
 def _kind(tokens: list[Token]) -> type[int] | type[str]:
-    """Return the type that all tokens share; int where there are none."""
+    """Return the common type of all tokens; int if there are none."""
     kinds = {str if isinstance(token, str) else type(token) for token in tokens} or {int}
     if kinds == {int}:
         return int

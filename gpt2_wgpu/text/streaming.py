@@ -1,4 +1,4 @@
-"""Text that arrives token by token: whole characters only, and stop strings."""
+"""Streaming text: incremental UTF-8 decoding of tokens, and stop strings."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from gpt2_wgpu.shown import odd_item, shown
 
 
 class TokenBytes(Protocol):
-    """What a streaming detokenizer needs of a tokenizer."""
+    """Protocol of the tokenizer of a streaming detokenizer."""
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes of one token."""
 
 
 class StreamingDetokenizer:
-    """Decodes ids one at a time and never shows a piece of a character.
+    """Incremental detokenizer that returns complete characters only.
 
-    Bytes that may still become a character are held back; bytes that never can become U+FFFD,
-    just as in ``bytes.decode("utf-8", "replace")``. So all pieces and ``flush()`` joined equal
+    An incomplete character is held back; invalid UTF-8 becomes U+FFFD as in
+    ``bytes.decode("utf-8", "replace")``. All pieces plus ``flush()`` equal
     ``tokenizer.decode(all ids)``.
 
     Args:
-        tokenizer: anything with ``token_bytes(id)``.
+        tokenizer: an object with ``token_bytes(id)``.
     """
 
     def __init__(self, tokenizer: TokenBytes) -> None:
@@ -33,29 +33,29 @@ class StreamingDetokenizer:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token_id: int) -> str:
-        """Add one token and return the text that it completes, often all of its own.
+        """Add one token and return the text that it completes.
 
         Raises:
-            TokenizerError: no token has this id.
+            TokenizerError: the id is not in the vocabulary.
         """
         return self._decoder.decode(self._token_bytes(token_id))
 
     def flush(self) -> str:
-        """Return what is held back (as U+FFFD) and start anew."""
+        """Return the bytes held back, as U+FFFD, and reset."""
         return self._decoder.decode(b"", final=True)
 
 
 class StopTextMatcher:
-    """Cuts a stream of text before the first stop string.
+    """Incremental matcher that cuts a stream of text before the first stop string.
 
-    The first is the one that is complete first (of those the longest), so the result does not
-    depend on how the text is cut into pieces.
+    The first match is the one that ends first (of several, the longest), so the result does not
+    depend on how the text is split into pieces.
 
     Args:
-        stops: stop strings; none means that everything passes.
+        stops: stop strings; may be empty.
 
     Raises:
-        InvalidArgumentError: a stop string is empty or no str.
+        InvalidArgumentError: a stop string is empty or not a str.
     """
 
     def __init__(self, stops: Iterable[str]) -> None:
@@ -68,13 +68,13 @@ class StopTextMatcher:
         self._longest = max(map(len, found), default=1)
         self._held = ""
         self.matched: str | None = None
-        """The stop string that was found, if any."""
+        """Matched stop string, or None."""
 
     def push(self, text: str) -> tuple[str, bool]:
-        """Add text; return (text that may be shown, whether a stop string was found).
+        """Add text; return (text to output, whether a stop string was found).
 
-        The end of the text is held back as long as it could begin a stop string. The stop string
-        and what follows it are never returned.
+        The end of the text is held back while it is a prefix of a stop string. The stop string
+        and all text after it are never returned.
         """
         if self.matched is not None:
             return "", True
@@ -89,12 +89,12 @@ class StopTextMatcher:
         return text[:cut], False
 
     def flush(self) -> str:
-        """Return what is held back, at the end of the stream."""
+        """Return the text held back, at the end of the stream."""
         rest, self._held = self._held, ""
         return rest
 
     def _hold_back(self, text: str) -> int:
-        """Return the length of the longest end of ``text`` that begins a stop string."""
+        """Return the length of the longest suffix of ``text`` that is a prefix of a stop string."""
         longest = min(self._longest - 1, len(text))
         for size in range(longest, 0, -1):
             if any(stop.startswith(text[-size:]) for stop in self.stops):

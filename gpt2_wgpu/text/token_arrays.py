@@ -1,8 +1,7 @@
-"""Integer arrays of any kind in, lists of Python integers out, and back again.
+"""Conversion of token ids and masks between arrays of any library and Python lists.
 
-Users hand over token ids as NumPy arrays, tensors of other libraries, or nested lists; the engine
-works on lists, so that it also runs where NumPy does not exist. NumPy is imported only when an
-array is asked for.
+Users pass token ids as NumPy arrays, tensors of other libraries, or nested lists. The engine uses
+lists, because Pyodide has no NumPy; NumPy is imported only to return an array.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ def rows_of_ids(
     """Return token ids as rows of Python integers.
 
     Args:
-        x: ids of shape [T] or [B, T]: nested lists or tuples, or anything with ``tolist()``. One
-            row of ids gives one row (see ``is_one_row``).
-        vocabulary_size: where given, ids must lie in ``[0, vocabulary_size)``.
-        name: what the argument is called in error messages.
+        x: ids of shape [T] or [B, T]: nested lists or tuples, or an object with ``tolist()``. [T]
+            gives one row (see ``is_one_row``).
+        vocabulary_size: if given, ids must be in ``[0, vocabulary_size)``.
+        name: name of the argument in error messages.
         ragged: whether rows may differ in length.
 
     Raises:
-        InvalidArgumentError: an entry is no integer (bools and floats are refused), or outside the
-            vocabulary; the message names the entry, its row and its position.
-        ShapeError: neither [T] nor [B, T], or rows of different lengths where not allowed.
+        InvalidArgumentError: an entry is not an integer (bools and floats are rejected) or is
+            outside the vocabulary; the message has the entry, its row and its position.
+        ShapeError: neither [T] nor [B, T], or rows of different lengths without ``ragged``.
     """
     rows = _rows(x, name, _as_id)
     if vocabulary_size is not None:
@@ -47,7 +46,7 @@ def rows_of_mask(x: Any, name: str = "padding_mask", ragged: bool = True) -> lis
 
     Raises:
         InvalidArgumentError: an entry is neither a bool nor 0 or 1.
-        ShapeError: neither [T] nor [B, T], or rows of different lengths where not allowed.
+        ShapeError: neither [T] nor [B, T], or rows of different lengths without ``ragged``.
     """
     rows = _rows(x, name, _as_flag)
     if not ragged:
@@ -56,17 +55,17 @@ def rows_of_mask(x: Any, name: str = "padding_mask", ragged: bool = True) -> lis
 
 
 def is_one_row(x: Any) -> bool:
-    """Tell whether ``x`` is one row, [T], and not a batch, [B, T]; an empty list is one row."""
-    if hasattr(x, "ndim"):  # tells [0, T] from [0], which lists cannot
+    """Return whether ``x`` is one row, [T], and not a batch, [B, T]; an empty list is one row."""
+    if hasattr(x, "ndim"):  # distinguishes [0, T] from [0], which lists cannot
         return bool(x.ndim == 1)
     values = _plain(x)
     return not (_is_sequence(values) and len(values) > 0 and _is_sequence(_plain(values[0])))
 
 
 def as_array(rows: Sequence[Any], dtype: Literal["int32", "bool"]) -> Any:
-    """Return rows of equal length, or one row, as a NumPy array; as lists where NumPy is absent.
+    """Return one row, or rows of equal length, as a NumPy array; as lists without NumPy.
 
-    This is the only place that decides between the two.
+    The only function that chooses between the two.
     """
     try:
         import numpy as np
@@ -132,7 +131,7 @@ def _check_rectangular(rows: Sequence[Sequence[object]], name: str) -> None:
 
 
 def _plain(x: Any) -> Any:
-    """Turn arrays, tensors and their scalars into (nested lists of) Python values."""
+    """Convert arrays, tensors and their scalars to (nested lists of) Python values."""
     tolist = getattr(x, "tolist", None)
     return x if tolist is None else tolist()
 

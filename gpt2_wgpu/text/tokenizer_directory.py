@@ -1,14 +1,14 @@
-"""The tokenizer of a checkpoint directory, as transformers' slow GPT2Tokenizer reads it.
+"""Tokenizer of a checkpoint directory, as read by transformers' slow GPT2Tokenizer.
 
-``tokenizer.json`` is read where there is one; else ``vocab.json`` (or KerasHub's
-``vocabulary.json``) and ``merges.txt``. Three files beside them say more:
+``tokenizer.json`` is read if it exists; else ``vocab.json`` (or KerasHub's ``vocabulary.json``)
+and ``merges.txt``. Three optional files:
 
 - ``tokenizer_config.json``: added tokens with ids and rules (``added_tokens_decoder``), the special
   tokens by name (``eos_token`` and so on), ``tokenizer_class`` and ``add_prefix_space``.
-- ``special_tokens_map.json``: special tokens by name; it wins where there is no
-  ``added_tokens_decoder``, else it only fills gaps.
-- ``added_tokens.json``: token → id, read where there is no ``added_tokens_decoder``. Its tokens are
-  special if they have a name, else they are kept whole in every text.
+- ``special_tokens_map.json``: special tokens by name; takes precedence if there is no
+  ``added_tokens_decoder``, else only adds missing names.
+- ``added_tokens.json``: token → id, read if there is no ``added_tokens_decoder``. Its tokens are
+  special if they have a name, else unsplittable.
 
 A special token that has a name but no id gets the next free one.
 """
@@ -40,7 +40,7 @@ from gpt2_wgpu.text.vocabulary import MAX_ID, tokens_of
 
 END_OF_TEXT = "<|endoftext|>"
 
-# transformers' SPECIAL_TOKENS_ATTRIBUTES, in the order in which ids are given out.
+# transformers' SPECIAL_TOKENS_ATTRIBUTES, in the order in which ids are assigned.
 _NAMES = (
     "bos_token",
     "eos_token",
@@ -58,7 +58,7 @@ _SLOW, _FAST = "GPT2Tokenizer", "GPT2TokenizerFast"
 
 @dataclass(frozen=True)
 class TokenizerDescription:
-    """What a tokenizer's files say, in the words of ``GPT2Tokenizer``'s arguments."""
+    """Contents of a tokenizer's files, as arguments of ``GPT2Tokenizer``."""
 
     vocabulary: StoredVocabulary
     merges: StoredMerges
@@ -91,7 +91,7 @@ def read_directory(path: str | os.PathLike[str]) -> TokenizerDescription:
         prefix_space = config.prefix_space(of_file=None)
     _require_ids(vocabulary)
     added |= config.added_tokens()
-    _refuse_conflicts(vocabulary, merges, added, config.added_file)
+    _reject_conflicts(vocabulary, merges, added, config.added_file)
     named = config.named_tokens()
     _give_ids(vocabulary, added, named)
     present = {*vocabulary, *(token.content for token in added.values())}
@@ -123,12 +123,12 @@ def _require_ids(vocabulary: StoredVocabulary) -> None:
         raise TokenizerError(f"{vocabulary.where}: {error}") from None
 
 
-def _refuse_conflicts(
+def _reject_conflicts(
     vocabulary: StoredVocabulary, merges: StoredMerges, added: Mapping[int, AddedToken], file: str
 ) -> None:
-    """Refuse added tokens in the place of tokens that texts are made of.
+    """Reject added tokens that have the id of an ordinary token.
 
-    Another token that was kept whole (``<|endoftext|>``) may be replaced.
+    Another unsplittable token (``<|endoftext|>``) may be replaced.
     """
     tokens = {token_id: token for token, token_id in vocabulary.items() if token_id in added}
     clashes = {
@@ -152,7 +152,7 @@ def _refuse_conflicts(
 
 
 def _present(token: AddedToken | None, present: set[str]) -> str | None:
-    """Return the token if there is one; without it GPT-2's own, if the vocabulary has that."""
+    """Return the content of ``token``; if None, GPT-2's own token if the vocabulary has it."""
     if token is not None and token.content in present:
         return token.content
     return END_OF_TEXT if token is None and END_OF_TEXT in present else None
@@ -161,7 +161,7 @@ def _present(token: AddedToken | None, present: set[str]) -> str | None:
 def _give_ids(
     vocabulary: Mapping[str, int], added: dict[int, AddedToken], named: dict[str, AddedToken]
 ) -> None:
-    """Enter named tokens that have no id into ``added``, each with the next free one."""
+    """Add named tokens without an id to ``added``, each with the next free id."""
     known = {*vocabulary, *(token.content for token in added.values())}
     taken = {*vocabulary.values(), *added}
     following = len(known)
@@ -172,7 +172,7 @@ def _give_ids(
             following += 1
         known.add(token.content)
         taken.add(following)
-        if not token.is_default:  # no row is meant for a default that a vocabulary lacks
+        if not token.is_default:  # the model has no embedding row for an absent default
             added[following] = token
 
 
@@ -209,10 +209,10 @@ class _Config:
             self.added_file = "tokenizer_config.json"
 
     def prefix_space(self, of_file: bool | None) -> bool | Literal["always"]:
-        """Return ``add_prefix_space``; ``of_file`` is what ``tokenizer.json`` says, if it is there.
+        """Return ``add_prefix_space``; ``of_file``: the value in ``tokenizer.json``, if any.
 
-        For the classes of GPT-2 the configuration decides, where it says nothing with False; for
-        another class it has no say over ``tokenizer.json``.
+        For GPT-2's classes the configuration takes precedence (default False); for other classes
+        ``tokenizer.json`` does.
         """
         kind = self._config.get("tokenizer_class")
         given = self._config.get("add_prefix_space")
@@ -225,7 +225,7 @@ class _Config:
         return of_file
 
     def added_tokens(self) -> dict[int, AddedToken]:
-        """Return id → token of the tokens outside the vocabulary, or with rules of their own."""
+        """Return id → token for tokens outside the vocabulary or with matching rules."""
         if self._has_decoder:
             return self._decoder()
         special = {token.content for token in self.named_tokens().values()}
@@ -259,12 +259,12 @@ class _Config:
     def rules(
         self, added: Mapping[int, AddedToken], named: Mapping[str, AddedToken], *, is_whole: bool
     ) -> dict[str, tuple[str, ...]]:
-        """Return token → rules; ``is_whole``: ``added`` is of a ``tokenizer.json``, too.
+        """Return token → rules; ``is_whole``: ``added`` includes those of a ``tokenizer.json``.
 
-        Entries with ids win over names, where their file knows rules; but without a
+        Entries with ids take precedence over names if their file has rules, but without a
         ``tokenizer.json`` not over the defaults of the slow class.
         """
-        first: dict[str, AddedToken] = {}  # of two mentions of a named token the first counts
+        first: dict[str, AddedToken] = {}  # the first of two entries of a named token counts
         for token in named.values():
             first.setdefault(token.content, token)
         for token in added.values():
@@ -275,7 +275,7 @@ class _Config:
         return {content: token.rules for content, token in first.items()}
 
     def named_tokens(self) -> dict[str, AddedToken]:
-        """Return name → special token, in the order in which ids are given out."""
+        """Return name → special token, in the order in which ids are assigned."""
         named: dict[str, AddedToken] = {}
         kind = self._config.get("tokenizer_class")
         for name in _NAMES:
@@ -305,7 +305,7 @@ class _Config:
         return [config, named] if self._has_decoder else [named, config]
 
     def _read(self, name: str) -> dict[str, Any]:
-        """Return the JSON object in a file, an empty one where there is no such file."""
+        """Return the JSON object in a file; empty if the file does not exist."""
         path = self._directory / name
         if not path.is_file():
             return {}

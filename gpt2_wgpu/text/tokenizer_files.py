@@ -1,4 +1,4 @@
-"""Reading and writing vocabularies and merges."""
+"""Reading and writing of vocabulary and merges files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ StrPath = str | os.PathLike[str]
 
 
 class StoredVocabulary(dict[str, int]):
-    """A vocabulary that knows its file, so that a message about it can name the file."""
+    """A vocabulary with the path of its file, for error messages."""
 
     def __init__(self, ids: Mapping[str, int], where: str) -> None:
         super().__init__(ids)
@@ -28,7 +28,7 @@ class StoredVocabulary(dict[str, int]):
 
 
 class StoredMerges(list[Merge]):
-    """Merges that know their file, and whether each is a line of it."""
+    """Merges with the path of their file and whether each is one line, for error messages."""
 
     def __init__(self, merges: Iterable[Merge], where: str, *, lines: bool) -> None:
         super().__init__(merges)
@@ -36,20 +36,20 @@ class StoredMerges(list[Merge]):
         self._lines = lines
 
     def place(self, index: int) -> str:
-        """Return what messages call the place of a merge: the file, and the line if it is one."""
+        """Return the location of a merge for messages: the file, and the line if there is one."""
         return f"{self.where}, line {index + 1}" if self._lines else self.where
 
 
 def gpt2_merges() -> list[str]:
-    """Return the 50,000 merges of OpenAI's GPT-2, which ship with the package."""
+    """Return the 50,000 merges of OpenAI's GPT-2, from the package's data."""
     packed = resources.files("gpt2_wgpu.text").joinpath("data", "gpt2_merges.txt.gz").read_bytes()
     return _lines(gzip.decompress(packed).decode("utf-8"))[1:]
 
 
 def vocabulary_of_merges(merges: Iterable[str], end_token: str) -> dict[str, int]:
-    """Return the vocabulary that follows from merges, as in GPT-2's own.
+    """Return the vocabulary of a list of merges, in GPT-2's order.
 
-    That is: 256 byte symbols, then the result of each merge in order, then ``end_token``.
+    256 byte symbols, then the result of each merge, then ``end_token``.
     """
     tokens = [*SYMBOL_TO_BYTE, *(merge.replace(" ", "") for merge in merges), end_token]
     return {token: token_id for token_id, token in enumerate(tokens)}
@@ -59,14 +59,14 @@ def read_vocabulary(path: StrPath) -> StoredVocabulary:
     """Read a JSON object, token → id.
 
     Raises:
-        TokenizerError: the file is missing, no JSON object, or names a token twice.
+        TokenizerError: the file is missing, not a JSON object, or repeats a token.
     """
     where = os.fspath(path)
     return StoredVocabulary(_object(read_json(path), where), where)
 
 
 def read_merges(path: StrPath) -> StoredMerges:
-    """Read one merge a line; blank lines at the end do not count.
+    """Read one merge per line; trailing blank lines are ignored.
 
     Raises:
         TokenizerError: the file is missing, another kind of file, or not UTF-8.
@@ -75,7 +75,7 @@ def read_merges(path: StrPath) -> StoredMerges:
 
 
 def read_json(path: StrPath) -> Any:
-    """Read a JSON file; TokenizerError if it is missing, too large, no JSON or repeats a key."""
+    """Read a JSON file; TokenizerError if it is missing, too large, malformed or repeats a key."""
     try:
         return strict_json.parse(_read(path))
     except TokenizerError:
@@ -85,23 +85,23 @@ def read_json(path: StrPath) -> Any:
 
 
 def checked_path(path: object) -> str:
-    """Return the path of a directory as a str; TokenizerError if it is none."""
+    """Return the path of a directory as a str; TokenizerError if it is not a valid path."""
     if not isinstance(path, (str, os.PathLike)):
         raise TokenizerError(f"the path of a directory must be a str or a Path, not {shown(path)}")
     text = os.fsdecode(path)
     try:
         os.fsencode(text)
     except UnicodeEncodeError:
-        raise TokenizerError(f"no path holds a lone surrogate, but {shown(text)} does") from None
+        raise TokenizerError(f"a path cannot contain a lone surrogate: {shown(text)}") from None
     if "\0" in text:
-        raise TokenizerError(f"no path holds a NUL character, but {shown(text)} does")
+        raise TokenizerError(f"a path cannot contain a NUL character: {shown(text)}")
     return text
 
 
 def write_assets(
     dir_path: StrPath, vocabulary: Mapping[str, int], merges: Iterable[tuple[str, str]]
 ) -> None:
-    """Write ``vocabulary.json`` and ``merges.txt`` into a directory, each file whole or not at all.
+    """Write ``vocabulary.json`` and ``merges.txt`` into a directory, each atomically.
 
     Raises:
         TokenizerError: the directory does not exist or cannot be written.

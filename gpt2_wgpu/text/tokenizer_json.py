@@ -1,4 +1,4 @@
-"""Hugging Face's ``tokenizer.json``, read strictly: what GPT-2 does not do is refused by name."""
+"""Strict reader of Hugging Face's ``tokenizer.json``: features GPT-2 lacks are rejected."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpt2_wgpu.text.added_tokens import AddedToken, added_token
 from gpt2_wgpu.text.tokenizer_files import StoredMerges, StoredVocabulary, read_json
 from gpt2_wgpu.text.vocabulary import MAX_ID
 
-# Values under which these switches of a BPE model change nothing.
+# Values at which these options of a BPE model have no effect.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "dropout": (None, 0, 0.0),
     "continuing_subword_prefix": (None, ""),
@@ -25,7 +25,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class TokenizerJson:
-    """What a ``tokenizer.json`` says."""
+    """Contents of a ``tokenizer.json``."""
 
     vocabulary: StoredVocabulary
     merges: StoredMerges
@@ -34,13 +34,13 @@ class TokenizerJson:
 
 
 def read_tokenizer_json(path: str | os.PathLike[str]) -> TokenizerJson:
-    """Read the ``tokenizer.json`` of a byte-level BPE that works as GPT-2's does.
+    """Read the ``tokenizer.json`` of a GPT-2-style byte-level BPE.
 
-    The post-processor is ignored: start and end tokens are the preprocessor's business here.
+    The post-processor is ignored: the preprocessor adds start and end tokens.
 
     Raises:
-        TokenizerError: malformed, or asks for something GPT-2's tokenizer does not do; the message
-            names it.
+        TokenizerError: the file is malformed or uses a feature that GPT-2's tokenizer lacks,
+            which the message names.
     """
     name = os.fspath(path)
     content = _mapping(read_json(path), name)
@@ -67,7 +67,7 @@ def read_tokenizer_json(path: str | os.PathLike[str]) -> TokenizerJson:
 
 
 def _steps(part: Any, key: str) -> list[Any]:
-    """Return the steps of a part, whether it is a sequence or a single one."""
+    """Return the steps of a component, which is a sequence or a single step."""
     if _type(part) != "Sequence":
         return [part]
     steps = part.get(key)

@@ -1,4 +1,4 @@
-"""A vocabulary: tokens, their ids and the bytes they stand for."""
+"""Vocabulary: tokens, their ids and their bytes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Vocabulary:
 
     Args:
         ids: token, in GPT-2's byte symbols → id, both unique.
-        verbatim: tokens that stand for their own text and not for byte symbols (special ones).
-        added: further tokens → id, which stand for their own text. They win over ``ids``: a token
+        verbatim: tokens that are plain text, not byte symbols (special tokens).
+        added: additional tokens → id, in plain text. They take precedence over ``ids``: a token
             with two ids is encoded as the added one (both decode), and of two tokens with one id
-            the added one is decoded (as transformers' slow tokenizers do).
+            the added one is decoded (as in transformers' slow tokenizers).
 
     Raises:
         TokenizerError: not a mapping of str to distinct integers in [0, 2³¹), a token without a
@@ -35,9 +35,9 @@ class Vocabulary:
     ) -> None:
         added = {} if added is None else added
         self.plain_ids = dict(tokens_of(ids, "the vocabulary"))
-        """Token → id of the vocabulary without added tokens, to which merges refer."""
+        """Token → id of the vocabulary without added tokens; merges refer to these."""
         self.ids = {**self.plain_ids, **tokens_of(added, "added_tokens")}
-        _refuse_surrogates(self.ids)
+        _reject_surrogates(self.ids)
         self._tokens = {**_by_id(self.plain_ids), **_by_id(added)}
         self._verbatim = frozenset({*verbatim, *added})
         for token in sorted(self._verbatim - self.ids.keys()):
@@ -48,26 +48,26 @@ class Vocabulary:
         self._bytes: dict[int, bytes] = {}
         self._used: list[int] | None = None  # ids in order
         self.byte_ids = [self.plain_ids.get(BYTE_TO_SYMBOL[byte], -1) for byte in range(256)]
-        """The id of each byte's symbol; -1 where the vocabulary lacks it."""
+        """Id of each byte's symbol; -1 if it is not in the vocabulary."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def has(self, token_id: object) -> bool:
-        """Return whether a token has this id."""
+        """Return whether the id is in the vocabulary."""
         return isinstance(token_id, int) and token_id in self._tokens
 
     def unused_ids(self, below: int) -> list[int]:
-        """Return the ids in ``[0, below)`` that no token has, ascending."""
+        """Return the ids in ``[0, below)`` that belong to no token, ascending."""
         if self._used is None:
             self._used = sorted(self._tokens)
         if below <= len(self._used) and self._used[below - 1] == below - 1:
-            return []  # no holes: the usual case
+            return []  # contiguous, the usual case
         bounds = [-1, *(used for used in self._used if used < below), below]
         return [unused for low, high in pairwise(bounds) for unused in range(low + 1, high)]
 
     def by_text(self) -> dict[str, int]:
-        """Return token → id, one for one: without a token whose id an added one has taken."""
+        """Return token → id, one-to-one: without tokens whose id belongs to an added token."""
         return {token: i for token, i in self.ids.items() if self._tokens[i] == token}
 
     def token_of(self, token_id: int) -> str:
@@ -100,7 +100,7 @@ class Vocabulary:
 
 
 def tokens_of(ids: Mapping[str, int], name: str) -> Mapping[str, int]:
-    """Return ``ids``, or raise TokenizerError unless they are token → id."""
+    """Return ``ids``; TokenizerError if they are not a mapping of tokens to ids."""
     if not isinstance(ids, Mapping):
         raise TokenizerError(f"{name} must map tokens to ids, not be a {type(ids).__name__}")
     for token, token_id in ids.items():
@@ -127,7 +127,7 @@ def _by_id(ids: Mapping[str, int]) -> dict[int, str]:
     return tokens
 
 
-def _refuse_surrogates(tokens: Iterable[str]) -> None:
+def _reject_surrogates(tokens: Iterable[str]) -> None:
     for token in tokens:
         try:
             token.encode("utf-8")

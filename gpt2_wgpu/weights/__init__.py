@@ -1,1 +1,1 @@
-"""Checkpoints: where they come from, what is in them, and how their tensors are named."""
+"""Checkpoints: sources, downloads, safetensors files, and tensor names."""

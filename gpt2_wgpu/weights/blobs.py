@@ -1,8 +1,8 @@
-"""A checkpoint of blobs: files that a browser holds, and that are read only in pieces.
+"""Checkpoints of browser blobs, read in pieces.
 
-A blob is JavaScript's ``Blob`` or ``File`` (https://w3c.github.io/FileAPI/): picked, stored or just
-downloaded, its bytes lie outside of Python's memory. Headers are read here; the tensors' bytes go
-from the blob to the GPU without passing through Python.
+A blob is JavaScript's ``Blob`` or ``File`` (https://w3c.github.io/FileAPI/): a picked, stored or
+downloaded file outside of Python's memory. Python reads headers only; tensors are copied from the
+blob to the GPU directly.
 """
 
 from __future__ import annotations
@@ -23,26 +23,32 @@ from gpt2_wgpu.weights.checkpoint import (
 )
 from gpt2_wgpu.weights.header import LENGTH_BYTES, Header, TensorEntry, header_length, parse_header
 
-_START = 256  # enough to tell what a file really is
+_START = 256  # bytes needed to detect a wrong file type
 
 
 class Bytes(Protocol):
-    """An ``ArrayBuffer``, as Python sees it."""
+    """Protocol of JavaScript's ``ArrayBuffer``."""
 
-    def to_bytes(self) -> bytes: ...
+    def to_bytes(self) -> bytes:
+        """Copy of the bytes."""
 
 
 class Blob(Protocol):
-    """JavaScript's ``Blob``, as Python sees it."""
+    """Protocol of JavaScript's ``Blob``."""
 
     @property
-    def size(self) -> int: ...
-    def slice(self, begin: int, end: int) -> Blob: ...
-    def arrayBuffer(self) -> Awaitable[Bytes]: ...
+    def size(self) -> int:
+        """Size in bytes."""
+
+    def slice(self, begin: int, end: int) -> Blob:
+        """Bytes ``begin`` to ``end`` as a blob, without a copy."""
+
+    def arrayBuffer(self) -> Awaitable[Bytes]:
+        """Read all bytes."""
 
 
 class BlobCheckpoint:
-    """The tensors of a checkpoint's blobs: a `WeightSource`. Make one with ``await open``."""
+    """`WeightSource` over blobs; created by ``await BlobCheckpoint.open(...)``."""
 
     def __init__(
         self,
@@ -62,11 +68,11 @@ class BlobCheckpoint:
         """Read the headers of ``model.safetensors``, or else of the shards that the index names.
 
         Args:
-            blobs: file name → blob; files that are not weights are ignored.
-            where: what messages call the checkpoint.
+            blobs: file name → blob; files other than weights are ignored.
+            where: name of the checkpoint in messages.
 
         Raises:
-            WeightsError: as `Checkpoint.open` does.
+            WeightsError: as in `Checkpoint.open`.
         """
         weight_map: dict[str, str] = {}
         if SINGLE_FILE not in blobs and INDEX_FILE in blobs:
@@ -78,27 +84,27 @@ class BlobCheckpoint:
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """The files' ``__metadata__``; of shards that disagree, the last one's."""
+        """The files' ``__metadata__``; if shards differ, that of the last one."""
         headers = self._headers.values()
         return {key: value for header in headers for key, value in header.metadata.items()}
 
     def names(self) -> tuple[str, ...]:
-        """Names of all tensors, in the order of the files' bytes."""
+        """Return the names of all tensors, in the order of their bytes."""
         return tuple(self._file_of)
 
     def entry(self, name: str) -> TensorEntry:
-        """Dtype, shape and place (in its own file) of a tensor.
+        """Return dtype, shape and byte range (in its file) of a tensor.
 
         Raises:
-            WeightsError: there is no such tensor.
+            WeightsError: the tensor does not exist.
         """
         return self._headers[self._file(name)].tensors[name]
 
     def read(self, name: str) -> BlobRange:
-        """Where a tensor's bytes lie.
+        """Return the byte range of a tensor.
 
         Raises:
-            WeightsError: there is no such tensor.
+            WeightsError: the tensor does not exist.
         """
         entry = self.entry(name)
         return BlobRange(self._blobs[self._file(name)], entry.begin, entry.end)
@@ -111,10 +117,10 @@ class BlobCheckpoint:
 
 
 async def read_blob(blob: Blob, where: str) -> bytes:
-    """All bytes of a configuration, an index or a tokenizer's file.
+    """Read all bytes of a configuration, index or tokenizer file.
 
     Raises:
-        WeightsError: it is too large to be one.
+        WeightsError: the file is too large.
     """
     try:
         small_files.check_size(blob.size)
@@ -124,7 +130,7 @@ async def read_blob(blob: Blob, where: str) -> bytes:
 
 
 async def read_range(place: BlobRange) -> bytes:
-    """The bytes of a part of a blob."""
+    """Read a byte range of a blob."""
     return await _bytes(place.blob.slice(place.begin, place.end))
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint directory in Hugging Face's format: one safetensors file, or several."""
+"""Checkpoint directory in Hugging Face's format: one safetensors file, or shards with an index."""
 
 from __future__ import annotations
 
@@ -25,36 +25,37 @@ _MOST_SHARDS = 1000
 
 
 class WeightSource(Protocol):
-    """Where a model's tensors come from: a `Checkpoint` on disk, or a browser's download."""
+    """Protocol of a source of tensors: `Checkpoint` (a directory) or `BlobCheckpoint` (browser)."""
 
     @property
     def where(self) -> str:
-        """What messages call this source (a directory, an address)."""
+        """Name of this source in messages (a directory or URL)."""
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """The free-form metadata of its files."""
+        """Free-form metadata of the files."""
 
     @property
     def disagreements(self) -> Sequence[str]:
-        """Where its files contradict each other: a sentence each, with what is read."""
+        """Contradictions between files, one sentence each, with the one that is used."""
 
     def names(self) -> Iterable[str]:
-        """Names of all tensors."""
+        """Return the names of all tensors."""
 
     def entry(self, name: str) -> TensorEntry:
-        """Dtype, shape and place of a tensor; raises WeightsError for an unknown name."""
+        """Return dtype, shape and byte range of a tensor; WeightsError for an unknown name."""
 
     def read(self, name: str) -> memoryview | BlobRange:
-        """A tensor's bytes, format ``B``, or where they lie in a blob.
+        """Return a tensor's bytes (format ``B``) or their range in a blob.
 
-        Raises WeightsError for an unknown name.
+        Raises:
+            WeightsError: the tensor does not exist.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class BlobRange:
-    """Bytes ``begin`` .. ``end`` of a blob, see `gpt2_wgpu.weights.blobs`."""
+    """Byte range [``begin``, ``end``) of a blob; see `gpt2_wgpu.weights.blobs`."""
 
     blob: Any
     begin: int
@@ -62,9 +63,9 @@ class BlobRange:
 
 
 class Checkpoint:
-    """The tensors of a directory: a `WeightSource` over mapped files. Make one with `open`.
+    """`WeightSource` over the memory-mapped files of a directory; created by `open`.
 
-    Closing follows `SafetensorsFile`: views stay valid, further reads are refused.
+    After `close`, existing views stay valid and `read` raises, as in `SafetensorsFile`.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Checkpoint:
         files: Mapping[str, SafetensorsFile],
         weight_map: Mapping[str, str] | None = None,
     ) -> None:
-        """Join files (file name → opened file); `open` is the usual way.
+        """Combine opened files (file name → file); see `open`.
 
         Raises:
             WeightsError: a tensor of ``weight_map`` is in none of them.
@@ -88,16 +89,16 @@ class Checkpoint:
     def open(cls, directory: str | os.PathLike[str]) -> Checkpoint:
         """Open ``model.safetensors``, or else the shards of ``model.safetensors.index.json``.
 
-        Only headers are read. Where both exist the single file is taken, and of a tensor that is in
-        several shards the last, as transformers does: `disagreements` tells. Shards without their
-        index are read if none is missing.
+        Only headers are read. As in transformers, the single file takes precedence over shards,
+        and the last shard over others with the same tensor; `disagreements` lists these cases.
+        Shards without an index are read if none is missing.
 
         Raises:
             WeightsError: there are no safetensors weights, a shard is missing, a tensor of the
-                index is in no shard, or a file breaks a rule of the format.
+                index is in no shard, or a file violates the format.
         """
         directory = Path(directory)
-        with ExitStack() as opened:  # closes the files again if a later one is refused
+        with ExitStack() as opened:  # closes the files if a later one is invalid
             there = _file_names(directory)
             weight_map: dict[str, str] = {}
             if SINGLE_FILE not in there and INDEX_FILE in there:
@@ -117,41 +118,41 @@ class Checkpoint:
 
     @property
     def where(self) -> str:
-        """The directory, as messages name it."""
+        """The directory, for messages."""
         return str(self.directory)
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """The files' ``__metadata__``; of shards that disagree, the last one's."""
+        """The files' ``__metadata__``; if shards differ, that of the last one."""
         return {key: value for file in self._files for key, value in file.metadata.items()}
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors together."""
+        """Total size of all tensors in bytes."""
         return sum(entry.nbytes for file in self._files for entry in file.tensors.values())
 
     def names(self) -> tuple[str, ...]:
-        """Names of all tensors, in the order of the files' bytes."""
+        """Return the names of all tensors, in the order of their bytes."""
         return tuple(self._file_of)
 
     def entry(self, name: str) -> TensorEntry:
-        """Dtype, shape and place (in its own file) of a tensor.
+        """Return dtype, shape and byte range (in its file) of a tensor.
 
         Raises:
-            WeightsError: there is no such tensor.
+            WeightsError: the tensor does not exist.
         """
         return self._file(name).tensors[name]
 
     def read(self, name: str) -> memoryview:
-        """A tensor's bytes as a read-only view of the mapped file, without a copy.
+        """Return a tensor's bytes as a read-only view of the mapped file, without a copy.
 
         Raises:
-            WeightsError: there is no such tensor, or the checkpoint has been closed.
+            WeightsError: the tensor does not exist, or the checkpoint is closed.
         """
         return self._file(name).read(name)
 
     def close(self) -> None:
-        """Close every file. Idempotent."""
+        """Close all files. Idempotent."""
         for file in self._files:
             file.close()
 
@@ -176,15 +177,18 @@ class Checkpoint:
 def file_of_tensors(
     files: Mapping[str, Mapping[str, TensorEntry]], where: str, weight_map: Mapping[str, str]
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Tensor name → name of the file to read, and a sentence for each contradiction.
+    """Map each tensor to the file to read it from.
 
-    transformers reads one file after the other, so that the last one's tensor stays; which file
-    the index names for a tensor does not matter there, and so it does not here.
+    transformers loads one file after the other, so the last occurrence of a tensor is used,
+    independent of the file that the index states for it; this function does the same.
 
     Args:
-        files: file name → its tensors, in the order of the names.
-        where: what messages call the checkpoint.
-        weight_map: tensor name → file name, as the index has it; empty without an index.
+        files: file name → its tensors, sorted by name.
+        where: name of the checkpoint in messages.
+        weight_map: tensor name → file name, from the index; empty without an index.
+
+    Returns:
+        Tensor name → file name, and a sentence for each contradiction.
 
     Raises:
         WeightsError: a tensor of the index is in no file.
@@ -220,10 +224,10 @@ def file_of_tensors(
 
 
 def weight_files(there: Collection[str], weight_map: Mapping[str, str], where: str) -> list[str]:
-    """The names of the files that hold the weights, of the names of files that are ``there``.
+    """Return the names of the weight files among the names of existing files, ``there``.
 
     Raises:
-        WeightsError: there are none that can be read, or shards are missing.
+        WeightsError: there are no supported weights, or shards are missing.
     """
     if SINGLE_FILE in there:
         return [SINGLE_FILE]
@@ -248,7 +252,7 @@ def weight_files(there: Collection[str], weight_map: Mapping[str, str], where: s
 
 
 def _numbered_shards(there: Collection[str]) -> tuple[list[str], list[str]]:
-    """The shards of a set that is numbered in the names, and those that it lacks."""
+    """Return the existing and the missing shards of a set numbered by file name."""
     found = [match for name in there if (match := _SHARD.fullmatch(name))]
     if not found:
         return [], []
@@ -268,7 +272,7 @@ def _file_names(directory: Path) -> set[str]:
     except OSError as error:
         raise WeightsError(f"{directory}: cannot be read: {error.strerror or error}") from None
     except ValueError:  # a NUL, or a lone surrogate
-        raise WeightsError(f"{shown(str(directory))} cannot be the name of a directory") from None
+        raise WeightsError(f"{shown(str(directory))} is not a valid directory name") from None
 
 
 def shard_names(index: Path) -> tuple[str, ...]:
@@ -281,10 +285,10 @@ def shard_names(index: Path) -> tuple[str, ...]:
 
 
 def weights_there(directory: Path) -> tuple[str, ...]:
-    """The files of a directory that weights may be read from, and the index last."""
+    """Return the weight files of a directory, the index last."""
     there = _file_names(directory)
     shards = {name for name in there if name == SINGLE_FILE or _SHARD.fullmatch(name)}
-    with suppress(WeightsError):  # an index that cannot be read names no shards
+    with suppress(WeightsError):  # an unreadable index has no shards
         shards |= there & set(shard_names(directory / INDEX_FILE))
     return (*sorted(shards), *({INDEX_FILE} & there))
 
@@ -301,10 +305,10 @@ def _read_index(path: Path) -> dict[str, str]:
 
 
 def parse_index(data: bytes, path: str) -> dict[str, str]:
-    """The ``weight_map`` (tensor name → shard) of an index file, which messages call ``path``.
+    """Return the ``weight_map`` (tensor name → shard) of an index file.
 
     Raises:
-        WeightsError: it is malformed, or names a shard that is not beside it.
+        WeightsError: the index is malformed, or a shard is not in its directory.
     """
     try:
         index = strict_json.parse(data)
@@ -323,7 +327,7 @@ def parse_index(data: bytes, path: str) -> dict[str, str]:
 
 
 def _is_shard_name(value: object) -> bool:
-    """Whether this is a bare file name: no directory, no drive, on any system."""
+    """Return whether this is a bare file name: no directory or drive, on any system."""
     return (
         isinstance(value, str)
         and value.endswith(".safetensors")

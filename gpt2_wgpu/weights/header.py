@@ -1,8 +1,8 @@
-"""The safetensors header: a strict parser that needs no file, only the first bytes of one.
+"""Strict parser of the safetensors header, from the first bytes of a file.
 
 Layout (https://huggingface.co/docs/safetensors): an unsigned 64-bit little-endian N, then N bytes
-of JSON, then the tensors' bytes. This parser is stricter than the reference one where the format's
-text is: no repeated keys, no unknown keys in an entry, no byte that belongs to no tensor.
+of JSON, then the tensors' bytes. This parser is as strict as the specification, unlike the
+reference parser: it rejects repeated keys, unknown keys in an entry, and bytes outside of tensors.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ DTYPE_BITS: Mapping[str, int] = {
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """One tensor of a file: ``file[begin:end]`` are its bytes (little-endian, C order).
+    """One tensor of a file: its bytes are ``file[begin:end]`` (little-endian, C order).
 
-    ``begin`` counts from the start of the file and need not be a multiple of the element size.
-    ``transposed`` is no part of a file: see `gpt2_wgpu.weights.naming.resolve`.
+    ``begin`` is relative to the start of the file and may be unaligned. ``transposed`` is not part
+    of the file: see `gpt2_wgpu.weights.naming.resolve`.
     """
 
     name: str
@@ -54,9 +54,9 @@ class TensorEntry:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A checked header: the tensors in the order of their bytes, and the free-form metadata.
+    """A validated header: tensors in the order of their bytes, and free-form metadata.
 
-    ``data_begin`` is where the tensors' bytes start in the file (8 + N).
+    ``data_begin`` is the file offset of the first tensor (8 + N).
     """
 
     tensors: Mapping[str, TensorEntry]
@@ -68,11 +68,11 @@ def header_length(prefix: bytes | memoryview, file_size: int, where: str) -> int
     """Return N, the length of the JSON, from the first 8 bytes (more give better messages).
 
     Raises:
-        WeightsError: the file is empty, too short, or N cannot be; when the bytes show what the
-            file really is (a Git LFS pointer, a web page, a pickle, ...), the message says so.
+        WeightsError: the file is empty or too short, or N is impossible; the message names a
+            recognised other file type (a Git LFS pointer, a web page, a pickle, ...).
     """
     if file_size < LENGTH_BYTES:
-        _refuse_other_kind(prefix, where)
+        _reject_other_types(prefix, where)
         raise WeightsError(
             f"{where}: {file_size} bytes is too short for safetensors (at least 8); "
             "download it again"
@@ -81,13 +81,13 @@ def header_length(prefix: bytes | memoryview, file_size: int, where: str) -> int
         raise InvalidArgumentError(f"header_length needs 8 bytes of {where}, got {len(prefix)}")
     length = int.from_bytes(prefix[:LENGTH_BYTES], "little")
     if length > MAX_HEADER_BYTES:
-        _refuse_other_kind(prefix, where)
+        _reject_other_types(prefix, where)
         raise WeightsError(
             f"{where}: header length {length:,} is above the limit of {MAX_HEADER_BYTES:,} bytes "
             f"(file size {file_size:,}); this is not a safetensors file"
         )
     if LENGTH_BYTES + length > file_size:
-        _refuse_other_kind(prefix, where)
+        _reject_other_types(prefix, where)
         raise WeightsError(
             f"{where}: header length {length:,} does not fit into the file ({file_size:,} bytes); "
             "the download is incomplete or this is not a safetensors file"
@@ -96,15 +96,15 @@ def header_length(prefix: bytes | memoryview, file_size: int, where: str) -> int
 
 
 def parse_header(prefix: bytes | memoryview, file_size: int, where: str) -> Header:
-    """Parse and check a header.
+    """Parse and validate a header.
 
     Args:
         prefix: the start of the file, at least its first 8 + N bytes (see `header_length`).
         file_size: size of the whole file in bytes.
-        where: what messages call the file.
+        where: name of the file in messages.
 
     Raises:
-        WeightsError: any rule of the format is broken; the message names file, tensor and value.
+        WeightsError: the format is violated; the message names file, tensor and value.
         InvalidArgumentError: ``prefix`` is shorter than 8 + N bytes.
     """
     length = header_length(prefix, file_size, where)
@@ -124,7 +124,7 @@ def parse_header(prefix: bytes | memoryview, file_size: int, where: str) -> Head
 def _parse_json(prefix: bytes | memoryview, data_begin: int, where: str) -> dict[str, object]:
     raw = bytes(prefix[LENGTH_BYTES:data_begin])
     if not raw.startswith(b"{"):
-        _refuse_other_kind(prefix, where)
+        _reject_other_types(prefix, where)
         raise WeightsError(
             f"{where}: the header starts with {raw[:8]!r}, not with '{{'; "
             "this is not a safetensors file"
@@ -138,7 +138,7 @@ def _parse_json(prefix: bytes | memoryview, data_begin: int, where: str) -> dict
         value = strict_json.parse(raw)
     except ValueError as error:
         raise WeightsError(f"{where}: the header is not valid: {error}") from None
-    if not isinstance(value, dict):  # unreachable for text that starts with '{'; narrows the type
+    if not isinstance(value, dict):  # unreachable, as the text starts with '{'; narrows the type
         raise WeightsError(f"{where}: the header is not a JSON object")
     return value
 
@@ -169,7 +169,7 @@ def _checked_entry(name: str, entry: object, data_begin: int, where: str) -> Ten
         )
     begin, end = offsets
     if end < begin:
-        raise WeightsError(f"{label} has data_offsets that run backwards: [{begin}, {end}]")
+        raise WeightsError(f"{label} has data_offsets in descending order: [{begin}, {end}]")
     if (bits := _size_in_bits(shape, DTYPE_BITS[dtype])) is None:
         raise WeightsError(f"{label} has shape {shown(shape)}: its size overflows 64 bits")
     if bits != 8 * (end - begin):
@@ -188,7 +188,7 @@ def _is_list_of_counts(value: object) -> bool:
 
 
 def _size_in_bits(shape: list[int], bits: int) -> int | None:
-    """Multiply out a shape; None as soon as it leaves 64 bits (a product can have megabytes)."""
+    """Return the size of a shape; None if it exceeds 64 bits (the exact product may be huge)."""
     for dimension in shape:
         bits *= dimension
         if bits > 8 * _MAX_COUNT:
@@ -199,7 +199,7 @@ def _size_in_bits(shape: list[int], bits: int) -> int | None:
 def _check_coverage(
     tensors: list[TensorEntry], data_begin: int, file_size: int, where: str
 ) -> None:
-    """Every byte of the data belongs to exactly one tensor; ``tensors`` are sorted by begin."""
+    """Check that tensors, sorted by ``begin``, cover the data without gaps or overlaps."""
     if tensors and (last := max(tensors, key=lambda tensor: tensor.end)).end > file_size:
         raise WeightsError(
             f"{where}: tensor {shown(last.name)} ends at byte {last.end:,} of a file of "
@@ -222,9 +222,9 @@ def _check_coverage(
         )
 
 
-def _refuse_other_kind(prefix: bytes | memoryview, where: str) -> None:
-    """Raise if the file is empty or its first bytes are those of a well-known other kind."""
+def _reject_other_types(prefix: bytes | memoryview, where: str) -> None:
+    """Raise WeightsError if the file is empty or has the magic bytes of another file type."""
     if bytes(prefix[4:LENGTH_BYTES]) == bytes(4):
-        return  # a header length below 4 GiB: its low bytes can look like anything
+        return  # a header length below 4 GiB: its low bytes may resemble any magic bytes
     if fault := file_signatures.fault(prefix, "weights"):
         raise WeightsError(f"{where}: {fault}")

@@ -1,4 +1,4 @@
-"""Downloads from the Hugging Face Hub: missing files are noticed first, and hashes compared."""
+"""Downloads from the Hugging Face Hub, with checks for missing files and of hashes."""
 
 from __future__ import annotations
 
@@ -18,31 +18,32 @@ from gpt2_wgpu.weights.checkpoint import INDEX_FILE, SINGLE_FILE, shard_names
 from gpt2_wgpu.weights.hub_hashes import check
 
 _Result = TypeVar("_Result")
-_SECONDS = 10  # to wait for the Hub's list of files
+_SECONDS = 10  # timeout of the Hub's list of files
 _HTTP_LIBRARIES = ("requests", "urllib3", "httpx", "httpx2", "httpcore")
 
 
 class UnreachableError(Exception):
-    """The Hub gave no answer."""
+    """The Hub did not respond."""
 
 
 def download(repository: str, revision: str | None, *, explicit: bool) -> Path:
-    """Fetch a model's files into the Hub's cache, check them, and return their directory.
+    """Download a model's files into the Hub's cache, verify them, and return their directory.
 
-    All files are of one commit, which is fetched by its hash. The cache's entry for a branch or tag
-    is set last: what it named before stays in use until the new files are complete and checked.
-    ``config.json``, without which a snapshot is no model, comes after the others are checked.
+    All files are of one commit, fetched by its hash. The cache entry of the branch or tag is
+    updated last: the previous files stay in use until the new ones are complete and verified.
+    ``config.json``, without which a snapshot is not a model, is downloaded after the verification
+    of all others.
 
     Args:
         repository: the hub id.
         revision: a branch, tag or commit; None for the default.
-        explicit: the id cannot have meant a directory, which a message then need not mention.
+        explicit: the id cannot be a directory, so messages do not mention directories.
 
     Raises:
-        PresetError: the Hub refuses or has a problem, the repository holds no model, or a file
-            has not the hash that the Hub states.
-        WeightsError: its index of shards is malformed.
-        UnreachableError: there is no answer.
+        PresetError: the Hub rejects the request or fails, the repository contains no model, or
+            the hash of a file differs from the Hub's.
+        WeightsError: the index of shards is malformed.
+        UnreachableError: the Hub did not respond.
     """
     from huggingface_hub import hf_hub_download, model_info, snapshot_download
 
@@ -52,8 +53,8 @@ def download(repository: str, revision: str | None, *, explicit: bool) -> Path:
         try:
             return request()
         except Exception as error:
-            # huggingface_hub lets its HTTP library's errors through, and that library has changed
-            # twice: no narrower class holds for all versions.
+            # huggingface_hub does not wrap the errors of its HTTP library, which has changed twice:
+            # no narrower class covers all versions.
             raise _explained(error, repository, revision, explicit=explicit) from None
 
     def fetched(name: str, revision: str | None) -> Path:
@@ -84,7 +85,7 @@ def download(repository: str, revision: str | None, *, explicit: bool) -> Path:
 
 
 def _shards(index: Path, names: Collection[str], at: str) -> list[str]:
-    """The names of the shards in an index; raises PresetError if one is not among `names`."""
+    """Return the names of the shards in an index; PresetError if one is not among `names`."""
     shards = shard_names(index)
     if missing := [shard for shard in shards if shard not in names]:
         raise PresetError(
@@ -95,12 +96,12 @@ def _shards(index: Path, names: Collection[str], at: str) -> list[str]:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
+    """Return the first line of an error's message."""
     return (str(error).strip().splitlines() or ["no details"])[0][:300]
 
 
 def _require_a_model(names: Collection[str], at: str) -> None:
-    """Raises PresetError where a list of files is not a model's."""
+    """Raise PresetError if a list of files is not that of a model."""
     if CONFIG not in names:
         kind = kind_of(names)
         raise PresetError(f"{at} on the Hub has no {CONFIG}{f': {kind}' if kind else ''}")
@@ -118,7 +119,7 @@ def _require_a_model(names: Collection[str], at: str) -> None:
 def _explained(
     error: Exception, repository: str, revision: str | None, *, explicit: bool
 ) -> Exception:
-    """What to raise instead of an error of huggingface_hub or its HTTP library."""
+    """Translate an error of huggingface_hub or its HTTP library."""
     from huggingface_hub.errors import (
         GatedRepoError,
         LocalEntryNotFoundError,
@@ -152,7 +153,7 @@ def _explained(
 
 
 def _answer_behind(error: BaseException | None) -> tuple[int, str] | None:
-    """Status and Retry-After of the HTTP answer that an error or its cause is about."""
+    """Return status and Retry-After of the HTTP response of an error or its cause."""
     for _ in range(5):
         if error is None:
             return None
@@ -177,14 +178,14 @@ def _refusal(status: int, retry_after: str) -> str:
 
 @contextmanager
 def _bars_on_terminals() -> Iterator[None]:
-    """Meanwhile huggingface_hub draws its progress bars only on a terminal."""
+    """Context in which huggingface_hub shows progress bars only on a terminal."""
     from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,
         disable_progress_bars,
         enable_progress_bars,
     )
 
-    wanted = "HF_HUB_DISABLE_PROGRESS_BARS" in os.environ  # whatever the user has set stays so
+    wanted = "HF_HUB_DISABLE_PROGRESS_BARS" in os.environ  # keep a value set by the user
     on_terminal = sys.stderr is not None and sys.stderr.isatty()
     if wanted or on_terminal or are_progress_bars_disabled():
         yield

@@ -1,8 +1,8 @@
-"""Compares downloaded files with the hashes that the Hub states for them.
+"""Verification of downloaded files by the hashes that the Hub publishes.
 
-huggingface_hub compares only the sizes of files that it fetches over plain HTTP. The Hub states a
-SHA-256 for files in Git LFS, and for all others the name of their Git blob, which is the SHA-1 of a
-short header and the content (https://git-scm.com/book/en/v2/Git-Internals-Git-Objects).
+huggingface_hub compares only the sizes of files fetched over plain HTTP. The Hub publishes a
+SHA-256 for files in Git LFS, and for all others the id of their Git blob, the SHA-1 of a short
+header and the content (https://git-scm.com/book/en/v2/Git-Internals-Git-Objects).
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from gpt2_wgpu.shown import listed, shown
 
 
 def check(snapshot: Path, siblings: Iterable[Any], fetched: Collection[str], at: str) -> None:
-    """Compare the files fetched into a snapshot of the Hub's cache; delete those that differ.
+    """Verify the files fetched into a snapshot of the Hub's cache; delete those that differ.
 
-    The Hub's list, which a mirror may have written, names other files as well, and any path: only
-    files that were fetched, directly in the snapshot, are read or deleted.
+    The Hub's list (possibly a mirror's) contains other files, too, and arbitrary paths: only
+    fetched files directly in the snapshot are read or deleted.
 
     Args:
         snapshot: the directory.
         siblings: the ``RepoSibling`` of each file, requested with ``files_metadata``. A file
-            without a hash (a mirror need not state any) is not compared.
-        fetched: the names of the files that were requested.
-        at: the repository, for the message.
+            without a hash (possible on a mirror) is not verified.
+        fetched: names of the requested files.
+        at: the repository, for messages.
 
     Raises:
-        PresetError: a file differs, or the name of a fetched one leads out of the snapshot.
+        PresetError: a file differs, or the path of a fetched file is outside the snapshot.
     """
     wrong = []
     blobs = (snapshot.parents[1] / "blobs").resolve()
@@ -46,7 +46,7 @@ def check(snapshot: Path, siblings: Iterable[Any], fetched: Collection[str], at:
         if path.is_file() and not _is_as_stated(path, sibling):
             blob = path.resolve()
             path.unlink()
-            if blob.parent == blobs:  # else the system has no links: the file was `path`
+            if blob.parent == blobs:  # else the system has no links, and `path` was the file
                 blob.unlink(missing_ok=True)
             wrong.append(sibling.rfilename)
     if wrong:

@@ -1,9 +1,9 @@
-"""From the names in a checkpoint to the names of the model.
+"""Mapping of tensor names in a checkpoint to names of the model.
 
-The model's names are Hugging Face's for GPT-2 without the prefix ``transformer.``, for example
-``h.0.attn.c_attn.weight``. Files come with or without that prefix and with the wrappers that
-trainers leave in names; older ones carry each layer's causal mask as a tensor. nanoGPT's matrices
-are those of ``nn.Linear``, the transpose of transformers' ``Conv1D``.
+Model names are Hugging Face's for GPT-2 without the prefix ``transformer.``, e.g.
+``h.0.attn.c_attn.weight``. Checkpoints have names with or without this prefix and with prefixes of
+training wrappers; older ones contain each layer's causal mask as a tensor. nanoGPT's matrices have
+the layout of ``nn.Linear``, the transpose of transformers' ``Conv1D``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ PREFIX = "transformer."
 HEAD, EMBEDDING = "lm_head.weight", "wte.weight"
 SUPPORTED_DTYPES = ("F32", "F16", "BF16")
 _MASKS = (".attn.bias", ".attn.masked_bias")
-# Components that wrap a module wherever they occur: torch.compile, (distributed) data parallelism,
-# FSDP, activation checkpointing, DeepSpeed and Lightning.
+# Name components of module wrappers: torch.compile, (distributed) data parallelism, FSDP,
+# activation checkpointing, DeepSpeed and Lightning.
 _WRAPPERS = {
     "_orig_mod",
     "module",
@@ -31,7 +31,7 @@ _WRAPPERS = {
     "_forward_module",
 }
 _OUTER = ("model", "transformer")  # a training module's attribute, and transformers' own
-# Ends of names that only other kinds of checkpoints have.
+# Suffixes of names in unsupported kinds of checkpoints.
 _OTHER_KINDS = (
     (
         (".lora_A.weight", ".lora_B.weight", ".lora_A.default.weight", ".lora_embedding_A"),
@@ -60,22 +60,22 @@ def resolve(
 
     Args:
         source: the checkpoint.
-        expected: model name → shape. If ``lm_head.weight`` is not among them the head is tied to
-            ``wte.weight``, and either of the two serves as both.
+        expected: model name → shape. Without ``lm_head.weight`` the head is tied to
+            ``wte.weight``, and either tensor serves as both.
         quantized: names of the tensors that must be U32 (weights/quantized.py).
 
     Returns:
         Model name → entry, in the order of ``expected``. ``entry.name`` is the name to `read`;
-        ``entry.transposed`` tells matrices stored as ``nn.Linear`` has them. Biases are left out
-        where the checkpoint has none at all (nanoGPT's ``bias=False``): they are zero.
+        ``entry.transposed`` marks matrices in the layout of ``nn.Linear``. Biases are omitted if
+        the checkpoint has none at all (nanoGPT's ``bias=False``): they are zero.
 
     Raises:
         WeightsError: tensors are missing or have another shape (up to five are listed), a dtype
-            is not F32, F16 or BF16 (U32 if quantised), or a tensor is there under two names of
-            which neither is the usual one.
+            is not F32, F16 or BF16 (U32 if quantised), or a tensor exists under two unusual
+            names.
 
     Warns:
-        UserWarning: the source holds tensors that the model does not use, or contradicts itself.
+        UserWarning: the source contains tensors that the model does not use, or contradictions.
     """
     found, doubled = by_model_name(source)
     if HEAD not in expected and EMBEDDING not in found and HEAD in found:
@@ -97,9 +97,9 @@ def resolve(
 
 
 def unused(found: Iterable[str], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Return the model names that are neither expected nor known to be dispensable.
+    """Return the model names that are neither expected nor redundant.
 
-    Dispensable are the mask buffers ``attn.bias`` and ``attn.masked_bias`` and a tied head.
+    Redundant are the mask buffers ``attn.bias`` and ``attn.masked_bias`` and a tied head.
     """
     return [
         name
@@ -109,12 +109,12 @@ def unused(found: Iterable[str], expected: Mapping[str, tuple[int, ...]]) -> lis
 
 
 def by_model_name(source: WeightSource) -> tuple[dict[str, TensorEntry], list[str]]:
-    """Model name → entry of every tensor, and a sentence for each that has two names.
+    """Return model name → entry for all tensors, and a sentence for each tensor with two names.
 
-    Of two names for one tensor transformers' own is read, as transformers does.
+    Of two names of one tensor, transformers' own is read, as in transformers.
 
     Raises:
-        WeightsError: a tensor is there under two other names.
+        WeightsError: a tensor exists under two other names.
     """
     found: dict[str, TensorEntry] = {}
     doubled = []
@@ -150,7 +150,7 @@ def _model_name(name: str) -> str:
 def _without_absent_biases(
     found: Container[str], expected: Mapping[str, tuple[int, ...]]
 ) -> Mapping[str, tuple[int, ...]]:
-    """``expected`` without biases if all else is there, and none of them."""
+    """Return ``expected`` without biases if all biases, and only biases, are missing."""
     others = {name: shape for name, shape in expected.items() if not name.endswith(".bias")}
     there = [name for name in expected if name in found]
     return others if there == list(others) else expected
@@ -159,7 +159,7 @@ def _without_absent_biases(
 def _marked_transposed(
     found: dict[str, TensorEntry], expected: Mapping[str, tuple[int, ...]]
 ) -> dict[str, TensorEntry]:
-    """``found`` with the layers' matrices marked if they are stored as [outputs, inputs].
+    """Return ``found`` with the layers' matrices marked if stored as [out_features, in_features].
 
     The matrices that are not square decide for those that are: c_attn never is.
     """

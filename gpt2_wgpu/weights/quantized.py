@@ -1,8 +1,8 @@
-"""Checkpoints whose matrices are quantised: how they say so (docs/quantization.md).
+"""Metadata of quantised checkpoints (docs/quantization.md).
 
-Their metadata hold ``gpt2_wgpu_dtype`` ("q8", "q4") and ``gpt2_wgpu_layout``, the version of the
-layout. A matrix is a U32 tensor [units, words of a unit], as the GPU reads it; all other tensors
-are as in any checkpoint.
+Their metadata contain ``gpt2_wgpu_dtype`` ("q8", "q4") and ``gpt2_wgpu_layout``, the version of the
+layout. A matrix is a U32 tensor [units, words per unit], the GPU's layout; all other tensors are as
+in any checkpoint.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _DTYPE_KEY, _LAYOUT_KEY = "gpt2_wgpu_dtype", "gpt2_wgpu_layout"
 
 
 def quantization_of(source: WeightSource) -> str | None:
-    """ "q8" or "q4" as the checkpoint says, None if it is not quantised.
+    """Return the checkpoint's quantisation, "q8" or "q4"; None if it is not quantised.
 
     Raises:
-        WeightsError: it was written by another version, in a type or layout unknown here.
+        WeightsError: the type or layout is unknown (written by another version).
     """
     dtype = source.metadata.get(_DTYPE_KEY)
     if dtype is None:
@@ -39,7 +39,7 @@ def quantization_of(source: WeightSource) -> str | None:
 
 
 def metadata_for(dtype: str) -> dict[str, str]:
-    """The metadata of a file whose matrices are stored as ``dtype``."""
+    """Return the metadata of a file with matrices of ``dtype``."""
     if dtype not in DTYPES:
-        return {"format": "pt"}  # transformers refuses a file without it
+        return {"format": "pt"}  # required by transformers
     return {"format": "gpt2-wgpu", _DTYPE_KEY: dtype, _LAYOUT_KEY: LAYOUT}

@@ -1,4 +1,4 @@
-"""A safetensors file on disk, mapped into memory and read without copies."""
+"""Memory-mapped safetensors file, read without copies."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["Header", "SafetensorsFile", "TensorEntry", "header_length", "parse_h
 
 
 class SafetensorsFile:
-    """A mapped, read-only safetensors file; opening it reads the header and nothing else.
+    """Read-only memory-mapped safetensors file; opening it reads the header only.
 
-    Closing: views handed out by `read` stay valid after `close`. The map itself goes away with the
-    last of them, so closing early is always safe; only further `read` calls are refused.
+    Views returned by `read` stay valid after `close`: the file is unmapped with the last view.
+    After `close`, `read` raises.
 
     Raises:
-        WeightsError: the file cannot be read or breaks a rule of the format.
+        WeightsError: the file cannot be read or violates the format.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -38,19 +38,19 @@ class SafetensorsFile:
 
     @property
     def tensors(self) -> Mapping[str, TensorEntry]:
-        """Name → entry, in the order of the bytes."""
+        """Name → entry, in the order of their bytes."""
         return self._header.tensors
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """The file's free-form ``__metadata__``."""
+        """Free-form ``__metadata__`` of the file."""
         return self._header.metadata
 
     def read(self, name: str) -> memoryview:
-        """Return a tensor's bytes as a read-only view of the map: no copy, format ``B``.
+        """Return a tensor's bytes as a read-only view of the map (format ``B``), without a copy.
 
         Raises:
-            WeightsError: there is no such tensor, or the file has been closed.
+            WeightsError: the tensor does not exist, or the file is closed.
         """
         entry = self.tensors.get(name)
         if entry is None:
@@ -62,10 +62,10 @@ class SafetensorsFile:
         return memoryview(self._map)[entry.begin : entry.end]
 
     def close(self) -> None:
-        """Let go of the map. Idempotent; see the class for views that are still in use."""
+        """Close the map. Idempotent; views in use stay valid."""
         mapped, self._map = self._map, None
         if mapped is not None:
-            # BufferError: views are in use; the last one to be released unmaps the file.
+            # BufferError: views are in use; releasing the last one unmaps the file.
             with contextlib.suppress(BufferError):
                 mapped.close()
 
@@ -82,9 +82,9 @@ class SafetensorsFile:
 
 
 def _map_file(path: Path) -> mmap.mmap | None:
-    """Map a regular file read-only; None for an empty one, which no system maps."""
+    """Map a regular file read-only; None for an empty one, which cannot be mapped."""
     try:
-        if path.exists() and not path.is_file():  # open() would wait for ever on a named pipe
+        if path.exists() and not path.is_file():  # open() would block on a named pipe
             raise WeightsError(f"{path}: this is not a regular file")
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
@@ -95,4 +95,4 @@ def _map_file(path: Path) -> mmap.mmap | None:
     except WeightsError:
         raise
     except ValueError:  # a NUL, or a lone surrogate
-        raise WeightsError(f"{shown(str(path))} cannot be the name of a file") from None
+        raise WeightsError(f"{shown(str(path))} is not a valid file name") from None

@@ -1,4 +1,4 @@
-"""From a name to a directory with a checkpoint: a local one, or one from the Hugging Face Hub."""
+"""Resolution of a model name to a checkpoint directory: local, or from the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from gpt2_wgpu.weights.hub import UnreachableError, download, first_line
 
 HUB_SCHEME = "hf://"
 HUB_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
-# A repository's page, and those of its files and discussions; as in web/sources.js.
+# Pages of a repository, its files and discussions; as in web/sources.js.
 _HUB_PAGE = re.compile(
     r"/((?!\.)[\w.-]+(?:/(?!\.)[\w.-]+)?)"
     r"(?:/discussions(?:/.*)?|/(?:tree|blob|resolve|raw|commits?)(?:/([^/]+).*)?)?/?",
     re.ASCII,
 )
 _OTHER_PAGES = ("datasets", "spaces", "models", "docs", "collections", "papers", "settings")
-#: What is fetched from a repository, with the shards that an index names; nothing else is.
+#: Files fetched from a repository, besides the shards of an index.
 NEEDED_FILES = (
     *BESIDE_WEIGHTS,
     SINGLE_FILE,
@@ -40,22 +40,24 @@ _REVISION = re.compile(r"[^\s~^:?*\[\\@]{1,255}")  # a branch, tag or commit, by
 def resolve_directory(
     name_or_path: str | os.PathLike[str], on_progress: Callable[[str], None] | None = None
 ) -> Path:
-    """Return the directory of a checkpoint, fetching it if it is on the Hub.
+    """Return the directory of a checkpoint, downloading it if it is on the Hub.
 
-    A directory that exists is returned as it is. ``hf://owner/name``, ``owner/name`` and either
-    with ``@revision`` name a repository on the Hub, which needs the extra ``hub``. A complete copy
-    in the Hub's local cache is used without any request, so a model once fetched starts offline
-    and at once; newer versions are not looked for (pass ``@<commit>``, or update the cache with
-    the command ``hf download``).
+    An existing directory is returned unchanged. ``hf://owner/name``, ``owner/name`` and either
+    with ``@revision`` are repositories on the Hub, which need the extra ``hub``. A complete copy
+    in the Hub's local cache is used without a request, so that a cached model works offline; to
+    get a newer version pass ``@<commit>`` or update the cache with ``hf download``.
 
     Args:
         name_or_path: the directory or the repository.
-        on_progress: told in one line, before the network is used, what will be fetched. Progress
-            bars are huggingface_hub's own, on a terminal only (HF_HUB_DISABLE_PROGRESS_BARS).
+        on_progress: called with a line of text before a download. Progress bars are
+            huggingface_hub's own, on a terminal only (HF_HUB_DISABLE_PROGRESS_BARS).
+
+    Returns:
+        The directory.
 
     Raises:
         PresetError: the name is neither, huggingface_hub is not installed, the repository does
-            not exist, is gated or holds no safetensors, or it is not cached and cannot be fetched.
+            not exist, is gated or has no safetensors, or it is not cached and cannot be fetched.
     """
     typed = os.fspath(name_or_path)
     if os.path.isdir(typed):
@@ -77,29 +79,30 @@ def resolve_directory(
 
 @dataclass(frozen=True)
 class _HubName:
-    """What a name asks of the Hub."""
+    """A parsed hub id."""
 
     repository: str
     revision: str | None
-    explicit: bool  # hf://: no directory was meant
+    explicit: bool  # written with hf://, so not a directory
 
     def __str__(self) -> str:
         return f"{self.repository}@{self.revision}" if self.revision else self.repository
 
 
 def hub_page(address: str) -> str | None:
-    """``owner/name[@revision]`` of the page of a repository or of a file in it; None for others.
+    """Return ``owner/name[@revision]`` for the URL of a repository or its files, else None.
 
-    Pages are those of the Hub, also without ``https://``, and of the mirror in ``HF_ENDPOINT``.
+    URLs may be those of the Hub, with or without ``https://``, or of the mirror in
+    ``HF_ENDPOINT``.
 
     Raises:
-        PresetError: it is a page of the Hub, but not of a model.
+        PresetError: the URL is a page of the Hub, but not of a model.
     """
     address = address.strip()
     try:
         mirror = urlsplit(os.environ.get("HF_ENDPOINT", "").strip().rstrip("/"))
         if address.partition("/")[0].lower() in (*HUB_HOSTS, mirror.netloc.lower() or None):
-            address = f"https://{address}"  # as browsers show it
+            address = f"https://{address}"  # browsers hide the scheme
         parts = urlsplit(address)
     except ValueError:
         return None
@@ -137,7 +140,7 @@ def _parse(typed: str) -> _HubName:
 
 
 def _from_cache(name: _HubName) -> tuple[Path | None, list[str]]:
-    """Return the cached snapshot, if there is one, and what it lacks; no request is made."""
+    """Return the cached snapshot, if any, and its missing files, without a request."""
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -155,7 +158,7 @@ def _from_cache(name: _HubName) -> tuple[Path | None, list[str]]:
             local_files_only=True,
         )
     except LocalEntryNotFoundError as error:
-        # Newer versions refuse a snapshot that is not all of the repository, and say where it is.
+        # Newer versions raise for an incomplete snapshot; the error has its path.
         part: str | None = getattr(error, "snapshot_path", None)
         if part is None:
             return None, []
@@ -168,7 +171,7 @@ def _from_cache(name: _HubName) -> tuple[Path | None, list[str]]:
 
 
 def _pip_install(requirement: str) -> str:
-    """The command that installs into this Python, as a person may paste it."""
+    """Return the shell command that installs ``requirement`` into this Python."""
     words = [sys.executable or "python", "-m", "pip", "install", requirement]
     return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
@@ -182,7 +185,7 @@ def _unreachable(name: _HubName, cache_lacks: list[str]) -> str:
 
 
 def _lacking(directory: Path) -> list[str]:
-    """Name what a snapshot lacks to be a model (an aborted download lacks some)."""
+    """Return the names of files missing from a snapshot (after an aborted download)."""
     lacking = _absent(directory, ["config.json"])
     if not (directory / SINGLE_FILE).exists():
         try:

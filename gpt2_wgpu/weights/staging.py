@@ -1,4 +1,4 @@
-"""Files that appear in a directory together, or not at all."""
+"""Atomic replacement of several files of a directory."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_STALE_SECONDS = 24 * 3600  # where no lock can tell: longer than any conversion
-_YOUNG_SECONDS = 60  # a directory is locked a moment after it is made
-_REPLACED = "replaced"  # the old files, until the new ones are all in place
+_STALE_SECONDS = 24 * 3600  # on systems without locks; longer than any conversion
+_YOUNG_SECONDS = 60  # a directory is locked shortly after its creation
+_REPLACED = "replaced"  # the old files, until all new ones are in place
 
 
 class StagedDirectory:
-    """Files written to ``path``, which become ``destination`` when the ``with`` block ends well.
+    """Staging directory ``path``, moved to ``destination`` on success of the ``with`` block.
 
-    A destination that does not exist appears in one rename. One that exists stays the directory it
-    is: what it holds under the names ``replaced`` is moved away in that order, ``last`` before all
-    others, and only then are the new files moved in, ``last`` at the end. If the process is killed
-    in between, that file is missing, and old files are never beside new ones.
+    A new destination is created by one rename. In an existing one, the files named in
+    ``replaced`` are first moved out in that order, ``last`` before all others, then the new files
+    are moved in, ``last`` at the end. If the process is killed in between, ``last`` is missing,
+    and old and new files are never mixed.
 
-    What killed processes left is removed by the next one, unless old files are in it.
+    Staging directories of killed processes are removed by the next one, unless they contain old
+    files.
 
     Raises:
-        WeightsError: the directory cannot be made or written to. What was there is as it was, or
-            could not be moved back: then the message says where it is.
+        WeightsError: the directory cannot be created or written. The old files are unchanged, or,
+            if they could not be moved back, the message has their location.
     """
 
     def __init__(self, destination: Path, replaced: Sequence[str], last: str) -> None:
@@ -106,25 +107,25 @@ class StagedDirectory:
                 _undo(moved)
                 raise
             raise
-        old.rename(self.path / "superseded")  # from here on it may be removed
+        old.rename(self.path / "superseded")  # may be removed from now on
 
 
 def _move(source: Path, target: Path, moved: list[tuple[Path, Path]]) -> None:
-    moved.append((source, target))  # first: a signal may come right after the rename
+    moved.append((source, target))  # first: a signal may arrive right after the rename
     source.replace(target)
 
 
 def _undo(moved: list[tuple[Path, Path]]) -> None:
-    """Move all back, the latest first; if it raises, it can be called again for the rest."""
+    """Move all files back, last first; after an exception, call again for the rest."""
     while moved:
         source, target = moved[-1]
-        with suppress(FileNotFoundError):  # it was not moved, or is back already
+        with suppress(FileNotFoundError):  # not moved, or already moved back
             target.replace(source)
         moved.pop()
 
 
 def _holds_old_files(directory: Path) -> bool:
-    """Whether what was replaced is there and nowhere else, as far as can be told."""
+    """Return whether a directory may contain the only copy of replaced files."""
     try:
         return any((directory / _REPLACED).iterdir())
     except FileNotFoundError:
@@ -134,10 +135,10 @@ def _holds_old_files(directory: Path) -> bool:
 
 
 def _locked(directory: Path) -> int | None:
-    """A lock that lasts as long as this process; None where there are no locks.
+    """Lock a directory for the lifetime of this process; None on systems without locks.
 
     Raises:
-        BlockingIOError: another process has it, and so is alive.
+        BlockingIOError: another, living process holds the lock.
     """
     if fcntl is None:
         return None
@@ -157,8 +158,8 @@ def _locked(directory: Path) -> int | None:
 
 
 def _remove_if_stale(directory: Path) -> None:
-    """Remove what a process left that has ended, unless old files are in it."""
-    with suppress(OSError):  # BlockingIOError among them: its process is alive
+    """Remove the staging directory of a dead process, unless it contains old files."""
+    with suppress(OSError):  # including BlockingIOError: its process is alive
         age = time.time() - directory.stat().st_mtime
         if age < _YOUNG_SECONDS or _holds_old_files(directory):
             return
@@ -172,4 +173,4 @@ def _remove_if_stale(directory: Path) -> None:
 
 
 def _cannot_make(directory: Path, error: OSError) -> WeightsError:
-    return WeightsError(f"{directory}: cannot be made: {error.strerror or error}")
+    return WeightsError(f"{directory}: cannot be created: {error.strerror or error}")

@@ -1,4 +1,4 @@
-"""Whether a stored head is the token embedding: transformers ties the two only if so."""
+"""Comparison of a stored head with the token embedding; transformers ties them only if equal."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from gpt2_wgpu.weights.naming import EMBEDDING, HEAD, by_model_name
 if TYPE_CHECKING:
     from gpt2_wgpu.weights.checkpoint import WeightSource
 
-_PIECE = 4 << 20  # bytes compared at a time: bounds what a browser copies
+_PIECE = 4 << 20  # bytes compared at a time, to bound copies in a browser
 
 
 async def differing_head(source: WeightSource) -> str | None:
-    """What to warn of where the source's head is not its token embedding, else None.
+    """Return a warning if the source's head differs from its token embedding, else None.
 
-    The head that is stored is then the model's, as in transformers 5, whatever config.json says.
+    The stored head then takes precedence over config.json, as in transformers 5.
     """
     found, _ = by_model_name(source)
     if HEAD not in found or EMBEDDING not in found:

@@ -1,4 +1,4 @@
-"""Writing a safetensors file, tensor by tensor; it appears under its name only when it is whole."""
+"""Atomic writer of safetensors files, tensor by tensor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STALE_SECONDS = 24 * 3600
 
 @dataclass(frozen=True)
 class Description:
-    """A tensor to be written."""
+    """Name, dtype and shape of a tensor to be written."""
 
     name: str
     dtype: str
@@ -37,10 +37,10 @@ class Description:
 
 
 class AtomicFile:
-    """A file that replaces ``path`` when the ``with`` block ends well, and else vanishes.
+    """File that replaces ``path`` on success of the ``with`` block, and is deleted on failure.
 
     Raises:
-        WeightsError: the directory cannot be written to, or is full.
+        WeightsError: the directory cannot be written, or is full.
     """
 
     def __init__(self, path: Path) -> None:
@@ -84,7 +84,7 @@ class AtomicFile:
 
 
 def _remove_stale_parts(path: Path) -> None:
-    """Remove what processes left that were killed more than a day ago."""
+    """Remove partial files that are more than a day old."""
     for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         with suppress(OSError):
             if time.time() - part.stat().st_mtime > _STALE_SECONDS:
@@ -92,7 +92,7 @@ def _remove_stale_parts(path: Path) -> None:
 
 
 class SafetensorsWriter(AtomicFile):
-    """A safetensors file of ``tensors``, whose bytes follow by ``write`` in their order."""
+    """Safetensors file of ``tensors``; `write` appends their bytes in order."""
 
     def __init__(
         self, path: Path, tensors: Sequence[Description], metadata: Mapping[str, str]
@@ -104,7 +104,7 @@ class SafetensorsWriter(AtomicFile):
         self.write(header)
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append bytes of the tensor that is next."""
+        """Append bytes of the current tensor."""
         self._left -= memoryview(data).nbytes
         super().write(data)
 
@@ -122,7 +122,7 @@ class SafetensorsWriter(AtomicFile):
 
 
 def _header(tensors: Sequence[Description], metadata: Mapping[str, str]) -> bytes:
-    """Length and JSON, padded so that the tensors begin at a multiple of eight bytes."""
+    """Return length and JSON, padded so that the tensors start at a multiple of 8 bytes."""
     entries: dict[str, object] = {"__metadata__": dict(metadata)}
     begin = 0
     for tensor in tensors:

@@ -19,7 +19,7 @@ from tests.fuzz.targets import Target
 LONGEST_MESSAGE = 1000
 MOST_STORED = 400  # bytes of an input that is stored
 MOST_SECONDS = 0.5  # of this thread's CPU, for inputs of up to 64 KiB
-MOST_BYTES = 4 << 20  # of Python's memory, beside 200 bytes for each byte of the input
+MAX_BYTES = 4 << 20  # of Python's memory, beside 200 bytes for each byte of the input
 _VARIABLE = re.compile(r"'[^']*'|\"[^\"]*\"|\d+|\[.*\]|\{.*\}")
 
 
@@ -64,7 +64,7 @@ def check(target: Target, data: bytes, *, measure_memory: bool = False) -> str:
         tracemalloc.stop()
     if took > MOST_SECONDS * (10 if measure_memory else 1):
         raise Broken(target, data, f"took {took:.2f} s")
-    if peak > MOST_BYTES + 200 * len(data):
+    if peak > MAX_BYTES + 200 * len(data):
         raise Broken(target, data, f"took {peak:,} bytes of memory")
     return outcome
 

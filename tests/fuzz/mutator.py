@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-MOST_BYTES = 1 << 16
+MAX_BYTES = 1 << 16
 
 WORDS = [
     b'"', b"{", b"}", b"[", b"]", b",", b":", b"\\u0000", b"\\ud800", b"\\", b"\0", b"\n", b"\r\n",
@@ -51,10 +51,10 @@ class Mutator:
                 head = header.to_bytes(8, "little")
             data = head + body
             if chance.random() < 0.7:
-                return data[:MOST_BYTES]
+                return data[:MAX_BYTES]
         for _ in range(chance.choice([1, 1, 2, 4])):
             data = self._bytes(data, others)
-        return data[:MOST_BYTES]
+        return data[:MAX_BYTES]
 
     # --- bytes ------------------------------------------------------------------------------------
 

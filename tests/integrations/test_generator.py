@@ -344,7 +344,7 @@ def test_each_gpu_has_its_adapter(environment, there, expected):
 
 @pytest.mark.parametrize("given", ["2", "GPU-8f1c", "MIG-GPU-1/2/3"])
 def test_a_gpu_without_an_adapter_is_never_replaced_by_another(given):
-    with pytest.raises(NoAdapterError, match=r"wgpu sees 2 of that vendor .*adapter="):
+    with pytest.raises(NoAdapterError, match=r"wgpu finds 2 of that vendor .*adapter="):
         assigned_adapter({"CUDA_VISIBLE_DEVICES": given}, adapters("nvidia", "amd", "nvidia"))
 
 

@@ -203,7 +203,7 @@ def test_a_conversion_that_fails_can_be_tried_again(device, tmp_path, monkeypatc
 
 def test_a_place_that_cannot_be_written(device, odd, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(WeightsError, match="cannot be made"):
+    with pytest.raises(WeightsError, match="cannot be created"):
         gw.convert(odd, tmp_path / "file" / "under", "q8")
 
 

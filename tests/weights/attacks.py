@@ -119,7 +119,7 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "float offset": (entry_with(data_offsets=[0, 4.0]), r"data_offsets"),
     "negative offset": (entry_with(data_offsets=[-4, 0]), r"data_offsets \[-4, 0\];"),
     "offsets as an object": (entry_with(data_offsets={"0": 0}), r"data_offsets"),
-    "backwards": (entry_with(data_offsets=[4, 0]), r"run backwards: \[4, 0\]"),
+    "backwards": (entry_with(data_offsets=[4, 0]), r"in descending order: \[4, 0\]"),
     "too few bytes for the shape": (
         entry_with(shape=[5]),
         r"U8 and shape \[5\], which takes 5 bytes, .* span 4",

@@ -218,5 +218,5 @@ def test_old_files_that_cannot_be_moved_back_are_kept(
 
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(WeightsError, match="cannot be made"):
+    with pytest.raises(WeightsError, match="cannot be created"):
         StagedDirectory(tmp_path / "file" / "under", NAMES, "last")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gpt2_wgpu.small_files import MOST_BYTES
+from gpt2_wgpu.small_files import MAX_BYTES
 from tests.browser.library.conftest import ROOT, WEIGHTS, Attempt, obtain
 from tests.browser.library.host import PREFIX, Host, Hosted
 
@@ -78,10 +78,10 @@ def test_a_small_file_that_is_large_is_not_downloaded(
     listing = json.loads(host.files[path].data)
     for file in listing["siblings"]:
         if file["rfilename"] == name:
-            file["size"] = MOST_BYTES + 1
+            file["size"] = MAX_BYTES + 1
     host.files[path].data = json.dumps(listing).encode()
     message = refusal(attempt, "owner/name", hub=host.address)
-    assert f"{MOST_BYTES + 1} bytes is above the limit of {MOST_BYTES}" in message
+    assert f"{MAX_BYTES + 1} bytes is above the limit of {MAX_BYTES}" in message
 
 
 def test_an_answer_that_has_no_end_is_not_read_to_it(attempt: Attempt, host: Host) -> None:
