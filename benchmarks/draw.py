@@ -1,10 +1,10 @@
-"""Draws benchmarks/results/*.json as bar charts, one SVG a file, readable on light and dark.
+"""Bar charts of benchmarks/results/*.json, one SVG per file, for light and dark backgrounds.
 
     python benchmarks/draw.py [FILE.json ...] [-o FOLDER]
 
-A file is what `gpt2-wgpu bench -o json` prints, or a comparison of engines with the same keys
-(docs/benchmarks.md). A bar is the median of the runs, the line at its end reaches from the slowest
-to the fastest. A row whose outputs were not equal has no bar: it says why.
+The input is the output of `gpt2-wgpu bench -o json`, or a comparison of engines with the same keys
+(docs/benchmarks.md). A bar is the median of the runs; the line at its end is the range. A row whose
+outputs differ has the reason instead of a bar.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from xml.sax.saxutils import escape
 RESULTS = Path(__file__).parent / "results"
 OURS = "gpt2-wgpu"
 WIDTH, LABELS, VALUES, LINE, GAP = 860, 300, 120, 26, 34
-# Colours of the text and the bars follow the reader's setting: the background is the page's.
+# The background is transparent; colours follow prefers-color-scheme.
 STYLE = """\
 text { font: 13px sans-serif; fill: #1f2328; }
 .title { font-weight: 600; font-size: 15px; }
@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def draw(result: dict[str, Any]) -> str:
-    """The SVG of one file: decoding above, prefill below."""
+    """Return the SVG of one file: decoding above, prefill below."""
     work = result["work"]
     prompt, new = work["prompt_tokens"], work["new_tokens"]
 
@@ -96,7 +96,7 @@ def heading(result: dict[str, Any]) -> list[str]:
 
 
 def bars(title: str, rows: Sequence[Row], values: Values, top: int) -> tuple[list[str], int]:
-    """A panel and where the next one begins; rows without a figure are at its end."""
+    """Return a panel and the top of the next one; rows without a figure come last."""
     right = [row for row in rows if row["equal_outputs"] is True and values(row)]
     right.sort(key=lambda row: -statistics.median(values(row)))
     wrong = [row for row in rows if row["equal_outputs"] is not True]

@@ -1,12 +1,12 @@
-"""Where the host's time for a token goes: encoding, wgpu-native, the rest.
+"""Host time per token: command encoding, wgpu-native, and the rest.
 
     python benchmarks/host_time.py [--steps 1,16] [-r 40]
 
-A step of GPT-2's 12 layers, as narrow as it gets: the GPU does little, the host all that it does
-for 124M. CPU time of the thread: waiting and other programs do not count, but what those evict from
-the caches does, so the best of the runs stands beside their median. ``finish`` and ``submit`` are
-wgpu-native's and the driver's own work, whoever encodes. ``generating`` is all of it together with
-reading back, as a generation does it, and what Python adds.
+Measures a decode step with GPT-2's 12 layers at minimal width: little GPU work, the host work of
+124M. Figures are CPU time of the thread, without waiting and other processes; cache misses caused
+by those count, so the minimum is printed with the median. ``finish`` and ``submit`` are the work of
+wgpu-native and the driver, independent of the encoder. ``generating`` is a whole generation: all of
+it, with readback and Python.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from gpt2_wgpu.webgpu.queue import Batch, encode
 from gpt2_wgpu.webgpu.waiting import sync
 
 CONTEXT = 1024
-Figures = dict[str, list[float]]  # seconds a step of each run
+Figures = dict[str, list[float]]  # name → seconds per step, of each run
 
 
 def steady(steps: int) -> type[Pace]:
-    """A pace of ``steps`` a submit, however long they take."""
+    """Return a pace of ``steps`` per submit, independent of their duration."""
 
     class Steady(Pace):
         def took(self, seconds: float, count: int) -> None:
@@ -40,7 +40,7 @@ def steady(steps: int) -> type[Pace]:
 
 
 def start(backbone: gw.GPT2Backbone, new_tokens: int) -> Generation:
-    """A generation that has recorded its step."""
+    """Return a generation that has recorded its step."""
     options = gw.samplers.Random(seed=1).next_options()
     begun = Generation(backbone, [[1]], [new_tokens + 1], options, [])
     sync(begun.advance(), "advance")
@@ -48,7 +48,7 @@ def start(backbone: gw.GPT2Backbone, new_tokens: int) -> Generation:
 
 
 def encoded(gpu: Any, batch: Batch, name: str, figures: Figures) -> None:
-    """Encode and submit ``batch``, and wait for it."""
+    """Encode and submit ``batch``, and wait for its end."""
     encoder = gpu.create_command_encoder()
     compute = encoder.begin_compute_pass()
     times = [time.thread_time()]
@@ -65,7 +65,7 @@ def encoded(gpu: Any, batch: Batch, name: str, figures: Figures) -> None:
 
 
 def generated(backbone: gw.GPT2Backbone, steps: int, figures: Figures) -> None:
-    """Generate some submits' worth of tokens."""
+    """Generate the tokens of a few submits."""
     decoding.Pace = steady(steps)
     running, tokens = start(backbone, 8 * steps + 50), 0
     busy = time.thread_time()

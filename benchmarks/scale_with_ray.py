@@ -1,11 +1,11 @@
-"""Throughput of offline generation: one process, then 1, 2, ... workers of a local Ray cluster.
+"""Throughput of batch inference: one process, then 1, 2, ... workers of a local Ray cluster.
 
     python benchmarks/scale_with_ray.py [-w 1 2] [-r 3] [--num-gpus 1] [--output FILE.json]
 
-All runs continue the same prompts greedily; unless every text is equal, no speed is shown. Two
-figures a run: tokens/s while the workers compute (from the first call's begin to the last one's
-end, models loaded and warm), and seconds in all, with Ray's start of the workers. `--num-gpus 1`
-gives each worker a GPU of its own; without it they share what adapter there is.
+All runs continue the same prompts greedily; unless all texts are equal, no speed is shown. Figures
+per run: tokens/s of computation (from the start of the first call to the end of the last one,
+models loaded and warm), and total seconds, including Ray's start of the workers. `--num-gpus 1`
+assigns a GPU to each worker; by default workers share one adapter.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main() -> int:
         "adapter": "auto" if args.num_gpus else None,
     }
     ray.init(
-        num_cpus=max(args.workers) + 1,  # one that reads
+        num_cpus=max(args.workers) + 1,  # one for reading
         object_store_memory=100 << 20,
         include_dashboard=False,
         log_to_driver=False,
@@ -62,7 +62,7 @@ def main() -> int:
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     expected = None
     for _ in range(args.rounds):
-        for name, workers in names.items():  # in turns: a busy machine disturbs all alike
+        for name, workers in names.items():  # in turns, so that a busy machine affects all
             found, figures = run(workers, prompts, arguments, args)
             expected = expected or found
             if found != expected:
@@ -77,9 +77,9 @@ def main() -> int:
 
 
 def make_timed() -> type[GPT2Generator]:
-    """The generator, warm from the start, that notes when it computed.
+    """Return a generator class that is warm from the start and records its computing times.
 
-    Made in a function, so that Ray sends the class itself: workers cannot import this script.
+    Defined in a function, so that Ray serialises the class: workers cannot import this script.
     """
 
     class Timed(GPT2Generator):
@@ -100,7 +100,7 @@ def make_timed() -> type[GPT2Generator]:
 def run(
     workers: int, prompts: list[str], arguments: dict[str, Any], args: argparse.Namespace
 ) -> tuple[list[str], dict[str, Any]]:
-    """Texts by prompt's number, and figures."""
+    """Return the texts in the order of the prompts, and figures."""
     timed, size, begun = make_timed(), args.rows_at_once, time.perf_counter()
     if workers:
         rows = (

@@ -1,9 +1,9 @@
-"""What scopes and counters cost of a decode step's host time.
+"""Overhead of scopes and memory counters in the host time of a decode step.
 
     python benchmarks/scope_overhead.py [-m fairytales] [-n 200]
 
-Times every call into memory accounting and scopes while tokens are generated, beside the host's
-time for the same tokens: CPU time of the thread, which neither waiting nor other programs count to.
+Times every call into memory accounting and scopes during generation, and the host's time for the
+same tokens: CPU time of the thread, without waiting and other processes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gpt2_wgpu.webgpu.waiting import sync
 
 
 class Stopwatch:
-    """Sums the time spent in the functions it wraps, nested calls counted once."""
+    """Total time in wrapped functions; nested calls count once."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -54,7 +54,7 @@ def main() -> None:
     lm = gw.GPT2CausalLM.from_preset(args.model)
     options = gw.samplers.Random(seed=1).next_options()
     generation = Generation(lm.backbone, [[1]], [args.new_tokens + 2], options, [])
-    sync(generation.advance(), "advance")  # prefill and recording are not a step
+    sync(generation.advance(), "advance")  # exclude prefill and recording
 
     accounting = Stopwatch()
     for name in ("allocate", "reclaim", "born", "died", "drain", "destroy_doomed", "defer"):

@@ -1,11 +1,11 @@
-"""A soak: random requests for minutes, each text compared with that of a freshly loaded model.
+"""Soak test: random requests for minutes, each text compared with that of a new model.
 
     .venv-test/bin/python benchmarks/soak.py --minutes 5 --dtype float16 q8
 
-Requests differ in prompts, batch size, length, sampler, penalties and end: whole, a stream left
-early, a task cancelled, the device lost before or in the middle. After every round all of them are
-repeated, undisturbed, by a model loaded anew on a device of its own. Prints figures for each dtype;
-ends with status 1 if a text differs, a tensor is left, or the process grows.
+Requests vary in prompts, batch size, length, sampler, penalties and end: complete, a stream left
+early, a task cancelled, the device lost before or during generation. After every round all requests
+are repeated without interruption by a new model on its own device. Prints figures for each dtype;
+exits with status 1 if a text differs, a tensor is leaked, or the process grows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gpt2_wgpu.models import recovery
 from gpt2_wgpu.webgpu.backends import settle
 
 ROUND = 20  # requests between two comparisons
-MOST_GROWTH = 32 << 20  # bytes: a software driver keeps some for devices that are gone
+MAX_GROWTH = 32 << 20  # bytes; a software driver keeps some memory of lost devices
 TEXT = """once upon a time there was king queen wolf forest old little daughter said the and went
 into golden bird castle; never: 'Good day!' naïve 東京 <|endoftext|> 1812 x"""
 WORDS = TEXT.split()
@@ -38,7 +38,7 @@ ENDS = ["whole"] * 5 + ["batch"] * 6 + ["left", "left", "cancelled", "lost befor
 
 @dataclass
 class Request:
-    """One request; ``text`` is what came, up to where it was ended."""
+    """One request; ``text``: the generated text up to its end."""
 
     prompts: list[str]
     sampler: dict[str, Any]
@@ -50,7 +50,7 @@ class Request:
 
 
 def any_request(chance: random.Random) -> Request:
-    """A request at random."""
+    """Return a random request."""
     end = chance.choice(ENDS)
     rows = chance.choice([1, 2, 3, 5, 8]) if end == "batch" else 1
     prompts = [" ".join(chance.choices(WORDS, k=chance.choice([1, 3, 9, 40]))) for _ in range(rows)]
@@ -78,7 +78,7 @@ def any_request(chance: random.Random) -> Request:
 
 
 def answer(lm: gw.GPT2CausalLM, request: Request, end: str) -> list[str]:
-    """The texts of ``request``, ended as ``end`` says."""
+    """Return the texts of ``request``, with the given end."""
     lm.compile(sampler=samplers.get(request.sampler))
     if end == "lost before":
         lose(lm)
@@ -101,7 +101,7 @@ def answer(lm: gw.GPT2CausalLM, request: Request, end: str) -> list[str]:
 
 
 async def cancelled(stream: gw.TextStream, seconds: float) -> list[str]:
-    """The pieces that come within ``seconds``, when the task is cancelled."""
+    """Return the pieces that arrive before the task is cancelled after ``seconds``."""
     pieces: list[str] = []
 
     async def read() -> None:
@@ -119,15 +119,15 @@ async def cancelled(stream: gw.TextStream, seconds: float) -> list[str]:
 
 
 def lose(lm: gw.GPT2CausalLM) -> None:
-    """What a driver's reset looks like to wgpu."""
+    """Simulate a driver reset."""
     lm.device.gpu.destroy()
     settle(lm.device.gpu)
 
 
 def process_bytes(lm: gw.GPT2CausalLM) -> int:
-    """Anonymous memory of this process, a software GPU's included; 0 where it is not known.
+    """Return the anonymous memory of this process, with a software GPU's; 0 if unknown.
 
-    Without what is free: the pool of the model's device, and what glibc keeps of freed memory.
+    Free memory is excluded: the pool of the model's device, and glibc's free lists.
     """
     if sys.platform != "linux":
         return 0
@@ -140,12 +140,12 @@ def process_bytes(lm: gw.GPT2CausalLM) -> int:
 
 
 def loaded(preset: str, dtype: str) -> gw.GPT2CausalLM:
-    """A model on a device of its own."""
+    """Load a model on its own device."""
     return gw.GPT2CausalLM.from_preset(preset, dtype=dtype, device=gw.Device())
 
 
 def closed(lm: gw.GPT2CausalLM) -> int:
-    """Disposes of a model and its device; returns how many tensors were left."""
+    """Dispose a model and close its device; return the number of leaked tensors."""
     lm.dispose()
     gc.collect()
     left = gw.memory(lm.device).num_tensors
@@ -154,7 +154,7 @@ def closed(lm: gw.GPT2CausalLM) -> int:
 
 
 def wrong_texts(preset: str, dtype: str, requests: list[Request]) -> list[str]:
-    """A line for each request whose text a fresh model gives otherwise."""
+    """Return a line for each request whose text differs from that of a new model."""
     fresh, wrong = loaded(preset, dtype), []
     for request in requests:
         expected = answer(fresh, request, "batch" if request.end == "batch" else "whole")
@@ -167,7 +167,7 @@ def wrong_texts(preset: str, dtype: str, requests: list[Request]) -> list[str]:
 
 
 def soak(preset: str, dtype: str, seconds: float, seed: int) -> bool:
-    """Soaks one dtype and prints its figures; whether all is well."""
+    """Run the soak of one dtype and print its figures; return whether it passed."""
     chance = random.Random(f"{seed} {dtype}")
     lm = loaded(preset, dtype)
     held = gw.memory(lm.device).by_kind
@@ -195,16 +195,16 @@ def soak(preset: str, dtype: str, seconds: float, seed: int) -> bool:
     print(
         f"{dtype}: {time.monotonic() - begun:.0f} s, {sum(ends.values())} requests "
         f"({', '.join(f'{count} {end}' for end, count in sorted(ends.items()))}), "
-        f"{characters:,} characters, {len(wrong)} wrong, {left} times something was left, process "
+        f"{characters:,} characters, {len(wrong)} wrong, {left} leaks, process "
         f"{sizes[0] >> 20} MiB after the first round, {settled[0] >> 20} after a quarter, "
         f"{sizes[-1] >> 20} at the end",
         flush=True,
     )
-    return not wrong and not left and growth < MOST_GROWTH
+    return not wrong and not left and growth < MAX_GROWTH
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the soak; returns the exit status."""
+    """Run the soak; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="fairytales", help="model (fairytales)")
     parser.add_argument("--dtype", nargs="+", default=["float16", "q8"], help="(float16 q8)")

@@ -1,4 +1,4 @@
-"""Sets up what `make` needs: a virtual environment, a graphics adapter, a browser.
+"""Setup for `make`: a virtual environment, a graphics adapter, a browser.
 
     python3 scripts/bootstrap.py install DIR REQUIREMENT...   # venv in DIR, pip install there
     DIR/bin/python scripts/bootstrap.py adapter               # a driver, where wgpu finds none
@@ -6,9 +6,8 @@
                                                               # wheels of Pyodide's other clients
 
 Standard library only, and no syntax newer than Python 3.8: the first command runs before anything
-is installed, and tells who has an old Python so. On Debian and its
-relatives missing system packages are installed with apt-get; elsewhere one line says what to
-install.
+is installed and reports an old Python. On Debian and derivatives, missing system packages are
+installed with apt-get; on other systems a message names them.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ import sys
 import venv
 from pathlib import Path
 
-# wgpu also lists an OpenGL adapter where there is no other; it lacks what compute needs.
+# wgpu also lists OpenGL adapters, which do not support the compute shaders.
 BACKENDS = frozenset({"Vulkan", "Metal", "D3D12"})
 
-# What Pyodide's other clients load beside the package, and where their tests find it.
+# Wheels loaded by Pyodide's other clients, and the folder where their tests expect them.
 CLIENT_WHEELS = Path("tests/browser/clients/wheels.txt")
 CLIENT_FOLDER = Path("build/clients")
 
@@ -51,7 +50,7 @@ NO_NODE = (
 
 
 def main(argv: list[str]) -> int:
-    """Runs one of the commands; returns the exit status."""
+    """Run one of the commands; return the exit status."""
     if argv[:1] == ["install"] and len(argv) > 2:
         return install(Path(argv[1]), argv[2:])
     if argv == ["adapter"]:
@@ -63,13 +62,13 @@ def main(argv: list[str]) -> int:
 
 
 def install(directory: Path, requirements: list[str]) -> int:
-    """Makes a virtual environment in `directory` (unless it works already) and fills it."""
-    if sys.version_info < (3, 11):  # noqa: UP036 - `make` runs this with whatever python3 is
+    """Create a virtual environment in `directory`, unless it works, and install requirements."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - `make` runs this with the system's python3
         found = ".".join(map(str, sys.version_info[:2]))
         return fail(
             f"Python 3.11 or newer is needed, this is {found}; try 'make PYTHON=python3.12'"
         )
-    if not _imports("ensurepip"):  # Debian keeps it in a package of its own
+    if not _imports("ensurepip"):  # a separate package on Debian
         package = f"python{'.'.join(map(str, sys.version_info[:2]))}-venv"
         say(f"this Python cannot make virtual environments: installing {package}")
         if not _apt_install(package):
@@ -83,7 +82,7 @@ def install(directory: Path, requirements: list[str]) -> int:
 
 
 def ensure_adapter() -> int:
-    """Installs Mesa's software Vulkan driver where wgpu finds no adapter and apt-get exists."""
+    """Install Mesa's software Vulkan driver if wgpu finds no adapter and apt-get exists."""
     if find_adapter():
         return 0
     package = "mesa-vulkan-drivers"
@@ -95,9 +94,7 @@ def ensure_adapter() -> int:
 
 
 def ensure_browser() -> int:
-    """Installs Chromium and Node where they are missing and apt-get exists, and the packages that
-    the tests use of Node and, in the browser, of Python.
-    """
+    """Install the browser tests' dependencies: Chromium, Node (with apt-get), packages, wheels."""
     if find_chromium() is None:
         say("no Chromium found: installing chromium")
         if not _apt_install("chromium") or find_chromium() is None:
@@ -110,7 +107,7 @@ def ensure_browser() -> int:
 
 
 def install_node_packages() -> int:
-    """Installs the packages of package.json, unless they are there; returns the exit status."""
+    """Install the packages of package.json unless installed; return the exit status."""
     wanted, present = Path("package-lock.json"), Path("node_modules/.package-lock.json")
     if present.exists() and present.stat().st_mtime >= wanted.stat().st_mtime:
         return 0
@@ -120,7 +117,7 @@ def install_node_packages() -> int:
 
 
 def download_wheels() -> int:
-    """Downloads the wheels of CLIENT_WHEELS, unless they are there; returns the exit status."""
+    """Download the wheels of CLIENT_WHEELS unless downloaded; return the exit status."""
     done = CLIENT_FOLDER / CLIENT_WHEELS.name
     if done.exists() and done.read_bytes() == CLIENT_WHEELS.read_bytes():
         return 0
@@ -137,9 +134,9 @@ def download_wheels() -> int:
 
 
 def find_adapter() -> str | None:
-    """Names the first adapter that can compute, or None.
+    """Return the name of the first adapter that can compute, or None.
 
-    Asked in a new process: one that loaded Vulkan before a driver was installed never sees it.
+    Runs in a new process: one that loaded Vulkan before a driver was installed never finds it.
     """
     probe = (
         "import wgpu\n"
@@ -157,7 +154,7 @@ def find_adapter() -> str | None:
 
 
 def find_chromium() -> str | None:
-    """The path of a Chromium, or of Chrome, or None."""
+    """Return the path of Chromium or Chrome, or None."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     return next(filter(None, map(shutil.which, names)), None)
 
@@ -172,7 +169,7 @@ def _apt_install(*packages: str) -> bool:
         if sudo is None:
             return False
         command = [sudo, *command]
-    # An update may fail for one stale source of many: only the installation decides.
+    # Ignore failures of the update, e.g. one stale source of many; only the installation counts.
     for step in (["update"], ["install", "--no-install-recommends", *packages]):
         done = subprocess.run([*command, *step], capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -192,12 +189,12 @@ def _runs(command: list[str]) -> bool:
 
 
 def say(message: str) -> None:
-    """Prints a line about what happens to stderr."""
+    """Print progress to stderr."""
     print(f"bootstrap: {message}", file=sys.stderr, flush=True)
 
 
 def fail(message: str) -> int:
-    """Prints why it ends here to stderr; returns the exit status."""
+    """Print an error to stderr; return the exit status."""
     print(f"bootstrap: error: {message}", file=sys.stderr, flush=True)
     return 1
 

@@ -1,19 +1,19 @@
-"""Builds the static site: `python scripts/build_site.py [FOLDER]` (default: dist).
+"""Builder of the static site: `python scripts/build_site.py [FOLDER]` (default: dist).
 
-The folder holds all that a browser needs, and works from any static host and any sub-path:
+The folder is self-contained and works on any static host, under any sub-path:
 
     index.html, web/        as in the repository, and web/gpu.js, the package's JavaScript
-    pyodide/                Python for the browser, a lock file that names the wheels, and where
-                            Chromium is installed a snapshot of both, started: see snapshot.py
+    pyodide/                Python for the browser, a lock file of the wheels, and, if Chromium is
+                            installed, a memory snapshot of both after start: see snapshot.py
     wheels/                 this package without its model, and wgpu without its native library
     models/fairytales/      the embedded model
-    manifest.json           {path: {"bytes", "sha256"}} of every other file but _headers
-    _headers                the page's policy for the worker too, on hosts that read such a file
+    manifest.json           {path: {"bytes", "sha256"}} of every other file except _headers
+    _headers                the page's policy, also for the worker, on hosts that read this file
 
-What comes from elsewhere is pinned by its hash and kept in build/: with that, no network is
-needed. Equal sources give equal bytes (but of the snapshot, which is taken again only when what it
-holds has changed), and only files that differ are written. What the folder's manifest does not name
-is never deleted. Needs `npm` once.
+Downloads are pinned by their hashes and cached in build/; later builds need no network. Equal
+sources give equal bytes (except the snapshot, which is renewed only if its contents have changed),
+and only changed files are written. Files that are not in the folder's manifest are never deleted.
+Needs `npm` for the first build.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ KEPT = ROOT / "build" / "site"
 PYODIDE = "pyodide@314.0.7"
 PYODIDE_SHA256 = "66b7949e5a0cba2250b586d7e368bf12fb482800748d182c4618254b685ffaa0"
 PYODIDE_FILES = (
-    "package.json",  # says whose it is and under which license
+    "package.json",  # author and license
     "pyodide.asm.mjs",
     "pyodide.asm.wasm",
     "pyodide.mjs",
@@ -50,19 +50,19 @@ PYODIDE_FILES = (
 )
 WGPU = "wgpu==0.32.0"
 WGPU_SHA256 = "cb23b2f225594258ccc8ba97458381e46c18e561c5d2d6fc25213e68a6d89985"
-# A browser uses neither its native backend and C headers nor its windows, nor what those require:
-# without these requirements micropip installs the wheel with no package from elsewhere.
+# Parts that a browser does not use: the native backend, C headers, windows and their requirements.
+# Without these requirements micropip installs the wheel without further downloads.
 WGPU_DROPPED = re.compile(r"wgpu/(backends/wgpu_native|resources/.*\.(h|idl|md)$|utils/imgui|__py)")
 WGPU_NOT_REQUIRED = re.compile(r"(cffi|rendercanvas)\b")
 OWN_DROPPED = re.compile(r"gpt2_wgpu/presets/")
 NOTHING = re.compile(r"(?!)")
-SITE_SOURCES = ("index.html", "models/fairytales", "web")  # served as they are
+SITE_SOURCES = ("index.html", "models/fairytales", "web")  # served unchanged
 OWN_SOURCES = ("LICENSE", "README.md", "gpt2_wgpu", "pyproject.toml", "shaders")
 
 LOCK = "pyodide/pyodide-lock.json"
 MANIFEST = "manifest.json"
 
-Contents = dict[str, bytes | Path]  # path within the site -> what it holds
+Contents = dict[str, bytes | Path]  # path within the site -> contents
 
 
 def main(argv: list[str]) -> int:
@@ -78,31 +78,31 @@ def main(argv: list[str]) -> int:
 
 
 def contents() -> Contents:
-    """Every file of the site."""
+    """Return all files of the site."""
     wheels = [own_wheel(), wgpu_wheel()]
     pyodide = pyodide_folder()
     files: Contents = {f"pyodide/{name}": pyodide / name for name in PYODIDE_FILES}
     files |= {f"wheels/{wheel.name}": wheel for wheel in wheels}
     files[LOCK] = lock(pyodide / "pyodide-lock.json", wheels)
-    files["service-worker.js"] = ROOT / "web" / "service-worker.js"  # serves what lies beside it
+    files["service-worker.js"] = ROOT / "web" / "service-worker.js"  # its scope is its folder
     files["web/gpu.js"] = ROOT / "gpt2_wgpu" / "webgpu" / "backends" / "browser" / "script.js"
     for path in _files(SITE_SOURCES):
         if path.suffix != ".png" or path.is_relative_to(ROOT / "web"):
             files[path.relative_to(ROOT).as_posix()] = path
     files |= snapshot(files)
     files[MANIFEST] = manifest(files)
-    files["_headers"] = headers()  # not in the manifest: hosts that read it do not serve it
+    files["_headers"] = headers()  # not in the manifest, as hosts that read it do not serve it
     return files
 
 
 def pyodide_folder() -> Path:
-    """Pyodide's core, from its npm package."""
+    """Return the folder of Pyodide's core, from its npm package."""
 
     def make(folder: Path) -> None:
         _run(["npm", "pack", "--silent", "--pack-destination", str(folder), PYODIDE])
         (archive,) = folder.glob("*.tgz")
         if _sha256(archive.read_bytes()) != PYODIDE_SHA256:
-            raise SystemExit(f"build_site: error: {PYODIDE} from npm is not what it was: refused")
+            raise SystemExit(f"build_site: error: {PYODIDE} from npm has an unexpected hash")
         with tarfile.open(archive) as opened:
             for member in opened:
                 name = member.name.removeprefix("package/")
@@ -115,7 +115,7 @@ def pyodide_folder() -> Path:
 
 
 def wgpu_wheel() -> Path:
-    """wgpu as a pure wheel, from its source distribution."""
+    """Return wgpu as a pure wheel, built from its source distribution."""
 
     def make(folder: Path) -> None:
         with tempfile.TemporaryDirectory() as temporary:
@@ -129,10 +129,10 @@ def wgpu_wheel() -> Path:
 
 
 def own_wheel() -> Path:
-    """This package without its model, which the page fetches when somebody asks for it."""
+    """Return this package's wheel without the model, which the page downloads on demand."""
 
     def make(folder: Path) -> None:
-        # Without isolation pip needs no network, but what builds the wheel has to be installed.
+        # Without isolation pip needs no network, but the build backend must be installed.
         builders = ("hatchling", "hatch_fancy_pypi_readme")
         offline = ["--no-build-isolation"] if all(map(find_spec, builders)) else []
         with tempfile.TemporaryDirectory() as temporary:
@@ -148,9 +148,9 @@ def own_wheel() -> Path:
 def strip(
     wheel: Path, result: Path, dropped: re.Pattern[str], requires: re.Pattern[str] = NOTHING
 ) -> None:
-    """Copies a wheel without the files whose names match `dropped`, and with fixed time stamps.
+    """Copy a wheel without files that match `dropped`, with fixed time stamps.
 
-    Requirements that match `requires` are removed from its METADATA; RECORD is written anew.
+    Requirements that match `requires` are removed from METADATA; RECORD is updated.
     """
     with zipfile.ZipFile(wheel) as source:
         names = sorted(name for name in source.namelist() if not dropped.match(name))
@@ -174,13 +174,13 @@ def _without_requirements(metadata: bytes, requires: re.Pattern[str]) -> bytes:
 
 
 def _record_of(data: bytes) -> str:
-    """Hash and size, as a wheel's RECORD has them."""
+    """Return hash and size in the format of a wheel's RECORD."""
     digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
     return f"sha256={digest},{len(data)}"
 
 
 def snapshot(files: Contents) -> Contents:
-    """Python's memory once it has started; its name says with which packages (web/snapshot.js)."""
+    """Return Python's memory after start; the name has the packages (web/snapshot.js)."""
     of = {path: held for path, held in files.items() if path.startswith(("pyodide/", "wheels/"))}
     program = {kind: Path(__file__).with_name(f"snapshot.{kind}") for kind in ("js", "py")}
     key = _sha256(manifest({**of, **program, "gpu": files["web/gpu.js"]}))
@@ -197,15 +197,15 @@ def snapshot(files: Contents) -> Contents:
 
 
 def manifest(files: Contents) -> bytes:
-    """What a page can check its downloads by."""
+    """Return the manifest, by which the page verifies its downloads."""
     data = {path: _bytes(held) for path, held in sorted(files.items())}
     return _json({path: {"bytes": len(d), "sha256": _sha256(d)} for path, d in data.items()})
 
 
 def headers() -> bytes:
-    """The policy of index.html for every file: a worker has the one that its own script came with.
+    """Return headers with index.html's policy for every file, as a worker has its script's policy.
 
-    (The format is that of Netlify and Cloudflare Pages.)
+    The format is that of Netlify and Cloudflare Pages.
     """
     page = (ROOT / "index.html").read_text(encoding="utf-8")
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy"\s+content="([^"]+)"', page)
@@ -213,10 +213,10 @@ def headers() -> bytes:
 
 
 def write(site: Path, files: Contents) -> int:
-    """Makes `site` hold `files` and none of an older build; how many had to be written."""
+    """Write `files` to `site`, delete those of an older build; return the number written."""
     outdated = _built_before(site) - files.keys()
     written = 0
-    for path in (MANIFEST, *files):  # an interrupted build is known as one by its manifest
+    for path in (MANIFEST, *files):  # the manifest marks an interrupted build
         target, data = site / path, _bytes(files[path])
         if target.is_file() and target.read_bytes() == data:
             continue
@@ -233,7 +233,7 @@ def write(site: Path, files: Contents) -> int:
 
 
 def _built_before(site: Path) -> set[str]:
-    """The files that an older build made in `site`; a folder of anything else is refused."""
+    """Return the files of an older build in `site`; SystemExit if it contains anything else."""
     if ROOT.is_relative_to(site.resolve()):
         raise SystemExit(f"build_site: error: {site} holds this checkout: choose another folder")
     if not site.exists() or (site.is_dir() and not any(site.iterdir())):
@@ -251,10 +251,10 @@ def _built_before(site: Path) -> set[str]:
 
 
 def _kept(name: str, key: str, make: Callable[[Path], None]) -> Path:
-    """The folder build/site/`name`, made anew when `key` has changed."""
+    """Return the folder build/site/`name`, rebuilt if `key` has changed."""
     folder, note = KEPT / name, KEPT / f"{name}.key"
     if not (folder.is_dir() and note.is_file() and note.read_text() == key):
-        note.unlink(missing_ok=True)  # an interrupted run must not pass for a finished one
+        note.unlink(missing_ok=True)  # marks an interrupted run
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         make(folder)
@@ -286,7 +286,7 @@ def _reason(error: subprocess.CalledProcessError) -> str:
 
 
 def _files(names: Iterable[str]) -> list[Path]:
-    """The files that these names of the repository stand for, sorted; some may not be there."""
+    """Return the existing files under these paths of the repository, sorted."""
     roots = [ROOT / name for name in names]
     found = [path for root in roots for path in ([root] if root.is_file() else root.rglob("*"))]
     return sorted(path for path in found if path.is_file() and "__pycache__" not in path.parts)

@@ -1,11 +1,11 @@
-"""Mutation testing: changes one place of the product at a time and runs the tests that cover it.
+"""Mutation testing: makes one small change at a time and runs the tests that cover it.
 
     .venv-test/bin/python scripts/mutants.py --sample 100 --seed 1      # or: make mutants
     .venv-test/bin/python scripts/mutants.py --sample 20 --only shaders/sample.wgsl
 
-Prints one line a mutant: killed (a test failed or ran out of time), survived, or equivalent
-(listed with a reason in tests/equivalent_mutants.txt). Ends with status 1 if fewer than 90 % of
-those that are not equivalent were killed. Works on a copy of the tree; the checkout stays as it is.
+Prints one line per mutant: killed (a test failed or timed out), survived, or equivalent (listed
+with a reason in tests/equivalent_mutants.txt). Exits with status 1 if fewer than 90 % of the
+non-equivalent ones were killed. Works on a copy of the tree.
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ _LINEAR = (
 _ARRAYS = "gpu/tensors/test_ops_arrays gpu/tensors/test_ops_elementwise gpu/tensors/test_tensor"
 _CHOICES = "gpu/nn/test_choices"
 _ATTENTION = "gpu/nn/test_attention_tiles gpu/nn/test_cached_attention"
-# Files that are mutated → the tests that cover them (tests/*.py), the fastest first. The first
-# match counts.
+# Mutated files → tests that cover them (tests/*.py), fastest first. The first match counts.
 COVERED_BY = {
     "shaders/sample.wgsl": "gpu/nn/test_kernel_bounds gpu/nn/test_sampling",
     "shaders/include/random.wgsl": "gpu/nn/test_sampling",
@@ -108,7 +107,7 @@ COVERED_BY = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a sample of mutants; returns the exit status."""
+    """Run a sample of mutants; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sample", type=int, default=100, metavar="N", help="how many (100)")
     parser.add_argument("--seed", type=int, default=1, help="which ones (1)")
@@ -126,7 +125,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def covering(path: str) -> list[str]:
-    """The test files that cover a mutated file; none where it is not mutated."""
+    """Return the test files that cover a mutated file; empty if it is not mutated."""
     for pattern, tests in COVERED_BY.items():
         if fnmatch(path, pattern):
             return [f"tests/{name}.py" for name in dict.fromkeys(tests.split())]
@@ -171,10 +170,10 @@ def _run_all(copy: Path, chosen: list[Mutant]) -> dict[str, int]:
 
 
 def _listed(text: str) -> dict[tuple[str, str, str], str]:
-    """(path, line of code, change) → reason, of lines "path | code | change | reason"."""
+    """Parse lines "path | code | change | reason" to (path, code, change) → reason."""
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     rows = [[field.strip() for field in line.split(" | ")] for line in lines]
-    # The code may hold " | " itself: path is first, change and reason are last.
+    # The code may contain " | ": path is first, change and reason are last.
     return {(row[0], " | ".join(row[1:-2]), row[-2]): row[-1] for row in rows}
 
 
@@ -189,7 +188,7 @@ def _verdict(copy: Path, mutant: Mutant, index: int) -> tuple[str, str]:
     before = target.stat()
     try:
         target.write_text(mutant.applied(source), encoding="utf-8")
-        # Compiled Python is known by size and second: each mutant gets a second of its own.
+        # Bytecode caches are keyed by size and mtime in seconds: each mutant gets its own second.
         os.utime(target, (before.st_mtime + 2 * index + 2,) * 2)
         output = _failure(copy, mutant.path)
     finally:
@@ -199,7 +198,7 @@ def _verdict(copy: Path, mutant: Mutant, index: int) -> tuple[str, str]:
 
 
 def _failure(copy: Path, path: str) -> str:
-    """What pytest says if the tests of ``path`` fail; "" if they pass."""
+    """Return pytest's output if the tests of ``path`` fail; "" if they pass."""
     arguments = ["-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", *covering(path)]
     environment = os.environ | {"PYTHONPATH": str(copy)}
     command = [sys.executable, "-m", "pytest", *arguments]

@@ -1,9 +1,9 @@
 """Mutation operators for WGSL and Python: each mutant changes one place of one file.
 
 Operators: comparisons (strict ↔ not strict, equal ↔ unequal), arithmetic, bitwise and logical
-operators, numbers (one more, or doubled if not an integer), booleans, ``min`` ↔ ``max``, a dropped
+operators, numbers (plus one, or doubled if not an integer), booleans, ``min`` ↔ ``max``, a dropped
 ``not`` and a dropped statement. Comments, strings, type annotations and the arguments of error
-messages are left alone.
+messages are not mutated.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Mutant:
     change: str  # "old → new"
 
     def applied(self, source: str) -> str:
-        """The source text of the mutant."""
+        """Return the source text of the mutant."""
         return source[: self.begin] + self.text + source[self.end :]
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class Mutant:
 
 
 def mutants(path: str, source: str) -> list[Mutant]:
-    """All mutants of a file, in the order of the text."""
+    """Return all mutants of a file, in source order."""
     edits = _wgsl_edits(source) if Path(path).suffix == ".wgsl" else _python_edits(source)
     return sorted({_mutant(path, source, *edit) for edit in edits})
 
@@ -56,13 +56,13 @@ def _mutant(path: str, source: str, begin: int, end: int, text: str) -> Mutant:
     code = source.splitlines()[line - 1].strip()
     old = " ".join(source[begin:end].split())
     column = begin - source.rfind("\n", 0, begin)
-    # Where a line holds the text twice the column tells them apart.
+    # If a line contains the text twice, add the column.
     place = f" at column {column}" if code.count(old) > 1 else ""
     return Mutant(path, begin, end, text, line, code, f"{old} → {text.strip() or 'nothing'}{place}")
 
 
 def _number(text: str) -> str:
-    """One more, or twice as much; suffixes and bases as they are."""
+    """Return an integer plus one, or a float doubled; suffix and base unchanged."""
     match = re.fullmatch(r"(0[xX][0-9a-fA-F]+|\d[\d_]*)([uif]?)", text)
     if match is None:
         body = text.rstrip("fh")
@@ -79,7 +79,7 @@ _WGSL_TOKEN = re.compile(
       | (?P<spaced> (?<=[ ])(<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%|&]=|[-+*/%&|<>])(?=\s))""",
     re.VERBOSE,
 )
-# What declares a type or a constant of the interface, not a computation.
+# Declarations of types and interface constants, which are not computations.
 _WGSL_DECLARATION = re.compile(
     r"^(struct\b.*?\}|(@group|override|var<|const\b)[^;]*;)", re.DOTALL | re.MULTILINE
 )

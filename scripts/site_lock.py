@@ -1,8 +1,8 @@
-"""The site's pyodide-lock.json: what `build_site.py` writes with Pyodide's own tools.
+"""The site's pyodide-lock.json, written with Pyodide's own tools.
 
-On Python 3.12 and newer that is the command `pyodide lockfile add-wheels`, which comes with
-pyodide-build. pyodide-build needs that Python: on 3.11 the function behind the command is called,
-of the pyodide-lock that still runs there (0.1). Both give the same bytes, as a test shows.
+On Python 3.12 and newer the tool is `pyodide lockfile add-wheels` of pyodide-build. On 3.11, which
+pyodide-build does not support, the function behind that command is called in pyodide-lock 0.1. A
+test checks that both give the same bytes.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-# Fields of the file that releases of pyodide-lock treat differently, and Pyodide does not read.
-TOOL = "tool"  # what tools noted: empty; 0.1 refuses it
-VERSION = "version"  # of Pyodide, deprecated: 0.1 requires it, 0.2 leaves it out
+# Fields that differ between releases of pyodide-lock, and that Pyodide does not read.
+TOOL = "tool"  # notes of tools, empty; 0.1 rejects it
+VERSION = "version"  # of Pyodide, deprecated: 0.1 requires it, 0.2 omits it
 
 
 class NoToolError(Exception):
@@ -27,38 +27,44 @@ class NoToolError(Exception):
 
 
 def lock(original: Path, wheels: Sequence[Path], folder: str = "../wheels/") -> bytes:
-    """Pyodide's lock file with `wheels` as its only packages; they lie in `folder`, from the file.
+    """Return Pyodide's lock file with `wheels` as its only packages.
 
-    Raises `NoToolError` without pyodide-lock, `CalledProcessError` when the command fails, among
-    others for a wheel whose requirements are not among `wheels`.
+    Args:
+        original: Pyodide's own lock file.
+        wheels: the packages.
+        folder: folder of the wheels, relative to the lock file.
+
+    Raises:
+        NoToolError: pyodide-lock is not installed.
+        CalledProcessError: the command fails, e.g. for a wheel whose requirements are missing.
     """
     write = by_pyodide_build if has_pyodide_build() else by_pyodide_lock
     given = json.loads(original.read_text(encoding="utf-8"))
-    given["packages"] = {}  # they are on another server
+    given["packages"] = {}  # hosted elsewhere
     given["info"][VERSION] = ""
     given.pop(TOOL, None)
     with tempfile.TemporaryDirectory() as temporary:
         source, result = (Path(temporary, name) for name in ("lock.json", "lock-new.json"))
         source.write_text(json.dumps(given), encoding="utf-8")
-        # Both tools name wheels by their paths below one folder.
+        # Both tools write paths of wheels relative to one folder.
         write(source, result, [Path(shutil.copy(wheel, temporary)) for wheel in wheels], folder)
         return _normalised(json.loads(result.read_text(encoding="utf-8")))
 
 
 def has_pyodide_build() -> bool:
-    """Whether this Python has a pyodide-build whose command knows this Pyodide's lock file."""
+    """Return whether pyodide-build is installed and supports this Pyodide's lock file."""
     return sys.version_info >= (3, 12) and find_spec("pyodide_build") is not None
 
 
 def by_pyodide_build(source: Path, result: Path, wheels: Sequence[Path], folder: str) -> None:
-    """The command line of pyodide-build."""
+    """Run the command line of pyodide-build."""
     command = [sys.executable, "-m", "pyodide_cli", "lockfile", "add-wheels"]
     options = [f"--input={source}", f"--output={result}", f"--wheel-url={folder}"]
     subprocess.run([*command, *options, *wheels], check=True, capture_output=True, text=True)
 
 
 def by_pyodide_lock(source: Path, result: Path, wheels: Sequence[Path], folder: str) -> None:
-    """The function that the command calls."""
+    """Call the function behind the command."""
     try:
         from pyodide_lock import PyodideLockSpec
         from pyodide_lock.utils import add_wheels_to_spec
@@ -72,7 +78,7 @@ def by_pyodide_lock(source: Path, result: Path, wheels: Sequence[Path], folder: 
 
 
 def _normalised(found: dict[str, dict[str, Any]]) -> bytes:
-    """The same bytes from every release of pyodide-lock."""
+    """Return a lock file with the same bytes for every release of pyodide-lock."""
     found["info"].pop(VERSION, None)
     for entry in (found, *found["packages"].values()):
         entry.pop(TOOL, None)

@@ -1,7 +1,7 @@
-"""Takes a snapshot of Python's memory in a browser: what `build_site.py` adds where it can.
+"""Snapshot of Python's memory after start, taken in Chromium for `build_site.py`.
 
-A page starts from it several times faster than by running Python's start again. It is taken in
-Chromium, since Python's memory refers to objects of the worker that it runs in.
+A page starts from it several times faster than by starting Python. It needs a browser, as Python's
+memory refers to objects of its worker.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ FLAGS = (
     "--disable-sync",
     "--no-first-run",
 )
-Answer = tuple[str, bytes]  # the path it was sent to, and what was sent
-PATIENCE = 90  # seconds
+Answer = tuple[str, bytes]  # path and body of a request
+TIMEOUT_S = 90
 KINDS = {
     "": "text/html",
     ".wasm": "application/wasm",
@@ -43,16 +43,16 @@ KINDS = {
 
 
 class NoSnapshotError(Exception):
-    """Why there is none, in words for people."""
+    """The snapshot could not be taken; the message has the reason."""
 
 
 def take(files: Mapping[str, bytes | Path]) -> bytes:
-    """The memory of Python with the package imported, compressed; `files` are a site's."""
+    """Return Python's compressed memory after the import of the package, from a site's `files`."""
     chromium = find_chromium()
     if chromium is None:
-        raise NoSnapshotError("there is no Chromium to take it in")
+        raise NoSnapshotError("Chromium is not installed")
     answers: Queue[Answer] = Queue()
-    # Other programs and pages of this machine reach the server, too, but not what they cannot name.
+    # Other programs and pages of this machine can reach the server, but do not know the folder.
     folder = f"/{secrets.token_urlsafe()}/"
     served = {folder + path: held for path, held in files.items()}
     served |= {folder: PAGE, f"{folder}snapshot.js": PROGRAM}
@@ -62,7 +62,7 @@ def take(files: Mapping[str, bytes | Path]) -> bytes:
     ):
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         address = f"http://127.0.0.1:{server.server_address[1]}{folder}"
-        # Chromium's sandbox refuses root; what is loaded is this repository's.
+        # Chromium's sandbox does not run as root; only this repository's files are loaded.
         root = ["--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
         browser = subprocess.Popen(
             [chromium, *FLAGS, *root, f"--user-data-dir={profile}", address],
@@ -78,18 +78,18 @@ def take(files: Mapping[str, bytes | Path]) -> bytes:
             browser.kill()
             server.shutdown()
     if what != "snapshot":
-        raise NoSnapshotError(f"Python gave none: {body.decode(errors='replace')}")
+        raise NoSnapshotError(f"Python failed: {body.decode(errors='replace')}")
     return gzip.compress(body, mtime=0)
 
 
 def _awaited(answers: Queue[Answer], browser: subprocess.Popen[bytes]) -> Answer:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT_S
     while time.monotonic() < end:
         with suppress(Empty):
             return answers.get(timeout=0.2)
         if browser.poll() is not None:
             raise NoSnapshotError(f"Chromium ended with status {browser.returncode}")
-    raise NoSnapshotError(f"Chromium gave none in {PATIENCE} seconds")
+    raise NoSnapshotError(f"Chromium timed out after {TIMEOUT_S} seconds")
 
 
 def _handler(
@@ -116,6 +116,6 @@ def _handler(
             self.wfile.write(data)
 
         def log_message(self, *_: Any) -> None:
-            """Says nothing."""
+            """Log nothing."""
 
     return Handler

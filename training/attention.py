@@ -1,7 +1,7 @@
-"""Causal attention and dropout that are quick on a CPU.
+"""Causal attention, dropout and loss optimised for CPUs.
 
-PyTorch's fused CPU attention is slow in its backward pass and its dropout spends most of its
-time in the random generator; together they were two fifths of a training step.
+PyTorch's fused CPU attention has a slow backward pass, and its dropout spends most of its time in
+the random generator; together they took two fifths of a training step.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ LOSS_ROWS = 512
 
 
 class CausalAttention(torch.autograd.Function):
-    """softmax(q kᵀ / sqrt(d)) v by blocks of queries, so that only the keys up to the end of
-    each block are touched (about half of the square)."""
+    """Causal softmax(q kᵀ / sqrt(d)) v in blocks of queries.
+
+    A block reads only the keys up to its end, about half of the full square.
+    """
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -48,7 +50,7 @@ class CausalAttention(torch.autograd.Function):
             out = grad[..., i:j, :]
             dv[..., :j, :] += share.mT @ out
             dshare = out @ v[..., :j, :].mT
-            # Through the softmax: p * (dp - sum(p dp)), as one kernel.
+            # Gradient of softmax: p * (dp - sum(p dp)), as one kernel.
             dscores = torch._softmax_backward_data(dshare, share, -1, share.dtype)
             dq[..., i:j, :] = dscores @ k[..., :j, :]
             dk[..., :j, :] += dscores.mT @ q[..., i:j, :]
@@ -56,7 +58,7 @@ class CausalAttention(torch.autograd.Function):
 
 
 class PooledDropout(torch.nn.Module):
-    """Dropout whose masks are random slices of one large ready-made mask."""
+    """Dropout with masks that are random slices of one large precomputed mask."""
 
     pools: ClassVar[dict[tuple[float, torch.dtype], Tensor]] = {}
 
@@ -76,10 +78,10 @@ class PooledDropout(torch.nn.Module):
 
 
 class TiedHeadLoss(torch.autograd.Function):
-    """Mean cross-entropy of softmax(h wᵀ), some rows at a time.
+    """Mean cross-entropy of softmax(h wᵀ), in chunks of rows.
 
-    The gradients are made on the way forward, while the logits of these rows are still in the
-    cache; all logits at once would be 64 MB for each of half a dozen passes over them.
+    Gradients are computed in the forward pass, while the logits of a chunk are in the cache; all
+    logits at once would be 64 MB for each of six passes.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""What the model is measured against: gzip, bzip2 and n-gram models of the same books."""
+"""Baselines: gzip, bzip2 and n-gram models of the same books."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from data import Book
 class KneserNey:
     """Interpolated Kneser-Ney n-gram model with one discount per order.
 
-    An n-gram is packed into one integer, so counting is sorting, and looking up is a binary
-    search. The order of a gram here is its length, the predicted symbol included.
+    An n-gram is packed into one integer, so that counting is sorting and lookup is binary search.
+    The order of an n-gram is its length, including the predicted symbol.
     """
 
     def __init__(self, texts: Sequence[np.ndarray], symbols: int, pad: int, order: int) -> None:
@@ -28,7 +28,7 @@ class KneserNey:
         for n in range(order, 0, -1):
             self.levels.append(self._level(keys, counts))
             if n > 1:
-                # Lower orders count in how many different places a gram was seen.
+                # Lower orders count the distinct contexts of an n-gram.
                 keys, counts = np.unique(keys % symbols ** (n - 1), return_counts=True)
 
     def _grams(self, text: np.ndarray, n: int) -> np.ndarray:
@@ -47,7 +47,7 @@ class KneserNey:
         return keys, np.maximum(counts - discount, 0), contexts, totals, discount * kinds
 
     def bits(self, text: np.ndarray) -> float:
-        """Bits that the model needs for a text."""
+        """Return the number of bits of a text under the model."""
         share = np.full(len(text), 1 / self.symbols)
         for n in range(1, self.order + 1):
             keys, weights, contexts, totals, left = self.levels[self.order - n]
@@ -67,7 +67,7 @@ def _look_up(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.nda
 
 
 def byte_ngram(books: list[Book], order: int) -> float:
-    """Bits per byte of a byte n-gram model."""
+    """Return the bits per byte of a byte n-gram model."""
     newline = 10
     train = [np.frombuffer(book.train.encode("utf-8"), dtype=np.uint8) for book in books]
     tails = [np.frombuffer(book.held_out.encode("utf-8"), dtype=np.uint8) for book in books]
@@ -78,21 +78,22 @@ def byte_ngram(books: list[Book], order: int) -> float:
 def token_ngram(
     train: list[list[int]], tails: list[list[int]], size: int, symbols: int, order: int
 ) -> float:
-    """Bits per byte of an n-gram model of the BPE tokens. `size`: bytes of the tails."""
+    """Return the bits per byte of an n-gram model of BPE tokens; `size`: bytes of the tails."""
     model = KneserNey([np.array(ids) for ids in train], symbols, symbols - 1, order)
     return sum(model.bits(np.array(ids)) for ids in tails) / size
 
 
 def compressors(books: list[Book]) -> tuple[float, float]:
-    """Bits per byte of gzip -9 and bzip2 -9 on all held-out text as one file."""
+    """Return the bits per byte of gzip -9 and bzip2 -9 for all held-out text as one file."""
     text = "".join(book.held_out for book in books).encode("utf-8")
     return 8 * len(gzip.compress(text, 9)) / len(text), 8 * len(bz2.compress(text, 9)) / len(text)
 
 
 def overlap(books: list[Book], length: int = 60, stride: int = 4) -> float:
-    """Share of the held-out text that also stands word for word in some book's training part.
+    """Return the share of the held-out text that also occurs in the training part.
 
-    It counts passages of `length` characters or a little more: some tales are in two books.
+    Counts verbatim passages of at least `length` characters (in steps of `stride`): some tales
+    are in two books.
     """
     seen = {
         hash(book.train[i : i + length])
@@ -101,7 +102,7 @@ def overlap(books: list[Book], length: int = 60, stride: int = 4) -> float:
     }
     found = total = 0
     for book in books:
-        text, end = book.held_out, 0  # `end`: up to here the text is known to be found
+        text, end = book.held_out, 0  # `end`: end of the last passage found
         for i in range(len(text) - length + 1):
             if hash(text[i : i + length]) in seen:
                 found += i + length - max(end, i)

@@ -1,4 +1,4 @@
-"""Measures an exported model, lets it write samples, and writes its model card."""
+"""Model card of an exported model, with measurements and samples."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SMALL_WORDS = {"and", "by", "in", "of", "the"}
 
 @dataclass(frozen=True)
 class Figures:
-    """Bits per byte of the held-out text."""
+    """Figures of the card: bits per byte of the held-out text."""
 
     model: float
     gzip: float
@@ -40,7 +40,7 @@ class Figures:
 
 
 def measure(directory: Path, tokenizer: Tokenizer, books: list[Book]) -> Figures:
-    """Measures the exported F16 weights (in F32 arithmetic), loaded the way a user would."""
+    """Measure the exported f16 weights (in f32 arithmetic), loaded as a user would."""
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
 
     def loss_of_each(x: Tensor, y: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ def measure(directory: Path, tokenizer: Tokenizer, books: list[Book]) -> Figures
 
 
 def check_tokenizer(directory: Path, tokenizer: Tokenizer, books: list[Book]) -> None:
-    """The exported tokenizer must give the same ids as the trained one, and give text back."""
+    """Check that the exported tokenizer gives the ids of the trained one, and restores text."""
     exported = AutoTokenizer.from_pretrained(directory)
     for book in books:
         ids = exported(book.held_out)["input_ids"]
@@ -72,7 +72,7 @@ def check_tokenizer(directory: Path, tokenizer: Tokenizer, books: list[Book]) ->
 
 @torch.no_grad()
 def samples(directory: Path) -> list[str]:
-    """One text for each seed from 0, none of them picked."""
+    """Return one text for each seed from 0, without selection."""
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(directory)
     ids = tokenizer(END_OF_TEXT + PROMPT, return_tensors="pt").input_ids
@@ -85,21 +85,21 @@ def samples(directory: Path) -> list[str]:
 
 
 def title(name: str) -> str:
-    """A book's title from its file name: `alice-s-adventures-in-wonderland`."""
+    """Return a book's title from its file name, e.g. `alice-s-adventures-in-wonderland`."""
     words = name.replace("-s-", "'s-").replace("grimms-", "grimms'-").split("-")
     capital = [w if w in SMALL_WORDS and i else w[0].upper() + w[1:] for i, w in enumerate(words)]
     return " ".join(capital)
 
 
 def quoted(text: str) -> str:
-    """A text as a Markdown quotation, its special characters kept plain."""
+    """Return a text as a Markdown quotation, with special characters escaped."""
     for mark in "\\*_`<[":
         text = text.replace(mark, "\\" + mark)
     return "\n".join(("> " + line).rstrip() for line in text.split("\n"))
 
 
 def rewrapped(text: str) -> str:
-    """Fills the plain paragraphs anew, since the figures have changed their lines' lengths."""
+    """Re-wrap plain paragraphs, as the figures have changed the lengths of lines."""
     parts = text.split("\n\n")
     for i, part in enumerate(parts):
         if "```" not in part and "    " not in part and part[0] not in "#>|-!m":
@@ -110,7 +110,7 @@ def rewrapped(text: str) -> str:
 
 
 def write_card(run: Path, corpus: Path, out: Path, hardware: str, note: str) -> Figures:
-    """Writes README.md and loss.png into the exported directory `out`."""
+    """Write README.md and loss.png into the exported directory `out`."""
     checkpoint: dict[str, Any] = torch.load(run / "checkpoint.pt", weights_only=False)
     tokenizer = Tokenizer.from_file(str(run / "tokenizer.json"))
     books = read_books(corpus)

@@ -1,4 +1,4 @@
-"""Reading the tales, splitting off the held-out tails and drawing training windows."""
+"""Training data: reading of the tales, split into training and held-out parts, windows."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ END_OF_TEXT = "<|endoftext|>"
 HELD_OUT_SHARE = 0.02
 SNAP_SHARE = 0.12  # share of the windows that begin with <|endoftext|> and a paragraph
 
-# A heading is short, has no full stop at its end and capital letters at its longer words.
+# A heading is short, has no final full stop, and its longer words are capitalised.
 _CHAPTER = re.compile(r"^(chapter\b|[ivxlc]+[.:]|\d+[.:])", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]*")
 
 
 @dataclass(frozen=True)
 class Book:
-    """One book: its file name without the ending, and its two parts."""
+    """One book: its file name without the suffix, and its two parts."""
 
     name: str
     train: str
@@ -27,7 +27,7 @@ class Book:
 
 
 def read_books(corpus: Path) -> list[Book]:
-    """Reads every book; the last 2 % of the characters of each are held out."""
+    """Read all books; the last 2 % of the characters of each are held out."""
     books = []
     for path in sorted(corpus.glob("*.txt")):
         text = path.read_text(encoding="utf-8")
@@ -39,7 +39,7 @@ def read_books(corpus: Path) -> list[Book]:
 
 
 def is_title(paragraph: str, following: str) -> bool:
-    """Guesses whether a paragraph is the title of a tale (a wrong guess does little harm)."""
+    """Guess whether a paragraph is the title of a tale; a wrong guess does little harm."""
     if not 3 <= len(paragraph) <= 70 or paragraph[-1] in ".,;:!?\"'-*" or len(following) < 120:
         return False
     if paragraph[0] in "\"'(*[" or _CHAPTER.match(paragraph):
@@ -49,7 +49,7 @@ def is_title(paragraph: str, following: str) -> bool:
 
 
 def mark_tales(text: str) -> str:
-    """Puts <|endoftext|> before the book and before each title found in it."""
+    """Insert <|endoftext|> before the book and before each title found in it."""
     parts = text.split("\n\n")
     for i in range(1, len(parts) - 1):
         if is_title(parts[i].strip(), parts[i + 1]):
@@ -58,11 +58,11 @@ def mark_tales(text: str) -> str:
 
 
 class Windows:
-    """Endless stream of batches of shuffled windows from one long row of tokens.
+    """Endless batches of shuffled windows of one long row of tokens.
 
-    Each pass cuts the row at a new random offset, so every token is seen once a pass and the
-    window borders differ from pass to pass. Some windows are moved to the next paragraph and
-    begin with <|endoftext|> there, because generation always begins with that token.
+    Each pass starts at a new random offset, so that every token is used once per pass and window
+    boundaries vary. Some windows are moved to the next paragraph and begin with <|endoftext|>
+    there, because generation always begins with that token.
     """
 
     def __init__(self, tokens: np.ndarray, starts: np.ndarray, eot: int, seed: int) -> None:
@@ -80,7 +80,7 @@ class Windows:
         self.length = length
 
     def batch(self, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns inputs and targets, both [rows, length]."""
+        """Return inputs and targets, both [rows, length]."""
         if length != self.length or len(self.queue) < rows:
             self._refill(length)
         picked, self.queue = self.queue[:rows], self.queue[rows:]
@@ -97,6 +97,6 @@ class Windows:
 
 
 def paragraph_starts(tokens: np.ndarray, newline: int, eot: int) -> np.ndarray:
-    """Indices of the tokens that follow two line breaks (and are not <|endoftext|>)."""
+    """Return the indices of tokens after two line breaks, except <|endoftext|>."""
     after = (tokens[:-2] == newline) & (tokens[1:-1] == newline) & (tokens[2:] != eot)
     return np.nonzero(after)[0] + 2

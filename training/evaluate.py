@@ -12,15 +12,15 @@ from torch import Tensor
 
 from data import END_OF_TEXT, Book
 
-IGNORED = -100  # target that the loss leaves out
+IGNORED = -100  # target ignored by the loss
 LossOfEach = Callable[[Tensor, Tensor], Tensor]
 
 
 def windows(ids: list[int], context: int, stride: int) -> list[tuple[list[int], list[int]]]:
-    """Cuts one text into overlapping windows in which each token is a target exactly once.
+    """Split one text into overlapping windows in which each token is a target exactly once.
 
-    The first token is only ever context. Windows after the first re-read
-    `context - stride` tokens, so their targets have at least that much before them.
+    The first token is never a target. Windows after the first repeat `context - stride` tokens,
+    the minimal context of their targets.
     """
     inputs, targets = ids[:-1], ids[1:]
     result, done = [], 0
@@ -42,10 +42,9 @@ def bits_per_byte(
     context: int,
     rows: int = 8,
 ) -> float:
-    """Total bits of all held-out tokens over the held-out UTF-8 bytes.
+    """Return the total bits of all held-out tokens divided by the held-out UTF-8 bytes.
 
-    Each tail is a text of its own that begins after <|endoftext|>. The window moves on by half
-    of the context.
+    Each tail is a separate text after <|endoftext|>. The window advances by half of the context.
     """
     eot = tokenizer.token_to_id(END_OF_TEXT)
     pieces = []

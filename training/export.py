@@ -1,4 +1,4 @@
-"""Writes a checkpoint as a plain Hugging Face GPT-2 directory with F16 weights."""
+"""Export of a checkpoint as a Hugging Face GPT-2 directory with f16 weights."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tokenizer import save_gpt2_files
 
 RUN = Path(__file__).parent / "runs" / "fairytales"
 
-# Our name of a block's layer -> the name in GPT-2, and whether it is a matrix to transpose:
-# GPT-2 stores its matrices as [in, out], torch.nn.Linear as [out, in].
+# Name of a block's layer here -> name in GPT-2, and whether to transpose the matrix: GPT-2 stores
+# [in, out], torch.nn.Linear [out, in].
 LAYERS = {
     "ln_1": ("ln_1", False),
     "c_attn": ("attn.c_attn", True),
@@ -30,7 +30,7 @@ LAYERS = {
 
 
 def gpt2_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Renames and transposes the weights. The head is tied to wte, so it is not stored."""
+    """Rename and transpose the weights; the head is tied to wte and not stored."""
     result = {}
     for name, tensor in state.items():
         if name.startswith("blocks."):
@@ -44,7 +44,7 @@ def gpt2_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def config(shape: dict[str, int], eot: int, dropout: float) -> dict[str, Any]:
-    """config.json of GPT2LMHeadModel."""
+    """Return the config.json of GPT2LMHeadModel."""
     return {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
@@ -73,7 +73,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def export(run: Path, out: Path) -> None:
-    """Exports run/checkpoint.pt and run/tokenizer.json to the directory `out`."""
+    """Export run/checkpoint.pt and run/tokenizer.json to the directory `out`."""
     checkpoint = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=False)
     tokenizer = Tokenizer.from_file(str(run / "tokenizer.json"))
     eot = tokenizer.token_to_id(END_OF_TEXT)
@@ -87,7 +87,7 @@ def export(run: Path, out: Path) -> None:
     )
     weights = out / "model.safetensors"
     save_file(gpt2_tensors(checkpoint["model"]), weights, {"format": "pt"})
-    weights.chmod(0o644)  # safetensors makes it readable by its owner only
+    weights.chmod(0o644)  # safetensors creates it with mode 0600
     save_gpt2_files(tokenizer, out, shape["context"])
 
 

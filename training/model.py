@@ -24,7 +24,7 @@ class Shape:
 
 
 class Block(nn.Module):
-    """Attention and MLP, each on a residual branch. Dropout sits at the branch ends only."""
+    """Attention and MLP on residual branches, with dropout at the ends of the branches only."""
 
     def __init__(self, shape: Shape, dropout: float) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Block(nn.Module):
 
 
 class GPT2(nn.Module):
-    """Returns the mean loss of the targets, or the loss of each when asked."""
+    """GPT-2; `forward` returns the mean loss of the targets, or with `each` the loss of each."""
 
     def __init__(self, shape: Shape, dropout: float) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class GPT2(nn.Module):
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
             elif parameter.dim() == 2:
-                # Branch ends start small, so that depth does not blow up the residual stream.
+                # Small initial weights at the ends of branches keep the residual stream bounded.
                 scale = 1 / math.sqrt(2 * shape.layers) if "_proj" in name else 1.0
                 nn.init.normal_(parameter, std=0.02 * scale)
 
@@ -82,16 +82,16 @@ class GPT2(nn.Module):
 
 
 def hidden_matrices(model: GPT2) -> list[nn.Parameter]:
-    """The matrices that Muon trains: all of the blocks', neither embeddings nor head."""
+    """Return the matrices that Muon trains: those of the blocks, not embeddings and head."""
     return [p for p in model.blocks.parameters() if p.dim() == 2]
 
 
 def other_parameters(model: GPT2) -> list[nn.Parameter]:
-    """The rest, for AdamW."""
+    """Return all other parameters, for AdamW."""
     hidden = {id(p) for p in hidden_matrices(model)}
     return [p for p in model.parameters() if id(p) not in hidden]
 
 
 def count(model: nn.Module) -> int:
-    """Number of parameters."""
+    """Return the number of parameters."""
     return sum(p.numel() for p in model.parameters())

@@ -1,4 +1,4 @@
-"""Muon: momentum whose update is made orthogonal by a few Newton-Schulz steps.
+"""Muon: momentum with updates orthogonalised by Newton-Schulz iterations.
 
 For the hidden matrices of a small transformer it needs about half the tokens of AdamW.
 Method: Keller Jordan, https://kellerjordan.github.io/posts/muon/
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 def orthogonalize(update: Tensor, steps: int = 5) -> Tensor:
-    """Brings the singular values of each matrix of a batch [n, rows, columns] near 1."""
+    """Move the singular values of each matrix of a batch [n, rows, columns] close to 1."""
     a, b, c = 3.4445, -4.7750, 2.0315
     x = update.bfloat16()
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
@@ -29,8 +29,8 @@ def orthogonalize(update: Tensor, steps: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Muon with Nesterov momentum and decoupled weight decay.
 
-    A stacked projection (query, key, value) is treated as its three square parts.
-    Matrices of one shape go through Newton-Schulz as one batch.
+    A stacked projection (query, key, value) is treated as three square matrices. Matrices of equal
+    shape form one Newton-Schulz batch.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""Data parallelism over processes of one thread each, with all tensors in shared memory.
+"""Data parallelism over single-threaded processes, with all tensors in shared memory.
 
-Threads inside each operation meet a few hundred times a step, and as soon as another program
-takes a core for a moment, all of them wait. Processes meet three times a step, and whoever is
-quicker takes more of the step's pieces, so a busy machine costs only what the others use.
+Threads within operations synchronise a few hundred times per step, and all wait if another program
+uses one core. Processes synchronise three times per step, and faster ones take more pieces of the
+step, so a busy machine costs only the CPU time that others use.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from model import GPT2, Shape
 from muon import Muon
 
-PIECES = 4  # parts of a batch that are handed out one by one
-TIMEOUT = 900.0  # seconds after which a process takes the others for dead
+PIECES = 4  # pieces of a batch, assigned one by one
+TIMEOUT = 900.0  # seconds after which a process assumes that the others are dead
 
 
 class Team:
-    """What the processes share. Rank 0 is the main process."""
+    """Shared state of the processes. Rank 0 is the main process."""
 
     def __init__(self, size: int, model: GPT2, batch_tokens: int, static: bool, seed: int) -> None:
         self.size, self.static, self.seed = size, static, seed
@@ -35,11 +35,11 @@ class Team:
         self.length = context.Value("q", 0)  # tokens of a window
         self.rate = context.Value("d", 0.0)
         self.step = context.Value("q", 0)
-        self.taken = context.Value("q", 0)  # pieces of this step that are handed out
+        self.taken = context.Value("q", 0)  # pieces of this step that are assigned
         self.barrier = context.Barrier(size)
 
     def start(self, shape: Shape, dropout: float, weight_decay: float) -> None:
-        """Starts the other processes."""
+        """Start the other processes."""
         for rank in range(1, self.size):
             process = mp.get_context("spawn").Process(
                 target=_work, args=(self, rank, shape, dropout, weight_decay), daemon=True
@@ -48,7 +48,7 @@ class Team:
 
 
 class Member:
-    """One process's part of the work: its share of the pieces and of the matrices."""
+    """One process, with its share of the pieces and of the matrices."""
 
     def __init__(self, team: Team, rank: int, model: GPT2, weight_decay: float) -> None:
         self.team, self.rank, self.model = team, rank, model
@@ -70,8 +70,8 @@ class Member:
             self.muon.state[p]["buffer"] = team.momentum[self.places[p]].view_as(p)
 
     def pieces(self) -> Iterator[int]:
-        """The pieces of this step that fall to this process."""
-        if self.team.static:  # for runs that can be repeated exactly
+        """Yield the pieces of this step for this process."""
+        if self.team.static:  # for reproducible runs
             yield from range(self.rank, PIECES, self.team.size)
             return
         while True:
@@ -83,7 +83,7 @@ class Member:
             yield piece
 
     def collect(self, parameters: list[nn.Parameter]) -> None:
-        """Adds the other processes' gradients of these parameters to our own."""
+        """Add the other processes' gradients of these parameters to this one's."""
         for p in parameters:
             place = self.places[p]
             for rank in range(self.team.size):
@@ -91,7 +91,7 @@ class Member:
                     self.grad[place] += self.team.grads[rank, place]
 
     def step(self, others: torch.optim.Optimizer | None = None) -> None:
-        """One training step; the main process also trains the `others`."""
+        """Run one training step; the main process also trains the `others`."""
         team = self.team
         team.barrier.wait(TIMEOUT)
         self.grad.zero_()
@@ -111,7 +111,7 @@ class Member:
         if others is not None:
             rest = [p for group in others.param_groups for p in group["params"]]
             self.collect(rest)
-            nn.utils.clip_grad_norm_(rest, 1.0)  # Muon does not care for the size
+            nn.utils.clip_grad_norm_(rest, 1.0)  # Muon is invariant to the scale
             others.step()
         team.barrier.wait(TIMEOUT)
 

@@ -1,4 +1,4 @@
-"""The loss plot, from the log of a run."""
+"""Loss plot from the log of a run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from matplotlib import pyplot as plt
 
 
 def plot(log: Path, out: Path) -> None:
-    """Training loss (left axis) and held-out bits per byte (right axis) over the tokens."""
+    """Plot training loss (left axis) and held-out bits per byte (right axis) over tokens."""
     with log.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    # A resumed run writes the steps since its checkpoint once more: the later rows count.
+    # A resumed run logs the steps since its checkpoint again: the later rows count.
     rows = [
         r for i, r in enumerate(rows) if all(int(r["step"]) < int(n["step"]) for n in rows[i + 1 :])
     ]

@@ -1,4 +1,4 @@
-"""The byte-level BPE, trained with Hugging Face `tokenizers` and saved the way GPT-2 is."""
+"""Byte-level BPE, trained with Hugging Face `tokenizers` and saved in GPT-2's format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from data import END_OF_TEXT
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
-    """Trains on the training part only. <|endoftext|> gets the last id, as in GPT-2."""
+    """Train a tokenizer on the training part; <|endoftext|> has the last id, as in GPT-2."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -21,7 +21,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    # Paragraph by paragraph: the trainer needs no longer pieces, and stays small.
+    # Paragraph by paragraph, which bounds the trainer's memory.
     tokenizer.train_from_iterator((p for t in texts for p in t.splitlines(True)), trainer)
     tokenizer.add_special_tokens([AddedToken(END_OF_TEXT, normalized=False)])
     assert tokenizer.token_to_id(END_OF_TEXT) == tokenizer.get_vocab_size() - 1
@@ -29,7 +29,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
 
 
 def save_gpt2_files(tokenizer: Tokenizer, directory: Path, context: int) -> None:
-    """Writes vocab.json, merges.txt and tokenizer_config.json."""
+    """Write vocab.json, merges.txt and tokenizer_config.json."""
     model = json.loads(tokenizer.to_str())["model"]
     vocabulary = dict(sorted(model["vocab"].items(), key=lambda item: item[1]))
     vocabulary[END_OF_TEXT] = tokenizer.token_to_id(END_OF_TEXT)

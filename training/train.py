@@ -1,7 +1,7 @@
-"""Trains the fairytale GPT-2 from a folder of tales and exports it as a Hugging Face model.
+"""Training of the fairytales GPT-2 from a folder of tales, with export as a Hugging Face model.
 
-python train.py --corpus DIR --out MODEL --minutes 90    # as far as it gets in that time
-python train.py --corpus DIR --out MODEL --steps 8000    # a given number of steps
+python train.py --corpus DIR --out MODEL --minutes 90    # limited by time
+python train.py --corpus DIR --out MODEL --steps 8000    # limited by steps
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-# glibc gives large buffers back to the system after each use, and the page faults of taking
-# them anew cost a fourth of a step on a CPU. The setting is only read at the start of a process.
+# glibc returns large buffers to the system after each use, and the page faults of allocating them
+# again cost a fourth of a step on a CPU. The setting is only read at the start of a process.
 _TUNABLES = (
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4000000000:"
     "glibc.malloc.trim_threshold=8000000000:glibc.malloc.top_pad=500000000"
@@ -70,12 +70,12 @@ def arguments() -> argparse.Namespace:
 
 
 def rate(progress: float) -> float:
-    """Trapezoid: a short warm-up, a plateau, then a long straight way down to zero."""
+    """Return the trapezoid learning rate: short warm-up, plateau, long linear decay to zero."""
     return min(1.0, progress / 0.01 + 0.01, max(0.0, (1 - progress) / 0.65))
 
 
 class Trainer:
-    """Everything that a run consists of; `progress` goes from 0 to 1."""
+    """State of a training run; `progress` goes from 0 to 1."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
@@ -118,7 +118,7 @@ class Trainer:
         self.team.start(shape, args.dropout, args.weight_decay)
 
     def progress(self) -> float:
-        """Share of the run that is done: by steps, or by the clock."""
+        """Return the completed fraction of the run, by steps or by time."""
         if self.args.steps:
             return self.step / self.args.steps
         return self.elapsed / (60 * self.args.minutes)
@@ -141,7 +141,7 @@ class Trainer:
         }
 
     def save(self) -> None:
-        """Writes a checkpoint; renaming makes sure that a crash leaves the one before."""
+        """Write a checkpoint atomically, so that a crash leaves the previous one."""
         path = self.args.run / "checkpoint.pt"
         torch.save(self.state(), path.with_suffix(".new"))
         path.with_suffix(".new").replace(path)
@@ -174,7 +174,7 @@ class Trainer:
         self.team.rate.value = self.args.muon_rate * factor
         for group in self.adam.param_groups:
             group["lr"] = self.args.adam_rate * factor
-        # Short windows first: they are cheaper, and most of what there is to learn is local.
+        # Short windows first: they are cheaper, and most of the structure is local.
         length = self.args.context if progress >= self.args.long_from else self.args.context // 2
         x, y = self.windows.batch(self.args.batch_tokens // length, length)
         self.team.batch[0] = torch.from_numpy(x).flatten()
@@ -225,7 +225,7 @@ def main() -> None:
     args = arguments()
     Trainer(args).run()
     if args.out:
-        from card import write_card  # brings in packages that the training does without
+        from card import write_card  # imports packages that training does not need
 
         export(args.run, args.out)
         print(write_card(args.run, args.corpus, args.out, args.hardware, args.note))

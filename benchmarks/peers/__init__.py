@@ -1,1 +1,1 @@
-"""gpt2-wgpu beside the engines that users would pick instead, on the same weights, in one run."""
+"""Comparison of gpt2-wgpu with alternative engines, on the same weights, in one run."""

@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
     args.cache.mkdir(parents=True, exist_ok=True)
     install.install_python(args.cache, install.MAIN)
     inside = install.python_of(args.cache)
-    if Path(sys.executable).absolute() != inside:  # from here on with the peers at hand
+    if Path(sys.executable).absolute() != inside:  # restart in the environment of the peers
         return subprocess.run([inside, "-m", "benchmarks.peers", *argv], check=False).returncode
     return measure(args)
 
@@ -84,7 +84,7 @@ def measure(args: argparse.Namespace) -> int:
 def native(
     args: argparse.Namespace, work: Work, stack: ExitStack
 ) -> tuple[list[Runner], dict[str, str]]:
-    """One process an engine."""
+    """Return one process per engine."""
     import torch
 
     from benchmarks.peers.native.process import NativeRunner
@@ -101,7 +101,7 @@ def native(
 def browser(
     args: argparse.Namespace, work: Work, stack: ExitStack
 ) -> tuple[list[Runner], dict[str, str]]:
-    """One page an engine, all in one Chromium."""
+    """Return one page per engine, all in one Chromium."""
     from benchmarks.peers.browser.chromium import Chromium
 
     found = engines.chosen(engines.BROWSER, args.engines, cuda=False)

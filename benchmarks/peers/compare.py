@@ -1,7 +1,7 @@
-"""The comparison itself: warm up, check, then time in turns. It knows no engine.
+"""Comparison of engines: warm-up, output check, then timed rounds. Independent of the engines.
 
-A runner is whatever has ``load()`` and ``run(count)``; what they raise is the reason why that
-engine shows no figure. Wrong tokens are a reason, too, in a timed run as in a warm-up.
+The exception of a `Runner` is shown instead of its figures. So are wrong tokens, in a timed run or
+a warm-up.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Protocol
 from benchmarks.peers.cpu_use import ForeignCpu
 from benchmarks.peers.engines import Engine
 
-Marks = list[tuple[float, list[int]]]  # (seconds since the call, tokens that came then)
-PROBE = 4  # tokens of the first warm-up, which tells how many a timed run can afford
+Marks = list[tuple[float, list[int]]]  # (seconds since the call, tokens received)
+PROBE = 4  # tokens of the first warm-up, which determines the length of a timed run
 
 
 class EngineFailed(Exception):
-    """An engine could not run; the message is shown in place of its figures."""
+    """An engine could not run; the message is shown instead of its figures."""
 
 
 class Runner(Protocol):
-    """One engine with the model it is to load and the work it is to do."""
+    """Protocol of an engine with its model and its work."""
 
     engine: Engine
 
     def load(self) -> dict[str, str]:
-        """Get ready; returns versions by name. Raises ``EngineFailed``."""
+        """Load the model and return versions by name. Raises ``EngineFailed``."""
 
     def run(self, count: int) -> Marks:
         """Continue the prompt by ``count`` tokens. Raises ``EngineFailed``."""
@@ -37,7 +37,7 @@ class Runner(Protocol):
 
 @dataclass
 class Outcome:
-    """What came of one engine."""
+    """Result of one engine."""
 
     engine: Engine
     versions: dict[str, str] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """How to measure: ``rounds`` timed runs of up to ``new_tokens``, in about ``seconds`` each."""
+    """Measurement plan: ``rounds`` runs of up to ``new_tokens``, about ``seconds`` each."""
 
     new_tokens: int
     rounds: int
@@ -61,7 +61,7 @@ class Plan:
 def compare(
     runners: list[Runner], plan: Plan, check: Callable[[Engine, list[int]], bool | str]
 ) -> list[Outcome]:
-    """Warm up and check every engine, then time all that passed, in turns."""
+    """Warm up and check every engine, then time those that passed, in turns."""
     outcomes = [Outcome(runner.engine) for runner in runners]
     pairs = list(zip(runners, outcomes, strict=True))
     for runner, outcome in pairs:
@@ -79,7 +79,7 @@ def _guarded(outcome: Outcome, act: Callable[[], None]) -> None:
         act()
     except EngineFailed as failure:
         outcome.equal = str(failure)
-    if outcome.equal is not True:  # figures of runs before the failure are not shown either
+    if outcome.equal is not True:  # discard figures of runs before the failure
         outcome.prefill_seconds, outcome.decode_rates = [], []
         say(f"{outcome.engine.name}: {outcome.equal}")
 
@@ -87,9 +87,9 @@ def _guarded(outcome: Outcome, act: Callable[[], None]) -> None:
 def _warm_up(
     runner: Runner, outcome: Outcome, plan: Plan, check: Callable[[Engine, list[int]], bool | str]
 ) -> None:
-    """Load; two warm-ups, the second as long as a timed run; then the check.
+    """Load; run two warm-ups, the second as long as a timed run; check the tokens.
 
-    Engines whose runs are short get more: JavaScript engines compile hot code late.
+    Fast engines get more warm-ups: JavaScript engines compile hot code late.
     """
     say(f"loading {runner.engine.name}")
     outcome.versions = runner.load()
@@ -116,21 +116,21 @@ def _time(runner: Runner, outcome: Outcome) -> None:
 
 
 def tokens_of(marks: Marks) -> tuple[int, list[int]]:
-    """How many tokens came first, and all of them."""
+    """Return the number of tokens in the first mark, and all tokens."""
     return len(marks[0][1]), [token for _, tokens in marks for token in tokens]
 
 
 def decode_rate(marks: Marks) -> float:
-    """Tokens a second after the first ones; those came with the prefill."""
+    """Return tokens per second after the first mark, which ends the prefill."""
     first, everything = tokens_of(marks)
     return (len(everything) - first) / (marks[-1][0] - marks[0][0])
 
 
 def median(values: list[float]) -> float:
-    """The median, NaN of nothing."""
+    """Return the median; NaN for no values."""
     return statistics.median(values) if values else float("nan")
 
 
 def say(text: str) -> None:
-    """Progress, to stderr."""
+    """Print progress to stderr."""
     print(text, file=sys.stderr, flush=True)

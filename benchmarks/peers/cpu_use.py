@@ -1,4 +1,4 @@
-"""How many cores others used while something was timed. Linux only: it reads /proc."""
+"""CPU use of other processes during a measurement. Linux only: reads /proc."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
 class ForeignCpu:
-    """Cores in use by all but this process and its descendants, between start and :meth:`cores`."""
+    """Mean number of cores used by other processes between construction and :meth:`cores`."""
 
     def __init__(self) -> None:
         self._begun, self._busy, self._own = time.monotonic(), _busy(), _own()
 
     def cores(self) -> float | None:
-        """The mean number of cores others used; None where /proc does not tell."""
+        """Return the mean number of cores used by others; None without /proc."""
         if self._busy is None:
             return None
         seconds = time.monotonic() - self._begun
@@ -25,7 +25,7 @@ class ForeignCpu:
 
 
 def _busy() -> float | None:
-    """CPU seconds of the whole machine since it started."""
+    """Return the CPU seconds of the machine since boot."""
     try:
         fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
     except OSError:
@@ -35,7 +35,7 @@ def _busy() -> float | None:
 
 
 def _own() -> float:
-    """CPU seconds of this process and its living descendants."""
+    """Return the CPU seconds of this process and its living descendants."""
     parents, seconds = {}, {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:

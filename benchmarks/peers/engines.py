@@ -1,4 +1,4 @@
-"""The engines, by the names the command line knows."""
+"""Engines of the comparison, by their names on the command line."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from benchmarks.peers.install import MAIN, WEBGPU
 class Engine:
     """One row of the comparison.
 
-    ``file``: the adapter, a module of ``native/`` or a script of ``browser/``; ``options`` go to
-    it. ``tolerance``: the largest gap, in the reference's logits, between a chosen token and the
-    best one; 0: the tokens must be the reference's. ``note``: what the figure does not say itself.
+    ``file``: the adapter, a module of ``native/`` or a script of ``browser/``, called with
+    ``options``. ``tolerance``: the largest gap, in the reference's logits, between a chosen token
+    and the best one; 0: the tokens must equal the reference's. ``note``: conditions of the figure.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Engine:
 
 
 def _ours(backend: str, file: str) -> list[Engine]:
-    """The rows of this project: one per way of storing weights."""
+    """Return the rows of this project: one per weight dtype."""
     return [
         Engine(
             f"gpt2-wgpu-{short}",
@@ -40,7 +40,7 @@ def _ours(backend: str, file: str) -> list[Engine]:
             short,
             {"dtype": dtype},
             tolerance,
-            note="starts from text; several tokens a submit",
+            note="starts from text; several tokens per submit",
         )
         for short, dtype, tolerance in (
             ("f32", "float32", 0.0),
@@ -160,14 +160,14 @@ BROWSER = [
         "wllama",
         "WASM",
         "wllama",
-        tolerance=0.05,  # llama.cpp looks GELU up in a table of f16
+        tolerance=0.05,  # llama.cpp computes GELU by an f16 lookup table
         note="createCompletion; cache in f32, GELU from a table of f16",
     ),
 ]
 
 
 def chosen(all_engines: list[Engine], names: str | None, cuda: bool) -> list[Engine]:
-    """The engines named in ``names`` (comma separated); None: all that can run here."""
+    """Return the engines in ``names`` (comma separated); None: all that can run here."""
     if names is None:
         return [engine for engine in all_engines if cuda or not engine.cuda]
     by_name = {engine.name: engine for engine in all_engines}

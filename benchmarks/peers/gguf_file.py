@@ -1,8 +1,8 @@
-"""GPT-2 as a GGUF file in f32, for wllama (llama.cpp in the browser).
+"""Writer of GPT-2 as a GGUF file in f32, for wllama (llama.cpp in the browser).
 
-The vocabulary's words are replaced by ``<0>``, ``<1>``, …: wllama returns text only, and so its
-ids can be read out of it. It takes text only, too, so the words that prompts need are marked as
-user-defined: those it finds in a text as they stand. Speed does not depend on the words.
+wllama takes and returns text only. Tokens are therefore named ``<0>``, ``<1>``, …, so that ids can
+be parsed from its output, and the tokens of prompts are marked as user-defined, so that it matches
+them in its input. Speed does not depend on the names.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from gguf import GGUFWriter, TokenType
 
 from benchmarks.peers.onnx_graph import read_weights
 
-# name in Hugging Face's checkpoints, name in llama.cpp; matrices of blocks are stored [in, out]
-# in the former and [out, in] in the latter.
+# Name in Hugging Face's checkpoints → name in llama.cpp. Matrices of blocks are [in, out] in the
+# former and [out, in] in the latter.
 _NAMES = {
     "ln_1": "attn_norm",
     "attn.c_attn": "attn_qkv",
@@ -26,7 +26,7 @@ _NAMES = {
 
 
 def write_gguf(directory: Path, prompt_ids: set[int]) -> None:
-    """Write ``model.gguf`` beside the weights in ``directory``; prompts may hold ``prompt_ids``."""
+    """Write ``model.gguf`` into ``directory``; prompts may consist of ``prompt_ids``."""
     config, weights = read_weights(directory)
     writer = GGUFWriter(directory / "model.gguf", "gpt2")
     writer.add_context_length(config["n_positions"])

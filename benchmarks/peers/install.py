@@ -1,7 +1,7 @@
-"""Brings the peers, at the versions pinned beside this file, into a folder outside the checkout.
+"""Installation of the peers, at pinned versions, into a folder outside the checkout.
 
-Python's come from PyPI into virtual environments, the browser's from npm. A stamp holds the pins,
-so that a second run installs nothing and a changed pin installs anew.
+Python packages are installed into virtual environments, the browser's by npm. A stamp file holds
+the pins: only changed pins are installed again.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _PINS = {MAIN: "requirements.txt", WEBGPU: "requirements-webgpu.txt"}
 
 
 def default_cache() -> Path:
-    """Where the peers and the prepared models lie unless ``--cache`` says otherwise."""
+    """Return the default of ``--cache``, the folder of peers and prepared models."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "gpt2-wgpu" / "peers"
 
 
 def python_of(cache: Path, name: str = MAIN) -> Path:
-    """The interpreter of one of the environments."""
+    """Return the interpreter of an environment."""
     return cache / name / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def install_python(cache: Path, name: str) -> None:
-    """Make the environment ``name`` in ``cache`` hold what its requirements file pins."""
+    """Install the pinned requirements of the environment ``name`` in ``cache``."""
     pins = HERE / _PINS[name]
     stamp = cache / f"{name}.stamp"
     if _stamped(stamp, pins):
@@ -43,7 +43,7 @@ def install_python(cache: Path, name: str) -> None:
 
 
 def install_npm(cache: Path) -> Path:
-    """Make ``cache``/npm hold what package.json pins; returns its node_modules."""
+    """Install the pins of package.json into ``cache``/npm; return its node_modules."""
     folder, pins = cache / "npm", HERE / "package.json"
     if not _stamped(cache / "npm.stamp", pins):
         npm = shutil.which("npm")
@@ -63,7 +63,7 @@ def _stamped(stamp: Path, pins: Path) -> bool:
 
 
 def _run(command: list[str], cwd: Path | None = None) -> None:
-    # Whatever an installer says goes to stderr: stdout is for the figures.
+    # Installers print to stderr: stdout is for the figures.
     done = subprocess.run(command, cwd=cwd, stdout=sys.stderr, check=False)
     if done.returncode:
         raise SystemExit(f"cannot install the peers: {' '.join(command)} failed")

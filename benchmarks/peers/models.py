@@ -1,9 +1,9 @@
-"""The two models of the comparison, and what each engine needs of them, made once in the cache.
+"""The two models of the comparison, and their files for each engine, created once in the cache.
 
-``124M`` has the shape of GPT-2 small and seeded random weights with GPT-2's initializer_range
-raised to 0.1: at the usual 0.02 a random GPT-2 repeats one token, and equal tokens would prove
-nothing. ``fairytales`` is the embedded one. The prompt is text that encodes to the wanted number
-of ids, so that engines which take text and engines which take ids get the same.
+``124M`` has the shape of GPT-2 small and seeded random weights with an initializer_range of 0.1:
+with the default of 0.02 a random GPT-2 repeats one token, and equal tokens would prove nothing.
+``fairytales`` is the embedded model. The prompt is text with the required number of ids, so that
+engines that take text and engines that take ids get the same input.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks.peers.engines import Engine
 from benchmarks.peers.reference import Reference
 
 SEED = 3
-MARGIN = 0.005  # logits; below it, rounding alone may choose another token
+MARGIN = 0.005  # logits; a smaller margin may be decided by rounding
 _EMBEDDED = Path(__file__).parents[2] / "models" / "fairytales"
 _TEXT = (
     "Once upon a time there was a miller who had a mill by the river and a daughter who was "
@@ -35,7 +35,7 @@ _STARTS = ("", "The old woman said: ", "In a far country, ", "It is told that ",
 
 @dataclass(frozen=True)
 class Work:
-    """What every engine is given, and what it must answer."""
+    """Input of every engine, and the expected output."""
 
     model: str
     directory: Path  # config.json, model.safetensors, tokenizer; made: model.onnx, model.gguf
@@ -46,15 +46,15 @@ class Work:
     text: str  # of the expected ids
 
     def words(self) -> list[str]:
-        """The vocabulary by id, for engines that take words instead of ids."""
+        """Return the vocabulary by id, for engines that take tokens as text."""
         ids = json.loads((self.directory / "vocab.json").read_text())
         return sorted(ids, key=ids.__getitem__)
 
 
 def prepare(name: str, cache: Path, prompt_tokens: int, new_tokens: int) -> Work:
-    """Make the model, the prompt and the expected tokens, or take them from the cache.
+    """Create the model, the prompt and the expected tokens, or load them from the cache.
 
-    Raises ``SystemExit`` where no prompt has a margin that lets tokens be compared.
+    Raises ``SystemExit`` if no prompt has a sufficient margin.
     """
     directory = cache / "models" / name
     if not (directory / "complete").is_file():
@@ -95,7 +95,7 @@ def _random_124m(directory: Path) -> None:
 
     torch.manual_seed(SEED)
     model = GPT2LMHeadModel(GPT2Config(initializer_range=0.1))
-    with torch.no_grad():  # fresh biases are zero: an engine that forgot them would go unnoticed
+    with torch.no_grad():  # default biases are zero, which would hide an engine that ignores them
         for key, parameter in model.named_parameters():
             if key.endswith("bias"):
                 parameter.normal_(0.0, 0.1)
@@ -105,7 +105,7 @@ def _random_124m(directory: Path) -> None:
 
 
 def _find_work(name: str, directory: Path, prompt_tokens: int, new_tokens: int) -> Work:
-    """The first prompt whose continuation can be compared token by token."""
+    """Return the first prompt with a sufficient margin at every token."""
     from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 
     tokenizer = GPT2Tokenizer.from_directory(directory)
@@ -117,7 +117,7 @@ def _find_work(name: str, directory: Path, prompt_tokens: int, new_tokens: int) 
         ids = long[:prompt_tokens]
         prompt = tokenizer.decode(ids[1:])
         if preprocessor.encode_prompts([prompt]) != [ids] or len(ids) < prompt_tokens:
-            continue  # cut within a word: its pieces would be merged otherwise
+            continue  # cut within a word: its tokens would be merged differently
         tokens, margin = reference.continue_greedily(ids, new_tokens)
         seen.append(margin)
         if margin > MARGIN and tokenizer.end_token_id not in tokens:
@@ -130,7 +130,7 @@ def _find_work(name: str, directory: Path, prompt_tokens: int, new_tokens: int) 
 
 
 def checker(work: Work) -> Callable[[Engine, list[int]], bool | str]:
-    """What decides whether an engine's tokens are right: True, or why they are not."""
+    """Return a check of an engine's tokens, which returns True or the reason of a failure."""
 
     def check(engine: Engine, tokens: list[int]) -> bool | str:
         expected = work.expected[: len(tokens)]

@@ -1,11 +1,11 @@
 """GPT-2 as an ONNX graph with a KV cache, for onnxruntime, onnxruntime-web and transformers.js.
 
-Made by hand, of the operators onnxruntime's own model builder uses: GroupQueryAttention, which
-masks and keeps the cache, LayerNormalization, FastGelu. And once more with attention in standard
-operators, because the fused one gives wrong numbers on adapters with four lanes a subgroup. The
-head sees the last position only, which an export from PyTorch does not do. Inputs and outputs bear
-the names Hugging Face's exports use: input_ids, position_ids [B, T], past_key_values.N.key/value
-[B, H, P, D] → logits [B, 1, V], present.N.key/value [B, H, P + T, D].
+Built from the operators of onnxruntime's model builder: GroupQueryAttention (with mask and cache),
+LayerNormalization, FastGelu. A second graph has attention in standard operators, because the fused
+one is incorrect on adapters with subgroups of four. The head is computed for the last position
+only, unlike in exports from PyTorch. Inputs and outputs have the names of Hugging Face's exports:
+input_ids, position_ids [B, T], past_key_values.N.key/value [B, H, P, D] → logits [B, 1, V],
+present.N.key/value [B, H, P + T, D].
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CONTRIB = "com.microsoft"
 
 
 class Graph:
-    """Collects nodes and weights; ``add`` returns the name of a node's first output."""
+    """Nodes and weights of a graph; ``add`` returns the name of a node's first output."""
 
     def __init__(self) -> None:
         self.nodes: list[object] = []
@@ -40,7 +40,7 @@ class Graph:
 
 
 def read_weights(directory: Path) -> tuple[dict[str, object], dict[str, np.ndarray]]:
-    """config.json, and the weights as f32 under their names without ``transformer.``."""
+    """Return config.json, and the weights as f32 by their names without ``transformer.``."""
     config = json.loads((directory / "config.json").read_text())
     tensors = load_file(directory / "model.safetensors")
     return config, {
@@ -50,7 +50,7 @@ def read_weights(directory: Path) -> tuple[dict[str, object], dict[str, np.ndarr
 
 
 def write_onnx(directory: Path, fused: bool) -> None:
-    """Write ``onnx/model.onnx`` (``fused``) or ``onnx/model_plain.onnx`` beside the weights."""
+    """Write ``onnx/model.onnx`` (``fused``) or ``onnx/model_plain.onnx`` into ``directory``."""
     config, weights = read_weights(directory)
     layers, heads, width = config["n_layer"], config["n_head"], config["n_embd"]
     epsilon, vocabulary = config["layer_norm_epsilon"], config["vocab_size"]
@@ -94,7 +94,7 @@ def write_onnx(directory: Path, fused: bool) -> None:
 
 
 def _add_masks(graph: Graph, one: str, fused: bool) -> None:
-    """What tells attention what to see: two lengths (fused), or a bias [B, 1, T, P + T]."""
+    """Add the inputs of the causal mask: two lengths (fused), or a bias [B, 1, T, P + T]."""
     number = graph.weight("number", np.array(1, np.int64))
     longest = graph.add("ReduceMax", ["position_ids"], keepdims=0)  # ()
     total = graph.add("Add", [longest, number])
@@ -116,7 +116,7 @@ def _add_masks(graph: Graph, one: str, fused: bool) -> None:
 def _fused(
     graph: Graph, parts: list[str], pasts: list[str], presents: list[str], heads: int, width: int
 ) -> str:
-    """Attention as one operator, which scales, masks and keeps the cache."""
+    """Add attention as one operator with scale, mask and cache."""
     inputs = [*parts, *pasts, "newest", "length"]
     outputs = [f"attended_{parts[0]}", *presents]
     sizes = {"num_heads": heads, "kv_num_heads": heads}
@@ -126,7 +126,7 @@ def _fused(
 def _plain(
     graph: Graph, parts: list[str], pasts: list[str], presents: list[str], heads: int, width: int
 ) -> str:
-    """Attention in standard operators, as exports from PyTorch have it."""
+    """Add attention in standard operators, as in exports from PyTorch."""
     split = graph.weight("split", np.array([0, 0, heads, width // heads], np.int64))
     split_heads = [
         graph.add("Transpose", [graph.add("Reshape", [part, split])], perm=[0, 2, 1, 3])

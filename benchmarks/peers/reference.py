@@ -1,4 +1,4 @@
-"""What the right tokens are: transformers' own forward pass in f32 on the CPU, without a cache."""
+"""Reference tokens: transformers' forward pass in f32 on the CPU, without a cache."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from transformers import GPT2LMHeadModel
 
 
 class Reference:
-    """GPT-2 as Hugging Face defines it. ``directory``: config.json and model.safetensors."""
+    """GPT-2 of transformers. ``directory``: config.json and model.safetensors."""
 
     def __init__(self, directory: Path) -> None:
         self._model = GPT2LMHeadModel.from_pretrained(directory, dtype=torch.float32).eval()
 
     @torch.inference_mode()
     def continue_greedily(self, ids: list[int], count: int) -> tuple[list[int], float]:
-        """``count`` likeliest tokens, and the smallest gap between the two best logits on the way.
+        """Return ``count`` greedy tokens, and the smallest gap between the two best logits.
 
         A second pass over the whole text must give the same tokens as the steps with a cache.
         """
@@ -36,7 +36,7 @@ class Reference:
 
     @torch.inference_mode()
     def regrets(self, ids: list[int], tokens: list[int]) -> list[float]:
-        """By how much each token's logit misses the best one, given all tokens before it."""
+        """Return the gap between each token's logit and the best one, given all tokens before."""
         logits = self._model(torch.tensor([ids + tokens])).logits[0, len(ids) - 1 : -1]  # (n, V)
         chosen = logits.gather(1, torch.tensor(tokens)[:, None])[:, 0]
         return (logits.max(dim=1).values - chosen).tolist()

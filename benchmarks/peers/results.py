@@ -1,4 +1,4 @@
-"""What is written down: one JSON object a run, in the format draw.py reads, and a table."""
+"""Results of a run: one JSON object in the format of draw.py, and a table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ABOUT_THE_GPU = ("adapter", "driver", "software")
 def report(
     outcomes: list[Outcome], work: Work, plan: Plan, versions: dict[str, str]
 ) -> dict[str, Any]:
-    """The JSON object of one run."""
+    """Return the JSON object of one run."""
     about = {key: value for outcome in outcomes for key, value in outcome.versions.items()}
     versions = {**versions, "Python": platform.python_version(), "commit": _commit()}
     versions |= {key: value for key, value in about.items() if key not in _ABOUT_THE_GPU}
@@ -69,7 +69,7 @@ def _row(outcome: Outcome, plan: Plan, work: Work) -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """Of this checkout, with "-dirty" where it was changed; empty outside of one."""
+    """Return the commit of this checkout, with "-dirty" if changed; empty without git."""
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     with suppress(OSError):
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
@@ -78,7 +78,7 @@ def _commit() -> str:
 
 
 def _processor() -> str:
-    """The CPU in words, with the number of cores."""
+    """Return the name of the CPU, with the number of cores."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
@@ -90,7 +90,7 @@ def _processor() -> str:
 
 
 def show(found: dict[str, Any]) -> None:
-    """Print the table: medians, ratios to our first row, and what others did to the CPU."""
+    """Print the table: medians, ratios to our first row, and CPU use of other processes."""
     rows = found["rows"]
     rates = [median(row["decode_tokens_per_second"]) for row in rows]
     ours = next((rate for rate in rates if rate == rate), float("nan"))

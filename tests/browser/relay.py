@@ -27,7 +27,7 @@ from tests.browser.serving import PAGES, ROOT, Handler, serving
 SCRIPT = ROOT / "gpt2_wgpu" / "webgpu" / "backends" / "browser" / "script.js"
 VALUES = ("describeAdapter", "describeDevice")  # functions whose results Python looks at
 MANY = 1 << 16  # bytes
-PATIENCE = 60  # seconds
+TIMEOUT_S = 60  # seconds
 
 
 class JsException(Exception):
@@ -101,7 +101,7 @@ class Relay:
             raise JsException(**found["failed"])
         if answer == "bytes":
             text = found["value"]
-            return self._depot.left.get(timeout=PATIENCE) if text is None else b64decode(text)
+            return self._depot.left.get(timeout=TIMEOUT_S) if text is None else b64decode(text)
         return Remote(self, result) if answer == "settled" else found["value"]
 
     def _encoded(self, argument: Any) -> Any:

@@ -146,5 +146,5 @@ def test_a_site_without_a_snapshot(
 
 def test_python_that_does_not_start_gives_none(files: Contents, chromium: str) -> None:
     files["pyodide/pyodide.mjs"] = b"throw new Error('broken');"
-    with pytest.raises(snapshot.NoSnapshotError, match="Python gave none: Error: broken"):
+    with pytest.raises(snapshot.NoSnapshotError, match="Python failed: Error: broken"):
         snapshot.take(files)

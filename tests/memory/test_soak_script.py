@@ -18,7 +18,7 @@ def test_a_round(capsys, monkeypatch, dtype):
     monkeypatch.setattr(soak, "NEW_TOKENS", [12])
     assert soak.main(["--dtype", dtype, "--minutes", "0.001", "--seed", "4"]) == 0
     assert "4 requests" in (said := capsys.readouterr().out)
-    assert "0 wrong, 0 times something was left" in said
+    assert "0 wrong, 0 leaks" in said
 
 
 def test_a_wrong_text_is_noticed():

@@ -16,7 +16,7 @@ from gpt2_wgpu.text import StreamingDetokenizer
 pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.native("threads")]
 
 TOKENS = 30
-PATIENCE = 60  # seconds after which a hanging thread is a failure
+TIMEOUT_S = 60  # seconds after which a hanging thread is a failure
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def held(on_submit):
 
     def hold():
         reached.set()
-        assert allowed.wait(PATIENCE)
+        assert allowed.wait(TIMEOUT_S)
 
     on_submit(hold)
     yield reached, allowed
@@ -62,7 +62,7 @@ def held(on_submit):
 
 @pytest.fixture
 def other():
-    """Runs a function in another thread: ``other(function).result(PATIENCE)``."""
+    """Runs a function in another thread: ``other(function).result(TIMEOUT_S)``."""
     with ThreadPoolExecutor(2) as pool:
         yield pool.submit
 
@@ -116,12 +116,12 @@ def test_a_second_thread_is_refused_and_the_first_goes_on(tales, undisturbed, he
     reached, allowed = held
     with open_stream(tales) as stream:
         first = other(collect, stream)
-        assert reached.wait(PATIENCE)
+        assert reached.wait(TIMEOUT_S)
         for _ in range(3):
             with pytest.raises(BusyError):
                 next(stream)
         allowed.set()
-        assert first.result(PATIENCE) == undisturbed
+        assert first.result(TIMEOUT_S) == undisturbed
         assert stream.stats.finish_reason == "length"
 
 
@@ -133,19 +133,19 @@ def test_a_second_thread_is_refused_between_two_waits_too(tales, undisturbed, mo
     def held_push(self, token):
         if not reached.is_set():
             reached.set()
-            assert allowed.wait(PATIENCE)
+            assert allowed.wait(TIMEOUT_S)
         return push(self, token)
 
     monkeypatch.setattr(StreamingDetokenizer, "push", held_push)
     with open_stream(tales) as stream:
         first = other(collect, stream)
-        assert reached.wait(PATIENCE)
+        assert reached.wait(TIMEOUT_S)
         try:
             with pytest.raises(BusyError):
                 next(stream)
         finally:
             allowed.set()
-        assert first.result(PATIENCE) == undisturbed
+        assert first.result(TIMEOUT_S) == undisturbed
 
 
 @pytest.mark.parametrize("submit", [1, 2, 4])
@@ -173,10 +173,10 @@ def test_closed_by_another_thread(tales, undisturbed, held, other):
     reached, allowed = held
     stream = open_stream(tales)
     first = other(collect, stream)
-    assert reached.wait(PATIENCE)
+    assert reached.wait(TIMEOUT_S)
     stream.close()
     allowed.set()
-    pieces, _ = first.result(PATIENCE)
+    pieces, _ = first.result(TIMEOUT_S)
     assert_closed(stream, pieces, undisturbed)
     assert gw.memory().num_bytes == before
 
@@ -190,9 +190,9 @@ def test_closed_by_another_thread_at_any_moment(tales, undisturbed, on_submit, o
     stream = open_stream(tales)
     first = other(collect, stream)
     for _ in range(submits):
-        assert reached.acquire(timeout=PATIENCE)
+        assert reached.acquire(timeout=TIMEOUT_S)
     stream.close()
-    pieces, _ = first.result(PATIENCE)
+    pieces, _ = first.result(TIMEOUT_S)
     assert pieces == undisturbed[0][: len(pieces)]
     assert stream.stats.finish_reason in ("closed", "length")
     assert gw.memory().num_bytes == before
@@ -200,4 +200,4 @@ def test_closed_by_another_thread_at_any_moment(tales, undisturbed, on_submit, o
 
 def test_two_streams_in_two_threads_do_not_mix(tales, undisturbed, other):
     both = [other(collect, open_stream(tales)) for _ in range(2)]
-    assert [thread.result(PATIENCE) for thread in both] == [undisturbed] * 2
+    assert [thread.result(TIMEOUT_S) for thread in both] == [undisturbed] * 2

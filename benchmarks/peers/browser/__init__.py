@@ -1,1 +1,1 @@
-"""One script an engine, one page each, all in one Chromium."""
+"""One script and page per engine, all in one Chromium."""

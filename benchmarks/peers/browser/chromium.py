@@ -1,4 +1,4 @@
-"""One headless Chromium, one page an engine, and the server that gives them their files."""
+"""Headless Chromium with one page per engine, and the HTTP server of their files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _QUIET = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # Every engine's page works while another's is in front.
+    # Keep background pages running.
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",
     "--disable-renderer-backgrounding",
@@ -38,7 +38,7 @@ _MINUTE = 60_000
 
 
 class Chromium:
-    """A context manager: the browser and its server live inside."""
+    """Context manager of the browser and its server."""
 
     version: str
 
@@ -68,7 +68,7 @@ class Chromium:
         self._stack.close()
 
     def runner(self, engine: Engine) -> PageRunner:
-        """A runner of ``engine`` in a page of its own."""
+        """Return a runner of ``engine`` in its own page."""
         if engine.file == "ours" and not (self._site / "web" / "gpt2.js").is_file():
             raise SystemExit(f"{self._site} has no web/gpt2.js: 'make site', or say --site FOLDER")
         context = self._browser.new_context()
@@ -76,7 +76,7 @@ class Chromium:
 
 
 class PageRunner:
-    """An engine in a page, as a runner of compare.py."""
+    """`compare.Runner` of an engine in a page."""
 
     def __init__(self, engine: Engine, work: Work, page: Page, address: str) -> None:
         self.engine, self._page, self._address = engine, page, address
@@ -109,12 +109,12 @@ class PageRunner:
 
 
 class _Files(SimpleHTTPRequestHandler):
-    """The pages of this folder, and under a name each the other folders.
+    """Files of this folder, and of other folders under one name each.
 
-    Isolated across origins, so that engines in WASM have threads.
+    Cross-origin isolated, so that WASM engines have threads.
     """
 
-    extensions_map = {  # noqa: RUF012 - the base class has it so
+    extensions_map = {  # noqa: RUF012 - as in the base class
         **SimpleHTTPRequestHandler.extensions_map,
         ".mjs": "text/javascript",
         ".wasm": "application/wasm",

@@ -1,1 +1,1 @@
-"""One file an engine. Each has a class ``Engine`` with the methods of ``worker.Adapter``."""
+"""One module per engine, each with a class ``Engine`` that implements ``worker.Adapter``."""

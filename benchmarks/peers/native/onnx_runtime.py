@@ -1,4 +1,4 @@
-"""onnxruntime: the graph of onnx_graph.py, the cache handed from run to run without a copy."""
+"""onnxruntime with the graph of onnx_graph.py; the cache is passed on without a copy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Engine:
             path,
             options,
             providers=[self._provider],
-            enable_fallback=False,  # else it would compute on the CPU and not say so
+            enable_fallback=False,  # else a silent fallback to the CPU
         )
         if session.get_providers()[0] != self._provider:
             raise RuntimeError(f"{self._provider} refused, {session.get_providers()[0]} taken")

@@ -1,4 +1,4 @@
-"""gpt2-wgpu, as README.md shows it: text in, a stream out."""
+"""gpt2-wgpu as in README.md: text in, stream out."""
 
 from __future__ import annotations
 
@@ -32,5 +32,5 @@ class Engine:
         for _ in stream:
             emit(stream.last_token_ids)
             given += len(stream.last_token_ids)
-        if given < count:  # the last ones ended within a character
+        if given < count:  # the last tokens end within a character
             emit(stream.stats.token_ids[given:])

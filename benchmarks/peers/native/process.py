@@ -1,4 +1,4 @@
-"""An engine in a process of its own, as a runner of compare.py."""
+"""`compare.Runner` of an engine in its own process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROOT = Path(__file__).parents[3]
 
 
 class NativeRunner:
-    """Starts ``worker.py`` with the engine's environment and speaks to it. Close it at the end."""
+    """Runs ``worker.py`` in the engine's environment; `close` ends the process."""
 
     def __init__(self, engine: Engine, work: Work, cache: Path, threads: int) -> None:
         self.engine = engine
@@ -44,7 +44,7 @@ class NativeRunner:
         return [(seconds, tokens) for seconds, tokens in self._ask([self._work, count])]
 
     def close(self) -> None:
-        """End the process; what it printed stays in the cache as ``<engine>.log``."""
+        """End the process; its output stays in the cache as ``<engine>.log``."""
         self._process.kill()
         self._process.wait()
         self._log.close()
@@ -55,10 +55,10 @@ class NativeRunner:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # it died: the empty answer below says so
+            pass  # the process ended: see the empty answer below
         line = self._process.stdout.readline()
         answer = json.loads(line or '{"error": "the process ended"}')
         if "error" in answer:
-            say(f"what {self.engine.name} printed is in {self._log.name}")
+            say(f"output of {self.engine.name}: {self._log.name}")
             raise EngineFailed(answer["error"].strip().splitlines()[0])
         return answer["ok"]

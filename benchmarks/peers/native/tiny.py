@@ -1,9 +1,8 @@
 """tinygrad on WEBGPU (Dawn), after its GPT-2 example: a captured step over a cache of fixed size.
 
-The position is a bound variable, so that one captured step serves every token. The prefill is
-captured too, for its one length, which the example does not do. tinygrad binds a tensor as a whole
-and asks for no higher limits, so the table of tokens is in parts for the head, and its rows come
-from the host.
+The position is a bound variable, so that one captured step serves every token. Unlike in the
+example, the prefill is captured, too, for its one length. tinygrad binds whole tensors at default
+limits, so the token embedding is split for the head, and its rows are uploaded from the host.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import Any
 
 from benchmarks.peers.native.worker import Emit
 
-# tinygrad looks for Dawn among the system's libraries; PyPI's dawn-python carries one.
+# tinygrad searches Dawn among the system's libraries; the package dawn-python has one.
 _DAWN = "libwebgpu_dawn_{}.{}".format(
     platform.machine(), "dylib" if platform.system() == "Darwin" else "so"
 )
@@ -30,7 +29,7 @@ os.environ["DEV"] = "WEBGPU"
 from tinygrad import Device, Tensor, TinyJit, Variable  # noqa: E402 - after DEV is set
 from tinygrad.nn.state import safe_load  # noqa: E402
 
-MOST = 128 << 20  # bytes of a binding
+MAX_BINDING = 128 << 20  # bytes
 
 
 class Engine:
@@ -47,7 +46,7 @@ class Engine:
         self._w = {
             name: value.to(Device.DEFAULT).float().contiguous() for name, value in held.items()
         }
-        rows = MOST // (4 * self._width)
+        rows = MAX_BINDING // (4 * self._width)
         self._head = [
             Tensor(self._words[first : first + rows]).contiguous()
             for first in range(0, len(self._words), rows)
@@ -72,7 +71,7 @@ class Engine:
         return Tensor(self._words[ids][None]).realize()
 
     def _forward(self, x: Tensor, start: Any) -> Tensor:
-        """The likeliest token after those of ``x`` [1, T, width], which begin at ``start``."""
+        """Return the most probable token after ``x`` [1, T, width], which begins at ``start``."""
         tokens = x.shape[1]
         x = x + self._w["wpe.weight"].shrink(((start, start + tokens), None))
         for n in range(self._layers):

@@ -1,6 +1,6 @@
-"""Hugging Face transformers on PyTorch, with the settings its guide to faster generation names.
+"""Hugging Face transformers on PyTorch, with the settings of its guide to faster generation.
 
-In the prefill ``generate`` asks the head for the last position only.
+In the prefill, ``generate`` computes the head for the last position only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.peers.native.worker import Emit
 
 
 class _Streamer(BaseStreamer):
-    """transformers puts the prompt first, then token by token."""
+    """Streamer: transformers puts the prompt first, then token by token."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit, self._started = emit, False
@@ -41,7 +41,7 @@ class Engine:
         loaded = GPT2LMHeadModel.from_pretrained(model, dtype=dtype).to(self._device).eval()
         if self._compile:
             loaded.generation_config.cache_implementation = "static"
-            # CUDA graphs exist only where CUDA is; elsewhere the mode means the default one.
+            # CUDA graphs need CUDA; elsewhere the mode equals the default.
             mode = "reduce-overhead" if self._device == "cuda" else "default"
             loaded.forward = torch.compile(loaded.forward, mode=mode, fullgraph=True)
         self._model = loaded

@@ -1,7 +1,7 @@
-"""A process that holds one engine and does what it is told, line by line, in JSON.
+"""Worker process of one engine, controlled by JSON lines.
 
-Every engine gets a process of its own: thread pools that spin, global states and crashes of one
-then disturb no other, and the CPU time of a run can be told from everybody else's.
+Each engine has its own process, which isolates spinning thread pools, global state and crashes, and
+allows measuring the CPU time of others.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ Emit = Callable[[Sequence[int]], None]
 
 
 class Adapter(Protocol):
-    """What an engine's file must offer.
+    """Protocol of an engine.
 
-    One call instead of a prefill and a decode: half of the engines have no other. The first
-    ``emit`` ends the prefill, the last one the run; tokens of one emit came at the same time.
+    One call for prefill and decoding, as half of the engines have no separate ones. The first
+    ``emit`` ends the prefill, the last one the run; tokens of one emit arrive together.
     """
 
     def load(self, model: Path, threads: int) -> dict[str, str]:
-        """Get ready; returns versions by name, and the GPU's name under ``adapter``."""
+        """Load the model; return versions by name, and the GPU's name under ``adapter``."""
 
     def generate(self, work: dict[str, Any], count: int, emit: Emit) -> None:
-        """``count`` greedy tokens after ``work``'s ids (or prompt), none of them stopping it."""
+        """Generate ``count`` greedy tokens after ``work``'s ids or prompt; no token stops it."""
 
 
 def timed(engine: Adapter, work: dict[str, Any], count: int) -> list[tuple[float, list[int]]]:
-    """Run once → (seconds since the call, tokens) of each emit."""
+    """Run once; return (seconds since the call, tokens) of each emit."""
     marks: list[tuple[float, list[int]]] = []
     begun = time.perf_counter()
     engine.generate(work, count, lambda ids: marks.append((time.perf_counter() - begun, list(ids))))
@@ -42,7 +42,7 @@ def timed(engine: Adapter, work: dict[str, Any], count: int) -> list[tuple[float
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print goes to stderr
+    os.dup2(2, 1)  # redirect the output of libraries to stderr
     module, options, model, threads = json.loads(sys.argv[1])
     engine: Adapter | None = None
     for line in sys.stdin:

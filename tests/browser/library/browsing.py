@@ -11,7 +11,7 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Page, sync_playw
 from tests.browser.chromium import FLAGS, wait_until
 
 T = TypeVar("T")
-PATIENCE = 120  # seconds: a busy machine computes slowly in software
+TIMEOUT_S = 120  # seconds: a busy machine computes slowly in software
 
 
 class Browser:
@@ -59,7 +59,7 @@ class Tab:
     def __init__(self, browser: Browser, context: BrowserContext, address: str) -> None:
         self._browser = browser
         self._context = context
-        context.set_default_timeout(PATIENCE * 1000)
+        context.set_default_timeout(TIMEOUT_S * 1000)
         self.complaints: list[str] = []
         self.page = self._opened(address)
 
@@ -84,7 +84,7 @@ class Tab:
 
     def wait_for(self, script: str) -> None:
         """Wait until JavaScript on the page gives, or promises, something true."""
-        self._browser.do(lambda: wait_until(self.page, script, PATIENCE))
+        self._browser.do(lambda: wait_until(self.page, script, TIMEOUT_S))
 
     def reload(self) -> None:
         self._browser.do(self.page.reload)
