@@ -300,8 +300,8 @@ async def _check_draw(
         (state.finished, known.finished, 0.0),
     ]
     if state.penalties.any:
-        chunks = state.tally.shape[1] - CANDIDATES
-        counts = ops.slice(state.tally, (0, chunks), (ROWS, CANDIDATES))
+        chunks = state.maxima_and_counts.shape[1] - CANDIDATES
+        counts = ops.slice(state.maxima_and_counts, (0, chunks), (ROWS, CANDIDATES))
         pairs.append((counts, chain.from_iterable(known.counts()), 0.0))
         logits = ops.slice(logits, (0, 0), (ROWS, CANDIDATES))
         pairs.append((logits, chain.from_iterable(known.logits), 1e-4))

@@ -33,10 +33,10 @@ def project_logits(
         None,
         norm,
         "logits",
-        {"result": logits, "tally": state.tally},
+        {"result": logits, "maxima_and_counts": state.maxima_and_counts},
         {
             "candidates": state.candidates,
-            "tally_width": state.tally.shape[1],
+            "maxima_and_counts_width": state.maxima_and_counts.shape[1],
             "repetition": repetition,
             "presence": presence,
             "frequency": frequency,

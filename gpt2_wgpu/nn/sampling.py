@@ -86,12 +86,12 @@ class SamplingState:
     position: Tensor  # [B] its position
     finished: Tensor  # [B] LIVE, STOPPED, FULL or NOT_FINITE
     recent: Tensor  # [B, RECENT] the token at position p stands at p % RECENT
-    plan: Tensor  # [B, 4] total length at which a row is full; stream and seed of its draws
-    tally: Tensor  # [B, chunks (+ candidates)] largest logits, counts: include/tally.wgsl
+    row_params: Tensor  # [B, 4] total length at which a row is full; stream and seed of its draws
+    maxima_and_counts: Tensor  # [B, chunks (+ candidates)]: include/maxima_and_counts.wgsl
     options: Tensor
     candidates: int  # ids that may be chosen: the first ones
     penalties: Penalties
-    counted: bool = False  # whether the tally has counts: for penalties, or for excluded ids
+    counted: bool = False  # has counts as well: for penalties, or for excluded ids
 
     @classmethod
     def create(
@@ -120,7 +120,7 @@ class SamplingState:
             if seeds is None
             else [(0, seed) for seed in seeds]
         )
-        plan = [
+        row_params = [
             (limit, stream, seed & 0xFFFFFFFF, seed >> 32)
             for limit, (stream, seed) in zip(limits, keys, strict=True)
         ]
@@ -132,8 +132,10 @@ class SamplingState:
             position=words([len(row.ids) - 1 for row in rows]),
             finished=words(full),
             recent=words([[0] * RECENT] * len(rows)),
-            plan=words(plan),
-            tally=words([_tally(row, candidates, options.penalties, excluded) for row in rows]),
+            row_params=words(row_params),
+            maxima_and_counts=words(
+                [_maxima_and_counts(row, candidates, options.penalties, excluded) for row in rows]
+            ),
             options=words(options.pack(stop_token_ids)),
             candidates=candidates,
             penalties=options.penalties,
@@ -141,10 +143,10 @@ class SamplingState:
         )
 
 
-def _tally(
+def _maxima_and_counts(
     row: History, candidates: int, penalties: Penalties, excluded: Sequence[int]
 ) -> list[int]:
-    """A row of ``SamplingState.tally`` before the first step."""
+    """A row of ``SamplingState.maxima_and_counts`` before the first step."""
     chunks = [0] * -(-candidates // CHUNK)
     if not penalties.any and not excluded:
         return chunks
@@ -176,17 +178,17 @@ def sample(logits: Tensor, state: SamplingState) -> None:
         {
             "logits": logits,
             "options": state.options,
-            "plan": state.plan,
+            "row_params": state.row_params,
             "token": state.token,
             "position": state.position,
             "finished": state.finished,
             "recent": state.recent,
-            "tally": state.tally,
+            "maxima_and_counts": state.maxima_and_counts,
         },
         {
-            "vocabulary": state.candidates,
+            "candidates": state.candidates,
             "stride": logits.shape[1],
-            "tally_width": state.tally.shape[1],
+            "maxima_and_counts_width": state.maxima_and_counts.shape[1],
         },
         constants={
             "WORKGROUP": threads_of_a_row(logits.device, "sample", state.candidates, PASSES),

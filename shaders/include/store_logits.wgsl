@@ -1,10 +1,10 @@
-// Where a head's outputs go: row-major logits, and for every 256 neighbours of a row the rank of their
-// largest, so that whoever looks for the largest of all (sample.wgsl) does not read all of them.
+// Output of a language model's head: row-major logits, and for every 256 neighbours of a row the
+// rank of their largest, so that sample.wgsl finds the largest of all without reading all of them.
 // Columns as in store_plain.wgsl; only those below `candidates` count. With HAS_PENALTIES a logit is
-// lowered first, by how often its token has come: see `Penalties` in layers/sampling.py.
+// lowered first by how often its token has occurred: see `Penalties` in sampling.py.
 
 //!include "rank.wgsl"
-//!include "tally.wgsl"
+//!include "maxima_and_counts.wgsl"
 
 const LOWEST: f32 = -3.4e38; // finite, and 0 after exp() at every temperature
 
@@ -12,12 +12,14 @@ override HAS_BIAS: bool = false;
 
 struct Params {
   rows: u32, columns: u32, depth8: u32, first: u32, total: u32, width: u32, epsilon: f32,
-  candidates: u32, tally_width: u32, repetition: f32, presence: f32, frequency: f32,
+  candidates: u32, maxima_and_counts_width: u32,
+  repetition: f32, presence: f32, frequency: f32,
 }
 
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read_write> result: array<f32>;
-@group(0) @binding(5) var<storage, read_write> tally: array<atomic<u32>>; // [rows, tally_width]
+// [rows, maxima_and_counts_width]
+@group(0) @binding(5) var<storage, read_write> maxima_and_counts: array<atomic<u32>>;
 @group(0) @binding(7) var<uniform> params: Params;
 
 fn penalised(value: f32, count: u32) -> f32 {
@@ -33,11 +35,12 @@ fn store_one(row: u32, column: u32, sum: f32) {
   var value = sum;
   if (HAS_BIAS) { value += bias[c]; }
   if (c < params.candidates) {
-    let line = row * params.tally_width;
+    let line = row * params.maxima_and_counts_width;
     if (HAS_PENALTIES) {
-      value = penalised(value, atomicLoad(&tally[line + count_at(c, params.candidates)]));
+      let place = line + count_at(c, params.candidates);
+      value = penalised(value, atomicLoad(&maxima_and_counts[place]));
     }
-    atomicMax(&tally[line + c / CHUNK], rank(value));
+    atomicMax(&maxima_and_counts[line + c / CHUNK], rank(value));
   }
   result[row * params.total + c] = value;
 }

@@ -77,10 +77,10 @@ def largest_of(values, candidates):
 
 def choose(values, state):
     """``sample`` of any logits, with what a head would have noted of them."""
-    noted = state.tally.numpy()
+    noted = state.maxima_and_counts.numpy()
     chunks = -(-state.candidates // CHUNK)
     noted[:, :chunks] = largest_of(values, state.candidates)
-    state.tally.device.queue.upload(state.tally.storage, 0, noted)
+    state.maxima_and_counts.device.queue.upload(state.maxima_and_counts.storage, 0, noted)
     sample(gw.tensor(values), state)
 
 
@@ -261,10 +261,12 @@ def test_a_head_leaves_the_largest_of_its_logits(
         state = state_of(device, rows, SamplingOptions(temperature=0), candidates)
         found = project_logits(gw.tensor(x), matrix, state, norm=norm)
         values = found.numpy()
-        np.testing.assert_array_equal(state.tally.numpy(), largest_of(values, candidates))
+        np.testing.assert_array_equal(
+            state.maxima_and_counts.numpy(), largest_of(values, candidates)
+        )
         sample(found, state)
         np.testing.assert_array_equal(state.token.numpy()[:, 0], values[:, :candidates].argmax(-1))
-        assert not state.tally.numpy().any()  # as the next step needs it
+        assert not state.maxima_and_counts.numpy().any()  # as the next step needs it
         gw.dispose(folded)
     expected = references.layer_norm(x[:, 0], gain, shift) @ w.T
     tolerance = 0.05 if kernel == "integers" else 1e-4
@@ -308,7 +310,7 @@ def test_penalties_equal_numpy_and_count_what_is_chosen(device, penalties):
             assert tokens == values.argmax(-1).tolist()
             for (_, new), token in zip(texts, tokens, strict=True):
                 new.append(token)
-        counts = state.tally.numpy()[:, -(-candidates // CHUNK) :]
+        counts = state.maxima_and_counts.numpy()[:, -(-candidates // CHUNK) :]
     for row, (prompt, new) in enumerate(texts):
         expected = np.zeros(candidates, np.uint32)
         for token in new:
