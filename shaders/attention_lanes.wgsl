@@ -10,13 +10,12 @@
 //!include "cache_read_{cache}.wgsl"
 //!include "attention_bindings.wgsl"
 //!include "attended_whole.wgsl"
+//!include "dot8.wgsl"
 
 const LANES: u32 = 8u;
 
 var<workgroup> sums: array<vec4<f32>, 256>; // [4 dimensions, lane]
 var<workgroup> about: array<vec2<f32>, LANES>; // highest score and sum of the weights
-
-fn dot8(a: mat2x4<f32>, b: mat2x4<f32>) -> f32 { return dot(a[0], b[0]) + dot(a[1], b[1]); }
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(local_invocation_index) lane: u32,

@@ -8,8 +8,7 @@
 //!include "cache_read_{cache}.wgsl"
 //!include "attention_bindings.wgsl"
 //!include "attended_{output}.wgsl"
-
-fn dot8(a: mat2x4<f32>, b: mat2x4<f32>) -> f32 { return dot(a[0], b[0]) + dot(a[1], b[1]); }
+//!include "dot8.wgsl"
 
 @compute @workgroup_size(8)
 fn main(@builtin(local_invocation_index) thread: u32,

@@ -17,13 +17,12 @@ const THREADS: u32 = 16u;
 //!include "store_{store}.wgsl"
 //!include "folded_norm.wgsl"
 //!include "row_moments.wgsl"
+//!include "dot8.wgsl"
 
 // depth / 4 where DERIVED, else 1: a workgroup begins by zeroing its memory. 16 KiB hold 1008.
 override READY: u32 = 1008u;
 
 var<workgroup> ready: array<vec4<f32>, READY>;
-
-fn dot8(a: mat2x4<f32>, b: mat2x4<f32>) -> f32 { return dot(a[0], b[0]) + dot(a[1], b[1]); }
 
 // Returns the row's moments (0 without NORM); every thread must call.
 fn make_ready(row: u32, thread: u32) -> vec2<f32> {

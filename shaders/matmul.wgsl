@@ -8,16 +8,9 @@
 //           numbered [batch, row, column]
 // Limits:   none
 
+//!include "matmul_bindings.wgsl"
+
 const TILE: u32 = 16u;
-
-struct Params {
-  batches: u32, rows: u32, depth: u32, columns: u32, a_step: u32, b_step: u32,
-}
-
-@group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(1) var<storage, read> b: array<f32>;
-@group(0) @binding(2) var<storage, read_write> result: array<f32>;
-@group(0) @binding(3) var<uniform> params: Params;
 
 var<workgroup> a_tile: array<f32, 256>;
 var<workgroup> b_tile: array<f32, 256>;

@@ -5,14 +5,7 @@
 // Threads:  thread -> one element of the result; neighbours read neighbouring columns of b
 // Limits:   none
 
-struct Params {
-  batches: u32, rows: u32, depth: u32, columns: u32, a_step: u32, b_step: u32,
-}
-
-@group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(1) var<storage, read> b: array<f32>;
-@group(0) @binding(2) var<storage, read_write> result: array<f32>;
-@group(0) @binding(3) var<uniform> params: Params;
+//!include "matmul_bindings.wgsl"
 
 @compute @workgroup_size(64)
 fn main(@builtin(local_invocation_index) thread: u32,

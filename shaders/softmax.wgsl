@@ -6,15 +6,9 @@
 // Threads:  WORKGROUP threads share one row; workgroup (x, y) -> row y * workgroups.x + x
 // Limits:   a row of nothing but -infinity gives NaN, as in NumPy: mask with a finite number
 
-override LOGARITHM: bool = false;
 override WORKGROUP: u32 = 128u;
 //!include "reduce.wgsl"
-
-struct Params { rows: u32, columns: u32, inner: u32, }
-
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> result: array<f32>;
-@group(0) @binding(2) var<uniform> params: Params;
+//!include "softmax_bindings.wgsl"
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(local_invocation_index) thread: u32,

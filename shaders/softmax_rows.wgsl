@@ -5,13 +5,7 @@
 // Threads:  thread -> row (y * workgroups.x + x) * 8 + local index
 // Limits:   as softmax.wgsl
 
-override LOGARITHM: bool = false;
-
-struct Params { rows: u32, columns: u32, inner: u32, }
-
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> result: array<f32>;
-@group(0) @binding(2) var<uniform> params: Params;
+//!include "softmax_bindings.wgsl"
 
 @compute @workgroup_size(8)
 fn main(@builtin(local_invocation_index) thread: u32,

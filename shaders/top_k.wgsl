@@ -10,14 +10,9 @@
 
 override WORKGROUP: u32 = 128u;
 
+//!include "top_k_bindings.wgsl"
+
 const NONE: u32 = 0xffffffffu;
-
-struct Params { rows: u32, columns: u32, inner: u32, k: u32, first: u32, end: u32, }
-
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> values: array<f32>;
-@group(0) @binding(2) var<storage, read_write> indices: array<i32>;
-@group(0) @binding(3) var<uniform> params: Params;
 
 var<workgroup> best_value: array<f32, WORKGROUP>;
 var<workgroup> best_index: array<u32, WORKGROUP>;

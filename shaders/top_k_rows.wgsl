@@ -5,12 +5,7 @@
 // Threads:  thread -> row (y * workgroups.x + x) * 8 + local index
 // Limits:   as top_k.wgsl
 
-struct Params { rows: u32, columns: u32, inner: u32, k: u32, first: u32, end: u32, }
-
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> values: array<f32>;
-@group(0) @binding(2) var<storage, read_write> indices: array<i32>;
-@group(0) @binding(3) var<uniform> params: Params;
+//!include "top_k_bindings.wgsl"
 
 @compute @workgroup_size(8)
 fn main(@builtin(local_invocation_index) thread: u32,
