@@ -72,7 +72,7 @@ COVERED_BY = {
     "shaders/include/activation.wgsl": f"gpu/tensors/test_ops_elementwise {_LINEAR}",
     "shaders/linear_*.wgsl": _LINEAR,
     "shaders/include/*.wgsl": _LINEAR,
-    "shaders/round_rows.wgsl": _LINEAR,
+    "shaders/quantize_activations_cpu.wgsl": _LINEAR,
     **dict.fromkeys(
         [f"shaders/{name}.wgsl" for name in ("activate", "binary", "fill", "gather", "unpack")],
         _ARRAYS,

@@ -98,8 +98,8 @@ def cached_attention(
         parts = empty(device, (splits, batch, tokens, heads, 2))
         result, outputs = SplitAttention(sums, parts), {"sums": sums, "parts": parts}
     shared = {
-        "attention_rows": -(-count // 8),
-        "attention_tiles": batch * heads * -(-tokens // _TILE),
+        "attention_cpu": -(-count // 8),
+        "attention_flash": batch * heads * -(-tokens // _TILE),
     }
     columns, rows, _ = groups_for(shared.get(kernel, count))
     dispatch(
@@ -136,11 +136,11 @@ def _choose(device: Device, cache: KVCache, tokens: int, one_order: bool) -> tup
     loops = (cache.length // 4 + 2) * (dim // 4 + 1)
     if device.capabilities.barrier_free and dim <= _REGISTERS_WIDTH and loops < most:
         few = cache.batch_size * tokens * cache.num_heads < FEW_QUERIES
-        return "attention_lanes" if few or one_order else "attention_rows", cache.length
+        return "attention_lanes_cpu" if few or one_order else "attention_cpu", cache.length
     # A tile that is not full leaves threads idle where there are few workgroups to begin with.
     loops = (cache.length // 64 + 1) * (dim // 2 + 80)
     if tokens >= _TILE and dim <= _REGISTERS_WIDTH and loops < most and not one_order:
-        return "attention_tiles", cache.length
+        return "attention_flash", cache.length
     share = cache.length
     if tokens == 1 and not one_order:
         splits = min(_MOST_SPLITS, -(-_ENOUGH // (cache.batch_size * cache.num_heads)))

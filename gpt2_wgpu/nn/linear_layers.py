@@ -22,7 +22,7 @@ from gpt2_wgpu.webgpu.queue import Grid
 if TYPE_CHECKING:
     from gpt2_wgpu.webgpu.device import Device
 
-_READY = 1008  # vec4s of a row that linear_rows.wgsl has room for, in 16 KiB with the moments
+_READY = 1008  # vec4s of a row that linear_gemv_cpu.wgsl has room for, in 16 KiB with the moments
 GEMV_ROWS = 8  # up to here every few rows read the weights; beyond, tiles share them
 
 
@@ -188,7 +188,7 @@ def dispatch_linear(
             "epsilon": 0.0 if norm is None else norm.epsilon,
         }
         if in_integers and rows > 1:
-            rounded = w8a8.round_rows(x.device, source, variant, fused, sizes)
+            rounded = w8a8.quantize_activations(x.device, source, variant, fused, sizes)
             source, variant, fused = {"x": rounded.levels, "scales": rounded.scales}, {}, {}
         source["bias"] = source["x"] if bias is None else bias
         if norm is not None:
@@ -252,12 +252,12 @@ def _choose(
         # Of a row that is made ready a thread does a 16th, and in each place its parts twice.
         rounds = depth8 + (depth8 // 16 + 1) * (1 + 2 * splits) + 16
         if rounds < capabilities.max_iterations:
-            return "linear_rows", (-(-columns // 64), 1, 1), {"READY": ready}
+            return "linear_gemv_cpu", (-(-columns // 64), 1, 1), {"READY": ready}
     quads = 1 if rows <= 4 else 2
     inner = max(1, 2 * splits)  # a row's moments, or its parts twice
     rounds = 1 + quads * (1 + 4 * inner)
     if capabilities.barrier_free and rounds * (depth8 + 3) < capabilities.max_iterations:
-        return "linear_block", (-(-columns // 64), -(-rows // (4 * quads)), 1), {"QUADS": quads}
+        return "linear_gemm_cpu", (-(-columns // 64), -(-rows // (4 * quads)), 1), {"QUADS": quads}
     if rows > GEMV_ROWS and (3 + splits) * (depth8 + 5) < capabilities.max_iterations:
         return "linear_gemm", (-(-columns // 64), -(-rows // 64), 1), {}
     shared = min(GEMV_ROWS, rows)  # rows that share one reading of the weights

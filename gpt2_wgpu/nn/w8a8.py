@@ -44,7 +44,7 @@ class RoundedRows:
     scales: Tensor
 
 
-def round_rows(
+def quantize_activations(
     device: Device,
     source: Mapping[str, Binding],
     variant: Mapping[str, str],
@@ -58,7 +58,7 @@ def round_rows(
     )
     dispatch(
         device,
-        "round_rows",
+        "quantize_activations_cpu",
         groups_for(rows, 1),
         {**source, "levels": result.levels, "scales": result.scales},
         params,
@@ -72,6 +72,6 @@ def choose(rows: int, columns: int, depth: int) -> tuple[str, Grid, dict[str, in
     """Kernel, grid and constants."""
     groups = -(-columns // _COLUMNS)
     if rows == 1:
-        return "linear_dot", (groups, 1, 1), {"DEPTH32": depth // BLOCK}
+        return "linear_w8a8_gemv_cpu", (groups, 1, 1), {"DEPTH32": depth // BLOCK}
     quads = 1 if rows <= 4 else 2
-    return "linear_w8a8", (groups, -(-rows // (4 * quads)), 1), {"QUADS": quads}
+    return "linear_w8a8_gemm_cpu", (groups, -(-rows // (4 * quads)), 1), {"QUADS": quads}

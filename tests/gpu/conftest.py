@@ -28,7 +28,7 @@ def guarded(device, monkeypatch):
     bands.check()
 
 
-@pytest.fixture(params=[True, False], ids=["rows", "workgroups"])
+@pytest.fixture(params=[True, False], ids=["cpu", "gpu"])
 def variant(request, device, monkeypatch):
     """Runs a test with the kernels for CPU adapters and with those for GPUs."""
     monkeypatch.setattr(

@@ -67,7 +67,7 @@ def loaded(tmp_path, device):
         lm.dispose()
 
 
-@pytest.fixture(params=[True, False], ids=["rows", "workgroups"])
+@pytest.fixture(params=[True, False], ids=["cpu", "gpu"])
 def in_floats(request, device, monkeypatch):
     """Without rounded activations, with the kernels for CPU adapters and those for GPUs."""
     chosen = replace(device.capabilities, barrier_free=request.param, integer_products=False)

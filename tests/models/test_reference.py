@@ -49,7 +49,7 @@ def logits_with_cache(lm, ids, splits=()):
     return np.concatenate(pieces, axis=1)
 
 
-@pytest.fixture(params=[True, False], ids=["rows", "workgroups"])
+@pytest.fixture(params=[True, False], ids=["cpu", "gpu"])
 def variant(request, device, monkeypatch):
     """With the kernels for CPU adapters and with those for GPUs."""
     monkeypatch.setattr(

@@ -51,7 +51,7 @@ def matmul(a: TensorLike, b: TensorLike) -> Tensor:
         tiles = batches * -(-rows // _TILE) * -(-columns // _TILE)
         dispatch(
             a.device,
-            "matmul_rows" if by_rows else "matmul",
+            "matmul_cpu" if by_rows else "matmul",
             groups_for(result.size, 64) if by_rows else groups_for(tiles),
             {"a": a, "b": b, "result": result},
             {

@@ -40,7 +40,7 @@ def layer_norm(
         by_rows = one_thread_a_row(x.device, "layer_norm", stride, passes=4)
         dispatch(
             x.device,
-            "layer_norm_rows" if by_rows else "layer_norm",
+            "layer_norm_cpu" if by_rows else "layer_norm",
             groups_for(rows, 8 if by_rows else 1),
             {"x": x, "weight": weight, "bias": bias, "result": result},
             {"rows": rows, "columns": count, "stride": stride, "epsilon": epsilon},

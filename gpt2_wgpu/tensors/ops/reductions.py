@@ -34,7 +34,7 @@ def _softmax(name: str, x: TensorLike, axis: int, *, logarithm: bool) -> Tensor:
         by_rows = one_thread_a_row(x.device, name, columns, passes=3)
         dispatch(
             x.device,
-            "softmax_rows" if by_rows else "softmax",
+            "softmax_cpu" if by_rows else "softmax",
             groups_for(rows, 8 if by_rows else 1),
             {"x": x, "result": result},
             {"rows": rows, "columns": columns, "inner": inner},
@@ -88,7 +88,7 @@ def _largest(x: Tensor, axis: int, k: int) -> tuple[Tensor, Tensor]:
     for first in range(0, k, rounds):
         dispatch(
             x.device,
-            "top_k_rows" if by_rows else "top_k",
+            "top_k_cpu" if by_rows else "top_k",
             groups_for(rows, 8 if by_rows else 1),
             {"x": x, "values": values, "indices": indices},
             {

@@ -23,7 +23,7 @@ def iterations(columns: int, shared: bool) -> int:
 
 
 def one_thread_a_row(device: Device, function: str, columns: int, passes: int) -> bool:
-    """Whether the barrier-free kernel ``<name>_rows`` suits ``passes`` loops over each row.
+    """Whether the kernel ``<name>_cpu``, one thread a row, suits ``passes`` loops over each row.
 
     Raises ``LimitError`` where a thread's loops would end before the row does.
     """

@@ -66,12 +66,12 @@ def test_the_asynchronous_form(device):
 # Kernels that a text may use, by the kind of adapter.
 KERNELS = {
     CPU: {
-        "embed", "linear_rows", "linear_block", "linear_dot", "linear_w8a8", "round_rows",
-        "layer_norm_rows", "attention_lanes", "attention_rows", "sample", "load_weight",
-        "quantize_weight",
+        "embed", "linear_gemv_cpu", "linear_gemm_cpu", "linear_w8a8_gemv_cpu",
+        "linear_w8a8_gemm_cpu", "quantize_activations_cpu", "layer_norm_cpu",
+        "attention_lanes_cpu", "attention_cpu", "sample", "load_weight", "quantize_weight",
     },
     GPU: {
-        "embed", "linear_gemv", "linear_gemm", "layer_norm", "attention", "attention_tiles",
+        "embed", "linear_gemv", "linear_gemm", "layer_norm", "attention", "attention_flash",
         "sample", "load_weight", "quantize_weight",
     },
 }  # fmt: skip

@@ -38,7 +38,7 @@ def attend(q, cache, start, **kwargs):
 def forced(monkeypatch):
     """Tiles however few queries there are."""
     monkeypatch.setattr(
-        attention, "_choose", lambda device, cache, *_: ("attention_tiles", cache.length)
+        attention, "_choose", lambda device, cache, *_: ("attention_flash", cache.length)
     )
 
 
@@ -102,10 +102,10 @@ def test_masked_positions_are_not_seen_and_a_fully_masked_row_is_the_mean(device
     ("tokens", "dim", "cpu", "most", "kernel"),
     [
         (31, 64, False, 1 << 32, "attention"),
-        (32, 64, False, 1 << 32, "attention_tiles"),
+        (32, 64, False, 1 << 32, "attention_flash"),
         (32, 136, False, 1 << 32, "attention"),
-        (32, 64, True, 65_535, "attention_rows"),
-        (32, 64, True, 350, "attention_tiles"),
+        (32, 64, True, 65_535, "attention_cpu"),
+        (32, 64, True, 350, "attention_flash"),
     ],
 )
 @pytest.mark.usefixtures("guarded")

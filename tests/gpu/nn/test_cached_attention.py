@@ -16,12 +16,12 @@ from tests.gpu import references
 pytestmark = [pytest.mark.usefixtures("variant"), pytest.mark.native("NumPy")]
 
 
-@pytest.fixture(params=["rows", "lanes", "workgroups"])
+@pytest.fixture(params=["cpu", "lanes", "gpu"])
 def variant(request, device, monkeypatch):
     """Runs a test with each kernel for CPU adapters and with those for GPUs."""
-    chosen = replace(device.capabilities, barrier_free=request.param != "workgroups")
+    chosen = replace(device.capabilities, barrier_free=request.param != "gpu")
     monkeypatch.setattr(device, "capabilities", chosen)
-    few = 0 if request.param == "rows" else 1 << 30
+    few = 0 if request.param == "cpu" else 1 << 30
     monkeypatch.setattr("gpt2_wgpu.nn.attention.FEW_QUERIES", few)
     return request.param
 
@@ -120,7 +120,7 @@ def test_positions_are_split_only_where_queries_are_few(device, variant, batch, 
         found = cached_attention(*arguments, scale=0.3)
         result = attend(*arguments, scale=0.3)
     parts = found.splits if isinstance(found, SplitAttention) else 1
-    assert parts == (splits if variant == "workgroups" else 1)
+    assert parts == (splits if variant == "gpu" else 1)
     expected = expected_attention(q, k, v, start, 0.3).reshape(batch, 1, 96)
     np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
 
@@ -244,7 +244,7 @@ def test_in_one_order_a_query_gets_the_same_bits_alone_and_among_others(
     device, monkeypatch, variant, dim
 ):
     monkeypatch.setattr(
-        device, "capabilities", replace(device.capabilities, barrier_free=variant != "workgroups")
+        device, "capabilities", replace(device.capabilities, barrier_free=variant != "gpu")
     )
     q, k, v = (references.random(3, 150, 2, dim, seed=seed) for seed in range(3))
     with gw.tidy():

@@ -24,29 +24,29 @@ def linear(cpu, rows, columns, depth8, *, most=65_535, steps=96, splits=0, norme
 
 
 def test_linear_layers_on_a_cpu():
-    assert linear(True, 1, 3072, 96) == ("linear_rows", (48, 1, 1), {"READY": 1})
-    assert linear(True, 1, 3073, 96) == ("linear_rows", (49, 1, 1), {"READY": 1})
-    assert linear(True, 1, 64, 96, normed=True) == ("linear_rows", (1, 1, 1), {"READY": 192})
-    assert linear(True, 1, 64, 96, splits=3) == ("linear_rows", (1, 1, 1), {"READY": 192})
-    assert linear(True, 4, 64, 96) == ("linear_block", (1, 1, 1), {"QUADS": 1})
-    assert linear(True, 5, 65, 96) == ("linear_block", (2, 1, 1), {"QUADS": 2})
-    assert linear(True, 17, 64, 96) == ("linear_block", (1, 3, 1), {"QUADS": 2})
+    assert linear(True, 1, 3072, 96) == ("linear_gemv_cpu", (48, 1, 1), {"READY": 1})
+    assert linear(True, 1, 3073, 96) == ("linear_gemv_cpu", (49, 1, 1), {"READY": 1})
+    assert linear(True, 1, 64, 96, normed=True) == ("linear_gemv_cpu", (1, 1, 1), {"READY": 192})
+    assert linear(True, 1, 64, 96, splits=3) == ("linear_gemv_cpu", (1, 1, 1), {"READY": 192})
+    assert linear(True, 4, 64, 96) == ("linear_gemm_cpu", (1, 1, 1), {"QUADS": 1})
+    assert linear(True, 5, 65, 96) == ("linear_gemm_cpu", (2, 1, 1), {"QUADS": 2})
+    assert linear(True, 17, 64, 96) == ("linear_gemm_cpu", (1, 3, 1), {"QUADS": 2})
 
 
 def test_a_row_that_is_made_ready_must_fit():
-    assert linear(True, 1, 64, 504, normed=True)[0] == "linear_rows"
-    assert linear(True, 1, 64, 505, normed=True)[0] == "linear_block"
-    assert linear(True, 1, 64, 505)[0] == "linear_rows"
+    assert linear(True, 1, 64, 504, normed=True)[0] == "linear_gemv_cpu"
+    assert linear(True, 1, 64, 505, normed=True)[0] == "linear_gemm_cpu"
+    assert linear(True, 1, 64, 505)[0] == "linear_gemv_cpu"
 
 
 @pytest.mark.parametrize(
     ("arguments", "splits", "most", "kernel", "other"),
     [
-        ((1, 64, 96), 0, 96 + 7 + 16, "linear_rows", "linear_gemv"),
-        ((1, 64, 96), 2, 96 + 7 * 5 + 16, "linear_rows", "linear_gemv"),
-        ((2, 64, 96), 0, 6 * 99, "linear_block", "linear_gemv"),
-        ((2, 64, 96), 1, (1 + 1 * 9) * 99, "linear_block", "linear_gemv"),
-        ((6, 64, 96), 2, (1 + 2 * 17) * 99, "linear_block", "linear_gemv"),
+        ((1, 64, 96), 0, 96 + 7 + 16, "linear_gemv_cpu", "linear_gemv"),
+        ((1, 64, 96), 2, 96 + 7 * 5 + 16, "linear_gemv_cpu", "linear_gemv"),
+        ((2, 64, 96), 0, 6 * 99, "linear_gemm_cpu", "linear_gemv"),
+        ((2, 64, 96), 1, (1 + 1 * 9) * 99, "linear_gemm_cpu", "linear_gemv"),
+        ((6, 64, 96), 2, (1 + 2 * 17) * 99, "linear_gemm_cpu", "linear_gemv"),
         ((9, 64, 96), 1, 4 * 101, "linear_gemm", "linear_gemv"),
     ],
 )
@@ -78,11 +78,11 @@ def test_linear_layers_on_a_gpu():
 def test_products_of_integers():
     choose = w8a8.choose
     columns = w8a8._COLUMNS
-    assert choose(1, columns, 96) == ("linear_dot", (1, 1, 1), {"DEPTH32": 3})
+    assert choose(1, columns, 96) == ("linear_w8a8_gemv_cpu", (1, 1, 1), {"DEPTH32": 3})
     assert choose(1, columns + 1, 96)[1] == (2, 1, 1)
-    assert choose(4, columns, 96) == ("linear_w8a8", (1, 1, 1), {"QUADS": 1})
-    assert choose(5, columns, 96) == ("linear_w8a8", (1, 1, 1), {"QUADS": 2})
-    assert choose(9, columns + 1, 96) == ("linear_w8a8", (2, 2, 1), {"QUADS": 2})
+    assert choose(4, columns, 96) == ("linear_w8a8_gemm_cpu", (1, 1, 1), {"QUADS": 1})
+    assert choose(5, columns, 96) == ("linear_w8a8_gemm_cpu", (1, 1, 1), {"QUADS": 2})
+    assert choose(9, columns + 1, 96) == ("linear_w8a8_gemm_cpu", (2, 2, 1), {"QUADS": 2})
 
 
 def cached(cpu, tokens, *, batch=1, heads=12, dim=64, length=1024, most=65_535, one_order=False):
@@ -91,26 +91,26 @@ def cached(cpu, tokens, *, batch=1, heads=12, dim=64, length=1024, most=65_535, 
 
 
 def test_attention_on_a_cpu():
-    assert cached(True, 1) == ("attention_lanes", 1024)
-    assert cached(True, 5) == ("attention_lanes", 1024)  # 60 queries
-    assert cached(True, 6) == ("attention_rows", 1024)
-    assert cached(True, 1, batch=6) == ("attention_rows", 1024)
-    assert cached(True, 6, one_order=True) == ("attention_lanes", 1024)
+    assert cached(True, 1) == ("attention_lanes_cpu", 1024)
+    assert cached(True, 5) == ("attention_lanes_cpu", 1024)  # 60 queries
+    assert cached(True, 6) == ("attention_cpu", 1024)
+    assert cached(True, 1, batch=6) == ("attention_cpu", 1024)
+    assert cached(True, 6, one_order=True) == ("attention_lanes_cpu", 1024)
     loops = (256 + 2) * (16 + 1)
-    assert cached(True, 1, most=loops + 1)[0] == "attention_lanes"
+    assert cached(True, 1, most=loops + 1)[0] == "attention_lanes_cpu"
     assert cached(True, 1, most=loops)[0] == "attention"
 
 
 def test_attention_on_a_gpu():
     tile = attention._TILE
-    assert cached(False, tile) == ("attention_tiles", 1024)
+    assert cached(False, tile) == ("attention_flash", 1024)
     assert cached(False, tile - 1) == ("attention", 1024)
     assert cached(False, tile, one_order=True) == ("attention", 1024)
     loops = 17 * (32 + 80)
-    assert cached(False, tile, most=loops + 1)[0] == "attention_tiles"
+    assert cached(False, tile, most=loops + 1)[0] == "attention_flash"
     assert cached(False, tile, most=loops)[0] == "attention"
     width = attention._REGISTERS_WIDTH
-    assert cached(False, tile, dim=width)[0] == "attention_tiles"
+    assert cached(False, tile, dim=width)[0] == "attention_flash"
     assert cached(False, tile, dim=width + 8)[0] == "attention"
 
 

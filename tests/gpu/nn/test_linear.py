@@ -18,17 +18,17 @@ pytestmark = pytest.mark.native("NumPy")
 
 CHOOSE = "gpt2_wgpu.nn.linear_layers._choose"
 GEMV = ["linear_gemv 1 16", "linear_gemv 3 8", "linear_gemv 8 128"]  # rows, lanes
-BLOCK = ["linear_block 1", "linear_block 2"]  # quads of rows
-FUSING = ["linear_rows", *BLOCK, *GEMV]
+BLOCK = ["linear_gemm_cpu 1", "linear_gemm_cpu 2"]  # quads of rows
+FUSING = ["linear_gemv_cpu", *BLOCK, *GEMV]
 KERNELS = [*FUSING, "linear_gemm"]
 
 
 def grid_of(kernel, rows, columns):
     """The grid and constants of ``kernel``, as its header says, whatever would be chosen."""
     name, *given = kernel.split()
-    if name == "linear_rows":
+    if name == "linear_gemv_cpu":
         return name, (-(-columns // 64), rows, 1), {"READY": 1008}
-    if name == "linear_block":
+    if name == "linear_gemm_cpu":
         quads = int(given[0])
         return name, (-(-columns // 64), -(-rows // (4 * quads)), 1), {"QUADS": quads}
     if name == "linear_gemv":

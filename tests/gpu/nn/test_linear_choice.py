@@ -83,19 +83,19 @@ def test_no_thread_loops_more_often_than_the_device_allows(device, monkeypatch, 
         free(matrix)
         np.testing.assert_allclose(found, x @ w.T, rtol=1e-4, atol=5e-4)
     short, long = names
-    assert short == ("linear_rows" if rows == 1 else "linear_block")
+    assert short == ("linear_gemv_cpu" if rows == 1 else "linear_gemm_cpu")
     assert long == "linear_gemv"  # a tile loops more often than a lane
 
 
 @pytest.mark.parametrize(
     ("kernel_name", "rows", "splits", "rounds"),
     [
-        ("linear_rows", 1, 0, 1),
-        ("linear_rows", 1, 8, 1 + (1 + 2 * 8) / 16),
-        ("linear_block", 4, 0, 1 + (1 + 4)),  # with NORM
-        ("linear_block", 5, 0, 1 + 2 * (1 + 4)),
-        ("linear_block", 4, 3, 1 + (1 + 4 * 2 * 3)),
-        ("linear_block", 5, 3, 1 + 2 * (1 + 4 * 2 * 3)),
+        ("linear_gemv_cpu", 1, 0, 1),
+        ("linear_gemv_cpu", 1, 8, 1 + (1 + 2 * 8) / 16),
+        ("linear_gemm_cpu", 4, 0, 1 + (1 + 4)),  # with NORM
+        ("linear_gemm_cpu", 5, 0, 1 + 2 * (1 + 4)),
+        ("linear_gemm_cpu", 4, 3, 1 + (1 + 4 * 2 * 3)),
+        ("linear_gemm_cpu", 5, 3, 1 + 2 * (1 + 4 * 2 * 3)),
         ("linear_gemm", 9, 0, (1 + 4) / 2),
         ("linear_gemm", 9, 3, (1 + 4 + 2 * 3) / 2),
     ],
@@ -130,7 +130,7 @@ def test_a_norm_before_more_than_workgroup_memory_holds(device, monkeypatch, wid
         run.clear()
         found = linear(gw.tensor(x), matrix, norm=norm).numpy()
     free(matrix)
-    assert run == ["linear_rows" if width == 4032 else "linear_block"]
+    assert run == ["linear_gemv_cpu" if width == 4032 else "linear_gemm_cpu"]
     expected = references.layer_norm(x[:, :width], gain[:width], shift[:width])
     np.testing.assert_allclose(found, expected @ w[:, :width].T, rtol=1e-4, atol=2e-3)
 

@@ -145,7 +145,7 @@ def test_32_rows_beyond_the_limit_are_refused(device, monkeypatch, dtype):
 
 
 def rounded_rows(x):
-    """x [..., K] as shaders/include/row_as_int8.wgsl rounds it."""
+    """x [..., K] as shaders/include/quantize_activations.wgsl rounds it."""
     blocks = x.reshape(-1, 32)
     scale = np.abs(blocks).max(1, keepdims=True) / np.float32(127)
     return (np.rint(blocks / np.where(scale == 0, 1, scale)) * scale).reshape(x.shape)
@@ -153,7 +153,7 @@ def rounded_rows(x):
 
 def kernel_of(rows):
     """What multiplies so many rows."""
-    return "linear_dot" if rows == 1 else "linear_w8a8"
+    return "linear_w8a8_gemv_cpu" if rows == 1 else "linear_w8a8_gemm_cpu"
 
 
 @pytest.fixture
@@ -242,7 +242,7 @@ def test_a_row_gets_the_same_bits_alone_and_among_others(
                 np.testing.assert_array_equal(found, np.concatenate(alone[:count]))
         gw.dispose(folded)
     free(matrix)
-    assert {"linear_dot", "linear_w8a8"} <= set(in_integers)
+    assert {"linear_w8a8_gemv_cpu", "linear_w8a8_gemm_cpu"} <= set(in_integers)
 
 
 @BOTH
@@ -282,7 +282,7 @@ def test_what_is_not_a_number_reaches_the_outputs(device, in_integers, dtype):
                 found = linear(gw.tensor(x), matrix).numpy()
             assert not np.isfinite(found[-1]).any()
             assert np.isfinite(found[:-1]).all()
-    assert in_integers == ["linear_dot", "linear_w8a8"] * 2
+    assert in_integers == ["linear_w8a8_gemv_cpu", "linear_w8a8_gemm_cpu"] * 2
     free(matrix)
 
 
@@ -361,5 +361,5 @@ def test_where_blocks_do_not_line_up_or_fit_products_are_of_floats(
     matrix = matrix_of(device, w, dtype)
     with gw.tidy():
         found = linear(gw.tensor(x), matrix).numpy()
-    assert in_integers == ["linear_rows" if rows == 1 else "linear_block"]
+    assert in_integers == ["linear_gemv_cpu" if rows == 1 else "linear_gemm_cpu"]
     np.testing.assert_allclose(found, x @ contents(device, matrix).T, rtol=1e-4, atol=1e-3)

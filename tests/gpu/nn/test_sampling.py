@@ -232,7 +232,7 @@ def test_shapes(device):
                 sample(gw.tensor(references.random(*shape)), state)
 
 
-@pytest.mark.parametrize("kernel", ["rows", "workgroups", "integers"])
+@pytest.mark.parametrize("kernel", ["cpu", "gpu", "w8a8"])
 @pytest.mark.parametrize(
     ("rows", "columns", "candidates"),
     [(1, 1, 1), (1, 255, 255), (2, 256, 256), (1, 257, 257), (3, 600, 511), (9, 520, 513)],
@@ -244,8 +244,8 @@ def test_a_head_leaves_the_largest_of_its_logits(
     """In parts of the weights, too; what is beyond the candidates may be as large as it likes."""
     chosen = replace(
         device.capabilities,
-        barrier_free=kernel != "workgroups",
-        integer_products=kernel == "integers",
+        barrier_free=kernel != "gpu",
+        integer_products=kernel == "w8a8",
         max_binding=272 * 32 * 8,
     )
     monkeypatch.setattr(device, "capabilities", chosen)
@@ -253,7 +253,7 @@ def test_a_head_leaves_the_largest_of_its_logits(
     w[candidates:] *= 100
     w[:1] *= np.float32(0.0)  # a logit of 0, or of -0
     gain, shift = references.random(64, seed=2), references.random(64, seed=3)
-    matrix = matrix_of(device, w, "q8" if kernel == "integers" else "float32")
+    matrix = matrix_of(device, w, "q8" if kernel == "w8a8" else "float32")
     with gw.tidy():
         there = gw.tensor(gain), gw.tensor(shift)
         folded = fold_norm(*there, matrix)
@@ -269,7 +269,7 @@ def test_a_head_leaves_the_largest_of_its_logits(
         assert not state.maxima_and_counts.numpy().any()  # as the next step needs it
         gw.dispose(folded)
     expected = references.layer_norm(x[:, 0], gain, shift) @ w.T
-    tolerance = 0.05 if kernel == "integers" else 1e-4
+    tolerance = 0.05 if kernel == "w8a8" else 1e-4
     np.testing.assert_allclose(values, expected, rtol=tolerance, atol=tolerance * np.abs(w).max())
     free(matrix)
 

@@ -11,7 +11,7 @@
 //           row together. Then each reads its lines from front to back, which is what hardware
 //           foresees: in any other order memory, not arithmetic, limits.
 // Limits:   columns <= 64 * 65,535, rows <= 65,535, depth = 32 * DEPTH32, 10 words of workgroup
-//           memory a block; linear_w8a8.wgsl gives the same bits, and is better from two rows on
+//           memory a block; linear_w8a8_gemm_cpu.wgsl gives the same bits, and is better from two rows on
 
 const THREADS: u32 = 16u;
 // Blocks of a row, and not more, since a workgroup begins by zeroing its memory. At most 384, which
@@ -21,7 +21,7 @@ override DEPTH32: u32 = 384u;
 //!include "input_{input}.wgsl"
 //!include "store_{store}.wgsl"
 //!include "row_moments.wgsl"
-//!include "row_as_int8.wgsl"
+//!include "quantize_activations.wgsl"
 
 var<workgroup> low: array<vec4<u32>, DEPTH32>;
 var<workgroup> high: array<vec4<u32>, DEPTH32>;

@@ -9,7 +9,7 @@
 //           input_parts.wgsl) is first made ready once by all threads of a workgroup; no other needs
 //           the barrier.
 // Limits:   columns <= 64 * 65,535, rows <= 65,535; a row that is made ready fits workgroup memory;
-//           linear_block.wgsl is better from two rows on
+//           linear_gemm_cpu.wgsl is better from two rows on
 
 const THREADS: u32 = 16u;
 //!include "weight_{weight}.wgsl"

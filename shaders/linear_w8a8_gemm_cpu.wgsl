@@ -1,10 +1,10 @@
 // Linear layer y = norm(x) Wᵀ (+ what `store` adds) for several rows, W8A8: x was rounded to int8 by
-// round_rows.wgsl, W is stored in blocks; a block of outputs a thread, as in linear_block.wgsl
+// quantize_activations_cpu.wgsl, W is stored in blocks; a block of outputs a thread, as in linear_gemm_cpu.wgsl
 // (CPU adapters).
 //
 // Formula:  sum[r, c] = Σ_blocks scale_x * scale_w * Σ_32 q_x * q_w; then store(r, c, sum). The inner
 //           sum is of whole numbers below 2^24, exact in f32, and the outer one is taken in the order
-//           of linear_dot.wgsl: both give the same bits.
+//           of linear_w8a8_gemv_cpu.wgsl: both give the same bits.
 // Bindings: x [rows, 8 * depth8] int8, four in a word · scales [rows, depth8 / 4] f32 · weights
 //           [columns, 8 * depth8] (variant `weight`: q8, q4) · the rest by variant `store`:
 //           store_plain.wgsl, store_qkv.wgsl or store_logits.wgsl

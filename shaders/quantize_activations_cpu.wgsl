@@ -1,4 +1,4 @@
-// Rows of activations as int8 in blocks of 32, for linear_w8a8.wgsl (CPU adapters).
+// Rows of activations as int8 in blocks of 32, for linear_w8a8_gemm_cpu.wgsl (CPU adapters).
 //
 // Formula:  scale = max |norm(x)| / 127 of a block, level = round(norm(x) / scale)
 // Bindings: x by variant `input`: input_plain.wgsl or input_parts.wgsl · levels [rows, 8 * depth8]
@@ -9,7 +9,7 @@
 const THREADS: u32 = 16u;
 //!include "input_{input}.wgsl"
 //!include "row_moments.wgsl"
-//!include "row_as_int8.wgsl"
+//!include "quantize_activations.wgsl"
 
 struct Params { rows: u32, depth8: u32, width: u32, epsilon: f32, }
 
