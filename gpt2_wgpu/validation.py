@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gpt2_wgpu.errors import InvalidArgumentError
@@ -12,24 +13,51 @@ from gpt2_wgpu.shown import shown
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Range:
+    """Range of a number: [low, high], or (low, high] with ``open_low``."""
+
+    low: float
+    high: float = math.inf
+    open_low: bool = False
+    whole: bool = False  # integers only
+
+    def __str__(self) -> str:
+        if self.whole:
+            return f"a whole number from {self.low} to {self.high}"
+        low = f"{'above' if self.open_low else 'at least'} {self.low:g}"
+        if math.isinf(self.high):
+            return f"a finite number {low}"
+        return f"a number {low} and at most {self.high:g}"
+
+    def find(self, value: Any) -> float | None:
+        """Return ``value`` as a float, or an int if ``whole``; None outside the range.
+
+        NumPy's numbers are accepted, booleans and texts are not.
+        """
+        if isinstance(value, bool | str):
+            return None
+        try:
+            plain: float = int(value.__index__()) if self.whole else float(value.__float__())
+        except (AttributeError, TypeError, ValueError, OverflowError):  # an array, 10**400
+            return None
+        inside = self.low <= plain <= self.high and not (self.open_low and plain == self.low)
+        return plain if inside and (self.whole or math.isfinite(plain)) else None
+
+    def check(self, name: str, value: Any) -> float:
+        """Return what `find` does; InvalidArgumentError instead of None."""
+        if (found := self.find(value)) is None:
+            raise InvalidArgumentError(f"{name} must be {self}, not {shown(value)}")
+        return found
+
+
 def number(name: str, value: Any, low: float, high: float, *, open_low: bool = False) -> float:
     """Return ``value`` as a float in [low, high], or (low, high] with ``open_low``.
 
     Raises:
         InvalidArgumentError: ``value`` is not a number (NumPy's are accepted) or out of range.
     """
-    bounds = f"{'above' if open_low else 'at least'} {low:g}"
-    bounds += "" if math.isinf(high) else f" and at most {high:g}"
-    real = hasattr(value, "__float__") and not isinstance(value, bool | str)
-    try:
-        plain = float(value) if real else math.nan
-    except (TypeError, ValueError, OverflowError):  # an array, or an int too large for a float
-        plain = math.nan
-    if not math.isfinite(plain):
-        raise InvalidArgumentError(f"{name} must be a finite number {bounds}, not {shown(value)}")
-    if plain > high or plain < low or (open_low and plain == low):
-        raise InvalidArgumentError(f"{name} must be {bounds}, not {shown(value)}")
-    return plain
+    return Range(low, high, open_low).check(name, value)
 
 
 def integer(name: str, value: Any, low: int, high: int) -> int:
@@ -38,15 +66,7 @@ def integer(name: str, value: Any, low: int, high: int) -> int:
     Raises:
         InvalidArgumentError: ``value`` is not an integer (NumPy's are accepted) or out of range.
     """
-    try:
-        whole = None if isinstance(value, bool) else value.__index__()
-    except (AttributeError, TypeError):  # TypeError: an array of several items
-        whole = None
-    if whole is None or not low <= whole <= high:
-        raise InvalidArgumentError(
-            f"{name} must be a whole number from {low} to {high}, not {shown(value)}"
-        )
-    return int(whole)
+    return int(Range(low, high, whole=True).check(name, value))
 
 
 def made_from(kind: type[T], config: Any) -> T:

@@ -27,6 +27,7 @@ FOUNDATION = {
     "errors",
     "file_signatures",
     "other_formats",
+    "sampling_parameters",
     "shown",
     "small_files",
     "strict_json",

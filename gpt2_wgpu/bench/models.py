@@ -9,6 +9,7 @@ from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.models import GPT2Backbone, GPT2CausalLM
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.default_dtype import default_dtype
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.webgpu import Device
 
 # Radford et al. 2019, table 2: layers, width. Heads are 64 wide, the context is 1,024.
@@ -51,7 +52,7 @@ class RandomModel:
             size = (int(layers), int(width))
         if size is None or size[1] % HEAD:
             raise InvalidArgumentError(
-                f"{text[:40]!a} is no shape: use {', '.join(SIZES)}, or LAYERSxWIDTH with a "
+                f"{shown(text)} is no shape: use {', '.join(SIZES)}, or LAYERSxWIDTH with a "
                 f"width that is a multiple of {HEAD}"
             )
         return cls(f"random {text}", *size)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from gpt2_wgpu.cli.options import DTYPES, Parser, add_adapter, integer, use_adapter
 from gpt2_wgpu.cli.terminal import Terminal
 from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.shown import shown
 
 if TYPE_CHECKING:
     from gpt2_wgpu.bench import Preset, RandomModel
@@ -121,7 +122,7 @@ def _add_work(parser: Parser) -> None:
 def dtype(text: str) -> str:
     """The library's name of a type of weights."""
     if text not in DTYPES:
-        raise argparse.ArgumentTypeError(f"{text[:40]!a} is none of {', '.join(DTYPES)}")
+        raise argparse.ArgumentTypeError(f"{shown(text)} is none of {', '.join(DTYPES)}")
     return DTYPES[text]
 
 

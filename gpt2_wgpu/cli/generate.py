@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu.cli.options import (
     DTYPES,
-    MAX_SEED,
     Parser,
     add_adapter,
-    integer,
-    number,
+    in_range,
     stop_text,
     use_adapter,
     utf8,
@@ -21,12 +19,15 @@ from gpt2_wgpu.cli.options import (
 from gpt2_wgpu.cli.story import Story
 from gpt2_wgpu.cli.terminal import INTERRUPTED, Terminal
 from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.sampling_parameters import (
+    MAX_NEW_TOKENS,
+    SAMPLER_PARAMETERS,
+    Parameter,
+    with_defaults,
+)
 
 if TYPE_CHECKING:
     import gpt2_wgpu as gw
-
-_TEMPERATURE = 0.8
-_REPEAT_PENALTY = 1.1  # where tokens are drawn: without it small models fall into loops
 
 _EPILOG = """\
 models:
@@ -88,65 +89,24 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
 
 def _add_sampling(parser: Parser) -> None:
     group = parser.add_argument_group("sampling options")
-    group.add_argument(
-        "--temp",
-        type=number(0),
-        metavar="T",
-        help=f"temperature; higher is more random, 0 is --greedy (default: {_TEMPERATURE})",
-    )
-    group.add_argument(
-        "--top-k",
-        type=integer(0),
-        default=40,
-        metavar="K",
-        help="sample from the K most likely tokens; 0: off (default: %(default)s)",
-    )
-    group.add_argument(
-        "--top-p",
-        type=number(0, 1, above=True),
-        default=0.95,
-        metavar="P",
-        help="nucleus sampling: the smallest set of tokens with cumulative probability P; 1: off "
-        "(default: %(default)s)",
-    )
-    group.add_argument(
-        "--repeat-penalty",
-        type=number(0, 1e3, above=True),
-        metavar="R",
-        help="divide positive logits of tokens in prompt and text by R, multiply negative ones "
-        f"(default: {_REPEAT_PENALTY}; 1, off, with --greedy)",
-    )
-    for name, text in (
-        ("presence", "subtract X from the logits of tokens already generated"),
-        ("frequency", "subtract X once for each time a token was generated"),
-    ):
-        group.add_argument(
-            f"--{name}-penalty",
-            type=number(-1e3, 1e3),
-            default=0.0,
-            metavar="X",
-            help=f"{text} (default: %(default)s, off)",
-        )
+    for parameter in SAMPLER_PARAMETERS:
+        _add_parameter(group, parameter)
     group.add_argument("--greedy", action="store_true", help="always take the most likely token")
+
+
+def _add_parameter(group: argparse._ActionsContainer, parameter: Parameter) -> None:
     group.add_argument(
-        "--seed",
-        type=integer(0, MAX_SEED),
-        metavar="N",
-        help="seed of the random numbers: same seed, same adapter, same text (default: a new one, "
-        "reported at the end)",
+        *parameter.flags,
+        dest=parameter.name,
+        type=in_range(parameter.range),
+        metavar=parameter.metavar,
+        help=f"{parameter.help} (default: {parameter.described_default('with --greedy')})",
     )
 
 
 def _add_ending(parser: Parser) -> None:
     group = parser.add_argument_group("stopping")
-    group.add_argument(
-        "-n",
-        "--max-new-tokens",
-        type=integer(1),
-        default=128,
-        metavar="N",
-        help="stop after N tokens, or at the end of the model's context (default: %(default)s)",
-    )
+    _add_parameter(group, MAX_NEW_TOKENS)
     group.add_argument(
         "--stop",
         action="append",
@@ -191,9 +151,10 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     """Generates as `args` says; returns the exit status."""
     terminal.quiet = args.quiet
     prompt = _read_prompt(args.prompt, terminal)
-    greedy = args.greedy or args.temp == 0
+    greedy = args.greedy or args.temperature == 0
     _note_what_greedy_ignores(args, greedy, terminal)
     seed = secrets.randbelow(2**31) if args.seed is None else args.seed
+    settings = with_defaults(vars(args) | ({"temperature": 0} if greedy else {}) | {"seed": seed})
 
     import gpt2_wgpu as gw
 
@@ -203,11 +164,11 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         lm = gw.GPT2CausalLM.from_preset(
             args.model, dtype=DTYPES.get(args.dtype), on_progress=on_progress
         )
-    lm.compile(sampler=_sampler(args, greedy, seed))
+    lm.compile(sampler=_sampler(settings))
     terminal.note_wait("compiling kernels")
     with lm.stream(
         prompt,
-        max_new_tokens=args.max_new_tokens,
+        max_new_tokens=settings["max_new_tokens"],
         stop_texts=args.stop,
         add_start_token=not args.no_start_token,
         **_allowed_special(args.allowed_special),
@@ -247,7 +208,7 @@ def _watch_memory(device: gw.Device) -> dict[str, int]:
 
 
 def _note_what_greedy_ignores(args: argparse.Namespace, greedy: bool, terminal: Terminal) -> None:
-    given = {"--temp": args.temp, "--seed": args.seed is not None}
+    given = {"--temp": args.temperature, "--seed": args.seed is not None}
     if greedy and (ignored := [option for option, value in given.items() if value]):
         verb = "have" if len(ignored) > 1 else "has"
         why = "--greedy" if args.greedy else "--temp 0"
@@ -274,17 +235,7 @@ def _read_prompt(prompt: str | None, terminal: Terminal) -> str:
     return prompt
 
 
-def _sampler(args: argparse.Namespace, greedy: bool, seed: int) -> gw.samplers.Sampler:
+def _sampler(settings: dict[str, Any]) -> gw.samplers.Sampler:
     from gpt2_wgpu import samplers
 
-    temperature = _TEMPERATURE if args.temp is None else args.temp
-    usual = 1.0 if greedy else _REPEAT_PENALTY
-    return samplers.of_settings(
-        0 if greedy else temperature,
-        args.top_k,
-        args.top_p,
-        seed,
-        repetition_penalty=usual if args.repeat_penalty is None else args.repeat_penalty,
-        presence_penalty=args.presence_penalty,
-        frequency_penalty=args.frequency_penalty,
-    )
+    return samplers.of_settings(**{each.name: settings[each.name] for each in SAMPLER_PARAMETERS})

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import math
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from gpt2_wgpu.cli.terminal import Terminal
+from gpt2_wgpu.sampling_parameters import MAX_COUNT
+from gpt2_wgpu.shown import shown
+from gpt2_wgpu.validation import Range
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
-
-MAX_SEED = 2**63 - 1
-MAX_COUNT = 2**31 - 1
 
 #: How weights are stored: what --dtype takes, and the library's name for it.
 DTYPES = {
@@ -50,19 +49,16 @@ class Parser(argparse.ArgumentParser):
         self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
 
-def number(least: float, most: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
-    """Makes a type for finite numbers in [least, most], or in (least, most] with `above`."""
-    bound = f"{'above' if above else 'at least'} {least:g}"
-    bound += "" if most == math.inf else f" and at most {most:g}"
+def in_range(allowed: Range) -> Callable[[str], Any]:
+    """Makes a type for the numbers of a range."""
 
     def parse(text: str) -> float:
         try:
-            value = float(text)
+            value = allowed.find(int(text) if allowed.whole else float(text))
         except ValueError:
-            value = math.nan
-        low_enough = value > least if above else value >= least
-        if not (math.isfinite(value) and low_enough and value <= most):
-            raise argparse.ArgumentTypeError(f"{_shown(text)} is not a number {bound}")
+            value = None
+        if value is None:
+            raise argparse.ArgumentTypeError(f"{shown(text)} is not {allowed}")
         return value
 
     return parse
@@ -70,19 +66,7 @@ def number(least: float, most: float = math.inf, *, above: bool = False) -> Call
 
 def integer(least: int, most: int = MAX_COUNT) -> Callable[[str], int]:
     """Makes a type for whole numbers in [least, most]."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(
-                f"{_shown(text)} is not a whole number at least {least} and at most {most}"
-            )
-        return value
-
-    return parse
+    return in_range(Range(least, most, whole=True))
 
 
 def add_adapter(group: argparse._ActionsContainer) -> None:
@@ -106,7 +90,7 @@ def use_adapter(args: argparse.Namespace) -> None:
 
 def _adapter(text: str) -> int | str:
     if not text.strip():
-        raise argparse.ArgumentTypeError(f"{_shown(text)} names no GPU")
+        raise argparse.ArgumentTypeError(f"{shown(text)} names no GPU")
     return int(text) if re.fullmatch(r"\d{1,9}", text, re.ASCII) else text
 
 
@@ -115,7 +99,7 @@ def utf8(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise argparse.ArgumentTypeError(f"{_shown(text)} is not valid UTF-8") from None
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not valid UTF-8") from None
     return text
 
 
@@ -124,7 +108,3 @@ def stop_text(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("'' is empty; a text to stop at has at least 1 character")
     return utf8(text)
-
-
-def _shown(text: str) -> str:
-    return ascii(text if len(text) <= 40 else text[:37] + "...")

@@ -19,18 +19,10 @@ import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.models.self_test import require_right_results
 from gpt2_wgpu.models.weight_sizes import stored_bytes
+from gpt2_wgpu.sampling_parameters import PARAMETERS, SAMPLER_PARAMETERS, with_defaults
 from gpt2_wgpu.shown import shown
 
-DEFAULTS: dict[str, Any] = {
-    "maxTokens": 128,
-    "temperature": 0.8,
-    "topK": 40,
-    "topP": 0.95,
-    "repetitionPenalty": 1.1,  # where tokens are drawn; at temperature 0 none, unless given
-    "presencePenalty": 0.0,
-    "frequencyPenalty": 0.0,
-    "seed": None,
-}
+DEFAULTS: dict[str, Any] = {each.javascript: each.default for each in PARAMETERS}
 _CONSOLE = "<console>"
 
 
@@ -128,29 +120,22 @@ class Model:
         stop_texts = [stop] if isinstance(stop, str) else list(stop)
         special = given.pop("allowedSpecial", ())
         allowed = special if isinstance(special, str) else list(special)
-        chosen = DEFAULTS | given
-        if not chosen["temperature"]:
-            chosen["repetitionPenalty"] = given.get("repetitionPenalty", 1.0)
-        if unknown := sorted(chosen.keys() - DEFAULTS.keys()):
+        if unknown := sorted(given.keys() - DEFAULTS.keys()):
             known = ", ".join([*DEFAULTS, "stop", "allowedSpecial", "signal"])
             raise gw.errors.InvalidArgumentError(
                 f"no setting {shown(unknown[0])}; there are {known}"
             )
-        seed = secrets.randbelow(2**53) if chosen["seed"] is None else chosen["seed"]
-        sampler = samplers.of_settings(
-            chosen["temperature"],
-            chosen["topK"],
-            chosen["topP"],
-            seed,
-            repetition_penalty=chosen["repetitionPenalty"],
-            presence_penalty=chosen["presencePenalty"],
-            frequency_penalty=chosen["frequencyPenalty"],
+        chosen = with_defaults({each.name: given.get(each.javascript) for each in PARAMETERS})
+        if chosen["seed"] is None:
+            chosen["seed"] = secrets.randbelow(2**53)
+        self._lm.compile(
+            samplers.of_settings(**{each.name: chosen[each.name] for each in SAMPLER_PARAMETERS})
         )
-        self._lm.compile(sampler)
         stream = self._lm.stream(
-            prompt, chosen["maxTokens"], stop_texts=stop_texts, allowed_special=allowed
+            prompt, chosen["max_new_tokens"], stop_texts=stop_texts, allowed_special=allowed
         )
-        return Text(self, stream, None if chosen["temperature"] == 0 else seed)
+        seed = None if chosen["temperature"] == 0 else chosen["seed"]
+        return Text(self, stream, seed)
 
     def memory(self) -> dict[str, Any]:
         """`memory` of the model's device."""

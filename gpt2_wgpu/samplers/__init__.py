@@ -10,8 +10,9 @@ from gpt2_wgpu.samplers.random_sampler import RandomSampler
 from gpt2_wgpu.samplers.sampler import Sampler
 from gpt2_wgpu.samplers.top_k_sampler import TopKSampler
 from gpt2_wgpu.samplers.top_p_sampler import TopPSampler
+from gpt2_wgpu.sampling_parameters import TOP_K, TOP_P
 from gpt2_wgpu.shown import shown
-from gpt2_wgpu.validation import integer, made_from, number
+from gpt2_wgpu.validation import made_from
 
 Greedy = GreedySampler
 Random = RandomSampler
@@ -50,7 +51,7 @@ def get(identifier: str | dict[str, Any] | Sampler) -> Sampler:
 
 
 def of_settings(
-    temperature: float, top_k: int, top_p: float, seed: int | None, **penalties: float
+    temperature: float, top_k: int, top_p: float, seed: int | None, **others: float
 ) -> Sampler:
     """Return the sampler for the settings of the CLI or the web page.
 
@@ -59,19 +60,19 @@ def of_settings(
         top_k: 0: all tokens.
         top_p: 1: no nucleus.
         seed: as in `SeededSampler`.
-        **penalties: as in `Sampler`.
+        **others: the common parameters, as in `Sampler`.
 
     Raises:
         InvalidArgumentError: a value is out of range.
     """
     if temperature == 0:
-        return GreedySampler(**penalties)
-    top_k = integer("top_k", top_k, 0, 2**31 - 1)
-    if number("top_p", top_p, 0.0, 1.0, open_low=True) < 1:
-        return TopPSampler(top_p, top_k or None, seed, temperature, **penalties)
-    if top_k:
-        return TopKSampler(top_k, seed, temperature, **penalties)
-    return RandomSampler(seed, temperature, **penalties)
+        return GreedySampler(**others)
+    k = int(TOP_K.range.check("top_k", top_k))
+    if TOP_P.range.check("top_p", top_p) < 1:
+        return TopPSampler(top_p, k or None, seed, temperature, **others)
+    if k:
+        return TopKSampler(k, seed, temperature, **others)
+    return RandomSampler(seed, temperature, **others)
 
 
 def serialize(sampler: Sampler) -> dict[str, Any]:

@@ -14,12 +14,12 @@ class GreedySampler(Sampler):
     ``temperature`` is validated but has no effect, as in KerasHub.
     """
 
-    def __init__(self, temperature: float = 1.0, **penalties: float) -> None:
-        super().__init__(temperature, **penalties)
+    def __init__(self, temperature: float = 1.0, **others: float) -> None:
+        super().__init__(temperature, **others)
 
     def next_options(self) -> SamplingOptions:
-        return SamplingOptions(temperature=0.0, penalties=self.penalties())
+        return self.options(temperature=0.0)
 
     def get_config(self) -> dict[str, Any]:
         given = {} if self.temperature == 1 else {"temperature": self.temperature}
-        return {**given, **self._penalty_config()}
+        return {**given, **self._common_config()}

@@ -12,12 +12,8 @@ class RandomSampler(SeededSampler):
     The first argument is the seed, as in KerasHub: ``RandomSampler(42)`` has temperature 1.
     """
 
-    def __init__(
-        self, seed: int | None = None, temperature: float = 1.0, **penalties: float
-    ) -> None:
-        super().__init__(temperature, seed, **penalties)
+    def __init__(self, seed: int | None = None, temperature: float = 1.0, **others: float) -> None:
+        super().__init__(temperature, seed, **others)
 
     def next_options(self) -> SamplingOptions:
-        return SamplingOptions(
-            temperature=self.temperature, seed=self.next_seed(), penalties=self.penalties()
-        )
+        return self.options(seed=self.next_seed())

@@ -5,14 +5,14 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
 from gpt2_wgpu.nn import Penalties, SamplingOptions
-from gpt2_wgpu.validation import integer, number
+from gpt2_wgpu.sampling_parameters import COMMON_PARAMETERS, SEED, TEMPERATURE, TOP_K
 
-_NONE = asdict(Penalties())
+K = replace(TOP_K.range, low=1)  # 0, all tokens, is another sampler
 
 
 class Sampler:
@@ -48,7 +48,7 @@ class Sampler:
         self.repetition_penalty = repetition_penalty
         self.presence_penalty = presence_penalty
         self.frequency_penalty = frequency_penalty
-        self.penalties()  # raises for a value out of range
+        self.common()  # raises for a value out of range
 
     @property
     def temperature(self) -> float:
@@ -56,27 +56,40 @@ class Sampler:
 
     @temperature.setter
     def temperature(self, value: float) -> None:
-        self._temperature = number("temperature", value, 0.0, 1e30)
+        self._temperature = TEMPERATURE.range.check("temperature", value)
+
+    def common(self) -> dict[str, float]:
+        """Return the values of `COMMON_PARAMETERS` by name; InvalidArgumentError as above."""
+        return {
+            each.name: each.range.check(each.name, getattr(self, each.name))
+            for each in COMMON_PARAMETERS
+        }
 
     def penalties(self) -> Penalties:
         """Return the three penalties; InvalidArgumentError for a value out of range."""
-        return Penalties(
-            number("repetition_penalty", self.repetition_penalty, 0.0, 1e3, open_low=True),
-            number("presence_penalty", self.presence_penalty, -1e3, 1e3),
-            number("frequency_penalty", self.frequency_penalty, -1e3, 1e3),
-        )
+        values = self.common()
+        return Penalties(*(values[f"{each.name}_penalty"] for each in fields(Penalties)))
+
+    def options(self, **chosen: Any) -> SamplingOptions:
+        """Return ``SamplingOptions`` with the temperature, the common parameters and ``chosen``."""
+        defaults = {"temperature": self.temperature, "penalties": self.penalties()}
+        return SamplingOptions(**{**defaults, **chosen})
 
     def next_options(self) -> SamplingOptions:
         """Return the options of one generation; a seeded sampler advances its seed."""
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, without penalties that have no effect."""
-        return {"temperature": self.temperature, **self._penalty_config()}
+        """Return the constructor's arguments, without common parameters that have no effect."""
+        return {"temperature": self.temperature, **self._common_config()}
 
-    def _penalty_config(self) -> dict[str, Any]:
-        given = asdict(self.penalties())
-        return {f"{name}_penalty": given[name] for name in given if given[name] != _NONE[name]}
+    def _common_config(self) -> dict[str, Any]:
+        values = self.common()
+        return {
+            each.name: values[each.name]
+            for each in COMMON_PARAMETERS
+            if values[each.name] != each.neutral
+        }
 
     def __reduce__(self) -> tuple[Callable[[], Sampler], tuple[()]]:
         """Copy and pickle as a new sampler with the same arguments."""
@@ -96,14 +109,12 @@ class SeededSampler(Sampler):
     Args:
         temperature: see `Sampler`.
         seed: integer from 0 to 2^64 - 1; None takes one from the system.
-        **penalties: see `Sampler`.
+        **others: see `Sampler`.
     """
 
-    def __init__(
-        self, temperature: float = 1.0, seed: int | None = None, **penalties: float
-    ) -> None:
-        super().__init__(temperature, **penalties)
-        self.seed = None if seed is None else integer("seed", seed, 0, 2**64 - 1)
+    def __init__(self, temperature: float = 1.0, seed: int | None = None, **others: float) -> None:
+        super().__init__(temperature, **others)
+        self.seed = None if seed is None else int(SEED.range.check("seed", seed))
         self._start = secrets.randbits(64) if self.seed is None else self.seed
         self._drawn = 0
         self._lock = threading.Lock()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gpt2_wgpu.nn import SamplingOptions
-from gpt2_wgpu.samplers.sampler import SeededSampler
-from gpt2_wgpu.validation import integer, number
+from gpt2_wgpu.samplers.sampler import K, SeededSampler
+from gpt2_wgpu.sampling_parameters import TOP_P
 
 
 class TopPSampler(SeededSampler):
@@ -22,19 +22,17 @@ class TopPSampler(SeededSampler):
         k: int | None = None,
         seed: int | None = None,
         temperature: float = 1.0,
-        **penalties: float,
+        **others: float,
     ) -> None:
-        super().__init__(temperature, seed, **penalties)
-        self.p = number("p", p, 0.0, 1.0, open_low=True)
-        self.k = None if k is None else integer("k", k, 1, 2**31 - 1)
+        super().__init__(temperature, seed, **others)
+        self.p = TOP_P.range.check("p", p)
+        self.k = None if k is None else int(K.check("k", k))
 
     def next_options(self) -> SamplingOptions:
-        return SamplingOptions(
-            temperature=self.temperature,
-            top_k=0 if self.k is None else integer("k", self.k, 1, 2**31 - 1),
-            top_p=number("p", self.p, 0.0, 1.0, open_low=True),
+        return self.options(
+            top_k=0 if self.k is None else int(K.check("k", self.k)),
+            top_p=TOP_P.range.check("p", self.p),
             seed=self.next_seed(),
-            penalties=self.penalties(),
         )
 
     def get_config(self) -> dict[str, Any]:

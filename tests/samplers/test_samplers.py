@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.nn import Penalties
+from gpt2_wgpu.sampling_parameters import (
+    COMMON_PARAMETERS,
+    PARAMETERS,
+    SAMPLER_PARAMETERS,
+    with_defaults,
+)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +96,7 @@ def test_changed_attributes_are_checked(sampler, name, value):
     [
         (
             lambda: samplers.Random(temperature=-0.1),
-            "temperature must be at least 0 .* not -0.1",
+            "temperature must be a number at least 0 .* not -0.1",
         ),
         (lambda: samplers.Random(temperature=float("nan")), "temperature .* not nan"),
         (lambda: samplers.Random(temperature=float("inf")), "temperature .* not inf"),
@@ -97,8 +105,8 @@ def test_changed_attributes_are_checked(sampler, name, value):
         (lambda: samplers.Random(temperature=True), "temperature .* not True"),
         (lambda: samplers.TopK(k=0), "k must be a whole number from 1 to .*, not 0"),
         (lambda: samplers.TopK(k=2.0), "k must be a whole number .* not 2.0"),
-        (lambda: samplers.TopP(p=0), "p must be above 0 and at most 1, not 0"),
-        (lambda: samplers.TopP(p=1.5), "p must be above 0 and at most 1, not 1.5"),
+        (lambda: samplers.TopP(p=0), "p must be a number above 0 and at most 1, not 0"),
+        (lambda: samplers.TopP(p=1.5), "p must be a number above 0 and at most 1, not 1.5"),
         (lambda: samplers.TopP(k=-1), "k must be a whole number"),
         (lambda: samplers.Random(seed=-1), "seed must be a whole number from 0"),
         (lambda: samplers.Random(seed=2**64), "seed must be a whole number"),
@@ -195,3 +203,26 @@ def test_odd_values_are_refused_in_our_words(value):
     for name, kind in (("seed", samplers.Random), ("k", samplers.TopK)):
         with pytest.raises(InvalidArgumentError, match=name):
             kind(**{name: value})
+
+
+def test_a_sampler_takes_the_common_parameters_of_the_table():
+    arguments = inspect.signature(samplers.Sampler).parameters.values()
+    keywords = {each.name: each.default for each in arguments if each.kind == each.KEYWORD_ONLY}
+    assert keywords == {each.name: each.neutral for each in COMMON_PARAMETERS}
+
+
+def test_defaults_and_neutral_values_are_in_range():
+    for each in PARAMETERS:
+        for value in (each.default, each.neutral):
+            assert value is None or each.range.find(value) == value, each.name
+
+
+def test_settings_of_every_parameter_make_a_sampler():
+    settings = with_defaults({"seed": 3, "top_k": None})
+    assert settings["top_k"] == 40
+    given = {each.name: settings[each.name] for each in SAMPLER_PARAMETERS}
+    config = samplers.of_settings(**given).get_config()
+    changed = {each.name for each in COMMON_PARAMETERS if each.default != each.neutral}
+    assert config.keys() == {"p", "k", "temperature", "seed"} | changed
+    greedy = with_defaults({"temperature": 0})
+    assert all(greedy[each.name] == each.neutral for each in COMMON_PARAMETERS)

@@ -75,7 +75,7 @@ def accepts(function: Callable[..., Any], *args: Any, **options: Any) -> None:
 def test_constructors(kind: type) -> None:
     classes = [each for each in kind.__mro__ if each is not object]
     parameters = {name for each in classes for name in inspect.signature(each.__init__).parameters}
-    for name in sorted(parameters - {"self", "args", "kwargs", "penalties"}):
+    for name in sorted(parameters - {"self", "args", "kwargs", "others"}):
         if kind is not samplers.Greedy or name != "seed":
             for value in ODD:
                 accepts(kind, **{**NEEDED[kind], name: value})

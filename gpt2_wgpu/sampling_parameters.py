@@ -1,0 +1,156 @@
+"""Sampling parameters: the one table of their ranges, defaults and descriptions.
+
+Samplers check values by it, ``gpt2-wgpu generate`` makes its options of it and the web worker its
+settings; ``scripts/generate_web.py`` writes it into web/gpt2.d.ts and index.html.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gpt2_wgpu.validation import Range
+
+MAX_COUNT = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Field:
+    """Field of the page's form: a number and a slider, with their own, narrower ranges."""
+
+    label: str
+    number: tuple[float, float]  # lowest, highest
+    slider: tuple[float, float, float]  # lowest, highest, step
+    note: str  # follows the default
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """Sampling parameter.
+
+    ``default`` is that of the command and the page, ``neutral`` that of a ``Sampler``: with it the
+    parameter changes nothing. None: no value, so a random seed.
+    """
+
+    name: str  # in Python
+    javascript: str  # in JavaScript
+    range: Range
+    neutral: float | None
+    default: float | None
+    flags: tuple[str, ...]
+    metavar: str
+    help: str  # the value is called as in ``metavar``
+    field: Field | None = None
+    neutral_if_greedy: bool = False  # the default at temperature 0 is ``neutral``
+
+    def described_default(self, greedy: str) -> str:
+        """The default in words; ``greedy`` says when it is another one: "with --greedy"."""
+        if self.default is None:
+            return "a random one, reported in the statistics"
+        other = f"; {self.neutral:g} {greedy}" if self.neutral_if_greedy else ""
+        return f"{self.default:g}{other}"
+
+
+TEMPERATURE = Parameter(
+    "temperature",
+    "temperature",
+    Range(0, 1e30),
+    neutral=1.0,
+    default=0.8,
+    flags=("--temp",),
+    metavar="T",
+    help="temperature; higher is more random, 0 is greedy search",
+    field=Field("Temperature", (0, 5), (0, 2, 0.05), "0 is greedy, above 1 wild"),
+)
+TOP_K = Parameter(
+    "top_k",
+    "topK",
+    Range(0, MAX_COUNT, whole=True),
+    neutral=0,
+    default=40,
+    flags=("--top-k",),
+    metavar="K",
+    help="sample from the K most likely tokens; 0: off",
+    field=Field("Top-k", (0, 50257), (0, 200, 1), "of the likeliest, 0 for all"),
+)
+TOP_P = Parameter(
+    "top_p",
+    "topP",
+    Range(0, 1, open_low=True),
+    neutral=1.0,
+    default=0.95,
+    flags=("--top-p",),
+    metavar="P",
+    help="nucleus sampling: the smallest set of tokens with cumulative probability P; 1: off",
+    field=Field("Top-p", (0.01, 1), (0.01, 1, 0.01), "those that sum to p"),
+)
+REPETITION_PENALTY = Parameter(
+    "repetition_penalty",
+    "repetitionPenalty",
+    Range(0, 1e3, open_low=True),
+    neutral=1.0,
+    default=1.1,  # without it small models fall into loops
+    flags=("--repeat-penalty",),
+    metavar="R",
+    help="divide positive logits of tokens in prompt and text by R, multiply negative ones; 1: off",
+    field=Field("Repetition penalty", (0.1, 10), (1, 2, 0.05), "against loops; 1 is none"),
+    neutral_if_greedy=True,
+)
+PRESENCE_PENALTY = Parameter(
+    "presence_penalty",
+    "presencePenalty",
+    Range(-1e3, 1e3),
+    neutral=0.0,
+    default=0.0,
+    flags=("--presence-penalty",),
+    metavar="X",
+    help="subtract X from the logits of tokens already generated; 0: off",
+)
+FREQUENCY_PENALTY = Parameter(
+    "frequency_penalty",
+    "frequencyPenalty",
+    Range(-1e3, 1e3),
+    neutral=0.0,
+    default=0.0,
+    flags=("--frequency-penalty",),
+    metavar="X",
+    help="subtract X once for each time a token was generated; 0: off",
+)
+MAX_NEW_TOKENS = Parameter(
+    "max_new_tokens",
+    "maxTokens",
+    Range(1, MAX_COUNT, whole=True),
+    neutral=None,
+    default=128,
+    flags=("-n", "--max-new-tokens"),
+    metavar="N",
+    help="stop after N tokens, or at the end of the model's context",
+    field=Field("Max tokens", (1, 1024), (1, 512, 1), "or the context's end"),
+)
+SEED = Parameter(
+    "seed",
+    "seed",
+    Range(0, 2**64 - 1, whole=True),
+    neutral=None,
+    default=None,
+    flags=("--seed",),
+    metavar="N",
+    help="seed of the random numbers: same seed, same adapter, same text",
+)
+# Keyword arguments of every sampler.
+COMMON_PARAMETERS = (REPETITION_PENALTY, PRESENCE_PENALTY, FREQUENCY_PENALTY)
+# Arguments of `samplers.of_settings`.
+SAMPLER_PARAMETERS = (TEMPERATURE, TOP_K, TOP_P, *COMMON_PARAMETERS, SEED)
+PARAMETERS = (*SAMPLER_PARAMETERS, MAX_NEW_TOKENS)
+
+
+def with_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A value for each of `PARAMETERS`, by its name: the given one, or the default for None."""
+    values = {each.name: given.get(each.name) for each in PARAMETERS}
+    greedy = values["temperature"] == 0
+    for each in PARAMETERS:
+        if values[each.name] is None:
+            neutral = greedy and each.neutral_if_greedy
+            values[each.name] = each.neutral if neutral else each.default
+    return values
