@@ -32,6 +32,7 @@ FOUNDATION = {
     "small_files",
     "strict_json",
     "validation",
+    "weight_formats",
     "_version",
 }
 BELOW = {

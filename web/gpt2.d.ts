@@ -44,7 +44,9 @@ export interface SourceOptions {
   hub?: string;
 }
 
-export type Dtype = "float16" | "float32" | "q8" | "q4";
+// begin: weight formats (written by scripts/generate_web.py from gpt2_wgpu/weight_formats.py)
+export type Dtype = "float32" | "float16" | "q8" | "q4";
+// end: weight formats
 
 export interface LoadOptions extends SourceOptions {
   /**
@@ -132,25 +134,33 @@ export interface Memory {
 
 /** Left out, a setting has the default that `lm.info.defaults` shows. */
 export interface Settings {
-  /** New tokens at most; less where the context ends. */
-  maxTokens?: number;
-  /** 0: always the likeliest token. */
+  // begin: sampling parameters (written by scripts/generate_web.py from gpt2_wgpu/sampling_parameters.py)
+  /** Temperature; higher is more random, 0 is greedy search. Default: 0.8. */
   temperature?: number;
-  /** Only among the k likeliest; 0: all. */
+  /** Sample from the K most likely tokens; 0: off. Default: 40. */
   topK?: number;
-  /** Only among the likeliest that sum to p; 1: all. */
+  /**
+   * Nucleus sampling: the smallest set of tokens with cumulative probability P; 1: off. Default:
+   * 0.95.
+   */
   topP?: number;
   /**
-   * Logits of tokens that came before, prompt included, are divided by it (if negative, multiplied).
-   * 1: none, as at temperature 0 where it is left out.
+   * Divide positive logits of tokens in prompt and text by R, multiply negative ones; 1: off.
+   * Default: 1.1; 1 at temperature 0.
    */
   repetitionPenalty?: number;
-  /** Taken off the logits of tokens that came in the new text. */
+  /** Subtract X from the logits of tokens already generated; 0: off. Default: 0. */
   presencePenalty?: number;
-  /** Taken off for each time that they came. */
+  /** Subtract X once for each time a token was generated; 0: off. Default: 0. */
   frequencyPenalty?: number;
-  /** Same seed, same adapter, same text; null: another one each time. */
+  /**
+   * Seed of the random numbers: same seed, same adapter, same text. Default: a random one, reported
+   * in the statistics.
+   */
   seed?: number | null;
+  /** Stop after N tokens, or at the end of the model's context. Default: 128. */
+  maxTokens?: number;
+  // end: sampling parameters
   /** A text, or texts, to stop before; one that is a special token ends the text where it comes. */
   stop?: string | string[];
   /** Special tokens that the prompt may spell out, or "all"; others stay text. Default: none. */
@@ -189,7 +199,7 @@ export interface Info {
   storedBytes: number;
   /** The model's files lie complete in the browser's storage: they will be there offline. */
   stored: boolean;
-  defaults: Required<Omit<Settings, "stop" | "seed">> & { seed: null };
+  defaults: Required<Omit<Settings, "stop" | "allowedSpecial" | "seed">> & { seed: null };
   warnings: string[];
 }
 

@@ -20,8 +20,9 @@ const WHOLE = /^https?:\/\//;
 const SITE = new URL("../", import.meta.url);
 const EMBEDDED = "fairytales";
 
-/** Short names, as in Python (gpt2_wgpu.presets()). @type {Record<string, string>} */
+/** Short names, as in Python. @type {Record<string, string>} */
 export const PRESETS = {
+  // begin: presets (written by scripts/generate_web.py from gpt2_wgpu/models/presets.py)
   gpt2_base_en: "openai-community/gpt2",
   gpt2_medium_en: "openai-community/gpt2-medium",
   gpt2_large_en: "openai-community/gpt2-large",
@@ -31,6 +32,7 @@ export const PRESETS = {
   "gpt2-large": "openai-community/gpt2-large",
   "gpt2-xl": "openai-community/gpt2-xl",
   distilgpt2: "distilbert/distilgpt2",
+  // end: presets
 };
 
 const CONFIG = "config.json";

@@ -18,8 +18,8 @@ __all__ = ["EMBEDDED", "presets", "resolve"]
 EMBEDDED = "fairytales"
 
 _EMBEDDED_DESCRIPTION = "a small model trained on fairy tales; it comes with the package"
-# name → (hub id, description)
-_HUB_PRESETS = {
+# Name → (hub id, description); scripts/generate_web.py copies it into web/sources.js.
+HUB_PRESETS = {
     "gpt2_base_en": ("openai-community/gpt2", "GPT-2, 12 layers, 124M parameters"),
     "gpt2_medium_en": ("openai-community/gpt2-medium", "GPT-2, 24 layers, 355M parameters"),
     "gpt2_large_en": ("openai-community/gpt2-large", "GPT-2, 36 layers, 774M parameters"),
@@ -41,13 +41,13 @@ def presets() -> dict[str, str]:
     """Return every model name that needs no directory or hub id, with a description."""
     return {
         EMBEDDED: _EMBEDDED_DESCRIPTION,
-        **{name: f"{text} ({hub_id})" for name, (hub_id, text) in _HUB_PRESETS.items()},
+        **{name: f"{text} ({hub_id})" for name, (hub_id, text) in HUB_PRESETS.items()},
     }
 
 
 def hub_id(name: str) -> str | None:
     """The repository on the Hub that a preset's name stands for, if it is one."""
-    return _HUB_PRESETS[name][0] if name in _HUB_PRESETS else None
+    return HUB_PRESETS[name][0] if name in HUB_PRESETS else None
 
 
 def resolve(
@@ -83,9 +83,9 @@ def resolve(
     if isinstance(preset, str):
         if name == EMBEDDED:
             return _embedded()
-        if name in _HUB_PRESETS:
+        if name in HUB_PRESETS:
             try:
-                return resolve_directory(HUB_SCHEME + _HUB_PRESETS[name][0], on_progress)
+                return resolve_directory(HUB_SCHEME + HUB_PRESETS[name][0], on_progress)
             except PresetError as error:  # which speaks of the hub id, and the user did not
                 raise PresetError(f"{name}: {error}") from None
         if name == _KERAS_ONLY:

@@ -3,16 +3,18 @@
 import { element, within } from "./dom.js";
 
 /**
- * @typedef {"temperature" | "topK" | "topP" | "repetitionPenalty" | "maxTokens" | "seed"} Name
+ * @typedef {keyof import("../gpt2.js").Info["defaults"] & string} Name
  * @typedef {Record<Name, number>} Values
  */
 
-/** @type {Name[]} */
-export const NAMES = ["temperature", "topK", "topP", "repetitionPenalty", "maxTokens", "seed"];
-
 const form = element("settings", HTMLFormElement);
 const newSeed = element("newSeed", HTMLInputElement);
-const fields = new Map(NAMES.map((name) => [name, element(name, HTMLInputElement)]));
+/** @type {NodeListOf<HTMLInputElement>} */
+const numbers = form.querySelectorAll("input[type=number]");
+const fields = new Map(Array.from(numbers, (number) => [/** @type {Name} */ (number.id), number]));
+
+/** The form's parameters; index.html has a field for each. */
+export const NAMES = [...fields.keys()];
 
 /** @param {Name} name */
 function field(name) {

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.models.presets import _HUB_PRESETS
 from tests.browser.library.browsing import Tab, weights_of
 
 GREEDY = {"temperature": 0, "maxTokens": 24}
@@ -263,8 +262,3 @@ def test_a_second_model_and_dispose(tab: Tab) -> None:
     assert {"python", "package", "weights"} <= {*found["cached"]}
     assert found["error"]["name"] == "DisposedTensorError"
     assert weights_of(tab) == before
-
-
-def test_presets_are_those_of_python(tab: Tab) -> None:
-    names = tab.evaluate("async () => (await import('../web/sources.js')).PRESETS")
-    assert names == {name: hub_id for name, (hub_id, _) in _HUB_PRESETS.items()}

@@ -1,6 +1,8 @@
 // The contract of web/gpt2.js without worker, Python or GPU: the page's rare states, at once.
 // Served in place of web/gpt2.js; what it does is set by `globalThis.fake`, before the page loads.
 
+import { DEFAULTS } from "./defaults.js"; // written by serving.py
+
 const WORDS = "there lived a king who had three daughters and the youngest was so kind".split(" ");
 const FILES = [
   { name: "config.json", bytes: 470 },
@@ -113,16 +115,7 @@ export class GPT2 extends EventTarget {
       adapter: fake.check.adapter,
       storedBytes: TOTAL,
       stored: fake.storing && typeof source === "string",
-      defaults: {
-        maxTokens: 128,
-        temperature: 0.8,
-        topK: 40,
-        topP: 0.95,
-        repetitionPenalty: 1.1,
-        presencePenalty: 0,
-        frequencyPenalty: 0,
-        seed: null,
-      },
+      defaults: DEFAULTS,
       warnings: fake.warnings,
     };
     return lm;

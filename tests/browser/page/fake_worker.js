@@ -1,5 +1,6 @@
 // The contract of web/worker.js without Python or GPU, for the real web/gpt2.js: served in its place.
 
+import { DEFAULTS } from "./defaults.js"; // written by serving.py
 import { aborted, errorOf, serve } from "./rpc.js";
 
 const FILES = [{ name: "config.json", bytes: 470 }];
@@ -14,16 +15,6 @@ const MEMORY = {
   peakBytes: 0,
   numScopes: 0,
   byKind: { weights: 0, parameters: 0, cache: 0, workspace: 0, staging: 0 },
-};
-const DEFAULTS = {
-  maxTokens: 128,
-  temperature: 0.8,
-  topK: 40,
-  topP: 0.95,
-  repetitionPenalty: 1.1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  seed: null,
 };
 const loaded = new Set();
 let next = 1;
