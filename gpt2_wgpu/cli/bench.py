@@ -7,10 +7,11 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from gpt2_wgpu.cli.options import DTYPES, Parser, add_adapter, integer, use_adapter
+from gpt2_wgpu.cli.options import Parser, add_adapter, integer, use_adapter
 from gpt2_wgpu.cli.terminal import Terminal
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.shown import shown
+from gpt2_wgpu.weight_formats import OPTIONS
 
 if TYPE_CHECKING:
     from gpt2_wgpu.bench import Preset, RandomModel
@@ -101,7 +102,7 @@ def _add_work(parser: Parser) -> None:
         type=each_of(dtype),
         default=[None],
         metavar="TYPE[,TYPE]",
-        help=f"weights on the GPU: {', '.join(DTYPES)} (default: as generate would store them)",
+        help=f"weights on the GPU: {', '.join(OPTIONS)} (default: as generate would store them)",
     )
     add_adapter(group)
     group.add_argument(
@@ -121,9 +122,9 @@ def _add_work(parser: Parser) -> None:
 
 def dtype(text: str) -> str:
     """The library's name of a type of weights."""
-    if text not in DTYPES:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is none of {', '.join(DTYPES)}")
-    return DTYPES[text]
+    if text not in OPTIONS:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is none of {', '.join(OPTIONS)}")
+    return OPTIONS[text]
 
 
 def each_of(parse: Callable[[str], T]) -> Callable[[str], list[T]]:

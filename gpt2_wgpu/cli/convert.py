@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gpt2_wgpu.cli.options import DTYPES, Parser, add_adapter, use_adapter
+from gpt2_wgpu.cli.options import Parser, add_adapter, use_adapter
 from gpt2_wgpu.cli.terminal import Terminal, ending_by_signals
+from gpt2_wgpu.weight_formats import OPTIONS
 
 _EPILOG = """\
 Matrices are rounded on the GPU, as `generate --dtype` rounds them while it
@@ -32,7 +33,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
     )
     parser.add_argument("source", metavar="SRC", help="as --model of `generate`")
     parser.add_argument("destination", metavar="DST", type=Path, help="a directory")
-    parser.add_argument("--dtype", choices=DTYPES, required=True, help="what the matrices become")
+    parser.add_argument("--dtype", choices=OPTIONS, required=True, help="what the matrices become")
     add_adapter(parser)
     parser.add_argument("--force", action="store_true", help="replace files that exist in DST")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress or sizes on stderr")
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         path = gw.convert(
             args.source,
             args.destination,
-            DTYPES[args.dtype],
+            OPTIONS[args.dtype],
             force=args.force,
             on_progress=on_progress,
         )

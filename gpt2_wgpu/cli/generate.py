@@ -8,7 +8,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu.cli.options import (
-    DTYPES,
     Parser,
     add_adapter,
     in_range,
@@ -25,6 +24,7 @@ from gpt2_wgpu.sampling_parameters import (
     Parameter,
     with_defaults,
 )
+from gpt2_wgpu.weight_formats import OPTIONS
 
 if TYPE_CHECKING:
     import gpt2_wgpu as gw
@@ -76,7 +76,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
     )
     parser.add_argument(
         "--dtype",
-        choices=DTYPES,
+        choices=OPTIONS,
         help="storage format of the weights on the GPU (default: the format that `convert` wrote, "
         "else f16; q8 on a CPU adapter if that is measured to be faster)",
     )
@@ -162,7 +162,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     peak = _watch_memory(gw.default_device()) if args.memory else None
     with terminal.progress(f"loading {args.model}") as on_progress:
         lm = gw.GPT2CausalLM.from_preset(
-            args.model, dtype=DTYPES.get(args.dtype), on_progress=on_progress
+            args.model, dtype=OPTIONS.get(args.dtype), on_progress=on_progress
         )
     lm.compile(sampler=_sampler(settings))
     terminal.note_wait("compiling kernels")

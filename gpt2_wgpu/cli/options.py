@@ -15,16 +15,6 @@ from gpt2_wgpu.validation import Range
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
-#: How weights are stored: what --dtype takes, and the library's name for it.
-DTYPES = {
-    "f32": "float32",
-    "f16": "float16",
-    "q8": "q8",
-    "q4": "q4",
-    "float32": "float32",
-    "float16": "float16",
-}
-
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that says in one line what is wrong, and when its help is not read."""

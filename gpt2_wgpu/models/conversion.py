@@ -15,11 +15,10 @@ from gpt2_wgpu.models.gpt2_weights import with_stored_head
 from gpt2_wgpu.models.presets import resolve as resolve_preset
 from gpt2_wgpu.models.weight_sizes import Layout, layouts, quantized_shapes
 from gpt2_wgpu.nn import Axis, Raw, load_matrix
-from gpt2_wgpu.nn.matrix import QUANTIZED, check_dtype
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import tidy
-from gpt2_wgpu.tensors.tensor import PACKING
 from gpt2_wgpu.webgpu import Device, default_device_async, sync
+from gpt2_wgpu.weight_formats import FORMATS, QUANTIZED, weight_format
 from gpt2_wgpu.weights.checkpoint import INDEX_FILE, SINGLE_FILE, Checkpoint, weights_there
 from gpt2_wgpu.weights.naming import resolve
 from gpt2_wgpu.weights.quantized import metadata_for, quantization_of
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from gpt2_wgpu.models.gpt2_weights import Progress
     from gpt2_wgpu.weights.header import TensorEntry
 
-_STORED_AS = {"float32": "F32", "float16": "F16", "q8": "U32", "q4": "U32"}
 _MODEL_FILES = (*BESIDE_WEIGHTS, SINGLE_FILE, INDEX_FILE)
 
 
@@ -47,7 +45,7 @@ def convert(
 ) -> Path:
     """Write the model ``source`` (as for ``from_preset``) into the directory ``destination``.
 
-    Matrices become ``dtype`` ("float32", "float16", "q8" or "q4") on the GPU, by the kernels that
+    Matrices become ``dtype``, one of `weight_formats.FORMATS`, on the GPU, by the kernels that
     do so while a model loads: loading the result gives the same bits. Vectors and position
     embeddings stay as they are; configuration and tokenizer go along. A new directory appears when
     all are whole, in one rename; of one that exists the model's files, old shards among them, are
@@ -74,7 +72,7 @@ async def convert_async(
     on_progress: Progress | None = None,
 ) -> Path:
     """The asynchronous form of :func:`convert`."""
-    check_dtype(dtype)
+    weight_format(dtype)  # raises for an unknown one
     source, destination = resolve_preset(source), Path(destination)
     config = GPT2Config.from_json_file(source / "config.json")
     besides = [name for name in BESIDE_WEIGHTS if (source / name).is_file()]
@@ -117,7 +115,7 @@ def _described(
     return [
         Description(
             name,
-            _STORED_AS[dtype] if name in chosen else entry.dtype,
+            FORMATS[dtype].file_dtype if name in chosen else entry.dtype,
             quantized.get(name, entry.shape[::-1] if entry.transposed else entry.shape),
         )
         for name, entry in entries.items()
@@ -144,7 +142,7 @@ async def _converted(device: Device, raw: Raw, layout: Layout, dtype: str) -> li
         pieces = await device.queue.read(parts)
     if dtype in QUANTIZED or matrix.depth == width:
         return pieces
-    item = PACKING[dtype][1]
+    item = FORMATS[dtype].unit_bytes
     return [
         piece[begin : begin + width * item]  # what follows is padding
         for piece in pieces
