@@ -22,10 +22,14 @@ class WeightFormat:
     unit_bytes: int
     file_dtype: str  # of a converted matrix in a safetensors file
     quantized: bool = False  # blocks of 32 that share a scale, eight of them in a unit
-    largest: int = (
-        127  # level of a block's element of largest magnitude; others may be 1 - |largest|
-    )
+    levels: tuple[int, int] = (-127, 127)  # of an element; the self-test's weights are such
     gemv_step: int = 0  # elements that step_{name}.wgsl loads at once; 0: step_eight.wgsl, eight
+
+    @property
+    def largest_level(self) -> int:
+        """Level of a block's element of largest magnitude, whose sign the scale may keep."""
+        lowest, highest = self.levels
+        return lowest if -lowest > highest else highest
 
     @property
     def load_kernel(self) -> str:
@@ -40,7 +44,7 @@ FORMATS = {
         WeightFormat("float32", "f32", 1, 4, "F32"),
         WeightFormat("float16", "f16", 1, 2, "F16"),
         WeightFormat("q8", "q8", 256, 272, "U32", quantized=True, gemv_step=16),
-        WeightFormat("q4", "q4", 256, 144, "U32", quantized=True, largest=-8, gemv_step=32),
+        WeightFormat("q4", "q4", 256, 144, "U32", quantized=True, levels=(-8, 7), gemv_step=32),
     )
 }
 QUANTIZED = tuple(each.dtype for each in FORMATS.values() if each.quantized)
