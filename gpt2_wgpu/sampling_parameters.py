@@ -22,7 +22,7 @@ class Field:
     label: str
     number: tuple[float, float]  # lowest, highest
     slider: tuple[float, float, float]  # lowest, highest, step
-    note: str  # continues "default 1.5"
+    note: str  # beside the default
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ TEMPERATURE = Parameter(
     flags=("--temp",),
     metavar="T",
     help="temperature; higher is more random, 0 is greedy search",
-    field=Field("Temperature", (0, 5), (0, 2, 0.05), "; 0 is greedy, above 1 wild"),
+    field=Field("Temperature", (0, 5), (0, 2, 0.05), "0 = greedy, higher = more random"),
 )
 TOP_K = Parameter(
     "top_k",
@@ -72,7 +72,7 @@ TOP_K = Parameter(
     flags=("--top-k",),
     metavar="K",
     help="sample from the K most likely tokens; 0: off",
-    field=Field("Top-k", (0, 50257), (0, 200, 1), "; of the likeliest, 0 for all"),
+    field=Field("Top-k", (0, 50257), (0, 200, 1), "sample from the k most likely tokens (0 = all)"),
 )
 TOP_P = Parameter(
     "top_p",
@@ -83,7 +83,9 @@ TOP_P = Parameter(
     flags=("--top-p",),
     metavar="P",
     help="nucleus sampling: the smallest set of tokens with cumulative probability P; 1: off",
-    field=Field("Top-p", (0.01, 1), (0.01, 1, 0.01), "; those that sum to p"),
+    field=Field(
+        "Top-p", (0.01, 1), (0.01, 1, 0.01), "smallest set of tokens with total probability p"
+    ),
 )
 REPETITION_PENALTY = Parameter(
     "repetition_penalty",
@@ -94,7 +96,9 @@ REPETITION_PENALTY = Parameter(
     flags=("--repeat-penalty",),
     metavar="R",
     help="divide positive logits of tokens in prompt and text by R, multiply negative ones; 1: off",
-    field=Field("Repetition penalty", (0.1, 10), (1, 2, 0.05), ", against loops; 1 is none"),
+    field=Field(
+        "Repetition penalty", (0.1, 10), (1, 2, 0.05), ">1 discourages repetition, 1 = off"
+    ),
     neutral_if_greedy=True,
 )
 PRESENCE_PENALTY = Parameter(
@@ -126,7 +130,7 @@ MAX_NEW_TOKENS = Parameter(
     flags=("-n", "--max-new-tokens"),
     metavar="N",
     help="stop after N tokens, or at the end of the model's context",
-    field=Field("Max tokens", (1, 1024), (1, 512, 1), "; or the context's end"),
+    field=Field("Max tokens", (1, 1024), (1, 512, 1), "at most the context length"),
 )
 SEED = Parameter(
     "seed",

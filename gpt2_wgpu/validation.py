@@ -23,12 +23,10 @@ class Range:
     whole: bool = False  # integers only
 
     def __str__(self) -> str:
-        if self.whole:
-            return f"a whole number from {self.low} to {self.high}"
-        low = f"{'above' if self.open_low else 'at least'} {self.low:g}"
-        if math.isinf(self.high):
-            return f"a finite number {low}"
-        return f"a number {low} and at most {self.high:g}"
+        kind = "an integer" if self.whole else "a number"
+        low, high = (str(each) if self.whole else f"{each:g}" for each in (self.low, self.high))
+        bounds = f"{'>' if self.open_low else '>='} {low}"
+        return f"{kind} {bounds}" + ("" if math.isinf(self.high) else f" and <= {high}")
 
     def find(self, value: Any) -> float | None:
         """Return ``value`` as a float, or an int if ``whole``; None outside the range.

@@ -81,7 +81,7 @@ def form_field(parameter: Parameter, field: Field) -> Iterator[str]:
     low, high, step = (f"{bound:g}" for bound in field.slider)
     bounds = f'min="{low}" max="{high}" step="{step}" value="{default}"'
     yield f'  <input type="range" data-for="{name}" {bounds} aria-label="{label}, slider">'
-    yield f"  <small>default <data>{default}</data>{note}</small>"
+    yield f"  <small>default <data>{default}</data>; {note}</small>"
     yield "</div>"
 
 

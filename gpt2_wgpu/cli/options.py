@@ -48,14 +48,14 @@ def in_range(allowed: Range) -> Callable[[str], Any]:
         except ValueError:
             value = None
         if value is None:
-            raise argparse.ArgumentTypeError(f"{shown(text)} is not {allowed}")
+            raise argparse.ArgumentTypeError(f"{shown(text)} must be {allowed}")
         return value
 
     return parse
 
 
 def integer(least: int, most: int = MAX_COUNT) -> Callable[[str], int]:
-    """Makes a type for whole numbers in [least, most]."""
+    """Makes a type for integers in [least, most]."""
     return in_range(Range(least, most, whole=True))
 
 

@@ -1,6 +1,6 @@
 """Metadata of quantised checkpoints (docs/quantization.md).
 
-Their metadata contain ``gpt2_wgpu_dtype`` (such as "q8") and ``gpt2_wgpu_layout``, the version of the
+Their metadata contain ``gpt2_wgpu_dtype`` (e.g. "q8") and ``gpt2_wgpu_layout``, the version of the
 layout. A matrix is a U32 tensor [units, words per unit], the GPU's layout; all other tensors are as
 in any checkpoint.
 """

@@ -27,24 +27,24 @@ def usage_error(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 @pytest.mark.parametrize(
     ("option", "value", "bound"),
     [
-        ("--temp", "-1", "a number at least 0"),
-        ("--temp", "nan", "a number at least 0"),
-        ("--temp", "inf", "a number at least 0"),
-        ("--temp", "warm", "a number at least 0"),
-        ("--top-k", "-1", "a whole number from 0"),
-        ("--top-k", "2.5", "a whole number from 0"),
-        ("--top-k", "9" * 20, f"a whole number from 0 to {2**31 - 1}"),
-        ("-n", "9" * 21, f"a whole number from 1 to {2**31 - 1}"),
-        ("-n", str(2**31), f"a whole number from 1 to {2**31 - 1}"),
-        ("--top-p", "0", "a number above 0 and at most 1"),
-        ("--top-p", "1.01", "a number above 0 and at most 1"),
-        ("--top-p", "nan", "a number above 0 and at most 1"),
-        ("--seed", "-1", f"a whole number from 0 to {2**64 - 1}"),
-        ("--seed", str(2**64), f"a whole number from 0 to {2**64 - 1}"),
-        ("--seed", "9" * 5000, "a whole number"),
-        ("-n", "0", "a whole number from 1"),
-        ("-n", "-1", "a whole number from 1"),
-        ("--max-new-tokens", "many", "a whole number from 1"),
+        ("--temp", "-1", "must be a number >= 0"),
+        ("--temp", "nan", "must be a number >= 0"),
+        ("--temp", "inf", "must be a number >= 0"),
+        ("--temp", "warm", "must be a number >= 0"),
+        ("--top-k", "-1", "must be an integer >= 0"),
+        ("--top-k", "2.5", "must be an integer >= 0"),
+        ("--top-k", "9" * 20, f"must be an integer >= 0 and <= {2**31 - 1}"),
+        ("-n", "9" * 21, f"must be an integer >= 1 and <= {2**31 - 1}"),
+        ("-n", str(2**31), f"must be an integer >= 1 and <= {2**31 - 1}"),
+        ("--top-p", "0", "must be a number > 0 and <= 1"),
+        ("--top-p", "1.01", "must be a number > 0 and <= 1"),
+        ("--top-p", "nan", "must be a number > 0 and <= 1"),
+        ("--seed", "-1", f"must be an integer >= 0 and <= {2**64 - 1}"),
+        ("--seed", str(2**64), f"must be an integer >= 0 and <= {2**64 - 1}"),
+        ("--seed", "9" * 5000, "must be an integer"),
+        ("-n", "0", "must be an integer >= 1"),
+        ("-n", "-1", "must be an integer >= 1"),
+        ("--max-new-tokens", "many", "must be an integer >= 1"),
         ("--stop", "", "at least 1 character"),
     ],
 )
@@ -101,7 +101,7 @@ def test_usage_errors_of_the_process(run: Run) -> None:
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == (
-        "gpt2-wgpu generate: error: argument --top-p: '1.5' is not a number above 0 and at most 1 "
+        "gpt2-wgpu generate: error: argument --top-p: '1.5' must be a number > 0 and <= 1 "
         "(see 'gpt2-wgpu generate --help')\n"
     )
 

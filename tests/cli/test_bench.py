@@ -91,11 +91,11 @@ def test_wrong_outputs_have_no_speed(
 @pytest.mark.parametrize(
     ("option", "value", "bound"),
     [
-        ("-p", "0", "'0' is not a whole number from 1"),
-        ("-n", "1", "'1' is not a whole number from 2"),
-        ("-r", "none", "'none' is not a whole number from 1"),
-        ("-b", "1,0", "'0' is not a whole number from 1 to 65535"),
-        ("-b", "", "'' is not a whole number from 1"),
+        ("-p", "0", "'0' must be an integer >= 1"),
+        ("-n", "1", "'1' must be an integer >= 2"),
+        ("-r", "none", "'none' must be an integer >= 1"),
+        ("-b", "1,0", "'0' must be an integer >= 1 and <= 65535"),
+        ("-b", "", "'' must be an integer >= 1"),
         ("--dtype", "f16,f8", "'f8' is none of f"),
         ("-o", "csv", "invalid choice: 'csv'"),
         ("--random", "125M", "'125M' is no shape: use 124M, 355M, 774M, 1558M, or LAYERSxWIDTH"),

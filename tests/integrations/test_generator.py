@@ -132,7 +132,7 @@ def test_a_seed_gives_what_a_new_sampler_gives_the_prompt_alone(make, checkpoint
                 assert "".join(lm.stream("The wolf", max_new_tokens=8)) == text
         assert len(set(found)) == 3
         wrong = generator({"prompt": ["A", "B"], "seed": [-1, 2.5]})
-    assert wrong["error"][0].startswith("InvalidArgumentError: seed must be a whole number")
+    assert wrong["error"][0].startswith("InvalidArgumentError: seed must be an integer")
     assert "not 2.5" in wrong["error"][1]
 
 
@@ -172,7 +172,7 @@ def test_a_faulty_row_tells_so_and_harms_no_other(generator):
     assert result["error"][1] == "InvalidArgumentError: a prompt must be a str, not null"
     assert result["error"][2] == result["error"][1]
     assert result["error"][6].startswith("ContextLengthError: the prompt has 6")
-    assert "limit must be a whole number from 1" in result["error"][8]
+    assert "limit must be an integer >= 1" in result["error"][8]
     assert result["prompt_tokens"][6] > 600
 
 
@@ -225,8 +225,8 @@ def test_an_empty_batch_and_a_prefix(generator, make):
         ({"prompt_column": ""}, InvalidArgumentError, "prompt_column must be the name"),
         ({"prompt_column": None}, InvalidArgumentError, "prompt_column must be the name"),
         ({"seed_column": 3}, InvalidArgumentError, "seed_column must be the name"),
-        ({"max_new_tokens": 0}, InvalidArgumentError, "max_new_tokens must be a whole number"),
-        ({"rows_at_once": 0}, InvalidArgumentError, "rows_at_once must be a whole number"),
+        ({"max_new_tokens": 0}, InvalidArgumentError, "max_new_tokens must be an integer"),
+        ({"rows_at_once": 0}, InvalidArgumentError, "rows_at_once must be an integer"),
         ({"sampler": "best"}, InvalidArgumentError, "unknown sampler 'best'"),
         ({"on_error": "ignore"}, InvalidArgumentError, "on_error must be 'record' or 'raise'"),
         ({"prefix": None}, InvalidArgumentError, "prefix must be a str"),

@@ -32,7 +32,7 @@ def test_ids_of_another_model_are_refused(tales, monkeypatch):
 
 @pytest.mark.parametrize("seed", [-1, 1.5, 2**32, None])
 def test_bad_seeds_of_random_weights(device, seed):
-    with pytest.raises(InvalidArgumentError, match=f"seed must be a whole number .* not {seed}"):
+    with pytest.raises(InvalidArgumentError, match=f"seed must be an integer .* not {seed}"):
         gw.GPT2Backbone(50, 1, 2, 16, 32, max_sequence_length=8, seed=seed)
 
 

@@ -243,7 +243,7 @@ def test_prompts_that_do_not_fit(tales):
     with pytest.raises(ContextLengthError, match=f"only {context} fit: shorten it$"):
         tales.generate("word " * context)
     for bad in (0, -1, 2.5, True):
-        with pytest.raises(InvalidArgumentError, match="max_length must be a whole number"):
+        with pytest.raises(InvalidArgumentError, match="max_length must be an integer"):
             tales.generate("A", max_length=bad)
     with pytest.raises(InvalidArgumentError, match="expected a str or a list of str"):
         tales.generate(5)

@@ -208,7 +208,7 @@ def test_bad_arguments(tales):
     with pytest.raises(ContextLengthError, match=rf"only {context} fit"):
         tales.stream("word " * (2 * context))
     for bad in (0, -3, 1.5, True):
-        with pytest.raises(InvalidArgumentError, match="max_new_tokens must be a whole number"):
+        with pytest.raises(InvalidArgumentError, match="max_new_tokens must be an integer"):
             tales.stream("A", bad)
     with pytest.raises(InvalidArgumentError, match="stops must be"):
         tales.stream("A", 5, stop_texts=[""])
