@@ -19,7 +19,8 @@ from typing import Any
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.models import decoding
-from gpt2_wgpu.models.decoding import Generation, Pace
+from gpt2_wgpu.models.decoding import Generation
+from gpt2_wgpu.models.pace import Pace
 from gpt2_wgpu.webgpu import time_waiting
 from gpt2_wgpu.webgpu.backends.native_bundle import native_bundle
 from gpt2_wgpu.webgpu.queue import Batch, encode
@@ -66,7 +67,7 @@ def encoded(gpu: Any, batch: Batch, name: str, figures: Figures) -> None:
 
 def generated(backbone: gw.GPT2Backbone, steps: int, figures: Figures) -> None:
     """Generate the tokens of a few submits."""
-    decoding.Pace = steady(steps)
+    vars(decoding)["Pace"] = steady(steps)
     running, tokens = start(backbone, 8 * steps + 50), 0
     busy = time.thread_time()
     with time_waiting() as waited:
@@ -84,7 +85,9 @@ def main() -> None:
     args = parser.parse_args()
     backbone = gw.GPT2Backbone(512, 12, 1, 64, 256, max_sequence_length=CONTEXT, seed=1)
     recorded = start(backbone, CONTEXT - 1)
-    commands = recorded._run._recording._commands
+    run = recorded._run
+    assert run is not None
+    commands = run._recording._commands
     bundle = native_bundle(commands)
     if bundle is None:
         parser.exit(

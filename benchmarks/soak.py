@@ -83,6 +83,7 @@ def answer(lm: gw.GPT2CausalLM, request: Request, end: str) -> list[str]:
     if end == "lost before":
         lose(lm)
     if end == "batch":
+        assert lm.preprocessor is not None
         rows = lm.preprocessor.encode_prompts(request.prompts)
         length = max(map(len, rows)) + request.new_tokens
         return list(lm.generate(request.prompts, length, request.stops))

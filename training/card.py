@@ -80,7 +80,7 @@ def samples(directory: Path) -> list[str]:
     for seed in range(SAMPLES):
         torch.manual_seed(seed)
         out = model.generate(ids, attention_mask=torch.ones_like(ids), **SAMPLING)
-        texts.append(tokenizer.decode(out[0], skip_special_tokens=True).strip())
+        texts.append(str(tokenizer.decode(out[0], skip_special_tokens=True)).strip())
     return texts
 
 

@@ -10,7 +10,8 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from data import END_OF_TEXT, Book
+from data import Book
+from tokenizer import end_of_text_id
 
 IGNORED = -100  # target ignored by the loss
 LossOfEach = Callable[[Tensor, Tensor], Tensor]
@@ -46,7 +47,7 @@ def bits_per_byte(
 
     Each tail is a separate text after <|endoftext|>. The window advances by half of the context.
     """
-    eot = tokenizer.token_to_id(END_OF_TEXT)
+    eot = end_of_text_id(tokenizer)
     pieces = []
     for book in books:
         pieces += windows([eot, *tokenizer.encode(book.held_out).ids], context, context // 2)

@@ -12,8 +12,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from data import END_OF_TEXT
-from tokenizer import save_gpt2_files
+from tokenizer import end_of_text_id, save_gpt2_files
 
 RUN = Path(__file__).parent / "runs" / "fairytales"
 
@@ -76,7 +75,7 @@ def export(run: Path, out: Path) -> None:
     """Export run/checkpoint.pt and run/tokenizer.json to the directory `out`."""
     checkpoint = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=False)
     tokenizer = Tokenizer.from_file(str(run / "tokenizer.json"))
-    eot = tokenizer.token_to_id(END_OF_TEXT)
+    eot = end_of_text_id(tokenizer)
     shape = checkpoint["shape"]
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "config.json", config(shape, eot, checkpoint["args"]["dropout"]))

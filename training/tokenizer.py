@@ -24,15 +24,23 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     # Paragraph by paragraph, which bounds the trainer's memory.
     tokenizer.train_from_iterator((p for t in texts for p in t.splitlines(True)), trainer)
     tokenizer.add_special_tokens([AddedToken(END_OF_TEXT, normalized=False)])
-    assert tokenizer.token_to_id(END_OF_TEXT) == tokenizer.get_vocab_size() - 1
+    assert end_of_text_id(tokenizer) == tokenizer.get_vocab_size() - 1
     return tokenizer
+
+
+def end_of_text_id(tokenizer: Tokenizer) -> int:
+    """Id of <|endoftext|>."""
+    found = tokenizer.token_to_id(END_OF_TEXT)
+    if found is None:
+        raise SystemExit(f"the tokenizer has no {END_OF_TEXT}")
+    return found
 
 
 def save_gpt2_files(tokenizer: Tokenizer, directory: Path, context: int) -> None:
     """Write vocab.json, merges.txt and tokenizer_config.json."""
     model = json.loads(tokenizer.to_str())["model"]
     vocabulary = dict(sorted(model["vocab"].items(), key=lambda item: item[1]))
-    vocabulary[END_OF_TEXT] = tokenizer.token_to_id(END_OF_TEXT)
+    vocabulary[END_OF_TEXT] = end_of_text_id(tokenizer)
     text = json.dumps(vocabulary, ensure_ascii=False, separators=(",", ":"))
     (directory / "vocab.json").write_text(text + "\n", encoding="utf-8")
     pairs = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]

@@ -29,12 +29,12 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from tokenizers import Tokenizer  # noqa: E402
 
-from data import END_OF_TEXT, Windows, mark_tales, paragraph_starts, read_books  # noqa: E402
+from data import Windows, mark_tales, paragraph_starts, read_books  # noqa: E402
 from evaluate import bits_per_byte  # noqa: E402
 from export import RUN, export  # noqa: E402
 from model import GPT2, Shape, count, other_parameters  # noqa: E402
 from parallel import PIECES, Member, Team  # noqa: E402
-from tokenizer import train_tokenizer  # noqa: E402
+from tokenizer import end_of_text_id, train_tokenizer  # noqa: E402
 
 COLUMNS = ["step", "minutes", "tokens", "rate", "train_loss", "held_out_bits_per_byte"]
 
@@ -91,7 +91,7 @@ class Trainer:
             self.tokenizer.save(str(path))
         rows = [self.tokenizer.encode(mark_tales(book.train)).ids for book in self.books]
         tokens = np.array([i for row in rows for i in row], dtype=np.int64)
-        eot = self.tokenizer.token_to_id(END_OF_TEXT)
+        eot = end_of_text_id(self.tokenizer)
         newline = self.tokenizer.encode("\n").ids[0]
         starts = paragraph_starts(tokens, newline, eot)
         self.windows = Windows(tokens, starts, eot, args.seed)

@@ -10,6 +10,7 @@ import statistics
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from benchmarks.peers.cpu_use import ForeignCpu
@@ -65,12 +66,12 @@ def compare(
     outcomes = [Outcome(runner.engine) for runner in runners]
     pairs = list(zip(runners, outcomes, strict=True))
     for runner, outcome in pairs:
-        _guarded(outcome, lambda r=runner, o=outcome: _warm_up(r, o, plan, check))
+        _guarded(outcome, partial(_warm_up, runner, outcome, plan, check))
     for turn in range(plan.rounds):
         for runner, outcome in pairs:
             if outcome.equal is True:
                 say(f"round {turn + 1} of {plan.rounds}: {outcome.engine.name}")
-                _guarded(outcome, lambda r=runner, o=outcome: _time(r, o))
+                _guarded(outcome, partial(_time, runner, outcome))
     return outcomes
 
 

@@ -11,7 +11,9 @@ present.N.key/value [B, H, P + T, D].
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from onnx import TensorProto, checker, helper, numpy_helper, save
@@ -39,7 +41,7 @@ class Graph:
         return outputs[0]
 
 
-def read_weights(directory: Path) -> tuple[dict[str, object], dict[str, np.ndarray]]:
+def read_weights(directory: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return config.json, and the weights as f32 by their names without ``transformer.``."""
     config = json.loads((directory / "config.json").read_text())
     tensors = load_file(directory / "model.safetensors")
@@ -145,7 +147,7 @@ def _plain(
 
 
 def _save(graph: Graph, file: Path, layers: int, heads: int, depth: int, vocabulary: int) -> None:
-    def values(kind: int, shapes: dict[str, list[object]]) -> list[object]:
+    def values(kind: int, shapes: Mapping[str, Sequence[object]]) -> list[object]:
         return [helper.make_tensor_value_info(name, kind, shape) for name, shape in shapes.items()]
 
     def cache(prefix: str, length: str) -> dict[str, list[object]]:

@@ -83,7 +83,7 @@ class PageRunner:
         self._work = {"ids": work.ids, "prompt": work.prompt}
         self._complaints: list[str] = []
         page.set_default_timeout(30 * _MINUTE)
-        page.on("crash", lambda: self._complaints.append("the page crashed"))
+        page.on("crash", lambda _: self._complaints.append("the page crashed"))
 
     def load(self) -> dict[str, str]:
         self._page.goto(self._address)

@@ -37,8 +37,8 @@ class Engine:
 
     def load(self, model: Path, threads: int) -> dict[str, str]:
         torch.set_num_threads(threads)
-        dtype = torch.float32
-        loaded = GPT2LMHeadModel.from_pretrained(model, dtype=dtype).to(self._device).eval()
+        loaded = GPT2LMHeadModel.from_pretrained(model, dtype=torch.float32).eval()
+        loaded.to(device=torch.device(self._device))
         if self._compile:
             loaded.generation_config.cache_implementation = "static"
             # CUDA graphs need CUDA; elsewhere the mode equals the default.
