@@ -52,8 +52,8 @@ class RandomModel:
             size = (int(layers), int(width))
         if size is None or size[1] % HEAD:
             raise InvalidArgumentError(
-                f"{shown(text)} is no shape: use {', '.join(SIZES)}, or LAYERSxWIDTH with a "
-                f"width that is a multiple of {HEAD}"
+                f"{shown(text)} is not a model size: use {', '.join(SIZES)}, or LAYERSxWIDTH with "
+                f"a width that is a multiple of {HEAD}"
             )
         return cls(f"random {text}", *size)
 

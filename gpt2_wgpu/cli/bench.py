@@ -1,4 +1,4 @@
-"""`gpt2-wgpu bench`: how fast this machine's GPU generates, and what share of the possible."""
+"""The command `gpt2-wgpu bench`: measures generation speed and bandwidth utilisation."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _MODEL = "fairytales"
-_BUSY = 0.25  # cores that others keep busy: beyond, it is said again beside the figures
+_BUSY = 0.25  # cores kept busy by other programs, above which a warning is printed
 
 _EPILOG = """\
-Every run has to repeat tokens that the plain, uncached forward pass confirms;
-if one differs, no speed is shown and the exit status is 1. Figures go to
-standard output, progress to standard error. What each means, and what spoils
-a measurement: docs/benchmarks.md.
+Every run must generate the same tokens as the forward pass without a cache; if
+one differs, no speed is reported and the exit status is 1. Results go to
+standard output, progress to standard error. docs/benchmarks.md explains the
+columns and common measurement errors.
 
 examples:
   gpt2-wgpu bench
@@ -38,8 +38,8 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
     """Adds the command `bench` to `commands`; returns its parser."""
     parser = commands.add_parser(
         "bench",
-        help="measure how fast this GPU generates, after checking that it does so right",
-        description="Measures prefill and decoding, and compares with what the adapter can read.",
+        help="measure generation speed, after checking the tokens",
+        description="Measures prefill and decode speed, and the share of peak read bandwidth used.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -58,19 +58,19 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
 
 
 def _add_work(parser: Parser) -> None:
-    group = parser.add_argument_group("what is measured")
+    group = parser.add_argument_group("workload")
     model = group.add_mutually_exclusive_group()
     model.add_argument(
         "-m",
         "--model",
         metavar="MODEL",
-        help=f"as for generate (default: {_MODEL})",
+        help=f"model to load, as for `generate` (default: {_MODEL})",
     )
     model.add_argument(
         "--random",
         type=_shape,
         metavar="SHAPE",
-        help="random weights, so no download: 124M, 355M, 774M, 1558M as GPT-2's sizes, or "
+        help="random weights instead of a model: 124M, 355M, 774M or 1558M (GPT-2's sizes), or "
         "LAYERSxWIDTH",
     )
     group.add_argument(
@@ -79,7 +79,7 @@ def _add_work(parser: Parser) -> None:
         type=integer(1),
         default=128,
         metavar="N",
-        help="length of the prompt (default: %(default)s)",
+        help="prompt length in tokens (default: %(default)s)",
     )
     group.add_argument(
         "-n",
@@ -87,7 +87,7 @@ def _add_work(parser: Parser) -> None:
         type=integer(2),
         default=128,
         metavar="N",
-        help="how many follow it (default: %(default)s)",
+        help="tokens to generate (default: %(default)s)",
     )
     group.add_argument(
         "-b",
@@ -95,14 +95,14 @@ def _add_work(parser: Parser) -> None:
         type=each_of(integer(1, 2**16 - 1)),
         default=[1],
         metavar="N[,N]",
-        help="texts at a time, one row of figures each (default: 1)",
+        help="batch sizes, one table row each (default: 1)",
     )
     group.add_argument(
         "--dtype",
         type=each_of(dtype),
         default=[None],
         metavar="TYPE[,TYPE]",
-        help=f"weights on the GPU: {', '.join(OPTIONS)} (default: as generate would store them)",
+        help=f"weight formats: {', '.join(OPTIONS)} (default: that of `generate`)",
     )
     add_adapter(group)
     group.add_argument(
@@ -111,24 +111,26 @@ def _add_work(parser: Parser) -> None:
         type=integer(1),
         default=5,
         metavar="N",
-        help="timed runs after one to warm up; the median counts (default: %(default)s)",
+        help="timed runs after one warm-up run; the median is reported (default: %(default)s)",
     )
     group.add_argument(
         "--positions",
         action="store_true",
-        help="also the time of a token at several positions of the context",
+        help="also report the time per token at several context positions",
     )
 
 
 def dtype(text: str) -> str:
-    """The library's name of a type of weights."""
+    """The library's name of a weight format."""
     if text not in OPTIONS:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is none of {', '.join(OPTIONS)}")
+        raise argparse.ArgumentTypeError(
+            f"{shown(text)} is not a weight format (choose from {', '.join(OPTIONS)})"
+        )
     return OPTIONS[text]
 
 
 def each_of(parse: Callable[[str], T]) -> Callable[[str], list[T]]:
-    """Makes a type for lists with commas, each element once."""
+    """Makes a type for comma-separated lists, without duplicates."""
 
     def parse_all(text: str) -> list[T]:
         return list(dict.fromkeys(parse(part) for part in text.split(",")))
@@ -137,7 +139,7 @@ def each_of(parse: Callable[[str], T]) -> Callable[[str], list[T]]:
 
 
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
-    """Measures as `args` says; returns the exit status."""
+    """Runs the command; returns the exit status."""
     terminal.quiet = args.quiet
     from gpt2_wgpu import bench
 
@@ -159,13 +161,13 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     others = report["load"]["foreign_cpu"]
     if others is not None and others > _BUSY:
         terminal.warn(
-            f"other programs kept {others:.1f} cores busy meanwhile, so these figures are too low "
-            "or, as shares of a limit measured at another moment, wrong: measure again when idle"
+            f"other programs kept {others:.1f} cores busy, so speeds are too low and bandwidth "
+            "utilisation is wrong. Measure again on an idle machine"
         )
     if report["software_adapter"]:
         terminal.note(
-            f"{report['hardware']} is a software adapter that computes on the CPU: these figures "
-            "tell nothing about a GPU"
+            f"no GPU is used: {report['hardware']} runs on the CPU, so these results say nothing "
+            "about a GPU"
         )
     return 0
 

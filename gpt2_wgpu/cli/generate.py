@@ -1,4 +1,4 @@
-"""`gpt2-wgpu generate`: continues a prompt and streams the text."""
+"""The command `gpt2-wgpu generate`: continues a prompt and streams the text."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
     """Adds the command `generate` to `commands`; returns its parser."""
     parser = commands.add_parser(
         "generate",
-        help="continue a text",
-        description="Continues PROMPT: prints it and the text that follows as it is computed.",
+        help="generate text from a prompt",
+        description="Generates text that continues PROMPT, printed as it is computed.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -64,21 +64,21 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
         nargs="?",
         type=utf8,
         metavar="PROMPT",
-        help="the text to continue; '-', or none with a pipe: standard input, less one final "
-        "newline; an empty one begins a new text",
+        help="text to continue; '-', or no PROMPT with a pipe, reads standard input without its "
+        "final newline; an empty prompt starts a new text",
     )
     parser.add_argument(
         "-m",
         "--model",
         default="fairytales",
         metavar="MODEL",
-        help="model to load, see below (default: %(default)s)",
+        help="model to load, see 'models' below (default: %(default)s)",
     )
     parser.add_argument(
         "--dtype",
         choices=OPTIONS,
         help="storage format of the weights on the GPU (default: the format that `convert` wrote, "
-        "else f16; q8 on a CPU adapter if that is measured to be faster)",
+        "else f16; without a GPU, q8 if it is measured to be faster)",
     )
     add_adapter(parser)
     _add_sampling(parser)
@@ -126,8 +126,8 @@ def _add_ending(parser: Parser) -> None:
         type=utf8,
         default=[],
         metavar="TOKEN",
-        help="special token that the prompt may spell out, such as '<|endoftext|>', or 'all' of "
-        "them (repeatable; default: none, they stay text)",
+        help="special token to recognise in the prompt, such as '<|endoftext|>', or 'all' "
+        "(repeatable; default: none, they are plain text)",
     )
 
 
@@ -148,7 +148,7 @@ def _add_output(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
-    """Generates as `args` says; returns the exit status."""
+    """Runs the command; returns the exit status."""
     terminal.quiet = args.quiet
     prompt = _read_prompt(args.prompt, terminal)
     greedy = args.greedy or args.temperature == 0
@@ -183,8 +183,8 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         terminal.note(f"peak GPU memory: {', '.join(parts)}")
     if adapter.is_software and not any(adapter.name in line for line in terminal.warned):
         terminal.note(
-            f"{adapter.name} is a software adapter that computes on the CPU: with a GPU in this "
-            "machine, install its driver for faster text"
+            f"no GPU is used: {adapter.name} runs on the CPU. If this machine has a GPU, "
+            "install its driver"
         )
     return INTERRUPTED if story.interrupted else 0
 
@@ -196,7 +196,7 @@ def _allowed_special(tokens: list[str]) -> dict[str, Any]:
 
 
 def _watch_memory(device: gw.Device) -> dict[str, int]:
-    """Peak live bytes in total, and of each kind at that moment; updated from now on."""
+    """Peak bytes in use, in total and by kind at that moment; updated from now on."""
     peak = {"total": 0}
 
     def look(live: dict[str, int]) -> None:
@@ -216,7 +216,7 @@ def _note_what_greedy_ignores(args: argparse.Namespace, greedy: bool, terminal: 
 
 
 def _read_prompt(prompt: str | None, terminal: Terminal) -> str:
-    """Returns the text to continue: the argument, or what is piped in."""
+    """Returns the prompt: the argument, or standard input."""
     if prompt is None and sys.stdin is not None and sys.stdin.isatty():
         prompt = ""
     elif prompt is None or prompt == "-":
@@ -228,10 +228,10 @@ def _read_prompt(prompt: str | None, terminal: Terminal) -> str:
                 f"standard input is not valid UTF-8: byte {piped[error.start]:#04x} at "
                 f"{error.start}; convert it, or give the prompt as an argument"
             ) from None
-        # `echo` and editors end a text with a newline that is not part of the prompt.
+        # `echo` and editors add a final newline that is not part of the prompt.
         prompt = prompt.removesuffix("\n").removesuffix("\r")
     if not prompt:
-        terminal.note("no prompt: beginning a new text")
+        terminal.note("no prompt: starting a new text")
     return prompt
 
 

@@ -1,4 +1,4 @@
-"""`gpt2-wgpu info`: adapter, limits, features, versions and a self-test: for bug reports."""
+"""The command `gpt2-wgpu info`: adapter, limits, features, versions and a self-test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gpt2_wgpu.errors import DeviceError
 if TYPE_CHECKING:
     import gpt2_wgpu as gw
 
-# The limits that decide what fits and which kernels run.
+# The limits that decide which models fit and which kernels run.
 _LIMITS = (
     "max-buffer-size",
     "max-storage-buffer-binding-size",
@@ -30,9 +30,9 @@ _LIMITS = (
 )
 
 _EPILOG = """\
-The self-test loads a small model in each format, runs it, draws tokens, and
-compares what it gives with known results. (Before its first text a model is
-tested so in any case, once for an adapter, driver and format.)
+The self-test loads a small model in each weight format, runs it, samples
+tokens, and compares the results with known ones. (It also runs by itself
+before the first text, once for each adapter, driver and weight format.)
 Exit status: 0 if it passes, 1 if it fails or there is no adapter.
 
 examples:
@@ -58,12 +58,12 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
 
 
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
-    """Prints the facts and checks the device; returns the exit status."""
+    """Runs the command; returns the exit status."""
     facts: dict[str, Any] = {"versions": versions(), "platform": platform.platform()}
     problem: DeviceError | None = None
     try:
         facts |= _device_facts(args.adapter)
-    except DeviceError as error:  # the versions are wanted all the more then
+    except DeviceError as error:  # report the versions all the same
         facts |= {"adapter": None, "error": str(error)}
         problem = error
     if args.json:
@@ -76,14 +76,14 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         return 0
     wrong = [check["name"] for check in facts["check"]["checks"] if not check["passed"]]
     terminal.error(
-        f"this device computes wrong numbers in: {', '.join(wrong)}; update its driver, "
-        "or use another adapter"
+        f"the self-test failed: wrong results in {', '.join(wrong)}. Update the driver or use "
+        "another adapter"
     )
     return 1
 
 
 def versions() -> dict[str, str]:
-    """The versions of what computes here; 'unknown' for a package without metadata."""
+    """Versions of Python and the packages; 'unknown' for a package without metadata."""
     found = {"gpt2-wgpu": __version__, "python": platform.python_version()}
     for package in ("wgpu", "numpy", "regex"):
         try:
@@ -133,7 +133,7 @@ def _adapter(info: gw.webgpu.AdapterInfo) -> dict[str, Any]:
 
 
 def _page(facts: dict[str, Any]) -> str:
-    """The facts as lines for a person."""
+    """The facts as readable text."""
     sections = [("versions", _table(facts["versions"] | {"system": facts["platform"]}))]
     if facts["adapter"] is not None:
         limits = {name: _size(name, value) for name, value in facts["limits"].items()}

@@ -1,6 +1,6 @@
 """The entry point. It imports nothing before `main` runs, so that Ctrl-C is quiet from then on.
 
-Status: 0 done, 1 something failed at run time, 2 wrong usage, 130 interrupted (Ctrl-C).
+Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted (Ctrl-C).
 """
 
 from __future__ import annotations

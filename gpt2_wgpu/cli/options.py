@@ -1,4 +1,4 @@
-"""The parser, and the values that options take: each names its bound when it refuses a value."""
+"""The argument parser and the types of options; an error of a type names its bound."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that says in one line what is wrong, and when its help is not read."""
+    """An argument parser that reports a wrong usage in one line, with the command for its help."""
 
-    quoting = ""  # what to say of words too many
+    quoting = ""  # a hint for superfluous positional arguments
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:
         """Prints the help to `file`, by default to stdout; raises OutputError if that fails."""
@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {line} (see '{self.prog} --help')\n")
 
     def refuse(self, unknown: Sequence[str]) -> NoReturn:
-        """Ends the program over arguments that this command does not know."""
+        """Ends the program with status 2 because of unknown arguments."""
         hint = "; " + self.quoting if self.quoting and not unknown[0].startswith("-") else ""
         self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
@@ -60,18 +60,18 @@ def integer(least: int, most: int = MAX_COUNT) -> Callable[[str], int]:
 
 
 def add_adapter(group: argparse._ActionsContainer) -> None:
-    """Adds the option --adapter; :func:`use_adapter` obeys it."""
+    """Adds the option --adapter, which :func:`use_adapter` applies."""
     group.add_argument(
         "--adapter",
         type=_adapter,
         metavar="GPU",
-        help="GPU to use, by index or a part of its name; one that does not exist lists them "
-        "(default: the fastest kind)",
+        help="GPU to use: an index or part of a name; an unknown one lists them (default: the "
+        "fastest kind)",
     )
 
 
 def use_adapter(args: argparse.Namespace) -> None:
-    """Opens the GPU of --adapter, if given, for all that follows."""
+    """Makes the GPU of --adapter, if given, the default device."""
     if args.adapter is not None:
         import gpt2_wgpu as gw
 
@@ -80,12 +80,12 @@ def use_adapter(args: argparse.Namespace) -> None:
 
 def _adapter(text: str) -> int | str:
     if not text.strip():
-        raise argparse.ArgumentTypeError(f"{shown(text)} names no GPU")
+        raise argparse.ArgumentTypeError(f"{shown(text)} is empty; give an index or part of a name")
     return int(text) if re.fullmatch(r"\d{1,9}", text, re.ASCII) else text
 
 
 def utf8(text: str) -> str:
-    """A text that arrived as valid UTF-8 (Python hides the bytes of any other as surrogates)."""
+    """A valid UTF-8 argument (Python decodes invalid bytes to surrogates)."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -94,7 +94,7 @@ def utf8(text: str) -> str:
 
 
 def stop_text(text: str) -> str:
-    """A text to stop at: every text contains the empty one."""
+    """A non-empty stop text: every text contains the empty one."""
     if not text:
-        raise argparse.ArgumentTypeError("'' is empty; a text to stop at has at least 1 character")
+        raise argparse.ArgumentTypeError("'' is empty; a stop text has at least 1 character")
     return utf8(text)

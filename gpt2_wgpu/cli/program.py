@@ -14,7 +14,7 @@ from gpt2_wgpu.cli.options import Parser
 from gpt2_wgpu.cli.terminal import INTERRUPTED, OutputError, ReaderGone, Terminal, interrupt_at_once
 from gpt2_wgpu.errors import GPT2WGPUError
 
-_DESCRIPTION = "GPT-2 text generation in WGSL compute shaders, on whatever GPU WebGPU finds."
+_DESCRIPTION = "GPT-2 text generation in WGSL compute shaders, on any GPU that WebGPU supports."
 
 _EXAMPLES = """\
 examples:
@@ -23,8 +23,10 @@ examples:
   gpt2-wgpu info
   gpt2-wgpu serve
 
-Text goes to standard output, all else to standard error.
-Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+Text goes to standard output, everything else to standard error. Colour is used
+on terminals only, and not if NO_COLOR is set.
+Exit status: 0 done (also if the reader closes the pipe), 1 failed, 2 wrong
+usage, 130 interrupted."""
 
 
 def run(argv: Sequence[str] | None) -> int:
@@ -52,7 +54,7 @@ def run(argv: Sequence[str] | None) -> int:
     except (GPT2WGPUError, OutputError) as error:
         _explain(terminal, error, str(error), debug)
     except Exception as error:
-        hint = "" if debug else "; please report it, with what --debug shows"
+        hint = "" if debug else ". Please report it, with the output of --debug"
         _explain(terminal, error, f"unexpected {type(error).__name__}: {error}{hint}", debug)
     return 1
 

@@ -1,4 +1,4 @@
-"""`gpt2-wgpu serve`: the page in your own browser, from this machine."""
+"""The command `gpt2-wgpu serve`: serves the page to browsers on this machine."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _PORT = 8000
 _BUILDER = Path("scripts", "build_site.py")
 
 _EPILOG = """\
-The page runs in the browser, on the browser's WebGPU: nothing is computed here, and nothing
-leaves this machine. It is built first, from a checkout of the repository (needs npm once).
+The page runs in the browser, on the browser's WebGPU; the server only sends files, and only
+to this machine. The page is built first, from a checkout of the repository (needs npm once).
 
 examples:
   gpt2-wgpu serve
@@ -32,8 +32,9 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
     """Adds the command `serve` to `commands`; returns its parser."""
     parser = commands.add_parser(
         "serve",
-        help="serve the page for a browser on this machine",
-        description="Builds the page if need be, and serves it on localhost until Ctrl-C.",
+        help="serve the page to a browser on this machine",
+        description="Builds the page if its sources have changed; serves it on localhost until "
+        "Ctrl-C.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -43,7 +44,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
         type=integer(0, 65535),
         default=_PORT,
         metavar="N",
-        help="0 for any free one (default: %(default)s)",
+        help="port to serve on; 0 for any free one (default: %(default)s)",
     )
     parser.add_argument(
         "--model",
@@ -51,31 +52,31 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
         type=Path,
         default=[],
         metavar="DIR",
-        help="offer a model to the page: a directory in Hugging Face's format (repeatable)",
+        help="directory of a model, in Hugging Face's format, to offer on the page (repeatable)",
     )
     parser.add_argument(
-        "--site", type=Path, metavar="DIR", help="a page that was built before (default: build it)"
+        "--site", type=Path, metavar="DIR", help="directory of a built page (default: build it)"
     )
     return parser
 
 
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
-    """Serves until Ctrl-C; returns the exit status."""
+    """Runs the command until Ctrl-C; returns the exit status."""
     models = _named(args.model)
     checkout = None if args.site else _checkout()
     folder = checkout / "dist" if checkout else args.site
     try:  # models and port first: building takes a while
         server = LocalServer(Site(folder, models), args.port)
     except OSError as error:
-        why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had ({error})"
+        why = "is in use" if error.errno == errno.EADDRINUSE else f"is unavailable ({error})"
         raise InvalidArgumentError(f"port {args.port} {why}: choose another with --port") from None
     with server:
         if checkout:
             _build(checkout, terminal)
         if not (folder / MANIFEST).is_file():
-            raise InvalidArgumentError(f"{folder} holds no built page: it has no {MANIFEST}")
+            raise InvalidArgumentError(f"{folder} is not a built page: it has no {MANIFEST}")
         terminal.write(f"{server.address}\n")
-        terminal.note(f"serving {folder}{_with(models)}; Ctrl-C ends it")
+        terminal.note(f"serving {folder}{_with(models)}; Ctrl-C to stop")
         try:
             server.serve_forever()
         except KeyboardInterrupt:
@@ -84,14 +85,12 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _named(directories: list[Path]) -> dict[str, Path]:
-    """Models by the names of their directories."""
+    """Model directories by name."""
     models: dict[str, Path] = {}
     for directory in directories:
         name = os.path.basename(os.path.realpath(directory))
         if models.setdefault(name, directory) is not directory:
-            raise PresetError(
-                f"two models are called {shown(name)}: rename one of their directories"
-            )
+            raise PresetError(f"two models are named {shown(name)}: rename one of the directories")
     return models
 
 
@@ -100,22 +99,22 @@ def _with(models: dict[str, Path]) -> str:
 
 
 def _checkout() -> Path:
-    """Where the site can be built; raises InvalidArgumentError if that is nowhere."""
+    """The checkout to build the site from; raises InvalidArgumentError if there is none."""
     package = Path(__file__).resolve().parents[2]
     checkout = next(
         (place for place in (package, Path.cwd()) if (place / _BUILDER).is_file()), None
     )
     if checkout is None:
         raise InvalidArgumentError(
-            "the page is built from a checkout of the repository, and there is none here (looked "
-            f"in {package} and the current directory): run this command in one, or pass --site "
-            "with a folder that 'make site' has made"
+            f"neither {package} nor the current directory is a checkout of the repository, which "
+            "building the page needs: run this command in one, or pass --site with the output of "
+            "'make site'"
         )
     return checkout
 
 
 def _build(checkout: Path, terminal: Terminal) -> None:
-    """Builds the site anew where its sources have changed.
+    """Builds the site if its sources have changed.
 
     Raises InvalidArgumentError if that fails; the message says why.
     """

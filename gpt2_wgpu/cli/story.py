@@ -1,4 +1,4 @@
-"""What `generate` prints of a stream: the text or objects as they come, and figures at the end."""
+"""The output of `generate`: text or JSON objects as they are computed, then statistics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _REASONS = {
     "stop": "end of text",
-    "length": "length",
+    "length": "token limit",
     "stop_text": "stop text",
     "interrupted": "Ctrl-C",
 }
@@ -134,7 +134,7 @@ def _summary(figures: dict[str, Any]) -> str:
         parts.append(f"first token {seconds:.2f} s (compiling included)")
     if (rate := figures["tokens_per_second"]) is not None:
         parts.append(f"{rate:.1f} tokens/s")
-    parts.append(f"ended by {_REASONS.get(figures['reason'], figures['reason'])}")
+    parts.append(f"stopped: {_REASONS.get(figures['reason'], figures['reason'])}")
     if figures["seed"] is not None:
         parts.append(f"seed {figures['seed']}")
     return " · ".join(parts)

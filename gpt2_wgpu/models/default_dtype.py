@@ -55,11 +55,11 @@ async def default_dtype(device: Device, config: GPT2Config) -> str:
     gain = seconds[USUAL] / seconds[ROUNDED]
     if gain < WORTH_IT:
         return USUAL
-    remedy = "" if sys.platform == "emscripten" else " (with a GPU here, install its driver)"
+    native = sys.platform != "emscripten"
+    remedy = ". If this machine has a GPU, install its driver" if native else ""
     warnings.warn(
-        f"{info.name} computes on the CPU{remedy}, where a row times a matrix in {ROUNDED} was "
-        f"measured {gain:.1f} times as fast as in {USUAL}: weights are stored in {ROUNDED} "
-        f'(to choose for yourself, give dtype="{USUAL}")',
+        f"running on the CPU ({info.name}) with {ROUNDED} weights, {gain:.1f} times as fast as "
+        f'{USUAL} here; pass dtype="{USUAL}" to override{remedy}',
         stacklevel=_stack_level(),
     )
     return ROUNDED

@@ -35,8 +35,8 @@ async def recover(backbone: GPT2Backbone, lost: Device) -> None:
         )
     if time.monotonic() - backbone.recovered_at < SECONDS_BETWEEN_LOSSES:
         raise DeviceLostError(
-            f"device {lost.info.name} was lost again within {SECONDS_BETWEEN_LOSSES} seconds: its "
-            "driver may be failing or out of memory; wait, then try again"
+            f"the GPU ({lost.info.name}) was lost twice within {SECONDS_BETWEEN_LOSSES} seconds: "
+            "its driver may be failing or out of memory. Wait a moment, then generate again"
         )
     latest = lost.successor  # another model may have replaced it
     device = latest if latest.is_open else await latest.reopened()

@@ -29,7 +29,9 @@ def test_shapes(text, layers, width):
     "text", ["", "124", "124m", "0x64", "2x65", "2x0", "x64", "2x64x", "-2x64"]
 )
 def test_what_is_no_shape(text):
-    with pytest.raises(InvalidArgumentError, match="is no shape: use 124M, 355M, 774M, 1558M, or"):
+    with pytest.raises(
+        InvalidArgumentError, match="is not a model size: use 124M, 355M, 774M, 1558M, or"
+    ):
         RandomModel.parse(text)
 
 

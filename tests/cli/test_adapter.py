@@ -57,7 +57,7 @@ def test_an_empty_name_is_wrong_usage(
     command: list[str], opened: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*command, "--adapter", " "]) == 2
-    assert "argument --adapter: ' ' names no GPU" in capsys.readouterr().err
+    assert "argument --adapter: ' ' is empty" in capsys.readouterr().err
     assert opened == []
 
 

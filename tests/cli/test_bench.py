@@ -96,9 +96,13 @@ def test_wrong_outputs_have_no_speed(
         ("-r", "none", "'none' must be an integer >= 1"),
         ("-b", "1,0", "'0' must be an integer >= 1 and <= 65535"),
         ("-b", "", "'' must be an integer >= 1"),
-        ("--dtype", "f16,f8", "'f8' is none of f"),
+        ("--dtype", "f16,f8", "'f8' is not a weight format (choose from f"),
         ("-o", "csv", "invalid choice: 'csv'"),
-        ("--random", "125M", "'125M' is no shape: use 124M, 355M, 774M, 1558M, or LAYERSxWIDTH"),
+        (
+            "--random",
+            "125M",
+            "'125M' is not a model size: use 124M, 355M, 774M, 1558M, or LAYERSxWIDTH",
+        ),
         ("--random", "1x63", "a width that is a multiple of 64"),
     ],
 )

@@ -79,7 +79,7 @@ def test_json_without_streaming_is_one_object(engine: FakeEngine, capsys: Captur
         "adapter": "Fake 9000",
         "seed": None,
     }
-    assert err == "gpt2-wgpu: fairytales on Fake 9000 · 3 + 2 tokens · ended by length\n"
+    assert err == "gpt2-wgpu: fairytales on Fake 9000 · 3 + 2 tokens · stopped: token limit\n"
 
 
 def test_a_software_adapter_is_named(engine: FakeEngine, capsys: Captured) -> None:
@@ -87,15 +87,15 @@ def test_a_software_adapter_is_named(engine: FakeEngine, capsys: Captured) -> No
     assert main(["generate", "Once"]) == 0
     figures, note = capsys.readouterr().err.splitlines()
     assert "tokens/s" in figures
-    assert note.startswith("gpt2-wgpu: Fake 9000 is a software adapter")
+    assert note.startswith("gpt2-wgpu: no GPU is used: Fake 9000 runs on the CPU")
 
 
 def test_that_the_cpu_computes_is_said_once(engine: FakeEngine, capsys: Captured) -> None:
     engine.info.is_software = True
-    engine.warning = 'Fake 9000 computes on the CPU: q8 (to choose, give dtype="float16")'
+    engine.warning = 'running on the CPU (Fake 9000); pass dtype="float16" to override'
     assert main(["generate", "Once"]) == 0
     warning, figures = capsys.readouterr().err.splitlines()
-    assert warning.endswith("computes on the CPU: q8 (to choose, give --dtype f16)")
+    assert warning.endswith("on the CPU (Fake 9000); pass --dtype f16 to override")
     assert "tokens/s" in figures
 
 
@@ -124,7 +124,7 @@ def test_a_fault_of_ours_asks_for_a_report(
     engine.failure = KeyError("wte")
     assert main(["generate", "Once"]) == 1
     assert capsys.readouterr().err == (
-        "gpt2-wgpu: error: unexpected KeyError: 'wte'; please report it, with what --debug shows\n"
+        "gpt2-wgpu: error: unexpected KeyError: 'wte'. Please report it, with the output of --debug\n"
     )
     assert main(["generate", "Once", "--debug"]) == 1
     assert "Traceback (most recent call last)" in capsys.readouterr().err

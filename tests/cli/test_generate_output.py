@@ -36,7 +36,7 @@ def test_prompt_and_text_read_as_one(engine: FakeEngine, capsys: Captured) -> No
     assert out == "Once a b\n"
     assert err == (
         "gpt2-wgpu: fairytales on Fake 9000 · 3 + 2 tokens · first token 0.25 s "
-        "(compiling included) · 12.5 tokens/s · ended by length · seed 7\n"
+        "(compiling included) · 12.5 tokens/s · stopped: token limit · seed 7\n"
     )
     assert engine.stream is not None
     assert engine.stream.closed
@@ -157,7 +157,7 @@ def test_where_the_prompt_comes_from(
     pipe_in(monkeypatch, piped.encode())
     assert main(["generate", *argv]) == 0
     assert engine.calls["stream"]["prompt"] == prompt
-    assert ("no prompt: beginning a new text" in capsys.readouterr().err) == (prompt == "")
+    assert ("no prompt: starting a new text" in capsys.readouterr().err) == (prompt == "")
 
 
 def test_a_pipe_that_is_not_utf8(
@@ -222,7 +222,7 @@ def test_control_c_says_how_to_repeat_the_run(engine: FakeEngine, capsys: Captur
         out, err = capsys.readouterr()
         assert out == "Once a\n"
         assert err.count("\n") == 1
-        assert err.endswith(" · ended by Ctrl-C · seed 7\n")
+        assert err.endswith(" · stopped: Ctrl-C · seed 7\n")
     assert engine.stream is not None
     assert engine.stream.closed
 

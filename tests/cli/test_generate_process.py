@@ -42,12 +42,12 @@ def test_figures_go_to_stderr(run: Run) -> None:
     done = run("generate", "--greedy", "-n", "5", PROMPT)
     assert done.returncode == 0
     lines = done.stderr.splitlines()
-    (figures,) = (line for line in lines if "computes on the CPU" not in line)
+    (figures,) = (line for line in lines if "on the CPU" not in line)
     assert figures.startswith("gpt2-wgpu: fairytales on ")
     assert "+ 5 tokens" in figures
     assert "first token" in figures
     assert "tokens/s" in figures
-    assert figures.endswith("ended by length")
+    assert figures.endswith("stopped: token limit")
 
 
 def test_standard_input_is_a_prompt(run: Run, story: str) -> None:
@@ -118,7 +118,7 @@ def test_an_empty_prompt_begins_a_text(run: Run) -> None:
     done = run("generate", "-n", "12", "--greedy")
     assert done.returncode == 0
     assert done.stdout.strip()
-    assert "no prompt: beginning a new text" in done.stderr
+    assert "no prompt: starting a new text" in done.stderr
 
 
 def test_f32_reads_like_f16(run: Run) -> None:
@@ -153,7 +153,7 @@ def test_a_default_that_is_not_float16_is_told(
         env = {"XDG_CACHE_HOME": str(tmp_path)}
         done = run("generate", "--greedy", "-n", "1", *option, PROMPT, env=env)
         assert done.returncode == 0
-        assert ("q8 was measured 3.0 times as fast as in float16" in done.stderr) is expected
+        assert ("q8 weights, 3.0 times as fast as float16 here" in done.stderr) is expected
 
 
 def test_generation_ends_with_the_context(run: Run) -> None:
@@ -208,7 +208,7 @@ def test_control_c_in_mid_stream(environment: dict[str, str], started: Started) 
     assert text.endswith("\n")
     assert "Traceback" not in err.decode()
     assert "error" not in err.decode()
-    assert "ended by Ctrl-C · seed 1\n" in err.decode()
+    assert "stopped: Ctrl-C · seed 1\n" in err.decode()
 
 
 def test_control_c_in_mid_json(environment: dict[str, str], started: Started) -> None:
@@ -321,4 +321,4 @@ def test_on_a_terminal(no_color: str, environment: dict[str, str], story: str) -
 def test_a_terminal_without_a_prompt_does_not_wait_for_one(environment: dict[str, str]) -> None:
     argv = [*COMMAND, "generate", "--greedy", "-n", "4"]
     screen = b"".join(on_a_terminal(argv, environment)).decode()
-    assert "no prompt: beginning a new text" in screen
+    assert "no prompt: starting a new text" in screen

@@ -61,7 +61,7 @@ def test_a_wrong_number_fails(options: list[str], engine: FakeEngine, capsys: Ca
     out, err = capsys.readouterr()
     assert "at 17: got 3.0, expected 2.9" in out
     assert err == (
-        "gpt2-wgpu: error: this device computes wrong numbers in: gelu; update its driver, or use "
+        "gpt2-wgpu: error: the self-test failed: wrong results in gelu. Update the driver or use "
         "another adapter\n"
     )
     assert engine.device_closed

@@ -275,7 +275,7 @@ def test_the_command(site: Path, model: Path, environment: dict[str, str], tmp_p
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=20)
         assert process.returncode == 0
-        assert said.strip() == f"gpt2-wgpu: serving {site} with my-model; Ctrl-C ends it"
+        assert said.strip() == f"gpt2-wgpu: serving {site} with my-model; Ctrl-C to stop"
     finally:
         process.kill()
 
@@ -314,7 +314,7 @@ def test_a_folder_without_a_page(run: Run, tmp_path: Path) -> None:
     done = run("serve", "--site", str(tmp_path))
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "holds no built page" in done.stderr
+    assert "is not a built page" in done.stderr
 
 
 def test_without_a_checkout(tmp_path: Path, environment: dict[str, str]) -> None:
@@ -332,6 +332,6 @@ def test_without_a_checkout(tmp_path: Path, environment: dict[str, str]) -> None
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=elsewhere
     )
     assert done.returncode == 1
-    assert "built from a checkout of the repository" in done.stderr
+    assert "is a checkout of the repository" in done.stderr
     assert "--site" in done.stderr
     assert os.listdir(elsewhere) == []

@@ -62,8 +62,8 @@ def test_the_faster_is_taken_and_told(device, measured):
     dtype, said = chosen(device)
     assert dtype == "q8"
     (line,) = said
-    assert line.startswith(f"{device.info.name} computes on the CPU")
-    assert "a row times a matrix in q8 was measured 2.0 times as fast as in float16" in line
+    assert line.startswith(f"running on the CPU ({device.info.name})")
+    assert "with q8 weights, 2.0 times as fast as float16 here" in line
     assert "\n" not in line
 
 
@@ -111,13 +111,13 @@ def test_a_dtype_that_is_given_or_stored_is_never_measured(device, measured, tmp
 
 def test_a_model_gets_it(device, measured):
     with (
-        pytest.warns(UserWarning, match='stored in q8 .*give dtype="float16"') as caught,
+        pytest.warns(UserWarning, match='with q8 weights, .*pass dtype="float16"') as caught,
         gw.GPT2CausalLM.from_preset("fairytales") as lm,
     ):
         assert lm.backbone.dtype == "q8"
         assert lm.backbone.weights.wte.dtype == "q8"
     assert [warning.filename for warning in caught] == [__file__]  # the caller's line, not ours
-    with pytest.warns(UserWarning, match="stored in q8"):  # each time: the choice is the same
+    with pytest.warns(UserWarning, match="with q8 weights"):  # each time: the choice is the same
         backbone = gw.GPT2Backbone.from_preset("fairytales")
     assert backbone.dtype == "q8"
     backbone.dispose()
