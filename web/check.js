@@ -1,4 +1,4 @@
-/** Whether this browser can compute, and if not, why and what helps: asked before any download. */
+/** The check for WebGPU, made before any download: is it usable, and if not, why and what to do. */
 
 import { errorOf } from "./rpc.js";
 
@@ -17,7 +17,7 @@ const REFUSALS = {
   "no-adapter": {
     reason: "This browser has WebGPU, but offers no graphics adapter.",
     remedy:
-      "Turn on graphics acceleration in the browser's settings and update the graphics driver; chrome://gpu tells what is blocked.",
+      "Turn on graphics acceleration in the browser's settings and update the graphics driver; chrome://gpu lists what is blocked.",
   },
 };
 
@@ -38,11 +38,11 @@ export async function check() {
   const warnings = [];
   if (software) {
     warnings.push(
-      `${name} is a software adapter that computes on the CPU, so text comes slowly; with a GPU in this machine, turn on graphics acceleration in the browser's settings.`,
+      `No GPU is used: ${name} runs on the CPU, which is slow. If this machine has a GPU, turn on graphics acceleration in the browser's settings.`,
     );
   }
   if (!navigator.storage?.getDirectory) {
-    warnings.push("This browser keeps no files for this page: a model is downloaded anew each time.");
+    warnings.push("This browser stores no files for this page, so a model is downloaded on each visit.");
   }
   return { ok: true, adapter: { name, vendor, architecture, software, backend: "WebGPU" }, warnings };
 }

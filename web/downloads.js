@@ -1,17 +1,17 @@
-/** One file over HTTP into a sink: goes on where it was cut, and starts again if it has changed. */
+/** The download of one file into a sink: resumed after an interruption, restarted if the file changed. */
 
 import { errorOf } from "./rpc.js";
 
 /** @typedef {import("./storage.js").RemoteFile} RemoteFile */
 /** @typedef {import("./storage.js").Sink} Sink */
 
-const ATTEMPTS = 5; // in a row that come no further than the best one so far
+const ATTEMPTS = 5; // in a row without progress
 export const SMALL_FILE = 64 << 20; // bytes of a configuration, an index or a tokenizer's file, as in Python
 const MOST_SHOWN = 120; // characters
 const PIECE = 1 << 20; // bytes in memory at a time
 const PAUSE = 250; // milliseconds before the second attempt; doubled for each further one
 
-/** The file at the address is not the one that was asked for any more. */
+/** The file at the address has changed since the download began. */
 export class FileChanged extends Error {}
 
 class ConnectionCut extends Error {
@@ -27,7 +27,7 @@ export const presetError = (message) => errorOf({ name: "PresetError", message }
 export const weightsError = (message) => errorOf({ name: "WeightsError", message });
 
 /**
- * fetch(), whose failure says what it means to a person.
+ * fetch() with a readable error.
  *
  * @param {string} url @param {RequestInit} init
  */
@@ -38,21 +38,21 @@ export async function reach(url, init) {
     if (init.signal?.aborted) throw error;
     const { host } = new URL(url);
     throw presetError(
-      `${host} cannot be reached (offline?), or does not allow pages of ${location.host} to read ` +
-        `${url}; connect, or pick the folder of a model you have`,
+      `Can't reach ${host}. Are you offline? (If not, the server does not allow pages of ` +
+        `${location.host} to read ${url}.) You can also open a local folder.`,
     );
   }
 }
 
-/** A value of a file or a visitor in a message: short, whatever it is. @param {unknown} value */
+/** A value as text for a message, shortened. @param {unknown} value */
 export function shown(value) {
   const text = String(value);
   return text.length <= MOST_SHOWN ? text : `${text.slice(0, MOST_SHOWN - 3)}...`;
 }
 
 /**
- * The text of an answer; one that is too large for a configuration, an index or a list is refused
- * before it is read to its end, whatever size it has told.
+ * The text of a response. One that is too large for a configuration, an index or a list is rejected
+ * as soon as the limit is exceeded, whether or not its headers state its size.
  *
  * @param {Response} response @param {string} url
  */
@@ -79,25 +79,25 @@ export function requireSmall(bytes, where) {
   );
 }
 
-/** Why an answer is of no use, in one sentence. @param {Response} response @param {string} url */
+/** Why a response cannot be used, in one sentence. @param {Response} response @param {string} url */
 export function refusal(response, url) {
   const { status } = response;
   if (status === 429 || status >= 500) {
     const seconds = /^\d{1,5}$/.exec(response.headers.get("Retry-After") ?? "")?.[0];
     const when = seconds ? `in ${seconds} seconds` : "in a few minutes";
-    const what = status === 429 ? "too many requests" : "it has a problem";
-    return presetError(`${url}: the server answers ${status} (${what}); try again ${when}`);
+    const what = status === 429 ? "too many requests" : "server error";
+    return presetError(`${url}: the server responded with status ${status} (${what}); try again ${when}`);
   }
   if (status === 401 || status === 403) {
-    return presetError(`${url}: access is refused (status ${status}); is it gated or private, or misspelt?`);
+    return presetError(`${url}: access denied (status ${status}). The repository may be gated, private or misspelt`);
   }
   return presetError(
-    status === 404 ? `${url}: there is no such file` : `${url}: the server answers with status ${status}`,
+    status === 404 ? `${url}: no such file` : `${url}: the server responded with status ${status}`,
   );
 }
 
 /**
- * What a server says of a file, before any of it is downloaded; null if there is none.
+ * Size and version of a remote file, from its headers; null if there is none.
  *
  * @param {string} url @param {string} name @param {AbortSignal} [signal]
  * @returns {Promise<RemoteFile | null>}
@@ -113,7 +113,7 @@ export async function probe(url, name, signal) {
   if (start.status === 404) return null;
   if (!start.ok) throw refusal(start, url);
   const length = lengthOf(start);
-  if (!length) throw presetError(`${url}: the server does not tell the size of this file`);
+  if (!length) throw presetError(`${url}: the server does not state the size of this file`);
   return { name, url, bytes: Number(length), ...validatorsOf(start) };
 }
 
@@ -139,18 +139,19 @@ function validatorsOf({ headers }) {
 const isWebPage = ({ headers }) => /^(text\/html|application\/xhtml)/.test(headers.get("Content-Type") ?? "");
 
 /**
- * Brings the rest of a file into its sink.
+ * Downloads the rest of a file into its sink.
  *
- * A cut connection is taken up again by Range, with If-Range where neither the address nor a hash
- * that is checked afterwards proves the contents. Raises FileChanged when the file is another by now, PresetError when it cannot be had.
+ * An interrupted download resumes by Range, with If-Range unless a pinned address or a hash that is
+ * checked afterwards proves the contents. Throws FileChanged if the file has changed, PresetError if
+ * it is unavailable.
  *
  * @param {RemoteFile} file @param {Sink} sink
- * @param {{signal?: AbortSignal, onBytes?: () => void}} options `onBytes` is told of each change
+ * @param {{signal?: AbortSignal, onBytes?: () => void}} options `onBytes` is called after each change
  */
 export async function download(file, sink, { signal, onBytes = () => {} }) {
   if (sink.size > file.bytes) sink.truncate();
   let failures = 0;
-  let best = sink.size; // what starts again and again gets nowhere
+  let best = sink.size; // a download that restarts again and again makes no progress
   while (sink.size < file.bytes) {
     try {
       await attempt(file, sink, signal, onBytes);
@@ -162,7 +163,7 @@ export async function download(file, sink, { signal, onBytes = () => {} }) {
       if (failures === ATTEMPTS) {
         throw presetError(
           `${file.name}: the connection broke at ${Math.floor((100 * sink.size) / file.bytes)} % and ` +
-            "cannot be taken up again (offline?); load again later, and it goes on from there",
+            "could not be resumed (offline?). Load again later to continue from there",
         );
       }
       await pause(failures ? PAUSE * 2 ** (failures - 1) : 0, signal);
@@ -183,8 +184,8 @@ async function attempt(file, sink, signal, onBytes) {
 }
 
 /**
- * The answer to a request for the rest of a file. If-Range makes another origin's server be asked
- * for leave first, which few give: without it, `place` compares what the answer says of itself.
+ * The response to a request for the rest of a file. If-Range to another origin needs a CORS
+ * preflight, which few servers allow: without it, `place` compares the response's own headers.
  *
  * @param {RemoteFile} file @param {number} start @param {string | undefined} condition
  * @param {AbortSignal} [signal] @returns {Promise<Response>}
@@ -204,7 +205,7 @@ async function ask(file, start, condition, signal) {
 }
 
 /**
- * Sees to it that the answer's bytes continue what the sink holds, emptied if they start again.
+ * Checks that the response continues the sink's bytes; empties the sink if it starts from 0.
  *
  * @param {Response} response @param {RemoteFile} file @param {Sink} sink
  */
@@ -228,7 +229,7 @@ async function place(response, file, sink) {
   }
 }
 
-/** Whether an answer is of another file, or not its rest, by all that it tells. @param {Response} response @param {RemoteFile} file @param {number} size */
+/** Whether the headers of a response show another file, or another range. @param {Response} response @param {RemoteFile} file @param {number} size */
 function isOther({ status, headers }, file, size) {
   const [, start, total] = /^bytes (\d+)-\d+\/(\d+)/.exec(headers.get("Content-Range") ?? "") ?? [];
   if (total) return Number(start) !== size || Number(total) !== file.bytes || isNewer(headers, file);
@@ -266,8 +267,8 @@ async function pour(response, file, sink, signal, onBytes) {
 }
 
 /**
- * Reads a stream through one piece of memory, which goes there and comes back, where the browser
- * can: new ones would pile up until the collector runs.
+ * Reads a stream through one reused buffer (BYOB), where the browser supports that: new buffers would
+ * pile up until the garbage collector runs.
  *
  * @param {ReadableStream<Uint8Array<ArrayBuffer>>} stream
  * @returns {{read: () => Promise<{done: boolean, value?: Uint8Array<ArrayBuffer>}>, cancel: () => Promise<void>}}

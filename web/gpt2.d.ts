@@ -1,18 +1,18 @@
 /**
- * GPT-2 in the browser: `GPT2.load` → `lm.stream`. Everything heavy runs in one worker.
+ * GPT-2 in the browser: `GPT2.load` → `lm.stream`. All work runs in one worker.
  *
  * Errors are `Error` objects whose `name` is the class of the Python package (`WeightsError`,
  * `ConfigError`, `PresetError`, `NoAdapterError`, `OutOfGPUMemoryError`, `DeviceLostError`,
- * `ContextLengthError`, `InvalidArgumentError`, `BusyError`, ...), or `WorkerError`, and whose `message` is one line
- * that says what to do; what a signal stops ends with an `AbortError`.
+ * `ContextLengthError`, `InvalidArgumentError`, `BusyError`, ...), or `WorkerError`, and whose `message` is one line with
+ * fault and remedy. A call stopped by a signal rejects with an `AbortError`.
  */
 
-/** The adapter that computes. */
+/** The GPU adapter in use. */
 export interface Adapter {
   name: string;
   vendor: string;
   architecture: string;
-  /** Computes on the CPU (SwiftShader, llvmpipe, WARP): right, but slow. */
+  /** Runs on the CPU (SwiftShader, llvmpipe, WARP): correct, but slow. */
   software: boolean;
   backend: string;
 }
@@ -20,27 +20,27 @@ export interface Adapter {
 export interface Check {
   ok: boolean;
   code?: "insecure" | "no-webgpu" | "no-adapter";
-  /** Why it cannot compute here, and what helps: plain sentences. */
+  /** Why WebGPU cannot be used here, and what to do: sentences for a visitor. */
   reason?: string;
   remedy?: string;
   adapter?: Adapter;
-  /** What is worth knowing although it works. */
+  /** Restrictions that do not prevent use. */
   warnings: string[];
 }
 
-/** Whether this browser can compute; downloads nothing. */
+/** Checks whether WebGPU can be used; downloads nothing. */
 export function check(): Promise<Check>;
 
 /**
- * Where a model comes from: "fairytales" (beside this site), a short name ("gpt2"), "owner/name"
- * or "hf://owner/name[@revision]" on the Hugging Face Hub or the address of its page there, the
- * address of a directory, whole or relative to the page, or files the visitor picked (config.json,
+ * The source of a model: "fairytales" (included with this site), a short name ("gpt2"), "owner/name"
+ * or "hf://owner/name[@revision]" on the Hugging Face Hub or the URL of its page there, the URL of a
+ * directory, absolute or relative to the page, or files that the visitor picked (config.json,
  * model.safetensors or shards, tokenizer.json or vocab.json and merges.txt).
  */
 export type Source = string | FileList | File[] | FileSystemDirectoryHandle;
 
 export interface SourceOptions {
-  /** Another host that serves what huggingface.co serves. */
+  /** URL of a mirror of huggingface.co. */
   hub?: string;
 }
 
@@ -50,19 +50,20 @@ export type Dtype = "float32" | "float16" | "q8" | "q4";
 
 export interface LoadOptions extends SourceOptions {
   /**
-   * How matrices lie on the GPU; arithmetic is always f32. Default: as converted, else "float16", or
-   * "q8" on a software adapter that is faster so (`info.warnings` then says it).
+   * Storage format of weight matrices; arithmetic is f32 (with q8 and q4 on software adapters,
+   * activations are rounded to 8 bits). Default: as converted, else "float16", or "q8" on a software
+   * adapter if measured to be faster (then with an entry in `info.warnings`).
    */
   dtype?: Dtype;
-  /** Look for a newer version of a stored model; the stored one serves when there is none. */
+  /** Look for a newer version of a stored model; if there is none, the stored one is used. */
   update?: boolean;
   onProgress?: (progress: Progress) => void;
   /**
-   * What is held on the GPU: a few times a second while the weights are uploaded, and once more when
-   * a load that failed or was cancelled has freed its memory.
+   * GPU memory in use: a few times a second while the weights are uploaded, and once more after a
+   * load that failed or was cancelled has freed its memory.
    */
   onMemory?: (memory: Memory) => void;
-  /** An abort rejects at once; what was downloaded is kept. */
+  /** An abort rejects at once; the downloaded part is kept. */
   signal?: AbortSignal;
 }
 
@@ -70,7 +71,7 @@ export interface LoadOptions extends SourceOptions {
 export interface Progress {
   stage: "python" | "package" | "adapter" | "weights" | "shaders";
   state: "start" | "progress" | "done";
-  /** Of `weights`: it is downloaded, its hash is checked, it goes to the GPU. */
+  /** Of `weights`: download, check of the hashes, upload to the GPU. */
   phase?: "download" | "verify" | "upload";
   bytes?: number;
   total?: number;
@@ -79,45 +80,45 @@ export interface Progress {
   bytesPerSecond?: number;
   /** Nothing came over the network. */
   cached?: boolean;
-  /** Of `python`, where a snapshot of its memory was found: "used", or why it could not be. */
+  /** Of `python`, if a snapshot of its memory was found: "used", or why it was not. */
   snapshot?: string;
-  /** Such as: there is no room to store the model. */
+  /** For example, that there is no room to store the model. */
   warning?: string;
 }
 
 export interface Size {
   bytes: number;
   files: { name: string; bytes: number }[];
-  /** A complete copy is stored here already. */
+  /** Whether a complete copy is stored in this browser. */
   cached: boolean;
 }
 
 export interface StoredModel {
-  /** May be loaded as a source. */
+  /** Usable as a source. */
   id: string;
   name: string;
-  /** Stored so far, and in the end. */
+  /** Bytes stored so far, and of the complete model. */
   bytes: number;
   total: number;
-  /** False: its download was cut; loading it goes on from there. */
+  /** False after an interrupted download; loading resumes it. */
   complete: boolean;
   savedAt: string;
 }
 
 /** Models in the browser's storage. */
 export const models: {
-  /** Exact, before any download. */
+  /** Exact size, before any download. */
   size(source: Source, options?: SourceOptions & { signal?: AbortSignal }): Promise<Size>;
-  /** What lies beside this site, ready to load. */
+  /** Models included with this site. */
   offered(): Promise<{ source: string; name: string; bytes: number }[]>;
   list(): Promise<StoredModel[]>;
   /** Frees the storage. */
   remove(id: string): Promise<void>;
 };
 
-/** The site itself, kept for use without a network. */
+/** Offline use of the site itself. */
 export const offline: {
-  /** True once all of it is kept: it works offline from then on. */
+  /** Resolves to true once the whole site is stored and works offline. */
   enable(): Promise<boolean>;
 };
 
@@ -132,7 +133,7 @@ export interface Memory {
   byKind: { weights: number; parameters: number; cache: number; workspace: number; staging: number };
 }
 
-/** Left out, a setting has the default that `lm.info.defaults` shows. */
+/** Sampling and stopping; defaults are those of `lm.info.defaults`. */
 export interface Settings {
   // begin: sampling parameters (written by scripts/generate_web.py from gpt2_wgpu/sampling_parameters.py)
   /** Temperature; higher is more random, 0 is greedy search. Default: 0.8. */
@@ -161,9 +162,9 @@ export interface Settings {
   /** Stop after N tokens, or at the end of the model's context. Default: 128. */
   maxTokens?: number;
   // end: sampling parameters
-  /** A text, or texts, to stop before; one that is a special token ends the text where it comes. */
+  /** Text or texts to stop before; a special token as stop text ends the text where it is generated. */
   stop?: string | string[];
-  /** Special tokens that the prompt may spell out, or "all"; others stay text. Default: none. */
+  /** Special tokens to recognise in the prompt, or "all"; others are plain text. Default: none. */
   allowedSpecial?: string[] | "all";
 }
 
@@ -174,17 +175,17 @@ export interface GenerateOptions extends Settings {
 export interface Stats {
   promptTokens: number;
   tokens: number;
-  /** After the first token; null before the third. */
+  /** Decode speed, without the first token; null before the third. */
   tokensPerSecond: number | null;
   secondsToFirstToken: number | null;
-  /** What was drawn when none was given. */
+  /** The seed in use, also if none was given. */
   seed: number | null;
   finishReason: "stop" | "stop_text" | "length" | "closed" | null;
 }
 
-/** Pieces of text, whole characters each. Generating begins when the first is asked for. */
+/** Pieces of text in whole characters. Generation starts at the first `next()`. */
 export interface TextStream extends AsyncIterableIterator<string, undefined> {
-  /** Figures so far; null before the first piece. */
+  /** Statistics so far; null before the first piece. */
   readonly stats: Stats | null;
 }
 
@@ -195,9 +196,9 @@ export interface Info {
   contextLength: number;
   vocabularySize: number;
   adapter: Adapter;
-  /** What the weights take on the GPU. */
+  /** Bytes of the weights on the GPU. */
   storedBytes: number;
-  /** The model's files lie complete in the browser's storage: they will be there offline. */
+  /** Whether the model is complete in the browser's storage, and so available offline. */
   stored: boolean;
   defaults: Required<Omit<Settings, "stop" | "allowedSpecial" | "seed">> & { seed: null };
   warnings: string[];
@@ -207,39 +208,39 @@ export interface Info {
 export class GPT2 extends EventTarget {
   private constructor();
   /**
-   * Throws with nothing left on the GPU, and as soon as the download or Python's start fails, whatever
-   * the other does; an interrupted download is kept and resumed.
+   * Loads a model. Throws as soon as the download or Python's start fails, and leaves nothing on the
+   * GPU then; an interrupted download is kept and resumed.
    */
   static load(source: Source, options?: LoadOptions): Promise<GPT2>;
   readonly info: Info;
   /**
-   * Generates from `prompt` and gives the text without it. One at a time: a second one throws a
-   * BusyError. A signal, or leaving the loop, stops it within one submit.
+   * Generates the text that follows `prompt`. A second stream at the same time throws BusyError. A
+   * signal, or leaving the loop, stops it within one submit to the GPU.
    */
   stream(prompt: string, options?: GenerateOptions): TextStream;
-  /** The whole text. */
+  /** The whole text that follows `prompt`. */
   generate(prompt: string, options?: GenerateOptions): Promise<string>;
-  /** What lives on the GPU. */
+  /** GPU memory in use. */
   memory(): Promise<Memory>;
-  /** About five times a second while generating, after it, and when the model has been disposed. */
+  /** Called about five times a second while generating, after each text, and after dispose. */
   onmemory: ((memory: Memory) => void) | null;
-  /** The device is gone; the next text gets a new one, and the weights again. */
+  /** Called when the GPU device is lost; the next text opens a new one and reloads the weights. */
   onlost: ((event: { message: string }) => void) | null;
   onrecovered: ((event: object) => void) | null;
   /**
-   * The worker broke down, or `dispose` had to end it, and every model with it: what is called now
-   * throws a WorkerError, and `GPT2.load` starts a new worker.
+   * Called when the worker broke down, or `dispose` had to end it, with all its models: calls now
+   * throw WorkerError, and `GPT2.load` starts a new worker.
    */
   onended: ((event: { message: string }) => void) | null;
   /**
-   * Runs code in the worker, with `gw` and `lm` at hand and `await` at the top level; names stay
-   * from call to call. Throws an error with Python's traceback as message.
+   * Runs Python code in the worker: `lm` is this model, `gw` the package, `await` works at the top
+   * level, and variables persist. Throws an error with Python's traceback as message.
    */
   python(code: string, options?: { signal?: AbortSignal }): Promise<{ output: string; result: string | null }>;
   /**
-   * Stops what runs and frees the GPU's memory; the last "memory" event has what is still held.
-   * Idempotent. A worker that does not answer within five seconds, because
-   * its Python code never waits, is ended with all its models.
+   * Stops a running text and frees the model's GPU memory; a last "memory" event reports what is still
+   * in use. Idempotent. A worker that does not respond within five seconds, because its Python code
+   * never awaits, is ended with all its models.
    */
   dispose(): Promise<void>;
 }

@@ -1,17 +1,17 @@
 /**
- * GPT-2 in the browser, for people who don't write Python. Types and documentation: gpt2.d.ts.
+ * GPT-2 in the browser, from JavaScript. Types and documentation: gpt2.d.ts.
  *
  *     const lm = await GPT2.load("fairytales");
  *     for await (const text of lm.stream("Once upon a time")) console.log(text);
  *
- * Everything heavy happens in one worker, made at the first call and shared from then on.
+ * All work runs in one worker, created by the first call and shared by all models.
  */
 
 import { Caller, aborted, errorOf } from "./rpc.js";
 
 export { offline } from "./offline.js";
 
-/** What a worker that has ended holds. @type {import("./gpt2.js").Memory} */
+/** The memory of a worker that has ended. @type {import("./gpt2.js").Memory} */
 const NOTHING_HELD = {
   numTensors: 0,
   numBuffers: 0,
@@ -22,7 +22,7 @@ const NOTHING_HELD = {
   numScopes: 0,
   byKind: { weights: 0, parameters: 0, cache: 0, workspace: 0, staging: 0 },
 };
-const PATIENCE = 5000; // milliseconds that a worker may take to dispose of a model
+const DISPOSE_TIMEOUT_MS = 5000; // until a worker that does not dispose of a model is ended
 
 /** @type {Caller | null} */
 let shared = null;
@@ -47,20 +47,20 @@ function caller() {
 
 let asked = false;
 
-/** Asks, once, that the browser does not clear away what is stored; workers cannot ask. */
+/** Requests persistent storage, once; workers cannot request it. */
 function keepStorage() {
   if (asked) return;
   asked = true;
   navigator.storage.persist?.().catch(() => {});
 }
 
-/** What a source means to the worker: an array of files, a whole address. @param {any} source */
+/** A source in a form that the worker accepts: an array of files, an absolute URL. @param {any} source */
 function portable(source) {
   if (typeof FileList !== "undefined" && source instanceof FileList) return [...source];
   return isRelative(source) ? new URL(source, globalThis.document?.baseURI ?? location.href).href : source;
 }
 
-/** Whether this is a path, and cannot be a repository's name (as in Python). @param {any} source */
+/** Whether this is a path and not a repository's name (as in Python). @param {any} source */
 const isRelative = (source) =>
   typeof source === "string" && !source.includes("://") && /^\.{0,2}\/|\/$|^[^@]*\/[^@]*\//.test(source);
 
@@ -98,7 +98,7 @@ export class GPT2 extends EventTarget {
   /** @param {symbol} key @param {Caller} made @param {number} model @param {any} info */
   constructor(key, made, model, info) {
     super();
-    if (key !== KEY) throw new TypeError("a model is made by `await GPT2.load(source)`");
+    if (key !== KEY) throw new TypeError("GPT2 has no public constructor; use `await GPT2.load(source)`");
     this.#caller = made;
     this.#model = model;
     this.info = info;
@@ -148,10 +148,10 @@ export class GPT2 extends EventTarget {
     if (this.#disposed) return;
     if (!this.#caller.dead) {
       loaded.delete(this.#model);
-      const late = setTimeout(() => this.#giveUp(), PATIENCE);
+      const late = setTimeout(() => this.#giveUp(), DISPOSE_TIMEOUT_MS);
       const held = await this.#call("dispose", [])
         .catch((error) => {
-          if (!this.#caller.dead) throw error; // what the worker held has gone with it
+          if (!this.#caller.dead) throw error; // a dead worker holds nothing
         })
         .finally(() => clearTimeout(late));
       if (held) this[DELIVER]("memory", held);
@@ -159,14 +159,14 @@ export class GPT2 extends EventTarget {
     this.#disposed = true;
   }
 
-  /** Ends a worker that Python keeps from answering: code that never waits stops in no other way. */
+  /** Ends a worker whose Python code never awaits: nothing else can stop it. */
   #giveUp() {
-    const message = `Python did not answer within ${PATIENCE / 1000} seconds`;
+    const message = `Python did not answer within ${DISPOSE_TIMEOUT_MS / 1000} seconds`;
     this.#caller.end(message);
     this[END](`the worker was ended: ${message}`);
   }
 
-  /** The worker has ended, and what it held is freed. @param {string} message */
+  /** Handles the end of the worker, which freed its memory. @param {string} message */
   [END](message) {
     this[DELIVER]("memory", NOTHING_HELD);
     this[DELIVER]("ended", { message });
@@ -175,7 +175,7 @@ export class GPT2 extends EventTarget {
   /** @param {string} method @param {any[]} args @param {any} [options] */
   async #call(method, args, options) {
     if (this.#disposed) {
-      const message = "this model was disposed: load it again";
+      const message = "this model was disposed. Load it again";
       throw errorOf({ name: "DisposedTensorError", message });
     }
     return this.#caller.call(method, [this.#model, ...args], options);
@@ -191,11 +191,11 @@ export class GPT2 extends EventTarget {
   }
 }
 
-/** Pieces of text as they are computed; generating begins when the first is asked for. */
+/** An iterator over pieces of text; generation starts at the first `next()`. */
 class TextStream {
   /** @type {string[]} */
   #pieces = [];
-  /** Resolves when there is something new to look at. @type {PromiseWithResolvers<void> | null} */
+  /** Resolves when a piece or the end has arrived. @type {PromiseWithResolvers<void> | null} */
   #news = null;
   /** @type {Promise<void> | null} */
   #run = null;
@@ -226,13 +226,13 @@ class TextStream {
       return { done: /** @type {const} */ (false), value: /** @type {string} */ (this.#pieces.shift()) };
     }
     const error = this.#error;
-    this.#error = null; // told once
+    this.#error = null; // thrown once
     if (error) throw error;
     return { done: /** @type {const} */ (true), value: undefined };
   }
 
   async return() {
-    this.#controller.abort(aborted()); // left early: stop computing, and wait until it has
+    this.#controller.abort(aborted()); // the loop was left early: stop, and wait until it has stopped
     await this.#run;
     this.#error = null;
     this.#pieces = [];

@@ -1,4 +1,4 @@
-/** From a source to a model's files: stored ones, or downloaded and stored ones. */
+/** The files of a model: from the browser's storage, or downloaded and then stored. */
 
 import { FileChanged, download, weightsError } from "./downloads.js";
 import { aborted, errorOf } from "./rpc.js";
@@ -12,8 +12,8 @@ import { MemorySink, ModelStore } from "./storage.js";
 /** @typedef {{signal?: AbortSignal, onProgress?: (progress: Progress) => void}} Watch */
 /**
  * @typedef {{name: string, files: Map<string, Blob>, cached: boolean, stored: boolean, warning?: string, commit: () => Promise<void>, discard: () => Promise<void>, release: () => void}} Obtained
- * `commit` when the files have proved to be a model: it counts as complete then, and is `stored`;
- * else `discard`. Until `release`, no other tab downloads or deletes the model.
+ * Call `commit` once the files have loaded as a model, which marks it complete and `stored`, else
+ * `discard`. Until `release`, no other tab can download or delete the model.
  */
 
 export { offered };
@@ -58,7 +58,7 @@ function summed(files) {
 /**
  * @param {any} source
  * @param {{hub?: string, update?: boolean}} options `update`: look for a newer version of a stored
- *     model; if there is none or it cannot be reached, the stored one serves
+ *     model; if there is none or the server is unreachable, the stored one is used
  * @param {Watch} watch
  * @returns {Promise<Obtained>}
  */
@@ -88,7 +88,7 @@ export async function obtain(source, { update = false, ...options }, watch) {
 }
 
 /**
- * Two tabs never write the same model: what this gives lets others do so again.
+ * Locks a model against other tabs; returns the function that unlocks it.
  *
  * @param {string} id @returns {Promise<() => void>}
  */
@@ -97,7 +97,7 @@ function lock(id) {
   return new Promise((resolve, reject) => {
     const held = navigator.locks.request(`gpt2-wgpu ${id}`, { ifAvailable: true }, (lock) => {
       if (lock) return new Promise((release) => resolve(() => release(undefined)));
-      throw errorOf({ name: "BusyError", message: `${id} is being downloaded or deleted already, perhaps in another tab` });
+      throw errorOf({ name: "BusyError", message: `${id} is being downloaded or deleted, perhaps in another tab. Wait for its end` });
     });
     held.catch(reject);
   });
@@ -118,12 +118,12 @@ async function fetchAll(source, store, watch) {
       warning = await outOfRoom(plan, store, source.id);
     }
   } else {
-    warning = "this browser stores nothing here (a private window?): the model is kept for this run only";
+    warning = "Not saved: this browser stores no files for this site (a private window?). The model works until this page is closed.";
   }
   return intoMemory(source, plan, warning, watch);
 }
 
-/** Once more with what the server has now; a file that changes all the time ends it. @param {RemoteSource} source @param {ModelStore} store @param {Watch} watch */
+/** One more attempt with the server's current files; throws if they change again. @param {RemoteSource} source @param {ModelStore} store @param {Watch} watch */
 async function fetchAgain(source, store, watch) {
   try {
     return await intoStore(source, await source.plan(watch.signal), store, watch);
@@ -174,9 +174,9 @@ async function outOfRoom(plan, store, id) {
   const written = needed - (await store.missing(id));
   await store.discard(id);
   const available = await store.available();
-  // Some browsers tell every site of more room than it has, so that none learns how full the disk is.
-  const end = available < needed ? `has ${megabytes(available)} left for this site` : `took ${megabytes(written)} of it`;
-  return `storing this model needs ${megabytes(needed)}, the browser ${end}: it is kept for this run only; delete a stored model to make room`;
+  // Some browsers overstate the room, so that sites cannot learn how full the disk is.
+  const room = available < needed ? `${megabytes(available)} available` : `full after ${megabytes(written)}`;
+  return `Not saved: needs ${megabytes(needed)} of browser storage, ${room}. The model works until this page is closed.`;
 }
 
 /** @param {RemoteFile[]} plan @param {Map<string, Blob>} files @param {Watch} watch @param {() => Promise<void>} discard */
@@ -190,7 +190,7 @@ async function verify(plan, files, { signal, onProgress }, discard) {
     const found = await sha256(blob, onBytes, signal);
     if (found === file.sha256) continue;
     await discard();
-    throw weightsError(`${file.name}: its SHA-256 is ${found}, but should be ${file.sha256}: the download is damaged and was deleted; load it again`);
+    throw weightsError(`${file.name}: SHA-256 ${found} instead of ${file.sha256}. The damaged download was deleted; load the model again`);
   }
 }
 

@@ -1,4 +1,4 @@
-/** Files of other formats, told by their names, with the way out: as gpt2_wgpu/other_formats.py. */
+/** Other checkpoint formats, recognised by file name, with a remedy: as in gpt2_wgpu/other_formats.py. */
 
 export const FORMATS = [
   ["adapter_config\\.json|adapter_model\\.(safetensors|bin)", "a LoRA adapter and no model: merge it into its base model with PEFT's merge_and_unload() and save_pretrained()"],

@@ -1,4 +1,4 @@
-/** Pyodide and the package, started once in this worker, from files beside this site. */
+/** The start of Pyodide and the package, once in this worker, from the site's own files. */
 
 import { errorOf } from "./rpc.js";
 import { findSnapshot } from "./snapshot.js";
@@ -19,8 +19,8 @@ let started = null;
 /**
  * `gpt2_wgpu.integrations.web_worker`, Python's side of this worker; `pyodide` itself is its property.
  *
- * @param {Report} report @param {OnFatal} onFatal told when Python has broken down and can run
- *     nothing any more, and what has to be done before this worker ends
+ * @param {Report} report @param {OnFatal} onFatal called when Python can run nothing any more, with
+ *     the reason and what must finish before this worker ends
  * @returns {Promise<{pyodide: any, engine: any}>}
  */
 export async function startPython(report, onFatal) {
@@ -45,7 +45,7 @@ export async function startPython(report, onFatal) {
 async function causeOf(error) {
   if (error instanceof NoWebAssembly) return error.message;
   const reason = String(error?.message ?? error).trim().split("\n").pop();
-  return (await faultyFile()) || `${reason}; check the connection and load the page again`;
+  return (await faultyFile()) || `${reason}. Check the connection and reload the page`;
 }
 
 /** @param {Report} report @param {OnFatal} onFatal */
@@ -67,7 +67,7 @@ async function start(report, onFatal) {
   try {
     const pyodide = await begin({ _loadSnapshot: memory });
     delete pyodide._api.config._loadSnapshot; // 30 MB, which it has copied
-    pyodide.runPython("import random; random.seed()"); // else every start draws the same numbers
+    pyodide.runPython("import random; random.seed()"); // else every start has the same random numbers
     const broken = (/** @type {string} */ reason) => onFatal(reason, forget());
     return await finish(pyodide, report, broken, "used");
   } catch (error) {

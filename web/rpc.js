@@ -3,19 +3,19 @@
  *
  *     page → worker   {id, method, args} · {id, cancel: true}
  *     worker → page   {id, event} · {id, result} · {id, error: {name, message}} · {topic, event}
- *                     {fatal: reason}: the worker can do nothing any more
+ *                     {fatal: reason}: the worker cannot answer calls any more
  *
  * An error keeps its name (the Python class) and its one-line message.
  */
 
-/** An Error of a given name, as the other side knows it. @param {{name: string, message: string}} fault */
+/** An Error with a given name and message. @param {{name: string, message: string}} fault */
 export function errorOf({ name, message }) {
   const error = new Error(message);
   error.name = name;
   return error;
 }
 
-/** What an AbortSignal's owner expects to catch. */
+/** The AbortError of a stopped call. */
 export function aborted() {
   return new DOMException("stopped by the caller", "AbortError");
 }
@@ -27,9 +27,9 @@ export class Caller {
   #next = 0;
   /** @type {Worker} */
   #worker;
-  /** Told what no call asked for. @type {(topic: string, event: any) => void} */
+  /** Called with events outside of any call. @type {(topic: string, event: any) => void} */
   onTopic = () => {};
-  /** Told when the worker has died; every call, waiting or to come, is rejected then. @type {(error: Error) => void} */
+  /** Called when the worker has ended; pending and later calls are rejected. @type {(error: Error) => void} */
   onDeath = () => {};
   #started = false;
   /** @type {Error | null} */
@@ -120,9 +120,9 @@ export class Caller {
  * The serving side: lets a worker's port answer calls.
  *
  * @param {Record<string, (context: {signal: AbortSignal, emit: (event: any) => void}, ...args: any[]) => any>} methods
- * @returns {{tell: (topic: string, event: any) => void, end: (reason: string, last?: Promise<void>) => void}}
- *     `tell` the page something no call asked for; `end` when nothing can be answered any more, and
- *     be gone when `last` is done
+ * @returns {{post: (topic: string, event: any) => void, end: (reason: string, last?: Promise<void>) => void}}
+ *     `post` sends an event outside of any call; `end` reports, after `last`, that the worker can
+ *     answer no more calls
  */
 export function serve(methods) {
   /** @type {Map<number, AbortController>} */
@@ -145,13 +145,13 @@ export function serve(methods) {
       running.delete(id);
     }
   };
-  // What no call is to blame for, such as an error in a callback, does not end the worker.
+  // An error outside of any call, for example in a callback, does not end the worker.
   self.addEventListener("error", (event) => {
     event.preventDefault();
     console.error(event.message);
   });
   return {
-    tell: (topic, event) => send({ topic, event }),
+    post: (topic, event) => send({ topic, event }),
     end: async (reason, last) => {
       ended = true;
       await last;
@@ -161,8 +161,8 @@ export function serve(methods) {
 }
 
 /**
- * Name and message of whatever was thrown. A Python error carries its class in `type`, and a
- * traceback for a message, of which the last line is for people.
+ * Name and message of a thrown value. A Python error has its class in `type` and a traceback as
+ * message, whose last line is used.
  *
  * @param {any} error
  */

@@ -1,5 +1,6 @@
 /**
- * Keeps one version of the site for use offline; it lies at the site's root, which is its scope.
+ * The service worker: stores one version of the site for offline use. It is served from the site's
+ * root, which is its scope.
  *
  * `?version=` is the SHA-256 of manifest.json, which names every file by its SHA-256. A version is
  * installed whole and proven, or not at all, and pages of one version never get files of another:
@@ -37,8 +38,8 @@ const isModel = (url) => url.pathname.startsWith(new URL("models/", ROOT).pathna
 /** A file of the site, if it is what this version says. @param {string} path @param {string} hash */
 async function proven(path, hash) {
   const url = new URL(path, ROOT).href;
-  // What a host calls unchanged may be changed where it tells dates only: by the second, or of a
-  // build that dates all files alike. So a wrong file is asked for whole before it is one.
+  // A host that compares dates only may call a changed file unchanged (same second, or a build that
+  // gives all files one date). So a file with a wrong hash is fetched once more without the cache.
   const file = (await asked(url, hash, "no-cache")) ?? (await asked(url, hash, "reload"));
   if (!file) throw new Error(`${path} is not of version ${VERSION}`);
   /** @type {Record<string, string>} */

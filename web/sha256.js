@@ -18,7 +18,7 @@ const START = rootsOfPrimes(8, 2);
 
 /**
  * @param {Blob} blob
- * @param {(bytes: number) => void} [onBytes] told how many bytes more are done
+ * @param {(bytes: number) => void} [onBytes] called with the number of bytes hashed since the last call
  * @param {AbortSignal} [signal]
  * @returns {Promise<string>} lower-case hexadecimal
  */

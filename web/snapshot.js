@@ -1,15 +1,15 @@
 /**
- * Python's memory with the package imported, as the build found it in Chromium (scripts/snapshot.py):
- * starting from it takes a fraction of starting. Its interface in Pyodide is private, so whatever goes
- * wrong with it, Python starts without.
+ * The snapshot of Python's memory with the package imported, taken in Chromium at build time
+ * (scripts/snapshot.py), from which Python starts several times faster. The interface in Pyodide is
+ * private, so on any error Python starts without it.
  */
 
 const PYODIDE = new URL("../pyodide/", import.meta.url);
 
 /**
- * The snapshot for these packages, where it lies here already: with the site, kept for offline use.
- * Who comes for the first time does not wait for it: Python starts while the model is downloaded, and
- * 7 MB more would only delay that.
+ * The snapshot for these packages, if it is already stored with the site for offline use. The first
+ * visit does not download it: Python starts while the model is downloaded, and 7 MB more would delay
+ * that.
  *
  * @param {string} lock the lock file, which names the packages by their hashes, as its hash names the snapshot
  * @returns {Promise<{memory: Promise<ArrayBuffer>, forget: () => Promise<void>} | null>}
@@ -37,7 +37,7 @@ function fits() {
 /** Rejected where its checksum is wrong. @param {ReadableStream<Uint8Array<ArrayBuffer>>} packed */
 function unpacked(packed) {
   const memory = new Response(packed.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
-  memory.catch(() => {}); // whoever awaits it is told; until then it is nobody's error
+  memory.catch(() => {}); // not an unhandled rejection: the caller awaits it later
   return memory;
 }
 

@@ -1,6 +1,6 @@
 /**
- * Where a model's files are: the one of this site, a repository on the Hugging Face Hub, the
- * address of a directory, or files the visitor picked.
+ * Sources of models: this site, a repository on the Hugging Face Hub, the URL of a directory, or
+ * files the visitor picked.
  */
 
 import { presetError, probe, reach, refusal, requireSmall, shown, smallText, weightsError } from "./downloads.js";
@@ -70,7 +70,7 @@ export async function parse(source, { hub = HUB } = {}) {
   throw presetError(`unknown model '${text.slice(0, 80)}': known are ${known}, the address of a directory, or a hub id such as owner/name`);
 }
 
-/** The models that lie beside this page: [{source, name, bytes}]. */
+/** The models published with this site: [{source, name, bytes}]. */
 export async function offered() {
   const manifest = await siteManifest();
   /** @type {Map<string, number>} */
@@ -199,7 +199,7 @@ function remote(name, folder, bytes, sha256) {
   return { name, url: new URL(path, folder).href, bytes, sha256 };
 }
 
-/** Looks files up: those of a known list, or of a directory that nobody lists. `names`: of all its files, if they are known. @typedef {{names: string[], find: (name: string) => Promise<RemoteFile | null>, text: (file: RemoteFile) => Promise<string>}} Directory */
+/** A lookup of files, in a known list or a directory without one. `names`: all file names, if known. @typedef {{names: string[], find: (name: string) => Promise<RemoteFile | null>, text: (file: RemoteFile) => Promise<string>}} Directory */
 
 /** @param {AbortSignal} [signal] @returns {(file: RemoteFile) => Promise<string>} */
 const textOf = (signal) => async (file) => {
@@ -320,7 +320,7 @@ async function walk(directory, path = "") {
 }
 
 /**
- * The model among picked files: what lies beside the topmost config.json.
+ * The model among picked files: those in the folder of the topmost config.json.
  *
  * @param {string} folder @param {[string, File][]} entries @returns {Promise<PickedSource>}
  */

@@ -1,4 +1,4 @@
-/** Why Python did not start: which of the site's files failed, and what to do about it. */
+/** Diagnosis of a failed start of Python: which of the site's files failed, and the remedy. */
 
 const SITE = new URL("../", import.meta.url);
 const CORE = ["pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip"];
@@ -7,7 +7,7 @@ const EMPTY_MODULE = new Uint8Array([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]); // "\0as
 /** WebAssembly cannot run here; the message has the remedy. */
 export class NoWebAssembly extends Error {}
 
-/** Throws where WebAssembly cannot run, whatever is downloaded. */
+/** Throws if the browser or the page's policy forbids WebAssembly. */
 export function requireWebAssembly() {
   if (typeof WebAssembly !== "object") {
     throw new NoWebAssembly("this browser has WebAssembly turned off; turn it on for this site");

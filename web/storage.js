@@ -40,7 +40,7 @@ export class MemorySink {
 
   /** @param {Uint8Array<ArrayBuffer>} chunk */
   write(chunk) {
-    this.#parts.push(new Blob([chunk])); // a Blob's bytes lie outside this thread's heap
+    this.#parts.push(new Blob([chunk])); // a Blob's bytes are outside this thread's heap
     this.size += chunk.byteLength;
   }
 
@@ -85,7 +85,7 @@ class FileSink {
     try {
       this.access.flush();
     } finally {
-      this.access.close(); // else nobody can open it again
+      this.access.close(); // else it cannot be opened again
     }
   }
 
@@ -250,7 +250,7 @@ export class ModelStore {
 /** @param {RemoteFile} file */
 const storedName = async (file) => `${await shortHash(versionOf(file))}.${file.name}`;
 
-/** What tells the contents of a file apart from others of its name. @param {RemoteFile} file */
+/** The identity of a file's contents. @param {RemoteFile} file */
 function versionOf({ url, bytes, sha256, etag, date, pinned }) {
   if (sha256) return sha256;
   const validator = pinned ? url : (etag ?? date);

@@ -1,4 +1,4 @@
-/** The worker: answers the page's calls (rpc.js) by way of the downloads and of Python. */
+/** The worker: serves the page's calls (rpc.js) with downloads and Python. */
 
 import { check, noAdapter } from "./check.js";
 import * as models from "./models.js";
@@ -10,14 +10,14 @@ import { aborted, errorOf, faultOf, serve } from "./rpc.js";
  * @typedef {{proxy: any, busy: string, stream: any, work: Promise<any>}} Model `work`: what is busy
  */
 
-const PROMPTLY = 100; // milliseconds between two reports of progress
-const MEMORY_EVERY = 200; // milliseconds between two memory reports while generating
+const PROGRESS_INTERVAL_MS = 100;
+const MEMORY_INTERVAL_MS = 200; // while generating
 
 /** @type {Map<number, Model>} */
 const loaded = new Map();
 let next = 1;
 
-const { tell, end } = serve({
+const { post, end } = serve({
   check,
   size: ({ signal }, source, options) => models.size(source, options, signal),
   offered: () => models.offered(),
@@ -43,18 +43,18 @@ function plain(proxy) {
 function modelOf(id) {
   const model = loaded.get(id);
   if (model) return model;
-  throw errorOf({ name: "DisposedTensorError", message: "this model was disposed: load it again" });
+  throw errorOf({ name: "DisposedTensorError", message: "this model was disposed. Load it again" });
 }
 
 /**
- * One thing at a time with a model.
+ * Runs one call of a model at a time; a second one throws BusyError.
  *
  * @template T @param {number} id @param {string} what @param {(model: Model) => Promise<T>} work
  */
 async function alone(id, what, work) {
   const model = modelOf(id);
   if (model.busy) {
-    const message = `this model is ${model.busy} already: wait for its end, or stop it`;
+    const message = `this model is ${model.busy} already. Wait for its end, or stop it`;
     throw errorOf({ name: "BusyError", message });
   }
   model.busy = what;
@@ -64,7 +64,7 @@ async function alone(id, what, work) {
     return await working;
   } finally {
     model.busy = "";
-    if (loaded.has(id)) tell("memory", { model: id, ...plain(model.proxy.memory()) });
+    if (loaded.has(id)) post("memory", { model: id, ...plain(model.proxy.memory()) });
   }
 }
 
@@ -91,8 +91,8 @@ async function load(context, source, options) {
 }
 
 /**
- * Throws as soon as one of its halves fails: Python's start goes on then, for the next load, while a
- * download is stopped.
+ * Loads a model; throws as soon as the download or Python's start fails. Python's start then continues
+ * for the next load, while a download is stopped.
  *
  * @param {Context} context @param {any} source
  * @param {{dtype?: string, update?: boolean, hub?: string}} options
@@ -140,8 +140,8 @@ async function obtainAndLoad({ signal, emit }, source, { dtype, ...options }) {
   const id = next++;
   loaded.set(id, { proxy, busy: "", stream: null, work: Promise.resolve() });
   proxy.watch(
-    (/** @type {string} */ message) => tell("lost", { model: id, message }),
-    () => tell("recovered", { model: id }),
+    (/** @type {string} */ message) => post("lost", { model: id, message }),
+    () => post("recovered", { model: id }),
   );
   const { cached, stored, warning } = obtained;
   const info = { ...plain(proxy.info()), adapter: found.adapter, stored };
@@ -150,7 +150,7 @@ async function obtainAndLoad({ signal, emit }, source, { dtype, ...options }) {
 }
 
 /**
- * What `promise` gives, or an AbortError as soon as `signal` aborts.
+ * The result of `promise`, or an AbortError as soon as `signal` aborts.
  *
  * @template T @param {Promise<T>} promise @param {AbortSignal} signal @returns {Promise<T>}
  */
@@ -179,19 +179,19 @@ async function upload(obtained, engine, dtype, stages, signal) {
     return proxy;
   } catch (error) {
     if (signal.aborted) throw aborted();
-    // What is no model must not be taken for a complete one next time.
+    // Files that do not load must not count as a complete model next time.
     if (/^(Weights|Config|Tokenizer)Error$/.test(faultOf(error).name)) await obtained.discard();
     throw error;
   }
 }
 
-/** A model that is loaded is of use even if it cannot be stored. @param {models.Obtained} obtained */
+/** Stores a loaded model; a failure is a warning, since the model works without. @param {models.Obtained} obtained */
 async function keep(obtained) {
   try {
     await obtained.commit();
   } catch (error) {
     obtained.stored = false;
-    obtained.warning = `the model could not be stored (${faultOf(error).message}): it is kept for this run only`;
+    obtained.warning = `Not saved: ${faultOf(error).message}. The model works until this page is closed.`;
   }
 }
 
@@ -203,7 +203,7 @@ function stream({ signal, emit }, id, prompt, options) {
     const stop = () => text.close();
     signal.addEventListener("abort", stop);
     try {
-      let told = -Infinity;
+      let reported = -Infinity;
       for (;;) {
         const piece = await text.next();
         const stats = plain(text.stats());
@@ -213,9 +213,9 @@ function stream({ signal, emit }, id, prompt, options) {
           return stats;
         }
         emit({ text: piece, stats });
-        if (performance.now() - told > MEMORY_EVERY) {
-          told = performance.now();
-          tell("memory", { model: id, ...plain(model.proxy.memory()) });
+        if (performance.now() - reported > MEMORY_INTERVAL_MS) {
+          reported = performance.now();
+          post("memory", { model: id, ...plain(model.proxy.memory()) });
         }
       }
     } finally {
@@ -258,7 +258,7 @@ async function dispose(context, id) {
   return plain(engine.memory());
 }
 
-/** Progress of loading: what a stage took so far, and how fast its bytes come. */
+/** Progress of loading: seconds per stage and bytes per second. */
 class Stages {
   /** @type {Map<string, number>} */
   #begun = new Map();
@@ -266,7 +266,7 @@ class Stages {
   #recent = [];
   #phase = "";
   #looked = -Infinity;
-  #told = -Infinity;
+  #reported = -Infinity;
 
   /** @param {(event: any) => void} emit */
   constructor(emit) {
@@ -278,17 +278,17 @@ class Stages {
     const now = performance.now();
     if (!this.#begun.has(stage)) this.#begun.set(stage, now);
     const goesOn = report.phase !== undefined && report.phase === this.#phase && report.bytes < report.total;
-    if (goesOn && now - this.#told < PROMPTLY) return;
-    this.#told = now;
+    if (goesOn && now - this.#reported < PROGRESS_INTERVAL_MS) return;
+    this.#reported = now;
     const seconds = (now - /** @type {number} */ (this.#begun.get(stage))) / 1000;
     const speed = report.state === "progress" ? this.#speed(report.phase, report.bytes, now) : undefined;
     this.emit({ stage, seconds, bytesPerSecond: speed, ...report });
   }
 
-  /** What is live on the GPU, now and then while weights go up. @param {() => any} look */
+  /** Reports the GPU memory in use, at intervals while weights are uploaded. @param {() => any} look */
   memory(look) {
     const now = performance.now();
-    if (now - this.#looked < MEMORY_EVERY) return;
+    if (now - this.#looked < MEMORY_INTERVAL_MS) return;
     this.#looked = now;
     this.emit({ memory: look() });
   }

@@ -124,7 +124,8 @@ def test_a_fault_of_ours_asks_for_a_report(
     engine.failure = KeyError("wte")
     assert main(["generate", "Once"]) == 1
     assert capsys.readouterr().err == (
-        "gpt2-wgpu: error: unexpected KeyError: 'wte'. Please report it, with the output of --debug\n"
+        "gpt2-wgpu: error: unexpected KeyError: 'wte'. Please report it, with the output of "
+        "--debug\n"
     )
     assert main(["generate", "Once", "--debug"]) == 1
     assert "Traceback (most recent call last)" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-// What a screen reader hears while text streams: whole words, every few seconds, never a flood.
+// Announcements for screen readers while text streams: one every few seconds.
 
 import { element } from "./dom.js";
 
@@ -9,13 +9,13 @@ let pending = "";
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let timer;
 
-/** Says `text` soon, after what waits. @param {string} text */
+/** Queues `text` for the next announcement. @param {string} text */
 export function announce(text) {
   pending += text;
   timer ??= setTimeout(flush, PERIOD);
 }
 
-/** Says `text` instead of whatever still waits: an ending, an error. @param {string} text */
+/** Announces `text` at once, in place of queued text. @param {string} text */
 export function announceNow(text) {
   clearTimeout(timer);
   pending = text;

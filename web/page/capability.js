@@ -1,10 +1,10 @@
-// The first thing the page does: can this browser do it at all? If not, why, and what helps.
+// The first step of the page: the check for WebGPU, with reason and remedy if it fails.
 
 import { check } from "../gpt2.js";
 import { element } from "./dom.js";
 
 /**
- * Asks the library and tells the visitor; resolves to whether a model can be loaded.
+ * Shows the result of the library's check; resolves to whether a model can be loaded.
  * @returns {Promise<boolean>}
  */
 export async function showCapability() {
@@ -23,7 +23,7 @@ export async function showCapability() {
     element("model-message", HTMLElement).textContent = warnings.join(" ");
     return true;
   }
-  line.textContent = "No GPU to use";
+  line.textContent = "No usable GPU";
   line.dataset.state = "bad";
   element("candidate", HTMLElement).hidden = true;
   element("obstacle-reason", HTMLElement).textContent = found.reason ?? "WebGPU cannot be used.";

@@ -1,10 +1,10 @@
-// Which model, how large exactly, and the one button that loads it, cancels, resumes or unloads.
+// The choice of a model, its exact size, and the button that loads, cancels, resumes or unloads.
 
 import { models } from "../gpt2.js";
 import { announceNow } from "./announcer.js";
 import { button, element } from "./dom.js";
 import { watchFolders } from "./folder.js";
-import { counted, exactly, part, size } from "./format.js";
+import { counted, exactly, part, sentence, size } from "./format.js";
 import { onPress } from "./press.js";
 import { clearStages, stopStages } from "./stages.js";
 import { showStored } from "./stored.js";
@@ -57,7 +57,7 @@ export class Chooser {
       this.chooseRemote(this.#remote.value.trim());
     });
     watchFolders((name, files) =>
-      this.#choose({ source: files, name, note: "from a folder; it is read where it lies" }),
+      this.#choose({ source: files, name, note: "From a folder. Read directly from your disk; nothing is uploaded." }),
     );
   }
 
@@ -66,15 +66,15 @@ export class Chooser {
     if (source === EMBEDDED.source) return this.#choose(EMBEDDED);
     if (!source) return this.#remote.focus();
     this.#remote.value = source;
-    const from = /^https?:/.test(source) ? "from its URL" : "from Hugging Face";
+    const from = /^https?:/.test(source) ? "From a URL" : "From Hugging Face";
     return this.#choose({ source, name: source, note: from });
   }
 
-  /** What a link names: its host learns nothing before the visitor presses Look up. @param {string} source */
+  /** What a link names: its host learns nothing before the visitor presses Check size. @param {string} source */
   propose(source) {
     if (source === EMBEDDED.source) return this.#choose(EMBEDDED);
     this.#remote.value = source;
-    this.#choose({ source, name: source, note: "named by the link", unasked: true });
+    this.#choose({ source, name: source, note: "From the shared link", unasked: true });
   }
 
   /** The dtype a link names; one that is not offered changes nothing. @param {string} dtype */
@@ -98,7 +98,7 @@ export class Chooser {
     return this.#loader.state === "ready" ? this.#loaded : null;
   }
 
-  /** Lets models be loaded, once the browser is known to be able to. */
+  /** Enables loading, once the check for WebGPU has passed. */
   async open() {
     this.#capable = true;
     const parts = [this.#measure(), this.#showStored(), this.#showOffered()];
@@ -107,19 +107,19 @@ export class Chooser {
     }
   }
 
-  /** Buttons for the models that lie beside the page. */
+  /** Buttons for the models that are published with the page. */
   async #showOffered() {
     const offered = await models.offered();
     const buttons = offered.map(({ source, name }) =>
       button(name, () => {
         const own = source === EMBEDDED.source;
-        this.#choose(own ? EMBEDDED : { source, name, note: "beside this page" });
+        this.#choose(own ? EMBEDDED : { source, name, note: "Included with this site" });
       }),
     );
-    this.#offered.replaceChildren("Beside this page:", ...buttons);
+    this.#offered.replaceChildren("Included with this site:", ...buttons);
   }
 
-  /** Shows where the button stands; called when the loader's state changes. */
+  /** Updates the button; called when the loader's state changes. */
   draw() {
     const { state } = this.#loader;
     const loaded = this.#writing?.source === this.#candidate.source;
@@ -133,7 +133,7 @@ export class Chooser {
   }
 
   #invitation() {
-    if (this.#candidate.unasked) return "Look up";
+    if (this.#candidate.unasked) return "Check size";
     if (this.#unfinished) return `Resume · ${part(this.#unfinished.bytes, this.#unfinished.total)}`;
     if (!this.#size) return "Load";
     const { bytes, cached } = this.#size;
@@ -143,32 +143,32 @@ export class Chooser {
   /** @param {Candidate} candidate */
   #choose(candidate) {
     if (this.#loader.state === "loading") {
-      this.#tell("A model is being loaded: cancel that first.");
+      this.#show("A model is loading. Cancel it first.");
       return;
     }
     this.#candidate = { ...candidate };
     this.#name.textContent = candidate.name;
     this.#note.textContent = candidate.note;
-    this.#tell("");
+    this.#show("");
     this.#size = null;
     this.#unfinished = null;
     if (this.#capable) void this.#measure();
   }
 
-  /** Asks for the exact size of the candidate; nothing else is downloaded before it is shown. */
+  /** Fetches the exact size of the candidate, and nothing else. */
   async #measure() {
     const candidate = this.#candidate;
     if (candidate.unasked) {
-      this.#sizeLine.textContent = "Not asked for yet: press Look up.";
+      this.#sizeLine.textContent = "Size unknown. Press Check size.";
       return this.draw();
     }
-    this.#sizeLine.textContent = "Asking for its size…";
+    this.#sizeLine.textContent = "Checking the size…";
     this.draw();
     try {
       const found = await models.size(candidate.source);
       if (candidate !== this.#candidate) return; // another one was chosen meanwhile
       this.#size = found;
-      const where = found.cached ? "; on this device already" : "";
+      const where = found.cached ? ", stored on this device" : "";
       this.#sizeLine.textContent =
         `${exactly(found.bytes)} in ${counted(found.files.length, "file")}${where}`;
       await this.#recall();
@@ -202,7 +202,7 @@ export class Chooser {
   async #load() {
     const candidate = this.#candidate;
     const { source, name } = candidate;
-    this.#tell("");
+    this.#show("");
     clearStages();
     try {
       const lm = await this.#loader.load(source, /** @type {Dtype | ""} */ (this.#dtype.value));
@@ -211,13 +211,13 @@ export class Chooser {
         this.#unfinished = null;
         if (this.#size) this.#size.cached = typeof source === "string";
         announceNow(`${name} is loaded.`);
-        this.#tell(lm.info.warnings.join(" "));
+        this.#show(lm.info.warnings.map(forThePage).join(" "));
         candidate.note = describe(lm.info);
         this.#note.textContent = candidate.note;
         this.#onLoaded(lm);
       } else {
         stopStages();
-        this.#tell("Cancelled. What was downloaded is kept.");
+        this.#show("Cancelled. The part that was downloaded is kept.");
         await this.#recall();
       }
     } catch (error) {
@@ -234,18 +234,18 @@ export class Chooser {
     const use = ({ id, name }) =>
       id === EMBEDDED.source
         ? this.#choose(EMBEDDED)
-        : this.#choose({ source: id, name, note: "stored on this device" });
+        : this.#choose({ source: id, name, note: "Stored on this device" });
     return showStored(use, () => void this.#measure());
   }
 
-  /** Shows what went wrong with the model. @param {unknown} error */
+  /** Shows an error of the model. @param {unknown} error */
   complain(error) {
-    this.#tell(error instanceof Error ? error.message : String(error), true);
+    this.#show(sentence(error instanceof Error ? error.message : String(error)), true);
     this.#message.scrollIntoView({ block: "nearest" });
   }
 
   /** @param {string} text @param {boolean} [bad] */
-  #tell(text, bad = false) {
+  #show(text, bad = false) {
     this.#message.textContent = text;
     this.#message.classList.toggle("bad", bad);
   }
@@ -254,6 +254,11 @@ export class Chooser {
 /** @param {import("../gpt2.js").Info} info */
 function describe({ parameters, contextLength, dtype }) {
   return `${(parameters / 1e6).toFixed(1)} million parameters, context ${contextLength}, ${dtype}`;
+}
+
+/** A warning of the library, with this page's control in place of the argument. @param {string} warning */
+function forThePage(warning) {
+  return sentence(warning.replace('pass dtype="float16" to override', "choose another weight format above"));
 }
 
 /** A source as visitors write it: what is stored has its whole address. @param {string} source */

@@ -12,9 +12,9 @@ const log = element("console-log", HTMLElement);
 const input = element("code", HTMLTextAreaElement);
 const runButton = element("run", HTMLButtonElement);
 
-const PATIENCE = 2000; // milliseconds that a stop may take before the visitor is told why
+const STOP_TIMEOUT_MS = 2000; // until a stop without effect is explained
 const ENDLESS =
-  "Still running: this code never waits, so only Unload ends it, and Python with it; Load starts Python anew.";
+  "Still running: this code never waits. Only Unload can end it; Load then restarts Python.";
 
 export class PythonConsole {
   /** @type {import("../gpt2.js").GPT2 | null} */
@@ -42,7 +42,7 @@ export class PythonConsole {
   /** Runs code beside `lm` from now on. @param {import("../gpt2.js").GPT2 | null} lm */
   use(lm) {
     this.#lm = lm;
-    input.placeholder = lm ? "gw.memory()" : "load a model first";
+    input.placeholder = lm ? "gw.memory()" : "Load a model first";
     this.#draw();
   }
 
@@ -50,7 +50,7 @@ export class PythonConsole {
   #open(open) {
     body.hidden = !open;
     toggle.setAttribute("aria-expanded", String(open));
-    toggle.textContent = open ? "Close the console" : "Open the console";
+    toggle.textContent = open ? "Close Python console" : "Open Python console";
     if (open) input.focus();
   }
 
@@ -100,7 +100,7 @@ export class PythonConsole {
     this.#onRun();
   }
 
-  /** Stops the run under way where it waits; code that never does is beyond reach. */
+  /** Stops the current run at its next await; code that never awaits cannot be stopped. */
   #stop() {
     const controller = this.#controller;
     if (!controller || controller.signal.aborted) return;
@@ -108,7 +108,7 @@ export class PythonConsole {
     this.#draw();
     setTimeout(() => {
       if (this.#controller === controller) print("error", ENDLESS);
-    }, PATIENCE);
+    }, STOP_TIMEOUT_MS);
   }
 
   #draw() {

@@ -1,4 +1,4 @@
-// Three things to try in the console. The tests run each as it stands here.
+// Examples for the console, each run by a test.
 
 /** @type {{title: string, code: string}[]} */
 export const EXAMPLES = [
@@ -8,7 +8,7 @@ export const EXAMPLES = [
 print(await lm.generate_async("The fox said", max_length=60))`,
   },
   {
-    title: "Tidy",
+    title: "Memory scopes (gw.tidy)",
     code: `before = gw.memory().num_tensors
 with gw.tidy():
     x = gw.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -18,15 +18,15 @@ with gw.tidy():
 print("after:", gw.memory().num_tensors - before, "tensors")`,
   },
   {
-    title: "A look at logits",
+    title: "Top 5 next tokens",
     code: `prompt = "The king had a"
 ids = lm.preprocessor.encode_prompts([prompt])
 with gw.tidy():
     logits = lm({"token_ids": ids, "padding_mask": [[True] * len(ids[0])]})
-    chances, tokens = gw.ops.top_k(gw.ops.softmax(logits), 5)
-    chances, tokens = await chances.data(), await tokens.data()
+    top, ids = gw.ops.top_k(gw.ops.softmax(logits), 5)
+    top, ids = await top.data(), await ids.data()
 print(prompt, "…")
-for chance, token in zip(chances.tolist()[0][-1], tokens.tolist()[0][-1]):
-    print(f"{chance:6.1%}", lm.preprocessor.tokenizer.detokenize([token]))`,
+for probability, token in zip(top.tolist()[0][-1], ids.tolist()[0][-1]):
+    print(f"{probability:6.1%}", lm.preprocessor.tokenizer.detokenize([token]))`,
   },
 ];

@@ -1,4 +1,4 @@
-// The read-outs beneath a text: speed, first token, tokens, why it ended.
+// The statistics below a text: speed, time to first token, token counts, stop reason.
 
 import { element } from "./dom.js";
 import { time } from "./format.js";
@@ -11,17 +11,19 @@ const first = element("figure-first", HTMLElement);
 const tokens = element("figure-tokens", HTMLElement);
 const ended = element("figure-ended", HTMLElement);
 
-/** @type {Record<string, string>} finishReason → words */
+/** @type {Record<string, string>} finishReason, or the page's own, → words */
 const REASONS = {
   stop: "end of text",
   stop_text: "stop text",
-  length: "max tokens or context",
-  closed: "you",
-  cancelled: "you",
+  max_tokens: "max tokens",
+  context: "context full",
+  closed: "stopped",
+  cancelled: "stopped",
+  error: "error",
 };
 
 /**
- * Figures change a few times a second, and rest while nobody sees them; a reason is the last word.
+ * Updates a few times a second while the page is visible; a reason is shown at once and ends a text.
  * @type {(stats: Stats | null, reason?: string | null) => void}
  */
 export const showFigures = paced(250, (stats, reason = null) => {
@@ -30,6 +32,6 @@ export const showFigures = paced(250, (stats, reason = null) => {
   const wait = stats?.secondsToFirstToken;
   speed.textContent = rate ? `${rate.toFixed(1)} tokens/s` : "–";
   first.textContent = wait ? time(wait) : "–";
-  tokens.textContent = stats ? `${stats.promptTokens} + ${stats.tokens}` : "–";
+  tokens.textContent = stats ? `${stats.promptTokens} prompt + ${stats.tokens} generated` : "–";
   ended.textContent = reason ? (REASONS[reason] ?? reason) : "–";
 });

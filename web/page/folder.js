@@ -38,7 +38,7 @@ function watchDrops(onFiles) {
 }
 
 /**
- * What was dropped. Directories are read one level deep: a model's files lie side by side.
+ * The dropped files. Directories are read one level deep: a model's files are in one folder.
  * @param {DataTransfer} dataTransfer
  * @returns {Promise<{name: string, files: File[]}>}
  */

@@ -26,6 +26,16 @@ export function time(seconds) {
   return `${seconds.toFixed(seconds < 1 ? 2 : 1)} s`;
 }
 
+/**
+ * A message of the library as a sentence of the page: with a capital, unless it begins with a name
+ * such as a file's, and a full stop.
+ * @param {string} message @returns {string}
+ */
+export function sentence(message) {
+  const text = message.trim().replace(/^[a-z]+(?= )/, (word) => word[0].toUpperCase() + word.slice(1));
+  return /[\w)"']$/.test(text) ? `${text}.` : text;
+}
+
 /** @param {number} count @param {string} noun @returns {string} "1 file", "6 files" */
 export function counted(count, noun) {
   return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;

@@ -1,4 +1,4 @@
-// One model at a time: loads, cancels, unloads, and tells the rest of the page.
+// The loader: one model at a time, with listeners for the rest of the page.
 
 import { GPT2 } from "../gpt2.js";
 
@@ -16,7 +16,7 @@ import { GPT2 } from "../gpt2.js";
  */
 
 const ENDLESS =
-  "Python ran code that never waits, so it was ended to unload the model; the next load starts it anew.";
+  "Python was running code that never waits and had to be ended. The next load restarts it.";
 
 export class Loader {
   /** @type {GPT2 | null} */
@@ -85,11 +85,11 @@ export class Loader {
   #listen(lm) {
     const { onMemory, onNote, onEnded } = this.#listeners;
     lm.onmemory = onMemory;
-    lm.onlost = (loss) => onNote(`The GPU device was lost (${loss.message}); the next text rebuilds it.`);
-    lm.onrecovered = () => onNote("The GPU device was lost and rebuilt; nothing else was.");
+    lm.onlost = (loss) => onNote(`The GPU was lost (${loss.message}). The model is reloaded with the next text.`);
+    lm.onrecovered = () => onNote("The GPU was lost. The model was reloaded and the text resumed.");
     lm.onended = ({ message }) => {
       if (this.lm !== lm) return onEnded(ENDLESS);
-      onEnded(`Python broke down (${message}); load the model again.`);
+      onEnded(`Python stopped working (${message}). Load the model again.`);
       void this.unload();
     };
   }

@@ -43,7 +43,7 @@ function onLoaded(lm) {
   fitSettings(lm.info);
   writer.use(lm, model);
   python.use(lm);
-  Object.assign(globalThis, { lm }); // for the curious, in the browser's own console
+  Object.assign(globalThis, { lm }); // for the browser's own console
   void lookAtMemory(lm);
   void tellOffline(lm.info.stored);
 }
@@ -51,7 +51,7 @@ function onLoaded(lm) {
 /** @param {boolean} stored whether the model will be there, too */
 async function tellOffline(stored) {
   const ready = await offline.enable().catch(() => false);
-  const words = stored ? "Works offline now." : "This page works offline now; the model is not kept.";
+  const words = stored ? "This page and the model work offline." : "This page works offline. The model is not stored.";
   element("offline", HTMLElement).textContent = ready ? words : "\u00a0";
 }
 
@@ -66,7 +66,7 @@ function restore() {
 
 element("copy", HTMLButtonElement).addEventListener("click", async () => {
   const copied = await copyText(storyText());
-  message.textContent = copied ? "Text copied." : "This browser does not let the page copy.";
+  message.textContent = copied ? "Text copied." : "The browser does not allow this page to copy.";
 });
 
 element("share", HTMLButtonElement).addEventListener("click", async () => {
@@ -75,7 +75,7 @@ element("share", HTMLButtonElement).addEventListener("click", async () => {
   history.replaceState(null, "", link);
   const copied = await copyText(link);
   const done = copied ? "Link copied." : "The link is in the address bar.";
-  const lacking = " It carries no model: this one comes from a folder.";
+  const lacking = " It does not include the model, which comes from a folder.";
   message.textContent = shareable.folder ? done + lacking : done;
 });
 

@@ -35,8 +35,8 @@ export const showMemory = paced(100, (/** @type {Memory} */ memory) => {
 });
 
 /**
- * Looks at the memory of whatever model `current` gives, once a second, while the page is seen.
- * (While text is generated, samples come by themselves, and more often.)
+ * Samples the memory of the model that `current` returns, once a second while the page is visible.
+ * (While text is generated, the library reports samples more often.)
  * @param {() => import("../gpt2.js").GPT2 | null} current
  */
 export function watchMemory(current) {
@@ -53,7 +53,7 @@ export async function lookAtMemory(lm) {
   try {
     showMemory(await lm.memory());
   } catch {
-    // disposed meanwhile, or its worker ended: whoever did that says so
+    // disposed meanwhile, or its worker ended: shown elsewhere
   }
 }
 
@@ -87,9 +87,9 @@ function drawChart(memory, now) {
 /** The chart in words. @param {Memory} memory @returns {string} */
 function describe(memory) {
   const bytes = bytesOf(memory);
-  const parts = KINDS.map((kind) => `${kind === "pool" ? "free pool" : kind} ${size(bytes[kind])}`);
+  const parts = KINDS.map((kind) => `${kind === "pool" ? "pooled" : kind} ${size(bytes[kind])}`);
   return (
-    `GPU memory over the last minute: now ${size(memory.numBytesInGpu)} live ` +
+    `GPU memory over the last minute: now ${size(memory.numBytesInGpu)} in use ` +
     `(${parts.join(", ")}), peak ${size(memory.peakBytes)}`
   );
 }

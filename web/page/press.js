@@ -1,13 +1,13 @@
-// Clicks on buttons that change what they do: a double click is one click.
+// Clicks on buttons whose action changes: a double click counts as one.
 
-const HASTY = 250; // milliseconds: sooner, nobody has seen what the button has become
+const DOUBLE_CLICK_MS = 250;
 
 /** Calls `act` at each click but the second of a double click. @param {HTMLButtonElement} button @param {() => void} act */
 export function onPress(button, act) {
   let last = -Infinity;
   button.addEventListener("click", ({ detail, timeStamp }) => {
-    const hasty = detail > 1 && timeStamp - last < HASTY;
+    const again = detail > 1 && timeStamp - last < DOUBLE_CLICK_MS;
     last = timeStamp;
-    if (!hasty) act();
+    if (!again) act();
   });
 }

@@ -1,4 +1,4 @@
-// How a token is chosen: the form, its defaults, and the two faces (number and slider) of a value.
+// The sampling form: values as number and slider, and their defaults.
 
 import { element, within } from "./dom.js";
 
@@ -28,7 +28,7 @@ export function startSettings() {
     if (!(target instanceof HTMLInputElement)) return;
     const name = /** @type {Name | undefined} */ (target.dataset.for);
     if (name) field(name).value = target.value;
-    else if (target === field("seed")) newSeed.checked = false; // who types a seed wants that one
+    else if (target === field("seed")) newSeed.checked = false; // a typed seed is kept
     else follow(target);
   });
   form.addEventListener("reset", () => setTimeout(() => fields.forEach(follow)));
@@ -42,8 +42,8 @@ function follow(number) {
 }
 
 /**
- * What the form says, with a new seed where one is wanted; null when a value is out of its range
- * (the browser then tells which, and why).
+ * The form's values, with a new seed if wanted; null when a value is out of range (the browser then
+ * reports it).
  * @returns {Values | null}
  */
 export function readSettings() {
@@ -57,7 +57,7 @@ export function specialTokens() {
   return element("specialTokens", HTMLInputElement).checked ? { allowedSpecial: "all" } : {};
 }
 
-/** What the form says, as it stands. @returns {Values} */
+/** The form's current values. @returns {Values} */
 export function currentSettings() {
   const entries = NAMES.map((name) => [name, field(name).valueAsNumber]);
   return /** @type {Values} */ (Object.fromEntries(entries));

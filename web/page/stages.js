@@ -2,7 +2,7 @@
 
 import { announceNow } from "./announcer.js";
 import { element, within } from "./dom.js";
-import { part, size, time } from "./format.js";
+import { part, sentence, size, time } from "./format.js";
 import { paced } from "./pace.js";
 
 /** @typedef {import("../gpt2.js").Progress} Progress */
@@ -20,7 +20,7 @@ export function showStage(progress) {
   const before = known.get(progress.stage);
   known.set(progress.stage, { ...before, ...progress }); // an ending need not repeat the bytes
   fresh.add(progress.stage);
-  if (progress.warning) element("model-message", HTMLElement).textContent = progress.warning;
+  if (progress.warning) element("model-message", HTMLElement).textContent = sentence(progress.warning);
   draw();
   if (progress.state === "start") announceNow(`Loading: ${progress.stage}`);
 }

@@ -20,7 +20,7 @@ export async function showStored(onUse, onChange) {
   const total = stored.reduce((sum, model) => sum + model.bytes, 0);
   count.textContent = stored.length
     ? `${counted(stored.length, "model")}, ${size(total)}`
-    : "nothing yet";
+    : "none";
   empty.hidden = stored.length > 0;
   list.replaceChildren(
     ...stored.map((model) =>

@@ -3,6 +3,7 @@
 import { announceNow } from "./announcer.js";
 import { element } from "./dom.js";
 import { showFigures } from "./figures.js";
+import { sentence } from "./format.js";
 import { onPress } from "./press.js";
 import { readSettings, specialTokens } from "./settings.js";
 import { appendStory, beginStory, endStory } from "./story.js";
@@ -77,10 +78,10 @@ export class Writer {
     this.#controller = null;
     endStory();
     const stopped = controller.signal.aborted;
-    const reason = problem ? "an error" : stopped ? "closed" : stream.stats?.finishReason;
-    showFigures(stream.stats, reason);
+    const reason = stopped ? "closed" : stopReason(stream.stats, settings.maxTokens);
+    showFigures(stream.stats, problem ? "error" : reason);
     if (problem) complain(problem);
-    else announceNow(stopped ? "Stopped." : "The text has ended.");
+    else announceNow(stopped ? "Stopped." : "Text finished.");
     this.#draw();
   }
 
@@ -94,8 +95,17 @@ export class Writer {
   }
 }
 
-/** Tells what went wrong, where the visitor looks. @param {unknown} problem */
+/**
+ * The finish reason, with "length" parted into its two causes.
+ * @param {import("../gpt2.js").Stats | null} stats @param {number} maxTokens
+ */
+function stopReason(stats, maxTokens) {
+  if (stats?.finishReason !== "length") return stats?.finishReason;
+  return stats.tokens < maxTokens ? "context" : "max_tokens";
+}
+
+/** Shows an error below the Generate button. @param {unknown} problem */
 function complain(problem) {
-  complaint.textContent = problem instanceof Error ? problem.message : String(problem);
+  complaint.textContent = sentence(problem instanceof Error ? problem.message : String(problem));
   complaint.scrollIntoView({ block: "nearest" });
 }

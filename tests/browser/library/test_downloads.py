@@ -251,7 +251,7 @@ def test_a_full_storage_keeps_the_model_for_this_run(
     value = obtain(attempt, host.add("url-model", files))
     assert value["hashes"] == hashes
     # Chromium's estimate tells nothing of this quota; where it ends shows in writing.
-    taken = re.search(r"needs 1\.5 MB, the browser took (\S+) MB of it", value["warning"])
+    taken = re.search(r"needs 1\.5 MB of browser storage, full after (\S+) MB\.", value["warning"])
     assert taken and 0 < float(taken[1]) <= 1
     assert complete(attempt) == []
 
@@ -260,7 +260,7 @@ def test_a_full_storage_keeps_the_model_for_this_run(
     ("source", "message"),
     [
         ("absent/", "has no config.json, so it holds no model"),
-        ("http://127.0.0.1:9/model/", "127.0.0.1:9 cannot be reached (offline?)"),
+        ("http://127.0.0.1:9/model/", "Can't reach 127.0.0.1:9. Are you offline?"),
         ("nonsense", "unknown model 'nonsense'"),
         ("https://", "'https://' is no address"),
         ("https://example.org/%zz/", "'https://example.org/%zz/' is no address"),
@@ -288,7 +288,7 @@ def test_refused_access(attempt: Attempt, host: Host, files: dict[str, bytes]) -
     source = host.add("url-model", files)
     host.files["/url-model/config.json"].status = 403
     error = attempt("obtain", source, {})["error"]
-    assert "access is refused (status 403)" in error["message"]
+    assert "access denied (status 403)" in error["message"]
 
 
 def test_two_tabs_do_not_download_the_same_model(

@@ -133,7 +133,7 @@ def test_a_second_text_at_once_is_refused(tab: Tab) -> None:
     assert found[0] == alone  # undisturbed
     for refused in found[1:]:
         assert refused == (
-            "BusyError: this model is generating already: wait for its end, or stop it"
+            "BusyError: this model is generating already. Wait for its end, or stop it"
         )
 
 

@@ -106,8 +106,8 @@ def test_an_answer_that_has_no_end_is_not_read_to_it(attempt: Attempt, host: Hos
 @pytest.mark.parametrize(
     ("status", "message"),
     [
-        (429, "the server answers 429 (too many requests); try again in a few minutes"),
-        (503, "the server answers 503 (it has a problem)"),
+        (429, "responded with status 429 (too many requests); try again in a few minutes"),
+        (503, "the server responded with status 503 (server error)"),
     ],
 )
 def test_a_server_that_refuses_for_now(
@@ -125,7 +125,7 @@ def test_a_server_that_is_busy_all_the_time_is_not_called_a_broken_connection(
     (path,) = [path for path in host.files if path.endswith(WEIGHTS)]
     host.files[path].busy = 99
     message = refusal(attempt, "owner/name", hub=host.address)
-    assert "the server answers 429 (too many requests)" in message
+    assert "the server responded with status 429 (too many requests)" in message
     host.files[path].busy = 0
     assert obtain(attempt, "owner/name", hub=host.address)["hashes"]
 

@@ -48,7 +48,7 @@ def test_a_storage_that_takes_nothing(
     found = obtain(attempt, host.add("url-model", files))
     assert found["hashes"] == hashes
     assert not found["stored"]
-    assert "it is kept for this run only" in found["warning"]
+    assert "The model works until this page is closed." in found["warning"]
 
 
 def test_a_storage_that_tells_of_too_little_room(
@@ -57,7 +57,7 @@ def test_a_storage_that_tells_of_too_little_room(
     attempt("tellOfRoom", 1_000_000)
     found = obtain(attempt, host.add("url-model", files))
     assert found["hashes"] == hashes
-    assert "needs 1.5 MB, the browser has 1.0 MB left for this site" in found["warning"]
+    assert "needs 1.5 MB of browser storage, 1.0 MB available" in found["warning"]
     assert attempt("files")["value"] == {}  # nothing was begun
 
 

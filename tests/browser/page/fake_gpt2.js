@@ -135,7 +135,7 @@ export class GPT2 extends EventTarget {
     fake.most = Math.max(fake.most, fake.running);
     this.#cache = 4194304;
     try {
-      for (let i = 0; i < maxTokens; i++) {
+      for (let i = 0; i < Math.min(maxTokens, fake.context ?? maxTokens); i++) {
         await sleep(fake.pause);
         if (signal?.aborted) throw aborted();
         stats.tokens += 1;

@@ -19,7 +19,7 @@ const MEMORY = {
 const loaded = new Set();
 let next = 1;
 
-const { tell } = serve({
+const { post } = serve({
   check: () => ({ ok: true, adapter: ADAPTER, warnings: ["This is a fake."] }),
   size: () => ({ bytes: 470, files: FILES, cached: false }),
   offered: () => [{ source: "fairytales", name: "fairytales", bytes: 470 }],
@@ -43,7 +43,7 @@ const { tell } = serve({
     }
     const ended = { ...stats, finishReason: signal.aborted ? "closed" : "length" };
     emit({ text: "", stats: ended });
-    tell("memory", { model, ...MEMORY });
+    post("memory", { model, ...MEMORY });
     if (signal.aborted) throw aborted();
     return ended;
   },

@@ -104,7 +104,7 @@ def test_what_never_waits_is_said_to_end_by_unload(console: Begin) -> None:
     me("code").fill("while True: pass")
     me("code").press("Enter")
     me.page.keyboard.press("Escape")
-    expect(me("console-log")).to_contain_text("only Unload ends it")
+    expect(me("console-log")).to_contain_text("Only Unload can end it")
     expect(me("run")).to_be_disabled()
 
 
@@ -121,7 +121,7 @@ def test_without_a_model_there_is_nothing_to_run_on(visit: Begin) -> None:
     me = visit()
     me("console-toggle").click()
     expect(me("run")).to_be_disabled()
-    assert me("code").get_attribute("placeholder") == "load a model first"
+    assert me("code").get_attribute("placeholder") == "Load a model first"
     me("console-toggle").click()
     expect(me("code")).to_be_hidden()
 

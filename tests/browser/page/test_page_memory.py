@@ -72,7 +72,7 @@ def test_the_chart_moves_with_a_text(visit: Begin) -> None:
     me.until(lambda: shown(me)["cache"] > 0, "a cache")
     me.until(lambda: cache.get_attribute("d") != before, "the chart is drawn anew")
     words = me("memory-chart").get_attribute("aria-label") or ""
-    assert re.search(r"now 20\.4 MB live \(weights 15\.1 MB, cache 4\.2 MB, .*\), peak", words)
+    assert re.search(r"now 20\.4 MB in use \(weights 15\.1 MB, cache 4\.2 MB, .*\), peak", words)
     me.page.keyboard.press("Escape")
     me.until(lambda: shown(me)["cache"] == 0, "the cache is given back")
 

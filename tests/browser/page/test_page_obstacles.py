@@ -24,7 +24,7 @@ def test_an_obstacle_comes_with_its_remedy(visit: Begin, reason: str, remedy: st
     expect(me("obstacle-reason")).to_have_text(reason)
     expect(me("obstacle-remedy")).to_have_text(remedy)
     expect(me.page.locator("#obstacle[role=alert]")).to_be_visible()
-    expect(me("adapter")).to_have_text("No GPU to use")
+    expect(me("adapter")).to_have_text("No usable GPU")
     expect(me("load")).to_be_hidden()
     expect(me("generate")).to_be_disabled()
     assert me.calls("size") == []  # nothing else is asked for

@@ -82,7 +82,7 @@ def test_the_embedded_model_writes(loaded: Visit) -> None:
     text = loaded.generate(SLOW)
     assert text.startswith("Once upon a time ")
     assert len(text) > 30
-    expect(loaded("figure-tokens")).to_have_text("5 + 12")
+    expect(loaded("figure-tokens")).to_have_text("5 prompt + 12 generated")
 
 
 def test_a_seed_repeats_a_text(loaded: Visit) -> None:
@@ -116,7 +116,7 @@ def test_escape_stops_and_the_memory_comes_back(loaded: Visit) -> None:
     loaded.until(lambda: shown(loaded)["cache"] > 0, "the line shows the cache", 20)
     loaded.page.keyboard.press("Escape")
     loaded.wait_for_end(SLOW)
-    expect(loaded("figure-ended")).to_have_text("you")
+    expect(loaded("figure-ended")).to_have_text("stopped")
     after = counted(loaded)
     for name in ("weights", "cache", "workspace", "buffers", "tensors", "live"):
         assert after[name] == before[name]
@@ -128,8 +128,8 @@ def test_the_examples_run(loaded: Visit) -> None:
     log = loaded("console-log")
     for title, seen in {
         "Generate": "The fox said",
-        "Tidy": "after: 0 tensors",
-        "A look at logits": "%",
+        "Memory scopes (gw.tidy)": "after: 0 tensors",
+        "Top 5 next tokens": "%",
     }.items():
         loaded("examples").get_by_role("button", name=title).click()
         expect(loaded("run")).to_have_text("Run", timeout=SLOW)
@@ -178,14 +178,14 @@ def test_a_lost_device_is_rebuilt(loaded: Visit) -> None:
     before = loaded.generate(SLOW)
     loaded.evaluate("() => lm.python('lm.device.gpu.destroy()')")
     assert loaded.generate(SLOW) == before
-    expect(loaded("writing-message")).to_contain_text("lost and rebuilt")
+    expect(loaded("writing-message")).to_contain_text("The model was reloaded")
 
 
 def test_a_dropped_folder_loads(real: Begin) -> None:
     me = real()
     expect(me("load")).to_be_enabled(timeout=SLOW)
     me.drop(MODEL)
-    expect(me("candidate-note")).to_have_text("from a folder; it is read where it lies")
+    expect(me("candidate-note")).to_contain_text("Read directly from your disk")
     me.load(SLOW)
     me("maxTokens").fill("5")
     me.generate(SLOW)
@@ -234,7 +234,7 @@ def choose(me: Visit, address: str) -> None:
 def test_it_works_without_a_network(real: Begin) -> None:
     me = real()
     me.load(SLOW)
-    expect(me("offline")).to_have_text("Works offline now.", timeout=SLOW)
+    expect(me("offline")).to_have_text("This page and the model work offline.", timeout=SLOW)
     me.page.close()
     me.context.set_offline(True)
     me.open(me.url)

@@ -43,7 +43,7 @@ def test_a_link_brings_everything_back(visit: Begin) -> None:
 def test_a_link_names_the_model_and_waits(visit: Begin) -> None:
     me = visit(fragment="#prompt=Hello&model=openai-community/gpt2")
     expect(me("candidate-name")).to_have_text("openai-community/gpt2")
-    expect(me("load")).to_have_text("Look up")
+    expect(me("load")).to_have_text("Check size")
     me("load").click()
     expect(me("load")).to_have_text("Load · 15.1 MB")
     assert me.calls("load") == []
@@ -84,10 +84,10 @@ def test_a_link_says_that_it_carries_no_folder(visit: Begin) -> None:
     me = visit()
     expect(me("load")).to_be_enabled()
     me("folder").set_input_files(MODEL)
-    expect(me("candidate-note")).to_contain_text("from a folder")
+    expect(me("candidate-note")).to_contain_text("From a folder")
     me.load()
     me("share").click()
-    expect(me("writing-message")).to_contain_text("carries no model")
+    expect(me("writing-message")).to_contain_text("does not include the model")
     assert "model=" not in me.page.url
 
 
@@ -100,9 +100,9 @@ def test_a_link_contacts_nobody_by_itself(visit: Begin, late: bool) -> None:
     if late:
         expect(me("load")).to_have_text("Load · 15.1 MB")
         me.page.evaluate("fragment => { location.hash = fragment; }", fragment)
-    expect(me("load")).to_have_text("Look up")
+    expect(me("load")).to_have_text("Check size")
     expect(me("load")).to_be_enabled()
-    expect(me("candidate-size")).to_contain_text("press Look up")
+    expect(me("candidate-size")).to_contain_text("Press Check size")
     expect(me("remote-source")).to_have_value(host)
     me.page.wait_for_timeout(200)
     assert [call for call in me.calls("size") if call[1] == host] == []

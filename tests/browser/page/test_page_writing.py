@@ -19,10 +19,18 @@ def test_text_streams_after_the_prompt_with_its_figures(visit: Begin) -> None:
     text = me.generate()
     assert text.startswith("Long ago ")
     assert len(text.split()) == 2 + 128
-    expect(me("figure-tokens")).to_have_text("4 + 128")
+    expect(me("figure-tokens")).to_have_text("4 prompt + 128 generated")
     expect(me("figure-speed")).to_have_text("500.0 tokens/s")
     expect(me("figure-first")).to_have_text("0.05 s")
-    expect(me("figure-ended")).to_have_text("max tokens or context")
+    expect(me("figure-ended")).to_have_text("max tokens")
+
+
+def test_a_text_that_fills_the_context_has_its_own_stop_reason(visit: Begin) -> None:
+    me = visit({"context": 20})
+    me.load()
+    me.generate()
+    expect(me("figure-tokens")).to_have_text("4 prompt + 20 generated")
+    expect(me("figure-ended")).to_have_text("context full")
 
 
 def test_enter_generates_and_shift_enter_is_a_new_line(visit: Begin) -> None:
@@ -47,7 +55,7 @@ def test_stop_stands_where_generate_stood(visit: Begin) -> None:
     me.until(lambda: len(me.text) > 60, "some text")
     me("generate").click()
     me.wait_for_end()
-    expect(me("figure-ended")).to_have_text("you")
+    expect(me("figure-ended")).to_have_text("stopped")
     kept = me.text
     me.page.wait_for_timeout(200)
     assert me.text == kept  # what was written stays, and nothing follows
@@ -60,7 +68,7 @@ def test_a_stop_within_the_time_of_a_double_click_stops(visit: Begin) -> None:
     me.page.wait_for_timeout(300)
     me("generate").evaluate(_SECOND_CLICK)
     me.wait_for_end()
-    expect(me("figure-ended")).to_have_text("you")
+    expect(me("figure-ended")).to_have_text("stopped")
 
 
 _SECOND_CLICK = """button => button.dispatchEvent(new MouseEvent("click", { detail: 2 }))"""
@@ -74,7 +82,7 @@ def test_escape_stops_wherever_the_focus_is(visit: Begin) -> None:
     me("temperature").focus()
     me.page.keyboard.press("Escape")
     me.wait_for_end()
-    expect(me("figure-ended")).to_have_text("you")
+    expect(me("figure-ended")).to_have_text("stopped")
 
 
 def test_clicks_never_interleave(visit: Begin) -> None:
@@ -84,7 +92,7 @@ def test_clicks_never_interleave(visit: Begin) -> None:
     me("prompt").press("Enter")
     me("prompt").press("Enter")
     me.wait_for_end()
-    expect(me("figure-tokens")).to_have_text("4 + 128")
+    expect(me("figure-tokens")).to_have_text("4 prompt + 128 generated")
     assert len(me.calls("stream")) == 1
     assert me.evaluate("() => fake.most") == 1
 
@@ -197,11 +205,11 @@ def test_an_error_is_told_and_the_next_text_works(visit: Begin) -> None:
     me.load()
     me.evaluate("() => { fake.running = 1; }")  # as if another page wrote with this model
     me("generate").click()
-    expect(me("writing-error")).to_have_text("this model is writing already")
-    expect(me.page.get_by_role("alert")).to_have_text("this model is writing already")
+    expect(me("writing-error")).to_have_text("This model is writing already.")
+    expect(me.page.get_by_role("alert")).to_have_text("This model is writing already.")
     color = "e => getComputedStyle(e).color"
     assert me("writing-error").evaluate(color) != me("writing-message").evaluate(color)
-    expect(me("figure-ended")).to_have_text("an error")
+    expect(me("figure-ended")).to_have_text("error")
     me.evaluate("() => { fake.running = 0; }")
     me.generate()
     expect(me("writing-error")).to_have_text("")
@@ -223,7 +231,7 @@ def test_a_breakdown_comes_into_view(visit: Begin) -> None:
     me.load()
     me("generate").click()
     me("memory").scroll_into_view_if_needed()
-    expect(me("model-message")).to_contain_text("load the model again")
+    expect(me("model-message")).to_contain_text("Load the model again.")
     expect(me("model-message")).to_be_in_viewport(ratio=1)
 
 
@@ -232,24 +240,24 @@ def test_a_lost_device_is_told_and_the_text_goes_on(visit: Begin) -> None:
     me.load()
     me("generate").click()
     expect(me("writing-message")).to_have_text(
-        "The GPU device was lost (driver reset); the next text rebuilds it."
+        "The GPU was lost (driver reset). The model is reloaded with the next text."
     )
-    expect(me("writing-message")).to_contain_text("lost and rebuilt")
+    expect(me("writing-message")).to_contain_text("The model was reloaded")
     me.wait_for_end()
-    expect(me("figure-tokens")).to_have_text("4 + 128")
+    expect(me("figure-tokens")).to_have_text("4 prompt + 128 generated")
 
 
 def test_a_worker_that_breaks_down_is_told_and_the_model_can_be_loaded_again(visit: Begin) -> None:
     me = visit({"pause": 5, "end": 10})
     me.load()
     me("generate").click()
-    expect(me("model-message")).to_contain_text("load the model again")
+    expect(me("model-message")).to_contain_text("Load the model again.")
     expect(me("load")).to_contain_text("Load")
     expect(me("generate")).to_be_disabled()
     me.evaluate("() => { fake.end = undefined; }")
     me.load()
     me.generate()
-    expect(me("figure-tokens")).to_have_text("4 + 128")
+    expect(me("figure-tokens")).to_have_text("4 prompt + 128 generated")
 
 
 def test_screen_readers_hear_the_text_in_portions(visit: Begin) -> None:
@@ -270,7 +278,7 @@ def test_screen_readers_hear_the_text_in_portions(visit: Begin) -> None:
     assert portions
     gaps = [after[0] - before[0] for before, after in pairwise(portions)]
     assert all(gap > 2500 for gap in gaps)
-    assert heard[-1][1] == "The text has ended."
+    assert heard[-1][1] == "Text finished."
 
 
 def test_the_text_is_copied(visit: Begin) -> None:
