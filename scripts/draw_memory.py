@@ -1,6 +1,6 @@
 """Draws docs/memory.svg: the GPU memory of one life of a model, from ``gw.profile``.
 
-    python docs/draw_memory.py [-m fairytales] [-o docs/memory.svg]
+    python scripts/draw_memory.py [-m fairytales] [-o docs/memory.svg]
 
 Loads a model, streams a text, disposes the model, and draws live bytes by kind over the changes
 that happened (one step each: a picture of what is allocated when, not of how long it lasts).
@@ -14,6 +14,7 @@ from xml.sax.saxutils import escape
 
 import gpt2_wgpu as gw
 
+PICTURE = Path(__file__).parents[1] / "docs" / "memory.svg"
 KINDS = {
     "weights": "#4c78a8",
     "cache": "#f58518",
@@ -74,7 +75,7 @@ def draw(timeline: list[tuple[float, dict[str, int]]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-m", "--model", default="fairytales")
-    parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent / "memory.svg")
+    parser.add_argument("-o", "--output", type=Path, default=PICTURE)
     args = parser.parse_args()
     seen = gw.profile(lambda: life_of_a_model(args.model))
     args.output.write_text(draw(seen.timeline))

@@ -1,6 +1,6 @@
 """Draws docs/terminal.svg: what a run of the command really printed.
 
-python docs/draw_terminal.py
+python scripts/draw_terminal.py
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
         lines += [(line, "#cdd6f4") for line in textwrap.wrap(paragraph, COLUMNS) or [""]]
     for message in run.stderr.rstrip("\n").split("\n"):
         lines += [(line, "#7f849c") for line in textwrap.wrap(message, COLUMNS)]
-    output = Path(__file__).parent / "terminal.svg"
+    output = Path(__file__).parents[1] / "docs" / "terminal.svg"
     output.write_text(draw(lines))
     print(output)
 

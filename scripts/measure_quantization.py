@@ -1,6 +1,6 @@
 """Writes the tables of docs/quantization.md: what rounding costs, by perplexity and divergence.
 
-    python docs/measure_quantization.py CORPUS
+    python scripts/measure_quantization.py CORPUS
 
 CORPUS is the directory of the 33 books (training/README.md tells where they come from), whose last
 2 % each were held out. The second table needs no text. Takes some minutes on a CPU adapter.

@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 SHADERS = sorted((ROOT / "shaders").rglob("*.wgsl"))
 SCRIPTS = sorted(
     path
-    for folder in ("benchmarks", "docs", "gpt2_wgpu", "scripts", "tests", "training")
+    for folder in ("benchmarks", "gpt2_wgpu", "scripts", "tests", "training")
     for path in (ROOT / folder).rglob("*.py")
 )
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 
+import make_codepoint_classes
 import pytest
 import regex
 
-from gpt2_wgpu.text import codepoint_classes, make_codepoint_classes
+from gpt2_wgpu.text import codepoint_classes
 from gpt2_wgpu.text.pretokenizer import regex_splitter, split_words, standard_splitter
 
 SAME_UNICODE = (
@@ -81,8 +81,7 @@ def test_split_loses_nothing() -> None:
 
 
 def test_committed_classes_are_what_the_script_writes() -> None:
-    path = Path(make_codepoint_classes.__file__).with_name("codepoint_classes.py")
-    committed = path.read_text(encoding="utf-8")
+    committed = make_codepoint_classes.TARGET.read_text(encoding="utf-8")
     assert len(committed) <= 40_000
     letters, numbers, spaces = (
         code_points(ranges)
