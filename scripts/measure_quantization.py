@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.bench.models import VOCABULARY
+from gpt2_wgpu.bench.measured_models import VOCABULARY
 from gpt2_wgpu.models.weight_sizes import stored_bytes
 
 ROOT = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ repeat tokens that the eager, uncached forward pass has confirmed (``reference.p
 from __future__ import annotations
 
 from gpt2_wgpu.bench.markdown import as_markdown
+from gpt2_wgpu.bench.measured_models import Preset, RandomModel
 from gpt2_wgpu.bench.measuring import Plan, measure, measure_async
-from gpt2_wgpu.bench.models import Preset, RandomModel
 
 __all__ = ["Plan", "Preset", "RandomModel", "as_markdown", "measure", "measure_async"]

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gpt2_wgpu.bench import machine, reference, traffic
-from gpt2_wgpu.bench.models import Model
+from gpt2_wgpu.bench.measured_models import Model
 from gpt2_wgpu.bench.runs import Rows, Run, prompts_of, timed
 from gpt2_wgpu.diagnostics import Profile, profile_async, read_limit_async
 from gpt2_wgpu.diagnostics.profiling import Row as ProfileRow

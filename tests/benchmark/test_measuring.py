@@ -113,7 +113,7 @@ def test_markdown(report):
 
 @pytest.mark.usefixtures("no_leak")
 def test_positions(device, monkeypatch):
-    monkeypatch.setattr("gpt2_wgpu.bench.models.VOCABULARY", 1000)
+    monkeypatch.setattr("gpt2_wgpu.bench.measured_models.VOCABULARY", 1000)
     said = []
     plan = Plan(SMALL, 4, 6, repeats=1, positions=True)
     report = asyncio.run(measure_async(plan, device, said.append))
@@ -161,8 +161,8 @@ def test_a_wrong_output_anywhere_gives_no_report(device, monkeypatch, generation
 
 
 def test_one_token_all_over_is_said_to_prove_little(device, monkeypatch):
-    monkeypatch.setattr("gpt2_wgpu.bench.models.INITIALIZER_RANGE", 0.0)
-    monkeypatch.setattr("gpt2_wgpu.bench.models.VOCABULARY", 100)
+    monkeypatch.setattr("gpt2_wgpu.bench.measured_models.INITIALIZER_RANGE", 0.0)
+    monkeypatch.setattr("gpt2_wgpu.bench.measured_models.VOCABULARY", 100)
     (row,) = measure(Plan(SMALL, 3, 8, repeats=1), device)["rows"]
     assert row["note"] == "only 1 of 8 tokens differ, so equality proves little"
 

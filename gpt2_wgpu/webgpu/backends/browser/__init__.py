@@ -17,7 +17,7 @@ import wgpu
 import wgpu.backends
 from wgpu import classes
 
-from gpt2_wgpu.webgpu.backends.browser.device import GPU
+from gpt2_wgpu.webgpu.backends.browser.gpu_device import GPU
 
 gpu = GPU()
 
