@@ -18,27 +18,38 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from gpt2_wgpu import nn
 from gpt2_wgpu.errors import DeviceLostError, InvalidArgumentError, NumericalError
+from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.pace import WorkPace
 from gpt2_wgpu.models.prefill import chunk_rows, fitting_rows, residual
 from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.nn import NO_TARGET
 from gpt2_wgpu.tensors import Tensor, ops, tidy
+from gpt2_wgpu.text.preprocessor import GPT2CausalLMPreprocessor
 from gpt2_wgpu.text.token_arrays import rows_of_ids
 from gpt2_wgpu.validation import integer
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
-    from gpt2_wgpu.models.gpt2_causal_lm import GPT2CausalLM
 
 BATCH = 8  # windows side by side
 LOGIT_BYTES = 32 << 20  # of one piece of the head's output: what is not read needs no more
 
 # From the logits [R, V] of each model and the targets [R] to what is summed over positions, [R].
 Score = Callable[[Sequence[Tensor], Tensor], Sequence[Tensor]]
+
+
+class LanguageModel(Protocol):
+    """A model as it is evaluated: texts become ids, a backbone gives logits."""
+
+    backbone: GPT2Backbone
+    preprocessor: GPT2CausalLMPreprocessor | None
+
+    def encode_prompts(
+        self, prompts: Sequence[str], preprocessor: GPT2CausalLMPreprocessor
+    ) -> list[list[int]]:
+        """Ids of each text, as those of a prompt."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -58,14 +69,14 @@ class Window:
     targets: list[int]
 
 
-async def perplexity(lm: GPT2CausalLM, texts: Any, stride: int | None) -> float:
+async def perplexity(lm: LanguageModel, texts: Any, stride: int | None) -> float:
     """See ``GPT2CausalLM.perplexity``."""
     tokens, (nats,) = await _totals("perplexity", [lm], texts, stride, _losses)
     return math.exp(nats / tokens)
 
 
 async def divergence(
-    lm: GPT2CausalLM, reference: GPT2CausalLM, texts: Any, stride: int | None
+    lm: LanguageModel, reference: LanguageModel, texts: Any, stride: int | None
 ) -> Divergence:
     """See ``GPT2CausalLM.divergence``."""
     ours, theirs = lm.backbone, reference.backbone
@@ -106,7 +117,7 @@ def windows(ids: Sequence[int], context: int, stride: int) -> Iterator[Window]:
 
 
 async def _totals(
-    function: str, models: Sequence[GPT2CausalLM], texts: Any, stride: int | None, score: Score
+    function: str, models: Sequence[LanguageModel], texts: Any, stride: int | None, score: Score
 ) -> tuple[int, list[float]]:
     """How many tokens are predicted, and the sums over them of what ``score`` gives."""
     backbones = [lm.backbone for lm in models]
@@ -134,7 +145,7 @@ async def _totals(
     return tokens, sums
 
 
-def _ids_of(lm: GPT2CausalLM, texts: Any) -> list[list[int]]:
+def _ids_of(lm: LanguageModel, texts: Any) -> list[list[int]]:
     """Texts as ids; without a preprocessor they are rows of ids already."""
     if lm.preprocessor is not None:
         return lm.encode_prompts([texts] if isinstance(texts, str) else texts, lm.preprocessor)

@@ -18,6 +18,7 @@ from gpt2_wgpu.nn.matrix import (
     part_sizes,
     random_normal,
     round_up,
+    rounds_activations,
     stored_words,
 )
 from gpt2_wgpu.nn.sampling import (
@@ -32,7 +33,6 @@ from gpt2_wgpu.nn.sampling import (
     SamplingState,
     sample,
 )
-from gpt2_wgpu.nn.w8a8 import rounds_activations
 
 __all__ = [
     "FULL",

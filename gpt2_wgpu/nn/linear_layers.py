@@ -10,7 +10,7 @@ from gpt2_wgpu.errors import LimitError, ShapeError
 from gpt2_wgpu.nn import w8a8
 from gpt2_wgpu.nn.attention import SplitAttention
 from gpt2_wgpu.nn.kv_cache import KVCache
-from gpt2_wgpu.nn.matrix import Matrix
+from gpt2_wgpu.nn.matrix import Matrix, rounds_activations
 from gpt2_wgpu.tensors.dispatch import Binding, dispatch
 from gpt2_wgpu.tensors.ops.arrays import concat, copy_block, slice
 from gpt2_wgpu.tensors.ops.elementwise import ACTIVATIONS
@@ -167,7 +167,7 @@ def dispatch_linear(
     depth8 = weight.depth // 8
     step, steps = _step(weight)
     splits = x.splits if isinstance(x, SplitAttention) else 0
-    in_integers = w8a8.rounds_activations(x.device, weight)
+    in_integers = rounds_activations(x.device, weight)
     with tidy("linear"):
         if (
             norm is not None

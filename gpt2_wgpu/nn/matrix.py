@@ -74,6 +74,11 @@ class Matrix:
         return PACKED[self.dtype]
 
 
+def rounds_activations(device: Device, weight: Matrix) -> bool:
+    """Whether x Wᵀ is a W8A8 product, of however many rows x is: depends on no batch."""
+    return device.capabilities.integer_products and weight.rounds_activations
+
+
 def round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 

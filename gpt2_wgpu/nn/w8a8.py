@@ -10,16 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from gpt2_wgpu.tensors.dispatch import Binding, dispatch
 from gpt2_wgpu.tensors.ops.grids import groups_for
 from gpt2_wgpu.tensors.tensor import Tensor, empty
+from gpt2_wgpu.webgpu.device import Device
 from gpt2_wgpu.webgpu.queue import Grid
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.nn.matrix import Matrix
-    from gpt2_wgpu.webgpu.device import Device
 
 BLOCK = 32
 _COLUMNS = 64  # of a workgroup
@@ -29,11 +25,6 @@ _DEPTH = 384 * BLOCK  # of a row that, rounded, is sure to fit a workgroup's mem
 def possible(depth: int) -> bool:
     """Whether rows of so many elements are whole blocks, and not too many."""
     return depth % BLOCK == 0 and depth <= _DEPTH
-
-
-def rounds_activations(device: Device, weight: Matrix) -> bool:
-    """Whether x Wᵀ is computed so, of however many rows x is."""
-    return device.capabilities.integer_products and weight.rounds_activations
 
 
 @dataclass(frozen=True)
