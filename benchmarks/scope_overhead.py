@@ -16,7 +16,7 @@ from typing import Any
 import gpt2_wgpu as gw
 from gpt2_wgpu.models.decoding import Generation
 from gpt2_wgpu.tensors import scopes, tidying
-from gpt2_wgpu.webgpu.buffer_pool import MemoryManager
+from gpt2_wgpu.webgpu.buffer_pool import BufferPool
 from gpt2_wgpu.webgpu.waiting import sync
 
 
@@ -57,12 +57,20 @@ def main() -> None:
     sync(generation.advance(), "advance")  # exclude prefill and recording
 
     accounting = Stopwatch()
-    for name in ("allocate", "reclaim", "born", "died", "drain", "destroy_doomed", "defer"):
-        accounting.wrap(MemoryManager, name)
+    for name in (
+        "allocate",
+        "reclaim",
+        "register",
+        "unregister",
+        "drain",
+        "destroy_pending",
+        "defer",
+    ):
+        accounting.wrap(BufferPool, name)
     for owner, name in ((scopes.Scope, "adopt"), (scopes.Scope, "close"), (gw.Tensor, "check")):
         accounting.wrap(owner, name)
     for name in ("__enter__", "__exit__"):
-        accounting.wrap(tidying.tidy, name)
+        accounting.wrap(tidying.Tidy, name)
     begun, tokens = time.thread_time(), 0
     while not generation.done:
         tokens += len(sync(generation.advance(), "advance")[0])

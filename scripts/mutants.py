@@ -78,8 +78,9 @@ COVERED_BY = {
         _ARRAYS,
     ),
     "shaders/strided_copy.wgsl": "gpu/tensors/test_ops_arrays gpu/tensors/test_strides",
-    "gpt2_wgpu/webgpu/budget.py": "memory/test_budget",
-    "gpt2_wgpu/webgpu/capabilities.py": "gpu/webgpu/test_device gpu/nn/test_linear_choice",
+    "gpt2_wgpu/webgpu/buffer_pool.py": "webgpu/test_buffer_pool memory/test_budget",
+    "gpt2_wgpu/webgpu/capabilities.py": "webgpu/test_default_budget gpu/webgpu/test_device"
+    " gpu/nn/test_linear_choice",
     "gpt2_wgpu/nn/sampling.py": "gpu/nn/test_sampling",
     "gpt2_wgpu/nn/embedding.py": "gpu/nn/test_embedding",
     "gpt2_wgpu/nn/losses.py": "gpu/nn/test_losses",

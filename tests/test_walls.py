@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,7 +37,7 @@ FOUNDATION = {
     "_version",
 }
 BELOW = {
-    "webgpu": {"diagnostics", "tensors"},
+    "webgpu": set[str](),
     "tensors": {"webgpu"},
     "nn": {"tensors", "webgpu"},
     "diagnostics": {"nn", "tensors", "webgpu"},
@@ -49,6 +50,13 @@ BELOW = {
     "bench": {"diagnostics", "models", "nn", "samplers", "tensors", "webgpu"},
     "cli": {"bench", "public", "samplers"},
     "__main__": {"cli"},
+}
+
+# File and folder names that two subjects may share, one line each: why.
+SHARED_NAMES = {
+    "__init__",
+    "__main__",
+    "bench",  # cli/bench.py is the command that runs the package bench
 }
 
 # Absent in the browser, so imported only inside functions; wgpu is there: only webgpu/ imports it.
@@ -164,6 +172,98 @@ def test_a_wall_that_is_broken_is_seen(tmp_path: Path, monkeypatch: pytest.Monke
     assert ["regex"] not in late
     with pytest.raises(AssertionError):
         test_what_the_browser_lacks_is_imported_late(bad)
+
+
+def import_graph(package: Path) -> dict[str, set[str]]:
+    """Module → the modules of ``package`` that it imports: at import, in functions, for types."""
+    paths = {module_name(package, path): path for path in package.rglob("*.py")}
+    graph = {}
+    for module, path in paths.items():
+        names = {
+            name for node in ast.walk(ast.parse(path.read_text())) for name in imported(path, node)
+        }
+        # `from package import name`: a module of it, or what its __init__ has.
+        found = {name if name in paths else name.rpartition(".")[0] for name in names}
+        graph[module] = (found & paths.keys()) - {module}
+    return graph
+
+
+def module_name(package: Path, path: Path) -> str:
+    """The dotted name of a file of ``package``."""
+    parts = (package.name, *path.relative_to(package).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The strongly connected components of more than one module (Tarjan 1972)."""
+    order: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    path: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(module: str) -> None:
+        order[module] = lowest[module] = len(order)
+        path.append(module)
+        for other in sorted(graph[module]):
+            if other not in order:
+                visit(other)
+            if other in path:
+                lowest[module] = min(lowest[module], lowest[other])
+        if lowest[module] == order[module]:
+            first = path.index(module)
+            found.append(sorted(path[first:]))
+            del path[first:]
+
+    for module in graph:
+        if module not in order:
+            visit(module)
+    return [component for component in found if len(component) > 1]
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = import_graph(PACKAGE)
+    assert len(graph) > 100 and sum(map(len, graph.values())) > 500
+    assert circles(graph) == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from gpt2_wgpu.low import b",
+        "import gpt2_wgpu.low.b",
+        "from .low.b import name",
+        "def late():\n    from gpt2_wgpu.low.b import name",
+        "class A:\n    async def late(self):\n        from gpt2_wgpu.low import b",
+        "if TYPE_CHECKING:\n    from gpt2_wgpu.low.b import name",
+    ],
+)
+def test_a_circle_of_each_kind_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    """A circle of three, with one import at import time, lazy, or for types only."""
+    package = tmp_path / "gpt2_wgpu"
+    monkeypatch.setitem(globals(), "PACKAGE", package)
+    (package / "low").mkdir(parents=True)
+    for file, text in {
+        "__init__.py": "",
+        "low/__init__.py": "",
+        "a.py": statement,
+        "low/b.py": "from ..c import name",
+        "c.py": "import gpt2_wgpu.a",
+        "d.py": "from gpt2_wgpu import a, c",  # in no circle
+    }.items():
+        (package / file).write_text(text)
+    assert circles(import_graph(package)) == [["gpt2_wgpu.a", "gpt2_wgpu.c", "gpt2_wgpu.low.b"]]
+    (package / "a.py").write_text("")
+    assert circles(import_graph(package)) == []
+
+
+def test_no_two_files_share_a_name() -> None:
+    """A name tells what a file is about, wherever it is mentioned."""
+    folders = {path.parent for path in MODULES} - {PACKAGE}
+    names = Counter([path.stem for path in MODULES] + [path.name for path in folders])
+    shared = {name for name, times in names.items() if times > 1}
+    assert shared == SHARED_NAMES
 
 
 def test_no_room_is_a_junk_room() -> None:

@@ -37,7 +37,7 @@ def leaks(device: Device | None = None) -> list[LiveTensor]:
     if device is None:
         return []
     with device.memory.lock:
-        alive = [tensor for ref in device.memory.tensors.values() if (tensor := ref()) is not None]
+        alive = [tensor for ref in device.memory.owners.values() if (tensor := ref()) is not None]
     return [
         LiveTensor(t.shape, t.dtype, t.label, t.kept, t.scope.name if t.scope else None, t.created)
         for t in alive

@@ -7,18 +7,15 @@ import time
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.diagnostics.memory_reports import memory
 from gpt2_wgpu.errors import BusyError, DeviceLostError
-from gpt2_wgpu.webgpu.device import default_device
+from gpt2_wgpu.webgpu.device import Device, default_device
 from gpt2_wgpu.webgpu.fork import check_not_forked
-from gpt2_wgpu.webgpu.waiting import wait
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.webgpu.device import Device
-    from gpt2_wgpu.webgpu.queue import Batch, Command
+from gpt2_wgpu.webgpu.queue import Batch, Command
+from gpt2_wgpu.webgpu.waiting import sync, wait
 
 QUERIES = 1024  # timestamps of one query set, two a dispatch
 
@@ -78,7 +75,7 @@ async def profile_async(function: Callable[[], Any], device: Device | None = Non
     Raises ``BusyError`` while another profile of the device is under way, around this one too.
     """
     device = device or default_device()
-    if device.queue.timer is not None:
+    if device.queue.profiler is not None:
         raise BusyError(f"{device.info.name} is being profiled already: one profile at a time")
     device.queue.flush()  # what came before is not ours
     before = memory(device)
@@ -86,7 +83,7 @@ async def profile_async(function: Callable[[], Any], device: Device | None = Non
     recorder = DispatchTimer(device)
     with device.memory.measured_peak() as peak:
         begun = time.perf_counter()
-        device.queue.timer = recorder
+        device.queue.profiler = recorder.encode
         observer = device.memory.observer
         device.memory.observer = lambda live: found.timeline.append(
             (time.perf_counter() - begun, live)
@@ -97,7 +94,7 @@ async def profile_async(function: Callable[[], Any], device: Device | None = Non
                 found.result = await found.result
             device.queue.flush()
         finally:
-            device.queue.timer = None
+            device.queue.profiler = None
             device.memory.observer = observer
             found.rows = await recorder.rows()
         found.seconds = time.perf_counter() - begun
@@ -111,8 +108,6 @@ async def profile_async(function: Callable[[], Any], device: Device | None = Non
 
 def profile(function: Callable[[], Any], device: Device | None = None) -> Profile:
     """The blocking form of :func:`profile_async`."""
-    from gpt2_wgpu.webgpu.waiting import sync
-
     return sync(profile_async(function, device), "profile_async(...)")
 
 
@@ -177,6 +172,6 @@ class DispatchTimer(NotCopyable):
             # Timestamps are nanoseconds (https://www.w3.org/TR/webgpu/#timestamp).
             seconds = [(b - a) * 1e-9 for a, b in zip(ticks[::2], ticks[1::2], strict=True)]
         return [
-            Row(note.kernel, note.shapes, grid, taken)
-            for (_, _, grid, note), taken in zip(self._commands, seconds, strict=True)
+            Row(label.kernel, label.shapes, grid, taken)
+            for (_, _, grid, label), taken in zip(self._commands, seconds, strict=True)
         ]

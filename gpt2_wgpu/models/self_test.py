@@ -41,7 +41,7 @@ from gpt2_wgpu.models.known_draws import (
 from gpt2_wgpu.models.known_draws import STEPS as DRAWS
 from gpt2_wgpu.tensors import Tensor, keep, ops, tensor, tidy
 from gpt2_wgpu.webgpu import Recording, sync
-from gpt2_wgpu.webgpu.pipelines import checksum
+from gpt2_wgpu.webgpu.pipelines import kernels_hash
 
 if TYPE_CHECKING:
     from gpt2_wgpu.webgpu import Device
@@ -109,7 +109,7 @@ async def require_right_results(device: Device, dtype: str, cache_dtype: str = "
 def _key(device: Device, dtype: str, cache_dtype: str) -> str:
     info = device.info
     parts: list[Any] = [info.name, info.vendor, info.driver, info.backend, __version__]
-    parts += [checksum(device.kernels.directory), device.capabilities, dtype, cache_dtype]
+    parts += [kernels_hash(device.pipelines.directory), device.capabilities, dtype, cache_dtype]
     if sys.platform == "emscripten":  # which says nothing of drivers, but comes with many a one
         import js
 

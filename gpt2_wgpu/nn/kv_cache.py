@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.nn.matrix import round_up
 from gpt2_wgpu.shown import shown
-from gpt2_wgpu.tensors.dispatch import Part, dispatch
+from gpt2_wgpu.tensors.dispatch import BufferSlice, dispatch
 from gpt2_wgpu.tensors.ops.arrays import copy_block
 from gpt2_wgpu.tensors.ops.grids import groups_for
 from gpt2_wgpu.tensors.ops.strides import row_major
@@ -96,13 +96,13 @@ class KVCache(Tensor):
         """Keys and values of one layer, as they lie in memory: [2, B * H * capacity * padded D]."""
         return self.children[index]
 
-    def keys(self, index: int) -> Part:
+    def keys(self, index: int) -> BufferSlice:
         layer = self.children[index]
-        return Part(layer, 0, layer.nbytes // 2)
+        return BufferSlice(layer, 0, layer.nbytes // 2)
 
-    def values(self, index: int) -> Part:
+    def values(self, index: int) -> BufferSlice:
         layer = self.children[index]
-        return Part(layer, layer.nbytes // 2, layer.nbytes // 2)
+        return BufferSlice(layer, layer.nbytes // 2, layer.nbytes // 2)
 
     @property
     def buffer(self) -> NoReturn:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.shown import shown
-from gpt2_wgpu.tensors.tensor import FORMATS, Tensor, empty
+from gpt2_wgpu.tensors.tensor import FORMATS, Tensor, check_dtype, empty
+from gpt2_wgpu.webgpu.device import Device, default_device
 from gpt2_wgpu.webgpu.waiting import sync
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.webgpu.device import Device
 
 
 def tensor(
@@ -24,10 +22,7 @@ def tensor(
     ``dtype`` is "float32", "int32" or "uint32". Raises ``ShapeError`` for ragged sequences and
     ``InvalidArgumentError`` for values that the type cannot hold.
     """
-    from gpt2_wgpu.webgpu.device import default_device
-
-    if dtype not in FORMATS:
-        raise InvalidArgumentError(f"dtype must be one of {tuple(FORMATS)}, not {shown(dtype)}")
+    check_dtype(dtype)
     device = device or default_device()
     if isinstance(values, Tensor):
         values = sync(values.data(), "tensor.data()") if values.size else values.tolist()

@@ -14,20 +14,20 @@ from gpt2_wgpu.errors import LimitError, ShaderError
 from gpt2_wgpu.tensors.tensor import Tensor
 from gpt2_wgpu.webgpu.device import Device
 from gpt2_wgpu.webgpu.pipelines import check_bindings
-from gpt2_wgpu.webgpu.queue import Dispatch, Grid, Note, open_recorder
+from gpt2_wgpu.webgpu.queue import Dispatch, DispatchLabel, Grid, open_recorder
 from gpt2_wgpu.webgpu.readback import Range
 
 
 @dataclass(frozen=True)
-class Part:
-    """A byte range of a tensor, to bind less than the whole (offset: a multiple of 256)."""
+class BufferSlice:
+    """A byte range of a tensor's buffer, to bind less than all (offset: a multiple of 256)."""
 
     tensor: Tensor
     offset: int
     nbytes: int
 
 
-Binding = Tensor | Part
+Binding = Tensor | BufferSlice
 
 
 def dispatch(
@@ -45,7 +45,7 @@ def dispatch(
     Raises ``ShaderError`` for wrong bindings or parameters, ``LimitError`` when a binding or the
     grid is larger than the device allows, ``DisposedTensorError`` for a disposed tensor.
     """
-    kernel = device.kernels.get(name, variant, constants)
+    kernel = device.pipelines.get(name, variant, constants)
     check_bindings(kernel, bindings)
     if max(grid) > device.limits["max-compute-workgroups-per-dimension"]:
         raise LimitError(f"kernel {name}: {grid} workgroups exceed the device's limit")
@@ -53,8 +53,8 @@ def dispatch(
         return  # nothing to compute: an empty tensor
     ranges = {key: _range_of(device, name, key, value) for key, value in bindings.items()}
     recorder = open_recorder.get()
-    note = Note(name, {key: _shape_of(value) for key, value in bindings.items()})
-    work = Dispatch(kernel, ranges, kernel.pack(params), grid, note)
+    label = DispatchLabel(name, {key: _shape_of(value) for key, value in bindings.items()})
+    work = Dispatch(kernel, ranges, kernel.pack(params), grid, label)
     if recorder is not None and recorder.device is device:
         recorder.add(work)
     else:
@@ -70,7 +70,7 @@ def _range_of(device: Device, kernel: str, name: str, binding: Binding) -> Range
     tensor.check()
     if tensor.device is not device:
         raise ShaderError(f"kernel {kernel}: {name} is {tensor}, which is on another device")
-    if isinstance(binding, Part):
+    if isinstance(binding, BufferSlice):
         found = (tensor.storage, binding.offset, binding.nbytes)
     else:
         found = (tensor.storage, 0, max(4, -(-tensor.nbytes // 4) * 4))

@@ -1,24 +1,32 @@
-"""The tensor: a shape and a type over a GPU buffer."""
+"""Tensor: a shape and a type over a GPU buffer.
+
+scopes.py, which imports this module, registers its lookup of the open scope here.
+"""
 
 from __future__ import annotations
 
 import math
+import os
 import sys
+import traceback
+import warnings
 from array import array
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from operator import index
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gpt2_wgpu.copying import NotPicklable
 from gpt2_wgpu.errors import DisposedTensorError, InvalidArgumentError, ShapeError
+from gpt2_wgpu.shown import shown
+from gpt2_wgpu.tensors.operators import Operators
+from gpt2_wgpu.webgpu.device import Device
+from gpt2_wgpu.webgpu.sharing import check_shareable
 from gpt2_wgpu.webgpu.storage import Storage
 from gpt2_wgpu.webgpu.waiting import sync
 
 if TYPE_CHECKING:
     import wgpu
-
-    from gpt2_wgpu.tensors.scopes import Scope
-    from gpt2_wgpu.webgpu.device import Device
 
 FORMATS = {"float32": "f", "int32": "i", "uint32": "I"}
 # Elements that are stored together, and in how many bytes. The last three exist only as weights:
@@ -39,16 +47,25 @@ def bytes_of(elements: int, dtype: str) -> int:
     return -(-elements // unit) * nbytes
 
 
-# scopes.py knows tensors; a tensor only needs to ask for the scope that is open.
-_scope_lookup: Callable[[], Scope | None] = lambda: None  # noqa: E731
+class Owner(Protocol):
+    """The scope that disposes a tensor, as the tensor uses it (``scopes.Scope``)."""
+
+    @property
+    def name(self) -> str: ...
+    def adopt(self, tensor: Tensor) -> None: ...
+    def release(self, tensor: Tensor) -> None: ...
 
 
-def set_scope_lookup(lookup: Callable[[], Scope | None]) -> None:
+_scope_lookup: Callable[[], Owner | None] = lambda: None  # noqa: E731
+
+
+def set_scope_lookup(lookup: Callable[[], Owner | None]) -> None:
+    """Ask ``lookup`` for the open scope whenever a tensor is made."""
     global _scope_lookup
     _scope_lookup = lookup
 
 
-class Tensor(NotPicklable):
+class Tensor(Operators, NotPicklable):
     """An array on the GPU: ``shape``, ``dtype``, ``numpy()``, ``await data()``, ``dispose()``.
 
     Made by :func:`tensor` and by the functions of ``gpt2_wgpu.ops``. Elements lie in row-major
@@ -72,8 +89,10 @@ class Tensor(NotPicklable):
         self.disposed = False
         self.freed_by = ""
         self.children: tuple[Tensor, ...] = ()  # tensors that are part of this one
-        self.scope: Scope | None = None
-        self.serial, self.created = device.memory.born(self)
+        self.scope: Owner | None = None
+        memory = device.memory
+        self.serial = memory.register(self)
+        self.created = _callers() if memory.debug else ""  # where it was made
         scope = _scope_lookup()
         if scope is not None:
             scope.adopt(self)
@@ -97,9 +116,16 @@ class Tensor(NotPicklable):
         Raises ``InvalidArgumentError`` for a buffer that cannot serve, ``ShapeError`` for one that
         is too small.
         """
-        from gpt2_wgpu.tensors.sharing import tensor_over
-
-        return tensor_over(buffer, shape, dtype, label)
+        device = check_shareable(buffer)
+        check_dtype(dtype)
+        sizes = _sizes(shape)
+        nbytes = bytes_of(math.prod(sizes), dtype)
+        if nbytes > buffer.size:
+            raise ShapeError(
+                f"shape {sizes} in {dtype} needs {nbytes:,} bytes, and the buffer has "
+                f"{buffer.size:,}"
+            )
+        return cls(device, device.memory.adopt(buffer, nbytes), sizes, dtype, label)
 
     @property
     def buffer(self) -> wgpu.GPUBuffer:
@@ -107,7 +133,7 @@ class Tensor(NotPicklable):
 
         To take it submits what is pending, so that commands which the caller submits next see the
         values; after further operations call ``device.flush()`` first. It may be longer than the
-        tensor, and is lent to other tensors once the last tensor over it is disposed.
+        tensor, and goes to other tensors once the last tensor over it is disposed.
         """
         self.check()
         self.device.queue.flush()
@@ -198,7 +224,7 @@ class Tensor(NotPicklable):
                 return
             self.disposed = True
         self.freed_by = by
-        self.device.memory.died(self.serial)
+        self.device.memory.unregister(self.serial)
         if self.scope is not None:
             self.scope.release(self)
         for child in self.children:
@@ -206,55 +232,26 @@ class Tensor(NotPicklable):
         self.storage.release()
 
     def __del__(self) -> None:
-        # A tensor that nobody disposed and nobody can reach: its buffer must not stay behind. But
-        # the collector may come at any moment, so the buffer is freed at the next safe one.
-        # (At interpreter exit the modules that needs are gone, and so is the device.)
+        # An unreachable tensor that was never disposed. The garbage collector may run anywhere, so
+        # its buffer is freed by the next ``drain``. (At interpreter exit the modules that needs are
+        # gone, and so is the device.)
         if not getattr(self, "disposed", True) and not sys.is_finalizing():
-            manager = self.device.memory
-            manager.defer(partial(manager.died, self.serial))
-            manager.defer(self.storage.release)
-            manager.report_lost(self)  # last: a warning may be an error
+            memory = self.device.memory
+            memory.defer(partial(memory.unregister, self.serial))
+            memory.defer(self.storage.release)
+            self._warn_of_leak()  # last: a warning may be an error
+
+    def _warn_of_leak(self) -> None:
+        if self.device.memory.debug:
+            warnings.warn(
+                f"{self} was never disposed; it was made at:\n{self.created}",
+                ResourceWarning,
+                stacklevel=3,
+            )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         values = self.numpy()
         return values if dtype is None else values.astype(dtype)
-
-    # Operators. The ops import tensors, so they are imported when used.
-
-    __array_ufunc__ = None  # `array + tensor` comes to __radd__ instead of NumPy
-
-    def __add__(self, other: Any) -> Tensor:
-        return _op("add", self, other)
-
-    def __radd__(self, other: Any) -> Tensor:
-        return _op("add", other, self)
-
-    def __sub__(self, other: Any) -> Tensor:
-        return _op("sub", self, other)
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return _op("sub", other, self)
-
-    def __mul__(self, other: Any) -> Tensor:
-        return _op("mul", self, other)
-
-    def __rmul__(self, other: Any) -> Tensor:
-        return _op("mul", other, self)
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return _op("div", self, other)
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return _op("div", other, self)
-
-    def __matmul__(self, other: Any) -> Tensor:
-        return _op("matmul", self, other)
-
-    def __rmatmul__(self, other: Any) -> Tensor:
-        return _op("matmul", other, self)
-
-    def __neg__(self) -> Tensor:
-        return _op("mul", self, -1)
 
     def __bool__(self) -> bool:
         raise InvalidArgumentError(
@@ -269,13 +266,6 @@ class Tensor(NotPicklable):
         return f"<{self}{', disposed' if self.disposed else ''}>"
 
 
-def _op(name: str, a: Any, b: Any) -> Tensor:
-    from gpt2_wgpu.tensors import ops
-
-    result: Tensor = getattr(ops, name)(a, b)
-    return result
-
-
 def empty(
     device: Device,
     shape: Sequence[int],
@@ -287,6 +277,31 @@ def empty(
     """A tensor with arbitrary contents (pooled memory is never cleared)."""
     storage = device.memory.allocate(bytes_of(math.prod(shape), dtype), kind)
     return Tensor(device, storage, shape, dtype, label)
+
+
+def check_dtype(dtype: str) -> None:
+    """Raises ``InvalidArgumentError`` unless tensors of values can have ``dtype``."""
+    if dtype not in FORMATS:
+        raise InvalidArgumentError(f"dtype must be one of {tuple(FORMATS)}, not {shown(dtype)}")
+
+
+def _sizes(shape: int | Sequence[int]) -> tuple[int, ...]:
+    try:
+        sizes = tuple(map(index, shape if isinstance(shape, Sequence) else [shape]))
+    except TypeError:
+        sizes = (-1,)
+    if min(sizes, default=0) < 0:
+        raise InvalidArgumentError(f"shape must be integers of at least 0, not {shown(shape)}")
+    return sizes
+
+
+def _callers() -> str:
+    """The stack of a tensor's maker, without this package's own frames at its end."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+    stack = traceback.extract_stack()
+    while len(stack) > 1 and stack[-1].filename.startswith(package):
+        stack.pop()
+    return "".join(traceback.format_list(stack[-6:]))
 
 
 def _nested_empty(shape: Sequence[int]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,3 +72,21 @@ class Capabilities:
             integer_products=info.is_software,
             prefill_rows=128 if info.is_software else 512,
         )
+
+
+def default_budget(info: AdapterInfo) -> int:
+    """Default GPU memory budget: bytes that may be live unless the user sets another.
+
+    WebGPU does not report an adapter's memory, and drivers accept absurd sizes and swap. An adapter
+    that computes in the machine's own memory may take four fifths of it. The memory of a discrete
+    GPU is unknown, so the budget is twice the machine's: it rejects absurd sizes only.
+    """
+    machine = _machine_bytes()
+    return machine * 2 if info.adapter_type == "DiscreteGPU" else machine * 4 // 5
+
+
+def _machine_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not known on Windows and in browsers
+        return 8 << 30

@@ -22,11 +22,11 @@ from gpt2_wgpu.shown import shown
 from gpt2_wgpu.webgpu import backends
 from gpt2_wgpu.webgpu.adapter import WANTED_FEATURES, one_line, request_adapter, wanted_limits
 from gpt2_wgpu.webgpu.bindings import load_wgpu
-from gpt2_wgpu.webgpu.buffer_pool import MemoryManager
-from gpt2_wgpu.webgpu.capabilities import AdapterInfo, Capabilities
+from gpt2_wgpu.webgpu.buffer_pool import BufferPool
+from gpt2_wgpu.webgpu.capabilities import AdapterInfo, Capabilities, default_budget
 from gpt2_wgpu.webgpu.fork import after_fork, check_not_forked, inherited
-from gpt2_wgpu.webgpu.pipelines import KernelCache
-from gpt2_wgpu.webgpu.queue import CommandQueue
+from gpt2_wgpu.webgpu.pipelines import PipelineCache
+from gpt2_wgpu.webgpu.queue import PARAMS_BYTES, CommandQueue
 from gpt2_wgpu.webgpu.waiting import sync, wait
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ class Device(NotPicklable):
     features: frozenset[str]
     capabilities: Capabilities
     gpu: Any  # wgpu.GPUDevice
-    memory: MemoryManager
+    memory: BufferPool
     queue: CommandQueue
-    kernels: KernelCache
+    pipelines: PipelineCache
 
     def __init__(
         self,
@@ -153,9 +153,9 @@ class Device(NotPicklable):
         self.features = frozenset(self.gpu.features)
         self.capabilities = Capabilities.of(self.info, self.limits)
         self.is_open = True
-        self.memory = MemoryManager(self)
-        self.kernels = KernelCache(self)
-        self.queue = CommandQueue(self)
+        self.memory = BufferPool(default_budget(self.info), self.create_buffer, self.flush)
+        self.pipelines = PipelineCache(self)
+        self.queue = CommandQueue(self, self.create_buffer(PARAMS_BYTES, "uniform"))
         self._tokens: list[Token[Device | None]] = []
         backends.on_loss(self.gpu, self._forget)
         with _registering:
@@ -190,7 +190,7 @@ class Device(NotPicklable):
             yield
         except wgpu.GPUOutOfMemoryError:
             if backends.tells_late(self.gpu):
-                self.memory.distrust()
+                self.memory.quarantine()
             raise OutOfGPUMemoryError(self._out_of_memory(nbytes, doing)) from None
         except wgpu.GPUPipelineError as error:  # browsers tell of these later
             kernel, _, why = one_line(error).partition(": ")
@@ -224,7 +224,7 @@ class Device(NotPicklable):
         self._forget()
 
     def _out_of_memory(self, nbytes: int, doing: str) -> str:
-        return self.memory.refusal(nbytes, doing, f"the driver of {self.info.name}")
+        return self.memory.rejection(nbytes, doing, f"the driver of {self.info.name}")
 
     async def lost(self) -> str:
         """Wait until the device is lost; why. In browsers only: wgpu does not tell elsewhere."""
@@ -256,7 +256,7 @@ class Device(NotPicklable):
         with self.memory.lock:  # no thread is in the middle of a mapped buffer
             self._forget()
             if self.is_shared:
-                self.memory.destroy_lent()
+                self.memory.destroy_in_use()
                 self.queue.close()
                 message = f"the device {self.info.name} is gone (closed): open a new Device"
                 self.gpu = backends.UnusableGPU(self.gpu, DeviceLostError, message)

@@ -17,13 +17,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import ShaderError
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.webgpu.device import Device
+from gpt2_wgpu.webgpu.protocols import OpenGPU
 
 _INCLUDE = re.compile(r'^//!include "([^"]+)"[^\n]*$', re.MULTILINE)
 _BINDING = re.compile(r"@group\(0\)\s*@binding\((\d+)\)\s*var<([^>]*)>\s*(\w+)\s*:")
@@ -78,8 +76,8 @@ def shader_directory() -> Path:
 
 
 @lru_cache(maxsize=8)
-def checksum(directory: Path) -> str:
-    """Of every kernel of ``directory``: what was found out with others does not count any more."""
+def kernels_hash(directory: Path) -> str:
+    """Hash of every kernel of ``directory``: results that others gave are out of date."""
     sum_of_all = 0
     for path in sorted(directory.rglob("*.wgsl")):
         sum_of_all = zlib.crc32(path.read_bytes(), zlib.crc32(path.name.encode(), sum_of_all))
@@ -137,10 +135,10 @@ def parse_signature(name: str, source: str) -> Signature:
     return Signature(bindings, uniform, tuple(field for field, _ in fields), layout)
 
 
-class KernelCache(NotCopyable):
+class PipelineCache(NotCopyable):
     """The kernels of one device, compiled on first use from the files of ``directory``."""
 
-    def __init__(self, device: Device, directory: Path | None = None) -> None:
+    def __init__(self, device: OpenGPU, directory: Path | None = None) -> None:
         self._device = device
         self.directory = directory or shader_directory()
         self._kernels: dict[tuple[Any, ...], Kernel] = {}

@@ -1,28 +1,25 @@
 """The command queue of a device: pending dispatches, submits, uploads, copies and reads.
 
-A dispatch joins the device's pending list, which is submitted in one compute pass when somebody
-reads, uploads, or the list is full.
+A dispatch joins the device's pending list, which is submitted in one compute pass by a read, by an
+upload, or when the list is full.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import DeviceError
 from gpt2_wgpu.webgpu import backends
 from gpt2_wgpu.webgpu.backends import Bundle
 from gpt2_wgpu.webgpu.pipelines import Kernel
+from gpt2_wgpu.webgpu.protocols import Copy, ReadableGPU
 from gpt2_wgpu.webgpu.readback import Range, Readback
 from gpt2_wgpu.webgpu.storage import Storage
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.diagnostics.profiling import DispatchTimer
-    from gpt2_wgpu.webgpu.device import Device
 
 PARAMS_STRIDE = 256  # every device accepts uniform offsets of 256 bytes
 PENDING_LIMIT = 128  # dispatches per submit at most: the GPU starts while Python encodes the rest
@@ -31,8 +28,8 @@ Grid = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Note:
-    """What a dispatch is, for people: shown by ``profile``."""
+class DispatchLabel:
+    """Description of a dispatch, shown by ``profile``."""
 
     kernel: str
     shapes: dict[str, tuple[int, ...]]
@@ -46,10 +43,11 @@ class Dispatch:
     ranges: Mapping[str, Range]
     params: bytes
     grid: Grid
-    note: Note
+    label: DispatchLabel
 
 
-Command = tuple[Any, Any, Grid, Note]  # pipeline, bind group, workgroups
+PARAMS_BYTES = PENDING_LIMIT * PARAMS_STRIDE  # of the buffer that the queue is given
+Command = tuple[Any, Any, Grid, DispatchLabel]  # pipeline, bind group, workgroups
 
 
 @dataclass(frozen=True)
@@ -64,10 +62,16 @@ class Batch:
     bundle: Bundle | None = None
 
 
+Encode = Callable[[Any, Sequence[Batch]], None]  # writes batches into a command encoder
+
+
 class Recorder(Protocol):
     """Takes dispatches instead of the queue: a ``Recording`` that is open."""
 
-    device: Device
+    @property
+    def device(self) -> object:
+        """The device whose dispatches it takes."""
+        ...
 
     def add(self, work: Dispatch) -> None: ...
 
@@ -75,7 +79,7 @@ class Recorder(Protocol):
 open_recorder: ContextVar[Recorder | None] = ContextVar("gpt2_wgpu_recorder", default=None)
 
 
-def bind(device: Device, work: Dispatch, params: Any, slot: int) -> Any:
+def bind(gpu: Any, work: Dispatch, params: Any, slot: int) -> Any:
     """The bind group of ``work`` with its ``Params`` in ``slot`` of the uniform buffer."""
     signature = work.kernel.signature
     entries = [
@@ -91,23 +95,23 @@ def bind(device: Device, work: Dispatch, params: Any, slot: int) -> Any:
         "size": -(-signature.packing.size // 16) * 16,
     }
     entries.append({"binding": signature.uniform, "resource": uniform})
-    return device.gpu.create_bind_group(layout=work.kernel.layout, entries=entries)
+    return gpu.create_bind_group(layout=work.kernel.layout, entries=entries)
 
 
 class CommandQueue(NotCopyable):
     """The pending dispatches of one device, and every transfer to and from it."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: ReadableGPU, params_buffer: Any) -> None:
         self._device = device
         self._lock = device.memory.lock  # one lock for both: each calls the other
         self._pending: list[Batch] = []
         self._eager = Batch([])  # takes what is dispatched now, if it is the last one pending
         self._slots = 0
         self._busy = False
-        self.timer: DispatchTimer | None = None  # set while profiled
+        self.profiler: Encode | None = None  # writes the batches instead, while profiled
         self.submits = self.dispatches = 0  # so far, for benchmarks
-        self._params = bytearray(PENDING_LIMIT * PARAMS_STRIDE)
-        self._uniform = device.create_buffer(len(self._params), "uniform")
+        self._params = bytearray(PARAMS_BYTES)
+        self._uniform = params_buffer  # of PARAMS_BYTES
 
     def add(self, work: Dispatch) -> None:
         with self._lock, self._device.translated_errors():
@@ -117,12 +121,12 @@ class CommandQueue(NotCopyable):
             self._params[start : start + len(work.params)] = work.params
             self._busy = True  # a flush between here and the last line would lose these params
             try:
-                group = bind(self._device, work, self._uniform, self._slots)
+                group = bind(self._device.gpu, work, self._uniform, self._slots)
                 self._slots += 1
                 if not self._pending or self._pending[-1] is not self._eager:
                     self._eager = Batch([])
                     self._pending.append(self._eager)
-                command = (work.kernel.pipeline, group, work.grid, work.note)
+                command = (work.kernel.pipeline, group, work.grid, work.label)
                 self._eager.commands.append(command)
             finally:
                 self._busy = False
@@ -138,7 +142,7 @@ class CommandQueue(NotCopyable):
         self._slots = 0
 
     def renew_lock(self, lock: threading.RLock) -> None:
-        """See ``MemoryManager.renew_lock``."""
+        """See ``BufferPool.renew_lock``."""
         self._lock = lock
         self._busy = False
 
@@ -146,41 +150,41 @@ class CommandQueue(NotCopyable):
         """Free what the queue itself has, on a device that goes on."""
         self._uniform.destroy()
 
-    def flush(self, copies: Iterable[tuple[Any, int, Any, int, int]] = ()) -> None:
+    def flush(self, copies: Iterable[Copy] = ()) -> None:
         """Submit what is pending, in one pass, then ``copies`` (from, offset, to, offset, size)."""
         copies = list(copies)
         if not self._busy:
             self._device.memory.drain()
         with self._lock, self._device.translated_errors():
             if self._busy:
-                return  # a release while encoding: the flush under way, or the next, destroys it
+                return  # a release while encoding: the flush in progress, or the next, destroys it
             self._busy = True
             try:
                 if self._pending or copies:
                     self._submit(copies)
             finally:
                 self._busy = False
-            self._device.memory.destroy_doomed()
+            self._device.memory.destroy_pending()
 
-    def _submit(self, copies: Sequence[tuple[Any, int, Any, int, int]]) -> None:
+    def _submit(self, copies: Sequence[Copy]) -> None:
         pending, slots = self._pending, self._slots
         self._pending, self._slots = [], 0
         try:
             self._encode_and_submit(pending, slots, copies)
         except BaseException:
-            # Whoever flushed gets the error; what others queued must not vanish in silence.
+            # Keep the pending work; the caller of flush() gets the error.
             self._pending, self._slots = pending, slots
             raise
 
     def _encode_and_submit(
-        self, batches: Sequence[Batch], slots: int, copies: Sequence[Any]
+        self, batches: Sequence[Batch], slots: int, copies: Sequence[Copy]
     ) -> None:
         if slots:
             used = memoryview(self._params)[: slots * PARAMS_STRIDE]
             self._device.gpu.queue.write_buffer(self._uniform, 0, used)
         encoder = self._device.gpu.create_command_encoder()
-        if batches and self.timer is not None:
-            self.timer.encode(encoder, batches)
+        if batches and self.profiler is not None:
+            self.profiler(encoder, batches)
         elif batches:
             compute = encoder.begin_compute_pass()
             for batch in batches:

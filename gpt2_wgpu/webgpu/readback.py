@@ -1,20 +1,18 @@
-"""From the GPU to the host."""
+"""Readback: copies from the GPU to the host."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import DeviceLostError
 from gpt2_wgpu.webgpu import backends
 from gpt2_wgpu.webgpu.fork import check_not_forked
+from gpt2_wgpu.webgpu.protocols import ReadableGPU
 from gpt2_wgpu.webgpu.storage import Storage
 from gpt2_wgpu.webgpu.waiting import can_submit_ahead, wait
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.webgpu.device import Device
 
 Range = tuple[Storage, int, int]  # storage, byte offset, byte length
 
@@ -22,7 +20,7 @@ Range = tuple[Storage, int, int]  # storage, byte offset, byte length
 class Readback(NotCopyable):
     """Reads the same ranges again and again through one persistent staging buffer."""
 
-    def __init__(self, device: Device, ranges: Sequence[Range]) -> None:
+    def __init__(self, device: ReadableGPU, ranges: Sequence[Range]) -> None:
         self._device = device
         self._mapping: Any = None
         self._lengths = [nbytes for _, _, nbytes in ranges]

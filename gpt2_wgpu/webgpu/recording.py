@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from contextvars import Token
-from typing import TYPE_CHECKING
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import ScopeError
 from gpt2_wgpu.webgpu import backends
 from gpt2_wgpu.webgpu.backends import Bundle
+from gpt2_wgpu.webgpu.device import Device
 from gpt2_wgpu.webgpu.queue import (
     PARAMS_STRIDE,
     Batch,
@@ -20,9 +20,6 @@ from gpt2_wgpu.webgpu.queue import (
     open_recorder,
 )
 from gpt2_wgpu.webgpu.storage import Storage
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.webgpu.device import Device
 
 
 class Recording(NotCopyable):
@@ -100,8 +97,8 @@ class Recording(NotCopyable):
             for slot, work in enumerate(self._recorded):
                 start = slot * PARAMS_STRIDE
                 params[start : start + len(work.params)] = work.params
-                group = bind(device, work, self._uniform.buffer, slot)
-                self._commands.append((work.kernel.pipeline, group, work.grid, work.note))
+                group = bind(device.gpu, work, self._uniform.buffer, slot)
+                self._commands.append((work.kernel.pipeline, group, work.grid, work.label))
             if params:
                 device.gpu.queue.write_buffer(self._uniform.buffer, 0, params)
             self._bundle = backends.bundle(device.gpu, self._commands)

@@ -1,15 +1,13 @@
-"""A reference-counted GPU buffer, and the numbers that are reported of all of them."""
+"""Storage: a reference-counted GPU buffer; MemoryInfo: the figures reported of all of them."""
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import InvalidArgumentError
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.webgpu.buffer_pool import MemoryManager
 
 KINDS = ("weights", "cache", "workspace", "staging", "parameters")
 POOLED = ("workspace", "cache", "staging")  # weights come and go as a whole: pooling holds them
@@ -40,30 +38,36 @@ class MemoryInfo:
         )
 
 
+class Pool(Protocol):
+    """The pool that a storage goes back to: ``buffer_pool.BufferPool``."""
+
+    lock: threading.RLock
+
+    def reclaim(self, storage: Storage) -> None: ...
+
+
 class Storage(NotCopyable):
-    """One GPU buffer with a reference count; made by :meth:`MemoryManager.allocate`."""
+    """One GPU buffer with a reference count; made by ``BufferPool.allocate``."""
 
     __slots__ = (
-        "buffer", "is_foreign", "kind", "manager", "nbytes", "pooled", "references", "size",
+        "buffer", "is_foreign", "kind", "nbytes", "pool", "pooled", "references", "size",
     )  # fmt: skip
 
-    def __init__(
-        self, buffer: Any, nbytes: int, size: int, kind: str, manager: MemoryManager
-    ) -> None:
+    def __init__(self, buffer: Any, nbytes: int, size: int, kind: str, pool: Pool) -> None:
         self.buffer = buffer  # wgpu.GPUBuffer
         self.nbytes = nbytes  # as asked for
         self.size = size  # as allocated
         self.kind = kind
-        self.manager = manager
+        self.pool = pool
         self.pooled = kind in POOLED  # goes to the pool when freed, else is destroyed
-        self.is_foreign = False  # the caller's buffer: neither destroyed nor lent
+        self.is_foreign = False  # the caller's buffer: neither destroyed nor pooled
         self.references = 1
 
     def __str__(self) -> str:
         return f"Storage of {self.nbytes:,} bytes ({self.kind})"
 
     def retain(self) -> Storage:
-        with self.manager.lock:
+        with self.pool.lock:
             self.references += 1
         return self
 
@@ -76,10 +80,10 @@ class Storage(NotCopyable):
             )
 
     def release(self) -> None:
-        with self.manager.lock:
+        with self.pool.lock:
             self.references -= 1
             if self.references == 0:
-                self.manager.reclaim(self)
+                self.pool.reclaim(self)
 
 
 def size_class(nbytes: int) -> int:

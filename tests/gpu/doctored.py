@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.webgpu.pipelines import KernelCache, load_source, shader_directory
+from gpt2_wgpu.webgpu.pipelines import PipelineCache, load_source, shader_directory
 
 
 @contextmanager
@@ -20,13 +20,13 @@ def doctored(device: gw.Device, folder: Path, file: str, old: str, new: str) -> 
     text = path.read_text()
     assert old in text, f"{file} has no {old!r}"
     path.write_text(text.replace(old, new))
-    whole = device.kernels
-    cache = KernelCache(device, shaders)
+    whole = device.pipelines
+    cache = PipelineCache(device, shaders)
     for key, kernel in whole._kernels.items():  # compiled kernels that are not affected
         if load_source(*key[:2]) == load_source(*key[:2], shaders):
             cache._kernels[key] = kernel
-    device.kernels = cache
+    device.pipelines = cache
     try:
         yield
     finally:
-        device.kernels = whole
+        device.pipelines = whole

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpt2_wgpu.nn import KVCache
-from gpt2_wgpu.tensors.dispatch import Part, dispatch
+from gpt2_wgpu.tensors.dispatch import BufferSlice, dispatch
 from gpt2_wgpu.tensors.tensor import empty
 from tests.gpu.guard_bands import BAND, GuardBands
 
@@ -35,7 +35,7 @@ def test_what_is_not_written_reads_as_nan(device, guarded):
 
 def last_lines_of_a_weight(device):
     tensor = empty(device, (20, 8), kind="weights")
-    return Part(tensor, 16 * 32, 4 * 32)
+    return BufferSlice(tensor, 16 * 32, 4 * 32)
 
 
 def values_of_a_cache(device):

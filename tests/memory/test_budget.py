@@ -12,7 +12,7 @@ import wgpu
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DeviceError, InvalidArgumentError, OutOfGPUMemoryError
 from gpt2_wgpu.models.weight_sizes import stored_bytes
-from gpt2_wgpu.webgpu import budget
+from gpt2_wgpu.webgpu import capabilities
 from gpt2_wgpu.webgpu.queue import CommandQueue
 from gpt2_wgpu.webgpu.storage import KINDS, size_class
 from tests.memory import tiny
@@ -134,9 +134,9 @@ def test_a_budget_is_a_positive_number_of_bytes(nbytes):
 )
 def test_the_default_is_four_fifths_of_a_shared_memory(device, monkeypatch, adapter_type, expected):
     """A discrete GPU does not tell the size of its memory: twice the machine's is the limit."""
-    monkeypatch.setattr(budget, "_machine_bytes", lambda: 1000)
+    monkeypatch.setattr(capabilities, "_machine_bytes", lambda: 1000)
     info = replace(device.info, adapter_type=adapter_type)
-    assert budget.default_budget(info) == expected
+    assert capabilities.default_budget(info) == expected
 
 
 def test_each_device_has_its_own():

@@ -175,7 +175,7 @@ def held(lm):
         "storage": x.storage,
         "memory": lm.device.memory,
         "queue": lm.device.queue,
-        "kernels": lm.device.kernels,
+        "kernels": lm.device.pipelines,
         "recording": recording,
         "readback": Readback(lm.device, [(x.storage, 0, 4)]),
         "generation": Generation(lm.backbone, [[1]], [4], GreedySampler().next_options(), []),

@@ -15,8 +15,8 @@ import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DeviceError, OutOfGPUMemoryError
 from gpt2_wgpu.nn import SamplingState
 from gpt2_wgpu.webgpu import Readback, Recording, queue, recording
-from gpt2_wgpu.webgpu.buffer_pool import MemoryManager
-from gpt2_wgpu.webgpu.pipelines import KernelCache
+from gpt2_wgpu.webgpu.buffer_pool import BufferPool
+from gpt2_wgpu.webgpu.pipelines import PipelineCache
 from gpt2_wgpu.webgpu.queue import CommandQueue
 from tests.memory import tiny
 
@@ -55,7 +55,7 @@ DISPATCHES = {
     "recorded dispatch": Place(Recording, "add", 13),
     "eager bind": Place(queue, "bind", 11),
     "recorded bind": Place(recording, "bind", 13),
-    "kernel": Place(KernelCache, "get", 24),
+    "kernel": Place(PipelineCache, "get", 24),
 }
 TRANSFERS = {
     "upload": Place(CommandQueue, "upload", 8),
@@ -65,7 +65,7 @@ TRANSFERS = {
     "sampling state": Place(SamplingState, "create", 1),
     "recording": Place(Recording, "_finish", 1),
 }
-ALLOCATIONS = {"allocation": Place(MemoryManager, "allocate", 30)}
+ALLOCATIONS = {"allocation": Place(BufferPool, "allocate", 30)}
 
 
 @pytest.fixture(autouse=True)

@@ -107,10 +107,10 @@ def test_a_raise_inside_goes_on_and_the_next_profile_is_its_own(device):
 
     with pytest.raises(KeyError, match="mine"):
         gw.profile(body)
-    assert device.queue.timer is None
+    assert device.queue.profiler is None
     found = gw.profile(lambda: gw.ops.relu(x))
     assert [row.kernel for row in found.rows][-1] == "activate"
-    assert device.queue.timer is None
+    assert device.queue.profiler is None
     y = x + x
     assert set(y.tolist()) == {2.0}
     gw.dispose([x, y, found.result])
@@ -153,7 +153,7 @@ def test_a_raise_in_an_asynchronous_function(device):
 
     with pytest.raises(KeyError, match="mine"):
         asyncio.run(gw.profile_async(body))
-    assert device.queue.timer is None
+    assert device.queue.profiler is None
 
 
 def test_more_dispatches_than_one_query_set_holds():
@@ -201,7 +201,7 @@ def test_one_profile_at_a_time(device):
     assert isinstance(refused, BusyError)
     with pytest.raises(BusyError, match="one profile at a time"):
         gw.profile(lambda: gw.profile(lambda: None))
-    assert device.queue.timer is None
+    assert device.queue.profiler is None
     assert device.memory.observer is None
 
 

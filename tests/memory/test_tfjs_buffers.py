@@ -9,7 +9,7 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DisposedTensorError
-from gpt2_wgpu.webgpu.buffer_pool import MemoryManager
+from gpt2_wgpu.webgpu.buffer_pool import BufferPool
 from gpt2_wgpu.webgpu.storage import size_class
 from tests.memory import tiny
 
@@ -291,5 +291,5 @@ def test_a_new_device_starts_at_nothing():
         a = gw.tensor([1.0], device=other)
         assert gw.memory(other).num_tensors == 1
         a.dispose()
-        assert isinstance(other.memory, MemoryManager)
+        assert isinstance(other.memory, BufferPool)
         assert tiny.counters(other)[:4] == (0, 0, 0, 0)

@@ -35,7 +35,7 @@ def test_no_repr_shows_an_address(lm):
             repr(readback): f"<Readback of 8 bytes from {device.info.name}>",
             repr(generation): "<Generation of 1 rows, 3 tokens so far>",
             repr(stream): "<TextStream, 0 new tokens, running>",
-            repr(device.memory): "<MemoryManager>",
+            repr(device.memory): "<BufferPool>",
             repr(device.queue): "<CommandQueue>",
             repr(gw.tidy("a")): "<tidy 'a'>",
         }
@@ -44,12 +44,12 @@ def test_no_repr_shows_an_address(lm):
             lm,
             lm.backbone,
             generation._run,
-            device.kernels,
+            device.pipelines,
             scope,
             x.check,
             gw.leaks(device),
         ]
-        others += list(device.kernels._kernels.values())[:3]
+        others += list(device.pipelines._kernels.values())[:3]
         for value in others:
             assert " object at 0x" not in repr(value)
         for closing in (recording, readback, generation, stream):

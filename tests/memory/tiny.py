@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.webgpu.buffer_pool import MemoryManager
 
 CONTEXT = 48
 PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]  # GPT-2 writes these as they are
@@ -63,9 +62,7 @@ def counters(device, *, collect=True):
 def record_lost(monkeypatch):
     """A list that names every tensor which only the garbage collector freed."""
     lost = []
-    monkeypatch.setattr(
-        MemoryManager, "report_lost", lambda self, tensor: lost.append(repr(tensor))
-    )
+    monkeypatch.setattr(gw.Tensor, "_warn_of_leak", lambda tensor: lost.append(repr(tensor)))
     return lost
 
 

@@ -4,12 +4,15 @@ They take tensors or whatever ``gpt2_wgpu.tensor`` accepts, and leave nothing bu
 behind. (What only a model needs, on stored weights, is in the package ``nn``.)
 """
 
+from gpt2_wgpu.tensors.operators import set_operators
 from gpt2_wgpu.tensors.ops.arrays import concat, gather, reshape, slice, slice_update, transpose
 from gpt2_wgpu.tensors.ops.dot_product_attention import attention
 from gpt2_wgpu.tensors.ops.elementwise import add, div, gelu, mul, relu, sigmoid, silu, sub, tanh
 from gpt2_wgpu.tensors.ops.linalg import matmul
 from gpt2_wgpu.tensors.ops.normalization import layer_norm
 from gpt2_wgpu.tensors.ops.reductions import argmax, log_softmax, softmax, top_k
+
+set_operators(add=add, sub=sub, mul=mul, div=div, matmul=matmul)
 
 __all__ = [
     "add",

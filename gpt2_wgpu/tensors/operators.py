@@ -1,0 +1,60 @@
+"""Operators of tensors: ``+``, ``-``, ``*``, ``/``, ``@`` and unary ``-``.
+
+They call functions of ``ops``, which imports tensors and so registers them here (ops/__init__.py).
+"""
+
+# mypy: disable-error-code="no-any-return"
+# (what is registered has no type here: it is made of the tensors that are made of this class)
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self
+
+_functions: dict[str, Callable[[Any, Any], Any]] = {}
+
+
+def set_operators(**functions: Callable[[Any, Any], Any]) -> None:
+    """Compute the operators with these functions: add, sub, mul, div and matmul."""
+    _functions.update(functions)
+
+
+class Operators:
+    """Base of ``Tensor``: the arithmetic operators. Results are tensors of the same device."""
+
+    __slots__ = ()
+
+    __array_ufunc__ = None  # `array + tensor` comes to __radd__ instead of NumPy
+
+    def __add__(self, other: Any) -> Self:
+        return _functions["add"](self, other)
+
+    def __radd__(self, other: Any) -> Self:
+        return _functions["add"](other, self)
+
+    def __sub__(self, other: Any) -> Self:
+        return _functions["sub"](self, other)
+
+    def __rsub__(self, other: Any) -> Self:
+        return _functions["sub"](other, self)
+
+    def __mul__(self, other: Any) -> Self:
+        return _functions["mul"](self, other)
+
+    def __rmul__(self, other: Any) -> Self:
+        return _functions["mul"](other, self)
+
+    def __truediv__(self, other: Any) -> Self:
+        return _functions["div"](self, other)
+
+    def __rtruediv__(self, other: Any) -> Self:
+        return _functions["div"](other, self)
+
+    def __matmul__(self, other: Any) -> Self:
+        return _functions["matmul"](self, other)
+
+    def __rmatmul__(self, other: Any) -> Self:
+        return _functions["matmul"](other, self)
+
+    def __neg__(self) -> Self:
+        return _functions["mul"](self, -1)
