@@ -1,7 +1,6 @@
-"""What ``copy`` and ``pickle`` do with objects that hold memory of a GPU.
+"""Base classes that define ``copy`` and ``pickle`` for objects that own GPU memory.
 
-A copy of the Python object alone would use memory that it does not own. So each class says what a
-copy is, or is one of these.
+A default copy would use memory that it does not own.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from gpt2_wgpu.errors import CopyError
 
 
 class NotPicklable:
-    """Base of classes whose objects belong to a device of this process."""
+    """Base class of objects of a GPU device, which cannot be pickled."""
 
     __slots__ = ()
 
     def __str__(self) -> str:
-        """What it is, in words: for messages."""
+        """Return a description for messages."""
         return type(self).__name__
 
     def __repr__(self) -> str:
@@ -34,7 +33,7 @@ class NotPicklable:
 
 
 class NotCopyable(NotPicklable):
-    """Base of classes whose objects own what a copy would free a second time."""
+    """Base class of objects that own GPU memory, which cannot be copied."""
 
     __slots__ = ()
 
@@ -46,7 +45,7 @@ class NotCopyable(NotPicklable):
 
 
 class CopiedByAttributes(NotPicklable):
-    """Base of classes that ``copy`` handles as usual; only pickling is refused."""
+    """Base class of objects that are copied by attributes, but cannot be pickled."""
 
     def __copy__(self) -> Self:
         copied = object.__new__(type(self))

@@ -1,8 +1,8 @@
-"""Dispatch: one call of a kernel on tensors.
+"""Dispatch of a kernel on tensors.
 
-:func:`dispatch` is the only way a kernel is run. Outside a ``Recording`` the dispatch joins the
-device's queue. Inside one it is kept: the list (pipeline, bind group, grid) is what other APIs
-call a captured graph, and replaying it creates nothing.
+All kernels run through :func:`dispatch`. Outside a ``Recording`` the dispatch is added to the
+device's queue; inside one it is recorded. The recorded list (pipeline, bind group, grid) is what
+other APIs call a captured graph; replaying it creates no GPU objects.
 """
 
 from __future__ import annotations
@@ -40,17 +40,19 @@ def dispatch(
     variant: Mapping[str, str] | None = None,
     constants: Mapping[str, int | float] | None = None,
 ) -> None:
-    """Run kernel ``name`` over ``grid`` workgroups, now or as part of the open recording.
+    """Queue or record a dispatch of kernel ``name`` over ``grid`` workgroups.
 
-    Raises ``ShaderError`` for wrong bindings or parameters, ``LimitError`` when a binding or the
-    grid is larger than the device allows, ``DisposedTensorError`` for a disposed tensor.
+    Raises:
+        ShaderError: wrong bindings or parameters.
+        LimitError: a binding or the grid exceeds the device's limits.
+        DisposedTensorError: a tensor is disposed.
     """
     kernel = device.pipelines.get(name, variant, constants)
     check_bindings(kernel, bindings)
     if max(grid) > device.limits["max-compute-workgroups-per-dimension"]:
         raise LimitError(f"kernel {name}: {grid} workgroups exceed the device's limit")
     if min(grid) == 0:
-        return  # nothing to compute: an empty tensor
+        return  # an empty tensor
     ranges = {key: _range_of(device, name, key, value) for key, value in bindings.items()}
     recorder = open_recorder.get()
     label = DispatchLabel(name, {key: _shape_of(value) for key, value in bindings.items()})

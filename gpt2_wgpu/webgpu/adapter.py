@@ -1,4 +1,4 @@
-"""Finding an adapter, and what is asked of it."""
+"""Adapter selection and requested device limits."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from gpt2_wgpu.webgpu.capabilities import AdapterInfo
 from gpt2_wgpu.webgpu.fork import check_not_forked
 from gpt2_wgpu.webgpu.waiting import sync, wait
 
-# What WebGPU guarantees (https://www.w3.org/TR/webgpu/#limits), of the limits that matter here.
-# wgpu-native gives more than that unless told.
+# WebGPU's guaranteed values (https://www.w3.org/TR/webgpu/#limits) of the limits used here.
+# wgpu-native grants more unless limits are requested.
 _GUARANTEED = {
     "max-buffer-size": 256 << 20,
     "max-storage-buffer-binding-size": 128 << 20,
@@ -27,7 +27,7 @@ _GUARANTEED = {
     "max-compute-workgroups-per-dimension": 65_535,
 }
 WANTED_FEATURES = ("timestamp-query",)
-_PREFERRED = {  # types of adapters, the best first
+_PREFERRED = {  # adapter types, best first
     "high-performance": {"DiscreteGPU": 0, "IntegratedGPU": 1, "CPU": 3},
     "low-power": {"IntegratedGPU": 0, "DiscreteGPU": 1, "CPU": 3},
 }
@@ -42,7 +42,7 @@ _CHOOSING = (
     "VK_LOADER_DRIVERS_DISABLE",
     "MESA_VK_DEVICE_SELECT",
 )
-# What Mesa's device-selection layer selects by, or its switch: see `_calm_mesa`.
+# Variables read by Mesa's device-selection layer, and its switch: see `_calm_mesa`.
 _SELECTING = {
     "DISPLAY",
     "DRI_PRIME",
@@ -62,16 +62,19 @@ _NO_ADAPTER = {
 
 
 def adapters() -> list[AdapterInfo]:
-    """The adapters of this machine; ``Device(adapter=i)`` opens the one at index ``i``.
+    """List the adapters of this machine; ``Device(adapter=i)`` opens the one at index ``i``.
 
-    Their order is the drivers': the same in every process of a machine until it changes.
+    The order is that of the drivers: equal in all processes until drivers or hardware change.
+
+    Returns:
+        One `AdapterInfo` per adapter; OpenGL adapters are omitted.
     """
     found = sync(_enumerate(), "gpu.adapter._enumerate()")
     return [AdapterInfo.from_adapter(adapter.info) for adapter in found]
 
 
 async def request_adapter(power_preference: str, adapter: int | str | None = None) -> Any:
-    """The adapter that is named, or the one that wgpu prefers; raises as ``Device`` does."""
+    """Return the requested adapter, or the one that wgpu prefers; errors as in ``Device``."""
     if power_preference not in _PREFERRED:
         raise InvalidArgumentError(
             "power_preference must be 'high-performance' or 'low-power', not "
@@ -93,7 +96,7 @@ async def request_adapter(power_preference: str, adapter: int | str | None = Non
 
 
 async def _enumerate() -> list[Any]:
-    """All adapters but OpenGL's, which lack features and limits that we rely on."""
+    """Return all adapters except OpenGL's, which lack required features and limits."""
     wgpu = _wgpu()
     with _no_adapter_if_it_fails():
         found = await wait(wgpu.gpu.enumerate_adapters_async())
@@ -105,10 +108,10 @@ def _is_opengl(adapter: Any) -> bool:
 
 
 def _named(wanted: int | str, found: Sequence[Any]) -> Any:
-    """The adapter at index ``wanted``, or the first whose name contains it."""
+    """Return the adapter at index ``wanted``, or the first whose name contains it."""
     if isinstance(wanted, bool) or not isinstance(wanted, int | str) or wanted == "":
         raise InvalidArgumentError(
-            f"adapter must be an index, a part of a name or None, not {shown(wanted)}"
+            f"adapter must be an index, part of a name or None, not {shown(wanted)}"
         )
     for index, adapter in enumerate(found):
         is_it = index == wanted
@@ -123,20 +126,20 @@ def _named(wanted: int | str, found: Sequence[Any]) -> Any:
 
 
 def _forced() -> dict[str, str]:
-    """The environment variables that choose an adapter in wgpu's or the driver's code."""
+    """Return the set environment variables by which wgpu or a driver selects an adapter."""
     if sys.platform == "emscripten":
         return {}
     return {name: value for name in _CHOOSING if (value := os.environ.get(name, "").strip())}
 
 
 def _blamed() -> str:
-    """What to do about the environment variables that choose an adapter."""
+    """Return the remedy for environment variables that select an adapter."""
     named = ", ".join(f"{name}={shown(value)}" for name, value in _forced().items())
     return f"the environment has {named}: change or unset that"
 
 
 def _check_forced_backend() -> None:
-    """Raises ``NoAdapterError`` for a backend that wgpu does not know, and so would ignore."""
+    """Raise ``NoAdapterError`` for a backend unknown to wgpu, which would ignore it."""
     backend = _forced().get("WGPU_BACKEND_TYPE")
     if backend not in (None, *_BACKENDS):
         raise NoAdapterError(
@@ -146,7 +149,7 @@ def _check_forced_backend() -> None:
 
 
 def _no_adapter(why: str) -> str:
-    """The message of ``NoAdapterError``, with the environment variables that may be to blame."""
+    """Return the message of ``NoAdapterError``, with environment variables as possible causes."""
     remedy = _NO_ADAPTER.get(sys.platform, "install a Vulkan driver")
     if _forced():
         remedy = f"{_blamed()}, or {remedy}"
@@ -164,13 +167,13 @@ def _no_adapter_if_it_fails() -> Iterator[None]:
 
 @contextmanager
 def _calm_mesa() -> Iterator[None]:
-    """Keeps Mesa's device-selection layer from complaining where there is no desktop session.
+    """Suppress a message of Mesa's device-selection layer outside of desktop sessions.
 
-    The layer asks Wayland which GPU shows the desktop; libwayland then prints "error:
-    XDG_RUNTIME_DIR is invalid or not set in the environment" (Mesa 22.3; the same in
-    https://github.com/KhronosGroup/Vulkan-Tools/issues/721). Without a session or a display the
-    layer has nothing to select by, so to leave it out meanwhile changes no program's adapters. Can
-    go when Mesa asks only inside a session.
+    The layer queries Wayland for the GPU of the desktop; libwayland then prints "error:
+    XDG_RUNTIME_DIR is invalid or not set in the environment" (Mesa 22.3; see
+    https://github.com/KhronosGroup/Vulkan-Tools/issues/721). Without a session or display the
+    layer selects nothing, so disabling it does not change the adapters. Remove when Mesa queries
+    Wayland only within a session.
     """
     if sys.platform != "linux" or not _SELECTING.isdisjoint(os.environ):
         yield
@@ -183,16 +186,18 @@ def _calm_mesa() -> Iterator[None]:
 
 
 def one_line(error: Exception) -> str:
+    """Return an error's message on one line."""
     return " ".join(str(error).split())
 
 
 def _wgpu() -> Any:
-    """wgpu; its instance is as the program, or wgpu itself, has configured it."""
+    """Return the package wgpu, with the instance configured by the program or by default."""
     check_not_forked()
     return load_wgpu()
 
 
 def wanted_limits(adapter: Any, limits: str | Mapping[str, int]) -> dict[str, int]:
+    """Return the limits to request of ``adapter``; ``limits`` as in ``Device``."""
     if isinstance(limits, Mapping):
         return dict(limits)
     if limits == "default":

@@ -1,4 +1,4 @@
-"""Importing wgpu: what is missing or wrong is said as that, not as a missing GPU."""
+"""Import of wgpu, with distinct errors for a missing, wrong or broken installation."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _REMEDY = (
 
 
 def load_wgpu() -> Any:
-    """The package wgpu, in a browser with our backend.
+    """Import wgpu, with our backend in a browser.
 
-    Raises ``DependencyError`` where it is missing, of another release, or cannot be loaded.
+    Raises:
+        DependencyError: wgpu is missing, of another release, or cannot be loaded.
     """
     in_browser = sys.platform == "emscripten"
     try:
@@ -26,14 +27,14 @@ def load_wgpu() -> Any:
 
         found = tuple(wgpu.version_info[:2])
         if found != WGPU:
-            pass  # its parts may be elsewhere
+            pass  # not the package itself
         elif in_browser:
             from gpt2_wgpu.webgpu.backends import browser
 
             browser.register()
         else:
             import wgpu.backends.wgpu_native  # loads the native library
-    except Exception as error:  # a native library's loader raises any
+    except Exception as error:  # loaders of native libraries raise various types
         missing = isinstance(error, ModuleNotFoundError) and error.name == "wgpu"
         why = (
             "is not installed" if missing else f"cannot be loaded ({' '.join(str(error).split())})"

@@ -48,8 +48,8 @@ class BufferPool(NotCopyable):
         self._deferred: deque[Callable[[], object]] = deque()
         self._draining = False
         self.debug = False
-        self.observer: Callable[[dict[str, int]], None] | None = None  # told live bytes by kind
-        self._pool: OrderedDict[tuple[str, int], list[Any]] = OrderedDict()  # oldest use first
+        self.observer: Callable[[dict[str, int]], None] | None = None  # gets live bytes by kind
+        self._pool: OrderedDict[tuple[str, int], list[Any]] = OrderedDict()  # oldest first
         self._pooled_bytes = 0
         self._pending_destroy: list[Any] = []
         self._live: Counter[str] = Counter()  # kind -> allocated bytes
@@ -62,10 +62,11 @@ class BufferPool(NotCopyable):
         self._peak = self._peak_in_gpu = 0
 
     def allocate(self, nbytes: int, kind: str = "workspace") -> Storage:
-        """A buffer of at least ``nbytes`` with arbitrary contents.
+        """Allocate a buffer of at least ``nbytes`` with arbitrary contents.
 
-        Raises ``OutOfGPUMemoryError`` when the budget or the driver rejects it; earlier buffers
-        stay valid and a smaller request succeeds.
+        Raises:
+            OutOfGPUMemoryError: the budget or the driver rejects it; earlier buffers stay valid
+                and a smaller request may succeed.
         """
         if kind not in KINDS:
             raise InvalidArgumentError(f"kind must be one of {KINDS}, not {shown(kind)}")
@@ -85,7 +86,7 @@ class BufferPool(NotCopyable):
             return Storage(buffer, nbytes, size, kind, self)
 
     def adopt(self, buffer: Any, nbytes: int) -> Storage:
-        """A storage over a caller's buffer: counted as a buffer, but not as memory of ours."""
+        """Wrap a caller's buffer: counted as a buffer, but its bytes are not counted."""
         storage = Storage(buffer, nbytes, 0, "workspace", self)
         storage.is_foreign = True
         with self.lock:
@@ -143,24 +144,23 @@ class BufferPool(NotCopyable):
             self.observer({kind: self._live[kind] for kind in KINDS})
 
     def check_fits(self, nbytes: int, what: str) -> None:
-        """Raises ``OutOfGPUMemoryError`` if ``nbytes`` more would exceed the budget."""
+        """Raise OutOfGPUMemoryError if ``nbytes`` more would exceed the budget."""
         if self._live.total() + nbytes > self.budget:
             raise OutOfGPUMemoryError(self.rejection(nbytes, what, "the memory budget"))
 
     def rejection(self, nbytes: int, what: str, who: str) -> str:
-        """Message for ``nbytes`` of ``what`` that ``who`` (budget or driver) rejects."""
+        """Return the message for ``nbytes`` of ``what`` rejected by ``who`` (budget or driver)."""
         held = ", ".join(f"{kind} {size:,}" for kind, size in self._live.items() if size)
         wanted = f"{nbytes:,} bytes" if nbytes else "more memory"  # 0: an asynchronous error
         return (
-            f"{who} refuses {wanted} for {what}: {self._live.total():,} bytes are held "
+            f"{who} rejects {wanted} for {what}: {self._live.total():,} bytes are in use "
             f"({held or 'none'}) of a budget of {self.budget:,}; dispose tensors, use a smaller "
             "batch, length or dtype, or raise the budget (set_memory_budget)"
         )
 
     @contextmanager
     def measured_peak(self) -> Iterator[Callable[[], tuple[int, int]]]:
-        """Yields a function that returns the highest live bytes, logical and in GPU, since the
-        block began."""
+        """Yield a function that returns the peak live bytes in this block, logical and in GPU."""
         with self.lock:
             before, in_gpu = self._peak, self._peak_in_gpu
             self._peak, self._peak_in_gpu = self._num_bytes, self._live.total()
@@ -244,10 +244,10 @@ class BufferPool(NotCopyable):
         return self._create_buffer(size, usage_of(kind))
 
     def discard(self, buffers: list[Any]) -> None:
-        """Destroy buffers once every command that may name them has been submitted."""
+        """Destroy buffers after the submit of all commands that may use them."""
         self._pending_destroy.extend(buffers)
         if self._pending_destroy and self._is_open:
-            # Freeing never fails: what cannot be submitted now waits, and they with it.
+            # Freeing never fails: if the submit fails, work and buffers stay pending.
             with suppress(DeviceError):
                 self._flush()  # which calls destroy_pending
         if not self._is_open:
@@ -259,7 +259,7 @@ class BufferPool(NotCopyable):
         self.pool_limit, self.observer = other.pool_limit, other.observer
 
     def forget(self) -> None:
-        """The device is gone, and with it every buffer: keep none, count none as pooled."""
+        """Drop all buffers after the loss of the device."""
         with self.lock:
             self._is_open = False
             self._pool.clear()
@@ -267,12 +267,12 @@ class BufferPool(NotCopyable):
             self._pooled_bytes = 0
 
     def destroy_in_use(self) -> None:
-        """Destroy every buffer in use: for a device that is closed while its GPU device goes on."""
+        """Destroy all buffers in use when the device is closed but its GPU device stays open."""
         for buffer in self._in_use.values():
             buffer.destroy()
 
     def renew_lock(self) -> threading.RLock:
-        """A new lock, for a forked child: a thread of the parent may hold the old one."""
+        """Replace the lock in a forked child: a thread of the parent may hold the old one."""
         self.lock = threading.RLock()
         self._draining = False
         return self.lock

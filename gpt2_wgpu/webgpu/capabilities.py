@@ -1,4 +1,4 @@
-"""What kernels may choose by: facts of an adapter, never a vendor's name."""
+"""Adapter capabilities by which kernel variants are chosen; never a vendor's name."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class AdapterInfo:
-    """Who computes."""
+    """Identity and type of an adapter."""
 
     name: str
     vendor: str
     backend: str
     driver: str
     adapter_type: str
-    vendor_id: int = 0  # of the PCI bus; 0 where nobody tells
+    vendor_id: int = 0  # PCI vendor id; 0 if unknown
 
     @property
     def is_software(self) -> bool:
@@ -26,6 +26,8 @@ class AdapterInfo:
 
     @classmethod
     def from_adapter(cls, info: Mapping[str, Any]) -> AdapterInfo:
+        """Convert wgpu's ``GPUAdapter.info``."""
+
         def text(key: str, default: str = "") -> str:
             return str(info.get(key) or default)
 
@@ -42,26 +44,25 @@ class AdapterInfo:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """Which variant of a kernel suits this device.
+    """Device properties that determine kernel variants.
 
-    ``barrier_free``: on a CPU adapter a workgroup barrier costs more than a reduction, which one
-    thread does there; on a GPU a workgroup shares it. (A kernel may have one barrier all the same:
-    before work that is many times what it costs.)
+    ``barrier_free``: on a CPU adapter a workgroup barrier costs more than a reduction, so one
+    thread does the reduction; on a GPU a workgroup shares it. (A kernel may still have one barrier
+    before much longer work.)
 
-    ``integer_products``: a CPU adapter multiplies a row with quantised weights faster in integers,
-    activations rounded to int8 (layers/integer_products.py); on a GPU memory limits, and the float
-    product is exact.
+    ``integer_products``: a CPU adapter is faster with W8A8 (nn/w8a8.py): quantised weights times
+    activations rounded to int8. GPUs are memory-bound, and the float product is more accurate.
 
-    ``max_iterations``: Mesa's llvmpipe counts the iterations of all loops of a thread together and
-    ends every loop, in silence, once they reach this (LP_MAX_TGSI_LOOP_ITERATIONS in its
-    ``lp_bld_limits.h``); other adapters have no such limit.
+    ``max_iterations``: Mesa's llvmpipe silently ends all loops of a thread after this total number
+    of iterations (LP_MAX_TGSI_LOOP_ITERATIONS in its ``lp_bld_limits.h``); other adapters have no
+    limit.
     """
 
     barrier_free: bool
     max_binding: int  # bytes of one storage binding
-    max_iterations: int  # of one thread's loops
+    max_iterations: int  # total of one thread's loops
     integer_products: bool
-    prefill_rows: int  # rows (batch x tokens) of one prefill submit, at most: bounds its time
+    prefill_rows: int  # max rows (batch x tokens) per prefill submit, to bound its time
 
     @classmethod
     def of(cls, info: AdapterInfo, limits: Mapping[str, int]) -> Capabilities:

@@ -1,4 +1,4 @@
-"""The device: an adapter's queue, limits, memory and kernels; and which one is the default."""
+"""Device: an adapter's queue, limits, memory and kernels; and the default device."""
 
 from __future__ import annotations
 
@@ -34,15 +34,21 @@ if TYPE_CHECKING:
 
 
 class Device(NotPicklable):
-    """A GPU that computes; ``with Device():`` makes it the default inside (for this thread or
-    task and the tasks it starts).
+    """GPU device with its queue, memory and kernels.
 
-    ``power_preference``: "high-performance" (default) or "low-power". ``limits``: "adapter" asks
-    for the adapter's own, "default" for WebGPU's guaranteed minimum, a mapping for these limits.
-    ``adapter``: an index of :func:`adapters` or a part of a name (any case; the first that has it),
-    on a machine with several; None takes what wgpu prefers.
+    ``with Device():`` makes it the default within the block, for this thread or task and the tasks
+    it starts.
 
-    Raises ``NoAdapterError`` when no adapter is found, ``LimitError`` when it refuses the limits.
+    Args:
+        power_preference: "high-performance" or "low-power".
+        limits: "adapter": the adapter's own limits; "default": WebGPU's guaranteed minimum; or a
+            mapping of limits.
+        adapter: index in :func:`adapters`, or part of a name (ignoring case; the first match);
+            None: wgpu's preferred adapter.
+
+    Raises:
+        NoAdapterError: no adapter was found.
+        LimitError: the adapter rejects the limits.
     """
 
     info: AdapterInfo
@@ -70,7 +76,7 @@ class Device(NotPicklable):
         limits: str | Mapping[str, int] = "adapter",
         adapter: int | str | None = None,
     ) -> Device:
-        """The asynchronous constructor."""
+        """Open a device asynchronously; arguments and errors as in the class."""
         self = cls.__new__(cls)
         self.is_open = self.is_closed = False
         await self._open(power_preference, limits, adapter)
@@ -78,19 +84,24 @@ class Device(NotPicklable):
 
     @classmethod
     def from_wgpu(cls, gpu: wgpu.GPUDevice) -> Device:
-        """A device on a ``wgpu.GPUDevice`` that another library, or the caller, has opened.
+        """Wrap a ``wgpu.GPUDevice`` opened by the caller or another library.
 
-        Both use its queue, and may share buffers (``Tensor.from_wgpu``, ``Tensor.buffer``). A
-        second call gives the same ``Device``. ``close`` frees what was allocated here and leaves
-        ``gpu`` open; when ``gpu`` is lost, only its owner can replace it.
+        Both share its queue and may share buffers (``Tensor.from_wgpu``, ``Tensor.buffer``). A
+        second call returns the same ``Device``. ``close`` frees the memory allocated here and
+        leaves ``gpu`` open; after a loss of ``gpu`` only its owner can replace it.
 
-        Raises ``InvalidArgumentError`` for another object, ``DeviceLostError`` for a lost device.
+        Args:
+            gpu: an open ``wgpu.GPUDevice``.
+
+        Raises:
+            InvalidArgumentError: ``gpu`` is another object.
+            DeviceLostError: ``gpu`` is lost.
         """
         wgpu = load_wgpu()
         check_not_forked()
         if not isinstance(gpu, wgpu.GPUDevice):
             raise InvalidArgumentError(f"from_wgpu takes a wgpu.GPUDevice, not {shown(gpu)}")
-        with _registering:  # two threads that ask at once get the same one
+        with _registering:  # concurrent calls return the same device
             if (known := device_of(gpu)) is not None:
                 return known
             self = cls.__new__(cls)
@@ -101,7 +112,7 @@ class Device(NotPicklable):
             return self
 
     async def reopened(self) -> Device:
-        """A new device like this one, on what adapter there is now; memory settings go with it."""
+        """Open a new device with the same arguments and memory settings, on a current adapter."""
         if self.is_shared:
             raise DeviceLostError(
                 f"the wgpu device on {self.info.name}, which another library opened, is lost: pass "
@@ -113,7 +124,7 @@ class Device(NotPicklable):
 
     @property
     def successor(self) -> Device:
-        """The device that stands in for this one after a loss; itself if there was none."""
+        """The replacement of this device after a loss; itself if it was not lost."""
         device = self
         while device.replacement is not None:
             device = device.replacement
@@ -122,9 +133,9 @@ class Device(NotPicklable):
     async def _open(
         self, power_preference: str, limits: str | Mapping[str, int], wanted: int | str | None
     ) -> None:
-        self.is_shared = False  # self.gpu is another library's, too
+        self.is_shared = False  # whether self.gpu belongs to another library
         self._asked = (power_preference, limits, wanted)
-        self.replacement: Device | None = None  # after a loss
+        self.replacement: Device | None = None  # set after a loss
         adapter = await request_adapter(power_preference, wanted)
         self.info = AdapterInfo.from_adapter(adapter.info)
         features = [name for name in WANTED_FEATURES if name in adapter.features]
@@ -139,11 +150,11 @@ class Device(NotPicklable):
             )
         except (RuntimeError, ValueError) as error:
             raise LimitError(
-                f"{self.info.name} refuses a device with limits {shown(limits)}: {one_line(error)}"
+                f"{self.info.name} rejects a device with limits {shown(limits)}: {one_line(error)}"
             ) from None
         try:
             self._set_up()
-        except BaseException:  # nobody has it yet who could close it
+        except BaseException:  # the caller has no reference by which to close it
             self.is_open = False
             self.gpu.destroy()
             raise
@@ -162,7 +173,7 @@ class Device(NotPicklable):
             _devices.add(self)
 
     def create_buffer(self, nbytes: int, usage: str) -> Any:
-        """A raw buffer: for "storage", "staging" (mapped to read), "uniform" or query "resolve"."""
+        """Create a raw buffer for "storage", "staging" (readback), "uniform" or query "resolve"."""
         import wgpu
 
         flags = {
@@ -183,7 +194,7 @@ class Device(NotPicklable):
 
     @contextmanager
     def translated_errors(self, doing: str = "submitting work", nbytes: int = 0) -> Iterator[None]:
-        """Turns wgpu's errors into ours; one place knows wgpu's messages."""
+        """Translate wgpu's errors to this package's; the only code that parses wgpu's messages."""
         import wgpu
 
         try:
@@ -192,14 +203,14 @@ class Device(NotPicklable):
             if backends.tells_late(self.gpu):
                 self.memory.quarantine()
             raise OutOfGPUMemoryError(self._out_of_memory(nbytes, doing)) from None
-        except wgpu.GPUPipelineError as error:  # browsers tell of these later
+        except wgpu.GPUPipelineError as error:  # asynchronous in browsers
             kernel, _, why = one_line(error).partition(": ")
             raise ShaderError(f"{kernel} does not compile on {self.info.name}: {why}") from None
         except (wgpu.GPUError, RuntimeError) as error:
             message = one_line(error)
             ours = isinstance(error, wgpu.GPUError) or message.startswith("Could not map buffer")
             if not ours or isinstance(error, DeviceError):
-                raise  # a RuntimeError of somebody else's
+                raise  # an unrelated RuntimeError
             if "device is lost" in message or "map aborted" in message or not self.is_open:
                 self._forget()
                 raise DeviceLostError(
@@ -211,13 +222,13 @@ class Device(NotPicklable):
             raise DeviceError(f"{self.info.name} failed while {doing}: {message}") from error
 
     def _forget(self) -> None:
-        """Nothing of this device can be used any more; what is freed is only counted."""
+        """Drop all GPU objects after a loss or close; later frees only update the counters."""
         self.is_open = False
         self.queue.forget()
         self.memory.forget()
 
     def bar(self) -> None:
-        """In a forked child: raise at every use from now on, without a call to wgpu."""
+        """Disable the device in a forked child: every use raises, without a call to wgpu."""
         if not isinstance(self.gpu, backends.UnusableGPU):  # the child of a child
             self.gpu = inherited(self.gpu, is_ours=not self.is_shared)
         self.queue.renew_lock(self.memory.renew_lock())
@@ -227,13 +238,14 @@ class Device(NotPicklable):
         return self.memory.rejection(nbytes, doing, f"the driver of {self.info.name}")
 
     async def lost(self) -> str:
-        """Wait until the device is lost; why. In browsers only: wgpu does not tell elsewhere."""
+        """Wait for the loss of the device; return the reason. Browsers only: wgpu has no event."""
         return await backends.lost(self.gpu)
 
     async def settled(self, doing: str, nbytes: int) -> None:
-        """Raise what went wrong so far while ``doing`` something that took ``nbytes``.
+        """Wait for the queue and raise any pending device error.
 
-        For browsers, which tell only whoever waits; elsewhere it has been raised before.
+        Only needed in browsers, where errors are asynchronous; a no-op natively. ``doing`` and
+        ``nbytes`` are used in messages.
         """
         if backends.tells_late(self.gpu):
             with self.translated_errors(doing, nbytes):
@@ -241,19 +253,19 @@ class Device(NotPicklable):
                 await wait(self.gpu.queue.on_submitted_work_done_async())
 
     def flush(self) -> None:
-        """Submit what is pending, for commands of other programs on this device to come after it.
+        """Submit pending work, so that the caller's own commands on ``gpu`` run after it.
 
-        Only they need this: what reads or writes tensors submits what is pending by itself.
+        Not needed otherwise: reads and writes of tensors submit pending work.
         """
         self.queue.flush()
 
     def close(self) -> None:
-        """Give the device back; its tensors become unusable. Idempotent."""
+        """Close the device; its tensors become unusable. Idempotent."""
         self.is_closed = True
         if not self.is_open:
             return
         self.memory.trim()
-        with self.memory.lock:  # no thread is in the middle of a mapped buffer
+        with self.memory.lock:  # no thread is reading a mapped buffer
             self._forget()
             if self.is_shared:
                 self.memory.destroy_in_use()
@@ -276,7 +288,7 @@ class Device(NotPicklable):
     _instead_of_pickling = "open a Device in the other process"
 
     def __copy__(self) -> Device:
-        return self  # there is one for all that lives on it
+        return self  # shared by all objects on it
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Device:
         return self
@@ -302,7 +314,11 @@ def _bar_all() -> None:
 
 
 def default_device() -> Device:
-    """The innermost ``with Device()``, else the one of ``set_default_device``, else a new one."""
+    """Return the innermost ``with Device()``, else that of ``set_default_device``, else a new one.
+
+    Raises:
+        NoAdapterError: no adapter was found.
+    """
     global _shared
     with _opening:
         device = current_device()
@@ -312,13 +328,13 @@ def default_device() -> Device:
 
 
 def device_of(gpu: wgpu.GPUDevice) -> Device | None:
-    """The open device that computes on ``gpu``."""
+    """Return the open device of ``gpu``, or None."""
     with _registering:
         return next((one for one in list(_devices) if one.gpu is gpu and one.is_open), None)
 
 
 async def default_device_async() -> Device:
-    """The asynchronous form of :func:`default_device`."""
+    """Async counterpart of :func:`default_device`."""
     global _shared
     device = current_device()
     if device is None or not device.is_open:
@@ -328,12 +344,12 @@ async def default_device_async() -> Device:
 
 
 def set_default_device(device: Device | None) -> None:
-    """Use ``device`` wherever none is named; None: open one again on next use."""
+    """Set the default device; None: open one on next use."""
     global _shared
     _shared = device
 
 
 def current_device() -> Device | None:
-    """The default device if one is open already; unlike ``default_device`` it opens none."""
+    """Return the default device if it is open, else None."""
     device = _default.get() or _shared
     return None if device is None else device.successor

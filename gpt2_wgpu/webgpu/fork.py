@@ -1,8 +1,8 @@
-"""Forked processes: a child cannot use a GPU that its parent has used.
+"""Fork safety: a child process cannot use a GPU that its parent has used.
 
-wgpu and the drivers have threads and locks, which a child does not inherit in working order: a call
-there waits for ever, even one that only frees a buffer (wgpu-native 29). So a child raises at once,
-as with PyTorch and CUDA. One hook, run by ``os.fork``, sees to it; nothing is checked per call.
+wgpu and drivers have threads and locks, which do not work in a child: any call, even one that frees
+a buffer, never returns (wgpu-native 29). Every use in a child therefore raises at once, as in
+PyTorch with CUDA. One hook of ``os.fork`` disables the devices; there is no check per call.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from gpt2_wgpu.errors import DeviceError
 from gpt2_wgpu.webgpu.backends import UnusableGPU
 
-_callbacks: list[Callable[[], None]] = []  # of a child that may not use the GPU
+_callbacks: list[Callable[[], None]] = []  # run in a child that must not use the GPU
 _is_barred = False
 _MESSAGE = (
     "the GPU cannot be used in a process forked from one that has used it: start processes "
@@ -24,20 +24,20 @@ _MESSAGE = (
 
 
 def after_fork(callback: Callable[[], None]) -> Callable[[], None]:
-    """Call ``callback`` in each forked child whose parent has used a GPU. A decorator."""
+    """Register ``callback`` for forked children of a process that has used a GPU (decorator)."""
     _callbacks.append(callback)
     return callback
 
 
 def check_not_forked() -> None:
-    """Raises ``DeviceError`` in a forked process whose parent has used a GPU."""
+    """Raise ``DeviceError`` in a forked process whose parent has used a GPU."""
     if _is_barred:
         raise DeviceError(_MESSAGE)
 
 
 def inherited(gpu: Any, *, is_ours: bool) -> UnusableGPU:
-    """What stands in a forked child for ``gpu``, which the parent opened."""
-    if is_ours:  # as if released already: nothing in this process may touch it
+    """Return the placeholder in a forked child for ``gpu``, opened by the parent."""
+    if is_ours:  # mark as released, so that no finaliser in this process uses it
         gpu._poller = None
         for native in (gpu, gpu._queue, gpu.adapter):
             native._internal = None
@@ -48,7 +48,7 @@ def _in_child() -> None:
     global _is_barred
     helpers = sys.modules.get("wgpu.backends.wgpu_native._helpers")
     if getattr(helpers, "_the_instance", None) is None:
-        return  # the parent has looked for no adapter yet: all of wgpu is still to come
+        return  # the parent has not used wgpu: the child may
     _is_barred = True
     _release_nothing_older()
     _skip_exit_handlers()
@@ -57,11 +57,10 @@ def _in_child() -> None:
 
 
 def _release_nothing_older() -> None:
-    """Keep wgpu-py's finalisers in this process from calling into wgpu-native.
+    """Disable wgpu-py's finalisers for objects created before the fork, by any library.
 
-    For objects that were made before the fork, be it by us or by others: the process's end would
-    hang in one. Relies on private parts of wgpu-py 0.32: ``_release``, ``_internal``, ``_uid`` and
-    the counter it comes from.
+    A call into wgpu-native would hang at the end of the process. Depends on private parts of
+    wgpu-py 0.32: ``_release``, ``_internal``, ``_uid`` and its counter.
     """
     from wgpu import _classes
     from wgpu.backends.wgpu_native import _api
@@ -82,10 +81,10 @@ def _release_nothing_older() -> None:
 
 
 def _skip_exit_handlers() -> None:
-    """End this process without the exit handlers that drivers have registered in C.
+    """End this process without the C exit handlers of drivers.
 
-    Mesa's wait for its threads, which are not here, and crash (``util_queue``, seen with 22.3's
-    OpenGL driver, which wgpu loads). Python has ended in order by then, and ``_exit`` gets the
+    Mesa's handlers wait for threads that a child does not have, and crash (``util_queue``, seen
+    with 22.3's OpenGL driver, which wgpu loads). Python has already finalised; ``_exit`` gets its
     status. Only glibc has ``on_exit``.
     """
     import ctypes

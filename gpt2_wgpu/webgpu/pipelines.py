@@ -1,11 +1,11 @@
-"""From a ``.wgsl`` file to a compiled pipeline.
+"""Pipeline cache: ``.wgsl`` files compiled to pipelines on first use.
 
-The WGSL is the only description of a kernel: its bindings and its ``Params`` struct are parsed
-from the source, so a call with a missing or unknown one is an error that names the kernel and it.
+The WGSL is the only description of a kernel: its bindings and ``Params`` struct are parsed from the
+source, so that a call with a missing or unknown one is an error with the names of both.
 
-Two things are resolved before compilation: ``//!include "file.wgsl"`` pastes a file of
-``shaders/include``, and ``{key}`` in such a name is filled from the kernel's *variant*, e.g.
-``//!include "weight_{weight}.wgsl"``. Numbers (tile sizes, switches) are WGSL ``override``s.
+Preprocessing: ``//!include "file.wgsl"`` inserts a file of ``shaders/include``; ``{key}`` in its
+name is replaced from the kernel's *variant*, e.g. ``//!include "weight_{weight}.wgsl"``. Numbers
+(tile sizes, switches) are WGSL ``override`` constants.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ACCESS = {
 
 @dataclass(frozen=True)
 class Signature:
-    """What a kernel is called with: storage bindings by name and the fields of ``Params``."""
+    """Interface of a kernel: storage bindings by name and the fields of ``Params``."""
 
     bindings: dict[str, tuple[int, str]]  # name -> (index, buffer binding type)
     uniform: int  # binding index of ``params``
@@ -56,7 +56,7 @@ class Kernel:
     layout: Any = field(repr=False)  # wgpu.GPUBindGroupLayout
 
     def pack(self, params: Mapping[str, int | float]) -> bytes:
-        """The bytes of ``Params``; raises ``ShaderError`` for an unset or unknown parameter."""
+        """Return the bytes of ``Params``; ShaderError for an unset or unknown parameter."""
         fields = self.signature.fields
         if len(params) != len(fields) or any(name not in params for name in fields):
             raise ShaderError(_difference(self.name, "parameter", params, fields))
@@ -67,7 +67,7 @@ class Kernel:
 
 
 def shader_directory() -> Path:
-    """``shaders/``: package data of an installed wheel, the top-level folder in a checkout."""
+    """Return ``shaders/``: package data in a wheel, a top-level folder in a checkout."""
     package = Path(__file__).parents[1]
     for candidate in (package / "shaders", package.parent / "shaders"):
         if candidate.is_dir():
@@ -88,7 +88,7 @@ def kernels_hash(directory: Path) -> str:
 def load_source(
     name: str, variant: tuple[tuple[str, str], ...] = (), directory: Path | None = None
 ) -> str:
-    """The WGSL of kernel ``name`` with its includes pasted in."""
+    """Return the WGSL of kernel ``name`` with its includes inserted."""
     directory = directory or shader_directory()
     keys = dict(variant)
 
@@ -113,7 +113,7 @@ def _read(path: Path, name: str) -> str:
 
 
 def parse_signature(name: str, source: str) -> Signature:
-    """Bindings and parameters as declared in the WGSL."""
+    """Parse bindings and parameters from the WGSL."""
     bindings: dict[str, tuple[int, str]] = {}
     uniform = None
     for index, access, binding in _BINDING.findall(source):
@@ -150,7 +150,7 @@ class PipelineCache(NotCopyable):
         variant: Mapping[str, str] | None = None,
         constants: Mapping[str, int | float] | None = None,
     ) -> Kernel:
-        """The compiled kernel; raises ``ShaderError`` naming file, variant and adapter."""
+        """Return the compiled kernel; ShaderError with file, variant and adapter."""
         key = (
             name,
             tuple(sorted(variant.items())) if variant else (),
@@ -215,6 +215,6 @@ def _difference(kernel: str, what: str, given: Mapping[str, Any], wanted: Any) -
 
 
 def check_bindings(kernel: Kernel, bindings: Mapping[str, Any]) -> None:
-    """Raises ``ShaderError`` unless exactly the declared storage bindings are given."""
+    """Raise ShaderError unless exactly the declared storage bindings are given."""
     if bindings.keys() != kernel.signature.bindings.keys():
         raise ShaderError(_difference(kernel.name, "binding", bindings, kernel.signature.bindings))

@@ -22,7 +22,7 @@ from gpt2_wgpu.webgpu.readback import Range, Readback
 from gpt2_wgpu.webgpu.storage import Storage
 
 PARAMS_STRIDE = 256  # every device accepts uniform offsets of 256 bytes
-PENDING_LIMIT = 128  # dispatches per submit at most: the GPU starts while Python encodes the rest
+PENDING_LIMIT = 128  # max dispatches per submit, so that the GPU starts while Python encodes
 
 Grid = tuple[int, int, int]
 
@@ -37,7 +37,7 @@ class DispatchLabel:
 
 @dataclass(frozen=True)
 class Dispatch:
-    """A checked call of a kernel, not yet bound to a slot of parameters."""
+    """Validated call of a kernel, not yet bound to a parameter slot."""
 
     kernel: Kernel
     ranges: Mapping[str, Range]
@@ -52,9 +52,9 @@ Command = tuple[Any, Any, Grid, DispatchLabel]  # pipeline, bind group, workgrou
 
 @dataclass(frozen=True)
 class Batch:
-    """Commands that run one after the other, ``times`` over.
+    """Sequence of commands, run ``times`` times.
 
-    ``bundle``: writes them into a pass so many times, where the backend has a quicker way to.
+    ``bundle``: fast encoder of the commands, if the backend has one.
     """
 
     commands: list[Command]
@@ -66,7 +66,7 @@ Encode = Callable[[Any, Sequence[Batch]], None]  # writes batches into a command
 
 
 class Recorder(Protocol):
-    """Takes dispatches instead of the queue: a ``Recording`` that is open."""
+    """Receiver of dispatches instead of the queue: an open ``Recording``."""
 
     @property
     def device(self) -> object:
@@ -80,7 +80,7 @@ open_recorder: ContextVar[Recorder | None] = ContextVar("gpt2_wgpu_recorder", de
 
 
 def bind(gpu: Any, work: Dispatch, params: Any, slot: int) -> Any:
-    """The bind group of ``work`` with its ``Params`` in ``slot`` of the uniform buffer."""
+    """Create the bind group of ``work`` with its ``Params`` in ``slot`` of the uniform buffer."""
     signature = work.kernel.signature
     entries = [
         {
@@ -99,17 +99,17 @@ def bind(gpu: Any, work: Dispatch, params: Any, slot: int) -> Any:
 
 
 class CommandQueue(NotCopyable):
-    """The pending dispatches of one device, and every transfer to and from it."""
+    """Pending dispatches of one device, and all transfers to and from it."""
 
     def __init__(self, device: ReadableGPU, params_buffer: Any) -> None:
         self._device = device
         self._lock = device.memory.lock  # one lock for both: each calls the other
         self._pending: list[Batch] = []
-        self._eager = Batch([])  # takes what is dispatched now, if it is the last one pending
+        self._eager = Batch([])  # receives new dispatches while it is the last pending batch
         self._slots = 0
         self._busy = False
         self.profiler: Encode | None = None  # writes the batches instead, while profiled
-        self.submits = self.dispatches = 0  # so far, for benchmarks
+        self.submits = self.dispatches = 0  # counters for benchmarks
         self._params = bytearray(PARAMS_BYTES)
         self._uniform = params_buffer  # of PARAMS_BYTES
 
@@ -119,7 +119,7 @@ class CommandQueue(NotCopyable):
                 self.flush()
             start = self._slots * PARAMS_STRIDE
             self._params[start : start + len(work.params)] = work.params
-            self._busy = True  # a flush between here and the last line would lose these params
+            self._busy = True  # a flush before the last line would lose these params
             try:
                 group = bind(self._device.gpu, work, self._uniform, self._slots)
                 self._slots += 1
@@ -132,12 +132,12 @@ class CommandQueue(NotCopyable):
                 self._busy = False
 
     def replay(self, batch: Batch) -> None:
-        """Queue recorded commands; they run with the next flush or read."""
+        """Queue recorded commands for the next flush or read."""
         with self._lock:
             self._pending.append(batch)
 
     def forget(self) -> None:
-        """The device is gone: what was pending will not run."""
+        """Discard pending work of a lost or closed device."""
         self._pending = []
         self._slots = 0
 
@@ -147,11 +147,11 @@ class CommandQueue(NotCopyable):
         self._busy = False
 
     def close(self) -> None:
-        """Free what the queue itself has, on a device that goes on."""
+        """Free the queue's own buffers, on a device that stays open."""
         self._uniform.destroy()
 
     def flush(self, copies: Iterable[Copy] = ()) -> None:
-        """Submit what is pending, in one pass, then ``copies`` (from, offset, to, offset, size)."""
+        """Submit pending work in one pass, then ``copies`` (from, offset, to, offset, size)."""
         copies = list(copies)
         if not self._busy:
             self._device.memory.drain()
@@ -193,14 +193,14 @@ class CommandQueue(NotCopyable):
         for copy in copies:
             encoder.copy_buffer_to_buffer(*copy)
         # Finishing an encoder of a lost device fails and leaks the device with all its buffers
-        # (wgpu-native 29); an encoder that is not finished is freed.
+        # (wgpu-native 29); an unfinished encoder is freed.
         backends.check_alive(self._device.gpu)
         self._device.gpu.queue.submit([encoder.finish()])
         self.submits += 1
         self.dispatches += sum(len(batch.commands) * batch.times for batch in batches)
 
     def upload(self, storage: Storage, offset: int, data: Any) -> None:
-        """Write bytes into a buffer at ``offset`` (a multiple of 4), after what is pending."""
+        """Write bytes to a buffer at ``offset`` (a multiple of 4), after pending work."""
         view = memoryview(data).cast("B")
         tail = view.nbytes % 4
         with self._lock, self._device.translated_errors():
@@ -213,18 +213,20 @@ class CommandQueue(NotCopyable):
                 write(storage.buffer, offset + whole, bytes(view[whole:]).ljust(4, b"\0"))
 
     async def upload_blob(self, storage: Storage, blob: Any) -> None:
-        """As :meth:`upload`, of JavaScript's ``Blob``: in browsers, past Python's memory.
+        """Upload JavaScript's ``Blob``, in browsers without a copy in Python's memory.
 
-        Raises ``OSError`` when it cannot be read (any more).
+        Raises:
+            OSError: the blob cannot be read (e.g. its file has changed).
         """
         with self._device.translated_errors("uploading"):
             self.flush()
             await backends.write_blob(self._device.gpu, storage.buffer, blob)
 
     def copy(self, source: Storage, destination: Storage, nbytes: int) -> None:
-        """Copy the first ``nbytes`` (a multiple of 4), after what is pending.
+        """Copy the first ``nbytes`` (a multiple of 4), after pending work.
 
-        Raises ``DeviceError`` while a recording is open: what it records has not run.
+        Raises:
+            DeviceError: a recording is open; its dispatches have not run.
         """
         self._check_not_recording("copy")
         self.flush([(source.buffer, 0, destination.buffer, 0, nbytes)])
@@ -235,9 +237,10 @@ class CommandQueue(NotCopyable):
             raise DeviceError(f"cannot {verb} while recording: what is recorded has not run yet")
 
     async def read(self, ranges: Sequence[Range]) -> list[memoryview]:
-        """The bytes of each range (offsets and lengths: multiples of 4), after what is pending.
+        """Read the bytes of each range (offsets and lengths: multiples of 4), after pending work.
 
-        Raises ``DeviceError`` while a recording is open: what it records has not run.
+        Raises:
+            DeviceError: a recording is open; its dispatches have not run.
         """
         self._check_not_recording("read")
         readback = Readback(self._device, ranges)
@@ -248,7 +251,7 @@ class CommandQueue(NotCopyable):
 
 
 def encode(compute: Any, batch: Batch) -> None:
-    """Write dispatches into a compute pass; the inner loop of every token."""
+    """Encode dispatches into a compute pass; the inner loop of every token."""
     if batch.bundle is not None:
         batch.bundle(compute, batch.times)
         return

@@ -18,7 +18,7 @@ Range = tuple[Storage, int, int]  # storage, byte offset, byte length
 
 
 class Readback(NotCopyable):
-    """Reads the same ranges again and again through one persistent staging buffer."""
+    """Repeated readback of the same ranges through one persistent staging buffer."""
 
     def __init__(self, device: ReadableGPU, ranges: Sequence[Range]) -> None:
         self._device = device
@@ -36,25 +36,25 @@ class Readback(NotCopyable):
         return f"Readback of {sum(self._lengths):,} bytes from {self._device.info.name}"
 
     def begin(self) -> None:
-        """Submit what is pending and the copies; :meth:`finish` waits for them.
+        """Submit pending work and the copies; :meth:`finish` waits for them.
 
-        One at a time: a second needs a ``Readback`` of its own.
+        Only one at a time per ``Readback``.
         """
         with self._device.translated_errors():
             self._device.queue.flush(self._copies)
-            self._staging.pooled = False  # a cancelled task leaves it half mapped
-            # Mapped at once, the answer is there when it is asked for. But wgpu's promise belongs
-            # to the event loop that runs now, which may be closed by then.
+            self._staging.pooled = False  # a cancelled task may leave it mapped
+            # Map at once, so that the data are ready in finish(). wgpu's promise belongs to the
+            # running event loop, which may be closed by then.
             self._mapping = self._map() if can_submit_ahead() else None
 
     async def finish(self) -> list[memoryview]:
-        """The bytes of each range, as they were after what :meth:`begin` submitted."""
+        """Return the bytes of each range, as of :meth:`begin`."""
         buffer = self._staging.buffer
         with self._device.translated_errors():
-            self._check_alive()  # a device that is gone may never answer,
+            self._check_alive()  # a lost device may never resolve the promise,
             await wait(self._mapping or self._map())
             with self._device.memory.lock:
-                self._check_alive()  # and reading a buffer of its would end the process
+                self._check_alive()  # and reading its buffer would end the process
                 total = sum(self._lengths)
                 data = memoryview(bytearray(buffer.read_mapped(0, total, copy=False)))
                 buffer.unmap()
@@ -69,7 +69,7 @@ class Readback(NotCopyable):
         return self._staging.buffer.map_async("READ_NOSYNC", 0, sum(self._lengths))
 
     def _check_alive(self) -> None:
-        """Raises if the device is closed or lost."""
+        """Raise DeviceLostError if the device is closed or lost."""
         check_not_forked()
         if not self._device.is_open:
             how = "closed" if self._device.is_closed else "lost"
@@ -77,12 +77,12 @@ class Readback(NotCopyable):
         backends.check_alive(self._device.gpu)
 
     async def read(self) -> list[memoryview]:
-        """Submit what is pending and the copies; wait; the bytes of each range."""
+        """Submit pending work and the copies, wait, and return the bytes of each range."""
         self.begin()
         return await self.finish()
 
     def close(self) -> None:
-        """Give the staging buffer back. Idempotent."""
+        """Release the staging buffer. Idempotent."""
         if not self._closed:
             self._closed = True
             self._staging.release()

@@ -1,4 +1,4 @@
-"""A list of dispatches that is encoded once and replayed: nothing is created per replay."""
+"""Recording: a list of dispatches, captured once and replayed without creating GPU objects."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from gpt2_wgpu.webgpu.storage import Storage
 
 
 class Recording(NotCopyable):
-    """Dispatches that are kept instead of run; ``with`` records, :meth:`replay` runs them.
+    """Captured dispatches; a ``with`` block records them, :meth:`replay` runs them.
 
-    The buffers it names stay allocated until :meth:`close`, whatever happens to their tensors.
+    Their buffers stay allocated until :meth:`close`, even if the tensors are disposed.
     """
 
     def __init__(self, device: Device) -> None:
@@ -39,13 +39,13 @@ class Recording(NotCopyable):
 
     def __enter__(self) -> Recording:
         if open_recorder.get() is not None:
-            raise ScopeError("a recording is open already: recordings do not nest")
+            raise ScopeError("a recording is already open: recordings cannot be nested")
         self._token = open_recorder.set(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._token is None:
-            raise ScopeError("this recording was never opened")
+            raise ScopeError("this recording is not open")
         open_recorder.reset(self._token)
         if kind is not None:
             self.close()
@@ -75,7 +75,7 @@ class Recording(NotCopyable):
             self.device.queue.replay(Batch(self._commands, times, self._bundle))
 
     def close(self) -> None:
-        """Let go of every buffer. Idempotent."""
+        """Release all buffers. Idempotent."""
         self._recorded, self._commands, self._bundle = [], [], None
         pinned, self._pinned = self._pinned, {}
         for storage in pinned.values():

@@ -10,12 +10,12 @@ from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import InvalidArgumentError
 
 KINDS = ("weights", "cache", "workspace", "staging", "parameters")
-POOLED = ("workspace", "cache", "staging")  # weights come and go as a whole: pooling holds them
+POOLED = ("workspace", "cache", "staging")  # pooled weights would outlive their model
 
 
 @dataclass(frozen=True)
 class MemoryInfo:
-    """A snapshot of one device's memory; see ``gpt2_wgpu.memory``."""
+    """Snapshot of one device's memory; see ``gpt2_wgpu.memory``."""
 
     num_tensors: int = 0  # live Tensor objects, views included
     num_buffers: int = 0  # live buffers (views share one)
@@ -25,7 +25,7 @@ class MemoryInfo:
     peak_bytes: int = 0  # highest num_bytes so far
     peak_bytes_in_gpu: int = 0  # highest num_bytes_in_gpu so far
     num_scopes: int = 0  # open tidy scopes of this task or thread
-    budget: int = 0  # num_bytes_in_gpu may be so many at most
+    budget: int = 0  # limit of num_bytes_in_gpu
     by_kind: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))  # in GPU
 
     def __repr__(self) -> str:
@@ -55,11 +55,11 @@ class Storage(NotCopyable):
 
     def __init__(self, buffer: Any, nbytes: int, size: int, kind: str, pool: Pool) -> None:
         self.buffer = buffer  # wgpu.GPUBuffer
-        self.nbytes = nbytes  # as asked for
-        self.size = size  # as allocated
+        self.nbytes = nbytes  # requested
+        self.size = size  # allocated
         self.kind = kind
         self.pool = pool
-        self.pooled = kind in POOLED  # goes to the pool when freed, else is destroyed
+        self.pooled = kind in POOLED  # pooled when freed, else destroyed
         self.is_foreign = False  # the caller's buffer: neither destroyed nor pooled
         self.references = 1
 
@@ -72,10 +72,10 @@ class Storage(NotCopyable):
         return self
 
     def check_readable(self) -> None:
-        """Raises ``InvalidArgumentError`` for a caller's buffer that cannot be copied from."""
+        """Raise InvalidArgumentError for a caller's buffer without COPY_SRC."""
         if self.is_foreign and not self.buffer.usage & 0x04:  # wgpu.BufferUsage.COPY_SRC
             raise InvalidArgumentError(
-                "this tensor's buffer was made without the usage wgpu.BufferUsage.COPY_SRC: its "
+                "this tensor's buffer was created without the usage wgpu.BufferUsage.COPY_SRC: its "
                 "values cannot be read or copied"
             )
 
@@ -87,7 +87,7 @@ class Storage(NotCopyable):
 
 
 def size_class(nbytes: int) -> int:
-    """``nbytes`` rounded up so that at most 1/16 is wasted, and at least to 256 bytes."""
+    """Round ``nbytes`` up to a size class: at most 1/16 larger, at least 256 bytes."""
     step = max(256, 1 << max(0, nbytes.bit_length() - 5))
     return max(256, -(-nbytes // step) * step)
 

@@ -1,8 +1,8 @@
-"""Waiting for the GPU, written once.
+"""Synchronous and asynchronous waiting for the GPU.
 
-Everything that may wait is an ``async def`` that waits through :func:`wait`. The synchronous API
-is a façade: :func:`sync` runs such a coroutine to its end by letting every ``wait`` inside it
-block, so no event loop is needed and none is disturbed.
+Functions that may wait are coroutines that wait through :func:`wait`. The synchronous API calls
+:func:`sync`, which runs such a coroutine to its end; every ``wait`` in it blocks. No event loop is
+needed or affected.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from typing import Any, Protocol, TypeVar, cast
 from gpt2_wgpu.errors import SyncUnavailableError
 
 T = TypeVar("T")
-# Seconds that this thread has been running; where no such clock is, seconds.
+# CPU seconds of this thread; wall-clock seconds on platforms without that clock.
 processor_time = getattr(time, "thread_time", time.perf_counter)
 _blocking: ContextVar[bool] = ContextVar("gpt2_wgpu_blocking", default=False)
 _watch: ContextVar[Waited | None] = ContextVar("gpt2_wgpu_watch", default=None)
 
 
 class Promise(Protocol):
-    """What wgpu-py's asynchronous methods return (``wgpu.GPUPromise``)."""
+    """Protocol of ``wgpu.GPUPromise``, returned by wgpu-py's asynchronous methods."""
 
     def sync_wait(self) -> Any: ...
     def __await__(self) -> Any: ...
 
 
 async def wait(promise: Promise) -> Any:
-    """The result of a wgpu promise: blocks under :func:`sync`, suspends under an event loop."""
+    """Return the result of a wgpu promise; blocks in :func:`sync`, suspends in an event loop."""
     watch = _watch.get()
     if watch is None:
         return promise.sync_wait() if _blocking.get() else await promise
@@ -46,7 +46,7 @@ async def wait(promise: Promise) -> Any:
 
 @dataclass
 class Waited:
-    """How long :func:`wait` took, summed, and what it used of the processor meanwhile."""
+    """Total wall-clock and CPU seconds in :func:`wait`."""
 
     seconds: float = 0.0
     processor_seconds: float = 0.0
@@ -54,7 +54,7 @@ class Waited:
 
 @contextmanager
 def time_waiting() -> Iterator[Waited]:
-    """Sums what this task or thread, and the tasks it starts, wait inside: the rest is its own."""
+    """Measure the waiting of this task or thread, and of tasks it starts, within the block."""
     watch = Waited()
     token = _watch.set(watch)
     try:
@@ -64,19 +64,22 @@ def time_waiting() -> Iterator[Waited]:
 
 
 def can_submit_ahead() -> bool:
-    """Whether work may be submitted while other work is waited for, without harm.
+    """Return whether a submit does not block the event loop while other work is running.
 
-    Natively such a submit blocks until the other work is done: wgpu-core takes one lock for both
-    (seen with wgpu-native 29). Under :func:`sync` the caller waits anyway; an event loop must not.
+    Natively a submit blocks until the other work is done, as wgpu-core takes one lock for both
+    (seen with wgpu-native 29). In :func:`sync` the caller waits anyway; an event loop must not.
     """
     return sys.platform == "emscripten" or _blocking.get()
 
 
 def sync(coroutine: Coroutine[Any, Any, T], twin: str) -> T:
-    """Run ``coroutine`` to its end, blocking; ``twin`` names the asynchronous form for errors.
+    """Run ``coroutine`` to its end, blocking.
 
-    Raises ``SyncUnavailableError`` in a browser without stack switching, and when the coroutine
-    waits for something that is not the GPU.
+    ``twin`` is the name of the async counterpart, for messages.
+
+    Raises:
+        SyncUnavailableError: in a browser without stack switching, or if the coroutine waits for
+            anything but the GPU.
     """
     if sys.platform == "emscripten":
         return _sync_in_browser(coroutine, twin)
@@ -97,15 +100,17 @@ def _sync_in_browser(coroutine: Coroutine[Any, Any, T], twin: str) -> T:
 
     if not can_run_sync():
         coroutine.close()
-        raise SyncUnavailableError(f"nothing can block here (no stack switching): `await {twin}`")
+        raise SyncUnavailableError(
+            f"this browser cannot block (no stack switching): use `await {twin}`"
+        )
     return switch_until_done(coroutine)
 
 
 def switch_until_done(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Result of ``coroutine`` in a browser, by stack switching; its exception is raised here.
+    """Run ``coroutine`` in a browser by stack switching; return its result or raise its error.
 
-    Pyodide runs it as a task, and its event loop reports every task that ends in an exception,
-    even one that the caller handles (JupyterLite shows it in red). So the task never ends in one.
+    Pyodide runs it as a task and reports every task that ends in an exception, even if the caller
+    handles it (JupyterLite shows it in red). Hence the task returns the exception.
     """
     from pyodide.ffi import run_sync
 
@@ -115,11 +120,11 @@ def switch_until_done(coroutine: Coroutine[Any, Any, T]) -> T:
     try:
         raise error
     finally:
-        del error  # it refers to this frame
+        del error  # breaks the reference cycle with this frame
 
 
 async def _outcome(coroutine: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
     try:
         return await coroutine, None
-    except BaseException as error:  # StopAsyncIteration ends every loop over a stream
+    except BaseException as error:  # including StopAsyncIteration, the end of a stream
         return None, error

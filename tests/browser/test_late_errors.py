@@ -114,7 +114,7 @@ async def load():
 [await message(load), held() == before, await text() == expected]
 """
     said, freed, same = prepared.run(code, skipped=skipped)
-    assert "refuses 0 bytes" not in said
+    assert "rejects 0 bytes" not in said
     assert "the weights in float32" in said
     assert freed
     assert same
@@ -139,7 +139,7 @@ refusals = 4
 """
     said, *rest = prepared.run(code)
     assert "bytes for the keys and values: " in said
-    assert "refuses 0 bytes" not in said
+    assert "rejects 0 bytes" not in said
     assert rest == [0, True, True]
 
 

@@ -55,5 +55,5 @@ def test_the_asynchronous_interface_is_all_it_takes(site: Path, device: gw.Devic
     assert found["switching"] is False
     assert found["whole"] == expected
     assert "".join(found["pieces"]).startswith(expected.removeprefix("Once upon a time"))
-    assert found["refusal"].startswith("nothing can block here (no stack switching): `await ")
+    assert found["refusal"].startswith("this browser cannot block (no stack switching)")
     assert found["live"] == 0

@@ -46,10 +46,10 @@ def test_the_refusal_says_what_was_asked_what_is_held_and_what_to_do(lm):
     with pytest.raises(OutOfGPUMemoryError) as refused:
         new(MEBIBYTE)
     message = str(refused.value)
-    assert "the memory budget refuses 1,048,576 bytes for a workspace buffer" in message
-    assert f"{held.num_bytes_in_gpu:,} bytes are held" in message
+    assert "the memory budget rejects 1,048,576 bytes for a workspace buffer" in message
+    assert f"{held.num_bytes_in_gpu:,} bytes are in use" in message
     for kind in KINDS:
-        named = re.search(rf"{kind} ([\d,]+)", message.split("held")[1])
+        named = re.search(rf"{kind} ([\d,]+)", message.split("in use")[1])
         assert (named is not None) == (held.by_kind[kind] > 0)
         assert not named or int(named[1].replace(",", "")) == held.by_kind[kind]
     assert f"of a budget of {gw.memory().budget:,}" in message
@@ -273,7 +273,7 @@ def test_the_drivers_own_refusal_is_translated(device, monkeypatch, error):
         with pytest.raises(OutOfGPUMemoryError) as refused:
             new(MEBIBYTE)
     message = str(refused.value)
-    assert f"the driver of {device.info.name} refuses 1,048,576 bytes" in message
+    assert f"the driver of {device.info.name} rejects 1,048,576 bytes" in message
     assert "workspace" in message and "dispose tensors" in message and "\n" not in message
     assert device.is_open and set(kept.tolist()) == {2.0}
     new(MEBIBYTE).dispose()
@@ -296,5 +296,5 @@ def test_a_raise_is_the_same_for_awaited_calls(lm):
     async def generate():
         await lm.generate_async(tiny.packed([[1, 2]] * 8, 40), stop_token_ids=None)
 
-    with pytest.raises(OutOfGPUMemoryError, match="the memory budget refuses"):
+    with pytest.raises(OutOfGPUMemoryError, match="the memory budget rejects"):
         asyncio.run(generate())

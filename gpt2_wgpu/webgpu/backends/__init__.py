@@ -1,6 +1,6 @@
 """Differences between wgpu's backends: its native one and ours for browsers (``browser``).
 
-A backend for browsers that wgpu may ship one day has none of the methods that ours adds.
+A future browser backend of wgpu will lack the methods that ours adds.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any, NoReturn
 from gpt2_wgpu.webgpu.backends.native_bundle import native_bundle
 from gpt2_wgpu.webgpu.waiting import wait
 
-Bundle = Callable[[Any, int], None]  # of a compute pass, and how many times over
-_PIECE = 4 << 20  # bytes of a blob in Python's memory at a time; whole words
+Bundle = Callable[[Any, int], None]  # arguments: compute pass, number of repetitions
+_PIECE = 4 << 20  # bytes of a blob in Python's memory at a time; a multiple of 4
 
 
 class UnusableGPU:
-    """Stands in for a ``wgpu.GPUDevice`` that may not be used: every use raises ``error``."""
+    """Placeholder of a ``wgpu.GPUDevice`` that must not be used: every access raises ``error``."""
 
     def __init__(self, gpu: Any, error: type[Exception], message: str) -> None:
         self.__dict__.update(_kept=gpu, _error=error, _message=message)
@@ -27,47 +27,47 @@ class UnusableGPU:
 
 
 def tells_late(gpu: Any) -> bool:
-    """Whether errors of a call are raised only by what waits for the GPU: in browsers."""
+    """Return whether errors are asynchronous (browsers): raised when waiting for the GPU."""
     return not hasattr(gpu, "_poll_wait")
 
 
 def settle(gpu: Any) -> None:
-    """Resolve every promise of a ``wgpu.GPUDevice`` that is about to be destroyed.
+    """Resolve all promises of a ``wgpu.GPUDevice`` before it is destroyed.
 
-    wgpu-py's ``destroy`` stops the thread that resolves them: a task that awaits one would wait
-    for ever (0.32; ``GPUDevice.destroy`` in its native backend). Browsers reject them themselves.
+    wgpu-py's ``destroy`` stops the thread that resolves them, so that a task awaiting one would
+    never end (0.32; ``GPUDevice.destroy`` in its native backend). Browsers reject them themselves.
     """
     if not tells_late(gpu):
         gpu._poll_wait()
 
 
 def check_alive(gpu: Any) -> None:
-    """Raises if the device is lost, where reading a buffer of such a device ends the process."""
+    """Raise if the device is lost; natively, reading a buffer of a lost device ends the process."""
     if not tells_late(gpu):
-        # wgpu has no other way to ask (0.32), and none that costs less: 10 µs a submit. An empty
-        # command buffer would do too, but one that is never submitted is never freed.
+        # The only and cheapest check in wgpu 0.32: 10 µs per submit. An empty command buffer would
+        # work, too, but is leaked unless submitted.
         gpu.create_bind_group_layout(entries=[])
 
 
 def bundle(gpu: Any, commands: Sequence[tuple[Any, ...]]) -> Bundle | None:
-    """What writes ``commands`` (pipeline, bind group, workgroups, ...) into a pass in one step.
+    """Return a function that encodes ``commands`` (pipeline, bind group, workgroups, ...) at once.
 
-    It is good for as long as they are alive. None where there is no such way.
+    Valid while the commands are alive. None if the backend does not support it.
     """
-    if not hasattr(gpu, "create_compute_bundle"):  # a browser's: see backends/browser
+    if not hasattr(gpu, "create_compute_bundle"):  # only in our browser backend
         return native_bundle(commands)
     made = gpu.create_compute_bundle(commands)
     return lambda compute, times: compute.execute_bundle(made, times)
 
 
 def on_loss(gpu: Any, tell: Callable[[], None]) -> None:
-    """Call ``tell`` when the device is lost, where the backend knows before a call fails."""
+    """Call ``tell`` on device loss, if the backend reports it before a call fails."""
     if hasattr(gpu, "on_loss"):
         gpu.on_loss(tell)
 
 
 async def lost(gpu: Any) -> str:
-    """Wait until the device is lost; why. Waits for ever where the backend does not tell."""
+    """Wait for the loss of the device; return the reason. Never ends on other backends."""
     if not hasattr(gpu, "on_loss"):
         await asyncio.get_running_loop().create_future()
     found = await gpu._get_lost_async()
@@ -75,7 +75,7 @@ async def lost(gpu: Any) -> str:
 
 
 async def write_blob(gpu: Any, buffer: Any, blob: Any) -> None:
-    """Write all of JavaScript's ``Blob`` to ``buffer``, zeros up to the next word."""
+    """Write JavaScript's ``Blob`` to ``buffer``, zero-padded to a multiple of 4 bytes."""
     if hasattr(gpu.queue, "write_blob_async"):
         await wait(gpu.queue.write_blob_async(buffer, blob))
         return

@@ -1,15 +1,15 @@
-"""Recorded commands, written into a native compute pass by wgpu-native's own functions.
+"""Fast encoding of recorded commands into a native compute pass, by wgpu-native's C functions.
 
-wgpu-py looks for errors around each call and copies its arguments: 3.4 µs a dispatch, a quarter of
-a millisecond a token. What is recorded never changes, so here the handles go to the C functions as
-they are: 1 µs a dispatch, and one look for errors around all of them.
+wgpu-py checks for errors around each call and copies its arguments: 3.4 µs per dispatch, 0.25 ms
+per token. Recorded commands never change, so their handles are passed to the C functions directly:
+1 µs per dispatch, with one error check for all.
 
-Relies on private parts of wgpu-py's native backend, as of 0.32: ``lib`` and ``ffi`` (cffi's view of
-wgpu.h), ``libf._make_proxy_func`` (lets a function raise the errors that arise in it), and
-``_internal`` (an object's handle). Where one of them is missing, or is not of the type written
-below, there is no bundle, and the public calls do the same in more time.
+Depends on private parts of wgpu-py's native backend, as of 0.32: ``lib`` and ``ffi`` (cffi's view
+of wgpu.h), ``libf._make_proxy_func`` (lets a function raise the errors that arise in it), and
+``_internal`` (an object's handle). If one is missing or has another type than stated below, there
+is no bundle, and the slower public calls are used.
 
-Can go when wgpu-py's own calls cost as little, or when WebGPU has bundles for compute passes.
+Remove when wgpu-py's calls are equally fast, or when WebGPU has bundles for compute passes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 _PIPELINE = "struct WGPUComputePipelineImpl *"
 _GROUP = "struct WGPUBindGroupImpl *"
-_FUNCTIONS = {  # of a compute pass: what else they take
+_FUNCTIONS = {  # function of a compute pass → types of its further arguments
     "SetPipeline": _PIPELINE,
     "SetBindGroup": f"uint32_t, {_GROUP}, size_t, uint32_t *",
     "DispatchWorkgroups": "uint32_t, uint32_t, uint32_t",
@@ -28,9 +28,9 @@ _TYPES = [f"void(*)(struct WGPUComputePassEncoderImpl *, {rest})" for rest in _F
 
 
 def native_bundle(commands: Sequence[tuple[Any, ...]]) -> Callable[[Any, int], None] | None:
-    """What writes ``commands`` (pipeline, bind group, workgroups, ...) into a pass, n times over.
+    """Return a function that encodes ``commands`` (pipeline, bind group, workgroups, ...) n times.
 
-    It is good for as long as they are alive. None where wgpu is not as this file knows it.
+    Valid while the commands are alive. None if wgpu-py's private API has changed.
     """
     try:
         from wgpu.backends.wgpu_native._api import ffi, lib, libf

@@ -188,7 +188,7 @@ def test_a_replacement_is_sought_on_the_same_adapter(monkeypatch):
         ({"adapter": 1.0}, InvalidArgumentError, "not 1.0"),
         ({"power_preference": "fast"}, InvalidArgumentError, "not 'fast'"),
         ({"limits": "all"}, InvalidArgumentError, "not 'all'"),
-        ({"limits": {"max-buffer-size": 1 << 60}}, LimitError, "refuses a device with limits"),
+        ({"limits": {"max-buffer-size": 1 << 60}}, LimitError, "rejects a device with limits"),
     ],
 )
 def test_bad_arguments(arguments, error, message):
@@ -216,7 +216,7 @@ def test_out_of_memory_leaves_earlier_tensors_valid(device, monkeypatch):
         raise wgpu.GPUOutOfMemoryError("Not enough memory left.")
 
     monkeypatch.setattr(device.gpu, "create_buffer", refuse)
-    with pytest.raises(OutOfGPUMemoryError, match=r"refuses [\d,]+ bytes .*dispose tensors"):
+    with pytest.raises(OutOfGPUMemoryError, match=r"rejects [\d,]+ bytes .*dispose tensors"):
         gw.tensors.empty(device, (123_457,))
     monkeypatch.undo()
     assert gw.memory().num_bytes == before.num_bytes

@@ -1,4 +1,4 @@
-"""Buffers, commands and the queue that runs them."""
+"""Buffers, command encoders and the queue of the browser backend."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class GPUBuffer(classes.GPUBuffer):
     def read_mapped(
         self, buffer_offset: int | None = None, size: int | None = None, *, copy: bool = True
     ) -> memoryview:
-        """A copy of the mapped bytes, also where none is asked for: Python cannot see them."""
+        """Return a copy of the mapped bytes, which Python cannot access directly."""
         offset, mapped = self._mapped
         if buffer_offset is not None:
             offset, mapped = buffer_offset, mapped - (buffer_offset - offset)
@@ -46,7 +46,7 @@ class GPUQuerySet(classes.GPUQuerySet):
 
 
 class GPUCommandEncoder(classes.GPUCommandEncoder):
-    """Collects commands; ``submit`` hands them to script.js, all in one call."""
+    """Command encoder; ``submit`` passes the commands to script.js in one call."""
 
     def begin_compute_pass(
         self, *, label: str = "", timestamp_writes: Mapping[str, Any] | None = None
@@ -103,7 +103,7 @@ class GPUComputePassEncoder(classes.GPUComputePassEncoder):
         self._internal += "dispatch", workgroup_count_x, workgroup_count_y, workgroup_count_z
 
     def execute_bundle(self, bundle: Any, times: int) -> None:
-        """Run what ``create_compute_bundle`` made, ``times`` over."""
+        """Run a bundle of ``create_compute_bundle`` ``times`` times."""
         self._internal += "bundle", bundle, times
 
     def end(self) -> None:
@@ -130,7 +130,7 @@ class GPUQueue(classes.GPUQueue):
         script.writeBuffer(self._internal, buffer._internal, buffer_offset, view)
 
     def write_blob_async(self, buffer: GPUBuffer, blob: Any) -> Promise:
-        """Write all of JavaScript's ``Blob``, zeros up to the next word, past Python's memory."""
+        """Write JavaScript's ``Blob``, zero-padded to 4 bytes, without a copy in Python."""
         return Promise(script.writeBlob(self._internal, buffer._internal, blob))
 
     def on_submitted_work_done_async(self) -> Promise:

@@ -1,4 +1,4 @@
-"""Adapters and devices, and what a device makes."""
+"""Adapters, devices and pipelines of the browser backend."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class GPU(classes.GPU):
         return Promise(asked, GPUAdapter)
 
     def enumerate_adapters_async(self) -> Promise:
-        """A browser shows one adapter."""
+        """Return the one adapter that a browser exposes."""
         return Promise(script.requestAdapter("", False), lambda found: [GPUAdapter(found)])
 
 
@@ -43,7 +43,7 @@ class GPUAdapter(classes.GPUAdapter):
     def __init__(self, internal: Any) -> None:
         found = json.loads(script.describeAdapter(internal))
         info = {key: value for key, value in found["info"].items() if value}
-        # Browsers name few devices, for privacy: then vendor and architecture have to do.
+        # Browsers rarely expose the device's name, for privacy: use vendor and architecture.
         whose = " ".join(info[key] for key in ("vendor", "architecture") if key in info)
         info.setdefault("device", info.get("description") or whose)
         info["adapter_type"] = "CPU" if info.pop("isFallbackAdapter", False) else "Unknown"
@@ -71,7 +71,7 @@ class GPUAdapter(classes.GPUAdapter):
 
 
 class GPUDevice(classes.GPUDevice):
-    """A device; ``_internal`` is its session of script.js."""
+    """Device; ``_internal`` is its session in script.js."""
 
     def __init__(self, label: str, session: Any, adapter: GPUAdapter) -> None:
         found = json.loads(script.describeDevice(session))
@@ -80,12 +80,12 @@ class GPUDevice(classes.GPUDevice):
         super().__init__(label, session, adapter, features, limits, queue)
 
     def _get_lost_async(self) -> Promise:
-        """Resolves to reason and message once the device is lost."""
+        """Return a promise of reason and message of the device loss."""
         lost = script.lost(self._internal)
         return Promise(lost, lambda found: classes.GPUDeviceLostInfo(*json.loads(found)))
 
     def on_loss(self, tell: Callable[[], object]) -> None:
-        """Call ``tell``, a method, once the device is lost; its object is not kept for that."""
+        """Call the method ``tell`` on device loss; its object is referenced weakly."""
         method = WeakMethod(tell)
 
         def told(_: object) -> None:
@@ -162,9 +162,9 @@ class GPUDevice(classes.GPUDevice):
         return GPUCommandEncoder(label, [], self)
 
     def create_compute_bundle(self, dispatches: Iterable[tuple[Any, ...]]) -> Any:
-        """A list of (pipeline, bind group, workgroups, ...) that a pass runs in one step.
+        """Store (pipeline, bind group, workgroups, ...) in script.js, for encoding in one call.
 
-        WebGPU has bundles for rendering only; script.js holds this one.
+        WebGPU itself has bundles for rendering only.
         """
         flat: list[Any] = []
         for pipeline, group, grid, *_ in dispatches:
@@ -183,7 +183,7 @@ def _stage(layout: Any, compute: Mapping[str, Any]) -> tuple[Any, Any, str, str]
 
 
 def _kebab(limits: Mapping[str, int]) -> dict[str, int]:
-    """``maxBufferSize`` → ``max-buffer-size``, as wgpu writes it."""
+    """Convert ``maxBufferSize`` to wgpu's ``max-buffer-size``."""
     return {re.sub("[A-Z]", lambda m: f"-{m[0].lower()}", key): v for key, v in limits.items()}
 
 

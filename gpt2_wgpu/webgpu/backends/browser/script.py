@@ -1,4 +1,4 @@
-"""The functions of script.js, which do in JavaScript what has to be done there."""
+"""Interface to script.js, the JavaScript part of the browser backend."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _SOURCE = Path(__file__).with_suffix(".js")
 
 
 class _Script:
-    """The functions of script.js; their errors become wgpu's."""
+    """Functions of script.js; their errors are translated to wgpu's."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        if not hasattr(js, "gpt2WgpuBackend"):  # a page that loads nothing itself, and allows eval
+        if not hasattr(js, "gpt2WgpuBackend"):  # not loaded by the page, which allows eval
             run_js(_SOURCE.read_text(encoding="utf-8"))
         function = getattr(js.gpt2WgpuBackend, name)
 
@@ -38,7 +38,7 @@ script = _Script()
 
 
 def _translated(error: Any) -> Exception:
-    """The exception that an error of JavaScript's stands for, by its name."""
+    """Translate a JavaScript error to an exception, by its name."""
     name, message = str(error.name), str(error.message)
     translated: Exception
     if name == "RuntimeError":
@@ -53,16 +53,16 @@ def _translated(error: Any) -> Exception:
 
 
 def _noticed(future: Any) -> None:
-    """Of submits ahead, a loss of the device fails all, and only one is asked: no complaint."""
+    """Mark a future's exception as retrieved: a device loss fails all submits, one is awaited."""
     if not future.cancelled():
         future.exception()
 
 
 class Promise:
-    """What an asynchronous method returns: await it, or ``sync_wait`` where the stack switches."""
+    """Promise of an asynchronous method; ``sync_wait`` needs stack switching."""
 
     def __init__(self, promise: Any, handler: Callable[[Any], Any] = lambda result: result) -> None:
-        self._promise = promise  # Pyodide has made a future of it
+        self._promise = promise  # a future of Pyodide
         self._handler = handler
         promise.add_done_callback(_noticed)
 
