@@ -1,4 +1,4 @@
-"""From a blob of the browser to the GPU, without passing through Python's memory."""
+"""Upload of browser blobs to the GPU, without a copy in Python's memory."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 
 async def words_of_blob(device: Device, blob: Any, begin: int, end: int) -> Tensor:
-    """Bytes ``begin`` .. ``end`` of a blob (JavaScript's ``Blob``) as words, zeros at the end.
+    """Upload bytes [``begin``, ``end``) of a ``Blob`` as uint32, zero-padded.
 
-    Raises ``OSError`` when it cannot be read: a file that was picked may have changed since.
+    Raises:
+        OSError: the blob cannot be read (e.g. its file has changed).
     """
     words = empty(device, (-(-(end - begin) // 4),), "uint32")
     try:

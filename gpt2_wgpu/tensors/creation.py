@@ -1,4 +1,4 @@
-"""Tensors from values of the host."""
+"""Creation of tensors from host values."""
 
 from __future__ import annotations
 
@@ -17,10 +17,20 @@ from gpt2_wgpu.webgpu.waiting import sync
 def tensor(
     values: Any, dtype: str = "float32", *, device: Device | None = None, label: str = ""
 ) -> Tensor:
-    """A tensor with these values: a number, nested sequences, a NumPy array, any buffer.
+    """Create a tensor from host values.
 
-    ``dtype`` is "float32", "int32" or "uint32". Raises ``ShapeError`` for ragged sequences and
-    ``InvalidArgumentError`` for values that the type cannot hold.
+    Args:
+        values: a number, nested sequences, a NumPy array or any buffer.
+        dtype: "float32", "int32" or "uint32".
+        device: default: the default device.
+        label: name in messages and profiles.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        ShapeError: the sequences are ragged.
+        InvalidArgumentError: a value cannot be represented in ``dtype``.
     """
     check_dtype(dtype)
     device = device or default_device()
@@ -36,7 +46,7 @@ def tensor(
 
 
 def _flatten_buffer(values: Any, dtype: str) -> tuple[memoryview, tuple[int, ...]] | None:
-    """Anything with the buffer protocol that already has the right element type, uncopied."""
+    """Return an object with the buffer protocol and the right element type, without a copy."""
     try:
         view = memoryview(values)
     except TypeError:
@@ -69,7 +79,7 @@ def _flatten_nested(values: Any, dtype: str) -> tuple[memoryview, tuple[int, ...
 
 
 def _check_overflow(items: Any, values: Sequence[Any]) -> None:
-    """Python turns a number too large for f32 into infinity without a word."""
+    """Reject numbers too large for f32, which Python silently converts to infinity."""
     for item, value in zip(items, values, strict=True):
         if math.isinf(item) and not math.isinf(value):
             raise InvalidArgumentError(f"{shown(value)} does not fit into float32")

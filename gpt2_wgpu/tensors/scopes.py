@@ -1,9 +1,9 @@
-"""Scopes of tensors: what is freed at a known moment, and what outlives it.
+"""Memory scopes: ownership of tensors.
 
-Semantics are TF.js's (``tfjs-core/src/engine.ts``) where they are right: a scope disposes every
-tensor made in it, except what is returned (which moves up exactly one scope) and what is kept.
-Deliberately better: scopes live in a context variable, so asyncio tasks and threads never see
-each other's, and every container is searched for tensors, sets and dataclasses included.
+Semantics follow TF.js (``tfjs-core/src/engine.ts``): a scope disposes all tensors created in it,
+except returned ones (which move to the parent scope) and kept ones. Differences: the scope stack is
+a context variable, so that asyncio tasks and threads have separate stacks, and all containers are
+searched for tensors, including sets and dataclasses.
 :mod:`gpt2_wgpu.tensors.tidying` has ``tidy``, the way to open them.
 """
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Scope(NotCopyable):
-    """The tensors made since it was opened; a node of a per-context stack."""
+    """Tensors created since the scope was opened; a node of a per-context stack."""
 
     __slots__ = ("closed", "name", "parent", "tensors")
 
@@ -41,10 +41,10 @@ class Scope(NotCopyable):
         return f"tidy scope {self.name!r} of {len(self.tensors)} tensors{state}"
 
     def adopt(self, tensor: Tensor) -> None:
-        """Become responsible for ``tensor``; once closed, the next open scope above does."""
+        """Take ownership of ``tensor``; if this scope is closed, the next open parent does."""
         scope: Scope | None = self
         while scope is not None and scope.closed:
-            scope = scope.parent  # a task that outlives the scope it was started in
+            scope = scope.parent  # in a task that outlives the scope it was started in
         tensor.scope = scope
         if scope is not None:
             scope.tensors[id(tensor)] = tensor
@@ -54,7 +54,7 @@ class Scope(NotCopyable):
         tensor.scope = None
 
     def escape(self, value: T) -> T:
-        """Move every tensor of this scope found in ``value`` up one scope; return ``value``."""
+        """Move all tensors of this scope in ``value`` to the parent scope; return ``value``."""
         for tensor in tensors_in(value):
             if tensor.scope is self:
                 self.release(tensor)
@@ -63,13 +63,13 @@ class Scope(NotCopyable):
         return value
 
     def close(self) -> None:
-        """Dispose what is left. Idempotent."""
+        """Dispose all remaining tensors. Idempotent."""
         self.closed = True
         for tensor in list(self.tensors.values()):
             tensor.dispose(f"the end of tidy scope {self.name!r}")
 
     def depth(self) -> int:
-        """How many scopes are open, this one included."""
+        """Return the number of open scopes, including this one."""
         depth, scope = 0, cast("Scope | None", self)
         while scope is not None:
             depth, scope = depth + (not scope.closed), scope.parent
@@ -81,12 +81,12 @@ set_scope_lookup(_current.get)
 
 
 def current_scope() -> Scope | None:
-    """The innermost open scope of this task or thread."""
+    """Return the innermost open scope of this task or thread, or None."""
     return _current.get()
 
 
 class StartedScope(Scope):
-    """A scope of :func:`start_scope`: only the task or thread that opened it may end it."""
+    """Scope of :func:`start_scope`; only the task or thread that opened it may end it."""
 
     __slots__ = ("owner",)
 
@@ -98,21 +98,35 @@ class StartedScope(Scope):
 def _task_or_thread() -> object:
     try:
         return asyncio.current_task() or threading.get_ident()
-    except RuntimeError:  # no event loop runs here
+    except RuntimeError:  # no running event loop
         return threading.get_ident()
 
 
 def start_scope(name: str = "scope") -> Scope:
-    """Open a scope that :func:`end_scope` closes, for code made of callbacks; else use ``tidy``."""
+    """Open a scope that :func:`end_scope` closes, for callback-based code; else use ``tidy``.
+
+    Args:
+        name: name in messages.
+
+    Returns:
+        The scope.
+    """
     scope = StartedScope(name, _current.get())
     _current.set(scope)
     return scope
 
 
 def end_scope(result: T = None) -> T:  # type: ignore[assignment]
-    """Close the innermost scope; tensors in ``result`` move up one scope. Returns ``result``.
+    """Close the innermost scope.
 
-    Raises ``ScopeError`` when the innermost scope is not one that this task or thread started.
+    Args:
+        result: its tensors move to the parent scope.
+
+    Returns:
+        ``result``.
+
+    Raises:
+        ScopeError: the innermost scope was not opened by ``start_scope`` in this task or thread.
     """
     scope = _current.get()
     if not isinstance(scope, StartedScope) or scope.closed or scope.owner != _task_or_thread():
@@ -124,7 +138,14 @@ def end_scope(result: T = None) -> T:  # type: ignore[assignment]
 
 
 def keep(value: T) -> T:
-    """Exempt every tensor in ``value`` from all scopes for good; only ``dispose`` frees it."""
+    """Exempt all tensors in ``value`` from all scopes; only ``dispose`` frees them.
+
+    Args:
+        value: a tensor or any container.
+
+    Returns:
+        ``value``.
+    """
     for tensor in tensors_in(value):
         tensor.kept = True
         if tensor.scope is not None:
@@ -133,14 +154,14 @@ def keep(value: T) -> T:
 
 
 def dispose(value: Any) -> None:
-    """Dispose every tensor found in ``value`` (any container); disposed ones are no-ops."""
+    """Dispose all tensors in ``value`` (a tensor or any container). Idempotent."""
     for tensor in tensors_in(value):
         tensor.dispose()
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Every distinct tensor in lists, tuples, sets, mappings, dataclasses and plain objects."""
-    seen: dict[int, Any] = {}  # containers may contain themselves (held: no id is used twice)
+    """Yield the distinct tensors in lists, tuples, sets, mappings, dataclasses and objects."""
+    seen: dict[int, Any] = {}  # for cyclic containers (references, so that ids stay unique)
     pending = [value]
     while pending:
         item = pending.pop()
@@ -161,7 +182,7 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 def _attributes_of(item: Any) -> Iterator[Any]:
-    """What an object refers to by name, in its dictionary and in slots."""
+    """Yield the values of an object's attributes, in its dictionary and slots."""
     yield from getattr(item, "__dict__", {}).values()
     for kind in type(item).__mro__:
         for name, member in vars(kind).items():
@@ -169,4 +190,4 @@ def _attributes_of(item: Any) -> Iterator[Any]:
                 yield getattr(item, name, None)
 
 
-_OPAQUE = (str, bytes, int, float, Device)  # nothing to find in them, or not the caller's
+_OPAQUE = (str, bytes, int, float, Device)  # without tensors, or not owned by the caller

@@ -1,4 +1,4 @@
-"""Tensor: a shape and a type over a GPU buffer.
+"""Tensor: a shape and a dtype over a GPU buffer.
 
 scopes.py, which imports this module, registers its lookup of the open scope here.
 """
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import wgpu
 
 FORMATS = {"float32": "f", "int32": "i", "uint32": "I"}
-# Elements that are stored together, and in how many bytes. The last three exist only as weights:
-# float16 in pairs; q8 and q4 as eight blocks of 32 behind their eight scales (layers/weights.py).
+# (elements, bytes) of a storage unit. The last three are formats of weights: float16 in pairs; q8
+# and q4 as eight scales followed by eight blocks of 32 elements (nn/matrix.py).
 PACKING = {
     "float32": (1, 4),
     "int32": (1, 4),
@@ -42,13 +42,13 @@ PACKING = {
 
 
 def bytes_of(elements: int, dtype: str) -> int:
-    """Bytes of so many elements, as they are stored."""
+    """Return the stored size of ``elements`` in bytes."""
     unit, nbytes = PACKING[dtype]
     return -(-elements // unit) * nbytes
 
 
 class Owner(Protocol):
-    """The scope that disposes a tensor, as the tensor uses it (``scopes.Scope``)."""
+    """Protocol of the scope that owns a tensor (``scopes.Scope``)."""
 
     @property
     def name(self) -> str: ...
@@ -60,16 +60,16 @@ _scope_lookup: Callable[[], Owner | None] = lambda: None  # noqa: E731
 
 
 def set_scope_lookup(lookup: Callable[[], Owner | None]) -> None:
-    """Ask ``lookup`` for the open scope whenever a tensor is made."""
+    """Set the function that returns the owner of a new tensor: the open scope."""
     global _scope_lookup
     _scope_lookup = lookup
 
 
 class Tensor(Operators, NotPicklable):
-    """An array on the GPU: ``shape``, ``dtype``, ``numpy()``, ``await data()``, ``dispose()``.
+    """Array on the GPU: ``shape``, ``dtype``, ``numpy()``, ``await data()``, ``dispose()``.
 
-    Made by :func:`tensor` and by the functions of ``gpt2_wgpu.ops``. Elements lie in row-major
-    order. Views (``reshape``) share the buffer by reference count.
+    Created by :func:`tensor` and by the functions of ``gpt2_wgpu.ops``. Elements are in row-major
+    order. Views (``reshape``) share a reference-counted buffer.
     """
 
     __slots__ = (
@@ -106,15 +106,22 @@ class Tensor(Operators, NotPicklable):
         *,
         label: str = "",
     ) -> Tensor:
-        """A tensor over the caller's buffer, from its beginning; nothing is copied.
+        """Wrap the caller's buffer, without a copy.
 
-        The buffer belongs to a device of ``Device.from_wgpu`` and has the usage STORAGE (and
-        COPY_SRC, to be read or deep-copied). It is never destroyed here, and counts no memory. An
-        operation sees what the caller submitted before it; before the caller's own commands write
-        the buffer again, submit what is pending (``device.flush()``).
+        The tensor never destroys the buffer, and its bytes are not counted. Operations see all
+        work that the caller submitted before; call ``device.flush()`` before the caller's own
+        commands write the buffer again.
 
-        Raises ``InvalidArgumentError`` for a buffer that cannot serve, ``ShapeError`` for one that
-        is too small.
+        Args:
+            buffer: a buffer with usage STORAGE (and COPY_SRC for reading and deep copies) of a
+                device of ``Device.from_wgpu``. Elements start at offset 0.
+            shape: sizes of the axes.
+            dtype: "float32", "int32" or "uint32".
+            label: name in messages and profiles.
+
+        Raises:
+            InvalidArgumentError: the buffer has no STORAGE usage or belongs to no open device.
+            ShapeError: the buffer is too small.
         """
         device = check_shareable(buffer)
         check_dtype(dtype)
@@ -129,11 +136,11 @@ class Tensor(Operators, NotPicklable):
 
     @property
     def buffer(self) -> wgpu.GPUBuffer:
-        """The buffer in which the elements are, in row-major order, from its beginning on.
+        """Buffer of the elements, in row-major order from offset 0.
 
-        To take it submits what is pending, so that commands which the caller submits next see the
-        values; after further operations call ``device.flush()`` first. It may be longer than the
-        tensor, and goes to other tensors once the last tensor over it is disposed.
+        Reading this property submits pending work, so that commands the caller submits next see
+        the values; after further operations call ``device.flush()`` first. The buffer may be
+        larger than the tensor, and is reused after its last tensor is disposed.
         """
         self.check()
         self.device.queue.flush()
@@ -154,7 +161,7 @@ class Tensor(Operators, NotPicklable):
         return bytes_of(self.size, self.dtype)
 
     def check(self) -> Tensor:
-        """Itself; raises ``DisposedTensorError`` when disposed."""
+        """Return the tensor; DisposedTensorError if it is disposed."""
         if self.disposed:
             made = f"; it was made at:\n{self.created}" if self.created else ""
             raise DisposedTensorError(
@@ -163,18 +170,18 @@ class Tensor(Operators, NotPicklable):
         return self
 
     def view(self, shape: Sequence[int]) -> Tensor:
-        """The same buffer under another shape of as many elements."""
+        """Return a view of the same buffer with another shape of equal size."""
         if math.prod(shape) != self.size:
             raise ShapeError(f"cannot view {self.shape} ({self.size} elements) as {tuple(shape)}")
         self.check()
         return Tensor(self.device, self.storage.retain(), shape, self.dtype, self.label)
 
     def __copy__(self) -> Tensor:
-        """A view: the same buffer, which is freed with the last of them."""
+        """Return a view; the buffer is freed with the last view."""
         return self.view(self.shape)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
-        """A tensor of the same values in a buffer of its own."""
+        """Return a copy with its own buffer."""
         self.check().storage.check_readable()
         result = empty(
             self.device, self.shape, self.dtype, kind=self.storage.kind, label=self.label
@@ -190,7 +197,16 @@ class Tensor(Operators, NotPicklable):
     _instead_of_pickling = "pickle its tolist() or numpy(), and pass that to tensor() there"
 
     async def data(self) -> memoryview:
-        """The values, read back: a memoryview of this shape and type (no NumPy needed)."""
+        """Read the values back.
+
+        Returns:
+            A memoryview of this shape and dtype (NumPy is not needed).
+
+        Raises:
+            DisposedTensorError: the tensor is disposed.
+            InvalidArgumentError: the dtype is a storage format of weights.
+            DeviceLostError: the device is closed or lost.
+        """
         if self.dtype not in FORMATS:
             raise InvalidArgumentError(f"{self.dtype} is a storage format of weights: not readable")
         self.check()
@@ -203,21 +219,22 @@ class Tensor(Operators, NotPicklable):
         return view
 
     def numpy(self) -> Any:
-        """The values as a NumPy array. Blocks; ``await data()`` is the asynchronous form."""
+        """Read the values as a NumPy array; blocks (async counterpart: ``data``)."""
         import numpy as np
 
         values = np.asarray(sync(self.data(), "tensor.data()"))
         return values.reshape(self.shape)
 
     def tolist(self) -> Any:
-        """The values as nested lists. Blocks."""
+        """Read the values as nested lists; blocks."""
         values = sync(self.data(), "tensor.data()")
         return values.tolist() if self.size else _nested_empty(self.shape)
 
     def dispose(self, by: str = "dispose()") -> None:
-        """Free the tensor (its buffer once no view is left). Idempotent.
+        """Free the tensor, and its buffer with the last view. Idempotent.
 
-        ``by`` is what an error will say if it is used afterwards.
+        Args:
+            by: reason stated by the error of a later use.
         """
         with self.device.memory.lock:
             if self.disposed:
@@ -233,13 +250,13 @@ class Tensor(Operators, NotPicklable):
 
     def __del__(self) -> None:
         # An unreachable tensor that was never disposed. The garbage collector may run anywhere, so
-        # its buffer is freed by the next ``drain``. (At interpreter exit the modules that needs are
-        # gone, and so is the device.)
+        # its buffer is freed by the next ``drain``. (At interpreter exit the required modules and
+        # the device no longer exist.)
         if not getattr(self, "disposed", True) and not sys.is_finalizing():
             memory = self.device.memory
             memory.defer(partial(memory.unregister, self.serial))
             memory.defer(self.storage.release)
-            self._warn_of_leak()  # last: a warning may be an error
+            self._warn_of_leak()  # last: the warning may raise
 
     def _warn_of_leak(self) -> None:
         if self.device.memory.debug:
@@ -274,13 +291,13 @@ def empty(
     kind: str = "workspace",
     label: str = "",
 ) -> Tensor:
-    """A tensor with arbitrary contents (pooled memory is never cleared)."""
+    """Allocate a tensor with undefined contents (pooled memory is not cleared)."""
     storage = device.memory.allocate(bytes_of(math.prod(shape), dtype), kind)
     return Tensor(device, storage, shape, dtype, label)
 
 
 def check_dtype(dtype: str) -> None:
-    """Raises ``InvalidArgumentError`` unless tensors of values can have ``dtype``."""
+    """Raise InvalidArgumentError unless ``dtype`` is a dtype of values."""
     if dtype not in FORMATS:
         raise InvalidArgumentError(f"dtype must be one of {tuple(FORMATS)}, not {shown(dtype)}")
 
@@ -296,7 +313,7 @@ def _sizes(shape: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def _callers() -> str:
-    """The stack of a tensor's maker, without this package's own frames at its end."""
+    """Return the call stack without this package's innermost frames."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
     stack = traceback.extract_stack()
     while len(stack) > 1 and stack[-1].filename.startswith(package):
@@ -305,5 +322,5 @@ def _callers() -> str:
 
 
 def _nested_empty(shape: Sequence[int]) -> Any:
-    """Nested lists of a shape without elements, as NumPy has them."""
+    """Return the nested lists of a shape without elements, as in NumPy."""
     return [_nested_empty(shape[1:]) for _ in range(shape[0])] if shape else []

@@ -22,12 +22,12 @@ from gpt2_wgpu.tensors.scopes import Scope, StartedScope, _current
 P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-# Functions that are wrapped even if they need no argument: each call of a generator is a scope.
+# Functions that are wrapped even without arguments: each call of a generator is a scope.
 G = TypeVar("G", bound=Callable[..., Iterator[Any] | AsyncIterator[Any]])
 
 
 class Tidy:
-    """A memory scope as a context manager (also asynchronous) or a decorator: see :func:`tidy`."""
+    """Memory scope as a context manager (sync or async) or decorator; see :func:`tidy`."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -49,7 +49,7 @@ class Tidy:
         traceback: TracebackType | None,
     ) -> None:
         if not self._open:
-            raise ScopeError("this tidy scope was never opened, or is closed already")
+            raise ScopeError("this tidy scope is not open")
         above: list[Scope] = []  # inner scopes left open; allowed if the body raised
         scope = _current.get()
         while scope is not None and scope not in self._open:  # (tasks may share this object)
@@ -112,20 +112,29 @@ def tidy(name: str, function: Callable[[], T], /) -> T: ...
 @overload
 def tidy(name: str, function: F, /) -> F: ...
 def tidy(*arguments: Any) -> Any:
-    """Free every tensor made inside, except those that are returned, escaped or kept.
+    """Free all tensors created in a scope, except those returned, escaped or kept.
 
-    - ``with tidy() as scope:`` or ``async with tidy():``; ``scope.escape(value)`` moves tensors
-      out of it. ``tidy("name")`` names the scope, for messages.
-    - ``tidy(fn)`` and ``tidy("name", fn)`` call ``fn()`` at once and return its value unchanged;
+    - ``with tidy() as scope:`` or ``async with tidy():``; ``scope.escape(value)`` moves tensors to
+      the parent scope. ``tidy("name")`` sets the name in messages.
+    - ``tidy(fn)`` and ``tidy("name", fn)`` call ``fn()`` and return its value unchanged;
       ``await tidy(fn)`` for a coroutine function.
     - ``@tidy``, ``@tidy()`` and ``@tidy("name")`` wrap a function, a coroutine function, a
       generator or an asynchronous generator: each call is a scope. (A plain ``@tidy`` calls a
-      function that needs no argument, as ``tidy(fn)`` does: there, write ``@tidy()``.)
+      function without required arguments, like ``tidy(fn)``; use ``@tidy()`` there.)
 
-    A generator's scope lasts as long as the generator; what it yields moves up. When the body
-    raises, everything made in it is disposed and the error goes on.
+    A generator's scope lasts as long as the generator; yielded tensors move to the parent scope. If
+    the body raises, all its tensors are disposed and the exception propagates.
 
-    Raises ``InvalidArgumentError`` for other arguments, ``ScopeError`` when closed out of order.
+    Args:
+        *arguments: nothing, a name, a function, or both in this order.
+
+    Returns:
+        A `Tidy` without a function, the function's result for ``tidy(fn)``, else the wrapped
+        function.
+
+    Raises:
+        InvalidArgumentError: other arguments.
+        ScopeError: scopes are closed out of order.
     """
     name, function = _parse(arguments)
     scope = Tidy(name)
@@ -137,7 +146,7 @@ def _wrap_function(name: str, function: Callable[..., Any]) -> Callable[..., Any
         with tidy(name) as scope:
             result = function(*args, **kwargs)
             if inspect.iscoroutine(result) or inspect.isgenerator(result):
-                result.close()  # its body would run after the scope, and leak: TF.js lets it
+                result.close()  # its body would run after the scope and leak (as in TF.js)
                 raise ScopeError(
                     f"{name!r} returned a {type(result).__name__}, which runs after the scope: "
                     "give tidy the coroutine function itself, or write `async with tidy():`"
@@ -171,7 +180,7 @@ def _wrap_generator(name: str, function: Callable[..., Any]) -> Callable[..., An
                     resume, argument = body.send, (yield value)
                 except GeneratorExit:
                     raise
-                except BaseException as error:  # Ctrl-C and cancellation are the body's to see
+                except BaseException as error:  # pass Ctrl-C and cancellation to the body
                     resume, argument = body.throw, error
         finally:
             try:
@@ -199,7 +208,7 @@ def _wrap_async_generator(name: str, function: Callable[..., Any]) -> Callable[.
                     resume, argument = body.asend, (yield value)
                 except GeneratorExit:
                     raise
-                except BaseException as error:  # Ctrl-C and cancellation are the body's to see
+                except BaseException as error:  # pass Ctrl-C and cancellation to the body
                     resume, argument = body.athrow, error
         finally:
             try:
@@ -212,11 +221,11 @@ def _wrap_async_generator(name: str, function: Callable[..., Any]) -> Callable[.
 
 
 class _Inside:
-    """Be in a generator's scope while its body runs, and back in its user's scope at a yield."""
+    """Activates a generator's scope while its body runs, and the caller's scope at a yield."""
 
     def __init__(self, name: str) -> None:
         self.scope = Scope(name, None)
-        self._innermost: Scope | None = self.scope  # a yield may stand inside a further scope
+        self._innermost: Scope | None = self.scope  # a yield may be within a nested scope
 
     def __enter__(self) -> Scope:
         self.scope.parent = _current.get()
@@ -229,7 +238,7 @@ class _Inside:
 
 
 class TidyCoroutine(Generic[P, T]):
-    """What ``tidy(coroutine_function)`` returns: call it as a decorated function, or await it."""
+    """Result of ``tidy(coroutine_function)``: a decorated function that can also be awaited."""
 
     def __init__(self, run: Callable[P, Coroutine[Any, Any, T]]) -> None:
         update_wrapper(self, run)
@@ -239,7 +248,7 @@ class TidyCoroutine(Generic[P, T]):
         return self._run(*args, **kwargs)
 
     def __await__(self) -> Generator[Any, Any, T]:
-        run: Any = self._run  # awaited without arguments: it needs none
+        run: Any = self._run  # awaited directly: called without arguments
         value: T = yield from run().__await__()
         return value
 
@@ -262,7 +271,7 @@ def _needs_arguments(function: Callable[..., Any]) -> bool:
 
 
 def _parse(arguments: tuple[Any, ...]) -> tuple[str, Callable[..., Any] | None]:
-    """``()``, ``(name)``, ``(fn)`` or ``(name, fn)`` → name and function."""
+    """Parse ``()``, ``(name)``, ``(fn)`` or ``(name, fn)``; return name and function."""
     match arguments:
         case ():
             return "tidy", None

@@ -1,7 +1,7 @@
-"""Functions on tensors; each checks shapes, runs WGSL kernels and returns new tensors.
+"""Tensor operations: they check shapes, run WGSL kernels and return new tensors.
 
-They take tensors or whatever ``gpt2_wgpu.tensor`` accepts, and leave nothing but their results
-behind. (What only a model needs, on stored weights, is in the package ``nn``.)
+Operands are tensors or other values that ``gpt2_wgpu.tensor`` accepts. Intermediate tensors are
+freed. Layers with stored weights are in the package ``nn``.
 """
 
 from gpt2_wgpu.tensors.operators import set_operators

@@ -1,4 +1,4 @@
-"""The same elements in another order or selection: reshape, slice, concat, transpose, gather."""
+"""Rearrangement of elements: reshape, slice, slice_update, concat, transpose, gather."""
 
 from __future__ import annotations
 
@@ -27,9 +27,17 @@ from gpt2_wgpu.tensors.tidying import tidy
 
 
 def reshape(x: TensorLike, shape: int | Sequence[int]) -> Tensor:
-    """``x`` under another shape of as many elements; one size may be -1. Shares x's memory.
+    """Return a view of ``x`` with another shape.
 
-    Raises ``ShapeError`` if the number of elements differs.
+    Args:
+        x: tensor.
+        shape: sizes; one may be -1.
+
+    Returns:
+        A tensor that shares x's memory.
+
+    Raises:
+        ShapeError: the number of elements differs.
     """
     wanted = integers("reshape", "shape", [shape] if isinstance(shape, int) else shape)
     with tidy("reshape") as scope:
@@ -44,10 +52,18 @@ def reshape(x: TensorLike, shape: int | Sequence[int]) -> Tensor:
 
 
 def slice(x: TensorLike, start: Sequence[int], size: Sequence[int]) -> Tensor:
-    """The block of ``x`` that begins at ``start``, ``size`` long (-1: to the end of that axis).
+    """Return a contiguous block of ``x``.
 
-    ``x``, ``start`` and ``size`` have as many axes → a tensor of shape ``size``. Raises
-    ``ShapeError`` if the block is not inside ``x``.
+    Args:
+        x: tensor.
+        start: first index along each axis.
+        size: size along each axis; -1: to the end.
+
+    Returns:
+        A tensor of shape ``size``.
+
+    Raises:
+        ShapeError: the block is not inside ``x``.
     """
     start, size = integers("slice", "start", start), integers("slice", "size", size)
     with tidy("slice") as scope:
@@ -62,10 +78,18 @@ def slice(x: TensorLike, start: Sequence[int], size: Sequence[int]) -> Tensor:
 
 
 def slice_update(x: TensorLike, start: Sequence[int], updates: TensorLike) -> Tensor:
-    """A copy of ``x`` with the block that begins at ``start`` replaced by ``updates``.
+    """Return a copy of ``x`` with a block replaced by ``updates``.
 
-    ``x``, ``start`` and ``updates`` have as many axes → a tensor of x's shape. Raises
-    ``ShapeError`` if the block is not inside ``x`` (Keras on JAX would move it in silence).
+    Args:
+        x: tensor.
+        start: first index of the block along each axis.
+        updates: the block, with as many axes as ``x``.
+
+    Returns:
+        A tensor of x's shape.
+
+    Raises:
+        ShapeError: the block is not inside ``x`` (Keras on JAX silently moves it).
     """
     start = integers("slice_update", "start", start)
     with tidy("slice_update") as scope:
@@ -86,7 +110,19 @@ def slice_update(x: TensorLike, start: Sequence[int], updates: TensorLike) -> Te
 
 
 def concat(tensors: Sequence[TensorLike], axis: int = 0) -> Tensor:
-    """``tensors`` joined along ``axis``; all other sizes agree. Raises ``ShapeError``."""
+    """Concatenate tensors along ``axis``.
+
+    Args:
+        tensors: non-empty list of tensors with equal sizes along the other axes.
+        axis: axis of the concatenation.
+
+    Returns:
+        A new tensor.
+
+    Raises:
+        ShapeError: sizes along another axis differ.
+        InvalidArgumentError: the list is empty or ``axis`` does not exist.
+    """
     if isinstance(tensors, Tensor) or not len(tensors):
         raise InvalidArgumentError(
             f"concat takes a non-empty list of tensors, not {shown(tensors)}"
@@ -117,9 +153,17 @@ def concat(tensors: Sequence[TensorLike], axis: int = 0) -> Tensor:
 
 
 def transpose(x: TensorLike, axes: Sequence[int] | None = None) -> Tensor:
-    """``x`` with its axes in the order ``axes`` (default: reversed).
+    """Permute the axes of ``x``.
 
-    Raises ``InvalidArgumentError`` unless ``axes`` names each axis once.
+    Args:
+        x: tensor.
+        axes: order of the axes; default: reversed.
+
+    Returns:
+        A new tensor.
+
+    Raises:
+        InvalidArgumentError: ``axes`` is not a permutation of x's axes.
     """
     with tidy("transpose") as scope:
         (x,) = operands("transpose", x, dtypes=ANY_DTYPE)
@@ -137,12 +181,20 @@ def transpose(x: TensorLike, axes: Sequence[int] | None = None) -> Tensor:
 
 
 def gather(x: TensorLike, indices: TensorLike, axis: int = 0) -> Tensor:
-    """The lines of ``x`` along ``axis`` whose numbers are ``indices`` (NumPy's ``take``).
+    """Select slices of ``x`` along ``axis`` by index (NumPy's ``take``).
 
-    ``indices``: an int32 or uint32 tensor or nested lists of integers →
-    ``x.shape[:axis] + indices.shape + x.shape[axis + 1:]``. Lists are checked: an index outside
-    0 .. size - 1 raises ``InvalidArgumentError``. Numbers in a tensor are known only to the GPU:
-    one outside that range gives NaN (float32) or 0 (integers).
+    Args:
+        x: tensor.
+        indices: int32 or uint32 tensor, or nested lists of integers, from 0 to size - 1. Out of
+            range, an index in a list raises; one in a tensor, which only the GPU reads, gives NaN
+            (float32) or 0 (integers).
+        axis: axis of the indices.
+
+    Returns:
+        A tensor of shape ``x.shape[:axis] + indices.shape + x.shape[axis + 1:]``.
+
+    Raises:
+        InvalidArgumentError: an index in a list is out of range or not an integer.
     """
     with tidy("gather") as scope:
         (x,) = operands("gather", x, dtypes=ANY_DTYPE)
@@ -179,7 +231,7 @@ def _check_indices(indices: Any, axis: int, shape: Shape) -> None:
         try:
             number = index(item)
         except TypeError:
-            raise InvalidArgumentError(f"gather: index {shown(item)} is no integer") from None
+            raise InvalidArgumentError(f"gather: index {shown(item)} is not an integer") from None
         if not 0 <= number < shape[axis]:
             raise InvalidArgumentError(
                 f"gather: index {number} is outside axis {axis} of shape {shape}: "
@@ -188,7 +240,7 @@ def _check_indices(indices: Any, axis: int, shape: Shape) -> None:
 
 
 def copy_strided(x: Tensor, shape: Shape, strides: Sequence[int], start: int = 0) -> Tensor:
-    """A contiguous tensor of ``shape``; a step along an axis is so many elements of x's memory."""
+    """Copy elements of x, at ``strides`` from ``start``, to a contiguous tensor of ``shape``."""
     result = empty(x.device, shape, x.dtype)
     copy_block(x, result, shape, strides, start, row_major(shape), 0)
     return result
@@ -203,7 +255,7 @@ def copy_block(
     to_strides: Sequence[int],
     to_start: int,
 ) -> None:
-    """Copy a block of ``shape`` from x to ``result``; both by strides and start, in elements."""
+    """Copy a block of ``shape`` from x to ``result``; strides and starts are in elements."""
     axes = merge_axes("copy", shape, from_strides, to_strides)
     count = math.prod(shape)
     dispatch(

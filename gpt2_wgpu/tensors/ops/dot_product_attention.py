@@ -1,6 +1,6 @@
-"""Attention of any size, composed from the other functions.
+"""Attention of any size, composed from other operations.
 
-The model computes its own, fused and over a cache; this one is for study, tests and odd shapes.
+The model uses fused kernels with a KV cache (nn/attention.py); this one is a reference.
 """
 
 from __future__ import annotations
@@ -31,11 +31,20 @@ def attention(
 ) -> Tensor:
     """Scaled dot-product attention (Vaswani et al. 2017): softmax(scale * query keyᵀ) value.
 
-    ``query`` [B, T, H, D], ``key`` [B, S, H, D], ``value`` [B, S, H, E] → [B, T, H, E].
-    ``mask``: 0 hides a position; [B, S], [B, T, S] or [B, H, T, S], sizes of 1 repeat. A query
-    that sees nothing gets the mean, as in Keras. ``causal``: the queries are the last T of S
-    positions and see nothing after their own. ``scale``: default 1 / sqrt(D).
-    Raises ``ShapeError``.
+    Args:
+        query: [B, T, H, D].
+        key: [B, S, H, D].
+        value: [B, S, H, E].
+        mask: 0 masks a position; [B, S], [B, T, S] or [B, H, T, S], sizes of 1 broadcast. A fully
+            masked query gets the mean of all values, as in Keras.
+        causal: the queries are the last T of S positions and attend to no later position.
+        scale: default: 1 / sqrt(D).
+
+    Returns:
+        [B, T, H, E].
+
+    Raises:
+        ShapeError: the shapes are incompatible.
     """
     with tidy("attention") as scope:
         query, key, value = operands("attention", query, key, value)

@@ -1,4 +1,4 @@
-"""Arithmetic with broadcasting, and activation functions."""
+"""Elementwise arithmetic with broadcasting, and activation functions."""
 
 from __future__ import annotations
 
@@ -30,26 +30,35 @@ _SCALARS = {"float32": "f32", "int32": "i32"}
 
 
 def add(a: TensorLike, b: TensorLike) -> Tensor:
-    """``a + b`` with NumPy's broadcasting; float32 or int32 (which wraps), never mixed.
+    """Return ``a + b`` with NumPy's broadcasting.
 
-    Either may be a number or anything ``tensor`` accepts; it takes the other's type.
-    Raises ``ShapeError`` for shapes that do not broadcast, ``InvalidArgumentError`` for types.
+    Args:
+        a: float32 or int32 (wraps on overflow) tensor, or a value that ``tensor`` accepts, which
+            takes the dtype of ``b``.
+        b: likewise, of the same dtype.
+
+    Returns:
+        A new tensor.
+
+    Raises:
+        ShapeError: the shapes do not broadcast.
+        InvalidArgumentError: the dtypes differ or are not supported.
     """
     return _binary("add", a, b)
 
 
 def sub(a: TensorLike, b: TensorLike) -> Tensor:
-    """``a - b``; operands and errors as :func:`add`."""
+    """Return ``a - b``; operands and errors as in :func:`add`."""
     return _binary("sub", a, b)
 
 
 def mul(a: TensorLike, b: TensorLike) -> Tensor:
-    """``a * b``, element by element; operands and errors as :func:`add`."""
+    """Return ``a * b``, elementwise; operands and errors as in :func:`add`."""
     return _binary("mul", a, b)
 
 
 def div(a: TensorLike, b: TensorLike) -> Tensor:
-    """``a / b``; float32 only, else operands and errors as :func:`add`."""
+    """Return ``a / b``, float32 only; otherwise as :func:`add`."""
     return _binary("div", a, b, ("float32",))
 
 
@@ -76,9 +85,17 @@ def _binary(
 
 
 def activate(x: TensorLike, kind: str) -> Tensor:
-    """The activation function ``kind`` (a key of ``ACTIVATIONS``) of every element of ``x``.
+    """Apply an activation function to every element of ``x``.
 
-    Raises ``InvalidArgumentError`` for an unknown kind or a type other than float32.
+    Args:
+        x: float32 tensor.
+        kind: a key of ``ACTIVATIONS``.
+
+    Returns:
+        A new tensor.
+
+    Raises:
+        InvalidArgumentError: ``kind`` is unknown, or the dtype is not float32.
     """
     if kind not in ACTIVATIONS:
         raise InvalidArgumentError(f"activation {shown(kind)} is none of {', '.join(ACTIVATIONS)}")
@@ -97,28 +114,34 @@ def activate(x: TensorLike, kind: str) -> Tensor:
 
 
 def gelu(x: TensorLike, approximate: bool = True) -> Tensor:
-    """GELU (Hendrycks & Gimpel 2016): ``x`` times the normal distribution's cumulative function.
+    """GELU (Hendrycks & Gimpel 2016): ``x`` times the standard normal CDF.
 
-    ``approximate`` (Keras's default, and GPT-2's): 0.5 x (1 + tanh(sqrt(2/pi)(x + 0.044715 x³))).
+    Args:
+        x: float32 tensor.
+        approximate: whether to use 0.5 x (1 + tanh(sqrt(2/pi)(x + 0.044715 x³))), the default of
+            Keras and GPT-2.
+
+    Returns:
+        A new tensor.
     """
     return activate(x, "gelu_tanh" if approximate else "gelu_erf")
 
 
 def relu(x: TensorLike) -> Tensor:
-    """``max(x, 0)``."""
+    """ReLU: ``max(x, 0)``."""
     return activate(x, "relu")
 
 
 def silu(x: TensorLike) -> Tensor:
-    """``x * sigmoid(x)``."""
+    """SiLU: ``x * sigmoid(x)``."""
     return activate(x, "silu")
 
 
 def sigmoid(x: TensorLike) -> Tensor:
-    """``1 / (1 + exp(-x))``, without overflow."""
+    """Logistic sigmoid: ``1 / (1 + exp(-x))``, without overflow."""
     return activate(x, "sigmoid")
 
 
 def tanh(x: TensorLike) -> Tensor:
-    """The hyperbolic tangent, to an absolute error of 3e-7."""
+    """Hyperbolic tangent, with an absolute error of at most 3e-7."""
     return activate(x, "tanh")

@@ -1,4 +1,4 @@
-"""Matrix products."""
+"""Matrix multiplication."""
 
 from __future__ import annotations
 
@@ -17,16 +17,23 @@ _TILE = 16  # of shaders/matmul.wgsl
 
 
 def matmul(a: TensorLike, b: TensorLike) -> Tensor:
-    """The matrix product with NumPy's rules, float32, accumulated in float32.
+    """Matrix product by NumPy's rules, float32 with float32 accumulation.
 
-    ``a`` [..., M, K], ``b`` [..., K, N] → [..., M, N]; leading axes broadcast. A one-dimensional
-    ``a`` is a row, a one-dimensional ``b`` a column, and that axis is absent from the result.
-    Raises ``ShapeError``.
+    Args:
+        a: [..., M, K], or [K].
+        b: [..., K, N], or [K]. Leading axes broadcast.
+
+    Returns:
+        [..., M, N]; without M or N for a one-dimensional operand.
+
+    Raises:
+        ShapeError: the shapes are incompatible.
+        LimitError: K is too large for a CPU adapter with a limit on loop iterations.
     """
     with tidy("matmul") as scope:
         a, b = operands("matmul", a, b)
         if not a.shape or not b.shape:
-            raise ShapeError(f"matmul: {a.shape} and {b.shape}: a number is no matrix, use mul")
+            raise ShapeError(f"matmul: {a.shape} and {b.shape}: a scalar is not a matrix, use mul")
         *a_batch, rows, depth = (1, *a.shape) if a.ndim == 1 else a.shape
         *b_batch, b_depth, columns = (*b.shape, 1) if b.ndim == 1 else b.shape
         if depth != b_depth:
@@ -41,7 +48,7 @@ def matmul(a: TensorLike, b: TensorLike) -> Tensor:
         result = empty(a.device, shape)
         batches = math.prod(batch)
         if math.prod(b_batch) == 1 and math.prod(a_batch) == batches:
-            rows, batches = rows * batches, 1  # one b for all: the rows of every a are one matrix
+            rows, batches = rows * batches, 1  # shared b: stack the rows of all a
             a_step = b_step = 0
         else:
             a, a_step = _matrices(a, tuple(a_batch), batch, rows * depth)
@@ -76,7 +83,7 @@ def _check_depth(a: Tensor, depth: int, iterations: int) -> None:
 
 
 def _matrices(x: Tensor, own: Shape, batch: Shape, elements: int) -> tuple[Tensor, int]:
-    """x's matrices of so many ``elements`` for each of ``batch``, and the step between them."""
+    """Return x's matrices of ``elements`` elements for each of ``batch``, and their stride."""
     if math.prod(own) == 1:
         return x, 0
     if math.prod(own) != math.prod(batch):

@@ -1,4 +1,4 @@
-"""Layer normalisation."""
+"""Layer normalization."""
 
 from __future__ import annotations
 
@@ -19,10 +19,20 @@ def layer_norm(
     *,
     columns: int | None = None,
 ) -> Tensor:
-    """Layer normalisation over the last axis (Ba et al. 2016), variance biased as in GPT-2.
+    """Layer normalization over the last axis (Ba et al. 2016), with biased variance as in GPT-2.
 
-    ``x`` [..., D], ``weight`` and ``bias`` [D] → [..., D]. ``columns``: normalise only the first
-    so many of D (the rest is padding and becomes zero). Raises ``ShapeError``.
+    Args:
+        x: [..., D].
+        weight: [D].
+        bias: [D].
+        epsilon: added to the variance.
+        columns: number of elements to normalize; the others of D are padding and become zero.
+
+    Returns:
+        [..., D].
+
+    Raises:
+        ShapeError: the shapes are incompatible.
     """
     with tidy("layer_norm") as scope:
         x, weight, bias = operands("layer_norm", x, weight, bias)

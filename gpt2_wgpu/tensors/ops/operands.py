@@ -1,4 +1,4 @@
-"""What the functions take: tensors, and anything that can become one."""
+"""Operands of the operations: conversion to tensors and checks of dtype and device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gpt2_wgpu.webgpu.device import default_device
 if TYPE_CHECKING:
     from gpt2_wgpu.webgpu.device import Device
 
-# A Tensor, a number, nested sequences, a NumPy array: whatever ``gpt2_wgpu.tensor`` accepts.
+# A Tensor, a number, nested sequences, a NumPy array: any value that ``gpt2_wgpu.tensor`` accepts.
 TensorLike: TypeAlias = Any
 
 ANY_DTYPE = tuple(FORMATS)
@@ -26,11 +26,11 @@ ANY_DTYPE = tuple(FORMATS)
 def operands(
     function: str, *values: TensorLike, dtypes: Sequence[str] = ("float32",)
 ) -> list[Tensor]:
-    """``values`` as tensors of one device and one of ``dtypes``.
+    """Return ``values`` as tensors of one device and one of ``dtypes``.
 
-    What is no tensor yet takes the type of those that are, else the first of ``dtypes``; it
-    belongs to the open scope, so call this inside ``tidy``. Raises ``InvalidArgumentError`` for a
-    type that ``function`` does not compute with, for mixed types and for mixed devices.
+    Other values are converted to the dtype of the tensors, or the first of ``dtypes``. They belong
+    to the open scope, so call this inside ``tidy``. InvalidArgumentError for an unsupported dtype,
+    mixed dtypes or mixed devices.
     """
     given = [value for value in values if isinstance(value, Tensor)]
     for value in given:
@@ -46,7 +46,7 @@ def _check(function: str, value: Tensor, dtypes: Sequence[str], first: Tensor) -
     value.check()
     if type(value) is not Tensor:
         raise InvalidArgumentError(
-            f"{function}: {value} has a memory layout of its own: pass a plain copy of it"
+            f"{function}: {value} has a special memory layout: pass a plain copy of it"
         )
     if value.dtype not in dtypes:
         raise InvalidArgumentError(f"{function} computes with {'/'.join(dtypes)}, not {value}")
@@ -63,10 +63,10 @@ def _convert(device: Device, value: TensorLike, dtype: str) -> Tensor:
 
 
 def full(device: Device, shape: Sequence[int], value: float, dtype: str = "float32") -> Tensor:
-    """A tensor of ``shape`` that holds ``value`` everywhere.
+    """Create a tensor of ``shape`` filled with ``value``.
 
-    Made by a kernel, because an upload would submit everything that is pending.
-    Raises ``InvalidArgumentError`` for a value that the type cannot hold.
+    Uses a kernel, because an upload would submit pending work. InvalidArgumentError if ``value``
+    cannot be represented in ``dtype``.
     """
     bits = bits_of(value, dtype)
     result = empty(device, shape, dtype)
@@ -81,7 +81,7 @@ def full(device: Device, shape: Sequence[int], value: float, dtype: str = "float
 
 
 def bits_of(value: float, dtype: str) -> int:
-    """The 32 bits of ``value`` in ``dtype``. Raises ``InvalidArgumentError``."""
+    """Return the 32 bits of ``value`` in ``dtype``; InvalidArgumentError if it does not fit."""
     try:
         packed = struct.pack("<" + FORMATS[dtype], value)
     except (struct.error, OverflowError):

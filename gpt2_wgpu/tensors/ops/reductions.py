@@ -1,4 +1,4 @@
-"""What compares or sums the elements along one axis: softmax, argmax, top_k."""
+"""Reductions along one axis: softmax, log_softmax, argmax, top_k."""
 
 from __future__ import annotations
 
@@ -13,15 +13,22 @@ from gpt2_wgpu.tensors.tidying import tidy
 
 
 def softmax(x: TensorLike, axis: int = -1) -> Tensor:
-    """``exp(x) / sum(exp(x))`` along ``axis``, of x's shape; stable for large values.
+    """Softmax along ``axis``, ``exp(x) / sum(exp(x))``; stable for large values.
 
-    Mask with a large negative number, not with -infinity: a row of nothing else gives NaN.
+    Mask with a large negative number instead of -infinity: a row of -infinity gives NaN.
+
+    Args:
+        x: float32 tensor.
+        axis: axis of the sum.
+
+    Returns:
+        A tensor of x's shape.
     """
     return _softmax("softmax", x, axis, logarithm=False)
 
 
 def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
-    """``log(softmax(x))`` along ``axis``, computed without taking the logarithm of 0."""
+    """Logarithm of the softmax along ``axis``; stable for small probabilities."""
     return _softmax("log_softmax", x, axis, logarithm=True)
 
 
@@ -44,10 +51,17 @@ def _softmax(name: str, x: TensorLike, axis: int, *, logarithm: bool) -> Tensor:
 
 
 def argmax(x: TensorLike, axis: int = -1) -> Tensor:
-    """The place of the largest element along ``axis``; the first of equals.
+    """Index of the largest element along ``axis``; the first of equal ones.
 
-    ``x`` float32 without NaN → int32 of x's shape without that axis. Raises ``ShapeError`` if the
-    axis is empty.
+    Args:
+        x: float32 tensor without NaN.
+        axis: axis of the comparison.
+
+    Returns:
+        An int32 tensor of x's shape without ``axis``.
+
+    Raises:
+        ShapeError: the axis is empty.
     """
     with tidy("argmax") as scope:
         (x,) = operands("argmax", x)
@@ -59,11 +73,19 @@ def argmax(x: TensorLike, axis: int = -1) -> Tensor:
 
 
 def top_k(x: TensorLike, k: int) -> tuple[Tensor, Tensor]:
-    """The ``k`` largest elements along the last axis and their places, largest first.
+    """The ``k`` largest elements along the last axis and their indices, in descending order.
 
-    ``x`` [..., N] float32 without NaN → values [..., k] float32, indices [..., k] int32; of equal
-    values the first comes first. Work grows with k * N. Raises ``InvalidArgumentError`` unless
-    1 <= k <= N.
+    The time is proportional to k * N.
+
+    Args:
+        x: [..., N], float32 without NaN.
+        k: from 1 to N.
+
+    Returns:
+        Values [..., k], float32, and indices [..., k], int32; equal values in order of index.
+
+    Raises:
+        InvalidArgumentError: ``k`` is out of range.
     """
     (k,) = integers("top_k", "k", [k])
     with tidy("top_k") as scope:
@@ -78,7 +100,7 @@ def top_k(x: TensorLike, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _largest(x: Tensor, axis: int, k: int) -> tuple[Tensor, Tensor]:
-    """Values and places of the k largest along ``axis``, [rows, k] each."""
+    """Return values and indices of the k largest along ``axis``, [rows, k] each."""
     outer, columns, inner = split_at(x.shape, axis)
     rows = outer * inner
     values = empty(x.device, (rows, k))

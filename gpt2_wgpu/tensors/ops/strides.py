@@ -1,4 +1,4 @@
-"""Shapes, strides and axes: what can be decided without a device."""
+"""Computations with shapes, strides and axes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Shape = tuple[int, ...]
 
 
 def row_major(shape: Sequence[int]) -> list[int]:
-    """Elements from one position to the next along each axis."""
+    """Return the row-major strides of a shape, in elements."""
     return [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
 
 
 def broadcast(function: str, a: Shape, b: Shape) -> Shape:
-    """NumPy's rule: align the last axes; a size of 1 repeats. Raises ``ShapeError``."""
+    """Return the broadcast shape by NumPy's rules; ShapeError if there is none."""
     axes = max(len(a), len(b))
     pairs = list(zip((1,) * (axes - len(a)) + a, (1,) * (axes - len(b)) + b, strict=True))
     if any(left != right and 1 not in (left, right) for left, right in pairs):
@@ -29,17 +29,17 @@ def broadcast(function: str, a: Shape, b: Shape) -> Shape:
 
 
 def broadcast_strides(shape: Shape, to: Shape) -> list[int]:
-    """Strides that read ``shape`` as if it were ``to`` (which it broadcasts to): 0 repeats."""
+    """Return the strides that read ``shape`` broadcast to ``to``; 0 for repeated axes."""
     missing = len(to) - len(shape)
     steps = zip(shape, row_major(shape), strict=True)
     return [0] * missing + [0 if size == 1 else step for size, step in steps]
 
 
 def merge_axes(function: str, shape: Shape, *layouts: Sequence[int]) -> list[list[int]]:
-    """``[sizes, strides, ...]`` of six axes for the kernels, the same elements in the same order.
+    """Return equivalent ``[sizes, strides, ...]`` with six axes, for the kernels.
 
-    Axes of size 1 go away, and neighbours that are contiguous in every layout become one.
-    Raises ``ShapeError`` if more than six are left.
+    Axes of size 1 are dropped, and adjacent axes that are contiguous in every layout are merged.
+    ShapeError if more than six remain.
     """
     merged: list[list[int]] = []  # per axis: size, then its stride in each layout
     for size, *strides in zip(shape, *layouts, strict=True):
@@ -58,7 +58,7 @@ def merge_axes(function: str, shape: Shape, *layouts: Sequence[int]) -> list[lis
 
 
 def numbered(names: Sequence[str], columns: Sequence[Sequence[int]]) -> dict[str, int]:
-    """Kernel parameters ``name0`` ... ``name5`` for each column of :func:`merge_axes`."""
+    """Return kernel parameters ``name0`` ... ``name5`` for each list of :func:`merge_axes`."""
     return {
         f"{name}{axis}": value
         for name, column in zip(names, columns, strict=True)
@@ -67,7 +67,7 @@ def numbered(names: Sequence[str], columns: Sequence[Sequence[int]]) -> dict[str
 
 
 def integers(function: str, name: str, values: Sequence[int]) -> Shape:
-    """``values`` as a tuple of ints. Raises ``InvalidArgumentError``."""
+    """Return ``values`` as a tuple of ints; InvalidArgumentError if they are not integers."""
     try:
         return tuple(index(value) for value in values)
     except TypeError:
@@ -77,7 +77,7 @@ def integers(function: str, name: str, values: Sequence[int]) -> Shape:
 
 
 def axis_of(function: str, axis: int, shape: Shape) -> int:
-    """``axis`` counted from the front. Raises ``InvalidArgumentError`` if there is none such."""
+    """Return ``axis`` as a non-negative index; InvalidArgumentError if it does not exist."""
     (axis,) = integers(function, "axis", [axis])
     if not -len(shape) <= axis < len(shape):
         raise InvalidArgumentError(f"{function}: no axis {axis} in shape {shape}")
@@ -85,5 +85,5 @@ def axis_of(function: str, axis: int, shape: Shape) -> int:
 
 
 def split_at(shape: Shape, axis: int) -> tuple[int, int, int]:
-    """Elements before, along and after ``axis``: the array as [outer, size, inner]."""
+    """Return the array's shape as [outer, size, inner], split at ``axis``."""
     return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])

@@ -1,4 +1,4 @@
-"""Which kernel works along the rows of an array."""
+"""Choice of kernel variants for operations along rows."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ if TYPE_CHECKING:
     from gpt2_wgpu.webgpu.device import Device
 
 WORKGROUP = 128  # threads that share a row, as in the kernels
-_REDUCING = 23  # iterations of one reduction over a workgroup,
-_REDUCING_MOST = 32  # and over one of 256 threads
+_REDUCING = 23  # loop iterations of one reduction over a workgroup of 128 threads
+_REDUCING_MOST = 32  # the same for 256 threads
 
 
 def iterations(columns: int, shared: bool) -> int:
-    """Loop iterations of one thread in one pass over a row, of its own or ``shared``.
+    """Return the loop iterations of one thread per pass over a row, possibly ``shared``.
 
-    One is added for a loop around the pass.
+    Includes one for an enclosing loop.
     """
     return -(-columns // WORKGROUP) + _REDUCING + 1 if shared else columns + 1
 
 
 def one_thread_a_row(device: Device, function: str, columns: int, passes: int) -> bool:
-    """Whether the kernel ``<name>_cpu``, one thread a row, suits ``passes`` loops over each row.
+    """Return whether to use the kernel ``<name>_cpu``, one thread per row, for ``passes`` loops.
 
-    Raises ``LimitError`` where a thread's loops would end before the row does.
+    LimitError if a thread's loops would end before the row does.
     """
     most = device.capabilities.max_iterations
     if device.capabilities.barrier_free and passes * iterations(columns, False) <= most:
@@ -39,10 +39,10 @@ def one_thread_a_row(device: Device, function: str, columns: int, passes: int) -
 
 
 def threads_of_a_row(device: Device, function: str, columns: int, passes: int) -> int:
-    """How many threads share a row in a kernel that takes their number.
+    """Return the number of threads per row, for kernels with a configurable workgroup size.
 
-    A CPU adapter runs the threads of a workgroup in turns: fewer of them switch less often.
-    Raises ``LimitError`` where their loops would end before the row does.
+    A CPU adapter runs the threads of a workgroup in turn: fewer threads switch less often.
+    LimitError if the loops would end before the row does.
     """
     most = device.capabilities.max_iterations
     for threads in (32, 256) if device.capabilities.barrier_free else (256,):

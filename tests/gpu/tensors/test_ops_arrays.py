@@ -201,7 +201,7 @@ class TestGather:
             ops.gather(numbered(3, 2), [[0, 1], [2, bad]])
 
     def test_other_bad_indices_are_refused(self):
-        with pytest.raises(InvalidArgumentError, match=r"index 1\.0 is no integer"):
+        with pytest.raises(InvalidArgumentError, match=r"index 1\.0 is not an integer"):
             ops.gather(numbered(3, 2), [1.0])
         with pytest.raises(InvalidArgumentError, match="computes with int32/uint32"):
             ops.gather(numbered(3, 2), gw.tensor([1.0]))

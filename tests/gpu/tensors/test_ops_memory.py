@@ -120,6 +120,6 @@ def test_every_public_function_is_tried_here():
 
 def test_a_cache_is_no_plain_array(device):
     cache = KVCache(device, 1, 1, 8, 1, 8)
-    with pytest.raises(GPT2WGPUError, match="layout of its own"):
+    with pytest.raises(GPT2WGPUError, match="special memory layout"):
         ops.reshape(cache, -1)
     cache.dispose()

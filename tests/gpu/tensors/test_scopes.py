@@ -162,7 +162,7 @@ class TestContextManager:
         with pytest.raises(ScopeError, match="'outer' is closed out of order"):
             outer.__exit__(None, None, None)
         inner.__exit__(None, None, None)
-        with pytest.raises(ScopeError, match="never opened, or is closed already"):
+        with pytest.raises(ScopeError, match="this tidy scope is not open"):
             inner.__exit__(None, None, None)
         x = new()
         outer.__exit__(None, None, None)  # now in order
