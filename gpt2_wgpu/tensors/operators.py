@@ -4,7 +4,7 @@ They call functions of ``ops``, which imports tensors and so registers them here
 """
 
 # mypy: disable-error-code="no-any-return"
-# (what is registered has no type here: it is made of the tensors that are made of this class)
+# (the registered functions have no type here: their types derive from this class)
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _functions: dict[str, Callable[[Any, Any], Any]] = {}
 
 
 def set_operators(**functions: Callable[[Any, Any], Any]) -> None:
-    """Compute the operators with these functions: add, sub, mul, div and matmul."""
+    """Register the functions of the operators: add, sub, mul, div and matmul."""
     _functions.update(functions)
 
 

@@ -1,4 +1,4 @@
-"""Buffers of other programs that use the same ``wgpu.GPUDevice``."""
+"""Validation of buffers of other users of the same ``wgpu.GPUDevice``."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from gpt2_wgpu.webgpu.device import Device, device_of
 
 
 def check_shareable(buffer: Any) -> Device:
-    """Device of a caller's ``wgpu.GPUBuffer`` that kernels can use.
+    """Return the device of a caller's ``wgpu.GPUBuffer``.
 
-    Raises ``InvalidArgumentError`` for another object, for a buffer without the usage STORAGE and
-    for one of a ``wgpu.GPUDevice`` that no open device computes on.
+    Raises:
+        InvalidArgumentError: the object is not a buffer, has no STORAGE usage, or belongs to no
+            open device.
     """
     wgpu = load_wgpu()
     if not isinstance(buffer, wgpu.GPUBuffer):
         raise InvalidArgumentError(f"from_wgpu takes a wgpu.GPUBuffer, not {shown(buffer)}")
     if not buffer.usage & wgpu.BufferUsage.STORAGE:
         raise InvalidArgumentError(
-            "the buffer was made without the usage wgpu.BufferUsage.STORAGE, which kernels need"
+            "the buffer was created without the usage wgpu.BufferUsage.STORAGE, which kernels need"
         )
-    device = device_of(buffer._device)  # wgpu has no public way to ask (0.32)
+    device = device_of(buffer._device)  # wgpu 0.32 has no public attribute
     if device is None:
         raise InvalidArgumentError(
-            "the buffer belongs to no open gpt2_wgpu device: call Device.from_wgpu with the "
-            "wgpu.GPUDevice that made it, and keep that"
+            "the buffer belongs to no open gpt2_wgpu device: call Device.from_wgpu with its "
+            "wgpu.GPUDevice, and keep the result"
         )
     return device
