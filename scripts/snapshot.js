@@ -15,7 +15,7 @@ try {
   await pyodide.loadPackage(["gpt2-wgpu"], { messageCallback() {}, errorCallback });
   if (faults.length) throw new Error(faults.join("; "));
   pyodide.runPython("import gc, random, gpt2_wgpu.integrations.web_worker; gc.collect(); None");
-  // Files are not part of the memory: whoever starts from it loads the packages again.
+  // Files are not part of the memory: a start from it loads the packages again.
   for (const name of Object.keys(pyodide.loadedPackages)) delete pyodide.loadedPackages[name];
   await send("snapshot", pyodide.makeMemorySnapshot());
 } catch (error) {

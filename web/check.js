@@ -4,7 +4,7 @@ import { errorOf } from "./rpc.js";
 
 /** @typedef {import("./gpt2.js").Check} Check */
 
-const REFUSALS = {
+const FAILURES = {
   insecure: {
     reason: "This page was not loaded securely, so the browser hides the GPU from it.",
     remedy: "Open it with https, or on localhost.",
@@ -21,17 +21,17 @@ const REFUSALS = {
   },
 };
 
-/** @param {keyof typeof REFUSALS} code @returns {Check} */
-const refused = (code) => ({ ok: false, code, ...REFUSALS[code], warnings: [] });
+/** @param {keyof typeof FAILURES} code @returns {Check} */
+const failed = (code) => ({ ok: false, code, ...FAILURES[code], warnings: [] });
 
 /** @returns {Promise<Check>} */
 export async function check() {
-  if (!self.isSecureContext) return refused("insecure");
-  if (!navigator.gpu) return refused("no-webgpu");
+  if (!self.isSecureContext) return failed("insecure");
+  if (!navigator.gpu) return failed("no-webgpu");
   const adapter = await navigator.gpu
     .requestAdapter({ powerPreference: "high-performance" })
     .catch(() => null);
-  if (!adapter) return refused("no-adapter");
+  if (!adapter) return failed("no-adapter");
   const { vendor, architecture, device, description } = adapter.info;
   const software = isSoftware(adapter.info);
   const name = description || device || [vendor, architecture].filter(Boolean).join(" ") || "unknown adapter";

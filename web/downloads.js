@@ -71,7 +71,7 @@ export async function smallText(response, url) {
   }
 }
 
-/** Refuses what is too large to be what it should be. @param {number} bytes @param {string} where */
+/** Throws if a small file is above the limit of its kind. @param {number} bytes @param {string} where */
 export function requireSmall(bytes, where) {
   if (bytes <= SMALL_FILE) return;
   throw weightsError(

@@ -23,7 +23,7 @@ def _heading(report: Report) -> str:
     others = load["foreign_cpu"]
     busy = [
         *([f"load average {load['loadavg'][0]:.2f}"] if load["loadavg"] else []),
-        *([] if others is None else [f"others kept {others:.2f} cores busy meanwhile"]),
+        *([] if others is None else [f"other programs kept {others:.2f} cores busy"]),
     ]
     lines = [
         f"{report['hardware']}{software}, {report['adapter']['backend']}, {report['driver']}",
@@ -75,7 +75,7 @@ def _steps(report: Report) -> str:
             )
 
     times = ("first token, ms", "step, ms", "host, µs/step", "its CPU time, µs/step")
-    work = ("dispatches/step", "submits/step", "MB read/step", "GB/s", "of the read limit")
+    work = ("dispatches/step", "submits/step", "MB read/step", "GB/s", "of peak bandwidth")
     return _table(("dtype", "batch", *times, *work), lines())
 
 
@@ -90,7 +90,7 @@ def _limit(report: Report) -> str:
         for rate in limit["kernels"]
     )
     size = f"{limit['bytes_read'] / 2**20:.0f} MiB"
-    return _table((f"only reading {size}", "threads", "GB/s"), lines)
+    return _table((f"reading {size}", "threads", "GB/s"), lines)
 
 
 def _kernels(report: Report) -> str:

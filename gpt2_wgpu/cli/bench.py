@@ -153,7 +153,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         args.repeats,
         args.positions,
     )
-    report = bench.measure(plan, say=terminal.note)
+    report = bench.measure(plan, say=terminal.info)
     if args.output == "json":
         terminal.write(json.dumps(report, ensure_ascii=False, indent=1) + "\n")
     else:
@@ -165,7 +165,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
             "utilisation is wrong. Measure again on an idle machine"
         )
     if report["software_adapter"]:
-        terminal.note(
+        terminal.info(
             f"no GPU is used: {report['hardware']} runs on the CPU, so these results say nothing "
             "about a GPU"
         )

@@ -54,5 +54,5 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
             force=args.force,
             on_progress=on_progress,
         )
-    terminal.note(f"wrote {path} ({path.stat().st_size / 2**20:,.1f} MiB)")
+    terminal.info(f"wrote {path} ({path.stat().st_size / 2**20:,.1f} MiB)")
     return 0

@@ -15,7 +15,7 @@ from gpt2_wgpu.cli.options import (
     use_adapter,
     utf8,
 )
-from gpt2_wgpu.cli.story import Story
+from gpt2_wgpu.cli.stream_printer import StreamPrinter
 from gpt2_wgpu.cli.terminal import INTERRUPTED, Terminal
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.sampling_parameters import (
@@ -165,7 +165,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
             args.model, dtype=OPTIONS.get(args.dtype), on_progress=on_progress
         )
     lm.compile(sampler=_sampler(settings))
-    terminal.note_wait("compiling kernels")
+    terminal.waiting("compiling kernels")
     with lm.stream(
         prompt,
         max_new_tokens=settings["max_new_tokens"],
@@ -173,20 +173,20 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         add_start_token=not args.no_start_token,
         **_allowed_special(args.allowed_special),
     ) as stream:
-        story = Story(stream, prompt, terminal, json=args.json, echo=not args.no_echo)
-        story.tell(at_once=args.no_stream)
+        printer = StreamPrinter(stream, prompt, terminal, json=args.json, echo=not args.no_echo)
+        printer.run(at_once=args.no_stream)
     adapter = lm.device.info
     figures = {"model": args.model, "adapter": adapter.name, "seed": None if greedy else seed}
-    story.report(figures | ({} if peak is None else {"memory": peak}))
+    printer.report(figures | ({} if peak is None else {"memory": peak}))
     if peak is not None:
         parts = [f"{kind} {nbytes / 2**20:.1f} MiB" for kind, nbytes in peak.items()]
-        terminal.note(f"peak GPU memory: {', '.join(parts)}")
+        terminal.info(f"peak GPU memory: {', '.join(parts)}")
     if adapter.is_software and not any(adapter.name in line for line in terminal.warned):
-        terminal.note(
+        terminal.info(
             f"no GPU is used: {adapter.name} runs on the CPU. If this machine has a GPU, "
             "install its driver"
         )
-    return INTERRUPTED if story.interrupted else 0
+    return INTERRUPTED if printer.interrupted else 0
 
 
 def _allowed_special(tokens: list[str]) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def _note_what_greedy_ignores(args: argparse.Namespace, greedy: bool, terminal: 
     if greedy and (ignored := [option for option, value in given.items() if value]):
         verb = "have" if len(ignored) > 1 else "has"
         why = "--greedy" if args.greedy else "--temp 0"
-        terminal.note(f"{' and '.join(ignored)} {verb} no effect with {why}")
+        terminal.info(f"{' and '.join(ignored)} {verb} no effect with {why}")
 
 
 def _read_prompt(prompt: str | None, terminal: Terminal) -> str:
@@ -231,7 +231,7 @@ def _read_prompt(prompt: str | None, terminal: Terminal) -> str:
         # `echo` and editors add a final newline that is not part of the prompt.
         prompt = prompt.removesuffix("\n").removesuffix("\r")
     if not prompt:
-        terminal.note("no prompt: starting a new text")
+        terminal.info("no prompt: starting a new text")
     return prompt
 
 

@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
         line = " ".join(message.split())
         self.exit(2, f"{self.prog}: error: {line} (see '{self.prog} --help')\n")
 
-    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+    def reject(self, unknown: Sequence[str]) -> NoReturn:
         """Ends the program with status 2 because of unknown arguments."""
         hint = "; " + self.quoting if self.quoting and not unknown[0].startswith("-") else ""
         self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")

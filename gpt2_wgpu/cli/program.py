@@ -47,7 +47,7 @@ def run(argv: Sequence[str] | None) -> int:
         interrupt_at_once()
         with contextlib.suppress(OutputError):
             terminal.end_line()
-        terminal.note("interrupted")
+        terminal.info("interrupted")
         return INTERRUPTED
     except ReaderGone:
         return 0
@@ -63,7 +63,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parses `argv`; raises SystemExit as argparse does, with the hint at the command's help."""
     args, unknown = build_parser().parse_known_args(argv)
     if unknown:
-        args.refuse(unknown)
+        args.reject(unknown)
     return args
 
 
@@ -80,7 +80,7 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (generate, convert, serve, info, bench):
         own = command.add_parser(commands)
-        own.set_defaults(run=command.run, refuse=own.refuse)
+        own.set_defaults(run=command.run, reject=own.reject)
         own.add_argument(
             "--debug",
             action="store_true",

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         if not (folder / MANIFEST).is_file():
             raise InvalidArgumentError(f"{folder} is not a built page: it has no {MANIFEST}")
         terminal.write(f"{server.address}\n")
-        terminal.note(f"serving {folder}{_with(models)}; Ctrl-C to stop")
+        terminal.info(f"serving {folder}{_with(models)}; Ctrl-C to stop")
         try:
             server.serve_forever()
         except KeyboardInterrupt:
@@ -118,7 +118,7 @@ def _build(checkout: Path, terminal: Terminal) -> None:
 
     Raises InvalidArgumentError if that fails; the message says why.
     """
-    terminal.note("building the page")
+    terminal.info("building the page")
     command = [sys.executable, str(checkout / _BUILDER)]
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -1,7 +1,7 @@
-"""A web server for the built site and for models beside it: this machine only, and nothing else.
+"""A web server for the built site and local models, for this machine only.
 
-A path is served if, links followed, it lies in the site's folder, or is a file of a model that was
-named. Ranges are honoured, so that a download that was cut goes on.
+A path is served if it is, with links resolved, in the site's folder, or a file of a named model.
+Range requests are supported, so that interrupted downloads resume.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MANIFEST = "manifest.json"
 MODEL_FILE = re.compile(
     "|".join(map(re.escape, BESIDE_WEIGHTS)) + r"|[^./\\:\0][^/\\:\0]*\.safetensors(\.index\.json)?"
 )
-# Browsers refuse modules and streamed WebAssembly of another type; systems differ in their tables.
+# Browsers reject modules and streamed WebAssembly of another type; systems differ in their tables.
 _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -55,7 +55,7 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 
 @dataclass(frozen=True)
 class Content:
-    """A file, or bytes made for the occasion, with what HTTP says of it."""
+    """A file or bytes, with their HTTP headers."""
 
     source: Path | bytes
     name: str
@@ -101,7 +101,7 @@ class Site:
         self._models = {name: _model_files(path) for name, path in (models or {}).items()}
 
     def find(self, target: str) -> Content | None:
-        """What a request's path stands for; None for anything that is not to be served."""
+        """The content at a request's path; None if there is none to serve."""
         try:
             path = unquote(urlsplit(target).path, errors="strict")
         except ValueError:
@@ -149,10 +149,10 @@ def _is_plain(part: str) -> bool:
 
 
 def _model_files(directory: Path) -> dict[str, Path]:
-    """The files of a model, and nothing else that lies beside them.
+    """The files of a model, without any others in its directory.
 
     Raises:
-        PresetError: this is no directory with a model, or a file of it lies elsewhere.
+        PresetError: this is not the directory of a model, or a link leads out of it.
     """
     if not (directory / "config.json").is_file():
         raise PresetError(f"{directory} is not the directory of a model: it has no config.json")
@@ -194,7 +194,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, send: bool) -> None:
         """Send the head of an answer, and its body if that is wanted."""
         if not _LOCAL.fullmatch(self.headers.get("Host", "")):
-            # A name that an attacker lets point here would read private models.
+            # DNS rebinding: a foreign host name that resolves here could read private models.
             return self._refuse(HTTPStatus.FORBIDDEN, send)
         content = self.site.find(self.path)
         if content is None:
@@ -221,8 +221,11 @@ class Handler(BaseHTTPRequestHandler):
         return None
 
     def send_body(self, content: Content, first: int, end: int) -> None:
-        """Send bytes `first` .. `end`, or end the connection: the rest would be waited for."""
-        with suppress(OSError), content.open() as file:  # the browser had enough, the file is gone
+        """Send bytes `first` .. `end`, or close the connection if they cannot all be sent."""
+        with (
+            suppress(OSError),
+            content.open() as file,
+        ):  # the browser cancelled, or the file is gone
             file.seek(first)
             while first < end and (piece := file.read(min(end - first, 1 << 20))):
                 self.wfile.write(piece)
@@ -245,7 +248,7 @@ class Handler(BaseHTTPRequestHandler):
         else:  # the last so many
             begin, end = max(0, content.size - int(last or 0)), content.size
         if begin >= end:
-            raise ValueError("nothing of this range is there")
+            raise ValueError("range not satisfiable")
         return begin, end
 
     def _send_validators(self, content: Content) -> None:
@@ -269,7 +272,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(text)
 
     def log_message(self, *_: object) -> None:
-        """Says nothing: a terminal has better uses."""
+        """No log: the terminal stays readable."""
 
 
 class LocalServer(ThreadingHTTPServer):

@@ -1,4 +1,4 @@
-"""Where lines go: text to stdout, flushed at once; all else to stderr, in colour if wanted."""
+"""The output streams: text to stdout, flushed at once; messages to stderr, in colour if wanted."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ class OutputError(Exception):
 
 
 class ReaderGone(OutputError):
-    """Whoever read standard output has had enough (`| head`)."""
+    """stdout was closed by its reader (EPIPE), as `head` does."""
 
 
 def interrupt_at_once() -> None:
-    """Lets a second Ctrl-C end the process: the first is being answered."""
+    """Makes the next Ctrl-C end the process."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
-def noting_interrupts() -> Iterator[Callable[[], bool]]:
-    """Meanwhile Ctrl-C is noted, for whoever calls what this gives; a second one ends the process.
+def recorded_interrupts() -> Iterator[Callable[[], bool]]:
+    """Records SIGINT instead of raising; yields a predicate. A second SIGINT ends the process.
 
-    Raised, it would come wherever Python happens to be: in a callback it is lost, and in the middle
-    of a driver's object it leaves half of one. Where Ctrl-C is ignored or another's, it stays so.
+    A KeyboardInterrupt could be raised anywhere: in a callback it is lost, and inside the driver it
+    leaves an object half made. A SIGINT that is ignored or handled otherwise stays so.
     """
     noted = threading.Event()
 
@@ -55,9 +55,9 @@ def noting_interrupts() -> Iterator[Callable[[], bool]]:
 
 @contextlib.contextmanager
 def ending_by_signals() -> Iterator[None]:
-    """Meanwhile SIGTERM and SIGHUP raise SystemExit (128 + the signal), so that files are removed.
+    """Makes SIGTERM and SIGHUP raise SystemExit (128 + the signal), so that files are removed.
 
-    A signal that is ignored (nohup) or handled by somebody else stays so.
+    A signal that is ignored (nohup) or handled otherwise stays so.
     """
 
     def end(number: int, _: object) -> None:
@@ -85,10 +85,10 @@ class Terminal:
 
     def __init__(self) -> None:
         self.quiet = False
-        self.warned: list[str] = []  # what the library warned of
+        self.warned: list[str] = []  # warnings of the library
         self._in_line = False
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8", errors="strict")  # whatever the locale says
+            sys.stdout.reconfigure(encoding="utf-8", errors="strict")  # in any locale
 
     def write(self, text: str, *, bold: bool = False) -> None:
         """Writes text to stdout and flushes it; raises OutputError if that fails."""
@@ -112,28 +112,28 @@ class Terminal:
         if self._in_line:
             self.write("\n")
 
-    def note(self, message: str) -> None:
-        """Prints a line for the person at the terminal, unless they asked for quiet."""
+    def info(self, message: str) -> None:
+        """Prints a message, unless quiet."""
         if not self.quiet:
             _print_error_stream(f"gpt2-wgpu: {message}", _DIM)
 
-    def note_wait(self, message: str) -> None:
-        """Prints a line on what takes a while; none where no one looks, as of progress."""
+    def waiting(self, message: str) -> None:
+        """Prints what the program is waiting for; only on a terminal, like progress."""
         if self._is_watched():
-            self.note(message)
+            self.info(message)
 
     def warn(self, message: str) -> None:
-        """Prints a warning, unless quiet was asked for."""
+        """Prints a warning, unless quiet."""
         if not self.quiet:
             line = " ".join(message.split())
             _print_error_stream(f"gpt2-wgpu: warning: {line}", _YELLOW)
 
     @contextlib.contextmanager
     def warnings_as_lines(self) -> Iterator[None]:
-        """Prints what Python's `warnings` has to show by `warn`, without file and source line."""
+        """Prints Python's warnings by `warn`, without file and source line."""
 
         def show(message: Warning | str, *_: object, **__: object) -> None:
-            line = str(message).replace('dtype="float16"', "--dtype f16")  # this side's words
+            line = str(message).replace('dtype="float16"', "--dtype f16")  # the command's option
             self.warn(line)
             self.warned.append(line)
 
@@ -142,7 +142,7 @@ class Terminal:
             yield
 
     def error(self, message: str) -> None:
-        """Prints why the program ends, in one line."""
+        """Prints an error in one line."""
         with contextlib.suppress(OutputError):
             self.end_line()
         line = " ".join(message.split())
@@ -150,7 +150,7 @@ class Terminal:
 
     @contextlib.contextmanager
     def progress(self, label: str) -> Iterator[Callable[[int, int], None] | None]:
-        """Yields `report(done_bytes, total_bytes)` for a progress bar; None where no one looks."""
+        """Yields `report(done_bytes, total_bytes)` for a progress bar; None without a terminal."""
         if not self._is_watched():
             yield None
             return
@@ -168,7 +168,7 @@ class Terminal:
         return not self.quiet and sys.stderr is not None and sys.stderr.isatty()
 
     def _discard_output(self) -> None:
-        """Sends what is still buffered to nowhere, or Python would complain of it at its exit."""
+        """Discards buffered output, of which Python would otherwise complain at exit."""
         self._in_line = False
         with contextlib.suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -179,7 +179,7 @@ class Terminal:
 def _print_error_stream(line: str, style: str) -> None:
     if sys.stderr is None:
         return
-    # Nowhere is left to complain if this fails.
+    # An error here has no stream left to be reported on.
     with contextlib.suppress(OSError):
         sys.stderr.write(_styled(line, style, sys.stderr) + "\n")
         sys.stderr.flush()

@@ -31,7 +31,7 @@ def test_tables_for_a_person(capsys: Captured) -> None:
     out, err = capsys.readouterr()
     assert "| pp6 |" in out
     assert out.count("| tg8 |") == 2
-    assert "of the read limit" in out
+    assert "of peak bandwidth" in out
     assert "| stream_read_strided |" in out
     assert out.endswith(" |\n")
     assert all(line.startswith("gpt2-wgpu: ") for line in err.splitlines())

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from gpt2_wgpu.cli.story import Story
-from gpt2_wgpu.cli.terminal import Terminal, noting_interrupts
+from gpt2_wgpu.cli.stream_printer import StreamPrinter
+from gpt2_wgpu.cli.terminal import Terminal, recorded_interrupts
 
 
 @pytest.fixture(autouse=True)
@@ -45,14 +45,14 @@ class Stream:
         self.stats.finish_reason = "length"
 
 
-def told(stream: Any) -> Story:
-    story = Story(stream, "", Terminal(), json=False, echo=False)
-    story.tell(at_once=False)
-    return story
+def printed(stream: Any) -> StreamPrinter:
+    printer = StreamPrinter(stream, "", Terminal(), json=False, echo=False)
+    printer.run(at_once=False)
+    return printer
 
 
 def test_an_interrupt_that_would_be_lost_is_noted() -> None:
-    with noting_interrupts() as interrupted:
+    with recorded_interrupts() as interrupted:
         assert not interrupted()
         Fragile()
         assert interrupted()
@@ -61,7 +61,7 @@ def test_an_interrupt_that_would_be_lost_is_noted() -> None:
 
 
 def test_without_an_interrupt_all_is_as_it_was() -> None:
-    with noting_interrupts() as interrupted:
+    with recorded_interrupts() as interrupted:
         assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     assert not interrupted()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -69,7 +69,7 @@ def test_without_an_interrupt_all_is_as_it_was() -> None:
 
 def test_what_somebody_else_made_of_interrupts_stays() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with noting_interrupts() as interrupted:
+    with recorded_interrupts() as interrupted:
         Fragile()
         assert not interrupted()
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -80,7 +80,7 @@ def test_other_threads_leave_signals_alone() -> None:
 
     def use() -> None:
         try:
-            with noting_interrupts() as interrupted:
+            with recorded_interrupts() as interrupted:
                 assert not interrupted()
         except Exception as error:
             failures.append(error)
@@ -94,11 +94,11 @@ def test_other_threads_leave_signals_alone() -> None:
 def test_a_story_ends_with_the_piece_that_came_with_the_interrupt(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    story = told(Stream("a", None, "b", "c"))
-    assert (story.text, story.interrupted) == ("ab", True)
+    printer = printed(Stream("a", None, "b", "c"))
+    assert (printer.text, printer.interrupted) == ("ab", True)
     assert capsys.readouterr().out == "ab"
 
 
 def test_a_story_that_has_ended_is_not_interrupted() -> None:
-    story = told(Stream("a", "b", None))
-    assert (story.text, story.interrupted) == ("ab", False)
+    printer = printed(Stream("a", "b", None))
+    assert (printer.text, printer.interrupted) == ("ab", False)

@@ -19,7 +19,7 @@ const ENDLESS =
 export class PythonConsole {
   /** @type {import("../gpt2.js").GPT2 | null} */
   #lm = null;
-  /** @type {AbortController | null} the run under way */
+  /** @type {AbortController | null} the current run */
   #controller = null;
   #recall = new Recall();
   #onRun;

@@ -37,7 +37,7 @@ export class Loader {
 
   /**
    * Loads a model in place of the one before; resolves to it, or to null when cancelled.
-   * Raises what the library raises. A call while another load is under way is not made.
+   * Raises what the library raises. Does nothing during another load.
    * @param {Source} source
    * @param {Dtype | ""} dtype "" for the library's default
    * @returns {Promise<GPT2 | null>}
@@ -62,7 +62,7 @@ export class Loader {
     return this.lm;
   }
 
-  /** Ends a load that is under way; what was downloaded stays. */
+  /** Cancels the current load; the downloaded part is kept. */
   cancel() {
     this.#controller?.abort();
   }

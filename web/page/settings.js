@@ -64,7 +64,7 @@ export function currentSettings() {
 }
 
 /**
- * Shows given values; one that its field would refuse is left out.
+ * Shows given values; one that its field rejects is left out.
  * @param {Partial<Values>} values
  */
 export function writeSettings(values) {

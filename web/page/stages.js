@@ -36,7 +36,7 @@ export function clearStages() {
   }
 }
 
-/** Marks the stages that were under way as ended early. */
+/** Marks unfinished stages as stopped. */
 export function stopStages() {
   drawFresh();
   for (const item of list.querySelectorAll("li")) {

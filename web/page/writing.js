@@ -17,7 +17,7 @@ export class Writer {
   /** @type {import("../gpt2.js").GPT2 | null} */
   #lm = null;
   #name = "";
-  /** @type {AbortController | null} the text under way */
+  /** @type {AbortController | null} the current text */
   #controller = null;
 
   constructor() {
@@ -47,12 +47,12 @@ export class Writer {
     this.#draw();
   }
 
-  /** Ends the text under way; what is there stays. */
+  /** Stops the current text; the pieces so far stay. */
   stop() {
     this.#controller?.abort();
   }
 
-  /** Continues the prompt, unless a text is under way. */
+  /** Continues the prompt; does nothing during another text. */
   async generate() {
     if (this.#controller || !this.#lm) return;
     const settings = readSettings();

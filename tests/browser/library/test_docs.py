@@ -1,4 +1,4 @@
-"""The pages in docs/browser.md, as they stand there."""
+"""The pages in docs/browser.md."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def test_the_pages_are_small() -> None:
 def test_the_javascript_page(browser: Browser, addresses: dict[str, str]) -> None:
     tab = browser.open(addresses["javascript.html"])
     tab.wait_for("() => state.value.startsWith('ready on')")
-    tab.evaluate("() => tell.click()")
+    tab.evaluate("() => generate.click()")
     tab.wait_for(TOLD)
     story = tab.evaluate("() => story.textContent")
     assert story.startswith("Once upon a time")
     assert len(story) > 100
-    tab.evaluate("() => tell.click()")
+    tab.evaluate("() => generate.click()")
     tab.wait_for("() => story.textContent.length > 30")
     tab.evaluate("() => document.getElementById('stop').click()")
-    tab.wait_for("() => !tell.disabled")
-    begin = "(text) => { document.getElementById('prompt').value = text; tell.click(); }"
+    tab.wait_for("() => !generate.disabled")
+    begin = "(text) => { document.getElementById('prompt').value = text; generate.click(); }"
     tab.evaluate(begin, "The end. " * 1000)
-    tab.wait_for("() => !tell.disabled")
+    tab.wait_for("() => !generate.disabled")
     assert "512" in tab.evaluate("() => state.value")  # the error says how much fits
     tab.evaluate(begin, "The end")
     tab.wait_for(TOLD)

@@ -8,7 +8,7 @@ import math
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from gpt2_wgpu.cli.terminal import OutputError, Terminal, interrupt_at_once, noting_interrupts
+from gpt2_wgpu.cli.terminal import OutputError, Terminal, interrupt_at_once, recorded_interrupts
 
 if TYPE_CHECKING:
     import gpt2_wgpu as gw
@@ -21,14 +21,14 @@ _REASONS = {
 }
 
 
-class Story:
-    """A stream on its way to the terminal.
+class StreamPrinter:
+    """Printer of a text stream.
 
     Args:
-        stream: gives the pieces of text.
-        prompt: what the text continues.
-        terminal: where it is printed.
-        json: print objects, one a line, and not text.
+        stream: the pieces of text.
+        prompt: the prompt.
+        terminal: the output.
+        json: print JSON objects, one per line, instead of text.
         echo: print the prompt before the text.
     """
 
@@ -45,17 +45,17 @@ class Story:
         self._at_once = False
         self._printed_tokens = 0
 
-    def tell(self, *, at_once: bool) -> None:
-        """Prints each piece as it comes, or with `at_once` when all is computed.
+    def run(self, *, at_once: bool) -> None:
+        """Prints each piece as it is computed, or with `at_once` nothing before :meth:`report`.
 
-        Ctrl-C ends it in good order: what was computed by then is the story. Raises OutputError
-        if stdout cannot be written.
+        Ctrl-C stops cleanly and keeps the text so far. Raises OutputError if stdout cannot be
+        written.
         """
         self._at_once = at_once
         try:
             if not at_once:
                 self._begin()
-            with noting_interrupts() as interrupted:
+            with recorded_interrupts() as interrupted:
                 for piece in chain(self._stream, [""]):  # the last tokens may come without text
                     self.text += piece
                     if not at_once:
@@ -67,12 +67,12 @@ class Story:
             interrupt_at_once()
             self.interrupted = True
 
-    def report(self, circumstances: dict[str, Any]) -> None:
-        """Ends the output: the figures of the run, and its `circumstances` (model, seed, ...).
+    def report(self, details: dict[str, Any]) -> None:
+        """Prints the statistics of the run, with `details` (model, seed, ...).
 
-        Raises OutputError if stdout cannot be written, unless Ctrl-C ended the story.
+        Raises OutputError if stdout cannot be written, unless Ctrl-C stopped the text.
         """
-        figures = self._figures() | circumstances
+        figures = self._figures() | details
         with contextlib.suppress(*[OutputError] * self.interrupted):
             if self._json:
                 ids = list(self._stream.stats.token_ids)
@@ -83,16 +83,16 @@ class Story:
                     self._begin()
                     self._terminal.write(self.text)
                 self._terminal.end_line()
-        self._terminal.note(_summary(figures))
+        self._terminal.info(_summary(figures))
 
     def _begin(self) -> None:
         if self._echo:
             self._terminal.write(self._prompt, bold=True)
 
     def _write_piece(self, piece: str) -> None:
-        """Prints a piece; as objects, one for each token that is new.
+        """Prints a piece; with JSON, one object for each new token.
 
-        Tokens that end inside a character have the text ""; the one that completes it has it all.
+        Tokens that end inside a character have the text ""; the token that completes it has it all.
         """
         if not self._json:
             self._terminal.write(piece)
@@ -108,7 +108,7 @@ class Story:
         self._terminal.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
 
     def _figures(self) -> dict[str, Any]:
-        """What is reported of a run; a figure that could not be measured is None."""
+        """The statistics of a run; None for those that could not be measured."""
         stats = self._stream.stats
         return {
             "done": True,
@@ -125,7 +125,7 @@ def _measured(value: float | None, digits: int) -> float | None:
 
 
 def _summary(figures: dict[str, Any]) -> str:
-    """The figures of a run in one line."""
+    """The statistics of a run in one line."""
     parts = [
         f"{figures['model']} on {figures['adapter']}",
         f"{figures['prompt_tokens']} + {figures['tokens']} tokens",
