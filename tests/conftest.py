@@ -6,6 +6,7 @@ A run whose tests need no GPU needs no adapter either: only the ``device`` fixtu
 from __future__ import annotations
 
 import gc
+import importlib
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -29,8 +30,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         session.config.add_cleanup(relayed())
 
 
-def pytest_collection_finish() -> None:
-    """What is imported by now is never garbage: collecting without it takes no time."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Imports PyTorch where a test will need it, and exempts all imports from garbage collection.
+
+    Imported in the middle of a run, its objects would slow down each later ``gc.collect``.
+    """
+    markers = (marker for item in session.items for marker in item.iter_markers("native"))
+    if not session.config.option.collectonly and any("PyTorch" in mark.args for mark in markers):
+        importlib.import_module("transformers.models.gpt2.modeling_gpt2")
     gc.collect()
     gc.freeze()
 

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "gpt2_wgpu"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SHADERS = sorted((ROOT / "shaders").rglob("*.wgsl"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 SCRIPTS = sorted(
     path
     for folder in ("benchmarks", "gpt2_wgpu", "scripts", "tests", "training")
@@ -61,6 +62,7 @@ SHARED_NAMES = {
 
 # Absent in the browser, so imported only inside functions; wgpu is there: only webgpu/ imports it.
 NATIVE_ONLY = {"huggingface_hub", "numpy", "ray", "regex", "tqdm"}
+LARGE = ("keras_hub.", "ray.", "safetensors.torch.", "torch.", "transformers.")
 GUARDED = {"text/pretokenizer.py"}  # imports regex at the top, in a try
 
 
@@ -130,6 +132,18 @@ def test_what_the_browser_lacks_is_imported_late(path: Path) -> None:
     }
     forbidden = NATIVE_ONLY - ({"regex"} if str(path.relative_to(PACKAGE)) in GUARDED else set())
     assert not found & forbidden
+
+
+def test_tests_import_large_packages_late() -> None:
+    """Inside functions: collecting the tests, and those that need none of them, stays quick."""
+    found = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in TESTS
+        for node in at_run_time(ast.parse(path.read_text()).body)
+        for name in imported(path, node)
+        if f"{name}.".startswith(LARGE)
+    ]
+    assert found == []
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

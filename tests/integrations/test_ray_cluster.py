@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-import ray
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
@@ -27,6 +26,8 @@ ROWS = [
 @pytest.fixture(scope="module")
 def cluster():
     """Ray with two GPUs that only it believes in."""
+    import ray
+
     ray.init(
         num_cpus=3,  # two workers, and one that reads; Ray does not ask the machine
         num_gpus=2,
@@ -99,6 +100,8 @@ def expected(arguments):
 
 
 def test_two_workers_equal_one_process_row_for_row(cluster, arguments, prompts, expected, tmp_path):
+    import ray
+
     dataset = ray.data.read_json(prompts, override_num_blocks=8)
     found = dataset.map_batches(
         make_witness(tmp_path),

@@ -9,9 +9,6 @@ import warnings
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
-from transformers import GPT2LMHeadModel
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import WeightsError
@@ -35,10 +32,14 @@ def original(tmp_path_factory):
 
 @pytest.fixture
 def tensors(original):
+    from safetensors.torch import load_file
+
     return load_file(original / FILE)
 
 
 def written(original, directory, tensors, name=FILE):
+    from safetensors.torch import save_file
+
     directory.mkdir(exist_ok=True)
     (directory / "config.json").write_bytes((original / "config.json").read_bytes())
     tensors = {key: value.contiguous() for key, value in tensors.items()}
@@ -62,6 +63,8 @@ def logits_and_warnings(directory):
 
 def assert_as_transformers(directory, reference=None):
     """The same logits; → what was warned of."""
+    from transformers import GPT2LMHeadModel
+
     logits, warned = logits_and_warnings(directory)
     model = GPT2LMHeadModel.from_pretrained(reference or directory)
     assert np.abs(logits - checkpoints.logits_of(model, IDS)).max() < 1e-5
@@ -69,6 +72,8 @@ def assert_as_transformers(directory, reference=None):
 
 
 def test_a_head_that_differs_is_not_tied(device, original, tensors, tmp_path):
+    import torch
+
     tensors["lm_head.weight"] = torch.randn(21, 12)
     directory = written(original, tmp_path / "source", tensors)
     (message,) = assert_as_transformers(directory)
@@ -97,6 +102,8 @@ def test_a_head_that_is_equal_stays_tied(device, original, tensors, tmp_path):
 
 
 def test_a_head_of_another_dtype_is_the_head(device, original, tensors, tmp_path):
+    import torch
+
     tensors["lm_head.weight"] = torch.randn(21, 12).half()
     (message,) = assert_as_transformers(written(original, tmp_path / "source", tensors))
     assert "different dtypes (F16 and F32)" in message
@@ -108,6 +115,8 @@ def test_a_head_alone_is_the_embedding_too(device, original, tensors, tmp_path):
 
 
 def test_a_head_of_another_size_is_refused(device, original, tensors, tmp_path):
+    import torch
+
     tensors["lm_head.weight"] = torch.randn(22, 12)
     directory = written(original, tmp_path / "source", tensors)
     message = r"lm_head\.weight is \[22, 12\] instead of \[21, 12\]"
@@ -120,6 +129,8 @@ def test_a_head_of_another_size_is_refused(device, original, tensors, tmp_path):
 
 @pytest.mark.parametrize("named", [FIRST, SECOND])
 def test_stale_copies_in_shards(device, original, tensors, tmp_path, named):
+    import torch
+
     stale = {"transformer.wpe.weight": torch.randn(9, 12)}
     directory = written(original, tmp_path / "source", tensors, FIRST)
     written(original, directory, stale | {"extra": torch.zeros(1)}, SECOND)
@@ -132,6 +143,8 @@ def test_stale_copies_in_shards(device, original, tensors, tmp_path, named):
 
 
 def test_a_file_beside_an_index(device, original, tensors, tmp_path):
+    import torch
+
     directory = written(original, tmp_path / "source", tensors)
     other = {name: torch.zeros_like(value) for name, value in tensors.items()}
     written(original, directory, other, FIRST)
@@ -144,6 +157,8 @@ def test_a_file_beside_an_index(device, original, tensors, tmp_path):
 
 
 def test_names_with_and_without_prefix(device, original, tensors, tmp_path):
+    import torch
+
     both = {"wpe.weight": torch.randn(9, 12), **tensors}
     (message,) = assert_as_transformers(written(original, tmp_path / "source", both))
     assert "'transformer.wpe.weight' is read, and 'wpe.weight'" in message

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import InvalidArgumentError, NumericalError
@@ -69,6 +68,7 @@ def reference_perplexity(model, rows, context, stride):
 
 @pytest.mark.parametrize("stride", [None, 100])
 def test_perplexity_equals_transformers(tales, stride, monkeypatch):
+    import torch
     from transformers import GPT2LMHeadModel
 
     monkeypatch.setattr(evaluation, "LOGIT_BYTES", 4096 * 4 * 50)

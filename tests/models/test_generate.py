@@ -7,8 +7,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
@@ -38,6 +36,9 @@ def packed(prompts, length):
 
 
 def test_greedy_text_of_the_embedded_model_equals_transformers(tales):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     directory = presets.resolve("fairytales")
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(directory)
@@ -265,6 +266,8 @@ def test_cache_positions_are_checked(small_lm):
 
 
 def test_nan_in_the_weights_is_an_error_with_its_position(device, tmp_path):
+    import torch
+
     model = checkpoints.make_model(n_embd=16, n_layer=1, n_head=2, n_positions=16, vocab_size=31)
     with torch.no_grad():
         model.transformer.wpe.weight[5] = float("nan")
@@ -339,6 +342,8 @@ def test_what_a_model_says_of_itself(small_lm, tales):
 
 def test_a_padded_vocabulary_is_never_sampled(device, tmp_path, tales):
     """A table rounded up beyond the tokenizer's tokens, with rows that would win every draw."""
+    import torch
+
     size = tales.preprocessor.tokenizer.vocabulary_size()
     model = checkpoints.make_model(
         n_embd=16, n_layer=1, n_head=2, n_positions=24, vocab_size=size + 9
@@ -366,6 +371,8 @@ def test_a_padded_vocabulary_is_never_sampled(device, tmp_path, tales):
 
 @pytest.mark.parametrize("penalty", [1.3, 2.5])
 def test_repetition_penalty_equals_transformers(small, small_lm, penalty):
+    import torch
+
     prompt = [3, 1, 4, 1, 5]
     given = packed([prompt], 25)
     with torch.inference_mode():

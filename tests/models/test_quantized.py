@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import InvalidArgumentError
@@ -27,9 +26,11 @@ SIZES = [
 ]
 
 
-@torch.no_grad()
+@checkpoints.without_gradients
 def round_weights(model, dtype):
     """What the GPU makes of the weights, done to a transformers model."""
+    import torch
+
     for name, parameter in model.named_parameters():
         if parameter.ndim != 2 or "wpe" in name:
             continue

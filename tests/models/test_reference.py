@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +22,7 @@ def loaded(tmp_path, device):
     """Loads a transformers model through a directory; frees what was loaded."""
     opened = []
 
-    def load(model, dtype="float32", stored=torch.float32, **kwargs):
+    def load(model, dtype="float32", stored="float32", **kwargs):
         checkpoints.save(model, tmp_path, stored, **kwargs)
         lm = gw.GPT2CausalLM.from_preset(tmp_path, preprocessor=None, dtype=dtype)
         opened.append(lm)
@@ -114,6 +113,8 @@ def test_rows_of_different_positions(small, small_lm):
 
 @pytest.mark.usefixtures("variant", "no_leak")
 def test_hidden_states_and_cache(small, small_lm):
+    import torch
+
     model = small[0]
     ids = ids_for(model, 2, 9)
     with torch.no_grad():
@@ -133,6 +134,8 @@ def test_hidden_states_and_cache(small, small_lm):
 @pytest.mark.usefixtures("variant", "no_leak")
 @pytest.mark.parametrize("padding", ["left", "right", "middle"])
 def test_backbone_with_padding(small, small_lm, padding):
+    import torch
+
     ids = ids_for(small[0], 2, 10)
     mask = np.ones((2, 10), int)
     mask[1, {"left": slice(0, 4), "right": slice(6, 10), "middle": slice(3, 6)}[padding]] = 0
@@ -177,6 +180,8 @@ def test_every_activation(loaded, activation):
     ids=lambda config: "-".join(f"{value}" for value in config.values()),
 )
 def test_sizes_and_switches(loaded, config):
+    import torch
+
     model = checkpoints.make_model(
         **{"n_layer": 2, "n_positions": 17, "vocab_size": 101, "initializer_range": 0.3} | config
     )
@@ -219,16 +224,18 @@ def test_any_configuration(loaded, data):
     lm.dispose()
 
 
-@pytest.mark.parametrize("stored", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("stored", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("shards", [None, "20KB"], ids=["one file", "shards"])
 def test_stored_types_and_shards(small, loaded, stored, dtype, shards):
+    import torch
+
     model = checkpoints.make_model(**small[0].config.to_diff_dict())
     ids = ids_for(model, 1, 16)
     lm = loaded(model, dtype, stored, **({"max_shard_size": shards} if shards else {}))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(parameter.to(stored))
+            parameter.copy_(parameter.to(getattr(torch, stored)))
             if dtype == "float16" and parameter.ndim == 2 and "wpe" not in name:
                 parameter.copy_(parameter.to(torch.float16))
     expected = checkpoints.logits_of(model, ids)
@@ -288,7 +295,7 @@ def test_124m_in_f32(base, device):
         lm.dispose()
 
 
-@torch.no_grad()
+@checkpoints.without_gradients
 def test_124m_in_f16(device, tmp_path):
     model = checkpoints.make_model(initializer_range=0.05)
     checkpoints.save(model, tmp_path)
