@@ -40,10 +40,10 @@ def steady(steps: int) -> type[Pace]:
     return Steady
 
 
-def start(backbone: gw.GPT2Backbone, new_tokens: int) -> Generation:
+def start(lm: gw.GPT2CausalLM, new_tokens: int) -> Generation:
     """Return a generation that has recorded its step."""
     options = gw.samplers.Random(seed=1).next_options()
-    begun = Generation(backbone, [[1]], [new_tokens + 1], options, [])
+    begun = Generation(lm, [[1]], [new_tokens + 1], options, [])
     sync(begun.advance(), "advance")
     return begun
 
@@ -65,10 +65,10 @@ def encoded(gpu: Any, batch: Batch, name: str, figures: Figures) -> None:
     gpu._poll_wait()
 
 
-def generated(backbone: gw.GPT2Backbone, steps: int, figures: Figures) -> None:
+def generated(lm: gw.GPT2CausalLM, steps: int, figures: Figures) -> None:
     """Generate the tokens of a few submits."""
     vars(decoding)["Pace"] = steady(steps)
-    running, tokens = start(backbone, 8 * steps + 50), 0
+    running, tokens = start(lm, 8 * steps + 50), 0
     busy = time.thread_time()
     with time_waiting() as waited:
         while not running.done:
@@ -84,9 +84,10 @@ def main() -> None:
     parser.add_argument("-r", "--repeats", type=int, default=40)
     args = parser.parse_args()
     backbone = gw.GPT2Backbone(512, 12, 1, 64, 256, max_sequence_length=CONTEXT, seed=1)
-    recorded = start(backbone, CONTEXT - 1)
+    lm = gw.GPT2CausalLM(backbone)
+    recorded = start(lm, CONTEXT - 1)
     run = recorded._run
-    assert run is not None
+    assert run is not None and run._recording is not None
     commands = run._recording._commands
     bundle = native_bundle(commands)
     if bundle is None:
@@ -101,7 +102,7 @@ def main() -> None:
             encoded(backbone.device.gpu, Batch(commands, steps), "encode: wgpu-py", figures)
             encoded(backbone.device.gpu, Batch(commands, steps, bundle), "encode: ours", figures)
         for _ in range(max(1, args.repeats // 5)):
-            generated(backbone, steps, figures)
+            generated(lm, steps, figures)
         print(f"\n| {steps} a submit | best | median |\n|---|---|---|")
         for name, seconds in figures.items():
             best, median = min(seconds), statistics.median(seconds)

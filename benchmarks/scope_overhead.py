@@ -53,7 +53,7 @@ def main() -> None:
     args = parser.parse_args()
     lm = gw.GPT2CausalLM.from_preset(args.model)
     options = gw.samplers.Random(seed=1).next_options()
-    generation = Generation(lm.backbone, [[1]], [args.new_tokens + 2], options, [])
+    generation = Generation(lm, [[1]], [args.new_tokens + 2], options, [])
     sync(generation.advance(), "advance")  # exclude prefill and recording
 
     accounting = Stopwatch()

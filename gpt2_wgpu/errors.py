@@ -60,6 +60,10 @@ class DependencyError(DeviceError, ImportError):
     """wgpu is missing, of another release or broken; the message says what to install."""
 
 
+class NotRecordableError(DeviceError):
+    """Values were read while commands were recorded, which have not run yet."""
+
+
 class ShaderError(DeviceError):
     """A WGSL kernel does not compile, or was called with the wrong bindings or parameters."""
 

@@ -45,7 +45,7 @@ def prompts_of(vocabulary: int, batch: int, length: int) -> Rows:
 def start(lm: GPT2CausalLM, prompts: Rows, new_tokens: int) -> Generation:
     """A greedy generation that no token stops: what ``generate`` and ``stream`` run."""
     limits = [len(prompt) + new_tokens for prompt in prompts]
-    return Generation(lm.backbone, prompts, limits, samplers.Greedy().next_options(), [])
+    return Generation(lm, prompts, limits, samplers.Greedy().next_options(), [])
 
 
 async def timed(lm: GPT2CausalLM, prompts: Rows, new_tokens: int) -> Run:

@@ -253,7 +253,7 @@ class GPT2Generator(NotCopyable):
         """Run one generation, padded with rows that are finished from the start."""
         idle = self.rows_at_once - len(group)
         generation = Generation(
-            self._lm.backbone,
+            self._lm,
             [*(row.prompt for row in group), *[[0]] * idle],
             [*(row.limit for row in group), *[1] * idle],
             replace(self._sampler.next_options(), seed=0),

@@ -1,9 +1,10 @@
 """What GPT-2 is. KerasHub's ``keras_hub.models`` under the same names."""
 
-from gpt2_wgpu.models.causal_lm import CausalLM, GenerativeTask
+from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.conversion import convert, convert_async
 from gpt2_wgpu.models.evaluation import Divergence
+from gpt2_wgpu.models.generative_task import GenerativeTask
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.gpt2_causal_lm import GPT2CausalLM
 from gpt2_wgpu.models.self_test import self_check, self_check_async

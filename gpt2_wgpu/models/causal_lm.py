@@ -1,119 +1,71 @@
-"""KerasHub's class tree of generating models: ``GenerativeTask`` → ``CausalLM`` → the model."""
+"""``CausalLM``: a task that generates token after token, by KerasHub's pipeline.
+
+``preprocessor.generate_preprocess`` → ``make_generate_function`` → ``generate_step`` →
+(``build_cache``, then ``call_with_cache`` and the sampler for every token) →
+``preprocessor.generate_postprocess``. Each of them may be replaced in a subclass or on an object,
+by a function or a coroutine function (overrides.py).
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, Self
+import time
+from abc import abstractmethod
+from collections.abc import Sequence
+from copy import copy
+from typing import Any
 
-from gpt2_wgpu import samplers
-from gpt2_wgpu.copying import CopiedByAttributes
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
 from gpt2_wgpu.models.decoding import Generation
-from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
-from gpt2_wgpu.models.token_ids import Candidates, check_rows, check_vocabularies, end_token_ids
+from gpt2_wgpu.models.generate_function import GenerateFunction
+from gpt2_wgpu.models.generative_task import GenerativeTask, StopTokens
+from gpt2_wgpu.models.overrides import chosen, default, is_default, settled
+from gpt2_wgpu.models.packed_ids import masked, packed, prompts_of, rows_of, without_prompts
+from gpt2_wgpu.models.text_stream import TextStream, TokenSource, WholeText
+from gpt2_wgpu.models.token_ids import (
+    Candidates,
+    check_rows,
+    end_token_ids,
+)
+from gpt2_wgpu.nn import KVCache, SamplingState
 from gpt2_wgpu.shown import shown
-from gpt2_wgpu.text import GPT2CausalLMPreprocessor
+from gpt2_wgpu.tensors import Tensor
+from gpt2_wgpu.text import GPT2CausalLMPreprocessor, StopTextMatcher
 from gpt2_wgpu.text.preprocessor import AllowedSpecial
-from gpt2_wgpu.text.token_arrays import as_array, is_one_row, rows_of_ids, rows_of_mask
+from gpt2_wgpu.text.token_arrays import is_one_row, rows_of_ids
 from gpt2_wgpu.validation import integer
-from gpt2_wgpu.webgpu import Device, sync
+from gpt2_wgpu.webgpu import sync
 
-GenerateFunction = Callable[[dict[str, Any], "Sequence[int] | None"], dict[str, Any]]
-_PACKED: dict[str, Literal["int32", "bool"]] = {"token_ids": "int32", "padding_mask": "bool"}
-StopTokens = Sequence[int] | str | None
-
-
-class GenerativeTask(CopiedByAttributes, ABC):
-    """A backbone, an optional preprocessor, a sampler, and ``generate`` on top of them.
-
-    Subclasses say what one step is (:meth:`generate_step`).
-    """
-
-    def __init__(
-        self, backbone: GPT2Backbone, preprocessor: GPT2CausalLMPreprocessor | None = None
-    ) -> None:
-        if preprocessor is not None:
-            check_vocabularies(preprocessor.tokenizer, backbone.config.vocab_size)
-        self.backbone = backbone
-        self.preprocessor = preprocessor
-        self.generate_function: GenerateFunction | None = None
-        self.compile()
-
-    def __copy__(self) -> Self:
-        copied = super().__copy__()
-        copied.generate_function = None  # it is bound to the original
-        return copied
-
-    _instead_of_pickling = "load it in the other process (from_preset)"
-
-    @property
-    def device(self) -> Device:
-        return self.backbone.device
-
-    def compile(self, sampler: str | dict[str, Any] | samplers.Sampler = "top_k") -> None:
-        """Choose the sampler: "greedy", "random", "top_k", "top_p" or an object.
-
-        Raises ``InvalidArgumentError`` for an unknown one.
-        """
-        self.sampler = samplers.get(sampler)
-        self.generate_function = None
-
-    @abstractmethod
-    def generate_step(
-        self, inputs: dict[str, Any], stop_token_ids: Sequence[int] | None = None
-    ) -> dict[str, Any]:
-        """Generate from packed ids; see the subclass."""
-
-    def make_generate_function(self) -> GenerateFunction:
-        """What ``generate`` runs on packed ids, kept until the next ``compile``."""
-        if self.generate_function is None:
-            self.generate_function = self.generate_step
-        return self.generate_function
-
-    def generate(
-        self,
-        inputs: Any,
-        max_length: int | None = None,
-        stop_token_ids: StopTokens = "auto",
-        strip_prompt: bool = False,
-        *,
-        allowed_special: AllowedSpecial | None = None,
-    ) -> Any:
-        """Generate text: str → str, list of str → list of str, dict of ids → dict of ids.
-
-        ``max_length`` counts all tokens, prompt and start token included (default: the
-        preprocessor's ``sequence_length``); with a dict, the arrays' own length counts.
-        ``stop_token_ids``: "auto" (the end tokens of tokenizer and configuration), ids, or None or
-        [] for none. ``strip_prompt``: leave the prompt out. ``allowed_special``: special tokens
-        that a prompt may spell out, or "all" (default: the preprocessor's, none). Blocks;
-        ``generate_async`` is the twin.
-
-        Raises ``ContextLengthError`` for a prompt that does not fit (KerasHub cuts it off in
-        silence) or a ``max_length`` beyond the context, ``InvalidArgumentError`` for other input.
-        """
-        return sync(
-            self.generate_async(
-                inputs, max_length, stop_token_ids, strip_prompt, allowed_special=allowed_special
-            ),
-            "generate_async(...)",
-        )
-
-    @abstractmethod
-    async def generate_async(
-        self,
-        inputs: Any,
-        max_length: int | None = None,
-        stop_token_ids: StopTokens = "auto",
-        strip_prompt: bool = False,
-        *,
-        allowed_special: AllowedSpecial | None = None,
-    ) -> Any:
-        """The asynchronous form of :meth:`generate`."""
+default(GPT2CausalLMPreprocessor.generate_preprocess)
+default(GPT2CausalLMPreprocessor.generate_postprocess)
 
 
 class CausalLM(GenerativeTask):
     """A task that generates token after token, each from all before it."""
+
+    # --- what the model computes ----------------------------------------------------------------
+
+    @abstractmethod
+    def call_with_cache(
+        self,
+        token_ids: Any,
+        cache: KVCache,
+        cache_update_index: Any,
+        *,
+        sampling: SamplingState | None = None,
+    ) -> tuple[Tensor, Tensor | None, KVCache]:
+        """Logits of ``token_ids``, which follow what ``cache`` holds; see the subclass."""
+
+    @abstractmethod
+    def build_cache(self, token_ids: Any) -> tuple[Tensor, KVCache]:
+        """A cache filled by ``token_ids``; see the subclass."""
+
+    @abstractmethod
+    async def build_cache_async(
+        self, token_ids: Any, *, cache: KVCache | None = None
+    ) -> tuple[Tensor | None, KVCache]:
+        """The asynchronous form of :meth:`build_cache`."""
+
+    # --- the pipeline ---------------------------------------------------------------------------
 
     async def generate_async(
         self,
@@ -126,23 +78,58 @@ class CausalLM(GenerativeTask):
     ) -> Any:
         stops = self.resolve_stop_tokens(stop_token_ids)
         if isinstance(inputs, dict):
-            return await self.generate_step_async(inputs, stops, strip_prompt=strip_prompt)
+            return await self._generate_packed(inputs, stops, strip_prompt)
         preprocessor = self._require_preprocessor(
             "generate then takes a dict of token_ids and padding_mask"
         )
-        prompts = [inputs] if isinstance(inputs, str) else inputs
-        rows = self.encode_prompts(prompts, preprocessor, allowed_special)
+        if isinstance(inputs, list | tuple) and not inputs:
+            return []
         if max_length is None:
             max_length = preprocessor.sequence_length
-        length = self.total_length(max_length, rows)
-        lengths = [len(row) for row in rows]
-        await self._complete(rows, [length] * len(rows), stops, self.candidates(stops))
-        texts = [
-            self._text_of(row[start:] if strip_prompt else row)
-            for row, start in zip(rows, lengths, strict=True)
-        ]
-        return texts[0] if isinstance(inputs, str) else texts
+        length = self.total_length(max_length, [])
+        given = await settled(self._preprocess(preprocessor, inputs, length, allowed_special))
+        output = await self._generate_packed(given, stops, strip_prompt)
+        return await self._postprocess(preprocessor, output, stops)
 
+    async def _generate_packed(
+        self, inputs: dict[str, Any], stops: Sequence[int], strip_prompt: bool
+    ) -> Any:
+        """Packed ids → packed ids, by the function of :meth:`make_generate_function`."""
+        function = await settled(chosen(self, "make_generate_function")())
+        generate = function.call_async if isinstance(function, GenerateFunction) else function
+        output = await settled(generate(inputs, stop_token_ids=stops))
+        if not strip_prompt:
+            return output
+        return without_prompts(output, inputs, self.backbone.config.vocab_size)
+
+    def _preprocess(
+        self,
+        preprocessor: GPT2CausalLMPreprocessor,
+        prompts: str | Sequence[str],
+        length: int,
+        allowed_special: AllowedSpecial | None,
+    ) -> Any:
+        """Packed ids of ``length`` that all have a row in the model; perhaps to be awaited."""
+        extra = {} if allowed_special is None else {"allowed_special": allowed_special}
+        preprocess = chosen(preprocessor, "generate_preprocess")
+        given = preprocess(prompts, sequence_length=length, **extra)
+        if is_default(preprocess):
+            rows = rows_of_ids(given["token_ids"])
+            check_rows(rows, preprocessor.tokenizer, self.backbone.config.vocab_size)
+        return given
+
+    @staticmethod
+    async def _postprocess(
+        preprocessor: GPT2CausalLMPreprocessor, output: Any, stops: Sequence[int]
+    ) -> Any:
+        """Text of packed ids."""
+        postprocess = chosen(preprocessor, "generate_postprocess")
+        if is_default(postprocess):
+            hidden = {token for token in stops if not preprocessor.tokenizer.has_id(token)}
+            output = masked(output, hidden) if hidden else output  # they have no text to decode
+        return await settled(postprocess(output))
+
+    @default
     def generate_step(
         self, inputs: dict[str, Any], stop_token_ids: Sequence[int] | None = None
     ) -> dict[str, Any]:
@@ -151,82 +138,119 @@ class CausalLM(GenerativeTask):
         The mask says where the prompt is: at the beginning of each row. Returns the same keys and
         shapes: ids with what was generated, and a mask that is True up to and including the first
         new stop token (everywhere without one). A stop token counts only where it was generated,
-        so a pad id that equals it does not stop (in KerasHub it does).
+        so a pad id that equals it does not stop (in KerasHub it does). Blocks.
         """
         return sync(self.generate_step_async(inputs, stop_token_ids), "generate_step_async(...)")
 
+    @default
     async def generate_step_async(
-        self,
-        inputs: dict[str, Any],
-        stop_token_ids: Sequence[int] | None = None,
-        *,
-        strip_prompt: bool = False,
+        self, inputs: dict[str, Any], stop_token_ids: Sequence[int] | None = None
     ) -> dict[str, Any]:
-        ids, prompts = self._packed_prompts(inputs)
-        if not ids:
-            return {key: as_array([], kind) for key, kind in _PACKED.items()}
-        lengths = [len(prompt) for prompt in prompts]
-        rows = [list(prompt) for prompt in prompts]
-        self.total_length(len(ids[0]), rows)
-        stops = stop_token_ids or ()
-        limits = [len(row) for row in ids]
-        await self._complete(rows, limits, stops, self.candidates(stops))
-        token_ids, mask = [], []
-        for row, packed, start in zip(rows, ids, lengths, strict=True):
-            shown = row[start:] if strip_prompt else row
-            rest = len(packed) - len(shown)
-            token_ids.append(shown + packed[len(packed) - rest :])
-            mask.append([True] * len(shown) + [False] * rest)
-        scalar = is_one_row(inputs["token_ids"])
-        return {
-            "token_ids": as_array(token_ids[0] if scalar else token_ids, "int32"),
-            "padding_mask": as_array(mask[0] if scalar else mask, "bool"),
-        }
+        """The asynchronous form of :meth:`generate_step`."""
+        ids, mask = rows_of(inputs, self.backbone.config.vocab_size)
+        rows = prompts_of(ids, mask)
+        if rows:
+            self.total_length(len(ids[0]), rows)
+            generation = self.start_generation(
+                rows, [len(row) for row in ids], stop_token_ids or ()
+            )
+            try:
+                while not generation.done:
+                    for row, new in zip(rows, await generation.advance(), strict=True):
+                        row.extend(new)
+            finally:
+                generation.close()
+        return packed(rows, ids, is_one_row(inputs["token_ids"]))
 
-    async def _complete(
+    def start_generation(
         self,
-        rows: list[list[int]],
+        prompts: Sequence[Sequence[int]],
         limits: Sequence[int],
-        stops: Sequence[int],
-        candidates: Candidates | None,
-    ) -> None:
-        """Append what is generated to each row."""
-        if not rows:
-            return
-        generation = Generation(
-            self.backbone, rows, limits, self.sampler.next_options(), list(stops), candidates
-        )
-        try:
-            while not generation.done:
-                for row, new in zip(rows, await generation.advance(), strict=True):
-                    row.extend(new)
-        finally:
-            generation.close()
+        stop_token_ids: Sequence[int] = (),
+    ) -> Generation:
+        """A decoding loop for ``prompts``, each up to a total length of ``limits``."""
+        candidates = self.candidates(stop_token_ids)
+        options = self.sampler.next_options()
+        return Generation(self, prompts, limits, options, stop_token_ids, candidates)
 
-    def _packed_prompts(self, inputs: dict[str, Any]) -> tuple[list[list[int]], list[list[int]]]:
-        """All ids of each row, and those that belong to its prompt."""
-        missing = [key for key in ("token_ids", "padding_mask") if key not in inputs]
-        if missing:
-            raise InvalidArgumentError(
-                f"inputs lack {shown(missing[0])}; got {shown(list(inputs))}"
+    # --- streaming ------------------------------------------------------------------------------
+
+    def stream(
+        self,
+        prompt: str,
+        max_new_tokens: int | None = None,
+        *,
+        stop_token_ids: StopTokens = "auto",
+        stop_texts: Sequence[str] = (),
+        add_start_token: bool | None = None,
+        allowed_special: AllowedSpecial | None = None,
+    ) -> TextStream:
+        """Generate from ``prompt`` and give the text piece by piece, without the prompt.
+
+        ``max_new_tokens`` (default: as many as the context holds) is cut to what fits; the reason
+        in ``stream.stats`` then is "length". ``stop_texts`` end the text before they appear;
+        one that is a special token ends it where that token is generated. ``add_start_token`` and
+        ``allowed_special`` (special tokens that the prompt may spell out, or "all") override the
+        preprocessor's. The same object serves ``async for``.
+
+        A replaced ``generate_preprocess``, ``build_cache`` or ``call_with_cache`` is called here,
+        too. Where ``make_generate_function``, ``generate_step`` or ``generate_postprocess`` is
+        replaced, only its result is known: the text comes in one piece, when it is complete.
+
+        Raises ``ContextLengthError`` when the prompt fills the context, ``InvalidArgumentError``
+        for a token that has no row in the model.
+        """
+        begun = time.perf_counter()
+        preprocessor = self._require_preprocessor("stream works on text; for ids use generate")
+        if not isinstance(prompt, str):
+            raise InvalidArgumentError(f"stream takes one prompt, a str, not {shown(prompt)}")
+        if max_new_tokens is not None:
+            integer("max_new_tokens", max_new_tokens, 1, 2**31 - 1)
+        if add_start_token is not None and add_start_token != preprocessor.add_start_token:
+            preprocessor = copy(preprocessor)
+            preprocessor.add_start_token = add_start_token
+        stops = self.resolve_stop_tokens(stop_token_ids)
+        matcher = StopTextMatcher(stop_texts)
+        context = self.backbone.config.n_positions
+        given = self._preprocess(preprocessor, prompt, context, allowed_special)
+
+        def open_source(given: Any) -> TokenSource:
+            return self._token_source(preprocessor, given, max_new_tokens, stops)
+
+        return TextStream(given, open_source, preprocessor.tokenizer, matcher, begun)
+
+    stream_async = stream
+
+    def _token_source(
+        self,
+        preprocessor: GPT2CausalLMPreprocessor,
+        given: dict[str, Any],
+        max_new_tokens: int | None,
+        stops: Sequence[int],
+    ) -> TokenSource:
+        """What a stream reads: the decoding loop, or the whole text of replaced methods."""
+        vocabulary, context = self.backbone.config.vocab_size, self.backbone.config.n_positions
+        ids, mask = rows_of(given, vocabulary)
+        (prompt,) = prompts_of(ids, mask)
+        if len(prompt) == context:
+            raise ContextLengthError(
+                f"the prompt's {len(prompt)} tokens (start token included) fill the model's "
+                f"context, so nothing can follow: at most {context - 1} may"
             )
-        ids = rows_of_ids(inputs["token_ids"], self.backbone.config.vocab_size, ragged=False)
-        mask = rows_of_mask(inputs["padding_mask"], ragged=False)
-        if [len(row) for row in ids] != [len(row) for row in mask]:
-            raise InvalidArgumentError(
-                f"token_ids [{len(ids)}, {len(ids[0])}] and padding_mask "
-                f"[{len(mask)}, {len(mask[0]) if mask else 0}] differ in shape"
-            )
-        prompts = []
-        for index, (row, real) in enumerate(zip(ids, mask, strict=True)):
-            length = sum(real)
-            if not length or not all(real[:length]):
-                raise InvalidArgumentError(
-                    f"row {index} of padding_mask must be True for the prompt (at least one "
-                    f"token), then False; it is {shown(real)}"
-                )
-            prompts.append(row[:length])
-        return ids, prompts
+        limit = context
+        if max_new_tokens is not None:
+            limit = min(context, len(prompt) + max_new_tokens)
+        steps = [chosen(self, "make_generate_function"), chosen(self, "generate_step")]
+        if all(map(is_default, [*steps, chosen(preprocessor, "generate_postprocess")])):
+            return self.start_generation([prompt], [limit], stops)
+        inputs = packed([prompt], [row[:limit] for row in ids], is_one_row(given["token_ids"]))
+
+        async def whole() -> tuple[list[int], str]:
+            output = await self._generate_packed(inputs, stops, strip_prompt=True)
+            text = await self._postprocess(preprocessor, output, stops)
+            return prompts_of(*rows_of(output, vocabulary))[0], text
+
+        return WholeText(len(prompt), stops, whole)
 
     def total_length(self, max_length: int, rows: Sequence[Sequence[int]]) -> int:
         """``max_length``, checked against the context and the longest prompt."""
@@ -293,7 +317,3 @@ class CausalLM(GenerativeTask):
         if self.preprocessor is None:
             raise InvalidArgumentError(f"this model has no preprocessor: {why}")
         return self.preprocessor
-
-    def _text_of(self, ids: Sequence[int]) -> str:
-        tokenizer = self._require_preprocessor("ids cannot become text").tokenizer
-        return tokenizer.decode_shown(ids)

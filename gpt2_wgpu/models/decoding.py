@@ -1,24 +1,29 @@
-"""Rows of tokens being generated: what they are so far, and how they go on after a loss."""
+"""The decoding loop of a batch, with recovery from device loss."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from threading import Lock
-from typing import TYPE_CHECKING
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import BusyError, DeviceLostError, NumericalError
-from gpt2_wgpu.models.decode_run import Run
+from gpt2_wgpu.models.decode_run import DecodeRun
+from gpt2_wgpu.models.decode_step import CachedModel
 from gpt2_wgpu.models.pace import Pace
 from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.models.self_test import require_right_results
 from gpt2_wgpu.models.token_ids import Candidates
-from gpt2_wgpu.nn import FULL, LIVE, NOT_FINITE, RECENT, STOPPED, History, SamplingOptions
+from gpt2_wgpu.nn import (
+    FULL,
+    LIVE,
+    NOT_FINITE,
+    RECENT,
+    STOPPED,
+    History,
+    SamplingOptions,
+)
 from gpt2_wgpu.text.token_arrays import rows_of_ids
 from gpt2_wgpu.webgpu.waiting import can_submit_ahead
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 
 
 class Generation(NotCopyable):
@@ -37,7 +42,7 @@ class Generation(NotCopyable):
 
     def __init__(
         self,
-        backbone: GPT2Backbone,
+        model: CachedModel,
         prompts: Sequence[Sequence[int]],
         limits: Sequence[int],
         options: SamplingOptions,
@@ -45,8 +50,10 @@ class Generation(NotCopyable):
         candidates: Candidates | None = None,
         seeds: Sequence[int] | None = None,
     ) -> None:
-        # Whatever tokenizer made the ids: the GPU would read past the table in silence.
+        backbone = model.backbone
+        # Ids of any tokenizer: out of range, the GPU would read past the table without an error.
         rows_of_ids(prompts, backbone.config.vocab_size, "prompt")
+        self._model = model
         self._backbone = backbone
         self._rows = [list(prompt) for prompt in prompts]
         self._prompts = [len(prompt) for prompt in prompts]
@@ -60,12 +67,17 @@ class Generation(NotCopyable):
             for row, limit in zip(self._rows, limits, strict=True)
         ]
         self._pace = Pace()
-        self._run: Run | None = None
+        self._run: DecodeRun | None = None
         self._lock = Lock()
         self._advancing = self._closing = False
 
     def __str__(self) -> str:
         return f"Generation of {len(self._rows)} rows, {sum(map(len, self._rows))} tokens so far"
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Length of the first prompt."""
+        return self._prompts[0]
 
     @property
     def done(self) -> bool:
@@ -116,8 +128,8 @@ class Generation(NotCopyable):
                     self._rows, self._limits, self._finished, strict=True
                 )
             ]
-            self._run = await Run.start(
-                self._backbone,
+            self._run = await DecodeRun.start(
+                self._model,
                 [History(*row) for row in zip(self._rows, self._prompts, strict=True)],
                 limits,
                 self._options,
@@ -127,25 +139,26 @@ class Generation(NotCopyable):
                 max(*self._limits, *self._prompts),
             )
         run = self._run
-        # One submit is always under way when this returns, so that the GPU works while the caller
-        # looks at the tokens; best is to hand it the next one before this one ends.
-        ahead = can_submit_ahead()
-        if not run.under_way:
-            self._submit(run)
+        # One submit is always in flight when this returns, so that the GPU works while the caller
+        # looks at the tokens; best is to hand it the next one before this one ends. Eager steps
+        # run when they are asked for: each may be the last.
+        ahead = run.is_recorded and can_submit_ahead()
+        if not run.in_flight:
+            await self._submit(run)
         if ahead:
-            self._submit(run)
+            await self._submit(run)
         result = await run.result()
         self._pace.took(result.seconds, result.steps)
         new = self._collect(result.position, result.finished, result.recent)
-        if not ahead:
-            self._submit(run)
+        if run.is_recorded and not ahead:
+            await self._submit(run)
         return new
 
-    def _submit(self, run: Run) -> None:
+    async def _submit(self, run: DecodeRun) -> None:
         """Hand the GPU some more steps, if rows have room for them."""
-        steps = self._pace.steps(self._room() - run.under_way)
+        steps = self._pace.steps(self._room() - run.in_flight) if run.is_recorded else 1
         if steps > 0:
-            run.submit(steps)
+            await run.submit(steps)
 
     def close(self) -> None:
         """Free everything on the GPU, at once or when the submit under way is done. Idempotent."""

@@ -289,7 +289,7 @@ class GPT2Backbone(CopiedByAttributes):
 
     def head(self, x: Tensor, state: nn.SamplingState) -> Tensor:
         """Logits [B, V] of the residual stream ``x`` [B, 1, D] after the last block, as
-        ``layers.sample`` takes them."""
+        ``nn.sample`` takes them."""
         weights = self.weights
         norm = self._norm(weights.ln_f, weights.head_folded)
         return nn.project_logits(x, weights.lm_head, state, norm=norm)

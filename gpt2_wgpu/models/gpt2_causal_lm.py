@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,29 +12,31 @@ from gpt2_wgpu.checkpoint_files import BESIDE_WEIGHTS
 from gpt2_wgpu.errors import (
     ConfigError,
     ContextLengthError,
+    DeviceLostError,
     InvalidArgumentError,
     ShapeError,
     TokenizerError,
 )
 from gpt2_wgpu.models import evaluation
 from gpt2_wgpu.models.addresses import address_of
-from gpt2_wgpu.models.causal_lm import CausalLM, StopTokens
+from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.config import GPT2Config
-from gpt2_wgpu.models.decoding import Generation
+from gpt2_wgpu.models.decode_step import check_cache, checked_result
 from gpt2_wgpu.models.evaluation import Divergence
 from gpt2_wgpu.models.fetching import fetch_files, name_of
 from gpt2_wgpu.models.generation_config import read_config
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.gpt2_weights import Progress
+from gpt2_wgpu.models.overrides import chosen, default, is_default, settled
+from gpt2_wgpu.models.pace import WorkPace
+from gpt2_wgpu.models.prefill import chunks, residual
 from gpt2_wgpu.models.presets import resolve as resolve_preset
-from gpt2_wgpu.models.recovery import with_recovery
-from gpt2_wgpu.models.text_stream import TextStream
+from gpt2_wgpu.models.recovery import recover, with_recovery
 from gpt2_wgpu.models.token_ids import check_vocabularies, settle_start_token
-from gpt2_wgpu.nn import KVCache
+from gpt2_wgpu.nn import KVCache, SamplingState
 from gpt2_wgpu.shown import shown
-from gpt2_wgpu.tensors import Tensor, tidy
-from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer, StopTextMatcher
-from gpt2_wgpu.text.preprocessor import AllowedSpecial
+from gpt2_wgpu.tensors import Tensor, ops, tidy
+from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 from gpt2_wgpu.text.token_arrays import rows_of_ids
 from gpt2_wgpu.validation import integer
 from gpt2_wgpu.webgpu import Device, sync
@@ -171,50 +172,108 @@ class GPT2CausalLM(CausalLM):
 
     # --- the pieces of generation ---------------------------------------------------------------
 
+    @default
     def call_with_cache(
-        self, token_ids: Any, cache: KVCache, cache_update_index: Any
-    ) -> tuple[Tensor, Tensor, KVCache]:
+        self,
+        token_ids: Any,
+        cache: KVCache,
+        cache_update_index: Any,
+        *,
+        sampling: SamplingState | None = None,
+    ) -> tuple[Tensor, Tensor | None, KVCache]:
         """Logits and hidden states of ``token_ids`` [B, T], which follow what ``cache`` holds.
 
-        ``cache_update_index``: position of the first of them, one number or one a row. Keys and
-        values are written into ``cache`` [B, L, 2, S, H, D] in place.
+        ``cache_update_index``: position of the first of them, one number or one a row. Both may be
+        integer tensors on the GPU, whose values are not checked: ids and positions must be in
+        range. Keys and values are written into ``cache`` [B, L, 2, S, H, D] in place.
         → (logits [B, T, V], hidden_states [B, T, D], cache).
+
+        Every decode step is a call with tensors. A method that replaces this one is recorded like
+        it and replayed for every token, as long as it only calls functions of ``gpt2_wgpu.ops``;
+        one that reads values runs for every token, which is slower. ``sampling`` is not passed to
+        it: with it, T is 1, the logits are penalised for the sampler, and there are no hidden
+        states (None).
 
         Raises ``InvalidArgumentError`` for ids out of range, ``ShapeError`` for a batch that is
         not the cache's, ``ContextLengthError`` past its end (KerasHub overwrites the last rows).
         """
-        ids = rows_of_ids(token_ids, self.backbone.config.vocab_size, ragged=False)
-        _check_cache(cache, self.backbone.config)
-        batch, tokens = len(ids), len(ids[0]) if ids else 0
-        if batch != cache.batch_size or not tokens:
-            raise ShapeError(f"token_ids [{batch}, {tokens}] for a cache of shape {cache.shape}")
-        starts = _starts(cache_update_index, batch)
-        if max(starts) + tokens > cache.length:
-            raise ContextLengthError(
-                f"{tokens} tokens at cache_update_index {max(starts)} end past the cache's "
-                f"{cache.length} positions"
-            )
+        check_cache(cache, self.backbone.config)
+        backbone = self.backbone
         with tidy() as scope:
-            backbone, words = self.backbone, self.backbone.words
-            x = backbone.blocks(words(ids), cache, words(starts))
+            ids = _ids(backbone, token_ids)
+            batch, tokens = ids.shape
+            if batch != cache.batch_size or not tokens:
+                raise ShapeError(
+                    f"token_ids [{batch}, {tokens}] for a cache of shape {cache.shape}"
+                )
+            starts = _starts(backbone, cache_update_index, ids.shape, cache.length)
+            x = backbone.blocks(ids, cache, starts)
+            if sampling is not None:
+                logits = backbone.head(x, sampling)
+                return scope.escape(logits.view((batch, 1, logits.shape[-1]))), None, cache
             logits, hidden = backbone.logits(x), backbone.trimmed(backbone.normalized(x))
             scope.escape([logits, hidden])
         return logits, hidden, cache
 
+    @default
     def build_cache(self, token_ids: Any) -> tuple[Tensor, KVCache]:
-        """A cache filled by ``token_ids`` [B, T] → (hidden_states [B, T, D], cache of length T)."""
-        ids = rows_of_ids(token_ids, self.backbone.config.vocab_size, ragged=False)
-        if not ids or not ids[0]:
+        """A cache filled by ``token_ids`` [B, T] → (hidden_states [B, T, D], cache of length T).
+
+        Blocks; ``build_cache_async`` is the asynchronous form.
+        """
+        hidden, cache = sync(self.build_cache_async(token_ids), "build_cache_async(...)")
+        assert hidden is not None
+        return hidden, cache
+
+    @default
+    async def build_cache_async(
+        self, token_ids: Any, *, cache: KVCache | None = None
+    ) -> tuple[Tensor | None, KVCache]:
+        """The asynchronous form of :meth:`build_cache`.
+
+        ``cache``: one of at least T positions to fill. Then no hidden states are computed (None).
+        A method that replaces this one, or ``build_cache``, gets only ``token_ids``.
+        """
+        rows = rows_of_ids(token_ids, self.backbone.config.vocab_size, ragged=False)
+        if not rows or not rows[0]:
             raise InvalidArgumentError("build_cache: token_ids are empty")
+        if cache is not None:
+            await self._fill(cache, rows, None)
+            return None, cache
+        device = self.backbone.device
+        try:
+            return await self._built(rows)
+        except DeviceLostError:
+            await recover(self.backbone, device)
+            return await self._built(rows)
 
-        def compute() -> tuple[Tensor, KVCache]:
-            with tidy() as scope:
-                cache = self.backbone.new_cache(len(ids), len(ids[0]))
-                backbone, words = self.backbone, self.backbone.words
-                x = backbone.blocks(words(ids), cache, words([0] * len(ids)))
-                return scope.escape((backbone.trimmed(backbone.normalized(x)), cache))
+    async def _built(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, KVCache]:
+        with tidy("build_cache") as scope:
+            cache = self.backbone.new_cache(len(rows), len(rows[0]))
+            hidden: list[Tensor] = []
+            await self._fill(cache, rows, hidden)
+            return scope.escape((hidden[0] if len(hidden) == 1 else ops.concat(hidden, 1), cache))
 
-        return with_recovery(self.backbone, compute)
+    async def _fill(
+        self, cache: KVCache, rows: Sequence[Sequence[int]], hidden: list[Tensor] | None
+    ) -> None:
+        """Write keys and values of ``rows`` [B, T] into ``cache``, chunk by chunk.
+
+        ``hidden``: takes the hidden states of each chunk.
+        """
+        backbone, call = self.backbone, chosen(self, "call_with_cache")
+        pace = WorkPace(backbone.device, backbone.dtype)
+        for first, chunk in chunks(backbone, rows, cache):
+            with tidy("prefill") as scope:
+                ids = backbone.words(chunk)
+                if not is_default(call):
+                    _, states, _ = checked_result(await settled(call(ids, cache, first)))
+                else:
+                    x = await residual(backbone, ids, cache, first, pace)
+                    if hidden is not None:
+                        states = backbone.trimmed(backbone.normalized(x))
+                if hidden is not None:
+                    hidden.append(scope.escape(states))
 
     # --- evaluation -----------------------------------------------------------------------------
 
@@ -254,61 +313,6 @@ class GPT2CausalLM(CausalLM):
         """The asynchronous form of :meth:`divergence`."""
         return await evaluation.divergence(self, reference, texts, stride)
 
-    # --- streaming ------------------------------------------------------------------------------
-
-    def stream(
-        self,
-        prompt: str,
-        max_new_tokens: int | None = None,
-        *,
-        stop_token_ids: StopTokens = "auto",
-        stop_texts: Sequence[str] = (),
-        add_start_token: bool | None = None,
-        allowed_special: AllowedSpecial | None = None,
-    ) -> TextStream:
-        """Generate from ``prompt`` and give the text piece by piece, without the prompt.
-
-        ``max_new_tokens`` (default: as many as the context holds) is cut to what fits; the reason
-        in ``stream.stats`` then is "length". ``stop_texts`` end the text before they appear;
-        one that is a special token ends it where that token is generated. ``add_start_token`` and
-        ``allowed_special`` (special tokens that the prompt may spell out, or "all") override the
-        preprocessor's. The same object serves ``async for``.
-
-        Raises ``ContextLengthError`` when the prompt fills the context, ``InvalidArgumentError``
-        for a token that has no row in the model.
-        """
-        begun = time.perf_counter()
-        preprocessor = self._require_preprocessor("stream works on text; for ids use generate")
-        if not isinstance(prompt, str):
-            raise InvalidArgumentError(f"stream takes one prompt, a str, not {shown(prompt)}")
-        if add_start_token is not None and add_start_token != preprocessor.add_start_token:
-            preprocessor = GPT2CausalLMPreprocessor(
-                preprocessor.tokenizer,
-                preprocessor.sequence_length,
-                add_start_token=add_start_token,
-                add_end_token=preprocessor.add_end_token,
-                allowed_special=preprocessor.allowed_special,
-            )
-        rows = self.encode_prompts([prompt], preprocessor, allowed_special)
-        context = self.total_length(self.backbone.config.n_positions, rows)
-        (ids,) = rows
-        if len(ids) == context:
-            raise ContextLengthError(
-                f"the prompt's {len(ids)} tokens (start token included) fill the model's context, "
-                f"so nothing can follow: at most {context - 1} may"
-            )
-        limit = context
-        if max_new_tokens is not None:
-            limit = min(context, len(ids) + integer("max_new_tokens", max_new_tokens, 1, 2**31 - 1))
-        stops = self.resolve_stop_tokens(stop_token_ids)
-        matcher = StopTextMatcher(stop_texts)
-        options = self.sampler.next_options()
-        candidates = self.candidates(stops)
-        generation = Generation(self.backbone, rows, [limit], options, stops, candidates)
-        return TextStream(generation, preprocessor.tokenizer, len(ids), matcher, begun)
-
-    stream_async = stream
-
     def get_config(self) -> dict[str, Any]:
         """Configurations of backbone and preprocessor."""
         preprocessor = self.preprocessor
@@ -331,28 +335,38 @@ class GPT2CausalLM(CausalLM):
         self.dispose()
 
 
-def _starts(cache_update_index: Any, batch: int) -> list[int]:
-    """One start position a row, from a number or from one a row."""
-    if hasattr(cache_update_index, "__index__"):
-        return [integer("cache_update_index", cache_update_index, 0, 2**31 - 1)] * batch
-    (starts,) = rows_of_ids(cache_update_index, 2**31, "cache_update_index")
+def _ids(backbone: GPT2Backbone, token_ids: Any) -> Tensor:
+    """``token_ids`` [B, T] on the GPU."""
+    if isinstance(token_ids, Tensor):
+        return _integers("token_ids", token_ids, "[B, T]", token_ids.ndim == 2)
+    return backbone.words(rows_of_ids(token_ids, backbone.config.vocab_size, ragged=False))
+
+
+def _starts(backbone: GPT2Backbone, index: Any, shape: tuple[int, ...], length: int) -> Tensor:
+    """``cache_update_index`` on the GPU, one a row of ids of ``shape`` [B, T]."""
+    name, (batch, tokens) = "cache_update_index", shape
+    if isinstance(index, Tensor):
+        given = _integers(name, index, f"[], [1] or [{batch}]", index.shape in ((), (1,), (batch,)))
+        given = given.view((given.size,))
+        return given if given.size == batch else ops.concat([given] * batch)
+    if hasattr(index, "__index__"):
+        starts = [integer(name, index, 0, 2**31 - 1)] * batch
+    else:
+        (starts,) = rows_of_ids(index, 2**31, name)
     if len(starts) != batch:
-        raise ShapeError(f"cache_update_index has {len(starts)} entries for {batch} rows")
-    return starts
+        raise ShapeError(f"{name} has {len(starts)} entries for {batch} rows")
+    if max(starts) + tokens > length:
+        raise ContextLengthError(
+            f"{tokens} tokens at {name} {max(starts)} end past the cache's {length} positions"
+        )
+    return backbone.words(starts)
 
 
-def _check_cache(cache: Any, config: GPT2Config) -> None:
-    """Raises ``ShapeError`` unless ``cache`` is one of this model's."""
-    if not isinstance(cache, KVCache):
-        raise ShapeError(
-            f"the cache must be one that build_cache returned, not {type(cache).__name__}"
-        )
-    ours = (config.n_layer, config.n_head, config.head_dim)
-    if (cache.shape[1], cache.num_heads, cache.head_dim) != ours:
-        raise ShapeError(
-            f"the cache [B, L, 2, S, H, D] = {cache.shape} is not of this model, which has "
-            f"L, H, D = {ours}"
-        )
+def _integers(name: str, given: Tensor, wanted: str, fits: bool) -> Tensor:
+    """``given``, an integer tensor whose shape ``fits``. Raises ``InvalidArgumentError``."""
+    if given.check().dtype not in ("int32", "uint32") or not fits:
+        raise ShapeError(f"{name} must be integers of shape {wanted}, not {given}")
+    return given
 
 
 def _preprocessor_of(directory: Path, config: GPT2Config) -> GPT2CausalLMPreprocessor:

@@ -8,36 +8,28 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
+from gpt2_wgpu.models.decode_step import CachedModel
+from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
+from gpt2_wgpu.models.overrides import chosen, is_default, settled
 from gpt2_wgpu.models.pace import Pace, WorkPace
 from gpt2_wgpu.models.weight_sizes import stored_bytes
 from gpt2_wgpu.nn import History, KVCache
 from gpt2_wgpu.tensors import Tensor, tidy
 from gpt2_wgpu.webgpu import Recording
 
-if TYPE_CHECKING:
-    from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
-
 MOST_WORK = 0.8e9  # operations that a CPU adapter is given at once: 30 to 130 ms on two cores
 
 
-async def prefill(backbone: GPT2Backbone, rows: Sequence[Sequence[int]], cache: KVCache) -> None:
-    """Write keys and values of all tokens but the last of each row into ``cache``.
-
-    The last is left to the first step, which needs its logits anyway. Rows that are shorter than
-    the longest are filled up with a token whose keys nobody sees: a row writes a position before
-    it looks at it.
-    """
-    length = max(len(row) for row in rows) - 1
-    padded = [[*row[:-1], *[0] * (length + 1 - len(row))] for row in rows]
-    chunk = max(1, chunk_rows(backbone, cache) // len(rows))
-    pace = WorkPace(backbone.device, backbone.dtype)
-    for first in range(0, length, chunk):
-        with tidy("prefill"):
-            ids = backbone.words([row[first : first + chunk] for row in padded])
-            await residual(backbone, ids, cache, first, pace)
+def chunks(
+    backbone: GPT2Backbone, rows: Sequence[Sequence[int]], cache: KVCache
+) -> Iterator[tuple[int, list[Sequence[int]]]]:
+    """``rows`` [B, T] in pieces of some positions: the first of each piece, and its ids."""
+    length = len(rows[0])
+    size = max(1, chunk_rows(backbone, cache) // len(rows))
+    for first in range(0, length, size):
+        yield first, [row[first : first + size] for row in rows]
 
 
 async def residual(
@@ -81,7 +73,7 @@ def mlp_work(backbone: GPT2Backbone) -> int:
     return 4 * backbone.config.n_embd * backbone.config.intermediate_dim
 
 
-async def replay_texts(backbone: GPT2Backbone, rows: Sequence[History], cache: KVCache) -> None:
+async def replay_texts(model: CachedModel, rows: Sequence[History], cache: KVCache) -> None:
     """Write keys and values of generated tokens, but the newest of each row, into ``cache``.
 
     By the dispatches of a step, token after token, as they were computed at first: a text that
@@ -90,6 +82,7 @@ async def replay_texts(backbone: GPT2Backbone, rows: Sequence[History], cache: K
     steps = max(len(row.ids) - row.prompt for row in rows)
     if not steps:
         return
+    backbone, call = model.backbone, chosen(model, "call_with_cache")
     words, queue, pace = backbone.words, backbone.device.queue, Pace()
     async with tidy("replay"):
         # A row that is finished stays where it is, as it does in a step.
@@ -97,8 +90,10 @@ async def replay_texts(backbone: GPT2Backbone, rows: Sequence[History], cache: K
             [min(row.prompt - 1 + step, len(row.ids) - 1) for row in rows] for step in range(steps)
         ]
         token, position = words([[0]] * len(rows)), words([0] * len(rows))
-        with Recording(backbone.device) as recording, tidy("step"):
-            backbone.blocks(token, cache, position)
+        recording = None
+        if is_default(call):
+            with Recording(backbone.device) as recording, tidy("step"):
+                backbone.blocks(token, cache, position)
         try:
             first, begun = 0, time.perf_counter()
             while first < steps:
@@ -107,10 +102,15 @@ async def replay_texts(backbone: GPT2Backbone, rows: Sequence[History], cache: K
                     ids = [row.ids[place] for row, place in zip(rows, now, strict=True)]
                     queue.upload(token.storage, 0, array("I", ids))
                     queue.upload(position.storage, 0, array("I", now))
-                    recording.replay()
+                    if recording is not None:
+                        recording.replay()
+                        continue
+                    with tidy("step"):
+                        await settled(call(token, cache, position))
                 await queue.read([(token.storage, 0, 4)])
                 ended = time.perf_counter()
                 pace.took(ended - begun, count)
                 first, begun = first + count, ended
         finally:
-            recording.close()
+            if recording is not None:
+                recording.close()

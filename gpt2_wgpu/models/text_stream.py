@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import Any
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import BusyError
-from gpt2_wgpu.text import StopTextMatcher, StreamingDetokenizer
+from gpt2_wgpu.models.decoding import Generation
+from gpt2_wgpu.text import GPT2Tokenizer, StopTextMatcher, StreamingDetokenizer
 from gpt2_wgpu.webgpu import sync
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.models.decoding import Generation
-    from gpt2_wgpu.text import GPT2Tokenizer
 
 
 @dataclass
@@ -40,6 +39,23 @@ class StreamStats:
         return (self.new_tokens - 1) / max(self.seconds - self.seconds_to_first_token, 1e-9)
 
 
+@dataclass
+class WholeText:
+    """A text that is generated at once, by ``generate``: its new ids and the text."""
+
+    prompt_tokens: int
+    stop_token_ids: Sequence[int]
+    generate: Callable[[], Awaitable[tuple[list[int], str]]]
+
+    def close(self) -> None:
+        """Nothing is held between two calls."""
+
+    close_later = close
+
+
+TokenSource = Generation | WholeText
+
+
 class TextStream(NotCopyable):
     """Pieces of generated text: iterate it, with ``for`` or ``async for``.
 
@@ -50,15 +66,17 @@ class TextStream(NotCopyable):
 
     def __init__(
         self,
-        generation: Generation,
+        given: Any,
+        open_source: Callable[[Any], TokenSource],
         tokenizer: GPT2Tokenizer,
-        prompt_tokens: int,
         matcher: StopTextMatcher,
         begun: float,
     ) -> None:
-        self.stats = StreamStats(prompt_tokens)
+        self.stats = StreamStats(0)
         self.last_token_ids: list[int] = []  # those that completed the piece just given
-        self._generation = generation
+        self._open_source = open_source
+        self._given = given  # packed ids of the prompt; where they have to be awaited, not yet
+        self._source: TokenSource | None = None
         self._tokenizer = tokenizer
         self._hidden = set(tokenizer.special_token_ids)
         self._detokenizer = StreamingDetokenizer(tokenizer)
@@ -67,6 +85,13 @@ class TextStream(NotCopyable):
         self._pending: list[int] = []
         self._ended = False
         self._in_use = Lock()
+        if not inspect.isawaitable(given):
+            self._open(given)
+
+    def _open(self, given: Any) -> None:
+        self._given = None
+        self._source = self._open_source(given)
+        self.stats.prompt_tokens = self._source.prompt_tokens
 
     def __str__(self) -> str:
         state = self.stats.finish_reason or "running"
@@ -90,10 +115,16 @@ class TextStream(NotCopyable):
 
     async def _next_piece(self) -> str:
         """The text of one more token, perhaps empty; at the end, what was held back."""
+        if self._source is None:
+            self._open(await self._given)
+        source = self._source
+        assert source is not None
+        if isinstance(source, WholeText):
+            return await self._whole_text(source)
         if not self._pending:
-            if self._generation.done:
-                return self._finish("stop" if self._generation.stopped(0) else "length")
-            (self._pending,) = await self._generation.advance()
+            if source.done:
+                return self._finish("stop" if source.stopped(0) else "length")
+            (self._pending,) = await source.advance()
             self._note_time()
             if not self._pending or self._ended:
                 return ""  # closed meanwhile, by another task or thread
@@ -106,6 +137,17 @@ class TextStream(NotCopyable):
         if matched:
             self._end("stop_text")
         return piece
+
+    async def _whole_text(self, source: WholeText) -> str:
+        ids, text = await source.generate()
+        self._note_time()
+        self.stats.token_ids, self.last_token_ids = ids, list(ids)
+        stopped = bool(ids) and ids[-1] in source.stop_token_ids
+        piece, matched = self._matcher.push(text)
+        if matched:
+            self._end("stop_text")
+            return piece
+        return piece + self._finish("stop" if stopped else "length")
 
     def _pass_over(self, token: int) -> str:
         """A token that is not shown; text that was held back if a stop text is this token."""
@@ -128,7 +170,10 @@ class TextStream(NotCopyable):
     def _end(self, reason: str) -> None:
         self._ended = True
         self.stats.finish_reason = self.stats.finish_reason or reason
-        self._generation.close()
+        if self._source is not None:
+            self._source.close()
+        elif inspect.iscoroutine(self._given):
+            self._given.close()
 
     def close(self) -> None:
         """Stop and free the GPU memory. Idempotent."""
@@ -163,5 +208,6 @@ class TextStream(NotCopyable):
 
     def __del__(self) -> None:
         # The collector may come at any moment: free at the next safe one.
-        if not getattr(self, "_ended", True) and not sys.is_finalizing():
-            self._generation.close_later()
+        source = getattr(self, "_source", None)
+        if source is not None and not self._ended and not sys.is_finalizing():
+            source.close_later()

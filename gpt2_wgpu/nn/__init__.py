@@ -5,7 +5,7 @@ Unlike ``ops`` these know layouts made for speed, so they are for models, not fo
 
 from gpt2_wgpu.nn.attention import SplitAttention, cached_attention
 from gpt2_wgpu.nn.embedding import embed
-from gpt2_wgpu.nn.head import project_logits
+from gpt2_wgpu.nn.head import penalize, project_logits
 from gpt2_wgpu.nn.kv_cache import KVCache, check_cache_dtype
 from gpt2_wgpu.nn.linear_layers import Norm, fold_norm, linear, project_qkv
 from gpt2_wgpu.nn.losses import NO_TARGET, divergence, target_loss
@@ -60,6 +60,7 @@ __all__ = [
     "load_matrix",
     "load_vector",
     "part_sizes",
+    "penalize",
     "project_logits",
     "project_qkv",
     "random_normal",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import astuple
+from typing import Any
 
 from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.nn.linear_layers import Norm, check_depth, dispatch_linear
 from gpt2_wgpu.nn.matrix import Matrix
 from gpt2_wgpu.nn.sampling import SamplingState
+from gpt2_wgpu.tensors.dispatch import dispatch
+from gpt2_wgpu.tensors.ops.grids import groups_for
 from gpt2_wgpu.tensors.tensor import Tensor, empty
 
 
@@ -26,7 +29,6 @@ def project_logits(
             f"rows that choose from {state.candidates} candidates"
         )
     logits = empty(x.device, (rows, weight.rows))
-    repetition, presence, frequency = astuple(state.penalties)
     dispatch_linear(
         x,
         weight,
@@ -34,13 +36,51 @@ def project_logits(
         norm,
         "logits",
         {"result": logits, "maxima_and_counts": state.maxima_and_counts},
-        {
-            "candidates": state.candidates,
-            "maxima_and_counts_width": state.maxima_and_counts.shape[1],
-            "repetition": repetition,
-            "presence": presence,
-            "frequency": frequency,
-        },
+        _params(state),
         {"HAS_PENALTIES": int(state.counted)},
     )
     return logits
+
+
+def penalize(logits: Tensor, state: SamplingState) -> Tensor:
+    """A copy of ``logits`` [B, V] as :func:`project_logits` gives them. Raises ``ShapeError``."""
+    rows = state.position.size
+    if logits.ndim != 2 or logits.shape[0] != rows or logits.shape[1] < state.candidates:
+        raise ShapeError(
+            f"penalize: logits {logits.shape} for {rows} rows that choose from "
+            f"{state.candidates} candidates"
+        )
+    result = empty(logits.device, logits.shape)
+    unused = {"depth8": 0, "first": 0, "width": 0, "epsilon": 0.0}
+    dispatch(
+        logits.device,
+        "penalize",
+        groups_for(logits.size, 64),
+        {
+            "x": logits,
+            "bias": logits,
+            "result": result,
+            "maxima_and_counts": state.maxima_and_counts,
+        },
+        {
+            "rows": rows,
+            "columns": logits.shape[1],
+            "total": logits.shape[1],
+            **unused,
+            **_params(state),
+        },
+        constants={"HAS_PENALTIES": int(state.counted), "HAS_BIAS": 0},
+    )
+    return result
+
+
+def _params(state: SamplingState) -> dict[str, Any]:
+    """The parameters of store_logits.wgsl that follow from ``state``."""
+    repetition, presence, frequency = astuple(state.penalties)
+    return {
+        "candidates": state.candidates,
+        "maxima_and_counts_width": state.maxima_and_counts.shape[1],
+        "repetition": repetition,
+        "presence": presence,
+        "frequency": frequency,
+    }

@@ -1,4 +1,4 @@
-"""Operators of tensors: ``+``, ``-``, ``*``, ``/``, ``@`` and unary ``-``.
+"""Operators of tensors: ``+``, ``-``, ``*``, ``/``, ``@``, unary ``-`` and ``[...]``.
 
 They call functions of ``ops``, which imports tensors and so registers them here (ops/__init__.py).
 """
@@ -15,12 +15,12 @@ _functions: dict[str, Callable[[Any, Any], Any]] = {}
 
 
 def set_operators(**functions: Callable[[Any, Any], Any]) -> None:
-    """Register the functions of the operators: add, sub, mul, div and matmul."""
+    """Register the functions of the operators: add, sub, mul, div, matmul and get_item."""
     _functions.update(functions)
 
 
 class Operators:
-    """Base of ``Tensor``: the arithmetic operators. Results are tensors of the same device."""
+    """Base of ``Tensor``: the operators. Results are tensors of the same device."""
 
     __slots__ = ()
 
@@ -58,3 +58,10 @@ class Operators:
 
     def __neg__(self) -> Self:
         return _functions["mul"](self, -1)
+
+    # With __getitem__ alone, Python would iterate by reading element after element.
+    __iter__ = __contains__ = None
+
+    def __getitem__(self, key: Any) -> Self:
+        """The elements that integers, slices, ``...`` and None select, as a new tensor."""
+        return _functions["get_item"](self, key)

@@ -173,9 +173,9 @@ class GPT2CausalLMPreprocessor:
                 )
             if sequence_length is not None and len(ids) > sequence_length:
                 raise ContextLengthError(
-                    f"prompt {index} has {len(ids)} tokens (start token included), but "
-                    f"sequence_length is {sequence_length}: shorten the prompt or raise "
-                    "sequence_length"
+                    f"prompt {index} has {len(ids)} tokens (start token included), but only "
+                    f"{sequence_length} fit: shorten it, or raise sequence_length (max_length of "
+                    "generate) up to the model's context"
                 )
             rows.append(ids)
         return rows

@@ -33,7 +33,7 @@ def rows_of_ids(
             outside the vocabulary; the message has the entry, its row and its position.
         ShapeError: neither [T] nor [B, T], or rows of different lengths without ``ragged``.
     """
-    rows = _rows(x, name, _as_id)
+    rows = _rows(x, name, int, _as_id)
     if vocabulary_size is not None:
         _check_range(rows, vocabulary_size, name)
     if not ragged:
@@ -48,7 +48,7 @@ def rows_of_mask(x: Any, name: str = "padding_mask", ragged: bool = True) -> lis
         InvalidArgumentError: an entry is neither a bool nor 0 or 1.
         ShapeError: neither [T] nor [B, T], or rows of different lengths without ``ragged``.
     """
-    rows = _rows(x, name, _as_flag)
+    rows = _rows(x, name, bool, _as_flag)
     if not ragged:
         _check_rectangular(rows, name)
     return rows
@@ -74,19 +74,24 @@ def as_array(rows: Sequence[Any], dtype: Literal["int32", "bool"]) -> Any:
     return np.array(rows, dtype=dtype)
 
 
-def _rows(x: Any, name: str, convert: Callable[[Any, str, int, int], T]) -> list[list[T]]:
+def _rows(
+    x: Any, name: str, wanted: type[T], convert: Callable[[Any, str, int, int], T]
+) -> list[list[T]]:
     values = _plain(x)
     if not _is_sequence(values):
-        wanted = "be a list of ids" if name in _ONE_ROW else "have shape [T] or [B, T]"
+        shape = "be a list of ids" if name in _ONE_ROW else "have shape [T] or [B, T]"
         kind = type(x).__name__
         article = "an" if kind[0].lower() in "aeiou" else "a"
-        raise ShapeError(f"{name} must {wanted}, but is {article} {kind}: {shown(x)}")
+        raise ShapeError(f"{name} must {shape}, but is {article} {kind}: {shown(x)}")
     batch = [values] if is_one_row(x) else [_plain(row) for row in values]
     rows = []
     for index, row in enumerate(batch):
         if not _is_sequence(row):
             raise ShapeError(f"{name} mixes rows and single values: row {index} is {shown(row)}")
-        rows.append([convert(entry, name, index, at) for at, entry in enumerate(row)])
+        if set(map(type, row)) <= {wanted}:
+            rows.append(list(row))  # nothing to convert: no call for each entry
+        else:
+            rows.append([convert(entry, name, index, at) for at, entry in enumerate(row)])
     return rows
 
 

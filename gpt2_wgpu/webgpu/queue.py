@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gpt2_wgpu.copying import NotCopyable
-from gpt2_wgpu.errors import DeviceError
+from gpt2_wgpu.errors import NotRecordableError
 from gpt2_wgpu.webgpu import backends
 from gpt2_wgpu.webgpu.backends import Bundle
 from gpt2_wgpu.webgpu.pipelines import Kernel
@@ -226,7 +226,7 @@ class CommandQueue(NotCopyable):
         """Copy the first ``nbytes`` (a multiple of 4), after pending work.
 
         Raises:
-            DeviceError: a recording is open; its dispatches have not run.
+            NotRecordableError: a recording is open; its dispatches have not run.
         """
         self._check_not_recording("copy")
         self.flush([(source.buffer, 0, destination.buffer, 0, nbytes)])
@@ -234,13 +234,15 @@ class CommandQueue(NotCopyable):
     def _check_not_recording(self, verb: str) -> None:
         recorder = open_recorder.get()
         if recorder is not None and recorder.device is self._device:
-            raise DeviceError(f"cannot {verb} while recording: what is recorded has not run yet")
+            raise NotRecordableError(
+                f"cannot {verb} while recording: what is recorded has not run yet"
+            )
 
     async def read(self, ranges: Sequence[Range]) -> list[memoryview]:
         """Read the bytes of each range (offsets and lengths: multiples of 4), after pending work.
 
         Raises:
-            DeviceError: a recording is open; its dispatches have not run.
+            NotRecordableError: a recording is open; its dispatches have not run.
         """
         self._check_not_recording("read")
         readback = Readback(self._device, ranges)

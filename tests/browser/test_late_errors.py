@@ -15,7 +15,7 @@ import asyncio
 import js
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import OutOfGPUMemoryError
-from gpt2_wgpu.models.decode_run import Run
+from gpt2_wgpu.models.decode_run import DecodeRun
 from pyodide.ffi import create_proxy
 
 TOO_LARGE = 1 << 50
@@ -172,20 +172,20 @@ another.close()
 @pytest.mark.parametrize("submit", [1, 2, 3, 5])
 def test_a_text_whose_device_is_lost_is_the_same(prepared: Worker, submit: int) -> None:
     code = """
-submits, honest = 0, Run.submit
+submits, honest = 0, DecodeRun.submit
 
 def losing(self, steps):
     global submits
     submits += 1
     if submits == submit:
         lose()
-    honest(self, steps)
+    return honest(self, steps)
 
-Run.submit = losing
+DecodeRun.submit = losing
 try:
     found = await text()
 finally:
-    Run.submit = honest
+    DecodeRun.submit = honest
 [found == expected, submits > submit, lm.device is not device, held() == before]
 """
     assert prepared.run(code, submit=submit) == [True] * 4

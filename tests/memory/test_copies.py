@@ -121,7 +121,7 @@ def test_a_deep_copied_model_writes_the_same_and_lives_by_itself(lm):
     with gw.tidy():
         other = copy.deepcopy(lm)  # its weights outlive the scope, as those of a loaded model do
     assert other.device is lm.device
-    assert other.generate_function is None or other.generate_function.__self__ is other
+    assert other.generate_function is None or other.generate_function.model is other
     expected = tiny.text_of(lm)
     assert tiny.text_of(other) == expected
     other.dispose()
@@ -144,8 +144,8 @@ def test_a_copied_model_shares_the_weights_and_has_its_own_sampler(lm):
     other = copy.copy(lm)
     other.compile(sampler="random")
     assert other.backbone is lm.backbone
-    assert lm.generate_function.__self__ is lm
-    assert copy.copy(lm).make_generate_function().__self__ is not lm
+    assert lm.generate_function.model is lm
+    assert copy.copy(lm).make_generate_function().model is not lm
     assert isinstance(lm.sampler, GreedySampler)
 
 
@@ -178,7 +178,7 @@ def held(lm):
         "kernels": lm.device.pipelines,
         "recording": recording,
         "readback": Readback(lm.device, [(x.storage, 0, 4)]),
-        "generation": Generation(lm.backbone, [[1]], [4], GreedySampler().next_options(), []),
+        "generation": Generation(lm, [[1]], [4], GreedySampler().next_options(), []),
         "stream": lm.stream("ab", 4),
         "scope": scope,
     }

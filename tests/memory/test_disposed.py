@@ -214,7 +214,7 @@ def test_a_generation_is_not_disturbed_by_what_others_take_from_the_pool(lm):
 
     async def disturbed():
         rows = [[1, 2, 3]]
-        generation = Generation(lm.backbone, rows, [20], Greedy().next_options(), [])
+        generation = Generation(lm, rows, [20], Greedy().next_options(), [])
         while not generation.done:
             rows[0] += (await generation.advance())[0]
             others = [gw.tensor([float("nan")] * size) for size in (16, 64, 200, 300, 900) * 3]
@@ -227,7 +227,7 @@ def test_a_generation_is_not_disturbed_by_what_others_take_from_the_pool(lm):
 
 def test_work_of_a_closed_generation_writes_into_nobodys_tensor(lm):
     """Its dispatches may still be pending when its buffers are lent again."""
-    generation = Generation(lm.backbone, [[1, 2, 3]], [20], Greedy().next_options(), [])
+    generation = Generation(lm, [[1, 2, 3]], [20], Greedy().next_options(), [])
     asyncio.run(generation.advance())
     run = generation._run
     run._recording.replay(5)  # pending, and nobody waits for them

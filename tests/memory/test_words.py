@@ -22,7 +22,7 @@ def test_no_repr_shows_an_address(lm):
         with Recording(device) as recording:
             x + x
         readback = Readback(device, [(x.storage, 0, 8)])
-        generation = Generation(lm.backbone, [[1, 2]], [4], GreedySampler().next_options(), [])
+        generation = Generation(lm, [[1, 2]], [4], GreedySampler().next_options(), [])
         asyncio.run(generation.advance())
         stream = lm.stream("ab", 4)
         cache = lm.backbone.new_cache(1, 8)

@@ -14,7 +14,7 @@ import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import DeviceLostError, DisposedTensorError, WeightsError
 from gpt2_wgpu.models import decoding, recovery
-from gpt2_wgpu.models.decode_run import Run
+from gpt2_wgpu.models.decode_run import DecodeRun
 from gpt2_wgpu.models.decoding import Generation
 from gpt2_wgpu.webgpu.backends import settle
 from gpt2_wgpu.webgpu.capabilities import Capabilities
@@ -53,17 +53,17 @@ def text_of(lm, prompts, *, lose_after=()):
     """Ids of a sampled run that loses its device before the given submits."""
     lm.compile(sampler=samplers.Random(seed=5))
     submits = 0
-    submit = Run.submit
+    submit = DecodeRun.submit
 
     def losing(self, steps):
         nonlocal submits
         submits += 1
         if submits in lose_after:
             lose_device(lm.device)
-        submit(self, steps)
+        return submit(self, steps)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "submit", losing)
+        patch.setattr(DecodeRun, "submit", losing)
         out = lm.generate(packed(prompts), stop_token_ids=[7])
     return out["token_ids"].tolist(), out["padding_mask"].tolist()
 
@@ -112,7 +112,7 @@ def wide(request, kernels):
 def kept_after(lm, *, lose_after):
     """What the cache holds at the end, and the ids, with a loss on the way."""
     options = samplers.Random(seed=5).next_options()
-    run = Generation(lm.backbone, RAGGED, [TOKENS, 24, 30], options, [])
+    run = Generation(lm, RAGGED, [TOKENS, 24, 30], options, [])
     while not run.done:
         if lose_after and len(run._rows[0]) >= lose_after:
             lm.backbone.recovered_at = -math.inf
@@ -142,7 +142,7 @@ def test_a_recovery_repeats_the_very_computation(wide):
 
 @pytest.mark.parametrize("ahead", [True, False], ids=["ahead", "one by one"])
 @pytest.mark.parametrize("collected", range(4))
-def test_lost_with_submits_under_way(lm, monkeypatch, ahead, collected):
+def test_lost_with_submits_in_flight(lm, monkeypatch, ahead, collected):
     """Each of them may be the one that is not done: no token is lost, none comes twice."""
     monkeypatch.setattr(decoding, "can_submit_ahead", lambda: ahead)
     expected = text_of_generation(lm, [4, 5])
@@ -150,7 +150,7 @@ def test_lost_with_submits_under_way(lm, monkeypatch, ahead, collected):
     for _ in range(collected):
         ids += sync(run.advance(), "")[0]
     if collected:
-        assert run._run.under_way > 0
+        assert run._run.in_flight > 0
     lose_device(lm.device)
     while not run.done:
         ids += sync(run.advance(), "")[0]
@@ -159,14 +159,14 @@ def test_lost_with_submits_under_way(lm, monkeypatch, ahead, collected):
     assert gw.memory(lm.device).by_kind["cache"] == 0
 
 
-def test_closed_with_a_submit_under_way(lm, monkeypatch):
+def test_closed_with_a_submit_in_flight(lm, monkeypatch):
     """What is freed is in nobody's way, and what the GPU still does is in nobody's tensor."""
     monkeypatch.setattr(decoding, "can_submit_ahead", lambda: True)
     expected = text_of_generation(lm, [4, 5])
     before = gw.memory(lm.device)
     run = generation_of(lm, [4, 5])
     sync(run.advance(), "")
-    assert run._run.under_way > 0
+    assert run._run.in_flight > 0
     run.close()
     run.close()
     after = gw.memory(lm.device)
@@ -236,7 +236,7 @@ def test_suspended_generations_all_go_on(lm):
 
 def generation_of(lm, prompt):
     options = samplers.Greedy().next_options()
-    return Generation(lm.backbone, [prompt], [TOKENS], options, [])
+    return Generation(lm, [prompt], [TOKENS], options, [])
 
 
 def text_of_generation(lm, prompt):

@@ -62,8 +62,8 @@ def most_while_generating(backbone):
 
     manager.observer = look
     prompt = [7919 * place % 50_257 for place in range(ROWS + 2)]
-    options = gw.GPT2CausalLM(backbone).sampler.next_options()
-    run = Generation(backbone, [prompt], [POSITIONS], options, [])
+    lm = gw.GPT2CausalLM(backbone)
+    run = Generation(lm, [prompt], [POSITIONS], lm.sampler.next_options(), [])
     for _ in range(2):
         sync(run.advance(), "")
     run.close()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
-from gpt2_wgpu.models.decode_run import record_step
+from gpt2_wgpu.models.decode_step import DecodeStep
 from gpt2_wgpu.models.decoding import Generation
 from gpt2_wgpu.nn import History, SamplingOptions, SamplingState
 from gpt2_wgpu.webgpu.waiting import sync
@@ -21,9 +23,7 @@ pytestmark = pytest.mark.usefixtures("no_leak")
 @pytest.mark.parametrize("prompts", [[[1]], [[1, 2], [3]]], ids=["one row", "two rows"])
 def test_a_step_creates_nothing(small_lm, device, monkeypatch, options, prompts):
     """After the first submits, tokens make no buffer, bind group, pipeline, upload or tensor."""
-    generation = Generation(
-        small_lm.backbone, prompts, [60] * len(prompts), options.next_options(), []
-    )
+    generation = Generation(small_lm, prompts, [60] * len(prompts), options.next_options(), [])
     sync(generation.advance(), "advance")
     before = gw.memory()
     made = []
@@ -48,17 +48,26 @@ def test_a_step_creates_nothing(small_lm, device, monkeypatch, options, prompts)
     generation.close()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "q8"])
-@pytest.mark.parametrize("for_cpus", [True, False])
-def test_dispatches_of_a_token(device, monkeypatch, for_cpus, dtype):
-    """Five a layer, and a handful around them, whatever the length of the cache."""
+DISPATCHES = json.loads((Path(__file__).parent / "data" / "step_dispatches.json").read_text())
+
+
+@pytest.mark.native("the limits of its adapter")
+@pytest.mark.parametrize("case", DISPATCHES)
+def test_the_dispatches_of_a_step(device, monkeypatch, case):
+    """Kernels and grids are those that were recorded: nothing is added for whom nothing changes."""
+    adapter, dtype, shape = case.split()
+    rows, length = map(int, shape.split("x"))
+    for_cpus = adapter == "cpu"
     chosen = replace(device.capabilities, barrier_free=for_cpus, integer_products=for_cpus)
     monkeypatch.setattr(device, "capabilities", chosen)
-    backbone = gw.GPT2Backbone(99, 12, 2, 32, 64, max_sequence_length=1024, dtype=dtype)
+    backbone = gw.GPT2Backbone(5000, 2, 2, 64, 256, max_sequence_length=1024, dtype=dtype)
     with gw.tidy():
-        cache = backbone.new_cache(1, 1024)
-        state = SamplingState.create(device, [History([1], 1)], [9], SamplingOptions(), [], 99)
-        recording = record_step(backbone, cache, state)
-    assert len(recording) == 12 * 5 + 3
+        cache = backbone.new_cache(rows, length)
+        histories = [History([1], 1)] * rows
+        state = SamplingState.create(device, histories, [9] * rows, SamplingOptions(), [], 5000)
+        step = DecodeStep(gw.GPT2CausalLM(backbone), cache, state)
+        recording = sync(step.recorded(), "recorded")
+    found = [[label.kernel, *grid] for _, _, grid, label in recording._commands]
     recording.close()
     gw.dispose(backbone)
+    assert found == DISPATCHES[case]

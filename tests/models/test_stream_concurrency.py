@@ -10,7 +10,7 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import BusyError
-from gpt2_wgpu.models.decode_run import Run
+from gpt2_wgpu.models.decode_run import DecodeRun
 from gpt2_wgpu.text import StreamingDetokenizer
 
 pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.native("threads")]
@@ -35,14 +35,14 @@ def open_stream(tales):
 def on_submit(monkeypatch):
     """Calls a test's function whenever a stream is about to wait for the GPU."""
     hooks = []
-    result = Run.result
+    result = DecodeRun.result
 
     async def hooked(self):
         for hook in hooks:
             hook()
         return await result(self)
 
-    monkeypatch.setattr(Run, "result", hooked)
+    monkeypatch.setattr(DecodeRun, "result", hooked)
     return hooks.append
 
 

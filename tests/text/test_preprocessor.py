@@ -94,9 +94,9 @@ def test_encoding_does_not_spoil_the_word_cache(gpt2: GPT2Tokenizer) -> None:
 def test_a_prompt_that_does_not_fit_is_an_error(preprocessor: GPT2CausalLMPreprocessor) -> None:
     fits = "Hello world world world world"
     assert preprocessor.generate_preprocess(fits)["padding_mask"].all()
-    with pytest.raises(ContextLengthError, match=r"prompt 1 has 7 tokens .* is 6"):
+    with pytest.raises(ContextLengthError, match=r"prompt 1 has 7 tokens .* only 6 fit"):
         preprocessor.generate_preprocess(["Hello", fits + " world"])
-    with pytest.raises(ContextLengthError, match=r"prompt 0 has 6 tokens .* is 5"):
+    with pytest.raises(ContextLengthError, match=r"prompt 0 has 6 tokens .* only 5 fit"):
         preprocessor.generate_preprocess(fits, sequence_length=5)
 
 

@@ -8,11 +8,12 @@ from gpt2_wgpu.tensors.operators import set_operators
 from gpt2_wgpu.tensors.ops.arrays import concat, gather, reshape, slice, slice_update, transpose
 from gpt2_wgpu.tensors.ops.dot_product_attention import attention
 from gpt2_wgpu.tensors.ops.elementwise import add, div, gelu, mul, relu, sigmoid, silu, sub, tanh
+from gpt2_wgpu.tensors.ops.indexing import expand_dims, get_item, ones_like
 from gpt2_wgpu.tensors.ops.linalg import matmul
 from gpt2_wgpu.tensors.ops.normalization import layer_norm
 from gpt2_wgpu.tensors.ops.reductions import argmax, log_softmax, softmax, top_k
 
-set_operators(add=add, sub=sub, mul=mul, div=div, matmul=matmul)
+set_operators(add=add, sub=sub, mul=mul, div=div, matmul=matmul, get_item=get_item)
 
 __all__ = [
     "add",
@@ -20,12 +21,14 @@ __all__ = [
     "attention",
     "concat",
     "div",
+    "expand_dims",
     "gather",
     "gelu",
     "layer_norm",
     "log_softmax",
     "matmul",
     "mul",
+    "ones_like",
     "relu",
     "reshape",
     "sigmoid",

@@ -1,0 +1,105 @@
+"""One decode step: the newest token of each row → logits → its next token."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from gpt2_wgpu import nn
+from gpt2_wgpu.errors import NotRecordableError, ShapeError
+from gpt2_wgpu.models.config import GPT2Config
+from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
+from gpt2_wgpu.models.overrides import chosen, is_default, settled
+from gpt2_wgpu.nn import KVCache, SamplingState
+from gpt2_wgpu.shown import shown
+from gpt2_wgpu.tensors import Tensor, tidy
+from gpt2_wgpu.webgpu import Recording
+
+
+class CachedModel(Protocol):
+    """What decoding needs of a model; see ``GPT2CausalLM``."""
+
+    backbone: GPT2Backbone
+
+    def call_with_cache(
+        self,
+        token_ids: Any,
+        cache: KVCache,
+        cache_update_index: Any,
+        *,
+        sampling: SamplingState | None = None,
+    ) -> tuple[Tensor, Tensor | None, KVCache]: ...
+
+    async def build_cache_async(
+        self, token_ids: Any, *, cache: KVCache | None = None
+    ) -> tuple[Tensor | None, KVCache]: ...
+
+
+class DecodeStep:
+    """A step for all rows: it writes into ``cache`` and advances ``state``.
+
+    ``call_with_cache`` is asked for logits that are made for sampling: penalised, with their
+    maxima noted, by the head's own kernel. A replaced one gives plain logits, to which a kernel of
+    its own does the same.
+    """
+
+    def __init__(self, model: CachedModel, cache: KVCache, state: SamplingState) -> None:
+        self._model = model
+        self._cache = cache
+        self._state = state
+        self._call = chosen(model, "call_with_cache")
+
+    async def recorded(self) -> Recording | None:
+        """The step as a recording; None where it looks at values and has to run eagerly."""
+        try:
+            with Recording(self._model.backbone.device) as recording:
+                await self.run()
+        except NotRecordableError:
+            return None
+        return recording
+
+    async def run(self) -> None:
+        """Run the step, now or as part of the open recording."""
+        state = self._state
+        with tidy("step"):
+            if is_default(self._call):
+                logits, _, _ = self._call(state.token, self._cache, state.position, sampling=state)
+                logits = logits.view((logits.shape[0], logits.shape[-1]))
+            else:
+                logits = nn.penalize(await self._plain_logits(), state)
+            nn.sample(logits, state)
+
+    async def _plain_logits(self) -> Tensor:
+        """Logits [B, V] of a replaced ``call_with_cache``."""
+        state = self._state
+        found = await settled(self._call(state.token, self._cache, state.position))
+        logits, _, cache = checked_result(found)
+        shape = (state.position.size, 1, self._model.backbone.config.vocab_size)
+        if not isinstance(logits, Tensor) or logits.shape != shape:
+            raise ShapeError(f"call_with_cache must return logits of shape {shape}, not {logits!r}")
+        if cache is not self._cache:
+            raise ShapeError("call_with_cache must return the cache that it was given, updated")
+        return logits.view((shape[0], shape[2]))
+
+
+def checked_result(found: Any) -> Any:
+    """``found`` of a replaced ``call_with_cache``; raises ``ShapeError`` unless it has 3 parts."""
+    if not isinstance(found, tuple | list) or len(found) != 3:
+        raise ShapeError(
+            f"call_with_cache must return (logits, hidden_states, cache), not {shown(found)}"
+        )
+    return found
+
+
+def check_cache(cache: Any, config: GPT2Config) -> KVCache:
+    """``cache`` itself; raises ``ShapeError`` unless it is one of a model of ``config``."""
+    if not isinstance(cache, KVCache):
+        raise ShapeError(
+            f"the cache must be one that build_cache returned, not {type(cache).__name__}"
+        )
+    ours = (config.n_layer, config.n_head, config.head_dim)
+    if (cache.shape[1], cache.num_heads, cache.head_dim) != ours:
+        raise ShapeError(
+            f"the cache [B, L, 2, S, H, D] = {cache.shape} is not of this model, which has "
+            f"L, H, D = {ours}"
+        )
+    return cache

@@ -1,0 +1,141 @@
+"""``GenerativeTask``: a model with a preprocessor, a sampler and ``generate``."""
+
+from __future__ import annotations
+
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+from gpt2_wgpu import samplers
+from gpt2_wgpu.copying import CopiedByAttributes
+from gpt2_wgpu.models.generate_function import GenerateFunction
+from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
+from gpt2_wgpu.models.overrides import default
+from gpt2_wgpu.models.token_ids import (
+    check_vocabularies,
+)
+from gpt2_wgpu.text import GPT2CausalLMPreprocessor
+from gpt2_wgpu.text.preprocessor import AllowedSpecial
+from gpt2_wgpu.webgpu import Device, sync
+
+StopTokens = Sequence[int] | str | None
+
+
+class GenerativeTask(CopiedByAttributes, ABC):
+    """A backbone, an optional preprocessor, a sampler, and ``generate`` on top of them.
+
+    Subclasses say what one step is (:meth:`generate_step`).
+    """
+
+    def __init__(
+        self, backbone: GPT2Backbone, preprocessor: GPT2CausalLMPreprocessor | None = None
+    ) -> None:
+        if preprocessor is not None:
+            check_vocabularies(preprocessor.tokenizer, backbone.config.vocab_size)
+        self.backbone = backbone
+        self.preprocessor = preprocessor
+        self.compile()
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        copied._function = None  # the original's is bound to it
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        memo[id(self._function)] = None
+        copied = super().__deepcopy__(memo)
+        copied._function = None
+        return copied
+
+    _instead_of_pickling = "load it in the other process (from_preset)"
+
+    @property
+    def device(self) -> Device:
+        return self.backbone.device
+
+    def compile(self, sampler: str | dict[str, Any] | samplers.Sampler = "top_k") -> None:
+        """Choose the sampler: "greedy", "random", "top_k", "top_p" or an object.
+
+        Raises ``InvalidArgumentError`` for an unknown one.
+        """
+        self.sampler = samplers.get(sampler)
+        self._function: Any = None  # our own weakly: it refers to the model
+        self._checks_steps = False
+
+    @property
+    def generate_function(self) -> Callable[..., Any] | None:
+        """The function of :meth:`make_generate_function`; None if ``compile`` came after it."""
+        function = self._function
+        if isinstance(function, weakref.ref):
+            function = function() or self._new_function()
+        result: Callable[..., Any] | None = function
+        return result
+
+    @generate_function.setter
+    def generate_function(self, function: Callable[..., Any] | None) -> None:
+        self._function = function
+
+    def _new_function(self) -> GenerateFunction:
+        function = GenerateFunction(self)
+        self._function = weakref.ref(function)
+        return function
+
+    @abstractmethod
+    def generate_step(
+        self, inputs: dict[str, Any], stop_token_ids: Sequence[int] | None = None
+    ) -> dict[str, Any]:
+        """Generate from packed ids; see the subclass."""
+
+    @default
+    def make_generate_function(self, check: bool | None = None) -> Callable[..., Any]:
+        """The function that ``generate`` runs on packed ids, kept until the next ``compile``.
+
+        It calls :meth:`generate_step`. ``check`` (None: as it was, at first False) compares a
+        recorded step with the same step computed eagerly, now and then: a difference raises
+        ``DeviceError`` and names the dispatch. That is slow, and meant for authors of kernels,
+        samplers and replaced methods.
+        """
+        if check is not None:
+            self._checks_steps = check
+        return self.generate_function or self._new_function()
+
+    def generate(
+        self,
+        inputs: Any,
+        max_length: int | None = None,
+        stop_token_ids: StopTokens = "auto",
+        strip_prompt: bool = False,
+        *,
+        allowed_special: AllowedSpecial | None = None,
+    ) -> Any:
+        """Generate text: str → str, list of str → list of str, dict of ids → dict of ids.
+
+        ``max_length`` counts all tokens, prompt and start token included (default: the
+        preprocessor's ``sequence_length``); with a dict, the arrays' own length counts.
+        ``stop_token_ids``: "auto" (the end tokens of tokenizer and configuration), ids, or None or
+        [] for none. ``strip_prompt``: leave the prompt out. ``allowed_special``: special tokens
+        that a prompt may spell out, or "all" (default: the preprocessor's, none). Blocks;
+        ``generate_async`` is the asynchronous form.
+
+        Raises ``ContextLengthError`` for a prompt that does not fit (KerasHub cuts it off in
+        silence) or a ``max_length`` beyond the context, ``InvalidArgumentError`` for other input.
+        """
+        return sync(
+            self.generate_async(
+                inputs, max_length, stop_token_ids, strip_prompt, allowed_special=allowed_special
+            ),
+            "generate_async(...)",
+        )
+
+    @abstractmethod
+    async def generate_async(
+        self,
+        inputs: Any,
+        max_length: int | None = None,
+        stop_token_ids: StopTokens = "auto",
+        strip_prompt: bool = False,
+        *,
+        allowed_special: AllowedSpecial | None = None,
+    ) -> Any:
+        """The asynchronous form of :meth:`generate`."""

@@ -1,0 +1,87 @@
+"""Parts of a tensor by NumPy's basic indices, new axes, and tensors filled with ones."""
+
+from __future__ import annotations
+
+from operator import index
+from types import EllipsisType
+from typing import Any
+
+from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
+from gpt2_wgpu.shown import shown
+from gpt2_wgpu.tensors.ops.arrays import copy_strided
+from gpt2_wgpu.tensors.ops.operands import ANY_DTYPE, TensorLike, full, operands
+from gpt2_wgpu.tensors.ops.strides import axis_of, integers, row_major
+from gpt2_wgpu.tensors.tensor import Tensor
+from gpt2_wgpu.tensors.tidying import tidy
+
+
+def ones_like(x: TensorLike) -> Tensor:
+    """A tensor of ones, of x's shape and type."""
+    with tidy("ones_like") as scope:
+        (x,) = operands("ones_like", x, dtypes=ANY_DTYPE)
+        return scope.escape(full(x.device, x.shape, 1, x.dtype))
+
+
+def expand_dims(x: TensorLike, axis: int) -> Tensor:
+    """``x`` with a new axis of size 1 at place ``axis`` of the result. Shares x's memory.
+
+    Raises ``InvalidArgumentError`` unless -ndim - 1 <= axis <= ndim.
+    """
+    with tidy("expand_dims") as scope:
+        (x,) = operands("expand_dims", x, dtypes=ANY_DTYPE)
+        (axis,) = integers("expand_dims", "axis", [axis])
+        place = axis_of("expand_dims", axis, (*x.shape, 1))
+        result: Tensor = x.view((*x.shape[:place], 1, *x.shape[place:]))
+        return scope.escape(result)
+
+
+def get_item(x: Tensor, key: Any) -> Tensor:
+    """``x[key]``: a copy of the elements that integers, slices, ``...`` and None select.
+
+    As NumPy's basic indexing, for slices of positive steps. Raises ``ShapeError`` for an index out
+    of range or too many of them, ``InvalidArgumentError`` for other kinds of index.
+    """
+    with tidy("x[...]") as scope:
+        (x,) = operands("x[...]", x, dtypes=ANY_DTYPE)
+        start, shape, strides = 0, list[int](), list[int]()
+        axes = zip(x.shape, row_major(x.shape), strict=True)
+        for item in _expanded(key, x.ndim):
+            if item is None:
+                shape.append(1)
+                strides.append(0)
+                continue
+            size, stride = next(axes)
+            if isinstance(item, slice):
+                first, last, step = item.indices(size)
+                if step < 1:
+                    raise InvalidArgumentError(f"x[...]: the step of {item} is not positive")
+                shape.append(len(range(first, last, step)))
+                strides.append(stride * step)
+            else:
+                first = _place(item, size, x.shape)
+            start += first * stride
+        return scope.escape(copy_strided(x, tuple(shape), strides, start))
+
+
+def _expanded(key: Any, ndim: int) -> list[Any]:
+    """One item for each axis of x, and None for each new axis."""
+    items = list(key) if isinstance(key, tuple) else [key]
+    given = sum(item is not None and item is not ... for item in items)
+    dots = [place for place, item in enumerate(items) if isinstance(item, EllipsisType)]
+    if given > ndim or len(dots) > 1:
+        raise ShapeError(f"x[...]: {shown(key)} has too many indices for {ndim} axes")
+    place = dots[0] if dots else len(items)
+    return [*items[:place], *[slice(None)] * (ndim - given), *items[place + 1 :]]
+
+
+def _place(item: Any, size: int, shape: tuple[int, ...]) -> int:
+    """An integer index, counted from the front."""
+    try:
+        place = index(item)
+    except TypeError:
+        raise InvalidArgumentError(
+            f"x[...] takes integers, slices, ... and None, not {shown(item)}: see ops.gather"
+        ) from None
+    if not -size <= place < size:
+        raise ShapeError(f"x[...]: index {place} is out of range for an axis of {size} in {shape}")
+    return place % size
