@@ -17,7 +17,7 @@ SHADERS = sorted((ROOT / "shaders").rglob("*.wgsl"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 SCRIPTS = sorted(
     path
-    for folder in ("benchmarks", "gpt2_wgpu", "scripts", "tests", "training")
+    for folder in ("benchmarks", "examples", "gpt2_wgpu", "scripts", "tests", "training")
     for path in (ROOT / folder).rglob("*.py")
 )
 

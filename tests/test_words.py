@@ -36,6 +36,7 @@ CLEAN = (
     "index.html",
     "benchmarks/README.md",
     "docs/**/*.md",
+    "examples/*.py",
     "web/**/*.js",
     "web/**/*.css",
     "web/**/*.ts",
