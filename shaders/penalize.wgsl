@@ -1,5 +1,5 @@
 // Logits that no fused head has computed, as the sampler takes them: penalties applied, and the rank
-// of the largest logit of every 256 noted.
+// of the largest logit of every 256 noted. A logit of minus infinity becomes the lowest finite one.
 //
 // Formula:  result[r, c] = penalised(x[r, c]);
 //           maxima[r, c / 256] = max(itself, rank(result[r, c])), both as in store_logits.wgsl
@@ -18,5 +18,6 @@ fn main(@builtin(local_invocation_index) thread: u32,
         @builtin(num_workgroups) groups: vec3<u32>) {
   let i = (group.y * groups.x + group.x) * 64u + thread;
   if (i >= params.rows * params.columns) { return; }
-  store_one(i / params.columns, i % params.columns, x[i]);
+  let excluded = bitcast<u32>(x[i]) == 0xff800000u; // minus infinity
+  store_one(i / params.columns, i % params.columns, select(x[i], LOWEST, excluded));
 }

@@ -29,33 +29,14 @@ override LISTING: bool = true; // try sample_listed.wgsl first: false on CPU ada
 //!include "sample_narrow.wgsl"
 //!include "sample_draw.wgsl"
 //!include "sample_listed.wgsl"
+//!include "advance_row.wgsl"
 
 struct Params {
   candidates: u32, // the first ids, which may be chosen
   stride: u32,     // logits of a row
   maxima_and_counts_width: u32,
 }
-struct Options {
-  temperature: f32,
-  top_p: f32,
-  top_k: u32, // 0: all
-  greedy: u32,
-  num_stops: u32,
-  stops: array<u32>,
-}
-struct RowParams {
-  limit: u32, // total length at which the row is full
-  stream: u32, // with the seed: the key of its random numbers
-  seed: vec2<u32>,
-}
-
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
-@group(0) @binding(1) var<storage, read> options: Options;
-@group(0) @binding(2) var<storage, read> row_params: array<RowParams>;
-@group(0) @binding(3) var<storage, read_write> token: array<u32>;
-@group(0) @binding(4) var<storage, read_write> position: array<u32>;
-@group(0) @binding(5) var<storage, read_write> finished: array<u32>;
-@group(0) @binding(6) var<storage, read_write> recent: array<u32>;
 @group(0) @binding(7) var<uniform> params: Params;
 @group(0) @binding(8) var<storage, read_write> maxima_and_counts: array<u32>;
 
@@ -74,22 +55,6 @@ fn choose(row: u32, thread: u32) {
   if (options.top_k != 0u) { narrow(false, options.top_k - 1u, thread); }
   if (options.top_p < 1.0) { narrow(true, u32(options.top_p * ONE), thread); }
   draw(random, thread);
-}
-
-// One thread: write the token and advance the row.
-fn advance(row: u32, chosen: u32) {
-  let place = position[row] + 1u;
-  position[row] = place;
-  token[row] = chosen;
-  recent[row * 16u + place % 16u] = chosen;
-  if (HAS_PENALTIES) {
-    let counts = row * params.maxima_and_counts_width;
-    maxima_and_counts[counts + count_at(chosen, params.candidates)] += 1u;
-  }
-  if (place + 1u >= row_params[row].limit) { finished[row] = 2u; }
-  for (var i = 0u; i < options.num_stops; i++) {
-    if (options.stops[i] == chosen) { finished[row] = 1u; }
-  }
 }
 
 @compute @workgroup_size(WORKGROUP)

@@ -44,7 +44,7 @@ BELOW = {
     "diagnostics": {"nn", "tensors", "webgpu"},
     "text": set[str](),
     "weights": set[str](),
-    "samplers": {"nn"},
+    "samplers": {"nn", "tensors", "text", "webgpu"},
     "models": {"diagnostics", "nn", "samplers", "tensors", "text", "webgpu", "weights"},
     "integrations": {"diagnostics", "models", "public", "samplers", "webgpu"},
     "public": {"diagnostics", "models", "nn", "samplers", "tensors", "text", "webgpu", "weights"},

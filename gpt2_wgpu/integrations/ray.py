@@ -121,6 +121,11 @@ class GPT2Generator(NotCopyable):
         self._limit_column = _name("max_new_tokens_column", max_new_tokens_column, optional=True)
         self._seed_column = _name("seed_column", seed_column, optional=True)
         self._sampler = samplers.get(sampler)
+        if samplers.runs_in_python(self._sampler) or samplers.runs_its_own_loop(self._sampler):
+            raise InvalidArgumentError(
+                f"GPT2Generator needs a sampler that runs on the GPU, and {self._sampler!r} "
+                "chooses in Python: pass one of gpt2_wgpu.samplers"
+            )
         self.rows_at_once = integer("rows_at_once", rows_at_once, 1, 65_535)
         if on_error not in ("record", "raise"):
             raise InvalidArgumentError(

@@ -20,13 +20,16 @@ from gpt2_wgpu.models.generate_function import GenerateFunction
 from gpt2_wgpu.models.generative_task import GenerativeTask, StopTokens
 from gpt2_wgpu.models.overrides import chosen, default, is_default, settled
 from gpt2_wgpu.models.packed_ids import masked, packed, prompts_of, rows_of, without_prompts
+from gpt2_wgpu.models.sampler_call import generate_by_call
 from gpt2_wgpu.models.text_stream import TextStream, TokenSource, WholeText
+from gpt2_wgpu.models.token_choice import TokenChoice
 from gpt2_wgpu.models.token_ids import (
     Candidates,
     check_rows,
     end_token_ids,
 )
 from gpt2_wgpu.nn import KVCache, SamplingState
+from gpt2_wgpu.samplers import runs_its_own_loop
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, StopTextMatcher
@@ -151,6 +154,8 @@ class CausalLM(GenerativeTask):
         rows = prompts_of(ids, mask)
         if rows:
             self.total_length(len(ids[0]), rows)
+            if runs_its_own_loop(self.sampler):
+                return await generate_by_call(self, self.sampler, inputs, stop_token_ids or ())
             generation = self.start_generation(
                 rows, [len(row) for row in ids], stop_token_ids or ()
             )
@@ -170,8 +175,9 @@ class CausalLM(GenerativeTask):
     ) -> Generation:
         """A decoding loop for ``prompts``, each up to a total length of ``limits``."""
         candidates = self.candidates(stop_token_ids)
-        options = self.sampler.next_options()
-        return Generation(self, prompts, limits, options, stop_token_ids, candidates)
+        choice = TokenChoice.of(self.sampler, self.logits_processors)
+        options = choice.options(self.sampler)
+        return Generation(self, prompts, limits, options, stop_token_ids, candidates, choice=choice)
 
     # --- streaming ------------------------------------------------------------------------------
 
@@ -195,7 +201,8 @@ class CausalLM(GenerativeTask):
 
         A replaced ``generate_preprocess``, ``build_cache`` or ``call_with_cache`` is called here,
         too. Where ``make_generate_function``, ``generate_step`` or ``generate_postprocess`` is
-        replaced, only its result is known: the text comes in one piece, when it is complete.
+        replaced, or the sampler's ``__call__``, only its result is known: the text comes in one
+        piece, when it is complete.
 
         Raises ``ContextLengthError`` when the prompt fills the context, ``InvalidArgumentError``
         for a token that has no row in the model.
@@ -240,8 +247,12 @@ class CausalLM(GenerativeTask):
         limit = context
         if max_new_tokens is not None:
             limit = min(context, len(prompt) + max_new_tokens)
-        steps = [chosen(self, "make_generate_function"), chosen(self, "generate_step")]
-        if all(map(is_default, [*steps, chosen(preprocessor, "generate_postprocess")])):
+        of_the_whole = [
+            chosen(self, "make_generate_function"),
+            chosen(self, "generate_step"),
+            chosen(preprocessor, "generate_postprocess"),
+        ]
+        if all(map(is_default, of_the_whole)) and not runs_its_own_loop(self.sampler):
             return self.start_generation([prompt], [limit], stops)
         inputs = packed([prompt], [row[:limit] for row in ids], is_one_row(given["token_ids"]))
 

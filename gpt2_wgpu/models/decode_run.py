@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -22,6 +22,7 @@ from gpt2_wgpu.models.decode_step import CachedModel, DecodeStep, check_cache
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.overrides import chosen, is_default, settled
 from gpt2_wgpu.models.prefill import replay_texts
+from gpt2_wgpu.models.token_choice import TokenChoice
 from gpt2_wgpu.models.token_ids import Candidates
 from gpt2_wgpu.nn import History, KVCache, SamplingOptions, SamplingState
 from gpt2_wgpu.tensors import dispose, keep, tidy
@@ -73,6 +74,8 @@ class DecodeRun(NotCopyable):
         candidates: Candidates,
         seeds: Sequence[int] | None,
         length: int,
+        choice: TokenChoice,
+        token_ids: Callable[[], list[list[int]]],
     ) -> DecodeRun:
         """Compute all tokens of ``rows`` but the last of each, and record the step.
 
@@ -93,7 +96,7 @@ class DecodeRun(NotCopyable):
                 seeds,
                 candidates.excluded,
             )
-            step = DecodeStep(model, cache, state)
+            step = DecodeStep(model, cache, state, choice, token_ids)
             recording = await step.recorded()
             if recording is not None:
                 undo.callback(recording.close)

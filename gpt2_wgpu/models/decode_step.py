@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from gpt2_wgpu import nn
@@ -9,9 +10,11 @@ from gpt2_wgpu.errors import NotRecordableError, ShapeError
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.overrides import chosen, is_default, settled
+from gpt2_wgpu.models.token_choice import TokenChoice, UnreadableIds
 from gpt2_wgpu.nn import KVCache, SamplingState
+from gpt2_wgpu.samplers.python_sampling import next_tokens
 from gpt2_wgpu.shown import shown
-from gpt2_wgpu.tensors import Tensor, tidy
+from gpt2_wgpu.tensors import Tensor, ops, tidy
 from gpt2_wgpu.webgpu import Recording
 
 
@@ -38,38 +41,60 @@ class DecodeStep:
     """A step for all rows: it writes into ``cache`` and advances ``state``.
 
     ``call_with_cache`` is asked for logits that are made for sampling: penalised, with their
-    maxima noted, by the head's own kernel. A replaced one gives plain logits, to which a kernel of
-    its own does the same.
+    maxima noted, by the head's own kernel. A replaced one, or one whose logits are processed
+    first, gives plain logits, to which a kernel of its own does the same. ``token_ids`` gives the
+    ids of each row so far, for ``choice``.
     """
 
-    def __init__(self, model: CachedModel, cache: KVCache, state: SamplingState) -> None:
+    def __init__(
+        self,
+        model: CachedModel,
+        cache: KVCache,
+        state: SamplingState,
+        choice: TokenChoice,
+        token_ids: Callable[[], list[list[int]]],
+    ) -> None:
         self._model = model
         self._cache = cache
         self._state = state
+        self._choice = choice
+        self._token_ids = token_ids
         self._call = chosen(model, "call_with_cache")
 
     async def recorded(self) -> Recording | None:
         """The step as a recording; None where it looks at values and has to run eagerly."""
+        if self._choice.sampler is not None:
+            return None
         try:
             with Recording(self._model.backbone.device) as recording:
-                await self.run()
+                await self._run(UnreadableIds())
         except NotRecordableError:
             return None
         return recording
 
     async def run(self) -> None:
-        """Run the step, now or as part of the open recording."""
-        state = self._state
+        """Run the step now."""
+        await self._run(self._token_ids())
+
+    async def _run(self, token_ids: Any) -> None:
+        state, choice = self._state, self._choice
         with tidy("step"):
-            if is_default(self._call):
+            if is_default(self._call) and not choice.processors:
                 logits, _, _ = self._call(state.token, self._cache, state.position, sampling=state)
                 logits = logits.view((logits.shape[0], logits.shape[-1]))
             else:
-                logits = nn.penalize(await self._plain_logits(), state)
-            nn.sample(logits, state)
+                logits = await choice.processed(token_ids, await self._plain_logits())
+                logits = nn.penalize(logits, state)
+            if choice.sampler is None:
+                nn.sample(logits, state)
+            else:
+                rows, candidates = state.position.size, state.candidates
+                if candidates < logits.shape[1]:
+                    logits = ops.slice(logits, (0, 0), (rows, candidates))
+                nn.advance(await next_tokens(choice.sampler, logits, rows), state)
 
     async def _plain_logits(self) -> Tensor:
-        """Logits [B, V] of a replaced ``call_with_cache``."""
+        """Logits [B, V] of ``call_with_cache``, not penalised."""
         state = self._state
         found = await settled(self._call(state.token, self._cache, state.position))
         logits, _, cache = checked_result(found)

@@ -12,6 +12,7 @@ from gpt2_wgpu.models.decode_step import CachedModel
 from gpt2_wgpu.models.pace import Pace
 from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.models.self_test import require_right_results
+from gpt2_wgpu.models.token_choice import TokenChoice
 from gpt2_wgpu.models.token_ids import Candidates
 from gpt2_wgpu.nn import (
     FULL,
@@ -49,6 +50,7 @@ class Generation(NotCopyable):
         stop_token_ids: Sequence[int],
         candidates: Candidates | None = None,
         seeds: Sequence[int] | None = None,
+        choice: TokenChoice | None = None,
     ) -> None:
         backbone = model.backbone
         # Ids of any tokenizer: out of range, the GPU would read past the table without an error.
@@ -62,6 +64,7 @@ class Generation(NotCopyable):
         self._stop_token_ids = list(stop_token_ids)
         self._candidates = candidates or Candidates(backbone.config.vocab_size)
         self._seeds = seeds
+        self._choice = choice or TokenChoice()
         self._finished = [
             FULL if len(row) >= limit else LIVE
             for row, limit in zip(self._rows, limits, strict=True)
@@ -137,6 +140,8 @@ class Generation(NotCopyable):
                 self._candidates,
                 self._seeds,
                 max(*self._limits, *self._prompts),
+                self._choice,
+                lambda: [list(row) for row in self._rows],
             )
         run = self._run
         # One submit is always in flight when this returns, so that the GPU works while the caller

@@ -12,6 +12,7 @@ from gpt2_wgpu.copying import CopiedByAttributes
 from gpt2_wgpu.models.generate_function import GenerateFunction
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.overrides import default
+from gpt2_wgpu.models.token_choice import LogitsProcessor, check_processors
 from gpt2_wgpu.models.token_ids import (
     check_vocabularies,
 )
@@ -54,12 +55,32 @@ class GenerativeTask(CopiedByAttributes, ABC):
     def device(self) -> Device:
         return self.backbone.device
 
-    def compile(self, sampler: str | dict[str, Any] | samplers.Sampler = "top_k") -> None:
-        """Choose the sampler: "greedy", "random", "top_k", "top_p" or an object.
+    def compile(
+        self,
+        sampler: str | dict[str, Any] | samplers.Sampler = "top_k",
+        *,
+        logits_processors: Sequence[LogitsProcessor] = (),
+    ) -> None:
+        """Choose the sampler, and what is done to logits before it.
 
-        Raises ``InvalidArgumentError`` for an unknown one.
+        Args:
+            sampler: "greedy", "random", "top_k", "top_p" or an object. A subclass of
+                ``samplers.Sampler`` that replaces its ``get_next_token`` runs in Python, token by
+                token.
+            logits_processors: functions ``(token_ids, logits) -> logits``, called in this order
+                at every step: the ids of each row so far, as lists, and the model's logits [B, V]
+                on the GPU, before penalties and temperature. Minus infinity excludes a token. A
+                function that leaves ``token_ids`` alone and calls only functions of
+                ``gpt2_wgpu.ops`` is recorded with the step; any other runs token by token. It may
+                be a coroutine function.
+
+        Raises:
+            InvalidArgumentError: an unknown sampler, one that defines no choice, or a processor
+                that cannot be called like this or beside this sampler.
         """
-        self.sampler = samplers.get(sampler)
+        chosen = samplers.check_usable(samplers.get(sampler))
+        self.logits_processors = check_processors(logits_processors, chosen)
+        self.sampler = chosen
         self._function: Any = None  # our own weakly: it refers to the model
         self._checks_steps = False
 

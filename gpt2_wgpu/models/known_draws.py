@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from gpt2_wgpu.nn import FULL, LIVE, STOPPED, History, Penalties, SamplingOptions
+from gpt2_wgpu.samplers.drawing import ONE, kept_tokens, pcg4d, ranked
 
 ROWS = 8
 LINES = 600  # of the head,
@@ -18,7 +20,6 @@ CANDIDATES = 590  # of which the last may not be chosen
 SEED = 0xC981DA2A6B19C93A
 STOP = 517  # the largest logit of the second row
 STEPS = 2
-_ONE = 1 << 30  # probability 1 as a mass
 
 OPTIONS = {
     "greedy": SamplingOptions(temperature=0.0),
@@ -61,19 +62,6 @@ def histories() -> list[History]:
 def limits() -> list[int]:
     """Total lengths; the last row is full after one token."""
     return [100] * (ROWS - 1) + [len(histories()[-1].ids) + 1]
-
-
-def pcg4d(key: Sequence[int]) -> list[int]:
-    """shaders/include/random.wgsl."""
-    x, y, z, w = ((k * 1664525 + 1013904223) & 0xFFFFFFFF for k in key)
-    for last in (False, True):
-        x = (x + y * w) & 0xFFFFFFFF
-        y = (y + z * x) & 0xFFFFFFFF
-        z = (z + x * y) & 0xFFFFFFFF
-        w = (w + y * z) & 0xFFFFFFFF
-        if not last:
-            x, y, z, w = (v ^ v >> 16 for v in (x, y, z, w))
-    return [x, y, z, w]
 
 
 @dataclass
@@ -134,28 +122,25 @@ def _penalised(
 def _draw(
     logits: list[float], options: SamplingOptions, row: int, position: int, result: KnownDraws
 ) -> int:
-    order = sorted(range(len(logits)), key=lambda v: (-logits[v], v))
+    order = ranked(logits)
     if options.temperature == 0:
         return order[0]
     powers = [math.exp((x - logits[order[0]]) / options.temperature) for x in logits]
     total = sum(powers)
-    masses = [int(p / total * _ONE + 0.5) for p in powers]
-    kept, before, budget = [], 0, int(options.top_p * _ONE)
-    for v in order[: options.top_k or None]:
-        if options.top_p < 1:
-            if before != budget:
-                result.margin = min(result.margin, abs(before - budget) / _ONE)
-            if before > budget:
-                break
-        kept.append(v)
-        before += masses[v]
+    masses = [int(p / total * ONE + 0.5) for p in powers]
+    kept = kept_tokens(masses, order, options)
+    if options.top_p < 1:
+        budget = int(options.top_p * ONE)
+        sums = accumulate((masses[v] for v in order[: options.top_k or None]), initial=0)
+        gaps = [abs(before - budget) / ONE for before in sums if before != budget]
+        result.margin = min(result.margin, *gaps)
     key = (options.seed & 0xFFFFFFFF, options.seed >> 32, row, position)
-    goal = pcg4d(key)[0] * before >> 32
+    goal = pcg4d(key)[0] * sum(masses[v] for v in kept) >> 32
     running = 0
-    for v in sorted(kept):
-        result.margin = min(result.margin, max(abs(goal - running), 1) / _ONE)
+    for v in kept:
+        result.margin = min(result.margin, max(abs(goal - running), 1) / ONE)
         running += masses[v]
         if goal < running:
-            result.margin = min(result.margin, (running - goal) / _ONE)
+            result.margin = min(result.margin, (running - goal) / ONE)
             return v
     raise AssertionError("no token was drawn")

@@ -31,6 +31,7 @@ from gpt2_wgpu.nn.sampling import (
     Penalties,
     SamplingOptions,
     SamplingState,
+    advance,
     sample,
 )
 
@@ -51,6 +52,7 @@ __all__ = [
     "SamplingOptions",
     "SamplingState",
     "SplitAttention",
+    "advance",
     "cached_attention",
     "check_cache_dtype",
     "divergence",

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpt2_wgpu.errors import ShapeError
+from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors.creation import tensor
 from gpt2_wgpu.tensors.dispatch import dispatch
+from gpt2_wgpu.tensors.ops.grids import groups_for
 from gpt2_wgpu.tensors.ops.variants import threads_of_a_row
 from gpt2_wgpu.tensors.tensor import Tensor
 
@@ -175,24 +177,60 @@ def sample(logits: Tensor, state: SamplingState) -> None:
         logits.device,
         "sample",
         (rows, 1, 1),
-        {
-            "logits": logits,
-            "options": state.options,
-            "row_params": state.row_params,
-            "token": state.token,
-            "position": state.position,
-            "finished": state.finished,
-            "recent": state.recent,
-            "maxima_and_counts": state.maxima_and_counts,
-        },
-        {
-            "candidates": state.candidates,
-            "stride": logits.shape[1],
-            "maxima_and_counts_width": state.maxima_and_counts.shape[1],
-        },
+        {"logits": logits, **_bindings(state)},
+        {**_params(state), "stride": logits.shape[1]},
         constants={
             "WORKGROUP": threads_of_a_row(logits.device, "sample", state.candidates, PASSES),
             "HAS_PENALTIES": int(state.counted),
             "LISTING": int(not logits.device.capabilities.barrier_free),
         },
     )
+
+
+def advance(tokens: Sequence[int], state: SamplingState) -> None:
+    """Advance ``state`` by ``tokens``, one a row, that were chosen elsewhere.
+
+    Rows that are finished stay as they are. Raises ``ShapeError`` for another number of tokens,
+    ``InvalidArgumentError`` for one that is not a candidate.
+    """
+    rows = state.position.size
+    if len(tokens) != rows:
+        raise ShapeError(f"advance: {len(tokens)} tokens for state of {rows} rows")
+    for row, token in enumerate(tokens):
+        if not 0 <= token < state.candidates:
+            raise InvalidArgumentError(
+                f"token {shown(token)} of row {row} cannot be chosen: it must be in "
+                f"[0, {state.candidates})"
+            )
+    device = state.position.device
+    chosen = tensor(list(tokens), "uint32", device=device)
+    dispatch(
+        device,
+        "advance",
+        groups_for(rows, 64),
+        {"chosen": chosen, **_bindings(state)},
+        {**_params(state), "rows": rows},
+        constants={"HAS_PENALTIES": int(state.counted)},
+    )
+    chosen.dispose()
+
+
+def _bindings(state: SamplingState) -> dict[str, Tensor]:
+    """The bindings of advance_row.wgsl."""
+    return {
+        "options": state.options,
+        "row_params": state.row_params,
+        "token": state.token,
+        "position": state.position,
+        "finished": state.finished,
+        "recent": state.recent,
+        "maxima_and_counts": state.maxima_and_counts,
+    }
+
+
+def _params(state: SamplingState) -> dict[str, int]:
+    """The parameters of advance_row.wgsl."""
+    return {
+        "candidates": state.candidates,
+        "maxima_and_counts_width": state.maxima_and_counts.shape[1],
+    }

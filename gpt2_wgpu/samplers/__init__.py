@@ -7,7 +7,7 @@ from typing import Any
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.samplers.greedy_sampler import GreedySampler
 from gpt2_wgpu.samplers.random_sampler import RandomSampler
-from gpt2_wgpu.samplers.sampler import Sampler
+from gpt2_wgpu.samplers.sampler import Sampler, check_usable, runs_in_python, runs_its_own_loop
 from gpt2_wgpu.samplers.top_k_sampler import TopKSampler
 from gpt2_wgpu.samplers.top_p_sampler import TopPSampler
 from gpt2_wgpu.sampling_parameters import TOP_K, TOP_P
@@ -90,7 +90,10 @@ __all__ = [
     "TopKSampler",
     "TopP",
     "TopPSampler",
+    "check_usable",
     "get",
     "of_settings",
+    "runs_in_python",
+    "runs_its_own_loop",
     "serialize",
 ]

@@ -1,16 +1,21 @@
-"""Base classes of the samplers: temperature, penalties, seed, and the options for the GPU."""
+"""Base classes of the samplers: temperature, penalties, seed, and how a token is chosen."""
 
 from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
+from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.nn import Penalties, SamplingOptions
+from gpt2_wgpu.samplers.drawing import draw_token
+from gpt2_wgpu.samplers.python_sampling import run_loop
 from gpt2_wgpu.sampling_parameters import COMMON_PARAMETERS, SEED, TEMPERATURE, TOP_K
+from gpt2_wgpu.tensors import Tensor, ops, tensor
+from gpt2_wgpu.webgpu import sync
 
 K = replace(TOP_K.range, low=1)  # 0, all tokens, is another sampler
 
@@ -21,6 +26,10 @@ class Sampler:
     Attributes may be changed between generations and take effect at once (KerasHub: only after
     ``compile``). Penalties (which KerasHub lacks) are applied before the temperature, in greedy
     search, too.
+
+    The samplers of this package choose on the GPU. A subclass may replace `get_next_token`,
+    `compute_probabilities` or the whole loop, `__call__`, as in KerasHub; generation then waits
+    for Python at every token. Each may be a coroutine function.
 
     Args:
         temperature: divisor of the logits, 0 to 1e30; 0 (below 1e-30, in f32) is greedy search
@@ -76,8 +85,73 @@ class Sampler:
         return SamplingOptions(**{**defaults, **chosen})
 
     def next_options(self) -> SamplingOptions:
-        """Return the options of one generation; a seeded sampler advances its seed."""
-        raise NotImplementedError
+        """Return the options of one generation on the GPU; a seeded sampler advances its seed."""
+        raise InvalidArgumentError(f"{_name(self)} has no choice of its own: {_REMEDY}")
+
+    def compute_probabilities(self, logits: Any) -> Any:
+        """Return softmax(logits / temperature) of ``logits`` [B, V], a tensor of that shape.
+
+        A temperature of 0 gives the logits unchanged; `get_next_token` then takes the largest.
+        """
+        given = logits if isinstance(logits, Tensor) else tensor(logits, "float32")
+        return given if self.temperature < 1e-30 else ops.softmax(given / self.temperature)
+
+    def get_next_token(self, probabilities: Any) -> Any:
+        """Return the next token of each row of ``probabilities`` [B, V], as integers [B].
+
+        V is the number of tokens that can be chosen. This default makes the choice of the GPU
+        in Python, for subclasses and for `__call__`.
+        """
+        rows = probabilities.tolist()
+        options = self.next_options()
+        if options.temperature >= 1e-30:
+            options = replace(options, temperature=1.0)  # compute_probabilities has applied it
+        return [draw_token(row, options, stream, 0) for stream, row in enumerate(rows)]
+
+    def __call__(
+        self,
+        next: Callable[[Any, Any, int], Any],
+        prompt: Any,
+        cache: Any = None,
+        index: int = 0,
+        mask: Any = None,
+        stop_token_ids: Sequence[int] | None = None,
+        hidden_states: Any = None,
+        model: Any = None,
+    ) -> Any:
+        """Return ``prompt`` [B, T] with its tokens from ``index`` on chosen: KerasHub's call.
+
+        Blocks; `call_async` is the asynchronous form.
+
+        Args:
+            next: ``next(prompt, cache, index) -> (logits [B, V], hidden states, cache)``, of the
+                token before ``index``.
+            prompt: token ids.
+            cache: given to ``next``, replaced by what it returns.
+            index: the first position to fill.
+            mask: [B, T], True where ``prompt`` keeps its token.
+            stop_token_ids: end the loop when every row has one among its chosen tokens.
+            hidden_states: unused here, for subclasses.
+            model: likewise.
+        """
+        call = self.call_async(
+            next, prompt, cache, index, mask, stop_token_ids, hidden_states, model
+        )
+        return sync(call, "call_async(...)")
+
+    async def call_async(
+        self,
+        next: Callable[[Any, Any, int], Any],
+        prompt: Any,
+        cache: Any = None,
+        index: int = 0,
+        mask: Any = None,
+        stop_token_ids: Sequence[int] | None = None,
+        hidden_states: Any = None,
+        model: Any = None,
+    ) -> Any:
+        """Asynchronous form of a call."""
+        return await run_loop(self, next, prompt, cache, index, mask, stop_token_ids)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, without common parameters that have no effect."""
@@ -135,3 +209,38 @@ def _splitmix64(state: int) -> int:
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
     return z ^ (z >> 31)
+
+
+_REMEDY = "define get_next_token(probabilities), or next_options() for a choice on the GPU"
+
+
+def runs_in_python(sampler: Sampler) -> bool:
+    """Return whether ``sampler`` replaces `get_next_token` or `compute_probabilities`."""
+    return any(_replaces(sampler, name) for name in ("get_next_token", "compute_probabilities"))
+
+
+def runs_its_own_loop(sampler: Sampler) -> bool:
+    """Return whether ``sampler`` replaces `__call__` or `call_async`."""
+    return type(sampler).__call__ is not Sampler.__call__ or _replaces(sampler, "call_async")
+
+
+def check_usable(sampler: Sampler) -> Sampler:
+    """Return ``sampler``.
+
+    Raises:
+        InvalidArgumentError: it defines no way to choose a token.
+    """
+    chooses = type(sampler).next_options is not Sampler.next_options
+    replaces = _replaces(sampler, "get_next_token")
+    if not (chooses or replaces or runs_its_own_loop(sampler)):
+        raise InvalidArgumentError(f"{_name(sampler)} has no choice of its own: {_REMEDY}")
+    return sampler
+
+
+def _replaces(sampler: Sampler, name: str) -> bool:
+    method = getattr(sampler, name)
+    return getattr(method, "__func__", method) is not getattr(Sampler, name)
+
+
+def _name(sampler: Sampler) -> str:
+    return type(sampler).__name__

@@ -23,7 +23,7 @@ struct Params {
 @group(0) @binding(7) var<uniform> params: Params;
 
 fn penalised(value: f32, count: u32) -> f32 {
-  if (count == 0u) { return value; }
+  if (count == 0u || value == LOWEST) { return value; }
   if ((count & EXCLUDED) != 0u) { return LOWEST; }
   let repeated = select(value / params.repetition, value * params.repetition, value < 0.0);
   let times = f32(count & ~OF_PROMPT);

@@ -1,0 +1,74 @@
+"""``generate_step`` by a sampler with a loop of its own, called as KerasHub calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gpt2_wgpu.errors import ShapeError
+from gpt2_wgpu.models.decode_step import CachedModel, checked_result
+from gpt2_wgpu.models.overrides import chosen, settled
+from gpt2_wgpu.models.packed_ids import packed, prompts_of, rows_of
+from gpt2_wgpu.samplers import Sampler
+from gpt2_wgpu.tensors import Tensor, dispose, tidy
+from gpt2_wgpu.text.token_arrays import as_array, is_one_row, rows_of_ids
+
+
+async def generate_by_call(
+    model: CachedModel, sampler: Sampler, inputs: dict[str, Any], stop_token_ids: Sequence[int]
+) -> dict[str, Any]:
+    """Packed ids → packed ids by one call of ``sampler``, eagerly.
+
+    It starts at the end of the shortest prompt. Longer prompts keep their tokens, which the mask
+    marks. Raises ``ShapeError`` for a result that does not have the prompt's shape.
+    """
+    vocabulary = model.backbone.config.vocab_size
+    ids, mask = rows_of(inputs, vocabulary)
+    prompts = prompts_of(ids, mask)
+    async with tidy("sampler"):
+        prompt = as_array(ids, "int32")
+        hidden, cache = await settled(chosen(model, "build_cache")(prompt))
+        output = await settled(
+            sampler(
+                next=_next(model),
+                prompt=prompt,
+                cache=cache,
+                index=min(map(len, prompts)),
+                mask=as_array(mask, "bool"),
+                stop_token_ids=list(stop_token_ids) or None,
+                hidden_states=hidden,
+                model=model,
+            )
+        )
+        if isinstance(output, Tensor):
+            output = (await output.data()).tolist()
+        dispose([hidden, cache])
+    rows = rows_of_ids(output, vocabulary, f"the result of {type(sampler).__name__}")
+    if [len(row) for row in rows] != [len(row) for row in ids]:
+        raise ShapeError(
+            f"{type(sampler).__name__} must return token ids of the prompt's shape "
+            f"[{len(ids)}, {len(ids[0])}]"
+        )
+    ended = [
+        row[: _end(row, len(start), stop_token_ids)]
+        for row, start in zip(rows, prompts, strict=True)
+    ]
+    return packed(ended, rows, is_one_row(inputs["token_ids"]))
+
+
+def _next(model: CachedModel) -> Any:
+    """KerasHub's ``next(prompt, cache, index)``: logits [B, V], hidden states [B, D], cache."""
+    call = chosen(model, "call_with_cache")
+
+    def next(prompt: Any, cache: Any, index: int) -> tuple[Tensor, Tensor, Any]:
+        column = [[row[index - 1]] for row in rows_of_ids(prompt, name="prompt")]
+        logits, hidden, updated = checked_result(call(column, cache, index - 1))
+        rows = len(column)
+        return logits.view((rows, logits.shape[-1])), hidden.view((rows, hidden.shape[-1])), updated
+
+    return next
+
+
+def _end(row: Sequence[int], start: int, stops: Sequence[int]) -> int:
+    """The length of ``row`` up to and including its first new stop token."""
+    return next((i + 1 for i in range(start, len(row)) if row[i] in stops), len(row))

@@ -1,0 +1,100 @@
+"""How a decode step chooses tokens from logits, where not by the GPU's sampler alone."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from gpt2_wgpu.errors import InvalidArgumentError, NotRecordableError, ShapeError
+from gpt2_wgpu.nn import SamplingOptions
+from gpt2_wgpu.samplers import Sampler, runs_in_python, runs_its_own_loop
+from gpt2_wgpu.samplers.python_sampling import awaited
+from gpt2_wgpu.shown import shown
+from gpt2_wgpu.tensors import Tensor, tensor
+
+LogitsProcessor = Callable[[Any, Tensor], Any]
+"""``(token_ids, logits) -> logits``: ids of each row so far, and logits [B, V] on the GPU."""
+
+
+@dataclass(frozen=True)
+class TokenChoice:
+    """Logits processors, applied in their order, and a sampler that runs in Python."""
+
+    processors: tuple[LogitsProcessor, ...] = ()
+    sampler: Sampler | None = None  # None: the GPU's
+
+    @classmethod
+    def of(cls, sampler: Sampler, processors: Iterable[LogitsProcessor]) -> TokenChoice:
+        """The choice of a task that is compiled with these."""
+        return cls(tuple(processors), sampler if runs_in_python(sampler) else None)
+
+    def options(self, sampler: Sampler) -> SamplingOptions:
+        """The options of one generation with ``sampler``, as the GPU takes them."""
+        if self.sampler is None:
+            return sampler.next_options()
+        return SamplingOptions(temperature=0.0, penalties=sampler.penalties())
+
+    async def processed(self, token_ids: Any, logits: Tensor) -> Tensor:
+        """``logits`` [B, V] after all processors.
+
+        Raises ``ShapeError`` for a result of another shape, ``InvalidArgumentError`` for one that
+        is not numbers.
+        """
+        for processor in self.processors:
+            result = await awaited(processor(token_ids, logits))
+            if not isinstance(result, Tensor):
+                result = tensor(result, "float32", device=logits.device)
+            if result.shape != logits.shape:
+                raise ShapeError(
+                    f"logits processor {_name(processor)} must return logits of shape "
+                    f"{logits.shape}, not {result.shape}"
+                )
+            logits = result
+        return logits
+
+
+class UnreadableIds:
+    """Token ids while a step is recorded: they have no values, so reading them ends that."""
+
+    def _refuse(self, *_: Any) -> NoReturn:
+        raise NotRecordableError("a recorded step has no token ids to read")
+
+    __array__ = __bool__ = __getitem__ = __iter__ = __len__ = _refuse
+
+    def __getattr__(self, name: str) -> NoReturn:
+        self._refuse()
+
+
+def check_processors(
+    processors: Sequence[LogitsProcessor] | None, sampler: Sampler
+) -> tuple[LogitsProcessor, ...]:
+    """``processors`` as a tuple.
+
+    Raises ``InvalidArgumentError`` for what cannot be called as (token_ids, logits), and for any
+    beside a sampler that runs its own loop.
+    """
+    if callable(processors) or isinstance(processors, str | bytes):
+        raise InvalidArgumentError(
+            f"logits_processors must be a list of functions, not {shown(processors)}"
+        )
+    checked = tuple(processors or ())
+    for processor in checked:
+        try:
+            inspect.signature(processor).bind(None, None)
+        except (TypeError, ValueError):
+            raise InvalidArgumentError(
+                f"a logits processor is called as processor(token_ids, logits): "
+                f"{shown(processor)} cannot be"
+            ) from None
+    if checked and runs_its_own_loop(sampler):
+        raise InvalidArgumentError(
+            f"{type(sampler).__name__} replaces the sampling loop, which logits_processors are "
+            "part of: apply them in its next function, or replace get_next_token only"
+        )
+    return checked
+
+
+def _name(processor: LogitsProcessor) -> str:
+    return getattr(processor, "__name__", type(processor).__name__)

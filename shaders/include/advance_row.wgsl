@@ -1,0 +1,42 @@
+// The decoding state of a row, and how a chosen token advances it by one position.
+//
+// Provides: options, row_params, token, position, finished, recent (bindings 1 to 6), advance
+// Needs:    params.candidates, params.maxima_and_counts_width, maxima_and_counts;
+//           maxima_and_counts.wgsl
+
+struct Options {
+  temperature: f32,
+  top_p: f32,
+  top_k: u32, // 0: all
+  greedy: u32,
+  num_stops: u32,
+  stops: array<u32>,
+}
+struct RowParams {
+  limit: u32, // total length at which the row is full
+  stream: u32, // with the seed: the key of its random numbers
+  seed: vec2<u32>,
+}
+
+@group(0) @binding(1) var<storage, read> options: Options;
+@group(0) @binding(2) var<storage, read> row_params: array<RowParams>;
+@group(0) @binding(3) var<storage, read_write> token: array<u32>;
+@group(0) @binding(4) var<storage, read_write> position: array<u32>;
+@group(0) @binding(5) var<storage, read_write> finished: array<u32>;
+@group(0) @binding(6) var<storage, read_write> recent: array<u32>;
+
+// One thread: write the token and advance the row.
+fn advance(row: u32, chosen: u32) {
+  let place = position[row] + 1u;
+  position[row] = place;
+  token[row] = chosen;
+  recent[row * 16u + place % 16u] = chosen;
+  if (HAS_PENALTIES) {
+    let counts = row * params.maxima_and_counts_width;
+    maxima_and_counts[counts + count_at(chosen, params.candidates)] += 1u;
+  }
+  if (place + 1u >= row_params[row].limit) { finished[row] = 2u; }
+  for (var i = 0u; i < options.num_stops; i++) {
+    if (options.stops[i] == chosen) { finished[row] = 1u; }
+  }
+}
