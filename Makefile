@@ -7,6 +7,7 @@ export PROMPT
 
 RUN := .venv/bin
 TEST := .venv-test/bin
+PARITY := .venv-parity/bin
 # What hangs (a browser that died, a GPU that never answers) says where, and ends the run.
 # A test that failed runs again, alone and last: if it passes then, it is named as flaky.
 PYTEST := $(TEST)/python -m pytest -p tests.flaky --durations=15 \
@@ -15,7 +16,7 @@ SOURCES := pyproject.toml README.md LICENSE \
 	$(shell find gpt2_wgpu shaders models -type f -not -name '*.pyc' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo site test test-plain test-engine test-browser test-kernels mutants fuzz soak lint format clean
+.PHONY: help demo site test parity test-plain test-engine test-browser test-kernels mutants fuzz soak lint format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +58,14 @@ test-browser:
 test-kernels:
 	$(PYTEST) $(KERNELS)
 
+# The live_*.py files hold tests that need .venv-parity: pytest collects them only when named.
+parity: .venv-parity/installed ## compare with KerasHub, transformers, TransformerLens, lm-eval, Ray
+	@$(PARITY)/python scripts/bootstrap.py adapter
+	@$(PARITY)/python scripts/bootstrap.py browser
+	$(PARITY)/python -m tests.parity.record
+	$(PARITY)/python -m pytest tests/parity tests/integrations/test_ray_batches.py \
+		$(wildcard tests/*/live_*.py tests/*/*/live_*.py)
+
 mutants: .venv-test/installed ## change the product in 100 places: do the tests notice? (30 minutes)
 	$(TEST)/python scripts/mutants.py --sample 100 --seed $(SEED)
 
@@ -76,7 +85,7 @@ format: .venv-test/installed ## put the code into the house style
 	$(TEST)/ruff format .
 
 clean: ## remove environments, caches and build output
-	rm -rf .venv .venv-test .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist \
+	rm -rf .venv .venv-parity .venv-test .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist \
 		node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -88,4 +97,10 @@ clean: ## remove environments, caches and build output
 # The package as it stands in this checkout, with all that checks it.
 .venv-test/installed: pyproject.toml
 	@$(PYTHON) scripts/bootstrap.py install .venv-test -e '.[test]'
+	@touch $@
+
+# The references: 4.5 GB.
+.venv-parity/installed: pyproject.toml tests/parity/requirements.txt
+	@$(PYTHON) scripts/bootstrap.py install .venv-parity -e '.[hub,ray,site]' \
+		-r tests/parity/requirements.txt
 	@touch $@

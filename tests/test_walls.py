@@ -14,7 +14,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "gpt2_wgpu"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SHADERS = sorted((ROOT / "shaders").rglob("*.wgsl"))
-TESTS = sorted((ROOT / "tests").rglob("*.py"))
+# The references of `make parity` are programs: no test imports them.
+REFERENCES = ROOT / "tests" / "parity" / "references"
+TESTS = sorted(path for path in (ROOT / "tests").rglob("*.py") if path.parent != REFERENCES)
 SCRIPTS = sorted(
     path
     for folder in ("benchmarks", "examples", "gpt2_wgpu", "scripts", "tests", "training")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -80,25 +78,6 @@ def pyscript(host: tuple[Path, str], node_modules: Path) -> str:
     (folder / "pyscript").symlink_to(package)
     (folder / "page.html").write_text(of_the_docs("pyscript.html"), encoding="utf-8")
     return "/page.html"
-
-
-@pytest.fixture(scope="session")
-def jupyterlite(
-    host: tuple[Path, str], site: Path, pyodide: Path, tmp_path_factory: pytest.TempPathFactory
-) -> str:
-    """The path of JupyterLite's console, built with the site's wheels."""
-    folder, _ = host
-    sources = tmp_path_factory.mktemp("lite")
-    (sources / "static").mkdir()
-    (sources / "static" / "pyodide").symlink_to(pyodide)
-    wheels = [f"--piplite-wheels={wheel}" for wheel in sorted((site / "wheels").iterdir())]
-    options = ["--apps=repl", f"--output-dir={folder / 'lite'}", "--no-sourcemaps"]
-    command = [sys.executable, "-m", "jupyterlite_core", "build", "--no-libarchive"]
-    done = subprocess.run(
-        [*command, *options, *wheels], cwd=sources, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return "/lite/repl/index.html?kernel=python&execute=1&showBanner=0&code="
 
 
 @pytest.fixture(scope="session")

@@ -1,27 +1,15 @@
-"""JupyterLite, PyScript and plain micropip install the site's wheels and generate the same text.
+"""PyScript and plain micropip install the site's wheels; PyScript generates the same text.
 
-JupyterLite and PyScript are the ones of PyPI and npm; nothing is asked of another host but Pyodide.
+PyScript is the one of npm; the pages ask nothing of another host but Pyodide. JupyterLite:
+live_jupyterlite.py.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from urllib.parse import quote
 
 from tests.browser.clients.client import Visit
-from tests.browser.clients.conftest import of_the_docs
-
-# Time for the event loop to report a task that ended in an exception.
-LATER = """
-import asyncio
-await asyncio.sleep(0.2)
-print("\\nall", "done")
-"""
-OUTPUTS = """() => [...document.querySelectorAll(".jp-OutputArea-output")].map((output) =>
-  [output.dataset.mimeType ?? "", output.innerText])"""
-ERROR = "application/vnd.jupyter.error"
-STDERR = "application/vnd.jupyter.stderr"
 
 MICROPIP = """async () => {
   const { loadPyodide } = await import("https://a.cdn/pyodide/v0/full/pyodide.mjs");
@@ -48,15 +36,6 @@ MICROPIP = """async () => {
     json.dumps([installed, without_wgpu, await error_of("fairytales")])
   `);
 }"""
-
-
-def test_jupyterlite(visit: Callable[[str], Visit], jupyterlite: str, story: str) -> None:
-    page = visit(jupyterlite + quote(of_the_docs("jupyterlite.py") + LATER))
-    ended = f"(({OUTPUTS})()).some(([type, text]) => type === '{ERROR}' || /all done/.test(text))"
-    page.wait_for(f"() => {ended}", 120)
-    outputs = page.evaluate(OUTPUTS)
-    assert not [text for kind, text in outputs if kind in (ERROR, STDERR)]
-    assert story.strip() in "".join(text for _, text in outputs)
 
 
 def test_pyscript(visit: Callable[[str], Visit], pyscript: str, story: str) -> None:

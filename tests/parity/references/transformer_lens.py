@@ -1,0 +1,33 @@
+"""TransformerLens' bridge of the embedded model: logits and the residual stream of each block."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from transformer_lens.model_bridge import TransformerBridge
+from transformers import AutoTokenizer, GPT2LMHeadModel
+
+from tests.parity import cases
+
+
+@torch.inference_mode()
+def values() -> dict[str, Any]:
+    """What TransformerLens sees for each case."""
+    model = GPT2LMHeadModel.from_pretrained(cases.MODEL, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(cases.MODEL)
+    bridge = TransformerBridge.boot_transformers(
+        str(cases.MODEL), hf_model=model, tokenizer=tokenizer
+    )
+    logits, cache = bridge.run_with_cache(torch.tensor(cases.IDS))
+    halves = [
+        cache[f"blocks.{layer}.hook_resid_{place}"][:, -1, ::4]
+        for layer in range(model.config.n_layer)
+        for place in ("mid", "post")
+    ]
+    return {
+        "version": version("transformer-lens"),
+        "logits": logits[:, -1, :: cases.EVERY].numpy(),
+        "residual": torch.stack(halves).numpy(),  # [2 L, B, D / 4] of the last position
+    }
