@@ -11,10 +11,10 @@ from tests.browser.chromium import required_chromium
 from tests.browser.serving import ROOT
 
 CHOSEN = (
-    "attention_flash", "cached_attention", "commands", "embedding", "layer_norm", "layouts",
+    "advance", "attention_tiles", "cached_attention", "embedding", "layer_norm",
     "linear", "linear_choice", "load_weight", "losses", "ops_arrays", "ops_attention",
     "ops_elementwise", "ops_matmul", "ops_reductions", "quantization", "sampling", "kernel_checks",
-    "tensor",
+    "queue", "strides", "tensor",
 )  # fmt: skip
 # 65,537 workgroups with barriers: in software they alone take half a minute.
 LARGE = (
