@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import NumericalError
 from gpt2_wgpu.tensors.dispatch import dispatch
-from gpt2_wgpu.tensors.ops.grids import groups_for
+from gpt2_wgpu.tensors.ops.launch import groups_for
 from gpt2_wgpu.tensors.tensor import Tensor, empty
 from gpt2_wgpu.tensors.tidying import tidy
+from gpt2_wgpu.webgpu.device import Device
 from gpt2_wgpu.webgpu.recording import Recording
 from gpt2_wgpu.webgpu.waiting import sync
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.webgpu.device import Device
 
 KERNELS = ("stream_read_strided", "stream_read_unrolled", "stream_read_contiguous")
 # Threads of a workgroup, workgroups: from what suits a few CPU cores to what fills a large GPU.

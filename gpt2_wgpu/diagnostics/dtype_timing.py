@@ -5,17 +5,14 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from gpt2_wgpu import nn
 from gpt2_wgpu.nn import Raw
+from gpt2_wgpu.tensors.tensor import Tensor
 from gpt2_wgpu.tensors.tidying import tidy
+from gpt2_wgpu.webgpu.device import Device
 from gpt2_wgpu.webgpu.pipelines import load_source
 from gpt2_wgpu.webgpu.recording import Recording
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.tensors.tensor import Tensor
-    from gpt2_wgpu.webgpu.device import Device
 
 OUTPUTS, INPUTS = 3072, 768
 TIMES = 4  # products of a submit, beside which its fixed cost is small

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from gpt2_wgpu import nn
 from gpt2_wgpu.tensors import ops
@@ -21,9 +20,7 @@ from gpt2_wgpu.tensors.creation import tensor
 from gpt2_wgpu.tensors.scopes import dispose
 from gpt2_wgpu.tensors.tensor import FORMATS, Tensor
 from gpt2_wgpu.tensors.tidying import tidy
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.webgpu.device import Device
+from gpt2_wgpu.webgpu.device import Device
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors.scopes import current_scope
-from gpt2_wgpu.webgpu.device import Device, current_device, default_device
+from gpt2_wgpu.webgpu.defaults import current_device, default_device
+from gpt2_wgpu.webgpu.device import Device
 from gpt2_wgpu.webgpu.storage import MemoryInfo
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.diagnostics.memory_reports import memory
 from gpt2_wgpu.errors import BusyError, DeviceLostError
-from gpt2_wgpu.webgpu.device import Device, default_device
+from gpt2_wgpu.webgpu.defaults import default_device
+from gpt2_wgpu.webgpu.device import Device
 from gpt2_wgpu.webgpu.fork import check_not_forked
 from gpt2_wgpu.webgpu.queue import Batch, Command
 from gpt2_wgpu.webgpu.waiting import sync, wait

@@ -14,7 +14,7 @@ from gpt2_wgpu.models.weight_sizes import layouts, quantized_shapes, staged_byte
 from gpt2_wgpu.nn import Matrix, Raw, fold_norm, load_matrix, load_vector, random_normal, w8a8
 from gpt2_wgpu.nn.matrix import SOURCE_BYTES, check_dtype
 from gpt2_wgpu.tensors import Tensor, keep, tidy
-from gpt2_wgpu.tensors.blob_upload import words_of_blob
+from gpt2_wgpu.tensors.creation import tensor_of_blob
 from gpt2_wgpu.weights.checkpoint import BlobRange
 from gpt2_wgpu.weights.naming import resolve
 from gpt2_wgpu.weights.quantized import quantization_of
@@ -186,7 +186,9 @@ def _words_of(
     async def words(begin: int, end: int) -> Tensor:
         first = place.begin
         try:
-            return await words_of_blob(device, place.blob, first + begin * item, first + end * item)
+            return await tensor_of_blob(
+                device, place.blob, first + begin * item, first + end * item
+            )
         except OSError as error:
             raise WeightsError(
                 f"{where}: its weights cannot be read any more ({error}): have they been changed "

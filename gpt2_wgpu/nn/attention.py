@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import LimitError, ShapeError
 from gpt2_wgpu.nn.kv_cache import KVCache
 from gpt2_wgpu.nn.matrix import round_up
 from gpt2_wgpu.tensors.dispatch import Binding, dispatch
-from gpt2_wgpu.tensors.ops.grids import groups_for
+from gpt2_wgpu.tensors.ops.launch import groups_for
 from gpt2_wgpu.tensors.tensor import Tensor, empty
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.webgpu.device import Device
+from gpt2_wgpu.webgpu.device import Device
 
 _REGISTERS_WIDTH = 128  # largest head that the kernels which keep sums in registers take
 _WIDEST = 512

@@ -7,7 +7,7 @@ from itertools import product
 from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.nn.matrix import Matrix
 from gpt2_wgpu.tensors.dispatch import dispatch
-from gpt2_wgpu.tensors.ops.grids import groups_for
+from gpt2_wgpu.tensors.ops.launch import groups_for
 from gpt2_wgpu.tensors.tensor import Tensor, empty
 
 

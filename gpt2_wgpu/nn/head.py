@@ -10,7 +10,7 @@ from gpt2_wgpu.nn.linear_layers import Norm, check_depth, dispatch_linear
 from gpt2_wgpu.nn.matrix import Matrix
 from gpt2_wgpu.nn.sampling import SamplingState
 from gpt2_wgpu.tensors.dispatch import dispatch
-from gpt2_wgpu.tensors.ops.grids import groups_for
+from gpt2_wgpu.tensors.ops.launch import groups_for
 from gpt2_wgpu.tensors.tensor import Tensor, empty
 
 

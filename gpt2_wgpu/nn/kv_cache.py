@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy, deepcopy
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.nn.matrix import round_up
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors.dispatch import BufferSlice, dispatch
 from gpt2_wgpu.tensors.ops.arrays import copy_block
-from gpt2_wgpu.tensors.ops.grids import groups_for
+from gpt2_wgpu.tensors.ops.launch import groups_for
 from gpt2_wgpu.tensors.ops.strides import row_major
 from gpt2_wgpu.tensors.tensor import Tensor, empty
 from gpt2_wgpu.tensors.tidying import tidy
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.webgpu.device import Device
+from gpt2_wgpu.webgpu.device import Device
 
 PACKED = {"float32": "f32", "float16": "f16"}  # formats of a cache, as the kernels call them
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import LimitError, ShapeError
 from gpt2_wgpu.nn import w8a8
@@ -17,10 +16,8 @@ from gpt2_wgpu.tensors.ops.elementwise import ACTIVATIONS
 from gpt2_wgpu.tensors.ops.normalization import layer_norm
 from gpt2_wgpu.tensors.tensor import Tensor, empty
 from gpt2_wgpu.tensors.tidying import tidy
+from gpt2_wgpu.webgpu.device import Device
 from gpt2_wgpu.webgpu.queue import Grid
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.webgpu.device import Device
 
 _READY = 1008  # vec4s of a row that linear_gemv_cpu.wgsl has room for, in 16 KiB with the moments
 GEMV_ROWS = 8  # up to here every few rows read the weights; beyond, tiles share them

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.tensors.dispatch import dispatch
-from gpt2_wgpu.tensors.ops.grids import groups_for
-from gpt2_wgpu.tensors.ops.variants import threads_of_a_row
+from gpt2_wgpu.tensors.ops.launch import groups_for, threads_of_a_row
 from gpt2_wgpu.tensors.tensor import Tensor, empty
 
 NO_TARGET = 0xFFFFFFFF  # in ``targets``: nothing to predict

@@ -11,17 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import InvalidArgumentError, LimitError, ShapeError
 from gpt2_wgpu.nn import w8a8
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors.dispatch import dispatch
-from gpt2_wgpu.tensors.ops.grids import groups_for
+from gpt2_wgpu.tensors.ops.launch import groups_for
 from gpt2_wgpu.tensors.tensor import PACKING, Tensor, bytes_of, empty
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.webgpu.device import Device
+from gpt2_wgpu.webgpu.device import Device
 
 SOURCE_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U32": 4}  # safetensors' names
 PACKED = {"float32": "f32", "float16": "f16", "q8": "q8", "q4": "q4"}

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gpt2_wgpu.tensors.dispatch import Binding, dispatch
-from gpt2_wgpu.tensors.ops.grids import groups_for
+from gpt2_wgpu.tensors.ops.launch import groups_for
 from gpt2_wgpu.tensors.tensor import Tensor, empty
 from gpt2_wgpu.webgpu.device import Device
 from gpt2_wgpu.webgpu.queue import Grid

@@ -1,4 +1,4 @@
-"""Creation of tensors from host values."""
+"""Creation of tensors from host values and from browser blobs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors.tensor import FORMATS, Tensor, check_dtype, empty
-from gpt2_wgpu.webgpu.device import Device, default_device
+from gpt2_wgpu.webgpu.defaults import default_device
+from gpt2_wgpu.webgpu.device import Device
 from gpt2_wgpu.webgpu.waiting import sync
 
 
@@ -42,6 +43,23 @@ def tensor(
     result = empty(device, shape, dtype, label=label)
     if flat.nbytes:
         device.queue.upload(result.storage, 0, flat)
+    return result
+
+
+async def tensor_of_blob(device: Device, blob: Any, begin: int, end: int) -> Tensor:
+    """Upload bytes [``begin``, ``end``) of a ``Blob`` as uint32, zero-padded.
+
+    They are not copied to Python's memory.
+
+    Raises:
+        OSError: the blob cannot be read (e.g. its file has changed).
+    """
+    result = empty(device, (-(-(end - begin) // 4),), "uint32")
+    try:
+        await device.queue.upload_blob(result.storage, blob.slice(begin, end))
+    except BaseException:
+        result.dispose()
+        raise
     return result
 
 

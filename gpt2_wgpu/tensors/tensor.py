@@ -21,7 +21,6 @@ from gpt2_wgpu.errors import DisposedTensorError, InvalidArgumentError, ShapeErr
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors.operators import Operators
 from gpt2_wgpu.webgpu.device import Device
-from gpt2_wgpu.webgpu.sharing import check_shareable
 from gpt2_wgpu.webgpu.storage import Storage
 from gpt2_wgpu.webgpu.waiting import sync
 
@@ -123,7 +122,7 @@ class Tensor(Operators, NotPicklable):
             InvalidArgumentError: the buffer has no STORAGE usage or belongs to no open device.
             ShapeError: the buffer is too small.
         """
-        device = check_shareable(buffer)
+        device = Device.of_buffer(buffer)
         check_dtype(dtype)
         sizes = _sizes(shape)
         nbytes = bytes_of(math.prod(sizes), dtype)

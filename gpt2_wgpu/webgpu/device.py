@@ -1,4 +1,4 @@
-"""Device: an adapter's queue, limits, memory and kernels; and the default device."""
+"""Device: an adapter's queue, limits, memory and pipelines."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Device(NotPicklable):
         if not isinstance(gpu, wgpu.GPUDevice):
             raise InvalidArgumentError(f"from_wgpu takes a wgpu.GPUDevice, not {shown(gpu)}")
         with _registering:  # concurrent calls return the same device
-            if (known := device_of(gpu)) is not None:
+            if (known := _device_on(gpu)) is not None:
                 return known
             self = cls.__new__(cls)
             self.is_open = self.is_closed = False
@@ -110,6 +110,29 @@ class Device(NotPicklable):
             self.gpu, self.info = gpu, AdapterInfo.from_adapter(gpu.adapter.info)
             self._set_up()
             return self
+
+    @classmethod
+    def of_buffer(cls, buffer: wgpu.GPUBuffer) -> Device:
+        """Return the device of a caller's buffer.
+
+        Raises:
+            InvalidArgumentError: the object is not a buffer, has no STORAGE usage, or belongs to
+                no open device.
+        """
+        wgpu = load_wgpu()
+        if not isinstance(buffer, wgpu.GPUBuffer):
+            raise InvalidArgumentError(f"from_wgpu takes a wgpu.GPUBuffer, not {shown(buffer)}")
+        if not buffer.usage & wgpu.BufferUsage.STORAGE:
+            raise InvalidArgumentError(
+                "the buffer was made without the usage wgpu.BufferUsage.STORAGE, which kernels need"
+            )
+        device = _device_on(buffer._device)  # wgpu has no public way to ask (0.32)
+        if device is None:
+            raise InvalidArgumentError(
+                "the buffer belongs to no open gpt2_wgpu device: call Device.from_wgpu with the "
+                "wgpu.GPUDevice that made it, and keep that"
+            )
+        return device
 
     async def reopened(self) -> Device:
         """Open a new device with the same arguments and memory settings, on a current adapter."""
@@ -277,11 +300,11 @@ class Device(NotPicklable):
             self.gpu.destroy()
 
     def __enter__(self) -> Device:
-        self._tokens.append(_default.set(self))
+        self._tokens.append(entered_device.set(self))
         return self
 
     def __exit__(self, *_: object) -> None:
-        _default.reset(self._tokens.pop())
+        entered_device.reset(self._tokens.pop())
         self.successor.close()
         self.close()
 
@@ -298,58 +321,21 @@ class Device(NotPicklable):
         return f"Device {self.info.name}, {self.info.backend}{state}"
 
 
-_default: ContextVar[Device | None] = ContextVar("gpt2_wgpu_device", default=None)
-_shared: Device | None = None
-_opening = threading.Lock()
+# The device of the innermost ``with Device()`` of this task or thread.
+entered_device: ContextVar[Device | None] = ContextVar("gpt2_wgpu_device", default=None)
 _registering = threading.RLock()  # held to read or change _devices
 _devices: weakref.WeakSet[Device] = weakref.WeakSet()
 
 
 @after_fork
 def _bar_all() -> None:
-    global _opening, _registering
-    _opening, _registering = threading.Lock(), threading.RLock()
+    global _registering
+    _registering = threading.RLock()
     for device in list(_devices):
         device.bar()
 
 
-def default_device() -> Device:
-    """Return the innermost ``with Device()``, else that of ``set_default_device``, else a new one.
-
-    Raises:
-        NoAdapterError: no adapter was found.
-    """
-    global _shared
-    with _opening:
-        device = current_device()
-        if device is None or not device.is_open:
-            device = _shared = Device()
-        return device
-
-
-def device_of(gpu: wgpu.GPUDevice) -> Device | None:
+def _device_on(gpu: wgpu.GPUDevice) -> Device | None:
     """Return the open device of ``gpu``, or None."""
     with _registering:
         return next((one for one in list(_devices) if one.gpu is gpu and one.is_open), None)
-
-
-async def default_device_async() -> Device:
-    """Async counterpart of :func:`default_device`."""
-    global _shared
-    device = current_device()
-    if device is None or not device.is_open:
-        device = await Device.create()
-        _shared = device
-    return device
-
-
-def set_default_device(device: Device | None) -> None:
-    """Set the default device; None: open one on next use."""
-    global _shared
-    _shared = device
-
-
-def current_device() -> Device | None:
-    """Return the default device if it is open, else None."""
-    device = _default.get() or _shared
-    return None if device is None else device.successor

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from gpt2_wgpu.tensors.ops import grids
+from gpt2_wgpu.tensors.ops import launch
 
 
 @pytest.fixture(autouse=True)
@@ -40,4 +40,4 @@ def variant(request, device, monkeypatch):
 @pytest.fixture
 def narrow_grid(monkeypatch):
     """Folds every list of more than 7 workgroups into a rectangle, as WebGPU does from 65,536."""
-    monkeypatch.setattr(grids, "_MOST", 7)
+    monkeypatch.setattr(launch, "_MAX_GROUPS", 7)

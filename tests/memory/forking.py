@@ -153,7 +153,7 @@ def held(lock):
 
 
 def with_lock_held(device, x):
-    from gpt2_wgpu.webgpu import device as module
+    from gpt2_wgpu.webgpu import defaults as module
 
     with held(device.memory.lock), held(module._opening):
         return child(lambda: (x.dispose(), gw.memory(device), gw.default_device()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import replace
 
 import pytest
 import wgpu
@@ -12,7 +11,6 @@ import wgpu
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DeviceError, InvalidArgumentError, OutOfGPUMemoryError
 from gpt2_wgpu.models.weight_sizes import stored_bytes
-from gpt2_wgpu.webgpu import capabilities
 from gpt2_wgpu.webgpu.queue import CommandQueue
 from gpt2_wgpu.webgpu.storage import KINDS, size_class
 from tests.memory import tiny
@@ -126,17 +124,6 @@ def test_a_budget_below_what_lives_frees_nothing_and_refuses_everything():
 def test_a_budget_is_a_positive_number_of_bytes(nbytes):
     with pytest.raises(InvalidArgumentError, match="a positive number of bytes"):
         gw.set_memory_budget(nbytes)
-
-
-@pytest.mark.parametrize(
-    ("adapter_type", "expected"),
-    [("CPU", 800), ("IntegratedGPU", 800), ("Unknown", 800), ("DiscreteGPU", 2000)],
-)
-def test_the_default_is_four_fifths_of_a_shared_memory(device, monkeypatch, adapter_type, expected):
-    """A discrete GPU does not tell the size of its memory: twice the machine's is the limit."""
-    monkeypatch.setattr(capabilities, "_machine_bytes", lambda: 1000)
-    info = replace(device.info, adapter_type=adapter_type)
-    assert capabilities.default_budget(info) == expected
 
 
 def test_each_device_has_its_own():

@@ -11,7 +11,7 @@ from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors.creation import tensor
 from gpt2_wgpu.tensors.dispatch import dispatch
-from gpt2_wgpu.tensors.ops.grids import groups_for
+from gpt2_wgpu.tensors.ops.launch import groups_for
 from gpt2_wgpu.tensors.ops.operands import ANY_DTYPE, TensorLike, bits_of, operands
 from gpt2_wgpu.tensors.ops.strides import (
     Shape,

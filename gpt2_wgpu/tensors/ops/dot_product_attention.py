@@ -12,7 +12,7 @@ from gpt2_wgpu.tensors.creation import tensor
 from gpt2_wgpu.tensors.dispatch import dispatch
 from gpt2_wgpu.tensors.ops.arrays import transpose
 from gpt2_wgpu.tensors.ops.elementwise import mul
-from gpt2_wgpu.tensors.ops.grids import groups_for
+from gpt2_wgpu.tensors.ops.launch import groups_for
 from gpt2_wgpu.tensors.ops.linalg import matmul
 from gpt2_wgpu.tensors.ops.operands import ANY_DTYPE, TensorLike, operands
 from gpt2_wgpu.tensors.ops.reductions import softmax

@@ -7,7 +7,7 @@ import math
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors.dispatch import dispatch
-from gpt2_wgpu.tensors.ops.grids import groups_for
+from gpt2_wgpu.tensors.ops.launch import groups_for
 from gpt2_wgpu.tensors.ops.operands import TensorLike, operands
 from gpt2_wgpu.tensors.ops.strides import broadcast, broadcast_strides, merge_axes, numbered
 from gpt2_wgpu.tensors.tensor import Tensor, empty

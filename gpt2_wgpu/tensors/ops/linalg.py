@@ -7,7 +7,7 @@ import math
 from gpt2_wgpu.errors import LimitError, ShapeError
 from gpt2_wgpu.tensors.dispatch import dispatch
 from gpt2_wgpu.tensors.ops.arrays import copy_strided
-from gpt2_wgpu.tensors.ops.grids import groups_for
+from gpt2_wgpu.tensors.ops.launch import groups_for
 from gpt2_wgpu.tensors.ops.operands import TensorLike, operands
 from gpt2_wgpu.tensors.ops.strides import Shape, broadcast, broadcast_strides
 from gpt2_wgpu.tensors.tensor import Tensor, empty

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.tensors.dispatch import dispatch
-from gpt2_wgpu.tensors.ops.grids import groups_for
+from gpt2_wgpu.tensors.ops.launch import groups_for, one_thread_a_row
 from gpt2_wgpu.tensors.ops.operands import TensorLike, operands
-from gpt2_wgpu.tensors.ops.variants import one_thread_a_row
 from gpt2_wgpu.tensors.tensor import Tensor, empty
 from gpt2_wgpu.tensors.tidying import tidy
 

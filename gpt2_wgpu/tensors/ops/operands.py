@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors.creation import tensor
 from gpt2_wgpu.tensors.dispatch import dispatch
-from gpt2_wgpu.tensors.ops.grids import groups_for
+from gpt2_wgpu.tensors.ops.launch import groups_for
 from gpt2_wgpu.tensors.tensor import FORMATS, Tensor, empty
-from gpt2_wgpu.webgpu.device import default_device
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.webgpu.device import Device
+from gpt2_wgpu.webgpu.defaults import default_device
+from gpt2_wgpu.webgpu.device import Device
 
 # A Tensor, a number, nested sequences, a NumPy array: any value that ``gpt2_wgpu.tensor`` accepts.
 TensorLike: TypeAlias = Any

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.tensors.dispatch import dispatch
-from gpt2_wgpu.tensors.ops.grids import groups_for
+from gpt2_wgpu.tensors.ops.launch import groups_for, iterations, one_thread_a_row
 from gpt2_wgpu.tensors.ops.operands import TensorLike, operands
 from gpt2_wgpu.tensors.ops.strides import axis_of, integers, split_at
-from gpt2_wgpu.tensors.ops.variants import iterations, one_thread_a_row
 from gpt2_wgpu.tensors.tensor import Tensor, empty
 from gpt2_wgpu.tensors.tidying import tidy
 

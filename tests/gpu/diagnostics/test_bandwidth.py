@@ -12,7 +12,7 @@ from gpt2_wgpu.diagnostics import read_limit, read_limit_async
 from gpt2_wgpu.diagnostics.bandwidth import KERNELS, SHAPES, pattern_sum
 from gpt2_wgpu.errors import NumericalError, OutOfGPUMemoryError
 from gpt2_wgpu.tensors.dispatch import dispatch
-from gpt2_wgpu.tensors.ops.grids import groups_for
+from gpt2_wgpu.tensors.ops.launch import groups_for
 from gpt2_wgpu.tensors.tensor import empty
 
 pytestmark = pytest.mark.native("NumPy")

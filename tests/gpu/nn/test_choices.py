@@ -8,8 +8,7 @@ import pytest
 
 from gpt2_wgpu.errors import LimitError
 from gpt2_wgpu.nn import attention, linear_layers, w8a8
-from gpt2_wgpu.tensors.ops.grids import groups_for
-from gpt2_wgpu.tensors.ops.variants import iterations, one_thread_a_row, threads_of_a_row
+from gpt2_wgpu.tensors.ops.launch import groups_for, iterations, one_thread_a_row, threads_of_a_row
 
 
 def device(*, cpu: bool, most: int = 65_535) -> SimpleNamespace:

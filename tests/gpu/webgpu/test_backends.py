@@ -10,7 +10,7 @@ import pytest
 import wgpu
 from wgpu import classes
 
-from gpt2_wgpu.tensors.blob_upload import words_of_blob
+from gpt2_wgpu.tensors.creation import tensor_of_blob
 from gpt2_wgpu.webgpu import backends
 
 pytestmark = pytest.mark.native("modules that only stand in for a browser's")
@@ -68,7 +68,7 @@ def test_blobs_are_written_in_pieces_where_the_queue_takes_none(device, monkeypa
     data = bytes(range(1, length + 3))
 
     async def use():
-        words = await words_of_blob(device, Blob(data), 2, length + 2)
+        words = await tensor_of_blob(device, Blob(data), 2, length + 2)
         found = (await words.data()).tobytes()
         words.dispose()
         return found

@@ -1,17 +1,22 @@
-"""Choice of kernel variants for operations along rows."""
+"""Launch parameters: dispatch grids, and the choice of kernel variants along rows."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from gpt2_wgpu.errors import LimitError
+from gpt2_wgpu.webgpu.device import Device
+from gpt2_wgpu.webgpu.queue import Grid
 
-if TYPE_CHECKING:
-    from gpt2_wgpu.webgpu.device import Device
-
+_MAX_GROUPS = 65_535  # workgroups per dimension that WebGPU allows: long lists use two
 WORKGROUP = 128  # threads that share a row, as in the kernels
 _REDUCING = 23  # loop iterations of one reduction over a workgroup of 128 threads
 _REDUCING_MOST = 32  # the same for 256 threads
+
+
+def groups_for(items: int, per_group: int = 1) -> Grid:
+    """Return a grid of at least ``items / per_group`` workgroups, numbered y * workgroups.x + x."""
+    groups = -(-items // per_group)
+    columns = min(groups, _MAX_GROUPS)
+    return (columns, -(-groups // columns) if columns else 0, 1)
 
 
 def iterations(columns: int, shared: bool) -> int:
