@@ -91,8 +91,8 @@ def make_timed() -> type[GPT2Generator]:
             begun = time.time()
             result = super().__call__(batch)
             rows = len(batch["prompt"])
-            told = {"begun": begun, "ended": time.time(), "worker": os.getpid()}
-            return result | {name: [value] * rows for name, value in told.items()}
+            record = {"begun": begun, "ended": time.time(), "worker": os.getpid()}
+            return result | {name: [value] * rows for name, value in record.items()}
 
     return Timed
 

@@ -1,12 +1,12 @@
-"""Measuring a model on the device at hand: speed, and what share of the possible it is.
+"""Benchmark of a model on a device: speed and bandwidth utilisation.
 
->>> from gpt2_wgpu import benchmark
->>> report = benchmark.measure(benchmark.Plan(benchmark.Preset("fairytales")))
->>> print(benchmark.as_markdown(report))
+>>> from gpt2_wgpu import bench
+>>> report = bench.measure(bench.Plan(bench.Preset("fairytales")))
+>>> print(bench.as_markdown(report))
 
-No figure comes without proof that what was timed computes what it should: each timed run has to
-repeat tokens that the eager, uncached forward pass has confirmed (``reference.py``), else
-``BenchmarkError`` tells which token differs. docs/benchmarks.md says what each figure means.
+Figures require verified outputs: the tokens of each timed run must equal tokens that the eager,
+uncached forward pass has confirmed (``reference.py``), else ``BenchmarkError`` names the first
+difference. docs/benchmarks.md defines each figure.
 """
 
 from __future__ import annotations

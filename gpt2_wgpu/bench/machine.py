@@ -1,4 +1,4 @@
-"""Where and when something was measured, and who else used the processor meanwhile."""
+"""Versions of software and system, and CPU use by other processes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _STAT = Path("/proc/stat")
 
 
 def versions() -> dict[str, str]:
-    """Of what computes here."""
+    """Return the versions of packages, Python and the operating system."""
     try:
         wgpu = metadata.version("wgpu")
     except metadata.PackageNotFoundError:
         wgpu = "unknown"
-    release = platform.release().partition("-")[0]  # what follows names a build, often a machine
+    release = platform.release().partition("-")[0]  # the rest identifies a build, often a machine
     return {
         "gpt2-wgpu": __version__,
         "wgpu": wgpu,
@@ -29,16 +29,16 @@ def versions() -> dict[str, str]:
 
 
 class ProcessorUse:
-    """How much of the processor others use, from its creation to :meth:`foreign_cores`.
+    """CPU use of other processes, from construction to :meth:`foreign_cores`.
 
-    A software adapter computes in threads of this process, so they do not count as others.
+    The threads of a software adapter belong to this process and are excluded.
     """
 
     def __init__(self) -> None:
         self._begun = self._readings()
 
     def foreign_cores(self) -> float | None:
-        """How many cores others kept busy on average; None where the system does not tell."""
+        """Return the mean number of cores used by others; None if unknown."""
         now = self._readings()
         if self._begun is None or now is None:
             return None
@@ -47,7 +47,7 @@ class ProcessorUse:
 
     @staticmethod
     def _readings() -> tuple[float, float, float] | None:
-        """Seconds of the clock, of all busy cores, and of this process."""
+        """Return seconds of wall clock, of all busy cores, and of this process."""
         try:
             # cpu  user nice system idle iowait irq softirq steal ... in ticks (proc_stat(5))
             ticks = [int(field) for field in _STAT.read_text().split("\n", 1)[0].split()[1:9]]
@@ -57,12 +57,12 @@ class ProcessorUse:
                 (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK"),
                 sum(own[:4]),
             )
-        except (OSError, AttributeError, ValueError, IndexError):  # no Linux
+        except (OSError, AttributeError, ValueError, IndexError):  # not Linux
             return None
 
 
 def load_average() -> list[float] | None:
-    """Of the last 1, 5 and 15 minutes; None where the system has none."""
+    """Return the load average of 1, 5 and 15 minutes; None if unknown."""
     try:
         return [round(load, 2) for load in os.getloadavg()]
     except (OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""A report for people: tables in Markdown, the first in the form of llama-bench's."""
+"""Markdown tables of a report; the first has the format of llama-bench."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ Report = dict[str, Any]
 
 
 def as_markdown(report: Report) -> str:
-    """The tables of a report of :func:`gpt2_wgpu.bench.measure`."""
+    """Format a report as Markdown tables.
+
+    Args:
+        report: from :func:`gpt2_wgpu.bench.measure`.
+
+    Returns:
+        The text.
+    """
     blocks = [_heading(report), _speeds(report), _steps(report), _limit(report), _kernels(report)]
     if any(row["positions"] for row in report["rows"]):
         blocks.append(_positions(report))
@@ -29,7 +36,7 @@ def _heading(report: Report) -> str:
         f"{report['hardware']}{software}, {report['adapter']['backend']}, {report['driver']}",
         f"gpt2-wgpu {versions['gpt2-wgpu']}, wgpu {versions['wgpu']}, Python "
         f"{versions['python']}, {versions['system']}, {report['date']}",
-        "; ".join(busy) or "how busy the machine was is not known here",
+        "; ".join(busy) or "CPU use of other processes unknown",
     ]
     return "  \n".join(lines)
 
@@ -71,7 +78,7 @@ def _steps(report: Report) -> str:
                 f"{row['submits_per_step']:.2f}",
                 f"{nbytes / 1e6:.1f}",
                 f"{row['bytes_per_second'] / 1e9:.2f}",
-                f"{row['fraction_of_read_limit']:.0%}",
+                f"{row['bandwidth_utilisation']:.0%}",
             )
 
     times = ("first token, ms", "step, ms", "host, µs/step", "its CPU time, µs/step")
@@ -80,7 +87,7 @@ def _steps(report: Report) -> str:
 
 
 def _limit(report: Report) -> str:
-    limit = report["read_limit"]
+    limit = report["peak_read_bandwidth"]
     lines = (
         (
             rate["kernel"],

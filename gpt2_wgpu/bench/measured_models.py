@@ -1,4 +1,4 @@
-"""What is measured: a checkpoint, or GPT-2's shape with random weights, which needs no download."""
+"""Models of the benchmark: a checkpoint, or GPT-2's shape with random weights (no download)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from gpt2_wgpu.models.default_dtype import default_dtype
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.webgpu import Device
 
-# Radford et al. 2019, table 2: layers, width. Heads are 64 wide, the context is 1,024.
+# Radford et al. 2019, table 2: layers, width. Heads have 64 elements, the context is 1,024.
 SIZES = {"124M": (12, 768), "355M": (24, 1024), "774M": (36, 1280), "1558M": (48, 1600)}
 HEAD = 64
 VOCABULARY = 50_257
-# With GPT-2's own 0.02 a random model repeats one token for ever, and then equal tokens prove
-# nothing; with 0.1 they vary, and the best logit leads the second by enough to tell them apart.
+# With GPT-2's own 0.02 a random model repeats one token, and equal tokens would prove nothing; with
+# 0.1 tokens vary, and the margin between the two best logits is sufficient.
 INITIALIZER_RANGE = 0.1
 SEED = 1
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A preset's name, a directory or a hub id; see ``GPT2CausalLM.from_preset``."""
+    """Model of a preset name, directory or hub id; see ``GPT2CausalLM.from_preset``."""
 
     name: str
 
@@ -34,7 +34,7 @@ class Preset:
 
 @dataclass(frozen=True)
 class RandomModel:
-    """``layers`` blocks of ``width``, random weights of a fixed seed, GPT-2's vocabulary."""
+    """Random model: ``layers`` blocks of ``width``, a fixed seed, GPT-2's vocabulary."""
 
     name: str
     layers: int
@@ -42,9 +42,10 @@ class RandomModel:
 
     @classmethod
     def parse(cls, text: str) -> RandomModel:
-        """From "124M", "355M", "774M", "1558M", or "LAYERSxWIDTH", the width a multiple of 64.
+        """Parse "124M", "355M", "774M", "1558M" or "LAYERSxWIDTH" (width: a multiple of 64).
 
-        Raises ``InvalidArgumentError``.
+        Raises:
+            InvalidArgumentError: another text.
         """
         size = SIZES.get(text)
         if size is None and re.fullmatch(r"[1-9]\d{0,3}x[1-9]\d{0,4}", text):

@@ -1,4 +1,4 @@
-"""The whole measurement: check, warm up, time, profile, for each dtype and batch size."""
+"""Measurement for each dtype and batch size: check, warm-up, timing, profile."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from gpt2_wgpu.bench import machine, reference, traffic
 from gpt2_wgpu.bench.measured_models import Model
 from gpt2_wgpu.bench.runs import Rows, Run, prompts_of, timed
-from gpt2_wgpu.diagnostics import Profile, profile_async, read_limit_async
+from gpt2_wgpu.diagnostics import Profile, peak_read_bandwidth_async, profile_async
 from gpt2_wgpu.diagnostics.profiling import Row as ProfileRow
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
 from gpt2_wgpu.models import GPT2CausalLM
@@ -19,10 +19,10 @@ from gpt2_wgpu.nn.matrix import PACKED
 from gpt2_wgpu.validation import integer
 from gpt2_wgpu.webgpu import Device, default_device_async, sync
 
-FORMAT = 1  # of the report; docs/benchmarks.md
-ADAPTER = ("name", "vendor", "backend", "driver", "adapter_type")  # what the report tells of it
+FORMAT = 1  # version of the report's format; docs/benchmarks.md
+ADAPTER = ("name", "vendor", "backend", "driver", "adapter_type")  # keys of the report
 PROFILED_STEPS = 8
-POSITION_STEPS = 32  # new tokens at each position: enough for submits of full size
+POSITION_STEPS = 32  # new tokens per position, enough for submits of full size
 
 Report = dict[str, Any]
 Say = Callable[[str], None]
@@ -30,15 +30,15 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be measured. Raises ``InvalidArgumentError``."""
+    """Measurement plan. Raises ``InvalidArgumentError`` for a value out of range."""
 
     model: Model
     prompt_tokens: int = 128
     new_tokens: int = 128
     batches: Sequence[int] = (1,)
-    dtypes: Sequence[str | None] = ("float16",)  # None: what a model gets when nobody says
+    dtypes: Sequence[str | None] = ("float16",)  # None: the model's default dtype
     repeats: int = 5
-    positions: bool = False  # measure the time of a token at several positions, too
+    positions: bool = False  # also measure the time per token at several positions
 
     def __post_init__(self) -> None:
         integer("prompt_tokens", self.prompt_tokens, 1, 2**31 - 1)
@@ -54,15 +54,25 @@ class Plan:
 
 
 def measure(plan: Plan, device: Device | None = None, say: Say | None = None) -> Report:
-    """The blocking form of :func:`measure_async`."""
+    """Blocking counterpart of :func:`measure_async`."""
     return sync(measure_async(plan, device, say), "measure_async(...)")
 
 
 async def measure_async(plan: Plan, device: Device | None = None, say: Say | None = None) -> Report:
-    """Measure as ``plan`` says → the report, as docs/benchmarks.md describes it: plain JSON.
+    """Run the measurements of ``plan``.
 
-    ``say`` is told what is going on. Raises ``BenchmarkError`` when outputs are wrong,
-    ``ContextLengthError`` when the tokens exceed the model's context, and what loading it raises.
+    Args:
+        plan: what to measure.
+        device: default: the default device.
+        say: called with lines of progress.
+
+    Returns:
+        The report, JSON-serialisable; see docs/benchmarks.md.
+
+    Raises:
+        BenchmarkError: outputs differ from the reference.
+        ContextLengthError: the tokens exceed the model's context.
+        GPT2WGPUError: the model cannot be loaded.
     """
     device = device or await default_device_async()
     say = say or _say_nothing
@@ -70,8 +80,8 @@ async def measure_async(plan: Plan, device: Device | None = None, say: Say | Non
     date = datetime.now(UTC)
     say(f"checking {device.info.name}")
     await reference.check_device(device, [dtype or "float16" for dtype in plan.dtypes])
-    say("measuring how fast it reads memory")
-    before = await read_limit_async(device)
+    say("measuring the peak read bandwidth")
+    before = await peak_read_bandwidth_async(device)
     rows, parameters = [], 0
     for dtype in plan.dtypes:
         say(f"loading {plan.model.name}" + (f" as {PACKED[dtype]}" if dtype else ""))
@@ -81,10 +91,12 @@ async def measure_async(plan: Plan, device: Device | None = None, say: Say | Non
             _check_context(plan, lm)
             parameters = lm.backbone.config.parameter_count()
             rows += [await _measure_row(plan, lm, batch, say) for batch in plan.batches]
-    # Whatever else ran meanwhile can only have slowed one of the two down.
-    limit = max(before, await read_limit_async(device), key=lambda found: found.bytes_per_second)
+    # The maximum, since other load can only slow down one of the two.
+    limit = max(
+        before, await peak_read_bandwidth_async(device), key=lambda found: found.bytes_per_second
+    )
     for row in rows:
-        row["fraction_of_read_limit"] = row["bytes_per_second"] / limit.bytes_per_second
+        row["bandwidth_utilisation"] = row["bytes_per_second"] / limit.bytes_per_second
     return {
         "format": FORMAT,
         "date": date.isoformat(timespec="seconds"),
@@ -101,7 +113,7 @@ async def measure_async(plan: Plan, device: Device | None = None, say: Say | Non
             "repeats": plan.repeats,
         },
         "adapter": {key: getattr(device.info, key) for key in ADAPTER},
-        "read_limit": {
+        "peak_read_bandwidth": {
             "bytes_per_second": limit.bytes_per_second,
             "bytes_read": limit.nbytes,
             "kernels": [asdict(rate) for rate in limit.rates],
@@ -132,7 +144,7 @@ async def _measure_row(plan: Plan, lm: GPT2CausalLM, batch: int, say: Say) -> Re
         "batch": batch,
         "prefill_seconds": [run.first_seconds for run in runs],
         "decode_tokens_per_second": [run.tokens_per_second for run in runs],
-        "equal_outputs": True,  # or an error would have been raised
+        "equal_outputs": True,  # else BenchmarkError was raised
         "note": _doubt(checked),
         "checked": asdict(checked),
         **_derived(plan, lm, runs, alone),
@@ -142,9 +154,9 @@ async def _measure_row(plan: Plan, lm: GPT2CausalLM, batch: int, say: Say) -> Re
 
 
 def _derived(plan: Plan, lm: GPT2CausalLM, runs: Sequence[Run], alone: Run) -> Report:
-    """The figures that follow from the runs; a step makes one token of each row.
+    """Return the figures derived from the runs; a step makes one token per row.
 
-    ``alone`` is a run of one new token: what the others count beyond it, steps of decoding did.
+    ``alone``: a run of one new token, whose counts are subtracted to get those of decode steps.
     """
     batch, steps = len(runs[0].tokens), runs[0].decode_steps
     step = statistics.median(run.decode_seconds / run.decode_steps for run in runs)
@@ -173,7 +185,7 @@ def _derived(plan: Plan, lm: GPT2CausalLM, runs: Sequence[Run], alone: Run) -> R
 async def _profiled(
     lm: GPT2CausalLM, prompts: Rows, expected: Rows, alone: Run
 ) -> tuple[Report, Report]:
-    """GPU time by kernel of a prefill with its first token (``alone``), and of a step after it."""
+    """Return GPU times by kernel of the prefill with the first token (``alone``), and of a step."""
     new_tokens = min(len(expected[0]), PROFILED_STEPS + 1)
     profile = await profile_async(lambda: timed(lm, prompts, new_tokens), lm.device)
     begun = [row[:new_tokens] for row in expected]
@@ -183,7 +195,7 @@ async def _profiled(
 
 
 def _by_kernel(rows: list[ProfileRow], steps: int) -> Report:
-    """Dispatches and seconds of each kernel a step; no seconds where there are no timestamps."""
+    """Return dispatches and seconds per step of each kernel; seconds need timestamp queries."""
     return {
         kernel: {
             "dispatches": count / steps,
@@ -194,7 +206,7 @@ def _by_kernel(rows: list[ProfileRow], steps: int) -> Report:
 
 
 async def _by_position(lm: GPT2CausalLM, batch: int, repeats: int, say: Say) -> list[Report]:
-    """The time of a step where the context is nearly empty, and a quarter, half and all full."""
+    """Return the time per step at a context that is empty, and a quarter, half and all full."""
     config = lm.backbone.config
     last = config.n_positions - POSITION_STEPS
     found = []
@@ -227,7 +239,7 @@ def _check_context(plan: Plan, lm: GPT2CausalLM) -> None:
 
 
 def _doubt(checked: reference.Checked) -> str:
-    """What a reader should know of the comparison: a wrong cache may repeat one token, too."""
+    """Return a caveat of the comparison: a wrong cache may repeat one token, too."""
     if 4 * checked.distinct >= checked.tokens:
         return ""
     return f"only {checked.distinct} of {checked.tokens} tokens differ, so equality proves little"
@@ -238,4 +250,4 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _say_nothing(_: str) -> None:
-    """For callers who do not ask what is going on."""
+    """Ignore progress."""

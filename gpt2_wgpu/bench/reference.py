@@ -1,10 +1,9 @@
-"""Are the tokens right? Asked of a path that shares nothing with the one that is timed.
+"""Verification of tokens by an independent path: the eager, uncached forward pass.
 
-Timed is the recorded step, replayed over a cache, one token at a time, sampled on the GPU. The
-reference is the plain forward pass, eager and without what was cached: all tokens of a row at once,
-in which each new token has to have the largest logit of its place. Rounding may swap two logits
-that are all but equal, and only those: the pass is fed the tokens that were generated, so one such
-tie does not upset the places after it.
+The timed path replays a recorded step over a KV cache, one token at a time, with sampling on the
+GPU. The reference computes all tokens of a row at once; each new token must have the largest logit
+of its position. Only nearly equal logits may be swapped by rounding. The reference is given the
+generated tokens, so such a tie does not affect later positions.
 """
 
 from __future__ import annotations
@@ -19,24 +18,24 @@ from gpt2_wgpu.models import GPT2CausalLM, self_check_async
 from gpt2_wgpu.tensors import Tensor, ops, tidy
 from gpt2_wgpu.webgpu import Device
 
-# Logits closer than this count as equal: sums in another order differ by some 1e-4.
+# Margin of equal logits: sums in another order differ by about 1e-4.
 MARGIN = 0.005
-CANDIDATES = 8  # largest logits looked at
-PLACES = 64  # whose logits are computed at a time
+CANDIDATES = 8  # largest logits compared
+PLACES = 64  # positions whose logits are computed at a time
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What the comparison saw; ``near_ties`` places were within the margin and had another id."""
+    """Result of the comparison; ``near_ties``: positions with another id within the margin."""
 
     tokens: int = 0  # compared
-    distinct: int = 0  # ids among them: equal tokens prove little where all are one
+    distinct: int = 0  # distinct ids among them; with one id, equality proves little
     near_ties: int = 0
-    smallest_lead: float = float("inf")  # of a largest logit over the second
+    smallest_lead: float = float("inf")  # smallest gap between the two largest logits
 
 
 async def check_device(device: Device, dtypes: Sequence[str]) -> None:
-    """Raises ``BenchmarkError`` where the self-test fails with weights in one of ``dtypes``."""
+    """Raise BenchmarkError if the self-test fails with weights in one of ``dtypes``."""
     report = await self_check_async(device, dtypes)
     if wrong := [f"{check.name} ({check.detail})" for check in report.checks if not check.passed]:
         raise BenchmarkError(
@@ -45,9 +44,10 @@ async def check_device(device: Device, dtypes: Sequence[str]) -> None:
 
 
 async def check_tokens(lm: GPT2CausalLM, prompts: Rows, tokens: Rows) -> Checked:
-    """Compares ``tokens``, which continued ``prompts``, with the plain forward pass.
+    """Compare ``tokens``, which continue ``prompts``, with the uncached forward pass.
 
-    Raises ``BenchmarkError`` for the first token that differs.
+    Raises:
+        BenchmarkError: a token differs; the message names the first one.
     """
     checked = Checked(distinct=len({token for row in tokens for token in row}))
     for index, (prompt, row) in enumerate(zip(prompts, tokens, strict=True)):
@@ -57,7 +57,7 @@ async def check_tokens(lm: GPT2CausalLM, prompts: Rows, tokens: Rows) -> Checked
 
 
 def check_same(expected: Rows, tokens: Rows, what: str) -> None:
-    """Raises ``BenchmarkError`` unless ``tokens`` repeat those that were checked."""
+    """Raise BenchmarkError unless ``tokens`` equal those that were verified."""
     for index, (right, row) in enumerate(zip(expected, tokens, strict=True)):
         for place, (one, other) in enumerate(zip(right, row, strict=True)):
             if one != other:
@@ -70,9 +70,9 @@ def check_same(expected: Rows, tokens: Rows, what: str) -> None:
 async def _largest(
     lm: GPT2CausalLM, prompt: Sequence[int], row: Sequence[int]
 ) -> tuple[list[list[int]], list[list[float]]]:
-    """The ids with the largest logits at each place of ``row``, and these logits.
+    """Return the ids with the largest logits at each position of ``row``, and these logits.
 
-    As ``lm({"token_ids"})`` computes them, but of a few places at a time: all would be too much.
+    As ``lm({"token_ids"})``, but for a few positions at a time, to limit memory.
     """
     best: list[list[int]] = []
     logits: list[list[float]] = []
@@ -91,7 +91,7 @@ async def _largest(
 
 
 async def _only_row(x: Tensor) -> Any:
-    """``x`` [1, n, ...] as a list of n."""
+    """Read ``x`` [1, n, ...] as a list of n."""
     return (await x.data()).tolist()[0]
 
 

@@ -1,4 +1,4 @@
-"""One run: a batch of prompts continued greedily, timed from ids to ids."""
+"""Timed run: greedy continuation of a batch of prompts, from ids to ids."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ Rows = list[list[int]]
 
 @dataclass(frozen=True)
 class Run:
-    """What one generation did. The decode figures begin where the first tokens have arrived."""
+    """Figures of one generation. Decode figures exclude the first token of each row."""
 
-    tokens: Rows  # new ids of each row
+    tokens: Rows  # new ids per row
     first_seconds: float  # from the prompt's ids to the first new ids
-    decode_seconds: float  # after them
-    decode_steps: int  # new tokens of each row after them
-    host_seconds: float  # of decode_seconds: all but waiting for the GPU
-    host_cpu_seconds: float  # the same without what other programs took from this thread
-    dispatches: int  # from beginning to end: what one more token costs, two runs tell
+    decode_seconds: float  # after the first new ids
+    decode_steps: int  # new tokens per row after the first
+    host_seconds: float  # decode_seconds without waiting for the GPU
+    host_cpu_seconds: float  # CPU time of host_seconds
+    dispatches: int  # total; the difference of two runs gives those per token
     submits: int
 
     @property
     def tokens_per_second(self) -> float:
-        """Decoding, all rows together."""
+        """Decode rate, all rows together."""
         return len(self.tokens) * self.decode_steps / self.decode_seconds
 
 
 def prompts_of(vocabulary: int, batch: int, length: int) -> Rows:
-    """Prompts of ``length`` pseudo-random ids, another one for each row, always the same."""
+    """Return reproducible prompts of ``length`` pseudo-random ids, different for each row."""
     source = random.Random(20190214)
     return [[source.randrange(vocabulary) for _ in range(length)] for _ in range(batch)]
 
 
 def start(lm: GPT2CausalLM, prompts: Rows, new_tokens: int) -> Generation:
-    """A greedy generation that no token stops: what ``generate`` and ``stream`` run."""
+    """Return a greedy generation without stop tokens, as used by ``generate`` and ``stream``."""
     limits = [len(prompt) + new_tokens for prompt in prompts]
     return Generation(lm, prompts, limits, samplers.Greedy().next_options(), [])
 
@@ -51,10 +51,11 @@ def start(lm: GPT2CausalLM, prompts: Rows, new_tokens: int) -> Generation:
 async def timed(lm: GPT2CausalLM, prompts: Rows, new_tokens: int) -> Run:
     """Continue ``prompts`` by ``new_tokens`` each.
 
-    Raises ``BenchmarkError`` when the first submit brings them all, though they are several.
+    Raises:
+        BenchmarkError: all of several tokens arrived with the first submit.
     """
     queue = lm.device.queue
-    queue.flush()  # what came before is not ours
+    queue.flush()  # exclude earlier work
     dispatches, submits = queue.dispatches, queue.submits
     begun = time.perf_counter()
     generation = start(lm, prompts, new_tokens)
@@ -70,8 +71,8 @@ async def timed(lm: GPT2CausalLM, prompts: Rows, new_tokens: int) -> Run:
         generation.close()
     if received == len(tokens[0]) > 1:
         raise BenchmarkError(
-            f"all {received} tokens came with the first submit: nothing is left to time, so ask "
-            "for more new tokens"
+            f"all {received} tokens arrived with the first submit, so decoding cannot be timed: "
+            "use more new tokens"
         )
     return Run(
         tokens,
@@ -86,5 +87,6 @@ async def timed(lm: GPT2CausalLM, prompts: Rows, new_tokens: int) -> Run:
 
 
 def extend(rows: Rows, new: Sequence[Sequence[int]]) -> None:
+    """Append new ids to each row."""
     for row, ids in zip(rows, new, strict=True):
         row.extend(ids)

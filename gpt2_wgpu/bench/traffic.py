@@ -1,4 +1,4 @@
-"""What a step of decoding has to read, by arithmetic: the least that any kernels could do with."""
+"""Memory traffic of a decode step: the minimum number of bytes read, by calculation."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from gpt2_wgpu.tensors.tensor import Tensor
 
 
 def weight_bytes(lm: GPT2CausalLM) -> int:
-    """Bytes of the weights that a step reads: all, once, for all rows of a batch together.
+    """Return the bytes of weights read per step: all weights, once per batch.
 
-    Of an embedding only a row is read; the token embedding counts where it is also the head.
+    Of an embedding only a row is read; the token embedding is included if it is also the head.
     """
     weights = lm.backbone.weights
     looked_up = [weights.wpe, *([] if weights.lm_head is weights.wte else [weights.wte])]
@@ -21,16 +21,13 @@ def weight_bytes(lm: GPT2CausalLM) -> int:
 
 
 def cache_bytes(lm: GPT2CausalLM, position: float) -> float:
-    """Bytes of keys and values that a step reads for one row, whose new token is at ``position``.
-
-    As they lie in memory, padding and all.
-    """
+    """Return the bytes of keys and values read per step and row at ``position``, with padding."""
     with tidy("traffic"):
         cache = lm.backbone.new_cache(1, 8)
         return _bytes_of(tensors_in(cache)) / cache.capacity * (position + 1)
 
 
 def _bytes_of(tensors: Iterable[Tensor]) -> int:
-    """Of the buffers of ``tensors``, each counted once however many share it."""
+    """Return the bytes of the distinct buffers of ``tensors``."""
     buffers = {id(tensor.storage): tensor.storage for tensor in tensors}
     return sum(storage.nbytes for storage in buffers.values())

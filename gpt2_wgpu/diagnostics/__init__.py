@@ -1,8 +1,13 @@
-"""Instruments: memory reports, profiling, kernel checks, memory bandwidth, time per dtype."""
+"""Diagnostics: memory reports, profiling, kernel checks, memory bandwidth, time per dtype."""
 
 from __future__ import annotations
 
-from gpt2_wgpu.diagnostics.bandwidth import ReadLimit, ReadRate, read_limit, read_limit_async
+from gpt2_wgpu.diagnostics.bandwidth import (
+    PeakReadBandwidth,
+    ReadRate,
+    peak_read_bandwidth,
+    peak_read_bandwidth_async,
+)
 from gpt2_wgpu.diagnostics.kernel_checks import Check, CheckReport
 from gpt2_wgpu.diagnostics.memory_reports import (
     LiveTensor,
@@ -18,15 +23,15 @@ __all__ = [
     "Check",
     "CheckReport",
     "LiveTensor",
+    "PeakReadBandwidth",
     "Profile",
-    "ReadLimit",
     "ReadRate",
     "leaks",
     "memory",
+    "peak_read_bandwidth",
+    "peak_read_bandwidth_async",
     "profile",
     "profile_async",
-    "read_limit",
-    "read_limit_async",
     "set_memory_budget",
     "set_memory_debug",
     "trim",

@@ -1,8 +1,8 @@
-"""How fast this adapter streams memory: what no kernel that reads weights once can exceed.
+"""Peak read bandwidth of an adapter: the upper bound of memory-bound kernels.
 
-Decoding reads every weight for each token and computes next to nothing with it, so its speed is
-judged by this. The best of a few kernels that do nothing but read counts (``stream_read_*.wgsl``);
-each must return the sum of what it was to read, or a compiler might have left the reading out.
+Decoding reads all weights for each token with little arithmetic, so its speed is compared with this
+bandwidth. It is the maximum of several read-only kernels (``stream_read_*.wgsl``); each must return
+the sum of the data, so that no compiler can omit the reads.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from gpt2_wgpu.webgpu.recording import Recording
 from gpt2_wgpu.webgpu.waiting import sync
 
 KERNELS = ("stream_read_strided", "stream_read_unrolled", "stream_read_contiguous")
-# Threads of a workgroup, workgroups: from what suits a few CPU cores to what fills a large GPU.
+# (threads per workgroup, workgroups): from a few CPU cores to a large GPU.
 SHAPES = ((64, 64), (64, 1024), (64, 4096), (256, 256), (256, 1024))
-PIECE_BYTES = 128 << 20  # what one binding may always hold
-MOST_BYTES = 512 << 20  # beyond any cache of a GPU
-MOST_BYTES_ON_CPU = 256 << 20
+PIECE_BYTES = 128 << 20  # guaranteed size of one binding
+MAX_BYTES = 512 << 20  # larger than any cache of a GPU
+MAX_BYTES_ON_CPU = 256 << 20
 FACTOR = 0x9E3779B1  # of stream_pattern.wgsl
-WORTH_TIMING = 0.05  # seconds: beside it the fixed cost of a submit and a read is small
-HOPELESS = 0.5  # seconds of a run that is not repeated
+MIN_TIMED_S = 0.05  # makes the fixed cost of a submit and a readback negligible
+SLOW_RUN_S = 0.5  # a slower run is not repeated
 
 
 @dataclass(frozen=True)
 class ReadRate:
-    """One kernel in one shape."""
+    """Bandwidth of one kernel with one grid."""
 
     kernel: str
-    threads: int  # of a workgroup
+    threads: int  # per workgroup
     workgroups: int
     bytes_per_second: float
 
 
 @dataclass(frozen=True)
-class ReadLimit:
-    """What :func:`read_limit` found; ``rates`` has the best shape of each kernel, fastest first."""
+class PeakReadBandwidth:
+    """Result of :func:`peak_read_bandwidth`; ``rates``: each kernel's best grid, fastest first."""
 
-    nbytes: int  # read by each run
+    nbytes: int  # read per run
     rates: tuple[ReadRate, ...]
 
     @property
@@ -52,18 +52,33 @@ class ReadLimit:
         return self.rates[0].bytes_per_second
 
 
-def read_limit(device: Device, nbytes: int | None = None, repeats: int = 5) -> ReadLimit:
-    """The blocking form of :func:`read_limit_async`."""
-    return sync(read_limit_async(device, nbytes, repeats), "read_limit_async(...)")
-
-
-async def read_limit_async(
+def peak_read_bandwidth(
     device: Device, nbytes: int | None = None, repeats: int = 5
-) -> ReadLimit:
-    """Reads ``nbytes`` (default: what no cache holds, if the memory budget allows) by each kernel.
+) -> PeakReadBandwidth:
+    """Blocking counterpart of :func:`peak_read_bandwidth_async`."""
+    return sync(
+        peak_read_bandwidth_async(device, nbytes, repeats), "peak_read_bandwidth_async(...)"
+    )
 
-    Each is tried in every shape, its best shape then timed ``repeats`` times; the fastest counts.
-    Raises ``NumericalError`` when a kernel does not return the sum, ``OutOfGPUMemoryError``.
+
+async def peak_read_bandwidth_async(
+    device: Device, nbytes: int | None = None, repeats: int = 5
+) -> PeakReadBandwidth:
+    """Measure the peak read bandwidth.
+
+    Each kernel is tried with every grid, and its best one timed ``repeats`` times.
+
+    Args:
+        device: the device.
+        nbytes: bytes to read; default: more than any cache holds, within the memory budget.
+        repeats: timed runs per kernel; the fastest counts.
+
+    Returns:
+        The bandwidth of each kernel.
+
+    Raises:
+        NumericalError: a kernel does not return the sum of the data.
+        OutOfGPUMemoryError: the data do not fit.
     """
     with tidy("read limit"):
         pieces = _pieces(device, _size(device) if nbytes is None else nbytes)
@@ -74,19 +89,19 @@ async def read_limit_async(
             rates.append(
                 await _rate(device, pieces, kernel, best.threads, best.workgroups, repeats)
             )
-    device.memory.trim()  # so large a buffer is of no use to anyone else
+    device.memory.trim()  # do not keep such large buffers in the pool
     rates.sort(key=lambda rate: -rate.bytes_per_second)
-    return ReadLimit(sum(piece.nbytes for piece in pieces), tuple(rates))
+    return PeakReadBandwidth(sum(piece.nbytes for piece in pieces), tuple(rates))
 
 
 def _size(device: Device) -> int:
-    most = MOST_BYTES_ON_CPU if device.info.is_software else MOST_BYTES
+    most = MAX_BYTES_ON_CPU if device.info.is_software else MAX_BYTES
     free = device.memory.budget - device.memory.info().num_bytes_in_gpu
     return max(1 << 20, min(most, free // 2)) // 16 * 16
 
 
 def _pieces(device: Device, nbytes: int) -> list[Tensor]:
-    """``nbytes`` (a multiple of 16) of pattern, in tensors that can be bound."""
+    """Return ``nbytes`` (a multiple of 16) of test pattern, in tensors that can be bound."""
     device.memory.check_fits(nbytes, "the bytes to read")
     most = min(PIECE_BYTES, device.capabilities.max_binding // 16 * 16)
     pieces = []
@@ -121,9 +136,9 @@ async def _rate(
                     constants={"WORKGROUP": threads},
                 )
         try:
-            first = await _seconds(device, recording, sums, 1)  # compiles and warms up, too
-            times = max(1, min(64, int(WORTH_TIMING / first)))
-            again = repeats if first < HOPELESS else 0
+            first = await _seconds(device, recording, sums, 1)  # also compiles and warms up
+            times = max(1, min(64, int(MIN_TIMED_S / first)))
+            again = repeats if first < SLOW_RUN_S else 0
             runs = [await _seconds(device, recording, sums, times) for _ in range(again)]
         finally:
             recording.close()
@@ -133,7 +148,7 @@ async def _rate(
 
 
 async def _seconds(device: Device, recording: Recording, sums: list[Tensor], times: int) -> float:
-    """Of one replay, from ``times`` in one submit."""
+    """Return the seconds per replay, from ``times`` replays in one submit."""
     begun = time.perf_counter()
     recording.replay(times)
     await device.queue.read([(sums[-1].storage, 0, 4)])
@@ -147,10 +162,10 @@ async def _check(device: Device, kernel: str, pieces: list[Tensor], sums: list[T
         if got != expected:
             raise NumericalError(
                 f"{kernel} on {device.info.name} sums {piece.nbytes:,} bytes to {got}, not to "
-                f"{expected}: this device computes wrong numbers, so it has no speed"
+                f"{expected}: this device computes wrong numbers, so no speed is shown"
             )
 
 
 def pattern_sum(count: int) -> int:
-    """The sum of ``count`` elements of stream_pattern.wgsl, mod 2^32."""
+    """Return the sum of ``count`` elements of stream_pattern.wgsl, mod 2^32."""
     return FACTOR * (count * (count - 1) // 2) % 2**32

@@ -1,4 +1,4 @@
-"""How fast this adapter multiplies one row with stored weights: measured, since nobody tells."""
+"""Microbenchmark: GEMV time per weight dtype on this adapter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gpt2_wgpu.webgpu.pipelines import load_source
 from gpt2_wgpu.webgpu.recording import Recording
 
 OUTPUTS, INPUTS = 3072, 768
-TIMES = 4  # products of a submit, beside which its fixed cost is small
+TIMES = 4  # products per submit, to make its fixed cost negligible
 ROUNDS = 10
 
 
@@ -30,10 +30,13 @@ def checksum() -> str:
 
 
 async def seconds_of_products(device: Device, dtypes: Sequence[str]) -> dict[str, float]:
-    """Seconds of one product x Wᵀ, 1 x 768 with 3072 x 768, for weights in each of ``dtypes``.
+    """Return the seconds of one product x Wᵀ, 1 x 768 by 3072 x 768, for each weight dtype.
 
-    The best of rounds in which they take turns: what else runs on the machine can only add. Takes
-    some 80 ms on two CPU cores, once the kernels are compiled. Raises ``OutOfGPUMemoryError``.
+    The minimum over interleaved rounds, since other load can only add time. Takes about 80 ms on
+    two CPU cores once the kernels are compiled.
+
+    Raises:
+        OutOfGPUMemoryError: the weights do not fit.
     """
 
     async def values(begin: int, end: int) -> Tensor:

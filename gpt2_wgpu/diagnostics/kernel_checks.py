@@ -1,7 +1,7 @@
-"""Operations with known results, and what a self-test reports (models/self_test.py runs it).
+"""Kernel checks of the self-test (models/self_test.py): operations with known results.
 
-A matrix product whose sums are exact integers, a softmax of large values, GELU at its tails (where
-a naive tanh overflows), and a row times quantised weights.
+A matrix product with exact integer sums, a softmax of large values, GELU at its tails (where a
+naive tanh overflows), and a row times quantised weights.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gpt2_wgpu.webgpu.device import Device
 
 @dataclass(frozen=True)
 class Check:
-    """One known answer; ``detail`` names the worst element."""
+    """Result of one check; ``detail`` describes the element with the largest error."""
 
     name: str
     passed: bool
@@ -36,6 +36,8 @@ class Check:
 
 @dataclass(frozen=True)
 class CheckReport:
+    """Results of a self-test."""
+
     checks: list[Check]
 
     @property
@@ -43,7 +45,7 @@ class CheckReport:
         return all(check.passed for check in self.checks)
 
     def describe_wrong(self) -> str:
-        """The first check that failed, how far it is off, and how many others failed; or ""."""
+        """Describe the first failed check, its error, and the number of others; "" if none."""
         wrong = [check for check in self.checks if not check.passed]
         if not wrong:
             return ""
@@ -56,7 +58,7 @@ class CheckReport:
 
 
 async def check_operations(device: Device) -> list[Check]:
-    """A matrix product, softmax and GELU."""
+    """Check a matrix product, softmax and GELU."""
     return [
         await compare(name, await compute(device), expected, tolerance)
         for name, compute, expected, tolerance in (
@@ -68,8 +70,10 @@ async def check_operations(device: Device) -> list[Check]:
 
 
 async def check_products(device: Device, dtype: str) -> list[Check]:
-    """Products with a matrix in ``dtype`` that loses nothing by rounding, as deep as GPT-2's: of a
-    row, and behind a LayerNorm of one row and of many."""
+    """Check products with a matrix that is exact in ``dtype``, with GPT-2's in_features.
+
+    Of one row, and after a LayerNorm of one row and of many.
+    """
     row = await _row(device, dtype)
     checks = [await compare(f"{dtype} product", row, _row_expected(dtype), _ROW_TOLERANCE)]
     for rows in _NORMED_ROWS:
@@ -90,14 +94,14 @@ async def compare(
     *,
     dispose_result: bool = True,
 ) -> Check:
-    """``result`` against what it should be."""
+    """Compare ``result`` with the expected values."""
     try:
         values = (await result.data()).cast("B")
         got = list(values.cast(FORMATS[result.dtype]))  # type: ignore  # as in Tensor.data
     finally:
         if dispose_result:
             dispose(result)
-    # NaN compares false with everything: it must count as the worst error, not as none.
+    # NaN compares false with everything; it must count as the largest error.
     errors = [math.inf if g != g else abs(g - e) for g, e in zip(got, expected, strict=True)]
     worst = max(range(len(errors)), key=errors.__getitem__)
     detail = f"element {worst}: got {got[worst]:.9g}, expected {expected[worst]:.9g}"
@@ -135,10 +139,9 @@ async def _stored(device: Device, lines: list[list[int]], dtype: str) -> nn.Matr
     return await nn.load_matrix(device, raw, dtype)
 
 
-# One row times a matrix. Each block of 32 has one element by which quantised weights, and
-# activations that are rounded to int8, are rounded in steps of 1, 2 or 4: nothing is lost, and a
-# result that is off at all is off by at least 1. (Steps come of divisions, which WGSL leaves a few
-# units in the last place.)
+# One row times a matrix. One element of each block of 32 sets the quantisation step of weights and
+# of int8 activations to 1, 2 or 4, so that rounding is exact and a wrong result is off by at least
+# 1. (Steps result from divisions, which WGSL allows errors of a few ULPs.)
 _BLOCKS, _LINES, _ROW_TOLERANCE = 24, 33, 0.25
 
 
@@ -172,10 +175,10 @@ def _row_expected(dtype: str) -> list[float]:
     return [float(sum(map(operator.mul, x, line))) for line in _weights(dtype)]
 
 
-# The same matrix behind a LayerNorm, whose epsilon counts beside the variance.
-_NORMED_ROWS = 1, 12  # normalised by the kernel that multiplies, and by one before it
+# The same matrix after a LayerNorm with an epsilon comparable to the variance.
+_NORMED_ROWS = 1, 12  # LayerNorm fused into the product, and as a separate kernel
 _EPSILON = 2000.0
-_NORMED_SHARE, _ROUNDED_SHARE = 1e-4, 3e-2  # errors allowed, of the spread of results
+_NORMED_SHARE, _ROUNDED_SHARE = 1e-4, 3e-2  # tolerances, relative to the range of results
 
 
 def _normed_x(rows: int) -> list[list[float]]:
@@ -190,7 +193,7 @@ def _gain_and_shift() -> tuple[list[float], list[float]]:
 
 
 async def _normed(device: Device, dtype: str, rows: int) -> tuple[Tensor, bool]:
-    """The product, and whether activations were rounded to int8 for it."""
+    """Return the product, and whether its activations were rounded to int8."""
     with tidy() as scope:
         matrix = await _stored(device, _weights(dtype), dtype)
         gain, shift = (tensor(values, device=device) for values in _gain_and_shift())
@@ -219,7 +222,7 @@ def _softmax_row(shift: float) -> list[float]:
 
 async def _softmax(device: Device) -> Tensor:
     with tidy() as scope:
-        # Large values: e^1000 overflows unless the maximum is subtracted first.
+        # e^1000 overflows unless the maximum is subtracted.
         rows = tensor([_softmax_row(0.0), _softmax_row(1000.0)], device=device)
         return scope.escape(ops.softmax(rows))
 

@@ -1,4 +1,4 @@
-"""What a user asks of a device's memory: how much, by what, how much at most."""
+"""Memory reports of a device, the memory budget and the debug mode."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gpt2_wgpu.webgpu.storage import MemoryInfo
 
 @dataclass(frozen=True)
 class LiveTensor:
-    """A tensor that is alive; ``created`` is where it was made, in debug mode."""
+    """A live tensor; ``created``: its creation site, in debug mode."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -25,7 +25,14 @@ class LiveTensor:
 
 
 def memory(device: Device | None = None) -> MemoryInfo:
-    """What is allocated on ``device`` (default: the default one, which is not opened for it)."""
+    """Report the memory of a device.
+
+    Args:
+        device: default: the default device, which is not opened for this.
+
+    Returns:
+        A snapshot; all zero without a device.
+    """
     device = device or current_device()
     scope = current_scope()
     depth = 0 if scope is None else scope.depth()
@@ -33,7 +40,14 @@ def memory(device: Device | None = None) -> MemoryInfo:
 
 
 def leaks(device: Device | None = None) -> list[LiveTensor]:
-    """The tensors that are alive, oldest first: after disposing everything, what leaked."""
+    """List the live tensors; after everything was disposed, these are leaks.
+
+    Args:
+        device: default: the default device.
+
+    Returns:
+        The tensors, oldest first.
+    """
     device = device or current_device()
     if device is None:
         return []
@@ -46,18 +60,29 @@ def leaks(device: Device | None = None) -> list[LiveTensor]:
 
 
 def set_memory_debug(enabled: bool = True, device: Device | None = None) -> None:
-    """Remember where each new tensor is made, and warn of tensors that nobody disposed.
+    """Record the creation site of tensors, and warn of tensors that were not disposed.
 
-    Errors and :func:`leaks` then name the place; a tensor freed by the garbage collector gives a
-    ``ResourceWarning``. Costs some ten microseconds a tensor.
+    Errors and :func:`leaks` then show the site; a tensor freed by the garbage collector causes a
+    ``ResourceWarning``. Costs about 10 µs per tensor.
+
+    Args:
+        enabled: whether to record.
+        device: default: the default device.
     """
     (device or default_device()).memory.debug = enabled
 
 
 def set_memory_budget(nbytes: int, device: Device | None = None) -> None:
-    """Let at most ``nbytes`` be live; beyond, allocations raise ``OutOfGPUMemoryError``.
+    """Limit the live bytes; allocations beyond raise ``OutOfGPUMemoryError``.
 
-    What is live already stays. Raises ``InvalidArgumentError`` unless ``nbytes`` is positive.
+    Existing tensors are not affected.
+
+    Args:
+        nbytes: the limit.
+        device: default: the default device.
+
+    Raises:
+        InvalidArgumentError: ``nbytes`` is not a positive integer.
     """
     if isinstance(nbytes, bool) or not isinstance(nbytes, int) or nbytes < 1:
         raise InvalidArgumentError(
@@ -69,7 +94,11 @@ def set_memory_budget(nbytes: int, device: Device | None = None) -> None:
 
 
 def trim(device: Device | None = None) -> None:
-    """Give pooled buffers back to the driver."""
+    """Destroy pooled buffers, so that the driver can reuse their memory.
+
+    Args:
+        device: default: the default device.
+    """
     device = device or current_device()
     if device is not None:
         device.memory.trim()

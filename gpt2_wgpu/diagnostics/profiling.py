@@ -1,4 +1,4 @@
-"""What a piece of work allocates and runs: bytes, peak, and a row for each dispatch."""
+"""Profiling: allocated bytes, peak memory and one row per dispatch."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from gpt2_wgpu.webgpu.fork import check_not_forked
 from gpt2_wgpu.webgpu.queue import Batch, Command
 from gpt2_wgpu.webgpu.waiting import sync, wait
 
-QUERIES = 1024  # timestamps of one query set, two a dispatch
+QUERIES = 1024  # timestamps per query set, two per dispatch
 
 
 @dataclass(frozen=True)
 class Row:
-    """One dispatch. ``seconds`` is its time on the GPU, None without timestamp queries."""
+    """One dispatch; ``seconds``: its GPU time, None without timestamp queries."""
 
     kernel: str
     shapes: dict[str, tuple[int, ...]]
@@ -33,9 +33,9 @@ class Row:
 
 @dataclass
 class Profile:
-    """What :func:`profile` saw; ``result`` is what the function returned.
+    """Result of :func:`profile`; ``result``: the function's return value.
 
-    Bytes are those of the elements, as in TensorFlow.js; ``..._in_gpu`` are bytes as allocated.
+    Bytes are logical, as in TensorFlow.js; ``..._in_gpu`` are allocated bytes.
     """
 
     result: Any = None
@@ -56,7 +56,7 @@ class Profile:
         )
 
     def by_kernel(self) -> dict[str, tuple[int, float | None]]:
-        """Dispatches and GPU seconds of each kernel, the longest first."""
+        """Return dispatches and GPU seconds of each kernel, longest first."""
         totals: dict[str, tuple[int, float | None]] = {}
         for row in self.rows:
             count, seconds = totals.get(row.kernel, (0, 0.0))
@@ -66,19 +66,26 @@ class Profile:
 
 
 async def profile_async(function: Callable[[], Any], device: Device | None = None) -> Profile:
-    """Run ``function()`` (awaited if it is a coroutine function) and tell what it did.
+    """Profile ``function()``, which is awaited if it is a coroutine function.
 
-    ``rows`` has each dispatch, ``timeline`` the live bytes (in GPU) by kind after each change, with
-    the seconds since the beginning. Kernels run one pass each while profiled, so the whole takes
-    longer than usual; a raise in ``function`` ends the profile and goes on. If the device is lost
-    meanwhile, the rows end there and have no times.
+    Each kernel runs in a separate pass, so that the total time is longer than usual. After a
+    device loss the rows end there and have no times.
 
-    Raises ``BusyError`` while another profile of the device is under way, around this one too.
+    Args:
+        function: function without required arguments; its exceptions propagate.
+        device: default: the default device.
+
+    Returns:
+        A profile: ``rows`` has all dispatches; ``timeline`` the live bytes (in GPU) by kind after
+        each change, with the seconds since the start.
+
+    Raises:
+        BusyError: the device is already being profiled (profiles cannot be nested).
     """
     device = device or default_device()
     if device.queue.profiler is not None:
-        raise BusyError(f"{device.info.name} is being profiled already: one profile at a time")
-    device.queue.flush()  # what came before is not ours
+        raise BusyError(f"{device.info.name} is already being profiled: run one profile at a time")
+    device.queue.flush()  # exclude earlier work
     before = memory(device)
     found = Profile()
     recorder = DispatchTimer(device)
@@ -108,7 +115,7 @@ async def profile_async(function: Callable[[], Any], device: Device | None = Non
 
 
 def profile(function: Callable[[], Any], device: Device | None = None) -> Profile:
-    """The blocking form of :func:`profile_async`."""
+    """Blocking counterpart of :func:`profile_async`."""
     return sync(profile_async(function, device), "profile_async(...)")
 
 
@@ -122,7 +129,7 @@ class DispatchTimer(NotCopyable):
         self._ticks: list[Any] = []  # (buffer to map, number of timestamps)
 
     def encode(self, encoder: Any, batches: Sequence[Batch]) -> None:
-        """Write the commands of ``batches`` into ``encoder`` and remember them."""
+        """Encode the commands of ``batches`` and record them."""
         commands = [command for batch in batches for command in batch.commands * batch.times]
         for start in range(0, len(commands), QUERIES // 2):
             self._encode_some(encoder, commands[start : start + QUERIES // 2])
@@ -152,7 +159,7 @@ class DispatchTimer(NotCopyable):
             self._ticks.append((mapped, resolved, size))
 
     async def rows(self) -> list[Row]:
-        """A row for each dispatch seen; waits for the GPU."""
+        """Wait for the GPU; return a row per dispatch."""
         check_not_forked()
         ticks = array("Q")
         pending, self._ticks = self._ticks, []

@@ -72,17 +72,17 @@ def can_submit_ahead() -> bool:
     return sys.platform == "emscripten" or _blocking.get()
 
 
-def sync(coroutine: Coroutine[Any, Any, T], twin: str) -> T:
+def sync(coroutine: Coroutine[Any, Any, T], counterpart: str) -> T:
     """Run ``coroutine`` to its end, blocking.
 
-    ``twin`` is the name of the async counterpart, for messages.
+    ``counterpart`` is the name of the async function, for messages.
 
     Raises:
         SyncUnavailableError: in a browser without stack switching, or if the coroutine waits for
             anything but the GPU.
     """
     if sys.platform == "emscripten":
-        return _sync_in_browser(coroutine, twin)
+        return _sync_in_browser(coroutine, counterpart)
     token = _blocking.set(True)
     try:
         coroutine.send(None)
@@ -92,16 +92,16 @@ def sync(coroutine: Coroutine[Any, Any, T], twin: str) -> T:
     finally:
         _blocking.reset(token)
         coroutine.close()
-    raise SyncUnavailableError(f"this call waits for more than the GPU: use `await {twin}`")
+    raise SyncUnavailableError(f"this call waits for more than the GPU: use `await {counterpart}`")
 
 
-def _sync_in_browser(coroutine: Coroutine[Any, Any, T], twin: str) -> T:
+def _sync_in_browser(coroutine: Coroutine[Any, Any, T], counterpart: str) -> T:
     from pyodide.ffi import can_run_sync
 
     if not can_run_sync():
         coroutine.close()
         raise SyncUnavailableError(
-            f"this browser cannot block (no stack switching): use `await {twin}`"
+            f"this browser cannot block (no stack switching): use `await {counterpart}`"
         )
     return switch_until_done(coroutine)
 

@@ -14,7 +14,7 @@ SHAPE = RandomModel.parse("2x64")
 @pytest.fixture(autouse=True)
 def little_to_read(monkeypatch):
     """The limit measured over a few bytes: not what an adapter can, but as good for a test."""
-    for name in ("MOST_BYTES", "MOST_BYTES_ON_CPU"):
+    for name in ("MAX_BYTES", "MAX_BYTES_ON_CPU"):
         monkeypatch.setattr(f"gpt2_wgpu.diagnostics.bandwidth.{name}", 1 << 20)
     monkeypatch.setattr("gpt2_wgpu.diagnostics.bandwidth.SHAPES", ((64, 64), (256, 16)))
 

@@ -22,7 +22,7 @@ SMALL = RandomModel.parse("2x64")
 @pytest.fixture(scope="module")
 def report(device):
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("MOST_BYTES", "MOST_BYTES_ON_CPU"):
+        for name in ("MAX_BYTES", "MAX_BYTES_ON_CPU"):
             patch.setattr(f"gpt2_wgpu.diagnostics.bandwidth.{name}", 1 << 20)
         patch.setattr("gpt2_wgpu.diagnostics.bandwidth.SHAPES", ((64, 64), (256, 16)))
         plan = Plan(TALES, 9, 12, batches=(1, 2), dtypes=("float16", "float32"), repeats=2)
@@ -75,8 +75,8 @@ def test_the_figures_hang_together(report):
         assert 0 < row["host_seconds_per_step"] < row["seconds_per_step"]
         nbytes = row["weight_bytes_per_step"] + row["cache_bytes_per_step"]
         assert row["bytes_per_second"] == pytest.approx(nbytes / row["seconds_per_step"])
-        share = row["bytes_per_second"] / report["read_limit"]["bytes_per_second"]
-        assert row["fraction_of_read_limit"] == pytest.approx(share)
+        share = row["bytes_per_second"] / report["peak_read_bandwidth"]["bytes_per_second"]
+        assert row["bandwidth_utilisation"] == pytest.approx(share)
         assert 0 < share <= 1.2
 
 

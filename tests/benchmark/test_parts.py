@@ -100,7 +100,7 @@ def test_a_run_with_nothing_left_to_time(lm, monkeypatch):
         return rows
 
     monkeypatch.setattr(Generation, "advance", all_at_once)
-    with pytest.raises(BenchmarkError, match="all 4 tokens came with the first submit"):
+    with pytest.raises(BenchmarkError, match="all 4 tokens arrived with the first submit"):
         sync(timed(lm, [[1]], 4), "timed")
 
 

@@ -20,7 +20,7 @@ QUICK = ["bench", "-p", "6", "-n", "8", "-r", "1"]
 @pytest.fixture(autouse=True)
 def little_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit measured over a few bytes: not what an adapter can, but as good for a test."""
-    for name in ("MOST_BYTES", "MOST_BYTES_ON_CPU"):
+    for name in ("MAX_BYTES", "MAX_BYTES_ON_CPU"):
         monkeypatch.setattr(f"gpt2_wgpu.diagnostics.bandwidth.{name}", 1 << 20)
     monkeypatch.setattr("gpt2_wgpu.diagnostics.bandwidth.SHAPES", ((64, 64), (256, 16)))
 
@@ -69,7 +69,7 @@ def test_json_of_random_weights(capsys: Captured) -> None:
     report = json.loads(out)
     assert report["work"]["model"] == "random 1x64"
     assert [row["dtype"] for row in report["rows"]] == ["f32", "f16"]
-    assert all(0 < row["fraction_of_read_limit"] <= 1.2 for row in report["rows"])
+    assert all(0 < row["bandwidth_utilisation"] <= 1.2 for row in report["rows"])
 
 
 @pytest.mark.usefixtures("device")

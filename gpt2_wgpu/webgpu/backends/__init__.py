@@ -60,10 +60,10 @@ def bundle(gpu: Any, commands: Sequence[tuple[Any, ...]]) -> Bundle | None:
     return lambda compute, times: compute.execute_bundle(made, times)
 
 
-def on_loss(gpu: Any, tell: Callable[[], None]) -> None:
-    """Call ``tell`` on device loss, if the backend reports it before a call fails."""
+def on_loss(gpu: Any, callback: Callable[[], None]) -> None:
+    """Call ``callback`` on device loss, if the backend reports it before a call fails."""
     if hasattr(gpu, "on_loss"):
-        gpu.on_loss(tell)
+        gpu.on_loss(callback)
 
 
 async def lost(gpu: Any) -> str:

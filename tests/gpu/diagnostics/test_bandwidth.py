@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.diagnostics import read_limit, read_limit_async
+from gpt2_wgpu.diagnostics import peak_read_bandwidth, peak_read_bandwidth_async
 from gpt2_wgpu.diagnostics.bandwidth import KERNELS, SHAPES, pattern_sum
 from gpt2_wgpu.errors import NumericalError, OutOfGPUMemoryError
 from gpt2_wgpu.tensors.dispatch import dispatch
@@ -81,7 +81,7 @@ def test_the_pattern_and_its_sum(device, count):
 
 @pytest.mark.usefixtures("no_leak")
 def test_the_limit_is_the_fastest_kernel(device):
-    limit = read_limit(device, nbytes=(1 << 20) + 16, repeats=2)
+    limit = peak_read_bandwidth(device, nbytes=(1 << 20) + 16, repeats=2)
     assert limit.nbytes == (1 << 20) + 16
     assert {rate.kernel for rate in limit.rates} == {*KERNELS}
     assert all((rate.threads, rate.workgroups) in SHAPES for rate in limit.rates)
@@ -94,7 +94,7 @@ def test_the_limit_is_the_fastest_kernel(device):
 @pytest.mark.usefixtures("no_leak")
 def test_more_than_one_binding_holds(device, monkeypatch):
     monkeypatch.setattr("gpt2_wgpu.diagnostics.bandwidth.PIECE_BYTES", 1 << 18)
-    limit = asyncio.run(read_limit_async(device, nbytes=(1 << 20) + (1 << 17), repeats=1))
+    limit = asyncio.run(peak_read_bandwidth_async(device, nbytes=(1 << 20) + (1 << 17), repeats=1))
     assert limit.nbytes == (1 << 20) + (1 << 17)
 
 
@@ -108,12 +108,12 @@ def test_a_kernel_that_reads_too_little_has_no_speed(device, monkeypatch, kernel
 
     monkeypatch.setattr("gpt2_wgpu.diagnostics.bandwidth.dispatch", halved)
     with pytest.raises(NumericalError, match=f"{kernel} on .* sums 65,536 bytes to"):
-        read_limit(device, nbytes=1 << 16, repeats=1)
+        peak_read_bandwidth(device, nbytes=1 << 16, repeats=1)
 
 
 @pytest.mark.usefixtures("no_leak")
 def test_the_budget_bounds_it(device, monkeypatch):
     with pytest.raises(OutOfGPUMemoryError):
-        read_limit(device, nbytes=1 << 50)
+        peak_read_bandwidth(device, nbytes=1 << 50)
     monkeypatch.setattr(device.memory, "budget", device.memory.info().num_bytes_in_gpu + (6 << 20))
-    assert read_limit(device, repeats=1).nbytes == 3 << 20
+    assert peak_read_bandwidth(device, repeats=1).nbytes == 3 << 20

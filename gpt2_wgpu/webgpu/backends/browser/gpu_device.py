@@ -84,16 +84,16 @@ class GPUDevice(classes.GPUDevice):
         lost = script.lost(self._internal)
         return Promise(lost, lambda found: classes.GPUDeviceLostInfo(*json.loads(found)))
 
-    def on_loss(self, tell: Callable[[], object]) -> None:
-        """Call the method ``tell`` on device loss; its object is referenced weakly."""
-        method = WeakMethod(tell)
+    def on_loss(self, callback: Callable[[], object]) -> None:
+        """Call the method ``callback`` on device loss; its object is referenced weakly."""
+        method = WeakMethod(callback)
 
-        def told(_: object) -> None:
+        def resolved(_: object) -> None:
             found = method()
             if found is not None:
                 found()
 
-        script.lost(self._internal).add_done_callback(told)
+        script.lost(self._internal).add_done_callback(resolved)
 
     def destroy(self) -> None:
         script.destroy(self._internal)
