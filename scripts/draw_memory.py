@@ -1,9 +1,9 @@
-"""Draws docs/memory.svg: the GPU memory of one life of a model, from ``gw.profile``.
+"""Chart of docs/memory.svg: the GPU memory of a model from load to disposal, by ``gw.profile``.
 
     python scripts/draw_memory.py [-m fairytales] [-o docs/memory.svg]
 
-Loads a model, streams a text, disposes the model, and draws live bytes by kind over the changes
-that happened (one step each: a picture of what is allocated when, not of how long it lasts).
+Loads a model, streams a text, disposes the model, and draws live bytes by kind. The horizontal axis
+counts allocations and frees, not time.
 """
 
 from __future__ import annotations

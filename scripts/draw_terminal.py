@@ -1,4 +1,4 @@
-"""Draws docs/terminal.svg: what a run of the command really printed.
+"""Picture docs/terminal.svg of the output of a real run of the command.
 
 python scripts/draw_terminal.py
 """

@@ -1,9 +1,9 @@
-"""Writes the tables of docs/quantization.md: what rounding costs, by perplexity and divergence.
+"""Tables of docs/quantization.md: perplexity and divergence of quantised weights.
 
     python scripts/measure_quantization.py CORPUS
 
-CORPUS is the directory of the 33 books (training/README.md tells where they come from), whose last
-2 % each were held out. The second table needs no text. Takes some minutes on a CPU adapter.
+CORPUS is the directory of the 33 books (see training/README.md), whose last 2 % each were held out.
+The second table needs no text. Takes some minutes on a CPU adapter.
 """
 
 from __future__ import annotations

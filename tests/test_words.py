@@ -40,7 +40,18 @@ CLEAN = (
     "web/**/*.js",
     "web/**/*.css",
     "web/**/*.ts",
+    "gpt2_wgpu/*.py",
+    "gpt2_wgpu/bench/*.py",
     "gpt2_wgpu/cli/*.py",
+    "gpt2_wgpu/diagnostics/*.py",
+    "gpt2_wgpu/integrations/*.py",
+    "gpt2_wgpu/samplers/*.py",
+    "gpt2_wgpu/tensors/**/*.py",
+    "gpt2_wgpu/text/*.py",
+    "gpt2_wgpu/webgpu/**/*.py",
+    "gpt2_wgpu/weights/*.py",
+    "scripts/*.py",
+    "training/*.py",
 )
 FILES = sorted({path for pattern in CLEAN for path in ROOT.glob(pattern)})
 # Names in code, not prose: `file.tell()`, `read_limit` (`_` is part of a word, so it is one).

@@ -80,7 +80,7 @@ async def peak_read_bandwidth_async(
         NumericalError: a kernel does not return the sum of the data.
         OutOfGPUMemoryError: the data do not fit.
     """
-    with tidy("read limit"):
+    with tidy("peak read bandwidth"):
         pieces = _pieces(device, _size(device) if nbytes is None else nbytes)
         rates = []
         for kernel in KERNELS:

@@ -108,7 +108,7 @@ async def compare(
     return Check(name, errors[worst] <= tolerance, errors[worst], tolerance, detail)
 
 
-# Small integers: every product and sum is exact in f32, whatever the order.
+# Small integers: every product and sum is exact in f32, in any order.
 _M, _K, _N = 19, 72, 33
 
 

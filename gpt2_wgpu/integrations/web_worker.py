@@ -1,7 +1,7 @@
-"""What a web page's worker (``web/worker.js``) asks of Python: plain data in, plain data out.
+"""Python side of a web page's worker (``web/worker.js``).
 
-Everything may come from JavaScript: lists of pairs for mappings, functions to call back. What goes
-back are dictionaries of numbers and strings, with the names that JavaScript uses.
+Arguments come from JavaScript: mappings as lists of pairs, and callbacks. Results are dictionaries
+of numbers and strings, with JavaScript's names.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ _CONSOLE = "<console>"
 
 
 async def open_device() -> None:
-    """Open the default device and check that it computes right; the formats of a model that is
-    loaded later are checked before its first text.
+    """Open the default device and run the self-test.
 
-    Raises ``NoAdapterError``, or ``DeviceError`` naming what it computes wrongly.
+    A model's other weight formats are checked before its first text.
+
+    Raises:
+        NoAdapterError: no adapter was found.
+        DeviceError: the self-test failed; the message names the operation.
     """
     await require_right_results(await gw.webgpu.default_device_async(), "float16")
 
@@ -41,7 +44,7 @@ async def load(
     dtype: str | None,
     on_progress: Callable[[int, int], object],
 ) -> Model:
-    """Load a model from pairs of a file's name and its ``Blob``; see ``from_blobs``."""
+    """Load a model from pairs of file name and ``Blob``; see ``from_blobs``."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         lm = await gw.GPT2CausalLM.from_blobs(
@@ -54,7 +57,7 @@ async def load(
 
 
 def memory(device: gw.Device | None = None) -> dict[str, Any]:
-    """``gw.memory()``."""
+    """Return ``gw.memory()`` with JavaScript's names."""
     info = gw.memory(device)
     return {
         "numTensors": info.num_tensors,
@@ -69,7 +72,7 @@ def memory(device: gw.Device | None = None) -> dict[str, Any]:
 
 
 class Model:
-    """A loaded model, as the worker knows it."""
+    """A loaded model, as used by the worker."""
 
     def __init__(self, name: str, lm: gw.GPT2CausalLM, warned: Sequence[str] = ()) -> None:
         self._name = name
@@ -88,13 +91,15 @@ class Model:
         self._console: asyncio.Task[Any] | None = None
 
     async def warm_up(self) -> None:
-        """Compile every kernel of a prompt and of a step, by running each once."""
-        async with self.stream("Once upon", maxTokens=2) as text:  # penalties have kernels, too
+        """Compile all kernels of prefill and decode step, by running each once."""
+        async with self.stream(
+            "Once upon", maxTokens=2
+        ) as text:  # with penalties, whose kernels are included
             while await text.next() is not None:
                 pass
 
     def info(self) -> dict[str, Any]:
-        """What the model is."""
+        """Return name, sizes and formats of the model."""
         lm, config = self._lm, self._lm.backbone.config
         return {
             "model": self._name,
@@ -110,10 +115,16 @@ class Model:
         }
 
     def stream(self, prompt: str, **settings: Any) -> Text:
-        """Begin a text. ``settings``: those of `DEFAULTS`, ``stop`` (a text, or texts, to stop
-        before) and ``allowedSpecial`` (special tokens that the prompt may spell out, or "all").
+        """Start a text.
 
-        Raises ``InvalidArgumentError`` for a setting out of range, ``ContextLengthError``.
+        Args:
+            prompt: the prompt.
+            **settings: keys of `DEFAULTS`, ``stop`` (stop texts) and ``allowedSpecial`` (special
+                tokens to recognise in the prompt, or "all").
+
+        Raises:
+            InvalidArgumentError: a setting is unknown or out of range.
+            ContextLengthError: the prompt is too long.
         """
         given = {key: value for key, value in settings.items() if value is not None}
         stop = given.pop("stop", ())
@@ -138,14 +149,14 @@ class Model:
         return Text(self, stream, seed)
 
     def memory(self) -> dict[str, Any]:
-        """`memory` of the model's device."""
+        """Return `memory` of the model's device."""
         return memory(self._lm.device)
 
     async def python(self, code: str) -> dict[str, Any]:
-        """Run code with ``gw`` and ``lm`` at hand; names stay for the next time.
+        """Run code of the console in a namespace with ``gw`` and ``lm``, kept between calls.
 
-        → ``output`` (what it printed) and ``result`` (the last expression's, as text), or
-        ``error`` with ``name`` and ``message``, a traceback.
+        Returns ``output`` (printed text) and ``result`` (repr of the last expression), or
+        ``error`` with ``name`` and ``message`` (a traceback).
         """
         from pyodide.code import eval_code_async
 
@@ -167,12 +178,12 @@ class Model:
         return {"output": output.getvalue(), "result": None if result is None else repr(result)}
 
     def stop_python(self) -> None:
-        """Cancel what `python` runs, where it next waits."""
+        """Cancel the code run by `python` at its next await."""
         if self._console is not None:
             self._console.cancel()
 
     def watch(self, on_lost: Callable[[str], object], on_recovered: Callable[[], object]) -> None:
-        """Call back when the device is lost, and when the model has another one."""
+        """Set the callbacks of device loss and of recovery on another device."""
         self._on_lost, self._on_recovered = on_lost, on_recovered
         self._watching = asyncio.ensure_future(self._wait_for_loss())
 
@@ -183,14 +194,14 @@ class Model:
             self._on_lost(f"the device {device.info.name} is gone: {reason}")
 
     def note_recovery(self) -> None:
-        """Tell whether the model has replaced a lost device since the last time."""
+        """Call ``on_recovered`` if the model has replaced a lost device since the last call."""
         if self._lm.device is not self._device:
             self._device = self._lm.device
             self._on_recovered()
             self.watch(self._on_lost, self._on_recovered)
 
     def dispose(self) -> None:
-        """Free the weights, and the tensors that the console's names hold. Idempotent."""
+        """Free the weights and the tensors of the console's namespace. Idempotent."""
         if self._watching is not None:
             self._watching.cancel()
         self._names.clear()
@@ -206,7 +217,7 @@ class Text:
         self._seed = seed
 
     async def next(self) -> str | None:
-        """The next piece; None at the end."""
+        """Return the next piece of text; None at the end."""
         try:
             return await self._stream.__anext__()
         except StopAsyncIteration:
@@ -215,7 +226,7 @@ class Text:
             self._model.note_recovery()
 
     def stats(self) -> dict[str, Any]:
-        """Figures so far."""
+        """Return the current figures."""
         stats = self._stream.stats
         return {
             "promptTokens": stats.prompt_tokens,
@@ -227,7 +238,7 @@ class Text:
         }
 
     def close(self) -> None:
-        """Stop; what is under way ends with its submit. Idempotent."""
+        """Stop generation; the submit in flight completes. Idempotent."""
         self._stream.close()
 
     async def __aenter__(self) -> Text:
@@ -238,22 +249,22 @@ class Text:
 
 
 class _NotHereError(Exception):
-    """What other consoles do and this one cannot, in one line."""
+    """A feature of consoles that is not available here."""
 
 
 async def _without_exit(running: Awaitable[Any]) -> Any:
     try:
         return await running
-    except SystemExit:  # which would go through the event loop, past everyone who waits
-        raise _NotHereError("there is nothing to exit here: unloading the model ends it") from None
+    except SystemExit:  # which would propagate through the event loop
+        raise _NotHereError("exit is not available here: unload the model instead") from None
 
 
 def _no_input(prompt: object = "") -> str:
-    raise _NotHereError("input() has no one to ask here: write the value into the code")
+    raise _NotHereError("input() is not available here: write the value into the code")
 
 
 def _traceback(error: BaseException) -> str:
-    """A traceback as a console shows it, from the user's code on."""
+    """Return the traceback from the user's code on."""
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename != _CONSOLE:
         frames = frames.tb_next

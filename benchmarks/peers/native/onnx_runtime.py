@@ -27,7 +27,7 @@ class Engine:
             enable_fallback=False,  # else a silent fallback to the CPU
         )
         if session.get_providers()[0] != self._provider:
-            raise RuntimeError(f"{self._provider} refused, {session.get_providers()[0]} taken")
+            raise RuntimeError(f"{self._provider} rejected, {session.get_providers()[0]} taken")
         self._session, self._device = session, "webgpu" if gpu else "cpu"
         self._caches = [i for i in session.get_inputs() if i.name.startswith("past")]
         self._presents = [i.name.replace("past_key_values", "present") for i in self._caches]

@@ -202,14 +202,14 @@ def test_python_errors_have_their_traceback(tab: Tab) -> None:
 @pytest.mark.parametrize("code", ["exit()", "import sys; sys.exit(3)", "raise SystemExit(3)"])
 def test_python_has_nothing_to_exit(tab: Tab, code: str) -> None:
     error = tab.evaluate("(code) => thrown(() => lm.python('print(1); ' + code))", code)
-    assert error["message"] == "1\nthere is nothing to exit here: unloading the model ends it"
+    assert error["message"] == "1\nexit is not available here: unload the model instead"
     assert tab.evaluate("() => lm.python('1')")["result"] == "1"
     assert [text for text in tab.complaints if "exit" in text.lower()] == []
 
 
 def test_python_has_no_one_to_ask(tab: Tab) -> None:
     error = tab.evaluate("() => thrown(() => lm.python('x = input(\\'Name? \\')'))")
-    assert error["message"] == "input() has no one to ask here: write the value into the code"
+    assert error["message"] == "input() is not available here: write the value into the code"
 
 
 def test_python_that_waits_can_be_stopped(tab: Tab) -> None:
