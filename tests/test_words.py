@@ -33,6 +33,7 @@ _AVOIDED = re.compile(r"\b(" + "|".join(WORDS) + r")\b", re.IGNORECASE)
 # Folders and files whose prose is clean: patterns below the root. Extend it as others are cleaned.
 CLEAN = (
     "*.md",
+    ".github/**/*.md",
     "index.html",
     "benchmarks/README.md",
     "docs/**/*.md",

@@ -10,17 +10,24 @@ import pytest
 from tests.browser.library.browsing import Browser
 from tests.browser.library.host import Host, Hosted
 
-TEXT = (Path(__file__).parents[3] / "docs" / "browser.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[3]
+TEXT = (ROOT / "docs" / "browser.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 TOLD = "() => / tokens$/.test(state.value)"  # up to 60: chance may end a story early
 PAGES = dict(re.findall(r"<!-- test: (\S+) -->\n```html\n(.*?)```", TEXT, re.DOTALL))
+(SCRIPT,) = re.findall(r"^```js\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture
 def addresses(host: Host) -> dict[str, str]:
     """Each page beside the site; with inline scripts, so without the site's strict policy."""
-    for name, page in PAGES.items():
+    readme = (
+        f"<!doctype html><body><script type=module>{SCRIPT}document.title = 'The end';</script>"
+    )
+    pages = {**PAGES, "readme.html": readme}
+    for name, page in pages.items():
         host.files[f"/a/page/{name}"] = Hosted(page.encode(), kind="text/html", policy=None)
-    return {name: f"{host.page}{name}" for name in PAGES}
+    return {name: f"{host.page}{name}" for name in pages}
 
 
 def test_the_pages_are_small() -> None:
@@ -56,5 +63,13 @@ def test_the_python_page(browser: Browser, addresses: dict[str, str]) -> None:
     tab.wait_for("() => document.title === 'The end'")
     story = tab.evaluate("() => document.getElementById('story').textContent")
     assert story.startswith(" there lived a king")
+    tab.close()
+    assert not [text for text in tab.complaints if "favicon" not in text]
+
+
+def test_the_example_of_the_readme(browser: Browser, addresses: dict[str, str]) -> None:
+    tab = browser.open(addresses["readme.html"])
+    tab.wait_for("() => document.title === 'The end'")
+    assert len(tab.evaluate("() => document.body.innerText")) > 50
     tab.close()
     assert not [text for text in tab.complaints if "favicon" not in text]

@@ -209,7 +209,7 @@ def test_a_wrong_hash_is_refused_and_deleted(
     host.files["/owner/name/resolve/c0ffee/model.safetensors"].data = bytes(damaged)
     error = attempt("obtain", "owner/name", {"hub": host.address})["error"]
     assert error["name"] == "WeightsError"
-    assert f"should be {sha256(files[WEIGHTS])}" in error["message"]
+    assert f"instead of {sha256(files[WEIGHTS])}" in error["message"]
     assert attempt("list")["value"] == []
 
 

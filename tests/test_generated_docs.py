@@ -1,0 +1,29 @@
+"""docs/cli.md is what `scripts/generate_docs.py` writes, and has every option of the command."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from generate_docs import PATH, document
+
+from gpt2_wgpu.cli.program import build_parser
+
+
+def test_the_file_is_current() -> None:
+    assert PATH.read_text(encoding="utf-8") == document(), "run python scripts/generate_docs.py"
+
+
+def test_every_option_is_there() -> None:
+    text = document()
+    commands = next(
+        action for action in build_parser()._actions if isinstance(action.choices, dict)
+    )
+    assert isinstance(commands, argparse._SubParsersAction)
+    for name, parser in commands.choices.items():
+        own = text.partition(f"## gpt2-wgpu {name}\n")[2].partition("\n## ")[0]
+        listed = re.findall(r"^\| `(--?[^`]*)`", own, re.MULTILINE)
+        options = [option for action in parser._actions for option in action.option_strings]
+        assert len(options) > 3
+        for option in options:
+            assert [line for line in listed if option in re.split(r"[, ]+", line)], option
