@@ -40,6 +40,7 @@ _ATTENTION = "gpu/nn/test_attention_tiles gpu/nn/test_cached_attention"
 # Mutated files → tests that cover them (tests/*.py), fastest first. The first match counts.
 COVERED_BY = {
     "shaders/sample.wgsl": "gpu/nn/test_kernel_bounds gpu/nn/test_sampling",
+    **dict.fromkeys(["shaders/advance.wgsl", "shaders/penalize.wgsl"], "gpu/nn/test_advance"),
     "shaders/include/random.wgsl": "gpu/nn/test_sampling",
     "shaders/include/rank.wgsl": "gpu/nn/test_sampling",
     "shaders/include/sample_*.wgsl": "gpu/nn/test_kernel_bounds gpu/nn/test_sampling",

@@ -170,7 +170,8 @@ class _PythonEdits(ast.NodeVisitor):
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> None:
         if isinstance(node.op, ast.Not):
-            self.edits.append((self._span(node)[0], self._span(node.operand)[0], ""))
+            begin = self._span(node)[0]
+            self.edits.append((begin, begin + len("not "), ""))
         self.generic_visit(node)
 
     def visit_Constant(self, node: ast.Constant) -> None:

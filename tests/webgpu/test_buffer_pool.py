@@ -125,7 +125,7 @@ class TestBudget:
             pool.allocate(600 * KIB)
         message = str(rejected.value)
         assert "the memory budget" in message and "622,592 bytes for a workspace buffer" in message
-        assert "622,592 bytes are held (weights 622,592) of a budget of 1,048,576" in message
+        assert "622,592 bytes are in use (weights 622,592) of a budget of 1,048,576" in message
         assert pool.allocate(400 * KIB).nbytes == 400 * KIB
         assert len(device.created) == 2
 
