@@ -38,7 +38,7 @@ class WeightFormat:
 
 
 # In the order in which interfaces list them.
-FORMATS = {
+WEIGHT_FORMATS = {
     each.dtype: each
     for each in (
         WeightFormat("float32", "f32", 1, 4, "F32"),
@@ -47,16 +47,15 @@ FORMATS = {
         WeightFormat("q4", "q4", 256, 144, "U32", quantized=True, levels=(-8, 7), gemv_step=32),
     )
 }
-QUANTIZED = tuple(each.dtype for each in FORMATS.values() if each.quantized)
-# What --dtype takes: the short names, then the others.
-OPTIONS = {each.name: each.dtype for each in FORMATS.values()} | {each: each for each in FORMATS}
+QUANTIZED = tuple(each.dtype for each in WEIGHT_FORMATS.values() if each.quantized)
+# Values of --dtype: the short names, then the others.
+OPTIONS = {each.name: dtype for dtype, each in WEIGHT_FORMATS.items()}
+OPTIONS |= {dtype: dtype for dtype in WEIGHT_FORMATS}
 
 
-def weight_format(dtype: str) -> WeightFormat:
-    """The format of this name. Raises ``InvalidArgumentError``."""
-    try:
-        return FORMATS[dtype]
-    except (KeyError, TypeError):
+def check_weight_format(dtype: str) -> None:
+    """Raise ``InvalidArgumentError`` for a name that is not in `WEIGHT_FORMATS`."""
+    if not isinstance(dtype, str) or dtype not in WEIGHT_FORMATS:
         raise InvalidArgumentError(
-            f"weights are stored as one of {tuple(FORMATS)}, not {shown(dtype)}"
-        ) from None
+            f"weights are stored as one of {tuple(WEIGHT_FORMATS)}, not {shown(dtype)}"
+        )

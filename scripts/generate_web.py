@@ -17,7 +17,7 @@ from pathlib import Path
 
 from gpt2_wgpu.models.presets import HUB_PRESETS
 from gpt2_wgpu.sampling_parameters import PARAMETERS, Field, Parameter
-from gpt2_wgpu.weight_formats import FORMATS
+from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -57,11 +57,11 @@ def with_tables(text: str, tables: dict[str, list[str]]) -> str:
 
 
 def format_options() -> list[str]:
-    return [f'<option value="{dtype}">{dtype}</option>' for dtype in FORMATS]
+    return [f'<option value="{dtype}">{dtype}</option>' for dtype in WEIGHT_FORMATS]
 
 
 def dtype_type() -> list[str]:
-    return ["export type Dtype = " + " | ".join(f'"{dtype}"' for dtype in FORMATS) + ";"]
+    return ["export type Dtype = " + " | ".join(f'"{dtype}"' for dtype in WEIGHT_FORMATS) + ";"]
 
 
 def form_fields() -> list[str]:

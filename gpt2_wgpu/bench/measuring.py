@@ -15,9 +15,9 @@ from gpt2_wgpu.diagnostics import Profile, peak_read_bandwidth_async, profile_as
 from gpt2_wgpu.diagnostics.profiling import Row as ProfileRow
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
 from gpt2_wgpu.models import GPT2CausalLM
-from gpt2_wgpu.nn.matrix import PACKED
 from gpt2_wgpu.validation import integer
 from gpt2_wgpu.webgpu import Device, default_device_async, sync
+from gpt2_wgpu.weight_formats import WEIGHT_FORMATS, check_weight_format
 
 FORMAT = 1  # version of the report's format; docs/benchmarks.md
 ADAPTER = ("name", "vendor", "backend", "driver", "adapter_type")  # keys of the report
@@ -47,8 +47,8 @@ class Plan:
         for batch in self.batches:
             integer("a batch", batch, 1, 2**16 - 1)
         for dtype in self.dtypes:
-            if dtype is not None and dtype not in PACKED:
-                raise InvalidArgumentError(f"a dtype is one of {tuple(PACKED)}, not {dtype!r}")
+            if dtype is not None:
+                check_weight_format(dtype)
         if not self.batches or not self.dtypes:
             raise InvalidArgumentError("a plan needs at least one batch size and one dtype")
 
@@ -84,10 +84,10 @@ async def measure_async(plan: Plan, device: Device | None = None, say: Say | Non
     before = await peak_read_bandwidth_async(device)
     rows, parameters = [], 0
     for dtype in plan.dtypes:
-        say(f"loading {plan.model.name}" + (f" as {PACKED[dtype]}" if dtype else ""))
+        say(f"loading {plan.model.name}" + (f" as {WEIGHT_FORMATS[dtype].name}" if dtype else ""))
         with await plan.model.load(dtype, device) as lm:
             if dtype is None:
-                say(f"weights are {PACKED[lm.backbone.dtype]}, its default on this adapter")
+                say(f"weights are {_format_of(lm)}, its default on this adapter")
             _check_context(plan, lm)
             parameters = lm.backbone.config.parameter_count()
             rows += [await _measure_row(plan, lm, batch, say) for batch in plan.batches]
@@ -122,8 +122,12 @@ async def measure_async(plan: Plan, device: Device | None = None, say: Say | Non
     }
 
 
+def _format_of(lm: GPT2CausalLM) -> str:
+    return WEIGHT_FORMATS[lm.backbone.dtype].name
+
+
 async def _measure_row(plan: Plan, lm: GPT2CausalLM, batch: int, say: Say) -> Report:
-    dtype = PACKED[lm.backbone.dtype]
+    dtype = _format_of(lm)
     prompts = prompts_of(lm.backbone.config.vocab_size, batch, plan.prompt_tokens)
     say(f"{dtype}, batch {batch}: comparing tokens with the uncached forward pass")
     expected = (await timed(lm, prompts, plan.new_tokens)).tokens
@@ -211,7 +215,7 @@ async def _by_position(lm: GPT2CausalLM, batch: int, repeats: int, say: Say) -> 
     last = config.n_positions - POSITION_STEPS
     found = []
     for position in sorted({min(10, last), config.n_positions // 4, config.n_positions // 2, last}):
-        say(f"{PACKED[lm.backbone.dtype]}, batch {batch}: tokens from position {position} on")
+        say(f"{_format_of(lm)}, batch {batch}: tokens from position {position} on")
         prompts = prompts_of(config.vocab_size, batch, position)
         expected = (await timed(lm, prompts, POSITION_STEPS)).tokens
         await reference.check_tokens(lm, prompts, expected)

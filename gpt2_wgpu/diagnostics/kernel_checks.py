@@ -21,6 +21,7 @@ from gpt2_wgpu.tensors.scopes import dispose
 from gpt2_wgpu.tensors.tensor import FORMATS, Tensor
 from gpt2_wgpu.tensors.tidying import tidy
 from gpt2_wgpu.webgpu.device import Device
+from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 
 
 @dataclass(frozen=True)
@@ -152,9 +153,11 @@ def _activation(k: int) -> int:
 
 def _weight(k: int, j: int, dtype: str) -> int:
     block, i = divmod(k, 32)
-    levels = 7 if dtype == "q4" else 127
-    largest = -8 if dtype == "q4" else 127
-    value = largest if i == (j + 7) % 32 else (k * 37 + j * 11) % (2 * levels + 1) - levels
+    if i == (j + 7) % 32:
+        value = WEIGHT_FORMATS[dtype].largest_level
+    else:
+        _, most = WEIGHT_FORMATS[dtype].levels
+        value = (k * 37 + j * 11) % (2 * most + 1) - most
     return value << (block + j) % 3
 
 

@@ -18,7 +18,7 @@ from gpt2_wgpu.nn import Axis, Raw, load_matrix
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import tidy
 from gpt2_wgpu.webgpu import Device, default_device_async, sync
-from gpt2_wgpu.weight_formats import FORMATS, QUANTIZED, weight_format
+from gpt2_wgpu.weight_formats import QUANTIZED, WEIGHT_FORMATS, check_weight_format
 from gpt2_wgpu.weights.checkpoint import INDEX_FILE, SINGLE_FILE, Checkpoint, weights_there
 from gpt2_wgpu.weights.naming import resolve
 from gpt2_wgpu.weights.quantized import metadata_for, quantization_of
@@ -45,12 +45,12 @@ def convert(
 ) -> Path:
     """Write the model ``source`` (as for ``from_preset``) into the directory ``destination``.
 
-    Matrices become ``dtype``, one of `weight_formats.FORMATS`, on the GPU, by the kernels that
-    do so while a model loads: loading the result gives the same bits. Vectors and position
-    embeddings stay as they are; configuration and tokenizer go along. A new directory appears when
-    all are whole, in one rename; of one that exists the model's files, old shards among them, are
-    replaced at the end. A failure leaves it as it was, or says where the old files are. → the path
-    of the weights. Blocks; ``convert_async`` is the twin.
+    Matrices become ``dtype`` ("float32", "float16" or a quantised format such as "q8") on the GPU,
+    by the kernels that do so while a model loads: loading the result gives the same bits. Vectors
+    and position embeddings stay as they are; configuration and tokenizer go along. A new directory
+    appears when all are whole, in one rename; of one that exists the model's files, old shards
+    among them, are replaced at the end. A failure leaves it as it was, or says where the old files
+    are. → the path of the weights. Blocks; ``convert_async`` is the twin.
 
     Raises ``InvalidArgumentError`` for a dtype that is none, or files that exist without
     ``force``; ``PresetError``, ``ConfigError``, ``WeightsError`` for a source that is not in order
@@ -72,7 +72,7 @@ async def convert_async(
     on_progress: Progress | None = None,
 ) -> Path:
     """The asynchronous form of :func:`convert`."""
-    weight_format(dtype)  # raises for an unknown one
+    check_weight_format(dtype)
     source, destination = resolve_preset(source), Path(destination)
     config = GPT2Config.from_json_file(source / "config.json")
     besides = [name for name in BESIDE_WEIGHTS if (source / name).is_file()]
@@ -115,7 +115,7 @@ def _described(
     return [
         Description(
             name,
-            FORMATS[dtype].file_dtype if name in chosen else entry.dtype,
+            WEIGHT_FORMATS[dtype].file_dtype if name in chosen else entry.dtype,
             quantized.get(name, entry.shape[::-1] if entry.transposed else entry.shape),
         )
         for name, entry in entries.items()
@@ -142,7 +142,7 @@ async def _converted(device: Device, raw: Raw, layout: Layout, dtype: str) -> li
         pieces = await device.queue.read(parts)
     if dtype in QUANTIZED or matrix.depth == width:
         return pieces
-    item = FORMATS[dtype].unit_bytes
+    item = WEIGHT_FORMATS[dtype].unit_bytes
     return [
         piece[begin : begin + width * item]  # what follows is padding
         for piece in pieces

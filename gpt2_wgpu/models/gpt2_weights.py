@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from gpt2_wgpu.errors import WeightsError
 from gpt2_wgpu.models.weight_sizes import layouts, quantized_shapes, staged_bytes, stored_bytes
 from gpt2_wgpu.nn import Matrix, Raw, fold_norm, load_matrix, load_vector, random_normal, w8a8
-from gpt2_wgpu.nn.matrix import SOURCE_BYTES, check_dtype
+from gpt2_wgpu.nn.matrix import SOURCE_BYTES
 from gpt2_wgpu.tensors import Tensor, keep, tidy
 from gpt2_wgpu.tensors.creation import tensor_of_blob
+from gpt2_wgpu.weight_formats import check_weight_format
 from gpt2_wgpu.weights.checkpoint import BlobRange
 from gpt2_wgpu.weights.naming import resolve
 from gpt2_wgpu.weights.quantized import quantization_of
@@ -77,7 +78,7 @@ async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: 
     biases, norms and positions stay f32. A raise leaves nothing allocated; ``OutOfGPUMemoryError``
     comes before the first tensor is fetched.
     """
-    check_dtype(dtype)
+    check_weight_format(dtype)
     layout_of = layouts(config)
     # All of a model's products or none: a sum in another order, of which f32 makes another last
     # bit, could round an activation to the next level behind it.
@@ -149,7 +150,7 @@ def stored_fetch(
     ``on_progress(done_bytes, total_bytes)`` is called with each tensor. Raises ``WeightsError``
     for a checkpoint that does not fit, or holds quantised weights of another ``dtype``.
     """
-    check_dtype(dtype)
+    check_weight_format(dtype)
     stored = quantization_of(source)
     if stored not in (None, dtype):
         raise WeightsError(

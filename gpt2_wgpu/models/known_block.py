@@ -56,9 +56,11 @@ class _Numbers:
         return (self._state >> 16) % (2 * most + 1) - most
 
 
-def _matrix(seed: int, rows: int, depth: int, q4: bool) -> list[list[float]]:
-    """W [rows, depth], exact in q4 or in all other formats; ``depth`` a multiple of 32."""
-    most, step = (7, 2.0**-5) if q4 else (126, 2.0**-9)
+def _matrix(seed: int, rows: int, depth: int, levels: tuple[int, int]) -> list[list[float]]:
+    """W [rows, depth], exact in formats of these levels; ``depth`` a multiple of 32."""
+    lowest, highest = levels
+    most = min(highest, -lowest - 1)  # of all but the largest of a block
+    step = 0.25 / (1 << most.bit_length())
     numbers = _Numbers(seed)
     matrix = []
     for j in range(rows):
@@ -67,7 +69,7 @@ def _matrix(seed: int, rows: int, depth: int, q4: bool) -> list[list[float]]:
             block, i = divmod(k, 32)
             level = numbers.level(most)
             if i == (5 * j + 11 * block) % 32:  # the block's largest
-                level = -8 if q4 else 127 * (-1) ** j
+                level = lowest if -lowest > highest else highest * (-1) ** j
             row.append(level * step * (1 + (j + block) % 2))
         matrix.append(row)
     return matrix
@@ -79,22 +81,22 @@ def _vector(seed: int, size: int, about: float, step: float) -> list[float]:
 
 
 class KnownBlock:
-    """The weights: for q4, or for all other formats of matrices."""
+    """The weights, for formats of these levels (`WeightFormat.levels`)."""
 
-    def __init__(self, q4: bool) -> None:
+    def __init__(self, levels: tuple[int, int]) -> None:
         width, inner = CONFIG.n_embd, CONFIG.intermediate_dim
-        self.wte = _matrix(1, CONFIG.vocab_size, width, q4)
+        self.wte = _matrix(1, CONFIG.vocab_size, width, levels)
         self.wpe = [_vector(100 + p, width, 0.75, 2.0**-8) for p in range(CONFIG.n_positions)]
-        self.c_attn = _matrix(2, 3 * width, width, q4)
+        self.c_attn = _matrix(2, 3 * width, width, levels)
         self.c_attn[0] = self.c_attn[width] = [0.0] * width
         self.c_attn_bias = _vector(3, 3 * width, 0.0, 2.0**-8)
         self.c_attn_bias[0] = self.c_attn_bias[width] = _OFFSET
-        self.attn_proj = _matrix(4, width, width, q4)
+        self.attn_proj = _matrix(4, width, width, levels)
         self.attn_proj_bias = _vector(5, width, 0.25, 2.0**-8)
-        self.c_fc = _matrix(6, inner, width, q4)
+        self.c_fc = _matrix(6, inner, width, levels)
         self.c_fc_bias = _vector(7, inner, 0.0, 2.0**-8)
         self.c_fc_bias[0] = -200.0  # GELU's tail
-        self.mlp_proj = _matrix(8, width, inner, q4)
+        self.mlp_proj = _matrix(8, width, inner, levels)
         self.mlp_proj_bias = _vector(9, width, -0.25, 2.0**-8)
         self.norms = {
             name: (_vector(seed, width, 1.0, 2.0**-8), _vector(seed + 1, width, 0.25, 2.0**-8))

@@ -42,11 +42,12 @@ from gpt2_wgpu.models.known_draws import STEPS as DRAWS
 from gpt2_wgpu.tensors import Tensor, keep, ops, tensor, tidy
 from gpt2_wgpu.webgpu import Recording, sync
 from gpt2_wgpu.webgpu.pipelines import kernels_hash
+from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 
 if TYPE_CHECKING:
     from gpt2_wgpu.webgpu import Device
 
-DTYPES = ("float32", "float16", "q8", "q4")
+DTYPES = tuple(WEIGHT_FORMATS)
 CHUNKS = (70, 62, 12)  # tokens of each chunk of the long prompt: whole tiles, a rest, few rows
 SHORT = (1, 4, 9)  # lengths of the short prompts
 STEPS = 3
@@ -122,7 +123,7 @@ def _key(device: Device, dtype: str, cache_dtype: str) -> str:
 
 async def _check_model(device: Device, dtype: str, cache_dtype: str) -> list[Check]:
     """Embedding, a long row and several short ones."""
-    fetch = _block(dtype == "q4").fetch
+    fetch = _block(dtype).fetch
     backbone = await GPT2Backbone.from_weights(
         CONFIG, lambda device, dtype: nullcontext(fetch), dtype, cache_dtype, device
     )
@@ -140,14 +141,22 @@ def _token(row: int, position: int) -> int:
     return (position * 37 + _FIRST_TOKENS[row]) % CONFIG.vocab_size
 
 
+def _block(dtype: str) -> KnownBlock:
+    return _block_of(WEIGHT_FORMATS[dtype].levels)
+
+
 @lru_cache(maxsize=2)
-def _block(q4: bool) -> KnownBlock:
-    return KnownBlock(q4)
+def _block_of(levels: tuple[int, int]) -> KnownBlock:
+    return KnownBlock(levels)
+
+
+def _known(dtype: str, row: int, length: int) -> _Known:
+    return _known_of(WEIGHT_FORMATS[dtype].levels, row, length)
 
 
 @lru_cache(maxsize=8)
-def _known(q4: bool, row: int, length: int) -> _Known:
-    return _Known(_block(q4), [_token(row, t) for t in range(length)])
+def _known_of(levels: tuple[int, int], row: int, length: int) -> _Known:
+    return _Known(_block_of(levels), [_token(row, t) for t in range(length)])
 
 
 class _Known:
@@ -168,7 +177,7 @@ class _Known:
 
 async def _check_embedding(backbone: GPT2Backbone) -> Check:
     """Every token and every position."""
-    weights, size, block = backbone.weights, CONFIG.vocab_size, _block(backbone.dtype == "q4")
+    weights, size, block = backbone.weights, CONFIG.vocab_size, _block(backbone.dtype)
     expected: list[float] = []
     with tidy("self-test") as scope:
         rows = [(0, 150), (150, 150)]
@@ -183,7 +192,7 @@ async def _check_embedding(backbone: GPT2Backbone) -> Check:
 
 async def _check_long(backbone: GPT2Backbone) -> list[Check]:
     """One row: a prompt in chunks, then steps."""
-    known = _known(backbone.dtype == "q4", 0, sum(CHUNKS) + 1)
+    known = _known(backbone.dtype, 0, sum(CHUNKS) + 1)
     prompt = [_token(0, t) for t in range(sum(CHUNKS) + 1)]
     checks = []
     with tidy("self-test"):
@@ -204,8 +213,7 @@ async def _check_long(backbone: GPT2Backbone) -> list[Check]:
 async def _check_short(backbone: GPT2Backbone) -> list[Check]:
     """Rows of different lengths at once, prefilled as a batch is: shorter ones are filled up."""
     rows = [[_token(row, t) for t in range(length)] for row, length in enumerate(SHORT, 1)]
-    q4 = backbone.dtype == "q4"
-    known = [_known(q4, row, length) for row, length in enumerate(SHORT, 1)]
+    known = [_known(backbone.dtype, row, length) for row, length in enumerate(SHORT, 1)]
     longest = max(SHORT) - 1
     with tidy("self-test"):
         cache = backbone.new_cache(len(rows), max(SHORT) + STEPS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from dataclasses import asdict
 from typing import Any
 
 from gpt2_wgpu.errors import ShapeError
@@ -76,11 +76,8 @@ def penalize(logits: Tensor, state: SamplingState) -> Tensor:
 
 def _params(state: SamplingState) -> dict[str, Any]:
     """The parameters of store_logits.wgsl that follow from ``state``."""
-    repetition, presence, frequency = astuple(state.penalties)
     return {
         "candidates": state.candidates,
         "maxima_and_counts_width": state.maxima_and_counts.shape[1],
-        "repetition": repetition,
-        "presence": presence,
-        "frequency": frequency,
+        **asdict(state.penalties),
     }

@@ -18,6 +18,7 @@ from gpt2_wgpu.tensors.tensor import Tensor, empty
 from gpt2_wgpu.tensors.tidying import tidy
 from gpt2_wgpu.webgpu.device import Device
 from gpt2_wgpu.webgpu.queue import Grid
+from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 
 _READY = 1008  # vec4s of a row that linear_gemv_cpu.wgsl has room for, in 16 KiB with the moments
 GEMV_ROWS = 8  # up to here every few rows read the weights; beyond, tiles share them
@@ -271,7 +272,7 @@ def _choose(
 def _step(weight: Matrix) -> tuple[str, int]:
     """How linear_gemv reads ``weight``, 16 bytes at a time where lines are whole such steps; and
     how many steps a line has."""
-    weights = {"q8": 16, "q4": 32}.get(weight.dtype)
-    if weights and weight.depth % weights == 0:
-        return weight.variant, weight.depth // weights
+    step = WEIGHT_FORMATS[weight.dtype].gemv_step
+    if step and weight.depth % step == 0:
+        return weight.variant, weight.depth // step
     return "eight", weight.depth // 8

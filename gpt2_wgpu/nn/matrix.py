@@ -12,17 +12,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from gpt2_wgpu.errors import InvalidArgumentError, LimitError, ShapeError
+from gpt2_wgpu.errors import LimitError, ShapeError
 from gpt2_wgpu.nn import w8a8
-from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors.dispatch import dispatch
 from gpt2_wgpu.tensors.ops.launch import groups_for
-from gpt2_wgpu.tensors.tensor import PACKING, Tensor, bytes_of, empty
+from gpt2_wgpu.tensors.tensor import UNITS, Tensor, bytes_of, empty
 from gpt2_wgpu.webgpu.device import Device
+from gpt2_wgpu.weight_formats import QUANTIZED, WEIGHT_FORMATS, check_weight_format
 
 SOURCE_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U32": 4}  # safetensors' names
-PACKED = {"float32": "f32", "float16": "f16", "q8": "q8", "q4": "q4"}
-QUANTIZED = ("q8", "q4")
 UNIT = 256  # elements of a quantised matrix that are stored together
 STEP = 32  # lines of any depth (a multiple of 8) that are a whole number of units
 STAGED_BYTES = 32 << 20  # uploaded at once: bounds what the driver copies on the host
@@ -68,7 +66,7 @@ class Matrix:
 
     @property
     def variant(self) -> str:
-        return PACKED[self.dtype]
+        return WEIGHT_FORMATS[self.dtype].name
 
 
 def rounds_activations(device: Device, weight: Matrix) -> bool:
@@ -95,7 +93,7 @@ async def load_matrix(
     ``outputs`` and ``inputs`` say how N and K are padded (default: not in groups). Padding is zero.
     ``round_activations``: whether W8A8 products may be used where they are possible.
     """
-    check_dtype(dtype)
+    check_weight_format(dtype)
     if len(raw.shape) != 2:
         raise ShapeError(f"a matrix has two axes, not shape {raw.shape}")
     n, k = reversed(raw.shape) if transpose else raw.shape
@@ -137,17 +135,9 @@ def part_sizes(rows: int, depth: int, dtype: str, max_binding: int) -> list[int]
     return [min(fitting, rows - first) for first in range(0, rows, fitting)]
 
 
-def check_dtype(dtype: str) -> None:
-    """Raises ``InvalidArgumentError`` unless weights can be stored so."""
-    if dtype not in PACKED:
-        raise InvalidArgumentError(
-            f"weights are stored as one of {tuple(PACKED)}, not {shown(dtype)}"
-        )
-
-
 def stored_words(rows: int, depth: int, dtype: str) -> tuple[int, int]:
     """Shape of a quantised matrix [rows, depth padded to 8] as "U32": units x words of a unit."""
-    unit, nbytes = PACKING[dtype]
+    unit, nbytes = UNITS[dtype]
     return -(-rows * round_up(depth, 8) // unit), nbytes // 4
 
 
@@ -194,7 +184,7 @@ async def _fill(
         threads = 4 * -(-count * depth // UNIT) if quantized else count * depth // 2
         dispatch(
             device,
-            "quantize_weight" if quantized else "load_weight",
+            WEIGHT_FORMATS[result.dtype].load_kernel,
             groups_for(threads, 64),
             {"raw": words, "result": result},
             {
@@ -212,7 +202,7 @@ async def _fill(
                 "stride_k": width if transpose else 1,
                 "skipped": skipped,
             },
-            variant={"source": raw.dtype.lower(), "packed": PACKED[result.dtype]},
+            variant={"source": raw.dtype.lower(), "packed": WEIGHT_FORMATS[result.dtype].name},
         )
         words.dispose()
 

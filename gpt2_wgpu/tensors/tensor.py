@@ -23,26 +23,21 @@ from gpt2_wgpu.tensors.operators import Operators
 from gpt2_wgpu.webgpu.device import Device
 from gpt2_wgpu.webgpu.storage import Storage
 from gpt2_wgpu.webgpu.waiting import sync
+from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 
 if TYPE_CHECKING:
     import wgpu
 
 FORMATS = {"float32": "f", "int32": "i", "uint32": "I"}
-# (elements, bytes) of a storage unit. The last three are formats of weights: float16 in pairs; q8
-# and q4 as eight scales followed by eight blocks of 32 elements (nn/matrix.py).
-PACKING = {
-    "float32": (1, 4),
-    "int32": (1, 4),
-    "uint32": (1, 4),
-    "float16": (1, 2),
-    "q8": (256, 272),
-    "q4": (256, 144),
+# (elements, bytes) of a storage unit.
+UNITS = {"int32": (1, 4), "uint32": (1, 4)} | {
+    dtype: (each.unit, each.unit_bytes) for dtype, each in WEIGHT_FORMATS.items()
 }
 
 
 def bytes_of(elements: int, dtype: str) -> int:
     """Return the stored size of ``elements`` in bytes."""
-    unit, nbytes = PACKING[dtype]
+    unit, nbytes = UNITS[dtype]
     return -(-elements // unit) * nbytes
 
 

@@ -11,6 +11,7 @@ from gpt2_wgpu.errors import DeviceError
 from gpt2_wgpu.models import remembered, self_test
 from gpt2_wgpu.models.known_draws import OPTIONS, known_draws
 from gpt2_wgpu.webgpu.waiting import sync
+from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 from tests.gpu.doctored import doctored
 
 pytestmark = pytest.mark.native("files of the user")
@@ -127,11 +128,11 @@ def test_known_draws_are_far_from_other_outcomes():
         assert known_draws(options).margin > 9e-4
 
 
-@pytest.mark.parametrize("q4", [False, True])
-def test_known_tokens_lead_by_far(q4):
+@pytest.mark.parametrize("dtype", WEIGHT_FORMATS)
+def test_known_tokens_lead_by_far(dtype):
     """An error that is allowed changes no greedy token."""
     for row, length in ((0, sum(self_test.CHUNKS) + 1), *enumerate(self_test.SHORT, 1)):
-        for logits in self_test._known(q4, row, length).logits:
+        for logits in self_test._known(dtype, row, length).logits:
             first, second = sorted(logits)[:-3:-1]
             spread = max(logits) - min(logits)
             assert first - second > 1.9 * self_test.TOLERANCE_INT8 * spread
