@@ -19,11 +19,12 @@ from typing import Any
 import gpt2_wgpu as gw
 from gpt2_wgpu.bench.measured_models import VOCABULARY
 from gpt2_wgpu.models.weight_sizes import stored_bytes
+from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "quantization.md"
 MARKED = re.compile(r"(<!-- measured -->\n).*?(<!-- /measured -->)", re.DOTALL)
-DTYPES = ("float32", "float16", "q8", "q4")  # the first is what the others are compared with
+DTYPES = tuple(WEIGHT_FORMATS)  # the first is what the others are compared with
 # Standard deviations of random weights: what GPT-2 was initialised with, whose predictions are all
 # but uniform, and one whose predictions differ as a trained model's do.
 RANGES = (0.02, 0.1)

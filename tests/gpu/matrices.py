@@ -8,9 +8,10 @@ import numpy as np
 
 from gpt2_wgpu.nn import Raw, linear_layers, load_matrix
 from gpt2_wgpu.webgpu.waiting import sync
+from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 from tests.gpu import quantization
 
-DTYPES = ["float32", "float16", "q8", "q4"]
+DTYPES = list(WEIGHT_FORMATS)
 
 
 def matrix_of(device, values, dtype):

@@ -13,6 +13,7 @@ from gpt2_wgpu.errors import DeviceError, InvalidArgumentError, OutOfGPUMemoryEr
 from gpt2_wgpu.models.weight_sizes import stored_bytes
 from gpt2_wgpu.webgpu.queue import CommandQueue
 from gpt2_wgpu.webgpu.storage import KINDS, size_class
+from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 from tests.memory import tiny
 
 pytestmark = pytest.mark.usefixtures("no_leak")
@@ -175,7 +176,7 @@ def uploads(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "q8", "q4"])
+@pytest.mark.parametrize("dtype", WEIGHT_FORMATS)
 @pytest.mark.parametrize("missing", [1, 10_000])
 def test_weights_that_do_not_fit_are_refused_before_any_upload(uploads, lm, missing, dtype):
     leave(stored_bytes(lm.backbone.config, dtype) - missing)

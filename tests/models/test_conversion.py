@@ -11,6 +11,7 @@ import pytest
 from safetensors import safe_open
 
 import gpt2_wgpu as gw
+from gpt2_wgpu import weight_formats
 from gpt2_wgpu.errors import InvalidArgumentError, WeightsError
 from gpt2_wgpu.tensors import Tensor
 from gpt2_wgpu.webgpu.waiting import sync
@@ -20,8 +21,8 @@ from tests.weights.building import valid_file, write
 
 pytestmark = pytest.mark.native("PyTorch")
 
-EVERY = pytest.mark.parametrize("dtype", ["float32", "float16", "q8", "q4"])
-QUANTIZED = pytest.mark.parametrize("dtype", ["q8", "q4"])
+EVERY = pytest.mark.parametrize("dtype", weight_formats.WEIGHT_FORMATS)
+QUANTIZED = pytest.mark.parametrize("dtype", weight_formats.QUANTIZED)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from gpt2_wgpu.models.decoding import Generation
 from gpt2_wgpu.webgpu.backends import settle
 from gpt2_wgpu.webgpu.capabilities import Capabilities
 from gpt2_wgpu.webgpu.waiting import sync
+from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 
 pytestmark = pytest.mark.native("PyTorch")
 
@@ -81,7 +82,7 @@ def test_lost_in_mid_text(lm, submit):
     assert text_of(lm, prompts) == expected
 
 
-DTYPES = ["float32", "float16", "q8", "q4"]
+DTYPES = list(WEIGHT_FORMATS)
 RAGGED = [[(5 * t + t * t) % 101 for t in range(21)], [7] * 12, [3, 1]]
 
 

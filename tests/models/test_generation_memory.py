@@ -12,13 +12,14 @@ from gpt2_wgpu.models.prefill import chunk_rows
 from gpt2_wgpu.models.weight_sizes import stored_bytes
 from gpt2_wgpu.webgpu.capabilities import AdapterInfo, Capabilities
 from gpt2_wgpu.webgpu.waiting import sync
+from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 
 pytestmark = pytest.mark.native("time: GPT-2 at its true size")
 
 POSITIONS = 1024
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "q8", "q4"])
+@pytest.mark.parametrize("dtype", WEIGHT_FORMATS)
 def test_124m_at_1024_positions_takes_weights_and_cache_and_a_twentieth(dtype):
     """The most is held while a chunk of the prompt goes through; then come steps. It grows with the
     rows of a chunk: a GPU's chunks are larger than these, which take a CPU adapter less time.

@@ -10,13 +10,14 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.models.weight_sizes import stored_bytes
+from gpt2_wgpu.weight_formats import QUANTIZED, WEIGHT_FORMATS
 from tests.gpu.quantization import rounded
 from tests.models import checkpoints
 from tests.models.test_reference import ids_for, logits_with_cache
 
 pytestmark = pytest.mark.native("PyTorch")
 
-BOTH = pytest.mark.parametrize("dtype", ["q8", "q4"])
+BOTH = pytest.mark.parametrize("dtype", QUANTIZED)
 SIZES = [
     {"n_embd": 48, "n_layer": 3, "n_head": 3},
     {"n_embd": 30, "n_head": 3, "n_inner": 50},  # heads of 10, in 16 places
@@ -104,7 +105,7 @@ def test_integer_products_are_close(loaded, device, monkeypatch, dtype):
     assert np.abs(found - expected).max() <= 0.02 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "q8", "q4"])
+@pytest.mark.parametrize("dtype", WEIGHT_FORMATS)
 @pytest.mark.parametrize("limits", ["adapter", "default"])
 def test_stored_bytes_are_exact(tmp_path, dtype, limits):
     model = checkpoints.make_model(

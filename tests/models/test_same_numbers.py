@@ -9,8 +9,9 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.nn import rounds_activations
+from gpt2_wgpu.weight_formats import QUANTIZED, WEIGHT_FORMATS
 
-DTYPES = ["float32", "float16", "q8", "q4"]
+DTYPES = list(WEIGHT_FORMATS)
 TOKENS = 21
 IDS = [[(7 * row + 13 * t + t * t) % 101 for t in range(TOKENS)] for row in range(3)]
 # The whole at once; a prompt and steps; steps alone; rows on both sides of each kernel's limit.
@@ -98,7 +99,7 @@ def test_perplexity_is_that_of_what_is_decoded(lm):
     assert lm.perplexity(IDS) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["q8", "q4"])
+@pytest.mark.parametrize("dtype", QUANTIZED)
 def test_a_model_with_one_width_of_no_whole_blocks(device, dtype):
     """Then no product rounds activations: sums of floats, in another order, come before it."""
     backbone = gw.GPT2Backbone(

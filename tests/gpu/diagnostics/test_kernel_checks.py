@@ -14,6 +14,7 @@ from gpt2_wgpu.errors import DeviceError
 from gpt2_wgpu.models import remembered, self_test
 from gpt2_wgpu.models.self_test import require_right_results
 from gpt2_wgpu.webgpu.waiting import sync
+from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 from tests.gpu.doctored import doctored
 
 pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.native("files are copied")]
@@ -41,7 +42,7 @@ def test_a_right_device_passes(device, monkeypatch, kind):
     assert not report.describe_wrong()
     names = [check.name for check in report.checks]
     assert names[:3] == ["matmul", "softmax", "gelu"]
-    for dtype in ("float32", "float16", "q8", "q4"):
+    for dtype in WEIGHT_FORMATS:
         assert [name for name in names if name.startswith(f"{dtype} prompt")] == [
             f"{dtype} prompt, {count} tokens" for count in (70, 62, 12)
         ]

@@ -22,11 +22,12 @@ from gpt2_wgpu.nn import (
 )
 from gpt2_wgpu.nn.matrix import stored_words
 from gpt2_wgpu.webgpu.waiting import sync
+from gpt2_wgpu.weight_formats import QUANTIZED
 from tests.gpu import quantization, references
 from tests.gpu.matrices import contents, free, kernels_run, matrix_of, stored
 
 pytestmark = [pytest.mark.usefixtures("guarded", "no_leak"), pytest.mark.native("NumPy")]
-BOTH = pytest.mark.parametrize("dtype", ["q8", "q4"])
+BOTH = pytest.mark.parametrize("dtype", QUANTIZED)
 
 
 def load(device, raw, dtype, **keywords):
