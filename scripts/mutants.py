@@ -39,6 +39,9 @@ _CHOICES = "gpu/nn/test_choices"
 _ATTENTION = "gpu/nn/test_attention_tiles gpu/nn/test_cached_attention"
 # Mutated files → tests that cover them (tests/*.py), fastest first. The first match counts.
 COVERED_BY = {
+    "shaders/advance.wgsl": "gpu/nn/test_advance",
+    "shaders/penalize.wgsl": "gpu/nn/test_advance",
+    "shaders/include/advance_row.wgsl": "gpu/nn/test_advance gpu/nn/test_sampling",
     "shaders/sample.wgsl": "gpu/nn/test_kernel_bounds gpu/nn/test_sampling",
     **dict.fromkeys(["shaders/advance.wgsl", "shaders/penalize.wgsl"], "gpu/nn/test_advance"),
     "shaders/include/random.wgsl": "gpu/nn/test_sampling",
@@ -50,7 +53,6 @@ COVERED_BY = {
     "shaders/layer_norm*.wgsl": "gpu/tensors/test_layer_norm",
     "shaders/include/reduce.wgsl": "gpu/tensors/test_layer_norm gpu/tensors/test_ops_reductions",
     "shaders/attention*.wgsl": f"gpu/tensors/test_ops_attention {_ATTENTION}",
-    "shaders/include/attend*.wgsl": _ATTENTION,
     "shaders/include/cache_*.wgsl": _ATTENTION,
     "shaders/include/attention_*.wgsl": _ATTENTION,
     "shaders/mask_scores.wgsl": "gpu/tensors/test_ops_attention",

@@ -1,32 +1,32 @@
-// Attention of many queries over keys and values, 32 queries of a head a workgroup: they share what
-// it reads (flash attention).
+// Attention of many queries over keys and values (flash attention): 32 queries of a head a
+// workgroup, which share the keys and values that it reads.
 //
 // Formula:  as attention.wgsl, 64 positions at a time
 // Bindings: as attention.wgsl
 // Threads:  16 x 8 a workgroup: of 32 queries and 64 positions, thread -> scores of 4 queries
 //           (ty + 8 i) and 4 positions (4 tx + j), then sums of those queries and dimensions
 //           4 tx + j, 64 + 4 tx + j; workgroup y * workgroups.x + x -> tile of queries, batch row
-//           and head, the last tiles first: these see most
-// Limits:   WIDTH8 <= 16 (head size 128); positions are not split
+//           and head, the last tiles first, as these see the most positions
+// Limits:   HEAD_DIM8 <= 16 (head_dim 128); positions are not split
 //
 // A tile of positions that no query of the workgroup sees is never read. Keys and queries pass
 // through workgroup memory in slices of 16 dimensions, values in slices of 16 positions, always as
-// vec4; scores never leave registers, but for what is shared of them: their maxima, and the weights.
+// vec4. Scores stay in registers; only their maxima and the weights are shared.
 
 //!include "cache_read_{cache}.wgsl"
 //!include "attention_bindings.wgsl"
-//!include "attended_whole.wgsl"
-//!include "plus.wgsl"
+//!include "attention_output_whole.wgsl"
+//!include "multiply_add.wgsl"
 
 const QUERIES: u32 = 32u;
 const POSITIONS: u32 = 64u;
-const PITCH: u32 = 5u; // vec4 from line to line: 4 would put every other one into the same banks
-const KEYS: u32 = QUERIES * PITCH; // where a slice of keys begins, behind one of queries
+const PITCH: u32 = 5u; // vec4 from row to row: with 4 every other row would be in the same banks
+const KEYS: u32 = QUERIES * PITCH; // begin of a slice of keys, after one of queries
 
 // A slice of [query, 4] and of [position, 4]; or the maxima [query / 4, 16]; or a slice of values
 // [position, dimension / 4].
 var<workgroup> slice: array<vec4<f32>, 512>;
-var<workgroup> weight: array<vec4<f32>, 512>; // [query, position / 4]
+var<workgroup> weights: array<vec4<f32>, 512>; // [query, position / 4]
 
 @compute @workgroup_size(16, 8)
 fn main(@builtin(local_invocation_index) thread: u32,
@@ -34,24 +34,24 @@ fn main(@builtin(local_invocation_index) thread: u32,
         @builtin(workgroup_id) group: vec3<u32>,
         @builtin(num_workgroups) groups: vec3<u32>) {
   let index = group.y * groups.x + group.x;
-  let lines = params.queries / params.tokens;
-  let tiles = (params.tokens + QUERIES - 1u) / QUERIES;
-  if (index >= lines * tiles) { return; }
-  let line = index % lines;
-  let first = (tiles - 1u - index / lines) * QUERIES; // token of the first query
-  let last = params.tokens - 1u;                      // queries past it repeat it
-  // Numbers of the queries, as attention.wgsl counts them: of the first token, and of this thread.
-  let head = line / params.heads * params.tokens * params.heads + line % params.heads;
-  let mine = head + params.heads * min(vec4<u32>(first + local.y) + vec4<u32>(0u, 8u, 16u, 24u),
+  let batch_heads = params.queries / params.tokens_per_row;
+  let tiles = (params.tokens_per_row + QUERIES - 1u) / QUERIES;
+  if (index >= batch_heads * tiles) { return; }
+  let batch_head = index % batch_heads;
+  let first = (tiles - 1u - index / batch_heads) * QUERIES; // token of the first query
+  let last = params.tokens_per_row - 1u;                      // queries past it repeat it
+  // Indices of queries as in attention.wgsl: of the first token, and of this thread.
+  let head = batch_head / params.heads * params.tokens_per_row * params.heads + batch_head % params.heads;
+  let own_queries = head + params.heads * min(vec4<u32>(first + local.y) + vec4<u32>(0u, 8u, 16u, 24u),
                                        vec4<u32>(last));
-  let seen = vec4<u32>(seen_by(mine.x), seen_by(mine.y), seen_by(mine.z), seen_by(mine.w));
-  let count = seen_by(head + params.heads * min(first + QUERIES - 1u, last));
+  let visible = vec4<u32>(visible_positions(own_queries.x), visible_positions(own_queries.y), visible_positions(own_queries.z), visible_positions(own_queries.w));
+  let count = visible_positions(head + params.heads * min(first + QUERIES - 1u, last));
 
-  // What this thread loads: four dimensions of a query, eight of a key.
+  // This thread loads four dimensions of a query, eight of a key.
   let load_query = head + params.heads * min(first + thread / 4u, last);
   let load_key = thread % POSITIONS;
   let query_slot = thread / 4u * PITCH + thread % 4u;
-  // Keys 4 tx + j lie as 16 j + tx: so neighbours read neighbouring lines.
+  // Key 4 tx + j is at 16 j + tx, so that neighbours read neighbouring rows.
   let key_slot = KEYS + (load_key % 4u * 16u + load_key / 4u) * PITCH + thread / POSITIONS * 2u;
 
   var highest = vec4<f32>(-3.0e38); // a component a query, here and in `total`
@@ -61,13 +61,13 @@ fn main(@builtin(local_invocation_index) thread: u32,
   for (var base = 0u; base < count; base += POSITIONS) {
     // Scores: [query], a component a position.
     var score = mat4x4<f32>();
-    for (var i8 = 0u; i8 < WIDTH8; i8 += 2u) {
+    for (var i8 = 0u; i8 < HEAD_DIM8; i8 += 2u) {
       let i4 = 2u * i8 + thread % 4u;
       var q = vec4<f32>(0.0);
-      if (i4 < 2u * WIDTH8) { q = query[load_query * 2u * WIDTH8 + i4]; }
+      if (i4 < 2u * HEAD_DIM8) { q = query[load_query * 2u * HEAD_DIM8 + i4]; }
       let i = i8 + thread / POSITIONS;
       var key = mat2x4<f32>();
-      if (i < WIDTH8) { key = key_at(line, min(base + load_key, count - 1u), i); }
+      if (i < HEAD_DIM8) { key = key_at(batch_head, min(base + load_key, count - 1u), i); }
       slice[query_slot] = q;
       slice[key_slot] = key[0];
       slice[key_slot + 1u] = key[1];
@@ -77,24 +77,24 @@ fn main(@builtin(local_invocation_index) thread: u32,
         let keys = transpose(mat4x4<f32>(slice[at], slice[at + 16u * PITCH],
                                          slice[at + 32u * PITCH], slice[at + 48u * PITCH]));
         let queries = local.y * PITCH + k;
-        score[0] = plus(score[0], keys, slice[queries]);
-        score[1] = plus(score[1], keys, slice[queries + 8u * PITCH]);
-        score[2] = plus(score[2], keys, slice[queries + 16u * PITCH]);
-        score[3] = plus(score[3], keys, slice[queries + 24u * PITCH]);
+        score[0] = multiply_add(score[0], keys, slice[queries]);
+        score[1] = multiply_add(score[1], keys, slice[queries + 8u * PITCH]);
+        score[2] = multiply_add(score[2], keys, slice[queries + 16u * PITCH]);
+        score[3] = multiply_add(score[3], keys, slice[queries + 24u * PITCH]);
       }
       workgroupBarrier();
     }
 
-    // Weights: positions past a query's last score too little to count, and weigh nothing.
+    // Weights: positions past a query's last get a score too low to count, and weight 0.
     let position = vec4<u32>(base + 4u * local.x) + vec4<u32>(0u, 1u, 2u, 3u);
     for (var j = 0u; j < 4u; j++) {
       let p = min(position[j], count - 1u);
       for (var i = 0u; i < 4u; i++) {
-        score[i][j] = select(-3.0e38, scaled(line, p, score[i][j]), position[j] < seen[i]);
+        score[i][j] = select(-3.0e38, masked_score(batch_head, p, score[i][j]), position[j] < visible[i]);
       }
     }
-    let turned = transpose(score);
-    slice[thread] = max(max(turned[0], turned[1]), max(turned[2], turned[3]));
+    let by_position = transpose(score);
+    slice[thread] = max(max(by_position[0], by_position[1]), max(by_position[2], by_position[3]));
     workgroupBarrier();
     var larger = highest;
     for (var i = 0u; i < 16u; i++) { larger = max(larger, slice[local.y * 16u + i]); }
@@ -102,9 +102,9 @@ fn main(@builtin(local_invocation_index) thread: u32,
     highest = larger;
     total *= shrink;
     for (var i = 0u; i < 4u; i++) {
-      let share = select(vec4<f32>(0.0), exp(score[i] - larger[i]), position < vec4<u32>(seen[i]));
-      total[i] += dot(share, vec4<f32>(1.0));
-      weight[(local.y + 8u * i) * 16u + local.x] = share;
+      let own_weights = select(vec4<f32>(0.0), exp(score[i] - larger[i]), position < vec4<u32>(visible[i]));
+      total[i] += dot(own_weights, vec4<f32>(1.0));
+      weights[(local.y + 8u * i) * 16u + local.x] = own_weights;
       low[i] *= shrink[i];
       high[i] *= shrink[i];
     }
@@ -112,36 +112,36 @@ fn main(@builtin(local_invocation_index) thread: u32,
 
     // Sums of weighted values.
     for (var begin = 0u; begin < min(POSITIONS, count - base); begin += 16u) {
-      for (var i = thread; i < 16u * WIDTH8; i += 128u) {
-        let p = min(base + begin + i / WIDTH8, count - 1u);
-        let value = value_at(line, p, i % WIDTH8);
+      for (var i = thread; i < 16u * HEAD_DIM8; i += 128u) {
+        let p = min(base + begin + i / HEAD_DIM8, count - 1u);
+        let value = value_at(batch_head, p, i % HEAD_DIM8);
         slice[2u * i] = value[0];
         slice[2u * i + 1u] = value[1];
       }
       workgroupBarrier();
       for (var k = 0u; k < 4u; k++) {
         let at = local.y * 16u + begin / 4u + k;
-        let w0 = weight[at];
-        let w1 = weight[at + 128u];
-        let w2 = weight[at + 256u];
-        let w3 = weight[at + 384u];
-        let step = 2u * WIDTH8;
+        let w0 = weights[at];
+        let w1 = weights[at + 128u];
+        let w2 = weights[at + 256u];
+        let w3 = weights[at + 384u];
+        let step = 2u * HEAD_DIM8;
         let here = 4u * k * step + local.x;
         if (local.x < step) {
           let values = mat4x4<f32>(slice[here], slice[here + step], slice[here + 2u * step],
                                    slice[here + 3u * step]);
-          low[0] = plus(low[0], values, w0);
-          low[1] = plus(low[1], values, w1);
-          low[2] = plus(low[2], values, w2);
-          low[3] = plus(low[3], values, w3);
+          low[0] = multiply_add(low[0], values, w0);
+          low[1] = multiply_add(low[1], values, w1);
+          low[2] = multiply_add(low[2], values, w2);
+          low[3] = multiply_add(low[3], values, w3);
         }
         if (local.x + 16u < step) {
           let values = mat4x4<f32>(slice[here + 16u], slice[here + step + 16u],
                                    slice[here + 2u * step + 16u], slice[here + 3u * step + 16u]);
-          high[0] = plus(high[0], values, w0);
-          high[1] = plus(high[1], values, w1);
-          high[2] = plus(high[2], values, w2);
-          high[3] = plus(high[3], values, w3);
+          high[0] = multiply_add(high[0], values, w0);
+          high[1] = multiply_add(high[1], values, w1);
+          high[2] = multiply_add(high[2], values, w2);
+          high[3] = multiply_add(high[3], values, w3);
         }
       }
       workgroupBarrier();
@@ -154,7 +154,7 @@ fn main(@builtin(local_invocation_index) thread: u32,
   for (var i = 0u; i < 16u; i++) { all += slice[local.y * 16u + i]; }
   for (var i = 0u; i < 4u; i++) {
     if (first + local.y + 8u * i > last) { break; }
-    if (local.x < 2u * WIDTH8) { put(0u, mine[i], local.x, low[i], all[i]); }
-    if (local.x + 16u < 2u * WIDTH8) { put(0u, mine[i], local.x + 16u, high[i], all[i]); }
+    if (local.x < 2u * HEAD_DIM8) { write_output(0u, own_queries[i], local.x, low[i], all[i]); }
+    if (local.x + 16u < 2u * HEAD_DIM8) { write_output(0u, own_queries[i], local.x + 16u, high[i], all[i]); }
   }
 }

@@ -1,54 +1,54 @@
-// Linear layer y = x Wᵀ (+ what `store` adds) for many rows: tiles in workgroup memory.
+// Linear layer y = x Wᵀ (+ what `store` adds) for many tokens, GEMM: tiles in workgroup memory.
 //
-// Formula:  sum[r, c] = Σ_k x[r, k] * W[c, k], f32 accumulation; then store(r, c, sum)
-// Bindings: x by variant `input`: input_plain.wgsl without NORM, or input_parts.wgsl · weights
-//           [columns, 8 * depth8] (variant `weight`) · the rest by variant `store`:
+// Formula:  sum[m, n] = Σ_k x[m, k] W[n, k], f32 accumulation; then store(m, n, sum)
+// Bindings: x by variant `input`: input_plain.wgsl without NORM, or input_partials.wgsl · weights
+//           [out_features, in_features] (variant `weight`) · the rest by variant `store`:
 //           store_plain.wgsl, store_qkv.wgsl or store_logits.wgsl
-// Threads:  16 x 8 a workgroup; workgroup (x, y) -> 64 columns x 64 rows, thread -> 4 x 8 of them
-//           (columns 2 tx and 32 + 2 tx and the ones after, rows ty + 8 i)
-// Limits:   columns <= 64 * 65,535, rows <= 64 * 65,535
+// Threads:  16 x 8 a workgroup; workgroup (x, y) -> 64 outputs x 64 tokens, thread -> 4 x 8 of them
+//           (outputs 2 tx, 2 tx + 1, 32 + 2 tx, 33 + 2 tx; tokens ty + 8 i)
+// Limits:   out_features <= 64 * 65,535, tokens <= 64 * 65,535
 //
-// What limits a tile that memory feeds is how fast workgroup memory does: a GPU reads 32 words there
-// while it does 128 multiply-adds. 4 x 8 outputs take 12 words for 32 multiply-adds (4 x 4: 8 for
-// 16; 8 x 8: 16 for 64, but half the threads to a tile, or tiles twice as large: of 768 columns and
-// 512 rows there are 96 now, already fewer than a large GPU has cores). All of them are vec4: an
-// instruction for 11 multiply-adds. Tiles lie as x and W do; turning four lines of W for `plus` is
-// but renaming registers. The next tiles are on their way from memory while these are multiplied.
-// The eight sums have names of their own: an array that a loop indexes may leave the registers
-// (1.4 to 1.5 times the time of the whole kernel, measured on llvmpipe).
+// Bound by the bandwidth of workgroup memory: a GPU reads 32 words there in the time of 128
+// multiply-adds. 4 x 8 outputs read 12 words for 32 multiply-adds (4 x 4: 8 for 16; 8 x 8: 16 for
+// 64, but that halves the threads of a tile or doubles its size: 768 outputs of 512 tokens are 96
+// tiles now, already fewer than a large GPU has cores). Every access is a vec4: one instruction for
+// 11 multiply-adds. Tiles have the layout of x and W; transposing four weight rows for multiply_add
+// only renames registers. The next tiles are loaded while these are multiplied. The eight sums have
+// names of their own: an array that a loop indexes may leave the registers (1.4 to 1.5 times the
+// time of the whole kernel, measured on llvmpipe).
 
 //!include "weight_{weight}.wgsl"
 //!include "input_{input}.wgsl"
 //!include "store_{store}.wgsl"
-//!include "plus.wgsl"
+//!include "multiply_add.wgsl"
 
 const TILE: u32 = 64u;
-const PITCH: u32 = 5u; // vec4 from line to line: 4 would put every other one into the same banks
+const PITCH: u32 = 5u; // vec4 from row to row: with 4 every other row would be in the same banks
 
-var<workgroup> x_tile: array<vec4<f32>, TILE * PITCH>; // [row, depth / 4]
-var<workgroup> w_tile: array<vec4<f32>, TILE * PITCH>; // [column, depth / 4], odd columns last
+var<workgroup> x_tile: array<vec4<f32>, TILE * PITCH>; // [token, in_features / 4]
+var<workgroup> w_tile: array<vec4<f32>, TILE * PITCH>; // [output, in_features / 4], odd ones last
 
-fn x_part(row: u32, k: u32) -> mat2x4<f32> {
-  if (k >= params.depth8) { return mat2x4<f32>(); }
-  return read8(row, k);
+fn x_group(m: u32, k: u32) -> mat2x4<f32> {
+  if (k >= params.in_features8) { return mat2x4<f32>(); }
+  return read8(m, k);
 }
 
-fn w_part(column: u32, k: u32) -> mat2x4<f32> {
-  if (k >= params.depth8) { return mat2x4<f32>(); }
-  return weights8(column * params.depth8 + k);
+fn w_group(n: u32, k: u32) -> mat2x4<f32> {
+  if (k >= params.in_features8) { return mat2x4<f32>(); }
+  return weights8(n * params.in_features8 + k);
 }
 
 @compute @workgroup_size(16, 8)
 fn main(@builtin(local_invocation_index) thread: u32,
         @builtin(local_invocation_id) local: vec3<u32>,
         @builtin(workgroup_id) group: vec3<u32>) {
-  let line = thread / 2u; // which line of each tile this thread loads,
-  let part = thread % 2u; // and which eight of its 16 depths
-  let to = line * PITCH + 2u * part;
-  let row = min(group.y * TILE + line, params.rows - 1u);
-  let column = min(group.x * TILE + 2u * (line % 32u) + line / 32u, params.columns - 1u);
+  let row = thread / 2u;  // which row of each tile this thread loads,
+  let half = thread % 2u; // and which eight of its 16 in_features
+  let to = row * PITCH + 2u * half;
+  let m = min(group.y * TILE + row, params.tokens - 1u);
+  let n = min(group.x * TILE + 2u * (row % 32u) + row / 32u, params.out_features - 1u);
 
-  var s0 = vec4<f32>(0.0); // four columns each, of row ty,
+  var s0 = vec4<f32>(0.0); // four outputs each, of token ty,
   var s1 = vec4<f32>(0.0); // ty + 8,
   var s2 = vec4<f32>(0.0); // and so on
   var s3 = vec4<f32>(0.0);
@@ -56,39 +56,39 @@ fn main(@builtin(local_invocation_index) thread: u32,
   var s5 = vec4<f32>(0.0);
   var s6 = vec4<f32>(0.0);
   var s7 = vec4<f32>(0.0);
-  var xs = x_part(row, part);
-  var ws = w_part(column, part);
-  for (var k8 = 0u; k8 < params.depth8; k8 += 2u) {
+  var xs = x_group(m, half);
+  var ws = w_group(n, half);
+  for (var k8 = 0u; k8 < params.in_features8; k8 += 2u) {
     x_tile[to] = xs[0];
     x_tile[to + 1u] = xs[1];
     w_tile[to] = ws[0];
     w_tile[to + 1u] = ws[1];
     workgroupBarrier();
-    xs = x_part(row, k8 + 2u + part);
-    ws = w_part(column, k8 + 2u + part);
+    xs = x_group(m, k8 + 2u + half);
+    ws = w_group(n, k8 + 2u + half);
     for (var k4 = 0u; k4 < 4u; k4++) {
       let w = local.x * PITCH + k4;
       let at = local.y * PITCH + k4;
       let terms = transpose(mat4x4<f32>(w_tile[w], w_tile[w + 32u * PITCH],
                                         w_tile[w + 16u * PITCH], w_tile[w + 48u * PITCH]));
-      s0 = plus(s0, terms, x_tile[at]);
-      s1 = plus(s1, terms, x_tile[at + 8u * PITCH]);
-      s2 = plus(s2, terms, x_tile[at + 16u * PITCH]);
-      s3 = plus(s3, terms, x_tile[at + 24u * PITCH]);
-      s4 = plus(s4, terms, x_tile[at + 32u * PITCH]);
-      s5 = plus(s5, terms, x_tile[at + 40u * PITCH]);
-      s6 = plus(s6, terms, x_tile[at + 48u * PITCH]);
-      s7 = plus(s7, terms, x_tile[at + 56u * PITCH]);
+      s0 = multiply_add(s0, terms, x_tile[at]);
+      s1 = multiply_add(s1, terms, x_tile[at + 8u * PITCH]);
+      s2 = multiply_add(s2, terms, x_tile[at + 16u * PITCH]);
+      s3 = multiply_add(s3, terms, x_tile[at + 24u * PITCH]);
+      s4 = multiply_add(s4, terms, x_tile[at + 32u * PITCH]);
+      s5 = multiply_add(s5, terms, x_tile[at + 40u * PITCH]);
+      s6 = multiply_add(s6, terms, x_tile[at + 48u * PITCH]);
+      s7 = multiply_add(s7, terms, x_tile[at + 56u * PITCH]);
     }
     workgroupBarrier();
   }
 
   var sums = array<vec4<f32>, 8>(s0, s1, s2, s3, s4, s5, s6, s7);
-  let first = group.x * TILE + 2u * local.x;
+  let first_n = group.x * TILE + 2u * local.x;
   for (var i = 0u; i < 8u; i++) {
-    let row = group.y * TILE + local.y + 8u * i;
-    if (row >= params.rows) { break; }
-    if (first < params.columns) { store(row, first, sums[i].xy); }
-    if (first + 32u < params.columns) { store(row, first + 32u, sums[i].zw); }
+    let m = group.y * TILE + local.y + 8u * i;
+    if (m >= params.tokens) { break; }
+    if (first_n < params.out_features) { store(m, first_n, sums[i].xy); }
+    if (first_n + 32u < params.out_features) { store(m, first_n + 32u, sums[i].zw); }
   }
 }

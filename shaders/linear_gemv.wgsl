@@ -1,34 +1,35 @@
-// Linear layer y = x Wᵀ (+ what `store` adds) for few rows: LANES threads share four columns.
+// Linear layer y = x Wᵀ (+ what `store` adds) for few tokens, GEMV: LANES threads share four outputs.
 //
-// Formula:  sum[r, c] = Σ_k x[r, k] * W[c, k], f32 accumulation; then store(r, c, sum)
-// Bindings: x by variant `input`: input_plain.wgsl or input_parts.wgsl · weights [columns,
-//           8 * depth8] by variant `step`: step_eight.wgsl (variant `weight`), step_q8.wgsl,
+// Formula:  sum[m, n] = Σ_k x[m, k] W[n, k], f32 accumulation; then store(m, n, sum)
+// Bindings: x by variant `input`: input_plain.wgsl or input_partials.wgsl · weights [out_features,
+//           in_features] by variant `step`: step_eight.wgsl (variant `weight`), step_q8.wgsl,
 //           step_q4.wgsl · the rest by variant `store`: store_plain.wgsl, store_qkv.wgsl or
 //           store_logits.wgsl
-// Threads:  WORKGROUP = WORKGROUP / LANES times four columns; neighbouring lanes read neighbouring
-//           steps of a column; workgroup (x, z) -> columns, (y) -> ROWS rows (1 to 8)
-// Limits:   rows <= ROWS * 65,535; step_q8 and step_q4: a depth of whole steps
+// Threads:  LANES threads -> four outputs of TOKENS tokens (1 to 8); neighbouring lanes read
+//           neighbouring steps of a weight row; workgroup (x, z) -> WORKGROUP / LANES times four
+//           outputs, (y) -> TOKENS tokens
+// Limits:   tokens <= TOKENS * 65,535; step_q8 and step_q4: in_features is a whole number of steps
 //
-// Each weight is read once, so memory limits, as long as enough of it is under way and little is
-// done meanwhile. A lane reads 16 bytes of each of four columns at a time (32 in f32): four loads at
-// once, and x (more bytes than quantised weights have), the norm's moments and all counting serve
-// four columns. As LANES are many where columns are few, some 25,000 lanes have 1.5 MB under way:
-// about what a large GPU needs; more would have less than one step each. Sums of lanes take two
-// barriers: eight lanes gather, then everybody adds up those.
+// Memory-bound: each weight is read once. Keep many loads in flight and little ALU work per load. A
+// lane reads 16 bytes (32 in f32) of each of four weight rows at a time: four loads at once, and x
+// (more bytes than quantised weights), the norm's moments and the counting serve four outputs. LANES
+// are many where out_features are few, so that some 25,000 lanes have 1.5 MB in flight, about what a
+// large GPU needs; more lanes would have less than one step each. Sums of lanes take two barriers:
+// eight lanes gather, then every lane adds up those eight.
 
-override ROWS: u32 = 1u;
+override TOKENS: u32 = 1u;
 override LANES: u32 = 32u; // a power of two, 8 to 128
 override WORKGROUP: u32 = 64u; // a multiple of LANES
 //!include "step_{step}.wgsl"
 //!include "input_{input}.wgsl"
 //!include "store_{store}.wgsl"
 //!include "folded_norm.wgsl"
-//!include "plus.wgsl"
+//!include "multiply_add.wgsl"
 
 var<workgroup> partial: array<vec4<f32>, WORKGROUP>;
 var<workgroup> gathered: array<vec4<f32>, WORKGROUP>;
 
-// The sum of `value` over the lanes that share columns; every thread must call.
+// The sum of `value` over the lanes that share outputs; every thread must call.
 fn lanes_sum(value: vec4<f32>, thread: u32, lane: u32) -> vec4<f32> {
   partial[thread] = value;
   workgroupBarrier();
@@ -48,23 +49,24 @@ fn main(@builtin(local_invocation_index) thread: u32,
         @builtin(workgroup_id) group: vec3<u32>,
         @builtin(num_workgroups) groups: vec3<u32>) {
   let lane = thread % LANES;
-  let wanted = 4u * ((group.z * groups.x + group.x) * (WORKGROUP / LANES) + thread / LANES);
-  // Columns past the end repeat the last one; every thread takes part in the barriers.
-  let columns = min(vec4<u32>(wanted) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.columns - 1u));
-  let first_row = group.y * ROWS;
-  let last_row = params.rows - 1u;
-  let steps = params.depth8 / GROUPS;
-  let line = columns * steps;
+  let first_n = 4u * ((group.z * groups.x + group.x) * (WORKGROUP / LANES) + thread / LANES);
+  // Outputs past the end repeat the last one: every thread takes part in the barriers.
+  let last_n = params.out_features - 1u;
+  let n = min(vec4<u32>(first_n) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(last_n));
+  let first_token = group.y * TOKENS;
+  let last_token = params.tokens - 1u;
+  let steps = params.in_features8 / GROUPS;
+  let row = n * steps; // first steps of the weight rows
 
   var shift: array<f32, 8>;
-  for (var r = 0u; r < ROWS; r++) { shift[r] = shift_of(min(first_row + r, last_row)); }
-  var sum: array<vec4<f32>, 8>; // [row], a component a column
-  var moments: array<vec2<f32>, 8>; // of the rows, for NORM
+  for (var m = 0u; m < TOKENS; m++) { shift[m] = shift_of(min(first_token + m, last_token)); }
+  var sum: array<vec4<f32>, 8>; // [token], a component an output
+  var moments: array<vec2<f32>, 8>; // of the tokens, for NORM
   for (var s = lane; s < steps; s += LANES) {
-    let step0 = step_at(line.x + s);
-    let step1 = step_at(line.y + s);
-    let step2 = step_at(line.z + s);
-    let step3 = step_at(line.w + s);
+    let step0 = step_at(row.x + s);
+    let step1 = step_at(row.y + s);
+    let step2 = step_at(row.z + s);
+    let step3 = step_at(row.w + s);
     for (var g = 0u; g < GROUPS; g++) {
       let w0 = group_of(step0, g);
       let w1 = group_of(step1, g);
@@ -73,33 +75,34 @@ fn main(@builtin(local_invocation_index) thread: u32,
       let low = transpose(mat4x4<f32>(w0[0], w1[0], w2[0], w3[0]));
       let high = transpose(mat4x4<f32>(w0[1], w1[1], w2[1], w3[1]));
       let k = s * GROUPS + g;
-      for (var r = 0u; r < ROWS; r++) {
-        var a = read8(min(first_row + r, last_row), k);
+      for (var m = 0u; m < TOKENS; m++) {
+        var a = read8(min(first_token + m, last_token), k);
         if (NORM) {
-          a = shifted(a, shift[r], k);
-          moments[r] += moments8(a);
-          a = gained(a, k);
+          a = subtract_shift(a, shift[m], k);
+          moments[m] += moments8(a);
+          a = scale_by_gain(a, k);
         }
-        sum[r] = plus(plus(sum[r], low, a[0]), high, a[1]);
+        sum[m] = multiply_add(multiply_add(sum[m], low, a[0]), high, a[1]);
       }
     }
   }
 
-  // Lane r stores row r: ROWS stores run side by side.
-  var mine = vec4<f32>(0.0);
-  for (var r = 0u; r < ROWS; r++) {
-    let all = lanes_sum(sum[r], thread, lane);
-    if (lane == r) { mine = all; }
+  // Lane m stores token m: TOKENS stores run side by side.
+  var own = vec4<f32>(0.0);
+  for (var m = 0u; m < TOKENS; m++) {
+    let all = lanes_sum(sum[m], thread, lane);
+    if (lane == m) { own = all; }
   }
   if (NORM) {
     var moment = vec2<f32>(0.0);
-    for (var r = 0u; r < ROWS; r += 2u) { // two rows' fill a vector
-      let all = lanes_sum(vec4<f32>(moments[r], moments[r + 1u]), thread, lane);
-      if (lane / 2u == r / 2u) { moment = select(all.xy, all.zw, lane % 2u == 1u); }
+    for (var m = 0u; m < TOKENS; m += 2u) { // the moments of two tokens fill a vector
+      let all = lanes_sum(vec4<f32>(moments[m], moments[m + 1u]), thread, lane);
+      if (lane / 2u == m / 2u) { moment = select(all.xy, all.zw, lane % 2u == 1u); }
     }
-    for (var i = 0u; i < 4u; i++) { mine[i] = normed(columns[i], mine[i], moment); }
+    for (var i = 0u; i < 4u; i++) { own[i] = apply_norm(n[i], own[i], moment); }
   }
-  if (lane >= ROWS || first_row + lane > last_row || wanted >= params.columns) { return; }
-  store(first_row + lane, wanted, mine.xy);
-  if (wanted + 2u < params.columns) { store(first_row + lane, wanted + 2u, mine.zw); }
+  let m = first_token + lane;
+  if (lane >= TOKENS || m > last_token || first_n >= params.out_features) { return; }
+  store(m, first_n, own.xy);
+  if (first_n + 2u < params.out_features) { store(m, first_n + 2u, own.zw); }
 }

@@ -1,10 +1,10 @@
-// Logits that no fused head has computed, as the sampler takes them: penalties applied, and the rank
-// of the largest logit of every 256 noted. A logit of minus infinity becomes the lowest finite one.
+// Penalties and chunk maxima of logits that were not computed by a head with store_logits.wgsl, for
+// sample.wgsl. A logit of minus infinity becomes the lowest finite one.
 //
-// Formula:  result[r, c] = penalised(x[r, c]);
-//           maxima[r, c / 256] = max(itself, rank(result[r, c])), both as in store_logits.wgsl
-// Bindings: x, result [rows, columns] f32 · maxima_and_counts [rows, maxima_and_counts_width]
-//           (maxima_and_counts.wgsl) · bias: bound, not read
+// Formula:  result[m, n] = penalised(x[m, n]);
+//           maxima[m, n / 256] = max(itself, rank(result[m, n])), both as in store_logits.wgsl
+// Bindings: x, result [tokens, out_features] f32 · maxima_and_counts [tokens,
+//           maxima_and_counts_width] (maxima_and_counts.wgsl) · bias: bound, not read
 // Threads:  thread -> one logit
 // Limits:   none
 
@@ -17,7 +17,7 @@ fn main(@builtin(local_invocation_index) thread: u32,
         @builtin(workgroup_id) group: vec3<u32>,
         @builtin(num_workgroups) groups: vec3<u32>) {
   let i = (group.y * groups.x + group.x) * 64u + thread;
-  if (i >= params.rows * params.columns) { return; }
+  if (i >= params.tokens * params.out_features) { return; }
   let excluded = bitcast<u32>(x[i]) == 0xff800000u; // minus infinity
-  store_one(i / params.columns, i % params.columns, select(x[i], LOWEST, excluded));
+  store_one(i / params.out_features, i % params.out_features, select(x[i], LOWEST, excluded));
 }

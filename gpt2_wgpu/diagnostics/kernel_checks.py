@@ -169,7 +169,7 @@ def _weights(dtype: str) -> list[list[int]]:
 async def _row(device: Device, dtype: str) -> Tensor:
     with tidy() as scope:
         matrix = await _stored(device, _weights(dtype), dtype)
-        x = tensor([[float(_activation(k)) for k in range(matrix.depth)]], device=device)
+        x = tensor([[float(_activation(k)) for k in range(matrix.in_features)]], device=device)
         return scope.escape(nn.linear(x, matrix))
 
 
@@ -201,7 +201,7 @@ async def _normed(device: Device, dtype: str, rows: int) -> tuple[Tensor, bool]:
         matrix = await _stored(device, _weights(dtype), dtype)
         gain, shift = (tensor(values, device=device) for values in _gain_and_shift())
         folded = nn.fold_norm(gain, shift, matrix)
-        norm = nn.Norm(gain, shift, folded, matrix.depth, _EPSILON)
+        norm = nn.Norm(gain, shift, folded, matrix.in_features, _EPSILON)
         x = tensor(_normed_x(rows), device=device)
         rounded = nn.rounds_activations(device, matrix)
         return scope.escape(nn.linear(x, matrix, norm=norm)), rounded

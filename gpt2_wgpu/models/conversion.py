@@ -140,13 +140,13 @@ async def _converted(device: Device, raw: Raw, layout: Layout, dtype: str) -> li
         )
         parts = [(part.storage, 0, part.nbytes) for _, part in matrix.parts]
         pieces = await device.queue.read(parts)
-    if dtype in QUANTIZED or matrix.depth == width:
+    if dtype in QUANTIZED or matrix.in_features == width:
         return pieces
     item = WEIGHT_FORMATS[dtype].unit_bytes
     return [
         piece[begin : begin + width * item]  # what follows is padding
         for piece in pieces
-        for begin in range(0, piece.nbytes, matrix.depth * item)
+        for begin in range(0, piece.nbytes, matrix.in_features * item)
     ]
 
 

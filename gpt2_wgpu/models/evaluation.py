@@ -205,8 +205,8 @@ async def _scores(
 ) -> list[Sequence[Tensor]]:
     """Scores of each model's residual stream ``hidden`` [B, T, D], in pieces whose logits fit."""
     head = backbones[0].weights.lm_head
-    most = max(1, LOGIT_BYTES // (4 * head.rows * len(backbones)))
-    work = 2 * head.rows * head.depth
+    most = max(1, LOGIT_BYTES // (4 * head.out_features * len(backbones)))
+    work = 2 * head.out_features * head.in_features
     most = fitting_rows(backbones[0], most, work)
     scores = []
     for first in range(0, len(targets), most):

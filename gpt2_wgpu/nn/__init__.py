@@ -3,7 +3,7 @@
 Unlike ``ops`` these know layouts made for speed, so they are for models, not for users.
 """
 
-from gpt2_wgpu.nn.attention import SplitAttention, cached_attention
+from gpt2_wgpu.nn.attention import AttentionPartials, cached_attention
 from gpt2_wgpu.nn.embedding import embed
 from gpt2_wgpu.nn.head import penalize, project_logits
 from gpt2_wgpu.nn.kv_cache import KVCache, check_cache_dtype
@@ -42,6 +42,7 @@ __all__ = [
     "NO_TARGET",
     "RECENT",
     "STOPPED",
+    "AttentionPartials",
     "Axis",
     "History",
     "KVCache",
@@ -51,7 +52,6 @@ __all__ = [
     "Raw",
     "SamplingOptions",
     "SamplingState",
-    "SplitAttention",
     "advance",
     "cached_attention",
     "check_cache_dtype",

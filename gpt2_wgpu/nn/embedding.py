@@ -19,26 +19,26 @@ def embed(ids: Tensor, start: Tensor, wte: Matrix, wpe: Matrix | Tensor) -> Tens
     """
     if isinstance(wpe, Tensor):
         wpe = Matrix(((0, wpe),), wpe.shape[0], wpe.shape[-1], wpe.dtype)
-    if ids.ndim != 2 or start.shape != ids.shape[:1] or wpe.depth != wte.depth:
+    if ids.ndim != 2 or start.shape != ids.shape[:1] or wpe.in_features != wte.in_features:
         raise ShapeError(
-            f"embed: ids {ids.shape}, start {start.shape}, wte [{wte.rows}, {wte.depth}], "
-            f"wpe [{wpe.rows}, {wpe.depth}]: expected [B, T], [B], [V, D], [P, D]"
+            f"embed: ids {ids.shape}, start {start.shape}, wte {wte.shape}, "
+            f"wpe {wpe.shape}: expected [B, T], [B], [V, D], [P, D]"
         )
-    result = empty(ids.device, (*ids.shape, wte.depth))
+    result = empty(ids.device, (*ids.shape, wte.in_features))
     # Parts of large tables: each row of the result is of one part of each.
     for (first, part), (before, places) in product(wte.parts, wpe.parts):
         dispatch(
             ids.device,
             "embed",
-            groups_for(ids.size * wte.depth // 8, 64),
+            groups_for(ids.size * wte.in_features // 8, 64),
             {"ids": ids, "weights": part, "wpe": places, "start": start, "result": result},
             {
                 "rows": ids.size,
                 "tokens": ids.shape[1],
-                "depth8": wte.depth // 8,
+                "depth8": wte.in_features // 8,
                 "first": first,
                 "lines": part.shape[0],
-                "positions": wpe.rows,
+                "positions": wpe.out_features,
                 "before": before,
                 "places": places.shape[0],
             },

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from gpt2_wgpu.errors import ShapeError
-from gpt2_wgpu.nn.linear_layers import Norm, check_depth, dispatch_linear
+from gpt2_wgpu.nn.linear_layers import Norm, check_in_features, dispatch_linear
 from gpt2_wgpu.nn.matrix import Matrix
 from gpt2_wgpu.nn.sampling import SamplingState
 from gpt2_wgpu.tensors.dispatch import dispatch
@@ -21,14 +21,14 @@ def project_logits(
 
     Penalised as ``state`` says, where the largest of each 256 is noted. Raises ``ShapeError``.
     """
-    check_depth("project_logits", x, weight)
+    check_in_features("project_logits", x, weight)
     rows = state.position.size
-    if x.size != rows * x.shape[-1] or weight.rows < state.candidates:
+    if x.size != rows * x.shape[-1] or weight.out_features < state.candidates:
         raise ShapeError(
-            f"project_logits: x {x.shape} and weight [{weight.rows}, {weight.depth}] for {rows} "
+            f"project_logits: x {x.shape} and weight {weight.shape} for {rows} "
             f"rows that choose from {state.candidates} candidates"
         )
-    logits = empty(x.device, (rows, weight.rows))
+    logits = empty(x.device, (rows, weight.out_features))
     dispatch_linear(
         x,
         weight,
@@ -51,7 +51,7 @@ def penalize(logits: Tensor, state: SamplingState) -> Tensor:
             f"{state.candidates} candidates"
         )
     result = empty(logits.device, logits.shape)
-    unused = {"depth8": 0, "first": 0, "width": 0, "epsilon": 0.0}
+    unused = {"in_features8": 0, "first_out_feature": 0, "norm_features": 0, "epsilon": 0.0}
     dispatch(
         logits.device,
         "penalize",
@@ -63,9 +63,9 @@ def penalize(logits: Tensor, state: SamplingState) -> Tensor:
             "maxima_and_counts": state.maxima_and_counts,
         },
         {
-            "rows": rows,
-            "columns": logits.shape[1],
-            "total": logits.shape[1],
+            "tokens": rows,
+            "out_features": logits.shape[1],
+            "total_out_features": logits.shape[1],
             **unused,
             **_params(state),
         },

@@ -56,13 +56,18 @@ class Axis:
 
 @dataclass(frozen=True)
 class Matrix:
-    """W [rows, depth]: tensors of consecutive rows, each with the index of its first row."""
+    """W [out_features, in_features], in parts of consecutive rows with the index of their first."""
 
     parts: tuple[tuple[int, Tensor], ...]
-    rows: int
-    depth: int  # a multiple of 8
+    out_features: int
+    in_features: int  # a multiple of 8
     dtype: str
     rounds_activations: bool = False  # on devices where that is faster: integer_products.py
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out_features, in_features)."""
+        return self.out_features, self.in_features
 
     @property
     def variant(self) -> str:

@@ -1,9 +1,9 @@
-"""W8A8 products: activations rounded to int8 in blocks of 32, against q8 or q4 weights.
+"""W8A8 products: activations rounded to int8 in blocks of 32, times q8 or q4 weights.
 
-That adds an error like that of q8 weights, and is faster where arithmetic and loads limit, not
-memory: see ``Capabilities.integer_products``. Elsewhere kernels read quantised weights as floats.
-Which of the two it is depends on device and weights only: a row gets the same bits alone and among
-others. A single row is rounded by the kernel that multiplies it, several by one before it.
+Rounding adds an error like that of q8 weights. It is faster where a product is bound by arithmetic
+and loads, not by memory: see ``Capabilities.integer_products``. Elsewhere kernels read quantised
+weights as floats. Device and weights alone decide between the two, so a token gets the same bits
+alone and among others. The GEMV rounds its token itself; for a GEMM another kernel rounds them.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from gpt2_wgpu.webgpu.device import Device
 from gpt2_wgpu.webgpu.queue import Grid
 
 BLOCK = 32
-_COLUMNS = 64  # of a workgroup
-_DEPTH = 384 * BLOCK  # of a row that, rounded, is sure to fit a workgroup's memory
+_GROUP_OUTPUTS = 64  # outputs of a workgroup
+_MAX_IN_FEATURES = 384 * BLOCK  # of a rounded token that fits every workgroup's memory
 
 
-def possible(depth: int) -> bool:
-    """Whether rows of so many elements are whole blocks, and not too many."""
-    return depth % BLOCK == 0 and depth <= _DEPTH
+def possible(in_features: int) -> bool:
+    """Whether ``in_features`` are whole blocks, and not too many."""
+    return in_features % BLOCK == 0 and in_features <= _MAX_IN_FEATURES
 
 
 @dataclass(frozen=True)
-class RoundedRows:
-    """Rows as int8: ``levels`` [rows, depth / 4], four in a word, ``scales`` [rows, depth / 32]."""
+class QuantizedActivations:
+    """Tokens as int8: ``levels`` [M, K / 4], four in a word, ``scales`` [M, K / 32]."""
 
     levels: Tensor
     scales: Tensor
@@ -41,16 +41,17 @@ def quantize_activations(
     variant: Mapping[str, str],
     constants: Mapping[str, int],
     params: Mapping[str, int | float],
-) -> RoundedRows:
-    """Round x, behind its norm; ``source``, ``variant``, ``constants``: how a kernel gets it."""
-    rows, depth = int(params["rows"]), 8 * int(params["depth8"])
-    result = RoundedRows(
-        empty(device, (rows, depth // 4), "uint32"), empty(device, (rows, depth // BLOCK))
+) -> QuantizedActivations:
+    """Round x, after its norm; ``source``, ``variant``, ``constants``: how a kernel reads x."""
+    tokens, in_features = int(params["tokens"]), 8 * int(params["in_features8"])
+    result = QuantizedActivations(
+        empty(device, (tokens, in_features // 4), "uint32"),
+        empty(device, (tokens, in_features // BLOCK)),
     )
     dispatch(
         device,
         "quantize_activations_cpu",
-        groups_for(rows, 1),
+        groups_for(tokens, 1),
         {**source, "levels": result.levels, "scales": result.scales},
         params,
         variant=variant,
@@ -59,10 +60,10 @@ def quantize_activations(
     return result
 
 
-def choose(rows: int, columns: int, depth: int) -> tuple[str, Grid, dict[str, int]]:
+def choose(tokens: int, out_features: int, in_features: int) -> tuple[str, Grid, dict[str, int]]:
     """Kernel, grid and constants."""
-    groups = -(-columns // _COLUMNS)
-    if rows == 1:
-        return "linear_w8a8_gemv_cpu", (groups, 1, 1), {"DEPTH32": depth // BLOCK}
-    quads = 1 if rows <= 4 else 2
-    return "linear_w8a8_gemm_cpu", (groups, -(-rows // (4 * quads)), 1), {"QUADS": quads}
+    groups = -(-out_features // _GROUP_OUTPUTS)
+    if tokens == 1:
+        return "linear_w8a8_gemv_cpu", (groups, 1, 1), {"BLOCKS": in_features // BLOCK}
+    quads = 1 if tokens <= 4 else 2
+    return "linear_w8a8_gemm_cpu", (groups, -(-tokens // (4 * quads)), 1), {"QUADS": quads}

@@ -1,15 +1,17 @@
-// The product of 32 int8 activations with stored block number i of 32 q4 weights (weight_q4.wgsl). The
-// activations' sum accounts for the 8 by which stored levels are too large.
+// Product of 32 int8 activations with a stored block of 32 q4 weights (weight_q4.wgsl). The sum of
+// the activations corrects for the 8 by which stored levels are too large.
 
 @group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
 
-const OFFSET: bool = true; // whether the activations' sum is needed
+const NEEDS_SUM: bool = true; // block_product needs the sum of the activations
 
-fn product(i: u32, low: vec4<u32>, high: vec4<u32>, sum: i32) -> f32 {
+// `i`: number of the block; `low`, `high`: activations, four in a word; `sum`: of the activations.
+fn block_product(i: u32, low: vec4<u32>, high: vec4<u32>, sum: i32) -> f32 {
   let unit = i / 8u * 9u;
   let in_unit = i % 8u;
   let halves = weights[unit][in_unit / 2u] >> (16u * (in_unit % 2u));
-  let scale = unpack2x16float(halves).x * -0.125; // one half: SwiftShader unpacks in software
+  // Only one half is unpacked, as SwiftShader does that in software.
+  let scale = unpack2x16float(halves).x * -0.125;
   let w = weights[unit + 1u + in_unit];
   let a = w & vec4<u32>(0x0f0f0f0fu); // elements 0 .. 3, 8 .. 11, 16 .. 19, 24 .. 27
   let b = (w >> vec4<u32>(4u)) & vec4<u32>(0x0f0f0f0fu);

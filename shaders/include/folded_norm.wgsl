@@ -1,8 +1,12 @@
-// What a LayerNorm that is folded into a linear layer does to a sum (input_plain.wgsl).
+// Effect of a LayerNorm that is folded into a linear layer on an output's sum (input_plain.wgsl).
+//
+// Provides: apply_norm
+// Needs:    NORM, mean_and_inverse, bias, params.first_out_feature, params.total_out_features
 
-// The product with the normalised row, from that with x - shift and the row's moments.
-fn normed(column: u32, sum: f32, moments: vec2<f32>) -> f32 {
+// The product with the normalised token, from that with x - shift and the token's moments.
+fn apply_norm(n: u32, sum: f32, moments: vec2<f32>) -> f32 {
   if (!NORM) { return sum; }
-  let row = mean_and_inverse(moments);
-  return (sum - row.x * bias[params.total + params.first + column]) * row.y;
+  let norm = mean_and_inverse(moments);
+  let folded = params.total_out_features + params.first_out_feature + n;
+  return (sum - norm.x * bias[folded]) * norm.y;
 }

@@ -1,12 +1,12 @@
-// Weights stored as q8 (weight_q8.wgsl) without their scales: whole numbers from -127 to 127.
+// Levels of q8 weights (weight_q8.wgsl), without their scales: whole numbers from -127 to 127.
 
 @group(0) @binding(1) var<storage, read> weights: array<vec2<u32>>;
 
-// Where the first eight of block i are; the others follow.
-fn place_of(i: u32) -> u32 { return i / 8u * 34u + 2u + i % 8u * 4u; }
+// Index of the first group of eight of block i; the others follow.
+fn first_group_of(i: u32) -> u32 { return i / 8u * 34u + 2u + i % 8u * 4u; }
 
-fn levels8(at: u32) -> mat2x4<f32> {
-  let w = weights[at];
+fn levels8(group: u32) -> mat2x4<f32> {
+  let w = weights[group];
   return mat2x4<f32>(vec4<f32>(unpack4xI8(w.x)), vec4<f32>(unpack4xI8(w.y)));
 }
 

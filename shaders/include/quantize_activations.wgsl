@@ -1,5 +1,10 @@
-// Rows as int8 in blocks of 32 with a scale each, behind the LayerNorm if there is one (NORM): what
-// W8A8 products multiply. One row or many are rounded by this code, in this order: equal to the bit.
+// Activations as int8 in blocks of 32 with a scale each, after the LayerNorm if there is one (NORM):
+// the first operand of W8A8 products. One token or many are rounded by this code, in this order:
+// equal to the bit.
+//
+// Provides: Block, norm_of, rounded_block
+// Needs:    NORM, THREADS, read8, shift_of, subtract_shift, scale_by_gain, moments8,
+//           mean_and_inverse, moments_of_all, params.in_features8
 
 struct Block {
   low: vec4<u32>, // elements 0 .. 15 as int8, four in a word
@@ -7,28 +12,30 @@ struct Block {
   scale: f32, // of one step: max |x| / 127
 }
 
-// The row's mean and 1 / d as in input_plain.wgsl; every thread must call.
-fn norm_of(row: u32, thread: u32) -> vec2<f32> {
-  let shift = shift_of(row);
+// The token's mean and 1 / d as in input_plain.wgsl; every thread must call.
+fn norm_of(m: u32, thread: u32) -> vec2<f32> {
+  let shift = shift_of(m);
   var own = vec2<f32>(0.0);
-  for (var k = thread; k < params.depth8; k += THREADS) {
-    own += moments8(shifted(read8(row, k), shift, k));
+  for (var k = thread; k < params.in_features8; k += THREADS) {
+    own += moments8(subtract_shift(read8(m, k), shift, k));
   }
   return vec2<f32>(shift, 0.0) + mean_and_inverse(moments_of_all(own, thread));
 }
 
 fn packed(x: vec4<f32>) -> u32 { return pack4xI8(vec4<i32>(round(x))); }
 
-fn rounded_block(row: u32, block: u32, norm: vec2<f32>) -> Block {
+fn rounded_block(m: u32, block: u32, norm: vec2<f32>) -> Block {
   var x8: array<mat2x4<f32>, 4>;
-  var largest = vec4<u32>(0u); // as bits: a NaN is larger than any number, and so is not lost
+  var largest = vec4<u32>(0u); // as bits: a NaN is larger than any number, and so is kept
   for (var i = 0u; i < 4u; i++) {
     let k = 4u * block + i;
-    x8[i] = read8(row, k);
+    x8[i] = read8(m, k);
     if (NORM) { // the gain is 0 in the padding
-      x8[i] = gained(mat2x4<f32>(x8[i][0] - norm.x, x8[i][1] - norm.x), k) * norm.y;
+      x8[i] = scale_by_gain(mat2x4<f32>(x8[i][0] - norm.x, x8[i][1] - norm.x), k) * norm.y;
     }
-    largest = max(largest, max(bitcast<vec4<u32>>(abs(x8[i][0])), bitcast<vec4<u32>>(abs(x8[i][1]))));
+    let low = bitcast<vec4<u32>>(abs(x8[i][0]));
+    let high = bitcast<vec4<u32>>(abs(x8[i][1]));
+    largest = max(largest, max(low, high));
   }
   let most = bitcast<f32>(max(max(largest.x, largest.y), max(largest.z, largest.w)));
   let factor = select(0.0, 127.0 / most, most > 1e-30);

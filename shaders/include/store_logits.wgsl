@@ -1,7 +1,10 @@
-// Output of a language model's head: row-major logits, and for every 256 neighbours of a row the
+// Output of a language model's head: row-major logits, and for every CHUNK neighbours of a token the
 // rank of their largest, so that sample.wgsl finds the largest of all without reading all of them.
-// Columns as in store_plain.wgsl; only those below `candidates` count. With HAS_PENALTIES a logit is
-// lowered first by how often its token has occurred: see `Penalties` in sampling.py.
+// Only outputs below `candidates` count. With HAS_PENALTIES a logit is lowered first by how often
+// its token has occurred: see `Penalties` in sampling.py.
+//
+// Provides: Params, params, bias, HAS_BIAS, LOWEST, store, store_one
+// Needs:    nothing
 
 //!include "rank.wgsl"
 //!include "maxima_and_counts.wgsl"
@@ -11,14 +14,16 @@ const LOWEST: f32 = -3.4e38; // finite, and 0 after exp() at every temperature
 override HAS_BIAS: bool = false;
 
 struct Params {
-  rows: u32, columns: u32, depth8: u32, first: u32, total: u32, width: u32, epsilon: f32,
+  tokens: u32, out_features: u32, in_features8: u32, // in_features / 8
+  first_out_feature: u32, total_out_features: u32, // as in store_plain.wgsl
+  norm_features: u32, epsilon: f32, // for input_plain.wgsl
   candidates: u32, maxima_and_counts_width: u32,
   repetition: f32, presence: f32, frequency: f32,
 }
 
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read_write> result: array<f32>;
-// [rows, maxima_and_counts_width]
+// [tokens, maxima_and_counts_width]
 @group(0) @binding(5) var<storage, read_write> maxima_and_counts: array<atomic<u32>>;
 @group(0) @binding(7) var<uniform> params: Params;
 
@@ -30,23 +35,23 @@ fn penalised(value: f32, count: u32) -> f32 {
   return repeated - params.frequency * times - params.presence * min(times, 1.0);
 }
 
-fn store_one(row: u32, column: u32, sum: f32) {
-  let c = params.first + column;
+fn store_one(m: u32, n: u32, sum: f32) {
+  let feature = params.first_out_feature + n;
   var value = sum;
-  if (HAS_BIAS) { value += bias[c]; }
-  if (c < params.candidates) {
-    let line = row * params.maxima_and_counts_width;
+  if (HAS_BIAS) { value += bias[feature]; }
+  if (feature < params.candidates) {
+    let maxima = m * params.maxima_and_counts_width;
     if (HAS_PENALTIES) {
-      let place = line + count_at(c, params.candidates);
+      let place = maxima + count_at(feature, params.candidates);
       value = penalised(value, atomicLoad(&maxima_and_counts[place]));
     }
-    atomicMax(&maxima_and_counts[line + c / CHUNK], rank(value));
+    atomicMax(&maxima_and_counts[maxima + feature / CHUNK], rank(value));
   }
-  result[row * params.total + c] = value;
+  result[m * params.total_out_features + feature] = value;
 }
 
-// Two neighbouring columns, the first of them even; the second may be past the end.
-fn store(row: u32, column: u32, sum: vec2<f32>) {
-  store_one(row, column, sum.x);
-  if (column + 1u < params.columns) { store_one(row, column + 1u, sum.y); }
+// Two neighbouring outputs, the first of them even; the second may be past the end.
+fn store(m: u32, n: u32, sum: vec2<f32>) {
+  store_one(m, n, sum.x);
+  if (n + 1u < params.out_features) { store_one(m, n + 1u, sum.y); }
 }

@@ -1,6 +1,9 @@
-// Where a linear layer's outputs go: bias, activation, residual, row-major result.
-// Columns are numbered within this dispatch; `first` is the column the weights begin at, `total`
-// how many there are in all; `width` and `epsilon` belong to input_plain.wgsl.
+// Output of a linear layer: bias, activation, residual, row-major result [tokens,
+// total_out_features]. The weights may be one of several parts: n counts outputs from
+// first_out_feature on.
+//
+// Provides: Params, params, bias, HAS_BIAS, HAS_RESIDUAL, store
+// Needs:    nothing
 
 //!include "activation.wgsl"
 
@@ -8,7 +11,9 @@ override HAS_BIAS: bool = false;
 override HAS_RESIDUAL: bool = false;
 
 struct Params {
-  rows: u32, columns: u32, depth8: u32, first: u32, total: u32, width: u32, epsilon: f32,
+  tokens: u32, out_features: u32, in_features8: u32, // in_features / 8
+  first_out_feature: u32, total_out_features: u32,
+  norm_features: u32, epsilon: f32, // for input_plain.wgsl
 }
 
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
@@ -16,18 +21,18 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> result: array<f32>;
 @group(0) @binding(7) var<uniform> params: Params;
 
-fn store_one(row: u32, column: u32, sum: f32) {
-  let c = params.first + column;
-  let i = row * params.total + c;
+fn store_one(m: u32, n: u32, sum: f32) {
+  let feature = params.first_out_feature + n;
+  let i = m * params.total_out_features + feature;
   var value = sum;
-  if (HAS_BIAS) { value += bias[c]; }
+  if (HAS_BIAS) { value += bias[feature]; }
   value = activate(value);
   if (HAS_RESIDUAL) { value += residual[i]; }
   result[i] = value;
 }
 
-// Two neighbouring columns, the first of them even; the second may be past the end.
-fn store(row: u32, column: u32, sum: vec2<f32>) {
-  store_one(row, column, sum.x);
-  if (column + 1u < params.columns) { store_one(row, column + 1u, sum.y); }
+// Two neighbouring outputs, the first of them even; the second may be past the end.
+fn store(m: u32, n: u32, sum: vec2<f32>) {
+  store_one(m, n, sum.x);
+  if (n + 1u < params.out_features) { store_one(m, n + 1u, sum.y); }
 }

@@ -9,7 +9,7 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import LimitError, ShapeError
-from gpt2_wgpu.nn import KVCache, Raw, SplitAttention, cached_attention, linear, load_matrix
+from gpt2_wgpu.nn import AttentionPartials, KVCache, Raw, cached_attention, linear, load_matrix
 from gpt2_wgpu.webgpu.waiting import sync
 from tests.gpu import references
 
@@ -46,7 +46,7 @@ def filled_cache(device, keys, values, layers=1, layer=0, cache_dtype="float32")
 def attend(queries, cache, layer, start, **kwargs):
     """Attention as an array, through a linear layer of ones where it comes in parts."""
     found = cached_attention(queries, cache, layer, start, **kwargs)
-    if isinstance(found, SplitAttention):
+    if isinstance(found, AttentionPartials):
         width = found.shape[-1]
         raw = Raw(memoryview(np.eye(width, dtype=np.float32)).cast("B"), "F32", (width, width))
         found = linear(found, sync(load_matrix(queries.device, raw, "float32"), "load_matrix"))
@@ -119,7 +119,7 @@ def test_positions_are_split_only_where_queries_are_few(device, variant, batch, 
         arguments = gw.tensor(q.reshape(batch, 1, 96)), cache, 0, gw.tensor(start, "uint32")
         found = cached_attention(*arguments, scale=0.3)
         result = attend(*arguments, scale=0.3)
-    parts = found.splits if isinstance(found, SplitAttention) else 1
+    parts = found.splits if isinstance(found, AttentionPartials) else 1
     assert parts == (splits if variant == "gpu" else 1)
     expected = expected_attention(q, k, v, start, 0.3).reshape(batch, 1, 96)
     np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)

@@ -16,25 +16,27 @@ def device(*, cpu: bool, most: int = 65_535) -> SimpleNamespace:
     return SimpleNamespace(capabilities=capabilities, info=SimpleNamespace(name="it"))
 
 
-def linear(cpu, rows, columns, depth8, *, most=65_535, steps=96, splits=0, normed=False):
+def linear(
+    cpu, tokens, out_features, in_features8, *, most=65_535, steps=96, splits=0, has_norm=False
+):
     return linear_layers._choose(
-        device(cpu=cpu, most=most), rows, columns, depth8, steps, splits, normed
+        device(cpu=cpu, most=most), tokens, out_features, in_features8, steps, splits, has_norm
     )
 
 
 def test_linear_layers_on_a_cpu():
-    assert linear(True, 1, 3072, 96) == ("linear_gemv_cpu", (48, 1, 1), {"READY": 1})
-    assert linear(True, 1, 3073, 96) == ("linear_gemv_cpu", (49, 1, 1), {"READY": 1})
-    assert linear(True, 1, 64, 96, normed=True) == ("linear_gemv_cpu", (1, 1, 1), {"READY": 192})
-    assert linear(True, 1, 64, 96, splits=3) == ("linear_gemv_cpu", (1, 1, 1), {"READY": 192})
+    assert linear(True, 1, 3072, 96) == ("linear_gemv_cpu", (48, 1, 1), {"STAGED": 1})
+    assert linear(True, 1, 3073, 96) == ("linear_gemv_cpu", (49, 1, 1), {"STAGED": 1})
+    assert linear(True, 1, 64, 96, has_norm=True) == ("linear_gemv_cpu", (1, 1, 1), {"STAGED": 192})
+    assert linear(True, 1, 64, 96, splits=3) == ("linear_gemv_cpu", (1, 1, 1), {"STAGED": 192})
     assert linear(True, 4, 64, 96) == ("linear_gemm_cpu", (1, 1, 1), {"QUADS": 1})
     assert linear(True, 5, 65, 96) == ("linear_gemm_cpu", (2, 1, 1), {"QUADS": 2})
     assert linear(True, 17, 64, 96) == ("linear_gemm_cpu", (1, 3, 1), {"QUADS": 2})
 
 
-def test_a_row_that_is_made_ready_must_fit():
-    assert linear(True, 1, 64, 504, normed=True)[0] == "linear_gemv_cpu"
-    assert linear(True, 1, 64, 505, normed=True)[0] == "linear_gemm_cpu"
+def test_a_staged_token_must_fit():
+    assert linear(True, 1, 64, 504, has_norm=True)[0] == "linear_gemv_cpu"
+    assert linear(True, 1, 64, 505, has_norm=True)[0] == "linear_gemm_cpu"
     assert linear(True, 1, 64, 505)[0] == "linear_gemv_cpu"
 
 
@@ -61,27 +63,27 @@ def test_linear_layers_on_a_gpu():
     assert linear(False, 9, 64, 96) == ("linear_gemm", (1, 1, 1), {})
     assert linear(False, 65, 65, 96) == ("linear_gemm", (2, 2, 1), {})
 
-    def gemv(rows, columns, depth8, steps=96):
-        name, grid, constants = linear(False, rows, columns, depth8, steps=steps)
+    def gemv(tokens, out_features, in_features8, steps=96):
+        name, grid, constants = linear(False, tokens, out_features, in_features8, steps=steps)
         assert name == "linear_gemv"
-        return grid, tuple(constants[key] for key in ("ROWS", "LANES", "WORKGROUP"))
+        return grid, tuple(constants[key] for key in ("TOKENS", "LANES", "WORKGROUP"))
 
     assert gemv(1, 50_257, 96) == ((1571, 1, 1), (1, 8, 64))  # wide enough without more lanes
-    assert gemv(1, 2304, 96) == ((288, 1, 1), (1, 32, 64))  # as many as 100,000 lines have
+    assert gemv(1, 2304, 96) == ((288, 1, 1), (1, 32, 64))  # as many as 100,000 outputs have
     assert gemv(8, 768, 384, 384) == ((192, 1, 1), (8, 128, 128))  # no more than 128
     assert gemv(3, 768, 384, 24) == ((48, 1, 1), (3, 16, 64))  # each with a step
     assert gemv(1, 768, 40) == ((48, 1, 1), (1, 16, 64))  # each with two groups of eight
     assert gemv(1, 3_000_000, 96) == ((65_535, 1, 2), (1, 8, 64))
 
 
-def test_products_of_integers():
+def test_w8a8_products():
     choose = w8a8.choose
-    columns = w8a8._COLUMNS
-    assert choose(1, columns, 96) == ("linear_w8a8_gemv_cpu", (1, 1, 1), {"DEPTH32": 3})
-    assert choose(1, columns + 1, 96)[1] == (2, 1, 1)
-    assert choose(4, columns, 96) == ("linear_w8a8_gemm_cpu", (1, 1, 1), {"QUADS": 1})
-    assert choose(5, columns, 96) == ("linear_w8a8_gemm_cpu", (1, 1, 1), {"QUADS": 2})
-    assert choose(9, columns + 1, 96) == ("linear_w8a8_gemm_cpu", (2, 2, 1), {"QUADS": 2})
+    outputs = w8a8._GROUP_OUTPUTS
+    assert choose(1, outputs, 96) == ("linear_w8a8_gemv_cpu", (1, 1, 1), {"BLOCKS": 3})
+    assert choose(1, outputs + 1, 96)[1] == (2, 1, 1)
+    assert choose(4, outputs, 96) == ("linear_w8a8_gemm_cpu", (1, 1, 1), {"QUADS": 1})
+    assert choose(5, outputs, 96) == ("linear_w8a8_gemm_cpu", (1, 1, 1), {"QUADS": 2})
+    assert choose(9, outputs + 1, 96) == ("linear_w8a8_gemm_cpu", (2, 2, 1), {"QUADS": 2})
 
 
 def cached(cpu, tokens, *, batch=1, heads=12, dim=64, length=1024, most=65_535, one_order=False):
@@ -108,22 +110,22 @@ def test_attention_on_a_gpu():
     loops = 17 * (32 + 80)
     assert cached(False, tile, most=loops + 1)[0] == "attention_flash"
     assert cached(False, tile, most=loops)[0] == "attention"
-    width = attention._REGISTERS_WIDTH
+    width = attention._MAX_REGISTER_HEAD_DIM
     assert cached(False, tile, dim=width)[0] == "attention_flash"
     assert cached(False, tile, dim=width + 8)[0] == "attention"
 
 
-def test_few_rows_share_a_long_cache():
-    def share(batch, length=1024, tokens=1, **keywords):
+def test_few_rows_split_a_long_cache():
+    def split_length(batch, length=1024, tokens=1, **keywords):
         return cached(False, tokens, batch=batch, length=length, **keywords)[1]
 
     chunk, enough = attention._CHUNK, attention._ENOUGH
-    most = attention._MOST_SPLITS
-    assert share(1, length=most * chunk * 10, heads=1) == chunk * 10
-    assert share(1, length=most * chunk * 10 + 1, heads=1) == chunk * 11
-    assert share(1, length=chunk * 4, heads=enough) == chunk * 4
-    assert share(1, length=chunk * 4, heads=enough - 1) == chunk * 2
-    assert share(1, tokens=2) == share(1, one_order=True) == 1024
+    most = attention._MAX_SPLITS
+    assert split_length(1, length=most * chunk * 10, heads=1) == chunk * 10
+    assert split_length(1, length=most * chunk * 10 + 1, heads=1) == chunk * 11
+    assert split_length(1, length=chunk * 4, heads=enough) == chunk * 4
+    assert split_length(1, length=chunk * 4, heads=enough - 1) == chunk * 2
+    assert split_length(1, tokens=2) == split_length(1, one_order=True) == 1024
 
 
 def test_a_row_too_long_for_attention_is_refused():

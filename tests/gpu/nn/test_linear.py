@@ -9,7 +9,7 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import ShapeError
-from gpt2_wgpu.nn import KVCache, Norm, SplitAttention, fold_norm, linear, project_qkv
+from gpt2_wgpu.nn import AttentionPartials, KVCache, Norm, fold_norm, linear, project_qkv
 from tests.gpu import references
 from tests.gpu.matrices import DTYPES, free, matrix_of, without_integers
 from tests.gpu.quantization import rounded
@@ -17,9 +17,9 @@ from tests.gpu.quantization import rounded
 pytestmark = pytest.mark.native("NumPy")
 
 CHOOSE = "gpt2_wgpu.nn.linear_layers._choose"
-GEMV = ["linear_gemv 1 16", "linear_gemv 3 8", "linear_gemv 8 128"]  # rows, lanes
-BLOCK = ["linear_gemm_cpu 1", "linear_gemm_cpu 2"]  # quads of rows
-FUSING = ["linear_gemv_cpu", *BLOCK, *GEMV]
+GEMV = ["linear_gemv 1 16", "linear_gemv 3 8", "linear_gemv 8 128"]  # tokens, lanes
+GEMM_CPU = ["linear_gemm_cpu 1", "linear_gemm_cpu 2"]  # quads of tokens
+FUSING = ["linear_gemv_cpu", *GEMM_CPU, *GEMV]
 KERNELS = [*FUSING, "linear_gemm"]
 
 
@@ -27,7 +27,7 @@ def grid_of(kernel, rows, columns):
     """The grid and constants of ``kernel``, as its header says, whatever would be chosen."""
     name, *given = kernel.split()
     if name == "linear_gemv_cpu":
-        return name, (-(-columns // 64), rows, 1), {"READY": 1008}
+        return name, (-(-columns // 64), rows, 1), {"STAGED": 1008}
     if name == "linear_gemm_cpu":
         quads = int(given[0])
         return name, (-(-columns // 64), -(-rows // (4 * quads)), 1), {"QUADS": quads}
@@ -36,7 +36,7 @@ def grid_of(kernel, rows, columns):
         threads = max(32, lanes)
         groups = -(-columns // (4 * threads // lanes))
         grid = (wide, -(-rows // shared), -(-groups // wide))
-        return name, grid, {"ROWS": shared, "LANES": lanes, "WORKGROUP": threads}
+        return name, grid, {"TOKENS": shared, "LANES": lanes, "WORKGROUP": threads}
     return name, (-(-columns // 64), -(-rows // 64), 1), {}
 
 
@@ -158,7 +158,7 @@ def test_a_norm_in_front_without_bias(device, rows, dtype, monkeypatch):
 
 @pytest.mark.parametrize(("rows", "splits"), [(1, 2), (3, 8), (9, 3), (65, 2)])
 @pytest.mark.usefixtures("guarded", "kernel")
-def test_attention_in_parts_is_put_together(device, rows, splits):
+def test_split_k_partials_of_attention_are_combined(device, rows, splits):
     heads, dim, columns = 3, 16, 21
     values = references.random(splits, rows, heads, dim)
     highest = references.random(splits, rows, heads, seed=1, scale=30)
@@ -173,7 +173,7 @@ def test_attention_in_parts_is_put_together(device, rows, splits):
     w = references.random(columns, heads * dim, seed=3)
     matrix = matrix_of(device, w, "float32")
     with gw.tidy():
-        x = SplitAttention(
+        x = AttentionPartials(
             gw.tensor(values.reshape(splits, 1, rows, heads * dim)),
             gw.tensor(np.stack([highest, totals], -1).reshape(splits, 1, rows, heads, 2)),
         )
@@ -236,7 +236,7 @@ def test_shapes_that_do_not_fit_are_named(device):
     matrix = matrix_of(device, references.random(6, 16), "float32")
     with gw.tidy():
         x = gw.tensor(references.random(2, 8))
-        with pytest.raises(ShapeError, match=r"x \(2, 8\) does not fit weight \[6, 16\]"):
+        with pytest.raises(ShapeError, match=r"x \(2, 8\) does not fit weight \(6, 16\)"):
             linear(x, matrix)
         x = gw.tensor(references.random(2, 16))
         with pytest.raises(ShapeError, match=r"residual \(2, 8\) for a result \(2, 6\)"):

@@ -33,7 +33,10 @@ def test_every_source_and_layout(device, shape, transpose, source, dtype):
     raw, values = stored(references.random(*shape), source)
     expected = values.T if transpose else values
     matrix = load_matrix(device, raw, dtype, transpose=transpose)
-    assert (matrix.rows, matrix.depth) == (len(expected), -(-expected.shape[1] // 8) * 8)
+    assert (matrix.out_features, matrix.in_features) == (
+        len(expected),
+        -(-expected.shape[1] // 8) * 8,
+    )
     found = contents(device, matrix)
     assert not found[:, expected.shape[1] :].any(), "padding is not zero"
     if dtype == "float16":

@@ -10,11 +10,11 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import LimitError, ShapeError
 from gpt2_wgpu.nn import (
+    AttentionPartials,
     Axis,
     KVCache,
     Norm,
     Raw,
-    SplitAttention,
     fold_norm,
     linear,
     load_matrix,
@@ -158,7 +158,7 @@ def kernel_of(rows):
 
 
 @pytest.fixture
-def in_integers(device, monkeypatch):
+def w8a8_kernels(device, monkeypatch):
     """W8A8 products on any adapter; the names of the kernels that run."""
     chosen = replace(device.capabilities, barrier_free=True, integer_products=True)
     monkeypatch.setattr(device, "capabilities", chosen)
@@ -171,7 +171,7 @@ def in_integers(device, monkeypatch):
     ("columns", "depth"),
     [(1, 32), (31, 224), (32, 256), (33, 288), (130, 96), (70, 1600), (5, 12288)],
 )
-def test_integer_products(device, in_integers, dtype, rows, columns, depth):
+def test_w8a8_products(device, w8a8_kernels, dtype, rows, columns, depth):
     x, w = references.random(rows, depth), references.random(columns, depth, seed=1)
     x[:, :32] *= 1000  # a block that is much larger than the others
     matrix = matrix_of(device, w, dtype)
@@ -181,7 +181,7 @@ def test_integer_products(device, in_integers, dtype, rows, columns, depth):
             gw.tensor(x), matrix, gw.tensor(b), activation="gelu_tanh", residual=gw.tensor(r)
         ).numpy()
     stored_weights = contents(device, matrix).astype(float)
-    assert in_integers == [kernel_of(rows)]
+    assert w8a8_kernels == [kernel_of(rows)]
     expected = rounded_rows(x) @ stored_weights.T + b
     expected = references.activation("gelu_tanh", expected) + r
     # A tie in rounding x moves the sum by one step of one weight.
@@ -194,7 +194,7 @@ def test_integer_products(device, in_integers, dtype, rows, columns, depth):
 @BOTH
 @pytest.mark.parametrize("rows", [1, 3, 9])
 @pytest.mark.parametrize(("columns", "width"), [(1, 1), (33, 31), (32, 256), (65, 290)])
-def test_integer_products_of_normalised_rows(device, in_integers, dtype, rows, columns, width):
+def test_w8a8_products_of_normalised_rows(device, w8a8_kernels, dtype, rows, columns, width):
     """Far from zero, the first element farthest: what is rounded is the outcome of the norm."""
     depth = -(-width // 32) * 32
     gain, shift = references.random(depth, seed=1), references.random(depth, seed=2)
@@ -208,10 +208,10 @@ def test_integer_products_of_normalised_rows(device, in_integers, dtype, rows, c
         gain_there, shift_there = gw.tensor(gain), gw.tensor(shift)
         folded = fold_norm(gain_there, shift_there, matrix, gw.tensor(b))
         norm = Norm(gain_there, shift_there, folded, width, 1e-5)
-        in_integers.clear()
+        w8a8_kernels.clear()
         found = linear(gw.tensor(x), matrix, norm=norm).numpy()
         gw.dispose(folded)
-    assert in_integers == [kernel_of(rows)]
+    assert w8a8_kernels == [kernel_of(rows)]
     stored_weights = contents(device, matrix).astype(float)
     normal = np.zeros((rows, depth), np.float32)
     zeros = np.zeros(width, np.float32)
@@ -225,7 +225,7 @@ def test_integer_products_of_normalised_rows(device, in_integers, dtype, rows, c
 @BOTH
 @pytest.mark.parametrize(("columns", "depth"), [(1, 32), (33, 288), (70, 1600)])
 def test_a_row_gets_the_same_bits_alone_and_among_others(
-    device, in_integers, dtype, columns, depth
+    device, w8a8_kernels, dtype, columns, depth
 ):
     """With a norm in front, and without; a neighbour that is far larger, or not a number."""
     x, w = references.random(9, depth), references.random(columns, depth, seed=1)
@@ -243,12 +243,12 @@ def test_a_row_gets_the_same_bits_alone_and_among_others(
                 np.testing.assert_array_equal(found, np.concatenate(alone[:count]))
         gw.dispose(folded)
     free(matrix)
-    assert {"linear_w8a8_gemv_cpu", "linear_w8a8_gemm_cpu"} <= set(in_integers)
+    assert {"linear_w8a8_gemv_cpu", "linear_w8a8_gemm_cpu"} <= set(w8a8_kernels)
 
 
 @BOTH
 @pytest.mark.parametrize("rows", [1, 6])
-def test_integer_products_with_weights_in_parts(device, in_integers, monkeypatch, dtype, rows):
+def test_w8a8_products_with_weights_in_parts(device, w8a8_kernels, monkeypatch, dtype, rows):
     """Columns are numbered within a part; bias, folded norm and result within all."""
     few = replace(device.capabilities, max_binding=2500)
     monkeypatch.setattr(device, "capabilities", few)
@@ -260,10 +260,10 @@ def test_integer_products_with_weights_in_parts(device, in_integers, monkeypatch
     with gw.tidy():
         there = gw.tensor(gain), gw.tensor(shift)
         folded = fold_norm(*there, matrix, gw.tensor(b))
-        in_integers.clear()
+        w8a8_kernels.clear()
         found = linear(gw.tensor(x), matrix, norm=Norm(*there, folded, 64, 1e-5)).numpy()
         gw.dispose(folded)
-    assert in_integers == [kernel_of(rows)] * len(matrix.parts)
+    assert w8a8_kernels == [kernel_of(rows)] * len(matrix.parts)
     stored_weights = contents(device, matrix).astype(float)
     normal = references.layer_norm(x, gain, np.zeros(64)).astype(np.float32)
     expected = rounded_rows(normal) @ stored_weights.T + (stored_weights @ shift + b)
@@ -272,7 +272,7 @@ def test_integer_products_with_weights_in_parts(device, in_integers, monkeypatch
 
 
 @BOTH
-def test_what_is_not_a_number_reaches_the_outputs(device, in_integers, dtype):
+def test_what_is_not_a_number_reaches_the_outputs(device, w8a8_kernels, dtype):
     """A rounded NaN is a number: the largest of its block has to tell."""
     matrix = matrix_of(device, references.random(3, 64), dtype)
     for value in (np.nan, np.inf):
@@ -283,13 +283,13 @@ def test_what_is_not_a_number_reaches_the_outputs(device, in_integers, dtype):
                 found = linear(gw.tensor(x), matrix).numpy()
             assert not np.isfinite(found[-1]).any()
             assert np.isfinite(found[:-1]).all()
-    assert in_integers == ["linear_w8a8_gemv_cpu", "linear_w8a8_gemm_cpu"] * 2
+    assert w8a8_kernels == ["linear_w8a8_gemv_cpu", "linear_w8a8_gemm_cpu"] * 2
     free(matrix)
 
 
 @BOTH
 @pytest.mark.parametrize(("batch", "tokens"), [(1, 1), (2, 3)])
-def test_integer_products_into_the_cache(device, in_integers, dtype, batch, tokens):
+def test_w8a8_products_into_the_cache(device, w8a8_kernels, dtype, batch, tokens):
     heads, dim = 3, 8
     x = references.random(batch, tokens, 64)
     w = references.random(3 * heads * dim, 64, seed=1)
@@ -304,7 +304,7 @@ def test_integer_products_into_the_cache(device, in_integers, dtype, batch, toke
         found = cache.numpy()
     expected = rounded_rows(x) @ contents(device, matrix).T + b
     expected = expected.reshape(batch, tokens, 3, heads, dim)
-    assert in_integers == [kernel_of(batch * tokens)]
+    assert w8a8_kernels == [kernel_of(batch * tokens)]
     np.testing.assert_allclose(
         queries.reshape(batch, tokens, heads, dim), expected[:, :, 0], rtol=1e-4, atol=1e-4
     )
@@ -322,7 +322,7 @@ def test_integer_products_into_the_cache(device, in_integers, dtype, batch, toke
 @BOTH
 @pytest.mark.parametrize("splits", [1, 3])
 @pytest.mark.parametrize("rows", [1, 3])
-def test_integer_products_of_attention_in_parts(device, in_integers, dtype, rows, splits):
+def test_w8a8_products_of_attention_in_parts(device, w8a8_kernels, dtype, rows, splits):
     """Attention that comes in parts is put together before it is rounded."""
     x, w = references.random(1, rows, 64), references.random(20, 64, seed=1)
     highest = references.random(splits, 1, rows, 4, seed=2)
@@ -335,17 +335,17 @@ def test_integer_products_of_attention_in_parts(device, in_integers, dtype, rows
     matrix = matrix_of(device, w, dtype)
     with gw.tidy():
         parts = gw.tensor(np.stack([highest, weights], -1).astype(np.float32))
-        split = SplitAttention(gw.tensor(sums.astype(np.float32)), parts)
+        split = AttentionPartials(gw.tensor(sums.astype(np.float32)), parts)
         found = linear(split, matrix).numpy()
     expected = rounded_rows(x) @ contents(device, matrix).T
-    assert in_integers == [kernel_of(rows)]
+    assert w8a8_kernels == [kernel_of(rows)]
     step = np.abs(x).max() / 127 * np.abs(w).max()  # ties round either way
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 + 2 * step)
 
 
 @BOTH
 @pytest.mark.parametrize("rows", [1, 2])
-def test_rows_of_zeros(device, in_integers, dtype, rows):
+def test_rows_of_zeros(device, w8a8_kernels, dtype, rows):
     matrix = matrix_of(device, references.random(5, 32), dtype)
     with gw.tidy():
         found = linear(gw.tensor(np.zeros((rows, 32), np.float32)), matrix).tolist()
@@ -356,11 +356,11 @@ def test_rows_of_zeros(device, in_integers, dtype, rows):
 @BOTH
 @pytest.mark.parametrize(("rows", "depth"), [(1, 40), (2, 40), (1, 32 * 385), (2, 32 * 385)])
 def test_where_blocks_do_not_line_up_or_fit_products_are_of_floats(
-    device, in_integers, dtype, rows, depth
+    device, w8a8_kernels, dtype, rows, depth
 ):
     x, w = references.random(rows, depth), references.random(20, depth, seed=1)
     matrix = matrix_of(device, w, dtype)
     with gw.tidy():
         found = linear(gw.tensor(x), matrix).numpy()
-    assert in_integers == ["linear_gemv_cpu" if rows == 1 else "linear_gemm_cpu"]
+    assert w8a8_kernels == ["linear_gemv_cpu" if rows == 1 else "linear_gemm_cpu"]
     np.testing.assert_allclose(found, x @ contents(device, matrix).T, rtol=1e-4, atol=1e-3)

@@ -1,4 +1,7 @@
-// The moments of a row (input_plain.wgsl) from what THREADS threads of a workgroup gathered of them.
+// Moments of a token (input_plain.wgsl) from those that the threads of a workgroup summed up.
+//
+// Provides: moments_of_all
+// Needs:    THREADS
 
 var<workgroup> gathered: array<vec2<f32>, THREADS>;
 
