@@ -1,6 +1,6 @@
-"""What a transformer is made of: stored weights, fused kernels, the key/value cache, sampling.
+"""Transformer layers: stored weights, fused kernels, the KV cache, sampling.
 
-Unlike ``ops`` these know layouts made for speed, so they are for models, not for users.
+Unlike ``ops`` they use memory layouts optimised for speed and are internal to models.
 """
 
 from gpt2_wgpu.nn.attention import AttentionPartials, cached_attention

@@ -1,4 +1,4 @@
-"""Attention over a key/value cache, fused into one kernel."""
+"""Fused attention over a KV cache."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class AttentionPartials:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the whole: [B, T, H * D]."""
+        """Shape of the merged result: [B, T, H * D]."""
         return self.sums.shape[1:]
 
     @property
@@ -60,15 +60,26 @@ def cached_attention(
     mask: Tensor | None = None,
     one_order: bool = False,
 ) -> Tensor | AttentionPartials:
-    """Causal attention of ``queries`` over what ``cache`` holds for ``layer``.
+    """Causal attention of ``queries`` over the keys and values of ``layer`` in ``cache``.
 
-    ``queries`` [B, T, H * D], ``start`` [B] uint32: query (b, t) stands at position
-    ``start[b] + t`` and sees positions up to its own. ``mask`` [B, capacity] uint32, 0 = hidden.
-    ``one_order``: sums are taken in the same order for one query and for many, so that a query gets
-    the same bits alone and among others; on CPU adapters that takes up to a third longer for many.
-    → [B, T, H * D]; as split-K partials for few queries, one a batch row, over a long cache on a
-    GPU, where a workgroup a query would be too few. Raises ``ShapeError``, ``LimitError`` for heads
-    wider than 512.
+    Args:
+        queries: [B, T, H * D].
+        cache: the KV cache.
+        layer: index of the layer.
+        start: [B] uint32; query (b, t) is at position ``start[b] + t`` and attends to positions
+            up to its own.
+        scale: factor of the scores.
+        mask: [B, capacity] uint32, 0 = masked.
+        one_order: use one order of summation for any number of queries, so that a query has the
+            same bits alone and in a batch; up to a third slower for many queries on CPU adapters.
+
+    Returns:
+        [B, T, H * D]; as split-K partials for one query per batch row over a long cache on a GPU,
+        where one workgroup per query would be too few.
+
+    Raises:
+        ShapeError: the shapes are incompatible.
+        LimitError: a head is larger than 512.
     """
     batch, tokens, width = queries.shape
     heads, dim = cache.num_heads, cache.padded_dim
@@ -135,7 +146,7 @@ def _choose(device: Device, cache: KVCache, tokens: int, one_order: bool) -> tup
     if device.capabilities.barrier_free and dim <= _MAX_REGISTER_HEAD_DIM and loops < most:
         few = cache.batch_size * tokens * cache.num_heads < FEW_QUERIES
         return "attention_lanes_cpu" if few or one_order else "attention_cpu", cache.length
-    # A tile that is not full would leave threads idle, and few tokens are few workgroups.
+    # A partial tile would leave threads idle, and few tokens are few workgroups.
     loops = (cache.length // 64 + 1) * (dim // 2 + 80)
     if tokens >= _TILE and dim <= _MAX_REGISTER_HEAD_DIM and loops < most and not one_order:
         return "attention_flash", cache.length

@@ -12,10 +12,10 @@ from gpt2_wgpu.tensors.tensor import Tensor, empty
 
 
 def embed(ids: Tensor, start: Tensor, wte: Matrix, wpe: Matrix | Tensor) -> Tensor:
-    """wte[ids[b, t]] + wpe[start[b] + t].
+    """Token and position embedding: wte[ids[b, t]] + wpe[start[b] + t].
 
-    ``ids`` [B, T] uint32 (in range: callers check), ``start`` [B] uint32, ``wte`` [V, D],
-    ``wpe`` [P, D] in float32 → [B, T, D]. Raises ``ShapeError``.
+    ``ids`` [B, T] uint32 (the caller checks the range), ``start`` [B] uint32, ``wte`` [V, D],
+    ``wpe`` [P, D] in float32 → [B, T, D]. ShapeError for incompatible shapes.
     """
     if isinstance(wpe, Tensor):
         wpe = Matrix(((0, wpe),), wpe.shape[0], wpe.shape[-1], wpe.dtype)
@@ -25,7 +25,7 @@ def embed(ids: Tensor, start: Tensor, wte: Matrix, wpe: Matrix | Tensor) -> Tens
             f"wpe {wpe.shape}: expected [B, T], [B], [V, D], [P, D]"
         )
     result = empty(ids.device, (*ids.shape, wte.in_features))
-    # Parts of large tables: each row of the result is of one part of each.
+    # Large tables have several parts; each row of the result uses one part of each.
     for (first, part), (before, places) in product(wte.parts, wpe.parts):
         dispatch(
             ids.device,

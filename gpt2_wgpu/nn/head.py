@@ -1,4 +1,4 @@
-"""A language model's head: logits of the newest tokens, as :func:`sample` takes them."""
+"""Language-model head: logits of the newest tokens, as input of :func:`sample`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from gpt2_wgpu.tensors.tensor import Tensor, empty
 def project_logits(
     x: Tensor, weight: Matrix, state: SamplingState, *, norm: Norm | None = None
 ) -> Tensor:
-    """Logits [B, V] of the rows ``x`` [B, 1, K] by the head ``weight`` [V, K].
+    """Return logits [B, V] of ``x`` [B, 1, K] by the head ``weight`` [V, K].
 
-    Penalised as ``state`` says, where the largest of each 256 is noted. Raises ``ShapeError``.
+    The logits are penalised according to ``state``, and the maximum of each chunk of 256 is
+    written to it. ShapeError for incompatible shapes.
     """
     check_in_features("project_logits", x, weight)
     rows = state.position.size
@@ -43,7 +44,7 @@ def project_logits(
 
 
 def penalize(logits: Tensor, state: SamplingState) -> Tensor:
-    """A copy of ``logits`` [B, V] as :func:`project_logits` gives them. Raises ``ShapeError``."""
+    """Return ``logits`` [B, V] penalised as by :func:`project_logits`; ShapeError."""
     rows = state.position.size
     if logits.ndim != 2 or logits.shape[0] != rows or logits.shape[1] < state.candidates:
         raise ShapeError(
@@ -75,7 +76,7 @@ def penalize(logits: Tensor, state: SamplingState) -> Tensor:
 
 
 def _params(state: SamplingState) -> dict[str, Any]:
-    """The parameters of store_logits.wgsl that follow from ``state``."""
+    """Return the parameters of store_logits.wgsl for ``state``."""
     return {
         "candidates": state.candidates,
         "maxima_and_counts_width": state.maxima_and_counts.shape[1],

@@ -1,4 +1,4 @@
-"""The keys and values of every position so far."""
+"""KV cache: keys and values of all previous positions."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from gpt2_wgpu.tensors.tensor import Tensor, empty
 from gpt2_wgpu.tensors.tidying import tidy
 from gpt2_wgpu.webgpu.device import Device
 
-PACKED = {"float32": "f32", "float16": "f16"}  # formats of a cache, as the kernels call them
+PACKED = {"float32": "f32", "float16": "f16"}  # dtype → name of the format in kernels
 
 
 class KVCache(Tensor):
-    """A tensor of logical shape [B, L, 2, S, H, D], updated in place.
+    """KV cache of logical shape [B, L, 2, S, H, D], updated in place.
 
-    In memory each layer is a buffer of its own, so that no limit on the size of one buffer bounds
-    the whole: keys [B, H, padded D / 8, capacity, 8], then values [B, H, capacity, padded D].
-    (Threads that each look at one position read neighbouring groups of a key's elements.) Capacity
-    and D are rounded up to multiples of 16 and 8, which also puts the values on a multiple of 256
-    bytes. Contents are arbitrary where nothing was written.
+    Each layer has its own buffer, so that the total size is not limited by the maximal buffer size:
+    keys [B, H, padded D / 8, capacity, 8], then values [B, H, capacity, padded D]. (Threads for
+    adjacent positions read adjacent groups of key elements.) Capacity and D are rounded up to
+    multiples of 16 and 8, which also aligns the values to 256 bytes. Unwritten contents are
+    undefined.
 
-    ``cache_dtype``: "float32", or "float16", packed two in a word: half the memory and the reading.
+    ``cache_dtype``: "float32", or "float16", packed in pairs: half the memory and traffic.
     """
 
     __slots__ = (
@@ -48,7 +48,7 @@ class KVCache(Tensor):
     ) -> None:
         if min(batch_size, num_layers, length, num_heads, head_dim) < 1:
             raise ShapeError(
-                f"a cache needs at least one of each: batch {batch_size}, layers {num_layers}, "
+                f"sizes of a cache must be at least 1: batch {batch_size}, layers {num_layers}, "
                 f"positions {length}, heads {num_heads}, head size {head_dim}"
             )
         self.batch_size = batch_size
@@ -59,7 +59,7 @@ class KVCache(Tensor):
         self.capacity = round_up(length, 16)
         self.padded_dim = round_up(head_dim, 8)
         physical = (2, batch_size * num_heads * self.capacity * self.padded_dim)
-        with tidy("kv cache") as scope:  # a raise at the tenth layer frees the first nine
+        with tidy("kv cache") as scope:  # an exception frees the layers allocated before
             layers = scope.escape(
                 tuple(empty(device, physical, cache_dtype, kind="cache") for _ in range(num_layers))
             )
@@ -71,7 +71,7 @@ class KVCache(Tensor):
         return f"KVCache {list(self.shape)} {self.cache_dtype}"
 
     def _over(self, copied: Callable[[Tensor], Tensor]) -> KVCache:
-        """A cache of this shape, its layers copied by ``copied``."""
+        """Return a cache of this shape with layers copied by ``copied``."""
         cache = KVCache.__new__(KVCache)
         for name in KVCache.__slots__:
             setattr(cache, name, getattr(self.check(), name))
@@ -83,15 +83,15 @@ class KVCache(Tensor):
         return cache
 
     def __copy__(self) -> KVCache:
-        """A cache in the same memory, which is freed with the last of them."""
+        """Return a cache that shares the memory, which is freed with the last one."""
         return self._over(copy)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> KVCache:
-        """A cache of the same contents in memory of its own: a prompt may go on in two ways."""
+        """Return a copy with its own memory, e.g. to continue a prompt in two ways."""
         return self._over(deepcopy)
 
     def layer(self, index: int) -> Tensor:
-        """Keys and values of one layer, as they lie in memory: [2, B * H * capacity * padded D]."""
+        """Return one layer in its memory layout: [2, B * H * capacity * padded D]."""
         return self.children[index]
 
     def keys(self, index: int) -> BufferSlice:
@@ -104,22 +104,22 @@ class KVCache(Tensor):
 
     @property
     def buffer(self) -> NoReturn:
-        """Not one: each layer has its own."""
+        """Not available: each layer has its own buffer."""
         raise InvalidArgumentError("a cache has a buffer per layer: take cache.layer(i).buffer")
 
     def view(self, shape: Sequence[int]) -> Tensor:
-        """Not possible: the memory is not in the order of the shape."""
+        """Not available: the memory layout differs from the logical shape."""
         raise ShapeError(
-            f"a cache has a layout of its own: {self} cannot be seen as {tuple(shape)}"
+            f"a cache has a special memory layout: {self} cannot be viewed as {tuple(shape)}"
         )
 
     @property
     def variant(self) -> str:
-        """What the kernels call the format."""
+        """Name of the format in kernels."""
         return PACKED[self.cache_dtype]
 
     def unpacked(self) -> Tensor:
-        """A copy in the logical layout, as a plain tensor [B, L, 2, S, H, D]."""
+        """Return a copy in the logical layout, a plain tensor [B, L, 2, S, H, D]."""
         self.check()
         batch, _, _, length, heads, dim = self.shape
         groups = self.padded_dim // 8
@@ -128,7 +128,7 @@ class KVCache(Tensor):
         with tidy("unpacked cache"):
             for index, child in enumerate(self.children):
                 plain = _unpacked(child)
-                for first in range(0, dim, 8):  # eight elements of each head
+                for first in range(0, dim, 8):  # 8 elements per head
                     copy_block(
                         plain, result, (batch, heads, length, min(8, dim - first)),
                         (*row_major((batch, heads, groups, self.capacity, 8))[:2], 8, 1),
@@ -142,7 +142,7 @@ class KVCache(Tensor):
         return result
 
     async def data(self) -> memoryview:
-        """The values in the logical layout."""
+        """Read the values in the logical layout."""
         copy = self.unpacked()
         try:
             return await copy.data()
@@ -151,16 +151,16 @@ class KVCache(Tensor):
 
 
 def check_cache_dtype(cache_dtype: str) -> str:
-    """Itself; raises ``InvalidArgumentError`` for what no cache is stored as."""
+    """Return ``cache_dtype``; InvalidArgumentError if it is unknown."""
     if cache_dtype not in PACKED:
         raise InvalidArgumentError(
-            f"a cache is stored as {tuple(PACKED)}, not {shown(cache_dtype)}"
+            f"cache_dtype must be one of {tuple(PACKED)}, not {shown(cache_dtype)}"
         )
     return cache_dtype
 
 
 def _unpacked(packed: Tensor) -> Tensor:
-    """``packed`` in f32."""
+    """Return ``packed`` as f32."""
     if packed.dtype == "float32":
         return packed
     result = empty(packed.device, packed.shape)

@@ -1,4 +1,4 @@
-"""Linear layers with stored weights: y = x Wᵀ + b, and what may be fused into it."""
+"""Linear layers with stored weights: y = x Wᵀ + b, with fused norm, activation and residual."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GEMV_TOKENS = 8  # most tokens of a GEMV; beyond, the tiles of a GEMM share the 
 
 @dataclass(frozen=True)
 class Norm:
-    """LayerNorm in front of a linear layer, fused into it if tokens are few.
+    """LayerNorm before a linear layer, fused into it for few tokens.
 
     ``weight``, ``bias`` [K padded], of which the first ``features`` count; ``folded`` [2, N]: the
     result of :func:`fold_norm` for them and the linear layer's weights.
@@ -40,15 +40,15 @@ class Norm:
 
 
 def fold_norm(gain: Tensor, shift: Tensor, weight: Matrix, bias: Tensor | None = None) -> Tensor:
-    """Constants of LayerNorm and linear layer combined (shaders/include/folded_norm.wgsl).
+    """Return the constants of a LayerNorm folded into a linear layer (include/folded_norm.wgsl).
 
     ``gain``, ``shift`` [K] of the norm, ``weight`` [N, K], ``bias`` [N] → [2, N]: W shift + bias
-    and W gain, of the weights as they are stored.
+    and W gain, computed with the stored (rounded) weights.
     """
     result = empty(weight.parts[0][1].device, (2, weight.out_features), kind="weights")
     with tidy("fold norm"):
         vectors = [values.view((1, weight.in_features)) for values in (shift, gain)]
-        # These are not activations: not to be rounded.
+        # Not activations, so they must not be rounded to int8.
         both = linear(concat(vectors), replace(weight, rounds_activations=False))
         copy_block(both, result, (both.size,), (1,), 0, (1,), 0)
         if bias is not None:
@@ -68,10 +68,10 @@ def linear(
     activation: str = "linear",
     residual: Tensor | None = None,
 ) -> Tensor:
-    """activation(norm(x) Wᵀ + bias) + residual.
+    """Linear layer: activation(norm(x) Wᵀ + bias) + residual.
 
     ``x`` [..., K], ``weight`` [N, K], ``bias`` [N or longer], ``residual`` [..., N] → [..., N].
-    Raises ``ShapeError``.
+    ShapeError for incompatible shapes.
     """
     shape = (*x.shape[:-1], weight.out_features)
     check_in_features("linear", x, weight)
@@ -87,7 +87,7 @@ def linear(
         bias,
         norm,
         "plain",
-        # An unused binding still has to be bound; the constants say that it is not read.
+        # An unused binding must still be bound; constants disable its reads.
         {"residual": unused if residual is None else residual, "result": result},
         {},
         {
@@ -108,10 +108,10 @@ def project_qkv(
     *,
     norm: Norm | None = None,
 ) -> Tensor:
-    """GPT-2's ``c_attn``: queries are returned, keys and values written into ``cache``.
+    """GPT-2's ``c_attn``: returns queries, and writes keys and values to ``cache``.
 
     ``x`` [B, T, K], ``weight`` [3 * H * D, K] → queries [B, T, H * D]; token (b, t) is written at
-    position ``start[b] + t``. Raises ``ShapeError``.
+    position ``start[b] + t``. ShapeError for incompatible shapes.
     """
     check_in_features("project_qkv", x, weight)
     width = cache.num_heads * cache.padded_dim
@@ -160,7 +160,7 @@ def dispatch_linear(
     constants: dict[str, int],
     **variants: str,
 ) -> None:
-    """One dispatch for each part of the weights, by the kernel that suits device and size."""
+    """Dispatch each part of the weights, with the kernel chosen for device and size."""
     tokens = math.prod(x.shape[:-1])
     in_features8 = weight.in_features // 8
     step, steps = _step(weight)
@@ -229,7 +229,7 @@ def _source(
     if isinstance(x, AttentionPartials):
         constants = {"SPLITS": x.splits, "HEADS": x.heads}
         return {"x": x.sums, "partial_stats": x.stats}, {"input": "partials"}, constants
-    gain = x if norm is None else norm.weight  # bound, but not read without NORM
+    gain = x if norm is None else norm.weight  # bound but not read without NORM
     return {"x": x, "gain": gain}, {"input": "plain"}, {"NORM": int(norm is not None)}
 
 
@@ -277,8 +277,10 @@ def _choose(
 
 
 def _step(weight: Matrix) -> tuple[str, int]:
-    """Variant of the 16-byte loads of linear_gemv, if weight rows are whole numbers of them, else
-    of groups of eight; and the number of loads of a row."""
+    """Return the variant of linear_gemv's loads, and the number of loads per weight row.
+
+    Loads of 16 bytes if a row is a multiple of that, else of groups of eight elements.
+    """
     step = WEIGHT_FORMATS[weight.dtype].gemv_step
     if step and weight.in_features % step == 0:
         return weight.variant, weight.in_features // step

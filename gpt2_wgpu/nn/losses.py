@@ -1,4 +1,4 @@
-"""How well logits predict the tokens that follow, and how far they are from another model's."""
+"""Losses per position: cross-entropy of targets, and KL divergence from a reference model."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from gpt2_wgpu.tensors.dispatch import dispatch
 from gpt2_wgpu.tensors.ops.launch import groups_for, threads_of_a_row
 from gpt2_wgpu.tensors.tensor import Tensor, empty
 
-NO_TARGET = 0xFFFFFFFF  # in ``targets``: nothing to predict
+NO_TARGET = 0xFFFFFFFF  # in ``targets``: position without a target
 
 
 def target_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """-log softmax(logits)[targets] in nats, 0 for ``NO_TARGET``.
+    """Cross-entropy -log softmax(logits)[targets] in nats, 0 for ``NO_TARGET``.
 
-    ``logits`` [R, V], ``targets`` [R] uint32 → [R]. Raises ``ShapeError``, ``LimitError``.
+    ``logits`` [R, V], ``targets`` [R] uint32 → [R]. ShapeError, LimitError.
     """
     if logits.ndim != 2 or targets.shape != logits.shape[:1]:
         raise ShapeError(f"target_loss: logits {logits.shape}, targets {targets.shape}")
@@ -32,10 +32,10 @@ def target_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def divergence(logits: Tensor, reference: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """KL(softmax(reference) || softmax(logits)) in nats, and 1.0 where both have the same best.
+    """KL(softmax(reference) || softmax(logits)) in nats, and 1.0 where both have the same argmax.
 
     ``logits``, ``reference`` [R, V], ``targets`` [R] uint32 → two tensors [R], 0 for ``NO_TARGET``.
-    Raises ``ShapeError``, ``LimitError``.
+    ShapeError, LimitError.
     """
     shapes = (logits.shape, reference.shape, targets.shape)
     if logits.ndim != 2 or shapes != (logits.shape, logits.shape, logits.shape[:1]):

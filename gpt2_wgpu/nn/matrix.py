@@ -1,10 +1,10 @@
-"""Weights: a checkpoint's numbers, converted on the GPU into the layout the kernels read.
+"""Weight matrices and vectors: checkpoint tensors converted on the GPU to the kernels' layout.
 
-Matrices are stored [outputs, inputs] with rows padded to a multiple of eight elements, in parts
-that each fit into one storage binding: as f32, as f16 packed two in a word, or rounded in blocks of
-32 that share a scale (q8, q4: shaders/quantize_weight.wgsl). Blocks are counted through the whole
-matrix, line after line, so that no depth needs more padding; eight of them are a unit of 256
-elements, their scales first. Parts begin with a unit: where a matrix is cut changes no bit of it.
+Matrices are stored [out_features, in_features] with rows padded to a multiple of eight elements, in
+parts that each fit into one storage binding: as f32, as f16 packed in pairs, or rounded in blocks
+of 32 that share a scale (q8, q4: shaders/quantize_weight.wgsl). Blocks run through the whole
+matrix, row after row, so that no in_features needs more padding; eight of them are a unit of 256
+elements, their scales first. Parts begin with a unit, so that parting a matrix changes no bits.
 """
 
 from __future__ import annotations
@@ -21,25 +21,27 @@ from gpt2_wgpu.webgpu.device import Device
 from gpt2_wgpu.weight_formats import QUANTIZED, WEIGHT_FORMATS, check_weight_format
 
 SOURCE_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U32": 4}  # safetensors' names
-UNIT = 256  # elements of a quantised matrix that are stored together
-STEP = 32  # lines of any depth (a multiple of 8) that are a whole number of units
-STAGED_BYTES = 32 << 20  # uploaded at once: bounds what the driver copies on the host
+UNIT = 256  # elements per storage unit of a quantised matrix
+STEP = 32  # rows that are a whole number of units, for any in_features (a multiple of 8)
+STAGED_BYTES = 32 << 20  # uploaded at once, to bound the driver's copies on the host
 
 
 @dataclass(frozen=True)
 class Raw:
-    """A tensor as a checkpoint stores it, row-major: its bytes, or a function that brings elements
-    ``begin`` .. ``end`` to the GPU as words, waiting for a disk, a network or nothing."""
+    """Row-major tensor of a checkpoint.
+
+    ``data``: its bytes, or an async function that uploads elements [begin, end) as uint32.
+    """
 
     data: memoryview | Callable[[int, int], Awaitable[Tensor]]
     dtype: str  # "F32", "F16", "BF16"; "U32": a matrix as its layout on the GPU, see `stored_words`
     shape: tuple[int, ...]
-    transposed: bool = False  # [outputs, inputs] (nn.Linear) where [inputs, outputs] is usual
+    transposed: bool = False  # [out_features, in_features] (nn.Linear), not Conv1D's [in, out]
 
 
 @dataclass(frozen=True)
 class Axis:
-    """How an axis is padded: groups of ``group`` elements become ``padded`` long."""
+    """Padding of an axis: each group of ``group`` elements is padded to ``padded``."""
 
     size: int
     group: int
@@ -62,7 +64,7 @@ class Matrix:
     out_features: int
     in_features: int  # a multiple of 8
     dtype: str
-    rounds_activations: bool = False  # on devices where that is faster: integer_products.py
+    rounds_activations: bool = False  # on devices where that is faster: w8a8.py
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -75,11 +77,12 @@ class Matrix:
 
 
 def rounds_activations(device: Device, weight: Matrix) -> bool:
-    """Whether x Wᵀ is a W8A8 product, of however many rows x is: depends on no batch."""
+    """Return whether x Wᵀ is a W8A8 product, independent of the number of tokens."""
     return device.capabilities.integer_products and weight.rounds_activations
 
 
 def round_up(value: int, multiple: int) -> int:
+    """Round up to a multiple."""
     return -(-value // multiple) * multiple
 
 
@@ -149,7 +152,7 @@ def stored_words(rows: int, depth: int, dtype: str) -> tuple[int, int]:
 async def load_vector(
     device: Device, raw: Raw, *, axis: Axis | None = None, length: int = 0
 ) -> Tensor:
-    """Upload and convert ``raw`` [N] → f32 [N padded], at least ``length`` long, zeros beyond."""
+    """Upload and convert ``raw`` [N] → f32 [N padded], zero-padded to at least ``length``."""
     if len(raw.shape) != 1:
         raise ShapeError(f"a vector has one axis, not shape {raw.shape}")
     axis = axis or Axis.plain(raw.shape[0])
@@ -171,7 +174,7 @@ async def _fill(
     outputs: Axis,
     inputs: Axis,
 ) -> None:
-    """Convert lines ``first`` .. of the matrix into ``result``, uploading a piece at a time.
+    """Convert rows from ``first`` on of the matrix to ``result``, uploading in pieces.
 
     A transposed matrix is uploaded whole, since each output line needs all of it.
     """
@@ -213,7 +216,7 @@ async def _fill(
 
 
 async def _copy(device: Device, raw: Raw, result: Tensor, first: int) -> None:
-    """Fill ``result`` with the units from line ``first`` on, which are as they should be."""
+    """Copy the stored units from row ``first`` on to ``result`` without conversion."""
     skipped = first * result.shape[1] // UNIT * raw.shape[1]
     count = result.nbytes // 4
     piece = STAGED_BYTES // 4
@@ -226,7 +229,7 @@ async def _copy(device: Device, raw: Raw, result: Tensor, first: int) -> None:
 
 
 async def _upload(device: Device, raw: Raw, begin: int, end: int) -> Tensor:
-    """Elements ``begin`` .. ``end`` of ``raw`` as words on the GPU."""
+    """Upload elements [``begin``, ``end``) of ``raw`` as uint32."""
     if callable(raw.data):
         return await raw.data(begin, end)
     item = SOURCE_BYTES[raw.dtype]
@@ -239,9 +242,9 @@ async def _upload(device: Device, raw: Raw, begin: int, end: int) -> Tensor:
 def random_normal(
     device: Device, count: int, stddev: float, seed: int, stream: int = 0, first: int = 0
 ) -> Tensor:
-    """Values ``first`` .. of an endless series of N(0, stddev²), as f32 [count].
+    """Return f32 [count] random values of N(0, stddev²), from index ``first`` of a sequence.
 
-    ``stream`` tells the series of one seed apart. Equal on every adapter up to rounding.
+    ``stream`` selects one of the sequences of a seed. Equal on all adapters up to rounding.
     """
     result = empty(device, (count,))
     dispatch(

@@ -1,4 +1,4 @@
-"""Choosing the next token on the GPU, and the state that moves on with it."""
+"""Sampling of the next token on the GPU, and the per-row decoding state."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from gpt2_wgpu.tensors.tensor import Tensor
 if TYPE_CHECKING:
     from gpt2_wgpu.webgpu.device import Device
 
-CHUNK = 256  # neighbouring logits whose largest is noted: shaders/include/rank.wgsl
-OF_PROMPT = 1 << 31  # in the count of a token: it is in the prompt
-EXCLUDED = 1 << 30  # in the count of a token: it is never chosen
-PASSES = 20  # over the vocabulary at most, with what a pass costs beside it
-RECENT = 16  # tokens a row remembers: the most that one submit may add
+CHUNK = 256  # logits per stored maximum: shaders/include/rank.wgsl
+OF_PROMPT = 1 << 31  # flag in a token's count: in the prompt
+EXCLUDED = 1 << 30  # flag in a token's count: never chosen
+PASSES = 20  # max passes over the vocabulary, including the overhead of a pass
+RECENT = 16  # newest tokens stored per row, the max number of new tokens per submit
 LIVE, STOPPED, FULL, NOT_FINITE = range(4)  # values of ``finished``
 
 
 @dataclass(frozen=True)
 class Penalties:
-    """What a token's logit loses for having come before; the defaults change nothing.
+    """Penalties of the logits of previous tokens; the defaults have no effect.
 
-    ``repetition``: positive logits are divided by it, negative ones multiplied, if the token is in
-    the prompt or in the new text (Keskar et al. 2019; transformers' ``repetition_penalty``).
-    ``presence``, ``frequency``: taken off once, and for each time, that it is in the new text
-    (OpenAI's names and formula).
+    ``repetition``: divisor of positive logits and factor of negative ones, for tokens in the prompt
+    or the new text (Keskar et al. 2019; transformers' ``repetition_penalty``). ``presence``,
+    ``frequency``: subtracted once, and once per occurrence, for tokens in the new text (OpenAI's
+    names and formula).
     """
 
     repetition: float = 1.0
@@ -46,7 +46,7 @@ class Penalties:
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How a token is chosen. ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 keep all."""
+    """Sampling options. ``temperature`` 0: greedy; ``top_k`` 0 and ``top_p`` 1: all tokens."""
 
     temperature: float = 1.0
     top_k: int = 0
@@ -55,9 +55,9 @@ class SamplingOptions:
     penalties: Penalties = Penalties()
 
     def pack(self, stop_token_ids: Sequence[int]) -> memoryview:
-        """The bytes of ``Options`` in shaders/sample.wgsl."""
-        greedy = self.temperature < 1e-30  # would not survive as an f32
-        stops = list(stop_token_ids) or [0]  # WGSL's array is never empty
+        """Return the bytes of ``Options`` in shaders/sample.wgsl."""
+        greedy = self.temperature < 1e-30  # not representable in f32
+        stops = list(stop_token_ids) or [0]  # arrays in WGSL cannot be empty
         return memoryview(
             struct.pack(
                 f"<ffIII{len(stops)}I",
@@ -73,7 +73,7 @@ class SamplingOptions:
 
 @dataclass(frozen=True)
 class History:
-    """Ids of a row so far, of which the first ``prompt`` were given."""
+    """Token history of a row; the first ``prompt`` ids are the prompt."""
 
     ids: Sequence[int]
     prompt: int
@@ -81,16 +81,16 @@ class History:
 
 @dataclass(frozen=True)
 class SamplingState:
-    """Where each of B rows stands; the kernel advances it (shaders/sample.wgsl)."""
+    """Per-row decoding state, updated in place by shaders/sample.wgsl."""
 
-    token: Tensor  # [B, 1] the newest token
+    token: Tensor  # [B, 1] newest token
     position: Tensor  # [B] its position
     finished: Tensor  # [B] LIVE, STOPPED, FULL or NOT_FINITE
-    recent: Tensor  # [B, RECENT] the token at position p stands at p % RECENT
+    recent: Tensor  # [B, RECENT] ring buffer: the token of position p is at p % RECENT
     row_params: Tensor  # [B, 4] total length at which a row is full; stream and seed of its draws
     maxima_and_counts: Tensor  # [B, chunks (+ candidates)]: include/maxima_and_counts.wgsl
     options: Tensor
-    candidates: int  # ids that may be chosen: the first ones
+    candidates: int  # ids below this may be chosen
     penalties: Penalties
     counted: bool = False  # has counts as well: for penalties, or for excluded ids
 
@@ -106,11 +106,11 @@ class SamplingState:
         seeds: Sequence[int] | None = None,
         excluded: Sequence[int] = (),
     ) -> SamplingState:
-        """State of ``rows`` whose newest tokens are not yet computed.
+        """Create the state of ``rows`` whose newest tokens are not yet computed.
 
-        Rows share the seed of ``options``, each with its index as a stream of its own. With
-        ``seeds`` each draws what it would as the only row of a batch with that seed. ``excluded``
-        are ids below ``candidates`` that are never chosen.
+        Rows share the seed of ``options``, with their index as the random stream. With ``seeds``
+        each row draws as the only row of a batch with that seed. ``excluded``: ids below
+        ``candidates`` that are never chosen.
         """
 
         def words(values: object) -> Tensor:
@@ -147,7 +147,7 @@ class SamplingState:
 def _maxima_and_counts(
     row: History, candidates: int, penalties: Penalties, excluded: Sequence[int]
 ) -> list[int]:
-    """A row of ``SamplingState.maxima_and_counts`` before the first step."""
+    """Return a row of ``SamplingState.maxima_and_counts`` before the first step."""
     chunks = [0] * -(-candidates // CHUNK)
     if not penalties.any and not excluded:
         return chunks
@@ -161,10 +161,10 @@ def _maxima_and_counts(
 
 
 def sample(logits: Tensor, state: SamplingState) -> None:
-    """Choose a token for each row of ``logits`` [B, V] and move ``state`` on by one position.
+    """Choose a token for each row of ``logits`` [B, V] and advance ``state`` by one position.
 
-    The logits are those of :func:`project_logits`, which has noted the largest in ``state``. Rows
-    that are finished stay as they are. Raises ``ShapeError``.
+    The logits must be those of :func:`project_logits`, which stores their maxima in ``state``.
+    Finished rows do not change. ShapeError for incompatible shapes.
     """
     rows = state.position.size
     if logits.ndim != 2 or logits.shape[0] != rows or logits.shape[1] < state.candidates:
@@ -187,10 +187,10 @@ def sample(logits: Tensor, state: SamplingState) -> None:
 
 
 def advance(tokens: Sequence[int], state: SamplingState) -> None:
-    """Advance ``state`` by ``tokens``, one a row, that were chosen elsewhere.
+    """Advance ``state`` by ``tokens``, one per row, chosen by the caller.
 
-    Rows that are finished stay as they are. Raises ``ShapeError`` for another number of tokens,
-    ``InvalidArgumentError`` for one that is not a candidate.
+    Finished rows do not change. ShapeError for a wrong number of tokens, InvalidArgumentError for
+    one that is not a candidate.
     """
     rows = state.position.size
     if len(tokens) != rows:
@@ -215,7 +215,7 @@ def advance(tokens: Sequence[int], state: SamplingState) -> None:
 
 
 def _bindings(state: SamplingState) -> dict[str, Tensor]:
-    """The bindings of advance_row.wgsl."""
+    """Return the bindings of advance_row.wgsl."""
     return {
         "options": state.options,
         "row_params": state.row_params,
@@ -228,7 +228,7 @@ def _bindings(state: SamplingState) -> dict[str, Tensor]:
 
 
 def _params(state: SamplingState) -> dict[str, int]:
-    """The parameters of advance_row.wgsl."""
+    """Return the parameters of advance_row.wgsl."""
     return {
         "candidates": state.candidates,
         "maxima_and_counts_width": state.maxima_and_counts.shape[1],

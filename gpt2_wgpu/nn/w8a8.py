@@ -2,8 +2,8 @@
 
 Rounding adds an error like that of q8 weights. It is faster where a product is bound by arithmetic
 and loads, not by memory: see ``Capabilities.integer_products``. Elsewhere kernels read quantised
-weights as floats. Device and weights alone decide between the two, so a token gets the same bits
-alone and among others. The GEMV rounds its token itself; for a GEMM another kernel rounds them.
+weights as floats. The choice depends on device and weights only, so that a token has the same bits
+alone and in a batch. The GEMV rounds its token itself; for a GEMM a separate kernel rounds them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def quantize_activations(
 
 
 def choose(tokens: int, out_features: int, in_features: int) -> tuple[str, Grid, dict[str, int]]:
-    """Kernel, grid and constants."""
+    """Return kernel, grid and constants."""
     groups = -(-out_features // _GROUP_OUTPUTS)
     if tokens == 1:
         return "linear_w8a8_gemv_cpu", (groups, 1, 1), {"BLOCKS": in_features // BLOCK}
