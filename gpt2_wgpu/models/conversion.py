@@ -127,7 +127,7 @@ async def _converted(device: Device, raw: Raw, layout: Layout, dtype: str) -> li
     lines, width = reversed(raw.shape) if raw.transposed else raw.shape
     transpose = layout.transpose and not raw.transposed
     if dtype not in QUANTIZED:
-        layout = replace(layout, outputs=Axis.plain(lines), inputs=Axis.plain(width))
+        layout = replace(layout, out_features=Axis.plain(lines), in_features=Axis.plain(width))
         transpose = raw.transposed
     async with tidy("convert"):
         matrix = await load_matrix(
@@ -135,8 +135,8 @@ async def _converted(device: Device, raw: Raw, layout: Layout, dtype: str) -> li
             raw,
             dtype,
             transpose=transpose,
-            outputs=layout.outputs,
-            inputs=layout.inputs,
+            out_features=layout.out_features,
+            in_features=layout.in_features,
         )
         parts = [(part.storage, 0, part.nbytes) for _, part in matrix.parts]
         pieces = await device.queue.read(parts)

@@ -41,7 +41,9 @@ async def default_dtype(device: Device, config: GPT2Config) -> str:
     """
     info = device.info
     matrices = (layout for layout in layouts(config).values() if layout.chosen)
-    if not info.is_software or not all(w8a8.possible(matrix.depth) for matrix in matrices):
+    if not info.is_software or not all(
+        w8a8.possible(matrix.padded_in_features) for matrix in matrices
+    ):
         return USUAL
     adapter = " | ".join((info.name, info.driver, info.backend, platform.node(), checksum()))
     seconds = _measured.get(adapter) or _usable(remembered.read(_FILE).get(adapter))

@@ -83,7 +83,7 @@ async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: 
     # All of a model's products or none: a sum in another order, of which f32 makes another last
     # bit, could round an activation to the next level behind it.
     round_activations = all(
-        w8a8.possible(layout.depth) for layout in layout_of.values() if layout.chosen
+        w8a8.possible(layout.padded_in_features) for layout in layout_of.values() if layout.chosen
     )
 
     async def matrix(name: str) -> Matrix:
@@ -93,13 +93,13 @@ async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: 
             raw,
             dtype if layout.chosen else "float32",
             transpose=layout.transpose and not raw.transposed,
-            outputs=layout.outputs,
-            inputs=layout.inputs,
+            out_features=layout.out_features,
+            in_features=layout.in_features,
             round_activations=round_activations,
         )
 
     async def vector(name: str) -> Tensor:
-        return await load_vector(device, await fetch(name), axis=layout_of[name].outputs)
+        return await load_vector(device, await fetch(name), axis=layout_of[name].out_features)
 
     async def norm(name: str) -> LayerNorm:
         return LayerNorm(await vector(f"{name}.weight"), await vector(f"{name}.bias"))

@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layout:
-    """A matrix W [outputs, inputs], or a vector [outputs]: how its axes are padded."""
+    """Padding of the axes of a matrix [out_features, in_features] or vector [out_features]."""
 
-    outputs: Axis
-    inputs: Axis | None = None
-    transpose: bool = False  # the checkpoint has [inputs, outputs]: transformers' Conv1D
+    out_features: Axis
+    in_features: Axis | None = None
+    transpose: bool = False  # the checkpoint has [in_features, out_features]: transformers' Conv1D
     chosen: bool = False  # stored as the dtype that was asked for; else as f32
 
     @property
-    def depth(self) -> int:
-        return 0 if self.inputs is None else round_up(self.inputs.length, 8)
+    def padded_in_features(self) -> int:
+        return 0 if self.in_features is None else round_up(self.in_features.length, 8)
 
     def nbytes(self, dtype: str, max_binding: int) -> int:
         """Bytes as allocated on a device of this binding limit."""
-        if self.inputs is None:
-            return size_class(4 * round_up(self.outputs.length, 2))
+        if self.in_features is None:
+            return size_class(4 * round_up(self.out_features.length, 2))
         kind = dtype if self.chosen else "float32"
-        sizes = part_sizes(self.outputs.length, self.depth, kind, max_binding)
-        return sum(size_class(bytes_of(lines * self.depth, kind)) for lines in sizes)
+        sizes = part_sizes(self.out_features.length, self.padded_in_features, kind, max_binding)
+        return sum(size_class(bytes_of(lines * self.padded_in_features, kind)) for lines in sizes)
 
 
 def layouts(config: GPT2Config) -> dict[str, Layout]:
@@ -57,10 +57,12 @@ def layouts(config: GPT2Config) -> dict[str, Layout]:
         if len(shape) == 2 and not name.startswith("h."):
             return Layout(Axis.plain(shape[0]), stream, chosen=name != "wpe.weight")
         module, _, kind = name.rpartition(".")
-        outputs, inputs = linears.get(module.partition(".")[2].partition(".")[2], (stream, None))
-        if kind == "bias" or inputs is None:
-            return Layout(outputs)
-        return Layout(outputs, inputs, transpose=True, chosen=True)
+        out_features, in_features = linears.get(
+            module.partition(".")[2].partition(".")[2], (stream, None)
+        )
+        if kind == "bias" or in_features is None:
+            return Layout(out_features)
+        return Layout(out_features, in_features, transpose=True, chosen=True)
 
     return {name: layout(name, shape) for name, shape in config.expected_tensors().items()}
 
@@ -68,11 +70,11 @@ def layouts(config: GPT2Config) -> dict[str, Layout]:
 def stored_bytes(config: GPT2Config, dtype: str, max_binding: int = 1 << 62) -> int:
     """Bytes that the weights take on the GPU, padding included: known before the first is read."""
     layout_of = layouts(config)
-    behind_norms = [config.vocab_size]  # outputs of the layers whose LayerNorm is folded in
+    behind_norms = [config.vocab_size]  # out_features of the layers whose LayerNorm is folded in
     for i in range(config.n_layer):
         for name in ("attn.c_attn", "mlp.c_fc"):
-            behind_norms.append(layout_of[f"h.{i}.{name}.weight"].outputs.length)
-    folded = sum(size_class(2 * 4 * outputs) for outputs in behind_norms)
+            behind_norms.append(layout_of[f"h.{i}.{name}.weight"].out_features.length)
+    folded = sum(size_class(2 * 4 * out_features) for out_features in behind_norms)
     return folded + sum(layout.nbytes(dtype, max_binding) for layout in layout_of.values())
 
 
@@ -88,7 +90,7 @@ def staged_bytes(config: GPT2Config) -> int:
 def quantized_shapes(config: GPT2Config, dtype: str) -> dict[str, tuple[int, ...]]:
     """Name → shape, as U32, of the matrices in a checkpoint that ``convert`` wrote in ``dtype``."""
     return {
-        name: stored_words(layout.outputs.length, layout.depth, dtype)
+        name: stored_words(layout.out_features.length, layout.padded_in_features, dtype)
         for name, layout in layouts(config).items()
         if layout.chosen
     }

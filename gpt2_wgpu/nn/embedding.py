@@ -25,22 +25,22 @@ def embed(ids: Tensor, start: Tensor, wte: Matrix, wpe: Matrix | Tensor) -> Tens
             f"wpe {wpe.shape}: expected [B, T], [B], [V, D], [P, D]"
         )
     result = empty(ids.device, (*ids.shape, wte.in_features))
-    # Large tables have several parts; each row of the result uses one part of each.
-    for (first, part), (before, places) in product(wte.parts, wpe.parts):
+    # Large tables have several parts; each token uses one part of each.
+    for (first_row, part), (first_position, positions) in product(wte.parts, wpe.parts):
         dispatch(
             ids.device,
             "embed",
             groups_for(ids.size * wte.in_features // 8, 64),
-            {"ids": ids, "weights": part, "wpe": places, "start": start, "result": result},
+            {"ids": ids, "weights": part, "wpe": positions, "start": start, "result": result},
             {
-                "rows": ids.size,
-                "tokens": ids.shape[1],
-                "depth8": wte.in_features // 8,
-                "first": first,
-                "lines": part.shape[0],
+                "tokens": ids.size,
+                "tokens_per_row": ids.shape[1],
+                "in_features8": wte.in_features // 8,
+                "first_row": first_row,
+                "part_rows": part.shape[0],
                 "positions": wpe.out_features,
-                "before": before,
-                "places": places.shape[0],
+                "first_position": first_position,
+                "part_positions": positions.shape[0],
             },
             variant={"weight": wte.variant},
         )

@@ -92,61 +92,61 @@ async def load_matrix(
     dtype: str,
     *,
     transpose: bool = False,
-    outputs: Axis | None = None,
-    inputs: Axis | None = None,
+    out_features: Axis | None = None,
+    in_features: Axis | None = None,
     round_activations: bool = True,
 ) -> Matrix:
     """Upload and convert ``raw`` [N, K] ([K, N] with ``transpose``) → W [N, K padded to 8].
 
-    ``outputs`` and ``inputs`` say how N and K are padded (default: not in groups). Padding is zero.
+    ``out_features``, ``in_features``: padding of N and K (default: not in groups), with zeros.
     ``round_activations``: whether W8A8 products may be used where they are possible.
     """
     check_weight_format(dtype)
     if len(raw.shape) != 2:
         raise ShapeError(f"a matrix has two axes, not shape {raw.shape}")
     n, k = reversed(raw.shape) if transpose else raw.shape
-    outputs, inputs = outputs or Axis.plain(n), inputs or Axis.plain(k)
+    out_axis, in_axis = out_features or Axis.plain(n), in_features or Axis.plain(k)
     if raw.dtype == "U32":
         if dtype not in QUANTIZED or raw.shape != stored_words(
-            outputs.length, inputs.length, dtype
+            out_axis.length, in_axis.length, dtype
         ):
             raise ShapeError(
-                f"units of {raw.shape} for a matrix {outputs.length} x {inputs.length} in {dtype}"
+                f"units of {raw.shape} for a matrix {out_axis.length} x {in_axis.length} in {dtype}"
             )
-    elif (outputs.size, inputs.size) != (n, k):
-        raise ShapeError(f"axes of {outputs.size} x {inputs.size} for a matrix {n} x {k}")
-    depth = round_up(inputs.length, 8)
+    elif (out_axis.size, in_axis.size) != (n, k):
+        raise ShapeError(f"axes of {out_axis.size} x {in_axis.size} for a matrix {n} x {k}")
+    padded = round_up(in_axis.length, 8)
     parts: list[tuple[int, Tensor]] = []
     first = 0
-    for lines in part_sizes(outputs.length, depth, dtype, device.capabilities.max_binding):
-        part = empty(device, (lines, depth), dtype, kind="weights")
+    for rows in part_sizes(out_axis.length, padded, dtype, device.capabilities.max_binding):
+        part = empty(device, (rows, padded), dtype, kind="weights")
         if raw.dtype == "U32":
             await _copy(device, raw, part, first)
         else:
-            await _fill(device, raw, part, first, transpose, outputs, inputs)
+            await _fill(device, raw, part, first, transpose, out_axis, in_axis)
         parts.append((first, part))
-        first += lines
-    rounds = dtype in QUANTIZED and round_activations and w8a8.possible(depth)
-    return Matrix(tuple(parts), outputs.length, depth, dtype, rounds)
+        first += rows
+    rounds = dtype in QUANTIZED and round_activations and w8a8.possible(padded)
+    return Matrix(tuple(parts), out_axis.length, padded, dtype, rounds)
 
 
-def part_sizes(rows: int, depth: int, dtype: str, max_binding: int) -> list[int]:
-    """Rows of each part of a matrix [rows, depth]; raises ``LimitError`` if not even one fits."""
+def part_sizes(out_features: int, in_features: int, dtype: str, max_binding: int) -> list[int]:
+    """Rows of each part of a matrix; raises ``LimitError`` if not even one fits."""
     step = STEP if dtype in QUANTIZED else 1
-    step_bytes = bytes_of(step * depth, dtype)
+    step_bytes = bytes_of(step * in_features, dtype)
     if step_bytes > max_binding:
         raise LimitError(
             f"{f'{step} rows' if step > 1 else 'one row'} of {step_bytes:,} bytes exceed this "
             f"device's limit of {max_binding:,} for one binding"
         )
     fitting = max_binding // step_bytes * step
-    return [min(fitting, rows - first) for first in range(0, rows, fitting)]
+    return [min(fitting, out_features - first) for first in range(0, out_features, fitting)]
 
 
-def stored_words(rows: int, depth: int, dtype: str) -> tuple[int, int]:
-    """Shape of a quantised matrix [rows, depth padded to 8] as "U32": units x words of a unit."""
+def stored_words(out_features: int, in_features: int, dtype: str) -> tuple[int, int]:
+    """Shape of a quantised matrix, rows padded to 8, as "U32": units x words of a unit."""
     unit, nbytes = UNITS[dtype]
-    return -(-rows * round_up(depth, 8) // unit), nbytes // 4
+    return -(-out_features * round_up(in_features, 8) // unit), nbytes // 4
 
 
 async def load_vector(
@@ -171,43 +171,43 @@ async def _fill(
     result: Tensor,
     first: int,
     transpose: bool,
-    outputs: Axis,
-    inputs: Axis,
+    out_axis: Axis,
+    in_axis: Axis,
 ) -> None:
     """Convert rows from ``first`` on of the matrix to ``result``, uploading in pieces.
 
-    A transposed matrix is uploaded whole, since each output line needs all of it.
+    A transposed matrix is uploaded whole, since each row of the result needs all of it.
     """
-    lines, depth = result.shape
-    width = raw.shape[1]
-    whole = transpose or outputs.group != outputs.padded
-    fitting = STAGED_BYTES // (width * SOURCE_BYTES[raw.dtype])
-    piece = lines if whole else max(STEP, fitting // STEP * STEP)
+    rows, in_features = result.shape
+    columns = raw.shape[1]
+    whole = transpose or out_axis.group != out_axis.padded
+    fitting = STAGED_BYTES // (columns * SOURCE_BYTES[raw.dtype])
+    piece = rows if whole else max(STEP, fitting // STEP * STEP)
     quantized = result.dtype in QUANTIZED
-    for begin in range(0, lines, piece):
-        count = min(piece, lines - begin)
-        skipped = 0 if whole else (first + begin) * width
-        end = raw.shape[0] * width if whole else skipped + count * width
+    for begin in range(0, rows, piece):
+        count = min(piece, rows - begin)
+        skipped = 0 if whole else (first + begin) * columns
+        end = raw.shape[0] * columns if whole else skipped + count * columns
         words = await _upload(device, raw, skipped, end)
-        threads = 4 * -(-count * depth // UNIT) if quantized else count * depth // 2
+        threads = 4 * -(-count * in_features // UNIT) if quantized else count * in_features // 2
         dispatch(
             device,
             WEIGHT_FORMATS[result.dtype].load_kernel,
             groups_for(threads, 64),
             {"raw": words, "result": result},
             {
-                "lines": count,
-                "depth": depth,
-                "first": first + begin,
-                "before": begin,
-                "group_n": outputs.group,
-                "padded_n": outputs.padded,
-                "size_n": outputs.size,
-                "stride_n": 1 if transpose else width,
-                "group_k": inputs.group,
-                "padded_k": inputs.padded,
-                "size_k": inputs.size,
-                "stride_k": width if transpose else 1,
+                "out_features": count,
+                "in_features": in_features,
+                "first_row": first + begin,
+                "rows_before": begin,
+                "out_group": out_axis.group,
+                "out_padded": out_axis.padded,
+                "out_size": out_axis.size,
+                "out_stride": 1 if transpose else columns,
+                "in_group": in_axis.group,
+                "in_padded": in_axis.padded,
+                "in_size": in_axis.size,
+                "in_stride": columns if transpose else 1,
                 "skipped": skipped,
             },
             variant={"source": raw.dtype.lower(), "packed": WEIGHT_FORMATS[result.dtype].name},

@@ -199,7 +199,7 @@ def gather(x: TensorLike, indices: TensorLike, axis: int = 0) -> Tensor:
     with tidy("gather") as scope:
         (x,) = operands("gather", x, dtypes=ANY_DTYPE)
         axis = axis_of("gather", axis, x.shape)
-        _, lines, inner = split_at(x.shape, axis)
+        _, rows, inner = split_at(x.shape, axis)
         if not isinstance(indices, Tensor):
             _check_indices(indices, axis, x.shape)
             indices = tensor(indices, "int32", device=x.device)
@@ -212,7 +212,7 @@ def gather(x: TensorLike, indices: TensorLike, axis: int = 0) -> Tensor:
             {"x": x, "indices": indices, "result": result},
             {
                 "count": result.size,
-                "lines": lines,
+                "rows": rows,
                 "picks": indices.size,
                 "inner": inner,
                 "missing": bits_of(math.nan, x.dtype) if x.dtype == "float32" else 0,

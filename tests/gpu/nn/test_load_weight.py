@@ -48,7 +48,7 @@ def test_every_source_and_layout(device, shape, transpose, source, dtype):
 def test_groups_are_padded_one_by_one(device, dtype):
     raw, values = stored(references.random(6, 30), "F32")  # 2 groups of 3 in, 3 groups of 10 out
     matrix = load_matrix(
-        device, raw, dtype, transpose=True, outputs=Axis(30, 10, 16), inputs=Axis(6, 3, 8)
+        device, raw, dtype, transpose=True, out_features=Axis(30, 10, 16), in_features=Axis(6, 3, 8)
     )
     expected = np.zeros((3, 16, 2, 8), np.float32)
     expected[:, :10, :, :3] = values.T.reshape(3, 10, 2, 3)
@@ -97,7 +97,7 @@ def test_wrong_shapes_and_dtypes(device):
     with pytest.raises(InvalidArgumentError, match="'int8'"):
         load_matrix(device, raw, "int8")
     with pytest.raises(ShapeError, match="axes of 5 x 6 for a matrix 4 x 6"):
-        load_matrix(device, raw, "float32", outputs=Axis.plain(5))
+        load_matrix(device, raw, "float32", out_features=Axis.plain(5))
     with pytest.raises(ShapeError, match="two axes"):
         load_matrix(device, replace(raw, shape=(24,)), "float32")
     with pytest.raises(ShapeError, match="one axis"):

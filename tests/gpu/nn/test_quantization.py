@@ -96,7 +96,7 @@ def test_what_is_not_a_number_is_not_lost(device, dtype):
 def test_groups_are_padded_one_by_one(device, dtype):
     raw, values = stored(references.random(6, 30), "F32")
     matrix = load(
-        device, raw, dtype, transpose=True, outputs=Axis(30, 10, 16), inputs=Axis(6, 3, 8)
+        device, raw, dtype, transpose=True, out_features=Axis(30, 10, 16), in_features=Axis(6, 3, 8)
     )
     expected = np.zeros((3, 16, 2, 8), np.float32)
     expected[:, :10, :, :3] = values.T.reshape(3, 10, 2, 3)
@@ -129,7 +129,7 @@ def test_where_a_matrix_is_cut_changes_no_bit(device, monkeypatch, dtype, transp
 def test_units_that_do_not_fit_are_refused(device, dtype):
     raw = Raw(memoryview(bytes(64)), "U32", (1, 16))
     with pytest.raises(ShapeError, match=rf"units of \(1, 16\) for a matrix 3 x 8 in {dtype}"):
-        load(device, raw, dtype, outputs=Axis.plain(3), inputs=Axis.plain(8))
+        load(device, raw, dtype, out_features=Axis.plain(3), in_features=Axis.plain(8))
     with pytest.raises(ShapeError, match="in float16"):
         load(device, raw, "float16")
 
