@@ -25,7 +25,7 @@ from typing import Any
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.models import recovery
-from gpt2_wgpu.webgpu.backends import settle
+from gpt2_wgpu.webgpu.backends import flush_promises
 
 ROUND = 20  # requests between two comparisons
 MAX_GROWTH = 32 << 20  # bytes; a software driver keeps some memory of lost devices
@@ -122,7 +122,7 @@ async def cancelled(stream: gw.TextStream, seconds: float) -> list[str]:
 def lose(lm: gw.GPT2CausalLM) -> None:
     """Simulate a driver reset."""
     lm.device.gpu.destroy()
-    settle(lm.device.gpu)
+    flush_promises(lm.device.gpu)
 
 
 def process_bytes(lm: gw.GPT2CausalLM) -> int:

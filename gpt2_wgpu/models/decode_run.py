@@ -188,9 +188,9 @@ async def settled_cache(backbone: GPT2Backbone, rows: int, length: int) -> KVCac
     cache = backbone.new_cache(rows, length)
     nbytes = sum(layer.nbytes for layer in cache.children)
     try:
-        await backbone.device.settled("the keys and values", nbytes)
+        await backbone.device.check_errors("the keys and values", nbytes)
     except OutOfGPUMemoryError:
         cache.dispose()
         cache = backbone.new_cache(rows, length)
-        await backbone.device.settled("the keys and values", nbytes)
+        await backbone.device.check_errors("the keys and values", nbytes)
     return cache

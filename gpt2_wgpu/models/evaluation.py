@@ -166,7 +166,7 @@ async def _batch_sums(
     backbones: Sequence[GPT2Backbone], batch: Sequence[Window], score: Score
 ) -> list[float]:
     """Of windows side by side, filled up on the right, where nothing looks at it."""
-    words = backbones[0].words
+    as_uint32 = backbones[0].as_uint32
     longest = max(len(window.ids) for window in batch)
     dtypes = " ".join(backbone.dtype for backbone in backbones)
     pace = WorkPace(backbones[0].device, dtypes)
@@ -182,7 +182,7 @@ async def _batch_sums(
                 _filled(window.targets[begin:end], end - begin, NO_TARGET) for window in batch
             ]
             with tidy() as scope:
-                ids_there = words(ids)
+                ids_there = as_uint32(ids)
                 hidden = [
                     await residual(backbone, ids_there, cache, begin, pace)
                     for backbone, cache in zip(backbones, caches, strict=True)
@@ -219,7 +219,7 @@ async def _scores(
                 _logits(backbone, states, first, len(wanted))
                 for backbone, states in zip(backbones, hidden, strict=True)
             ]
-            scores.append(scope.escape(score(logits, backbones[0].words(wanted))))
+            scores.append(scope.escape(score(logits, backbones[0].as_uint32(wanted))))
     return scores
 
 

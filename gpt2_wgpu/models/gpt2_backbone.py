@@ -229,8 +229,8 @@ class GPT2Backbone(CopiedByAttributes):
                         f"[{batch}, {length}]"
                     )
                 pad = [0] * (cache.capacity - length)
-                mask = self.words([row + pad for row in rows])
-            ids_there, start = self.words(ids), self.words([0] * batch)
+                mask = self.as_uint32([row + pad for row in rows])
+            ids_there, start = self.as_uint32(ids), self.as_uint32([0] * batch)
             return scope.escape(self.blocks(ids_there, cache, start, mask))
 
     def blocks(
@@ -338,7 +338,7 @@ class GPT2Backbone(CopiedByAttributes):
             self.cache_dtype,
         )  # fmt: skip
 
-    def words(self, values: Any) -> Tensor:
+    def as_uint32(self, values: Any) -> Tensor:
         """Integers as a uint32 tensor on this device."""
         return tensor(values, "uint32", device=self.device)
 

@@ -265,7 +265,7 @@ class GPT2CausalLM(CausalLM):
         pace = WorkPace(backbone.device, backbone.dtype)
         for first, chunk in chunks(backbone, rows, cache):
             with tidy("prefill") as scope:
-                ids = backbone.words(chunk)
+                ids = backbone.as_uint32(chunk)
                 if not is_default(call):
                     _, states, _ = checked_result(await settled(call(ids, cache, first)))
                 else:
@@ -339,7 +339,7 @@ def _ids(backbone: GPT2Backbone, token_ids: Any) -> Tensor:
     """``token_ids`` [B, T] on the GPU."""
     if isinstance(token_ids, Tensor):
         return _integers("token_ids", token_ids, "[B, T]", token_ids.ndim == 2)
-    return backbone.words(rows_of_ids(token_ids, backbone.config.vocab_size, ragged=False))
+    return backbone.as_uint32(rows_of_ids(token_ids, backbone.config.vocab_size, ragged=False))
 
 
 def _starts(backbone: GPT2Backbone, index: Any, shape: tuple[int, ...], length: int) -> Tensor:
@@ -359,7 +359,7 @@ def _starts(backbone: GPT2Backbone, index: Any, shape: tuple[int, ...], length: 
         raise ContextLengthError(
             f"{tokens} tokens at {name} {max(starts)} end past the cache's {length} positions"
         )
-    return backbone.words(starts)
+    return backbone.as_uint32(starts)
 
 
 def _integers(name: str, given: Tensor, wanted: str, fits: bool) -> Tensor:

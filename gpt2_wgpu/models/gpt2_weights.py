@@ -133,7 +133,7 @@ async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: 
         head_folded = fold_norm(ln_f.weight, ln_f.bias, lm_head)
         weights = GPT2Weights(wte, wpe, tuple(blocks), ln_f, lm_head, head_folded)
         device.queue.flush()
-        await device.settled(what, needed)
+        await device.check_errors(what, needed)
         device.memory.trim()  # what the uploads went through is of no use afterwards
         return keep(weights)
 

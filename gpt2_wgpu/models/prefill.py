@@ -38,7 +38,7 @@ async def residual(
     """``backbone.blocks`` of ``ids`` [B, T] at positions ``first`` .., in submits of ``pace``."""
     (batch, tokens), config = ids.shape, backbone.config
     attention = 2 * batch * tokens * (4 * config.n_embd**2 + 2 * config.n_embd * (first + tokens))
-    start = backbone.words([first] * batch)
+    start = backbone.as_uint32([first] * batch)
     halves = backbone.half_blocks(ids, cache, start)
     for _ in range(config.n_layer):
         await pace.make_room(attention, ids)
@@ -83,13 +83,13 @@ async def replay_texts(model: CachedModel, rows: Sequence[History], cache: KVCac
     if not steps:
         return
     backbone, call = model.backbone, chosen(model, "call_with_cache")
-    words, queue, pace = backbone.words, backbone.device.queue, Pace()
+    as_uint32, queue, pace = backbone.as_uint32, backbone.device.queue, Pace()
     async with tidy("replay"):
         # A row that is finished stays where it is, as it does in a step.
         places = [
             [min(row.prompt - 1 + step, len(row.ids) - 1) for row in rows] for step in range(steps)
         ]
-        token, position = words([[0]] * len(rows)), words([0] * len(rows))
+        token, position = as_uint32([[0]] * len(rows)), as_uint32([0] * len(rows))
         recording = None
         if is_default(call):
             with Recording(backbone.device) as recording, tidy("step"):

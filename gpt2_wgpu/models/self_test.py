@@ -181,9 +181,9 @@ async def _check_embedding(backbone: GPT2Backbone) -> Check:
     expected: list[float] = []
     with tidy("self-test") as scope:
         rows = [(0, 150), (150, 150)]
-        ids = backbone.words([[first + t for t in range(count)] for first, count in rows])
+        ids = backbone.as_uint32([[first + t for t in range(count)] for first, count in rows])
         starts = [0, CONFIG.n_positions - 150]
-        x = scope.escape(nn.embed(ids, backbone.words(starts), weights.wte, weights.wpe))
+        x = scope.escape(nn.embed(ids, backbone.as_uint32(starts), weights.wte, weights.wpe))
     for token in range(size):
         place = block.wpe[starts[token // 150] + token % 150]
         expected += [a + b for a, b in zip(block.wte[token], place, strict=True)]
@@ -200,8 +200,8 @@ async def _check_long(backbone: GPT2Backbone) -> list[Check]:
         first = 0
         for count in CHUNKS:
             with tidy("prefill") as scope:
-                ids = backbone.words([prompt[first : first + count]])
-                x = scope.escape(backbone.blocks(ids, cache, backbone.words([first])))
+                ids = backbone.as_uint32([prompt[first : first + count]])
+                x = scope.escape(backbone.blocks(ids, cache, backbone.as_uint32([first])))
             expected = list(chain.from_iterable(known.hidden[first : first + count]))
             name = f"{backbone.dtype} prompt, {count} tokens"
             checks.append(await compare(name, x, expected, _allowed(backbone, expected)))
@@ -218,7 +218,7 @@ async def _check_short(backbone: GPT2Backbone) -> list[Check]:
     with tidy("self-test"):
         cache = backbone.new_cache(len(rows), max(SHORT) + STEPS)
         padded = [[*row[:-1], *[0] * longest][:longest] for row in rows]
-        backbone.blocks(backbone.words(padded), cache, backbone.words([0] * len(rows)))
+        backbone.blocks(backbone.as_uint32(padded), cache, backbone.as_uint32([0] * len(rows)))
         return await _check_steps(backbone, cache, rows, known, f"{len(rows)} rows")
 
 

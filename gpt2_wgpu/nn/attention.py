@@ -143,7 +143,7 @@ def _choose(device: Device, cache: KVCache, tokens: int, one_order: bool) -> tup
     """Kernel, and number of positions of a split."""
     most, dim = device.capabilities.max_iterations, cache.padded_dim
     loops = (cache.length // 4 + 2) * (dim // 4 + 1)
-    if device.capabilities.barrier_free and dim <= _MAX_REGISTER_HEAD_DIM and loops < most:
+    if device.capabilities.prefers_no_barriers and dim <= _MAX_REGISTER_HEAD_DIM and loops < most:
         few = cache.batch_size * tokens * cache.num_heads < FEW_QUERIES
         return "attention_lanes_cpu" if few or one_order else "attention_cpu", cache.length
     # A partial tile would leave threads idle, and few tokens are few workgroups.

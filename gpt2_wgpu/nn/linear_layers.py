@@ -253,7 +253,7 @@ def _choose(
     capabilities = device.capabilities
     groups = -(-out_features // 64)
     staged = 2 * in_features8 if has_norm or splits else 1
-    if capabilities.barrier_free and tokens == 1 and staged <= _MAX_STAGED:
+    if capabilities.prefers_no_barriers and tokens == 1 and staged <= _MAX_STAGED:
         # A thread stages a 16th of the token, and reads each partial of it twice.
         rounds = in_features8 + (in_features8 // 16 + 1) * (1 + 2 * splits) + 16
         if rounds < capabilities.max_iterations:
@@ -261,7 +261,10 @@ def _choose(
     quads = 1 if tokens <= 4 else 2
     inner = max(1, 2 * splits)  # the moments of a token, or its partials twice
     rounds = 1 + quads * (1 + 4 * inner)
-    if capabilities.barrier_free and rounds * (in_features8 + 3) < capabilities.max_iterations:
+    if (
+        capabilities.prefers_no_barriers
+        and rounds * (in_features8 + 3) < capabilities.max_iterations
+    ):
         return "linear_gemm_cpu", (groups, -(-tokens // (4 * quads)), 1), {"QUADS": quads}
     if tokens > GEMV_TOKENS and (3 + splits) * (in_features8 + 5) < capabilities.max_iterations:
         return "linear_gemm", (groups, -(-tokens // 64), 1), {}

@@ -113,7 +113,7 @@ class SamplingState:
         ``candidates`` that are never chosen.
         """
 
-        def words(values: object) -> Tensor:
+        def as_uint32(values: object) -> Tensor:
             return tensor(values, "uint32", device=device)
 
         keys = (
@@ -129,15 +129,15 @@ class SamplingState:
             FULL if len(row.ids) >= limit else LIVE for row, limit in zip(rows, limits, strict=True)
         ]
         return cls(
-            token=words([[row.ids[-1]] for row in rows]),
-            position=words([len(row.ids) - 1 for row in rows]),
-            finished=words(full),
-            recent=words([[0] * RECENT] * len(rows)),
-            row_params=words(row_params),
-            maxima_and_counts=words(
+            token=as_uint32([[row.ids[-1]] for row in rows]),
+            position=as_uint32([len(row.ids) - 1 for row in rows]),
+            finished=as_uint32(full),
+            recent=as_uint32([[0] * RECENT] * len(rows)),
+            row_params=as_uint32(row_params),
+            maxima_and_counts=as_uint32(
                 [_maxima_and_counts(row, candidates, options.penalties, excluded) for row in rows]
             ),
-            options=words(options.pack(stop_token_ids)),
+            options=as_uint32(options.pack(stop_token_ids)),
             candidates=candidates,
             penalties=options.penalties,
             counted=options.penalties.any or bool(excluded),
@@ -181,7 +181,7 @@ def sample(logits: Tensor, state: SamplingState) -> None:
         constants={
             "WORKGROUP": threads_of_a_row(logits.device, "sample", state.candidates, PASSES),
             "HAS_PENALTIES": int(state.counted),
-            "LISTING": int(not logits.device.capabilities.barrier_free),
+            "LISTING": int(not logits.device.capabilities.prefers_no_barriers),
         },
     )
 

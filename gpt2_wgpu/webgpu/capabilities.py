@@ -46,9 +46,9 @@ class AdapterInfo:
 class Capabilities:
     """Device properties that determine kernel variants.
 
-    ``barrier_free``: on a CPU adapter a workgroup barrier costs more than a reduction, so one
-    thread does the reduction; on a GPU a workgroup shares it. (A kernel may still have one barrier
-    before much longer work.)
+    ``prefers_no_barriers``: on a CPU adapter a workgroup barrier costs more than a reduction, so
+    one thread does the reduction; on a GPU a workgroup shares it. (A kernel may still have one
+    barrier before much longer work.)
 
     ``integer_products``: a CPU adapter is faster with W8A8 (nn/w8a8.py): quantised weights times
     activations rounded to int8. GPUs are memory-bound, and the float product is more accurate.
@@ -58,7 +58,7 @@ class Capabilities:
     limit.
     """
 
-    barrier_free: bool
+    prefers_no_barriers: bool
     max_binding: int  # bytes of one storage binding
     max_iterations: int  # total of one thread's loops
     integer_products: bool
@@ -67,7 +67,7 @@ class Capabilities:
     @classmethod
     def of(cls, info: AdapterInfo, limits: Mapping[str, int]) -> Capabilities:
         return cls(
-            barrier_free=info.is_software,
+            prefers_no_barriers=info.is_software,
             max_binding=limits["max-storage-buffer-binding-size"],
             max_iterations=65_535 if "llvmpipe" in info.name.lower() else 1 << 32,
             integer_products=info.is_software,

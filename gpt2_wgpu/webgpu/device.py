@@ -223,7 +223,7 @@ class Device(NotPicklable):
         try:
             yield
         except wgpu.GPUOutOfMemoryError:
-            if backends.tells_late(self.gpu):
+            if backends.errors_are_async(self.gpu):
                 self.memory.quarantine()
             raise OutOfGPUMemoryError(self._out_of_memory(nbytes, doing)) from None
         except wgpu.GPUPipelineError as error:  # asynchronous in browsers
@@ -264,13 +264,13 @@ class Device(NotPicklable):
         """Wait for the loss of the device; return the reason. Browsers only: wgpu has no event."""
         return await backends.lost(self.gpu)
 
-    async def settled(self, doing: str, nbytes: int) -> None:
+    async def check_errors(self, doing: str, nbytes: int) -> None:
         """Wait for the queue and raise any pending device error.
 
         Only needed in browsers, where errors are asynchronous; a no-op natively. ``doing`` and
         ``nbytes`` are used in messages.
         """
-        if backends.tells_late(self.gpu):
+        if backends.errors_are_async(self.gpu):
             with self.translated_errors(doing, nbytes):
                 self.queue.flush()
                 await wait(self.gpu.queue.on_submitted_work_done_async())
@@ -296,7 +296,7 @@ class Device(NotPicklable):
                 message = f"the device {self.info.name} is gone (closed): open a new Device"
                 self.gpu = backends.UnusableGPU(self.gpu, DeviceLostError, message)
                 return
-            backends.settle(self.gpu)
+            backends.flush_promises(self.gpu)
             self.gpu.destroy()
 
     def __enter__(self) -> Device:

@@ -32,7 +32,7 @@ def guarded(device, monkeypatch):
 def variant(request, device, monkeypatch):
     """Runs a test with the kernels for CPU adapters and with those for GPUs."""
     monkeypatch.setattr(
-        device, "capabilities", replace(device.capabilities, barrier_free=request.param)
+        device, "capabilities", replace(device.capabilities, prefers_no_barriers=request.param)
     )
     return request.param
 

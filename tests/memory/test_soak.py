@@ -13,7 +13,7 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DeviceLostError
-from gpt2_wgpu.webgpu.backends import settle
+from gpt2_wgpu.webgpu.backends import flush_promises
 from tests.memory import tiny
 
 pytestmark = pytest.mark.usefixtures("no_leak")
@@ -190,7 +190,7 @@ def test_a_device_lost_before_a_submit_frees_its_memory():
         y = gw.tensor([0.0], device=lost)
         assert y.tolist() == [0.0]  # what was uploaded is there
         lost.gpu.destroy()
-        settle(lost.gpu)
+        flush_promises(lost.gpu)
         with pytest.raises(DeviceLostError):
             lost.queue.copy(x.storage, y.storage, 4)
         del lost, x, y

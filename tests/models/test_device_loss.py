@@ -16,7 +16,7 @@ from gpt2_wgpu.errors import DeviceLostError, DisposedTensorError, WeightsError
 from gpt2_wgpu.models import decoding, recovery
 from gpt2_wgpu.models.decode_run import DecodeRun
 from gpt2_wgpu.models.decoding import Generation
-from gpt2_wgpu.webgpu.backends import settle
+from gpt2_wgpu.webgpu.backends import flush_promises
 from gpt2_wgpu.webgpu.capabilities import Capabilities
 from gpt2_wgpu.webgpu.waiting import sync
 from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
@@ -47,7 +47,7 @@ def packed(prompts):
 def lose_device(device):
     """What a driver reset looks like to wgpu: promises are still resolved, with an error."""
     device.gpu.destroy()
-    settle(device.gpu)
+    flush_promises(device.gpu)
 
 
 def text_of(lm, prompts, *, lose_after=()):
@@ -93,7 +93,7 @@ def kernels(request, monkeypatch):
 
     def chosen(info, limits):
         found = of(info, limits)
-        return replace(found, barrier_free=request.param, integer_products=request.param)
+        return replace(found, prefers_no_barriers=request.param, integer_products=request.param)
 
     monkeypatch.setattr(Capabilities, "of", chosen)
 

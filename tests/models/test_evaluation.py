@@ -14,7 +14,7 @@ import gpt2_wgpu as gw
 from gpt2_wgpu.errors import InvalidArgumentError, NumericalError
 from gpt2_wgpu.models import evaluation
 from gpt2_wgpu.models.evaluation import windows
-from gpt2_wgpu.webgpu.backends import settle
+from gpt2_wgpu.webgpu.backends import flush_promises
 from tests.gpu import references
 from tests.models import checkpoints
 from tests.models.conftest import SMALL
@@ -176,7 +176,7 @@ def test_both_models_come_back_after_a_loss(small, other):
     ):
         expected = lm.divergence(ROWS, q8)
         device.gpu.destroy()
-        settle(device.gpu)
+        flush_promises(device.gpu)
         assert lm.divergence(ROWS, q8) == expected
         assert lm.device is q8.device is device.successor is not device
 
@@ -201,7 +201,7 @@ def test_what_rounding_costs_as_decoded(tales, monkeypatch):
     (ids,) = tales.preprocessor.encode_prompts([text])
     assert 300 < len(ids) <= 512
     exact = tales.perplexity(text)
-    chosen = replace(tales.device.capabilities, barrier_free=True, integer_products=True)
+    chosen = replace(tales.device.capabilities, prefers_no_barriers=True, integer_products=True)
     monkeypatch.setattr(tales.device, "capabilities", chosen)
     for dtype, most in (("q8", 0.005), ("q4", 0.05)):
         with gw.GPT2CausalLM.from_preset("fairytales", dtype=dtype) as lm:

@@ -72,7 +72,7 @@ def loaded(tmp_path, device):
 @pytest.fixture(params=[True, False], ids=["cpu", "gpu"])
 def in_floats(request, device, monkeypatch):
     """Without rounded activations, with the kernels for CPU adapters and those for GPUs."""
-    chosen = replace(device.capabilities, barrier_free=request.param, integer_products=False)
+    chosen = replace(device.capabilities, prefers_no_barriers=request.param, integer_products=False)
     monkeypatch.setattr(device, "capabilities", chosen)
 
 
@@ -93,7 +93,7 @@ def test_logits_equal_transformers_with_rounded_weights(loaded, config, dtype):
 
 @BOTH
 def test_integer_products_are_close(loaded, device, monkeypatch, dtype):
-    chosen = replace(device.capabilities, barrier_free=True, integer_products=True)
+    chosen = replace(device.capabilities, prefers_no_barriers=True, integer_products=True)
     monkeypatch.setattr(device, "capabilities", chosen)
     model = checkpoints.make_model(n_embd=64, n_layer=2, n_head=2, n_positions=17, vocab_size=101)
     lm = loaded(model, dtype)

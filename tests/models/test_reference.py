@@ -52,7 +52,7 @@ def logits_with_cache(lm, ids, splits=()):
 def variant(request, device, monkeypatch):
     """With the kernels for CPU adapters and with those for GPUs."""
     monkeypatch.setattr(
-        device, "capabilities", replace(device.capabilities, barrier_free=request.param)
+        device, "capabilities", replace(device.capabilities, prefers_no_barriers=request.param)
     )
 
 

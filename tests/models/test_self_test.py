@@ -60,7 +60,9 @@ def test_what_passed_elsewhere_does_not_count(device, runs, monkeypatch, tmp_pat
     require(device)
     forget(monkeypatch)
     if changed == "capabilities":
-        other = replace(device.capabilities, barrier_free=not device.capabilities.barrier_free)
+        other = replace(
+            device.capabilities, prefers_no_barriers=not device.capabilities.prefers_no_barriers
+        )
         monkeypatch.setattr(device, "capabilities", other)
     elif changed == "version":
         monkeypatch.setattr(self_test, "__version__", "another")

@@ -55,7 +55,7 @@ def test_the_residual_stream_equals_transformer_lens_s(lm: gw.GPT2CausalLM) -> N
     """After each attention and each MLP."""
     backbone, found = lm.backbone, []
     with gw.tidy():
-        ids, start = backbone.words(cases.IDS), backbone.words([0] * len(cases.IDS))
+        ids, start = backbone.as_uint32(cases.IDS), backbone.as_uint32([0] * len(cases.IDS))
         cache = backbone.new_cache(*np.shape(cases.IDS))
         for half in backbone.half_blocks(ids, cache, start):
             found.append(half.numpy()[:, -1, : backbone.config.n_embd : 4])

@@ -33,7 +33,7 @@ def one_thread_a_row(device: Device, function: str, columns: int, passes: int) -
     LimitError if a thread's loops would end before the row does.
     """
     most = device.capabilities.max_iterations
-    if device.capabilities.barrier_free and passes * iterations(columns, False) <= most:
+    if device.capabilities.prefers_no_barriers and passes * iterations(columns, False) <= most:
         return True
     if passes * iterations(columns, True) > most:
         raise LimitError(
@@ -50,7 +50,7 @@ def threads_of_a_row(device: Device, function: str, columns: int, passes: int) -
     LimitError if the loops would end before the row does.
     """
     most = device.capabilities.max_iterations
-    for threads in (32, 256) if device.capabilities.barrier_free else (256,):
+    for threads in (32, 256) if device.capabilities.prefers_no_barriers else (256,):
         if passes * (-(-columns // threads) + _REDUCING_MOST) <= most:
             return threads
     raise LimitError(

@@ -53,7 +53,7 @@ def matmul(a: TensorLike, b: TensorLike) -> Tensor:
         else:
             a, a_step = _matrices(a, tuple(a_batch), batch, rows * depth)
             b, b_step = _matrices(b, tuple(b_batch), batch, depth * columns)
-        by_rows = a.device.capabilities.barrier_free
+        by_rows = a.device.capabilities.prefers_no_barriers
         _check_depth(a, depth, depth // 4 + 3 if by_rows else 17 * -(-depth // _TILE))
         tiles = batches * -(-rows // _TILE) * -(-columns // _TILE)
         dispatch(

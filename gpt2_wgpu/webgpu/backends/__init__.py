@@ -26,24 +26,24 @@ class UnusableGPU:
         raise self._error(self._message)
 
 
-def tells_late(gpu: Any) -> bool:
+def errors_are_async(gpu: Any) -> bool:
     """Return whether errors are asynchronous (browsers): raised when waiting for the GPU."""
     return not hasattr(gpu, "_poll_wait")
 
 
-def settle(gpu: Any) -> None:
+def flush_promises(gpu: Any) -> None:
     """Resolve all promises of a ``wgpu.GPUDevice`` before it is destroyed.
 
     wgpu-py's ``destroy`` stops the thread that resolves them, so that a task awaiting one would
     never end (0.32; ``GPUDevice.destroy`` in its native backend). Browsers reject them themselves.
     """
-    if not tells_late(gpu):
+    if not errors_are_async(gpu):
         gpu._poll_wait()
 
 
 def check_alive(gpu: Any) -> None:
     """Raise if the device is lost; natively, reading a buffer of a lost device ends the process."""
-    if not tells_late(gpu):
+    if not errors_are_async(gpu):
         # The only and cheapest check in wgpu 0.32: 10 µs per submit. An empty command buffer would
         # work, too, but is leaked unless submitted.
         gpu.create_bind_group_layout(entries=[])

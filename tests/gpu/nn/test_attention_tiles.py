@@ -110,7 +110,7 @@ def test_masked_positions_are_not_seen_and_a_fully_masked_row_is_the_mean(device
 )
 @pytest.mark.usefixtures("guarded")
 def test_full_tiles_are_chosen_on_gpus(device, monkeypatch, tokens, dim, cpu, most, kernel):
-    changed = replace(device.capabilities, barrier_free=cpu, max_iterations=most)
+    changed = replace(device.capabilities, prefers_no_barriers=cpu, max_iterations=most)
     monkeypatch.setattr(device, "capabilities", changed)
     names = []
     dispatch = attention.dispatch

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.usefixtures("variant"), pytest.mark.native("NumPy")]
 @pytest.fixture(params=["cpu", "lanes", "gpu"])
 def variant(request, device, monkeypatch):
     """Runs a test with each kernel for CPU adapters and with those for GPUs."""
-    chosen = replace(device.capabilities, barrier_free=request.param != "gpu")
+    chosen = replace(device.capabilities, prefers_no_barriers=request.param != "gpu")
     monkeypatch.setattr(device, "capabilities", chosen)
     few = 0 if request.param == "cpu" else 1 << 30
     monkeypatch.setattr("gpt2_wgpu.nn.attention.FEW_QUERIES", few)
@@ -244,7 +244,7 @@ def test_in_one_order_a_query_gets_the_same_bits_alone_and_among_others(
     device, monkeypatch, variant, dim
 ):
     monkeypatch.setattr(
-        device, "capabilities", replace(device.capabilities, barrier_free=variant != "gpu")
+        device, "capabilities", replace(device.capabilities, prefers_no_barriers=variant != "gpu")
     )
     q, k, v = (references.random(3, 150, 2, dim, seed=seed) for seed in range(3))
     with gw.tidy():

@@ -12,7 +12,7 @@ from gpt2_wgpu.tensors.ops.launch import groups_for, iterations, one_thread_a_ro
 
 
 def device(*, cpu: bool, most: int = 65_535) -> SimpleNamespace:
-    capabilities = SimpleNamespace(barrier_free=cpu, max_iterations=most)
+    capabilities = SimpleNamespace(prefers_no_barriers=cpu, max_iterations=most)
     return SimpleNamespace(capabilities=capabilities, info=SimpleNamespace(name="it"))
 
 

@@ -48,7 +48,7 @@ def test_quantised_lines_of_whole_steps_are_read_by_steps(device, monkeypatch, d
     monkeypatch.setattr(
         device,
         "capabilities",
-        replace(device.capabilities, barrier_free=False, integer_products=False),
+        replace(device.capabilities, prefers_no_barriers=False, integer_products=False),
     )
     steps = []
     dispatch = linear_layers.dispatch
@@ -72,7 +72,7 @@ def test_quantised_lines_of_whole_steps_are_read_by_steps(device, monkeypatch, d
 @pytest.mark.parametrize("rows", [1, 3, 8, 9, 70])
 @pytest.mark.usefixtures("guarded")
 def test_no_thread_loops_more_often_than_the_device_allows(device, monkeypatch, rows):
-    few = replace(device.capabilities, barrier_free=True, max_iterations=150)
+    few = replace(device.capabilities, prefers_no_barriers=True, max_iterations=150)
     monkeypatch.setattr(device, "capabilities", few)
     names = kernels_run(monkeypatch)
     for depth in (8 * 8, 8 * 200):
@@ -105,7 +105,9 @@ def test_loops_inside_of_loops_count(device, monkeypatch, kernel_name, rows, spl
     depth8 = 500
     for most, may in ((rounds * depth8, False), (3 * rounds * depth8, True)):
         capabilities = replace(
-            device.capabilities, barrier_free=kernel_name != "linear_gemm", max_iterations=most
+            device.capabilities,
+            prefers_no_barriers=kernel_name != "linear_gemm",
+            max_iterations=most,
         )
         monkeypatch.setattr(device, "capabilities", capabilities)
         chosen, _, _ = linear_layers._choose(device, rows, 64, depth8, depth8, splits, False)
@@ -116,8 +118,8 @@ def test_loops_inside_of_loops_count(device, monkeypatch, kernel_name, rows, spl
 def test_a_norm_before_more_than_workgroup_memory_holds(device, monkeypatch, width):
     """A row is made ready in workgroup memory as long as it fits, and right beyond that, too."""
     without_integers(device, monkeypatch)
-    barrier_free = replace(device.capabilities, barrier_free=True)
-    monkeypatch.setattr(device, "capabilities", barrier_free)
+    prefers_no_barriers = replace(device.capabilities, prefers_no_barriers=True)
+    monkeypatch.setattr(device, "capabilities", prefers_no_barriers)
     run = kernels_run(monkeypatch)
     depth = -(-width // 8) * 8
     x, w = references.random(1, depth), references.random(5, depth, seed=1)

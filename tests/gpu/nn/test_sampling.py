@@ -98,7 +98,7 @@ def sampled(device, logits, options, **kwargs):
 def threads(request, device, monkeypatch):
     """Both workgroup sizes, whatever would be chosen; with the larger one as on a GPU."""
     monkeypatch.setattr("gpt2_wgpu.nn.sampling.threads_of_a_row", lambda *_: request.param)
-    chosen = replace(device.capabilities, barrier_free=request.param == 32)
+    chosen = replace(device.capabilities, prefers_no_barriers=request.param == 32)
     monkeypatch.setattr(device, "capabilities", chosen)
 
 
@@ -244,7 +244,7 @@ def test_a_head_leaves_the_largest_of_its_logits(
     """In parts of the weights, too; what is beyond the candidates may be as large as it likes."""
     chosen = replace(
         device.capabilities,
-        barrier_free=kernel != "gpu",
+        prefers_no_barriers=kernel != "gpu",
         integer_products=kernel == "w8a8",
         max_binding=272 * 32 * 8,
     )
