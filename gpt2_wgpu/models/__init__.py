@@ -1,4 +1,4 @@
-"""What GPT-2 is. KerasHub's ``keras_hub.models`` under the same names."""
+"""GPT-2 models, with the names of KerasHub's ``keras_hub.models``."""
 
 from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.config import GPT2Config

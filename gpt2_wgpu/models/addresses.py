@@ -1,7 +1,7 @@
-"""In a browser: the address that a model's files are fetched from.
+"""URLs of a model's files in a browser.
 
-A name means what it means elsewhere, with two additions: an address, whole or relative to the page,
-and the Hub's files without huggingface_hub, which reads its mirror from ``HF_ENDPOINT`` as well.
+Names are those of other platforms, and also URLs, absolute or relative to the page. Hub files are
+fetched without huggingface_hub; ``HF_ENDPOINT`` sets a mirror.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _FILE = re.compile(r"[^/]+\.(?:safetensors|json|txt)")
 
 
 def address_of(preset: object) -> str | None:
-    """Where a model's files are fetched from; None for what is no address, and outside a browser.
+    """Return the URL of a model's files; None for other names, and outside of browsers.
 
-    Addresses are ``https://...`` (a directory, one of its files, or a page of the Hub), paths
-    relative to the page, ``hf://owner/name[@revision]``, ``owner/name`` and the names of presets
-    that the Hub has. A directory in Python's own file system goes first.
+    Supported are ``https://...`` (a directory, one of its files, or a page of the Hub), paths
+    relative to the page, ``hf://owner/name[@revision]``, ``owner/name`` and names of presets on
+    the Hub. A directory in Python's file system takes precedence.
 
-    Raises ``PresetError`` for a malformed address, and for a relative path where nothing says what
-    it is relative to.
+    Raises:
+        PresetError: a malformed URL, or a relative path without a base.
     """
     if sys.platform != "emscripten" or not isinstance(preset, str):
         return None
@@ -58,15 +58,18 @@ def _check(address: str) -> None:
     try:
         if urlsplit(address).netloc:
             return
-    except ValueError:  # brackets that enclose no IPv6 address
+    except ValueError:  # invalid IPv6 address in brackets
         pass
-    raise PresetError(f"{shown(address)} is no address; one looks like https://example.org/model/")
+    raise PresetError(
+        f"{shown(address)} is not a valid address; an example is https://example.org/model/"
+    )
 
 
 def endpoint() -> str:
-    """The Hub, or the mirror that the environment variable HF_ENDPOINT names.
+    """Return the URL of the Hub, or of the mirror in the environment variable HF_ENDPOINT.
 
-    Raises ``PresetError`` for a value that is no address.
+    Raises:
+        PresetError: the variable is not a URL.
     """
     given = os.environ.get("HF_ENDPOINT", "").strip()
     if given and not given.startswith(_WHOLE):
@@ -82,7 +85,7 @@ def _of_repository(name: str, revision: str | None) -> str:
 
 
 def _directory(address: str) -> str:
-    """The directory that an address, perhaps of a file in it, means."""
+    """Return the directory of an address, which may be that of a file in it."""
     parts = urlsplit(address)
     above, _, last = parts.path.rpartition("/")
     path = above if _FILE.fullmatch(last) else parts.path
@@ -90,14 +93,14 @@ def _directory(address: str) -> str:
 
 
 def _is_relative(text: str) -> bool:
-    """Whether this is a path, and cannot be a repository's name."""
+    """Return whether this is a path and not a repository's name."""
     return "://" not in text and (
         text.startswith((".", "/")) or text.endswith("/") or text.partition("@")[0].count("/") > 1
     )
 
 
 def _absolute(path: str) -> str | None:
-    """The address of a path relative to the page; None where no page is (Node)."""
+    """Return the URL of a path relative to the page; None without a page (Node)."""
     import js
 
     document, location = (getattr(js, name, None) for name in ("document", "location"))
@@ -105,8 +108,8 @@ def _absolute(path: str) -> str | None:
         return None
     if document is None and not path.startswith("/"):
         raise PresetError(
-            f"{shown(path)} is relative to a page, and Python runs in a worker here, which has "
-            "none: pass the whole address (https://...), or the path from the host's root (/...)"
+            f"{shown(path)} is relative to a page, but Python runs in a worker without one: pass "
+            "the whole address (https://...), or the path from the host's root (/...)"
         )
     base = str(location.origin if document is None else document.baseURI)
     try:

@@ -1,4 +1,4 @@
-"""GPT-2's configuration: Hugging Face's ``config.json``, checked, with KerasHub's names as well."""
+"""GPT-2's configuration: Hugging Face's ``config.json``, validated, with KerasHub's aliases."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpt2_wgpu import small_files, strict_json
 from gpt2_wgpu.errors import ConfigError
 from gpt2_wgpu.shown import shown
 
-#: Hugging Face's activation names (``ACT2FN``) → the formula behind them.
+#: Hugging Face's activation names (``ACT2FN``) → formula.
 #: ``gelu_tanh`` is 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), ``gelu_erf`` x Phi(x),
 #: ``quick_gelu`` x sigmoid(1.702 x), ``silu`` x sigmoid(x).
 ACTIVATION_KINDS: Mapping[str, str] = {
@@ -32,7 +32,7 @@ ACTIVATION_KINDS: Mapping[str, str] = {
     "linear": "linear",
 }
 
-# Bounds far above any GPT-2; they stop nonsense before it becomes an allocation.
+# Bounds far above any GPT-2, which reject invalid sizes before an allocation.
 _BOUNDS = {
     "vocab_size": 1 << 24,
     "n_positions": 1 << 20,
@@ -41,14 +41,14 @@ _BOUNDS = {
     "n_head": 1 << 12,
     "n_inner": 1 << 20,
 }
-# transformers' attribute_map: other names under which config.json may hold a size.
+# transformers' attribute_map: aliases of sizes in config.json.
 _OTHER_NAMES = {
     "hidden_size": "n_embd",
     "max_position_embeddings": "n_positions",
     "num_attention_heads": "n_head",
     "num_hidden_layers": "n_layer",
 }
-# Switches that change the numbers and are not implemented → the values that leave GPT-2 as it is.
+# Unsupported switches that change results → the values without effect.
 _UNSUPPORTED: Mapping[str, tuple[object, ...]] = {
     "add_cross_attention": (False, None),
     "is_encoder_decoder": (False, None),
@@ -60,16 +60,16 @@ _OWN_SIZES = ("n_embd", "n_layer", "n_head")
 
 @dataclass(frozen=True, kw_only=True)
 class GPT2Config:
-    """Sizes and switches of a GPT-2 model; names and defaults are transformers' GPT2Config.
+    """Sizes and switches of a GPT-2 model, with the names and defaults of transformers' GPT2Config.
 
-    Left out are the settings that do not touch inference (dropouts, initializers, ``use_cache``)
-    or not its result (``reorder_and_upcast_attn``: attention is float32 here anyway).
+    Settings without effect on inference (dropouts, initializers, ``use_cache``) or its result
+    (``reorder_and_upcast_attn``: attention is float32 anyway) are omitted.
 
-    ``bos_token_id`` and ``eos_token_id`` may lie beyond ``vocab_size``: transformers writes its
-    default 50256 into small models too. Such a token can never be produced, so it ends nothing.
+    ``bos_token_id`` and ``eos_token_id`` may be beyond ``vocab_size``: transformers writes its
+    default 50256 into small models, too. Such a token is never generated.
 
     Raises:
-        ConfigError: a value has the wrong type or is out of range; the message names key and value.
+        ConfigError: a value has the wrong type or is out of range; the message has key and value.
     """
 
     vocab_size: int = 50257
@@ -93,11 +93,17 @@ class GPT2Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> GPT2Config:
-        """Take a parsed ``config.json``; absent keys get transformers' defaults.
+        """Create a configuration from a parsed ``config.json``; missing keys get the defaults.
+
+        Args:
+            values: the JSON object.
+
+        Returns:
+            The configuration.
 
         Raises:
             ConfigError: this is not a GPT-2 configuration, a value is malformed, or a switch
-                changes the model in a way that is not supported (named with its value).
+                (named with its value) is not supported.
         """
         model_type = values.get("model_type")
         if model_type is None and ("registered_name" in values or "class_name" in values):
@@ -130,7 +136,7 @@ class GPT2Config:
         """Read a ``config.json``.
 
         Raises:
-            ConfigError: it cannot be read, is not a JSON object, or `from_dict` refuses it.
+            ConfigError: the file cannot be read, is not a JSON object, or as in `from_dict`.
         """
         values = read_object(path)
         try:
@@ -139,7 +145,7 @@ class GPT2Config:
             raise ConfigError(f"{os.fspath(path)}: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``config.json`` would hold; `from_dict` takes it back unchanged."""
+        """Return the contents of ``config.json``, the inverse of `from_dict`."""
         values = {"model_type": "gpt2", **asdict(self)}
         if isinstance(self.eos_token_id, tuple):
             values["eos_token_id"] = list(self.eos_token_id)
@@ -193,10 +199,10 @@ class GPT2Config:
         return (self.eos_token_id,) if isinstance(self.eos_token_id, int) else self.eos_token_id
 
     def expected_tensors(self) -> dict[str, tuple[int, ...]]:
-        """Return name → shape of every tensor, as Hugging Face has them, without ``transformer.``.
+        """Return name → shape of all tensors in a checkpoint, without the prefix ``transformer.``.
 
         Linear weights are stored [in, out] (transformers' Conv1D). ``lm_head.weight`` [V, D] is
-        among them only if it is not tied to ``wte.weight``.
+        included only if it is not tied to ``wte.weight``.
         """
         d, inner = self.n_embd, self.intermediate_dim
         tensors: dict[str, tuple[int, ...]] = {
@@ -232,7 +238,7 @@ class GPT2Config:
             value = getattr(self, key)
             if key == "n_inner" and value is None:
                 continue
-            if type(value) is not int or not 1 <= value <= bound:  # bool is an int, but no size
+            if type(value) is not int or not 1 <= value <= bound:  # rejects bool
                 raise ConfigError(f"{key} = {shown(value)} must be an integer from 1 to {bound:,}")
         if self.n_embd % self.n_head:
             raise ConfigError(f"n_embd = {self.n_embd} is not a multiple of n_head = {self.n_head}")
@@ -245,7 +251,7 @@ class GPT2Config:
                 f"supported are {', '.join(ACTIVATION_KINDS)}"
             )
         epsilon = self.layer_norm_epsilon
-        if type(epsilon) not in (int, float) or not 0 < epsilon <= 1:  # NaN fails this, too
+        if type(epsilon) not in (int, float) or not 0 < epsilon <= 1:  # rejects NaN, too
             raise ConfigError(
                 f"layer_norm_epsilon = {shown(epsilon)} must be above 0 and at most 1"
             )
@@ -254,8 +260,8 @@ class GPT2Config:
                 raise ConfigError(f"{key} = {shown(value)} must be true or false")
 
     def _check_token_ids(self) -> None:
-        # An id beyond the vocabulary is fine: transformers writes its default 50256 into the
-        # configuration of every small model. Such a token can just never be produced.
+        # An id beyond the vocabulary is valid: transformers writes its default 50256 into the
+        # configuration of small models. Such a token is never generated.
         eos = self.eos_token_id if isinstance(self.eos_token_id, tuple) else (self.eos_token_id,)
         for key, values in (("bos_token_id", (self.bos_token_id,)), ("eos_token_id", eos)):
             for value in values:
@@ -264,7 +270,7 @@ class GPT2Config:
 
 
 def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a JSON object; ConfigError, naming the file, if it is none or cannot be read."""
+    """Read a JSON object; ConfigError, with the file's name, if that fails."""
     try:
         values = strict_json.parse(small_files.read(path))
     except OSError as error:
@@ -278,7 +284,7 @@ def read_object(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def flat_ids(value: Any) -> Any:
-    """Return a list of ids, or of lists of ids, as a flat tuple; anything else unchanged."""
+    """Flatten a list of ids, or of lists of ids, to a tuple; return other values unchanged."""
     if not isinstance(value, list):
         return value
     return tuple(item for part in value for item in (part if isinstance(part, list) else [part]))

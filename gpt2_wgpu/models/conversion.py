@@ -1,4 +1,4 @@
-"""A checkpoint, written again with its matrices in another type: ``gpt2-wgpu convert``."""
+"""Conversion of a checkpoint's matrices to another dtype: ``gpt2-wgpu convert``."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def convert_async(
     force: bool = False,
     on_progress: Progress | None = None,
 ) -> Path:
-    """The asynchronous form of :func:`convert`."""
+    """Async counterpart of :func:`convert`."""
     check_weight_format(dtype)
     source, destination = resolve_preset(source), Path(destination)
     config = GPT2Config.from_json_file(source / "config.json")
@@ -85,7 +85,10 @@ async def convert_async(
         entries = resolve(checkpoint, config.expected_tensors())
         described, layout_of = _described(entries, config, dtype), layouts(config)
         total, done = sum(entry.nbytes for entry in entries.values()), 0
-        replaced = (*_old_weights(destination), *_MODEL_FILES)  # without weights nothing loads
+        replaced = (
+            *_old_weights(destination),
+            *_MODEL_FILES,
+        )  # weights first: without them nothing loads
         with StagedDirectory(destination, replaced, SINGLE_FILE) as stage:
             for name in besides:
                 with AtomicFile(stage.path / name) as file:
@@ -109,7 +112,7 @@ async def convert_async(
 def _described(
     entries: Mapping[str, TensorEntry], config: GPT2Config, dtype: str
 ) -> list[Description]:
-    """What the new file holds, in the order of ``entries``."""
+    """Return the descriptions of the new file's tensors, in the order of ``entries``."""
     quantized = quantized_shapes(config, dtype) if dtype in QUANTIZED else {}
     chosen = {name for name, layout in layouts(config).items() if layout.chosen}
     return [
@@ -123,7 +126,7 @@ def _described(
 
 
 async def _converted(device: Device, raw: Raw, layout: Layout, dtype: str) -> list[memoryview]:
-    """The bytes of ``raw`` as ``dtype``: quantised in the GPU's layout, else in the file's own."""
+    """Convert ``raw`` to ``dtype``; quantised matrices have the GPU's layout."""
     lines, width = reversed(raw.shape) if raw.transposed else raw.shape
     transpose = layout.transpose and not raw.transposed
     if dtype not in QUANTIZED:
@@ -144,7 +147,7 @@ async def _converted(device: Device, raw: Raw, layout: Layout, dtype: str) -> li
         return pieces
     item = WEIGHT_FORMATS[dtype].unit_bytes
     return [
-        piece[begin : begin + width * item]  # what follows is padding
+        piece[begin : begin + width * item]  # without padding
         for piece in pieces
         for begin in range(0, piece.nbytes, matrix.in_features * item)
     ]

@@ -1,7 +1,7 @@
-"""How matrices are stored when nobody says: as float16, but on a CPU adapter as is fastest there.
+"""Default weight dtype: float16; on CPU adapters q8 if a microbenchmark finds it faster.
 
-What was measured is remembered for an adapter, its driver, the machine, and the kernels that were
-measured: while the process lasts and, except in browsers, in the user's cache directory.
+Results are cached by adapter, driver, machine and hash of the kernels: in the process and, except
+in browsers, in the user's cache directory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gpt2_wgpu.webgpu import Device
 
 USUAL, ROUNDED = "float16", "q8"
-WORTH_IT = 1.1  # times as fast as the usual: rounding costs a little of a model's quality
+MIN_SPEEDUP = 1.1  # of q8 over the default, since rounding costs some quality
 
 _FILE = "default_dtype.json"
 _PACKAGE = os.path.join(Path(__file__).parents[1], "")
@@ -34,10 +34,10 @@ _measured: dict[str, dict[str, float]] = {}  # adapter -> dtype -> seconds
 
 
 async def default_dtype(device: Device, config: GPT2Config) -> str:
-    """Float16; on a CPU adapter q8 where a short measurement finds it faster.
+    """Return "float16", or "q8" on a CPU adapter where a microbenchmark finds it faster.
 
-    A ``UserWarning`` says so then. Nothing is measured on a GPU, nor for a model with lines of
-    other than whole blocks: the kernel that is faster does not take them.
+    In the latter case a ``UserWarning`` is issued. Nothing is measured on a GPU, or for a model
+    whose in_features are not whole blocks of 32, which the faster kernel does not support.
     """
     info = device.info
     matrices = (layout for layout in layouts(config).values() if layout.chosen)
@@ -51,11 +51,11 @@ async def default_dtype(device: Device, config: GPT2Config) -> str:
         try:
             seconds = await seconds_of_products(device, (USUAL, ROUNDED))
         except OutOfGPUMemoryError:
-            return USUAL  # loading will say what lacks, or has room where this had none
+            return USUAL  # loading may succeed, or reports the lack of memory
         remembered.write(_FILE, adapter, seconds)
     _measured[adapter] = seconds
     gain = seconds[USUAL] / seconds[ROUNDED]
-    if gain < WORTH_IT:
+    if gain < MIN_SPEEDUP:
         return USUAL
     native = sys.platform != "emscripten"
     remedy = ". If this machine has a GPU, install its driver" if native else ""
@@ -68,9 +68,9 @@ async def default_dtype(device: Device, config: GPT2Config) -> str:
 
 
 def _stack_level() -> int:
-    """The ``stacklevel`` at which a warning names the caller's line, and not one of the package.
+    """Return the ``stacklevel`` of the first caller outside of the package.
 
-    (From Python 3.12 on ``skip_file_prefixes`` does so, too.)
+    (Python 3.12 has ``skip_file_prefixes``.)
     """
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
@@ -79,7 +79,7 @@ def _stack_level() -> int:
 
 
 def _usable(seconds: Any) -> dict[str, float] | None:
-    """What a file holds of an adapter, if it is what was written there."""
+    """Return an adapter's cached measurements; None if malformed."""
     if not isinstance(seconds, dict) or seconds.keys() != {USUAL, ROUNDED}:
         return None
     for value in seconds.values():

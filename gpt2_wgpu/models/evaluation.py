@@ -1,15 +1,14 @@
-"""How well a model predicts texts, and how far its predictions are from another model's.
+"""Evaluation: perplexity on texts, and KL divergence from a reference model.
 
-A text becomes ids as a prompt does, start token included (``preprocessor.encode_prompts``). Windows
-as long as the context move on by ``stride`` tokens, and each token but a text's first is predicted
-exactly once, from everything before it in its window: those of the first window from up to
-context - 1 tokens, all later ones from at least context - stride. With N tokens predicted over all
-texts together,
+Texts are encoded like prompts, with the start token (``preprocessor.encode_prompts``). Windows of
+the context's length advance by ``stride`` tokens, and each token except a text's first is predicted
+exactly once, from all tokens before it in its window: those of the first window from up to
+context - 1 tokens, later ones from at least context - stride. With N predicted tokens in all texts,
 
     perplexity = exp(-1/N Σ log p(token | those before it in its window))
     divergence = 1/N Σ KL(reference's distribution of the token || the model's).
 
-All of it is computed on the GPU; what is read back is a number or two for each position.
+Computed on the GPU; one or two numbers per position are read back.
 """
 
 from __future__ import annotations
@@ -32,15 +31,15 @@ from gpt2_wgpu.text.preprocessor import GPT2CausalLMPreprocessor
 from gpt2_wgpu.text.token_arrays import rows_of_ids
 from gpt2_wgpu.validation import integer
 
-BATCH = 8  # windows side by side
-LOGIT_BYTES = 32 << 20  # of one piece of the head's output: what is not read needs no more
+BATCH = 8  # windows per batch
+LOGIT_BYTES = 32 << 20  # max size of a chunk of logits, which are not read back
 
-# From the logits [R, V] of each model and the targets [R] to what is summed over positions, [R].
+# (logits [R, V] of each model, targets [R]) → values [R] to be summed over positions.
 Score = Callable[[Sequence[Tensor], Tensor], Sequence[Tensor]]
 
 
 class LanguageModel(Protocol):
-    """A model as it is evaluated: texts become ids, a backbone gives logits."""
+    """Protocol of an evaluated model: it encodes texts, and its backbone computes logits."""
 
     backbone: GPT2Backbone
     preprocessor: GPT2CausalLMPreprocessor | None
@@ -48,22 +47,22 @@ class LanguageModel(Protocol):
     def encode_prompts(
         self, prompts: Sequence[str], preprocessor: GPT2CausalLMPreprocessor
     ) -> list[list[int]]:
-        """Ids of each text, as those of a prompt."""
+        """Encode texts like prompts."""
         ...
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """How far a model's predictions are from a reference's; see ``GPT2CausalLM.divergence``."""
+    """Divergence of a model's predictions from a reference; see ``GPT2CausalLM.divergence``."""
 
-    nats: float  # mean KL(reference || model) of a token
-    agreement: float  # share of the tokens for which both find the same one likeliest
-    tokens: int  # predicted
+    nats: float  # mean KL(reference || model) per token
+    agreement: float  # fraction of the tokens with the same most likely prediction
+    tokens: int  # predicted tokens
 
 
 @dataclass(frozen=True)
 class Window:
-    """Ids of consecutive tokens and, for each, the one to predict after it, or ``NO_TARGET``."""
+    """Consecutive ids and, for each, the id to predict next, or ``NO_TARGET``."""
 
     ids: list[int]
     targets: list[int]
@@ -106,7 +105,7 @@ def _divergences(logits: Sequence[Tensor], targets: Tensor) -> Sequence[Tensor]:
 
 
 def windows(ids: Sequence[int], context: int, stride: int) -> Iterator[Window]:
-    """``ids`` in windows of ``context`` that move on by ``stride``: each is a target once."""
+    """Yield windows of ``context`` ids that advance by ``stride``: each id is a target once."""
     done, last = 0, len(ids) - 1
     while done < last:
         end = min(context if done == 0 else done + stride, last)
@@ -119,16 +118,16 @@ def windows(ids: Sequence[int], context: int, stride: int) -> Iterator[Window]:
 async def _totals(
     function: str, models: Sequence[LanguageModel], texts: Any, stride: int | None, score: Score
 ) -> tuple[int, list[float]]:
-    """How many tokens are predicted, and the sums over them of what ``score`` gives."""
+    """Return the number of predicted tokens, and the sums of the values of ``score``."""
     backbones = [lm.backbone for lm in models]
     context = min(backbone.config.n_positions for backbone in backbones)
     stride = max(1, context // 2) if stride is None else integer("stride", stride, 1, context)
     rows = _ids_of(models[0], texts)
     tokens = sum(len(row) - 1 for row in rows if row)
     if not tokens:
-        raise InvalidArgumentError(f"{function}: the texts hold no token to predict")
+        raise InvalidArgumentError(f"{function}: the texts contain no token to predict")
     pieces = [piece for row in rows for piece in windows(row, context, stride)]
-    pieces.sort(key=lambda piece: len(piece.ids))  # little padding
+    pieces.sort(key=lambda piece: len(piece.ids))  # minimises padding
     device = backbones[0].device
     try:
         sums = await _sums(backbones, pieces, score)
@@ -146,7 +145,7 @@ async def _totals(
 
 
 def _ids_of(lm: LanguageModel, texts: Any) -> list[list[int]]:
-    """Texts as ids; without a preprocessor they are rows of ids already."""
+    """Encode texts; without a preprocessor they must be rows of ids."""
     if lm.preprocessor is not None:
         return lm.encode_prompts([texts] if isinstance(texts, str) else texts, lm.preprocessor)
     if isinstance(texts, str) or any(isinstance(text, str) for text in texts):
@@ -165,7 +164,7 @@ async def _sums(
 async def _batch_sums(
     backbones: Sequence[GPT2Backbone], batch: Sequence[Window], score: Score
 ) -> list[float]:
-    """Of windows side by side, filled up on the right, where nothing looks at it."""
+    """Return the sums of a batch of windows, padded on the right, where padding has no effect."""
     as_uint32 = backbones[0].as_uint32
     longest = max(len(window.ids) for window in batch)
     dtypes = " ".join(backbone.dtype for backbone in backbones)
@@ -203,7 +202,7 @@ async def _scores(
     score: Score,
     pace: WorkPace,
 ) -> list[Sequence[Tensor]]:
-    """Scores of each model's residual stream ``hidden`` [B, T, D], in pieces whose logits fit."""
+    """Return the scores of each model's residual stream ``hidden`` [B, T, D], in chunks."""
     head = backbones[0].weights.lm_head
     most = max(1, LOGIT_BYTES // (4 * head.out_features * len(backbones)))
     work = 2 * head.out_features * head.in_features
@@ -224,7 +223,7 @@ async def _scores(
 
 
 def _logits(backbone: GPT2Backbone, hidden: Tensor, first: int, count: int) -> Tensor:
-    """Logits [count, V] from position ``first`` on, those of all rows counted through."""
+    """Return logits [count, V] from position ``first`` on, counted over all rows."""
     width = hidden.shape[-1]
     states = ops.slice(hidden.view((hidden.size // width, width)), (first, 0), (count, width))
     return backbone.logits(states)

@@ -1,7 +1,7 @@
-"""In a browser: the files of a model, fetched from an address or from the Hugging Face Hub.
+"""Download of a model's files in a browser, from a URL or the Hugging Face Hub.
 
-This is for pages that run Python themselves. Each file is fetched whole, every time; the module
-``web/gpt2.js`` stores models, takes up downloads that were cut, and checks hashes.
+For pages that run Python themselves. Files are downloaded completely each time; ``web/gpt2.js``
+caches models, resumes interrupted downloads, and verifies hashes.
 """
 
 from __future__ import annotations
@@ -25,14 +25,19 @@ _WHY = {401: _NO_ENTRY, 403: _NO_ENTRY, 429: "too many requests: try again in a 
 
 
 async def fetch_files(address: str) -> dict[str, Blob]:
-    """The files that make a model, from the directory ``address``: name → ``Blob``.
+    """Download a model's files from the directory ``address``.
 
-    Raises ``PresetError`` when one is not there or the host cannot be reached, ``WeightsError``
-    for a malformed index of shards, and ``DependencyError`` without wgpu, before any download.
+    Returns:
+        File name → ``Blob``.
+
+    Raises:
+        PresetError: a file is missing, or the host cannot be reached.
+        WeightsError: the index of shards is malformed.
+        DependencyError: wgpu is missing; raised before any download.
     """
     load_wgpu()
     files = {CONFIG: await _required(address, CONFIG)}
-    files |= await _tokenizer_files(address)  # before the weights, which are large
+    files |= await _tokenizer_files(address)  # before the large weights
     single = await _fetch(address, SINGLE_FILE)
     if single is not None:
         files[SINGLE_FILE] = single
@@ -46,7 +51,7 @@ async def fetch_files(address: str) -> dict[str, Blob]:
 
 
 async def _tokenizer_files(address: str) -> dict[str, Blob]:
-    """The tokenizer's files, and all optional ones."""
+    """Download the tokenizer's files, required and optional."""
     found = await _present(address, [WHOLE_TOKENIZER, *EXTRAS])
     if WHOLE_TOKENIZER not in found:
         for names in TOKENIZER_PARTS:
@@ -61,13 +66,13 @@ async def _tokenizer_files(address: str) -> dict[str, Blob]:
 
 
 async def _present(address: str, names: Sequence[str]) -> dict[str, Blob]:
-    """Those of ``names`` that are there, asked for at once."""
+    """Download those of ``names`` that exist, concurrently."""
     blobs = await asyncio.gather(*(_fetch(address, name) for name in names))
     return {name: blob for name, blob in zip(names, blobs, strict=True) if blob is not None}
 
 
 def name_of(address: str) -> str:
-    """What messages call the model there."""
+    """Return the name of the model in messages."""
     return PurePosixPath(address.partition("/resolve/")[0]).name
 
 
@@ -88,7 +93,7 @@ async def _fetch(address: str, name: str) -> Any:
             return None
         if response.ok:
             kind = str(response.headers.get("Content-Type") or "")
-            # Hosts that answer every address with their front page do not have the file.
+            # Some hosts return their front page for missing files.
             return None if kind.startswith("text/html") else await response.blob()
     except JsException:
         mirror = "; os.environ['HF_ENDPOINT'] may name a mirror"

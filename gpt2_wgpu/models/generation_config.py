@@ -1,4 +1,4 @@
-"""A directory's configuration: ``config.json``, and what ``generation_config.json`` replaces."""
+"""Configuration of a directory: ``config.json``, overridden by ``generation_config.json``."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _FILE = "generation_config.json"
 def read_config(directory: Path) -> GPT2Config:
     """Read the configuration of a directory.
 
-    ``eos_token_id`` and ``bos_token_id`` of ``generation_config.json`` win, as in transformers,
-    with a ``UserWarning`` where an end token of ``config.json`` is not among them.
+    ``eos_token_id`` and ``bos_token_id`` of ``generation_config.json`` take precedence, as in
+    transformers, with a ``UserWarning`` if they omit an end token of ``config.json``.
 
     Raises:
-        ConfigError: a file is malformed, or asks for something that is not supported.
+        ConfigError: a file is malformed, or a setting is not supported.
     """
     path = directory / "config.json"
     config = GPT2Config.from_json_file(path)
@@ -46,6 +46,6 @@ def _warn_of_difference(written: Mapping[str, Any], old: GPT2Config, new: GPT2Co
         return
     warnings.warn(
         f"config.json ends a text with token {old.eos_token_id}, {_FILE} with {new.eos_token_id}: "
-        "the latter counts, as in transformers",
+        "the latter is used, as in transformers",
         stacklevel=4,
     )

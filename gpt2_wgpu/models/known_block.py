@@ -1,8 +1,8 @@
-"""A small GPT-2 whose hidden states and logits are known: what the self-test compares with.
+"""Reference model of the self-test: a small GPT-2 computed in Python.
 
-Weights come from a formula and are exact in every format, F16 and BF16 included: each block of 32
-holds small multiples of a power of two, and one element of the largest magnitude. The results are
-computed in Python's floats, without NumPy (a browser has none).
+Weights follow from a formula and are exact in every format, including F16 and BF16: each block of
+32 has small multiples of a power of two, and one element of the largest magnitude. Hidden states
+and logits are computed with Python's floats, as browsers have no NumPy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from itertools import chain
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.nn import Raw
 
-# The sizes reach every kernel that generation uses, and loops over more than one block of 32.
+# Sizes that use all kernels of generation, with loops over several blocks of 32.
 CONFIG = GPT2Config(
     vocab_size=300,
     n_positions=160,
@@ -25,11 +25,11 @@ CONFIG = GPT2Config(
     n_head=2,
     n_layer=1,
     n_inner=96,
-    layer_norm_epsilon=0.05,  # beside the variance it counts, so an error in it shows
+    layer_norm_epsilon=0.05,  # comparable to the variance, so that an error in it is detected
 )
-# An offset of every score of the first head: exp(score) overflows unless a maximum is subtracted.
+# Offset of all scores of the first head: exp(score) overflows unless the maximum is subtracted.
 _OFFSET = 24.0
-_SOURCES = {  # the checkpoint's formats, by tensor; F32 where none is given
+_SOURCES = {  # tensor → format in the checkpoint; default F32
     "wte.weight": "F16",
     "h.0.attn.c_attn.weight": "BF16",
     "h.0.attn.c_attn.bias": "F16",
@@ -45,13 +45,13 @@ def _dot(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 class _Numbers:
-    """A linear congruential generator (Numerical Recipes): the same numbers everywhere."""
+    """Linear congruential generator (Numerical Recipes), equal on all platforms."""
 
     def __init__(self, seed: int) -> None:
         self._state = seed * 2654435761 & 0xFFFFFFFF
 
     def level(self, most: int) -> int:
-        """An integer from ``-most`` to ``most``."""
+        """Return an integer from ``-most`` to ``most``."""
         self._state = (self._state * 1664525 + 1013904223) & 0xFFFFFFFF
         return (self._state >> 16) % (2 * most + 1) - most
 
@@ -68,7 +68,7 @@ def _matrix(seed: int, rows: int, depth: int, levels: tuple[int, int]) -> list[l
         for k in range(depth):
             block, i = divmod(k, 32)
             level = numbers.level(most)
-            if i == (5 * j + 11 * block) % 32:  # the block's largest
+            if i == (5 * j + 11 * block) % 32:  # the block's largest magnitude
                 level = lowest if -lowest > highest else highest * (-1) ** j
             row.append(level * step * (1 + (j + block) % 2))
         matrix.append(row)
@@ -81,7 +81,7 @@ def _vector(seed: int, size: int, about: float, step: float) -> list[float]:
 
 
 class KnownBlock:
-    """The weights, for formats of these levels (`WeightFormat.levels`)."""
+    """Weights for formats of these levels (`WeightFormat.levels`)."""
 
     def __init__(self, levels: tuple[int, int]) -> None:
         width, inner = CONFIG.n_embd, CONFIG.intermediate_dim
@@ -104,7 +104,7 @@ class KnownBlock:
         }
 
     async def fetch(self, name: str) -> Raw:
-        """A tensor as a checkpoint stores it."""
+        """Return a tensor in a checkpoint's format."""
         matrices = {
             "wte.weight": self.wte,
             "wpe.weight": self.wpe,
@@ -159,7 +159,7 @@ def _gelu(x: float) -> float:
 
 
 class KnownText:
-    """A row of tokens: :meth:`append` gives the hidden state of one more position."""
+    """A row of tokens; :meth:`append` computes the hidden state of the next position."""
 
     def __init__(self, block: KnownBlock) -> None:
         self._block = block
@@ -171,7 +171,7 @@ class KnownText:
         self._length = 0
 
     def append(self, token: int) -> list[float]:
-        """Hidden state [D] after the block, before the last norm."""
+        """Return the hidden state [D] after the block, before the final norm."""
         block, wpe = self._block, self._block.wpe[self._length]
         self._length += 1
         x = [a + b for a, b in zip(block.wte[token], wpe, strict=True)]

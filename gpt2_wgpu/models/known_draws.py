@@ -1,7 +1,7 @@
-"""Logits whose next tokens are known: the definition of shaders/sample.wgsl in Python's floats.
+"""Reference of the sampling kernel for the self-test: shaders/sample.wgsl in Python.
 
-Each row's logits are exact in f32 (a head of such numbers times a one-hot row), and no random
-number comes close to where another token would be drawn (tests/models/test_self_test.py).
+Logits are exact in f32 (a head with such numbers times a one-hot row), and no random number is
+close to a boundary between tokens (tests/models/test_self_test.py).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from gpt2_wgpu.nn import FULL, LIVE, STOPPED, History, Penalties, SamplingOption
 from gpt2_wgpu.samplers.drawing import ONE, kept_tokens, pcg4d, ranked
 
 ROWS = 8
-LINES = 600  # of the head,
-CANDIDATES = 590  # of which the last may not be chosen
+LINES = 600  # rows of the head
+CANDIDATES = 590  # the others may not be chosen
 SEED = 0xC981DA2A6B19C93A
 STOP = 517  # the largest logit of the second row
 STEPS = 2
@@ -36,10 +36,10 @@ OPTIONS = {
 
 
 def logit(row: int, v: int) -> float:
-    """Of candidate ``v`` in ``row``, a multiple of 1/8."""
+    """Return the logit of candidate ``v`` in ``row``, a multiple of 1/8."""
     if v >= CANDIDATES:
         return 100.0
-    if row == 0:  # two equal probabilities of 1/2: at top_p = 0.5 the second is kept, too
+    if row == 0:  # two probabilities of 1/2: at top_p = 0.5 the second is kept, too
         return 60.0 if v in (299, 589) else -60.0 - v % 31
     if row == 1:
         return 60.0 if v == STOP else -60.0 - v % 7
@@ -49,8 +49,11 @@ def logit(row: int, v: int) -> float:
 
 
 def histories() -> list[History]:
-    """Rows of different lengths. Of a row's likeliest tokens the first is in the prompt, the second
-    comes once in the new text, the third three times, the fourth in both."""
+    """Return rows of different lengths.
+
+    Of the most likely tokens of a row the first is in the prompt, the second once in the new text,
+    the third three times, and the fourth in both.
+    """
     rows = []
     for row in range(ROWS):
         best = sorted(range(CANDIDATES), key=lambda v: (-logit(row, v), v))[:4]
@@ -60,15 +63,15 @@ def histories() -> list[History]:
 
 
 def limits() -> list[int]:
-    """Total lengths; the last row is full after one token."""
+    """Return total lengths; the last row is full after one token."""
     return [100] * (ROWS - 1) + [len(histories()[-1].ids) + 1]
 
 
 @dataclass
 class KnownDraws:
-    """What the rows become, and their newest tokens.
+    """Expected rows and their newest tokens.
 
-    ``margin``: how much probability, at least, is between a draw and another outcome.
+    ``margin``: smallest distance, in probability, of a draw from another outcome.
     """
 
     rows: list[list[int]] = field(default_factory=list)
@@ -78,7 +81,7 @@ class KnownDraws:
     margin: float = 1.0
 
     def counts(self) -> list[list[int]]:
-        """Of each row, how often each candidate is in the new text; the prompt's are marked."""
+        """Return each row's counts of candidates in the new text, with a flag for the prompt's."""
         counts = []
         for ids, history in zip(self.rows, histories(), strict=True):
             row = [0] * CANDIDATES
@@ -89,7 +92,7 @@ class KnownDraws:
 
 
 def known_draws(options: SamplingOptions) -> KnownDraws:
-    """The newest token of each row after ``STEPS`` steps, and how far the rows are."""
+    """Return the expected rows after ``STEPS`` steps."""
     result = KnownDraws()
     for row, (history, limit) in enumerate(zip(histories(), limits(), strict=True)):
         ids, finished, logits = list(history.ids), LIVE, list[float]()

@@ -1,4 +1,4 @@
-"""Model names: KerasHub's presets, the names everybody uses, and the model in the package."""
+"""Model names: KerasHub's presets, common short names, and the embedded model."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ HUB_PRESETS = {
 _KERAS_ONLY = "gpt2_base_en_cnn_dailymail"
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-# Inside an installed wheel, and in a checkout of the repository.
+# In an installed wheel, and in a checkout.
 _EMBEDDED_PLACES = (_PACKAGE / "presets" / EMBEDDED, _PACKAGE.parent / "models" / EMBEDDED)
 
 
 def presets() -> dict[str, str]:
-    """Return every model name that needs no directory or hub id, with a description."""
+    """Return all preset names with a description."""
     return {
         EMBEDDED: _EMBEDDED_DESCRIPTION,
         **{name: f"{text} ({hub_id})" for name, (hub_id, text) in HUB_PRESETS.items()},
@@ -46,7 +46,7 @@ def presets() -> dict[str, str]:
 
 
 def hub_id(name: str) -> str | None:
-    """The repository on the Hub that a preset's name stands for, if it is one."""
+    """Return the Hub repository of a preset; None if it has none."""
     return HUB_PRESETS[name][0] if name in HUB_PRESETS else None
 
 
@@ -55,7 +55,7 @@ def resolve(
 ) -> Path:
     """Return the directory of a model.
 
-    Tried in this order: a directory that holds ``config.json``; a name in `presets`; a hub id
+    Order of precedence: a directory with ``config.json``; a name in `presets`; a hub id
     (``hf://owner/name[@revision]`` or ``owner/name``).
 
     Args:
@@ -63,7 +63,7 @@ def resolve(
         on_progress: see `gpt2_wgpu.weights.sources.resolve_directory`.
 
     Raises:
-        PresetError: nothing of that name exists or can be fetched.
+        PresetError: no model of that name exists or can be fetched.
     """
     name: object = os.fspath(preset) if isinstance(preset, str | os.PathLike) else preset
     if not isinstance(name, str) or not name.strip():
@@ -73,10 +73,10 @@ def resolve(
             f"model name {shown(name)} holds a character that names of files and repositories "
             "cannot have"
         )
-    # os.path rather than Path: it answers False, and does not raise, for any odd or endless name.
+    # os.path instead of Path: it returns False for invalid or overlong names instead of raising.
     try:
         path = os.path.expanduser(name)
-    except ValueError:  # a user's name with a NUL
+    except ValueError:  # a NUL in the name
         raise PresetError(f"no such directory: {shown(name)}") from None
     if os.path.isfile(os.path.join(path, "config.json")):
         return Path(path)
@@ -86,7 +86,7 @@ def resolve(
         if name in HUB_PRESETS:
             try:
                 return resolve_directory(HUB_SCHEME + HUB_PRESETS[name][0], on_progress)
-            except PresetError as error:  # which speaks of the hub id, and the user did not
+            except PresetError as error:  # it names the hub id: add the preset's name
                 raise PresetError(f"{name}: {error}") from None
         if name == _KERAS_ONLY:
             raise PresetError(
@@ -114,7 +114,7 @@ def resolve(
 
 
 def _no_config(directory: str) -> str:
-    """What to say of a directory without ``config.json``."""
+    """Return the message for a directory without ``config.json``."""
     try:
         kind = kind_of(os.listdir(directory))
     except OSError as error:
@@ -124,7 +124,7 @@ def _no_config(directory: str) -> str:
 
 
 def _no_directory(path: str) -> str:
-    """What to say of a path that is no directory."""
+    """Return the message for a path that is not a directory."""
     if (kind := kind_of([os.path.basename(path)])) is not None:
         return f"{shown(path)} is a file: {kind}"
     return f"{shown(path)} is a file; pass the directory that holds it"
@@ -146,7 +146,7 @@ def _embedded() -> Path:
 
 
 def is_possible(name: str) -> bool:
-    """Whether a file of this name may exist: without NUL, and encodable."""
+    """Return whether this is a valid file name: without NUL, and encodable."""
     try:
         return b"\0" not in os.fsencode(name)
     except UnicodeEncodeError:
@@ -154,7 +154,7 @@ def is_possible(name: str) -> bool:
 
 
 def _looks_like_path(name: str) -> bool:
-    """Whether a name cannot be a hub id: absolute, relative with a dot, or several levels deep."""
+    """Return whether a name is a path: absolute, relative with a dot, or several levels deep."""
     repository = name.partition("@")[0]
     return (
         Path(name).is_absolute()

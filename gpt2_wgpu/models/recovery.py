@@ -1,4 +1,4 @@
-"""Recovery from device loss: a new device, and the weights loaded onto it again."""
+"""Recovery from device loss: a new device, and reloaded weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ W = TypeVar("W")
 
 
 class Recoverable(Protocol[W]):
-    """A model that can load its weights again; the rest is what recovery reads and writes."""
+    """Protocol of a model whose weights can be reloaded."""
 
     device: Device
     weights: W
@@ -24,17 +24,20 @@ class Recoverable(Protocol[W]):
     recovered_at: float  # time.monotonic() of the last recovery
 
     async def load(self, device: Device) -> W:
-        """The weights, on ``device``."""
+        """Load the weights onto ``device``."""
         ...
 
 
 async def recover(model: Recoverable[W], lost: Device) -> None:
-    """Load the weights of ``model`` again, on a new device in place of ``lost``.
+    """Reload the weights of ``model`` on a new device that replaces ``lost``.
 
-    Does nothing if another task or thread has done so already. When loading fails, everything is
-    as before, and the next call tries again. Raises ``DeviceLostError`` when the last time is less
-    than 30 seconds ago or the device was not lost but closed, ``DisposedTensorError`` for a
-    disposed model, and what loading raises.
+    Does nothing if another task or thread has done so. If loading fails, nothing changes, and the
+    next call tries again.
+
+    Raises:
+        DeviceLostError: the last recovery was less than 30 seconds ago, or the device was closed.
+        DisposedTensorError: the model is disposed.
+        GPT2WGPUError: loading failed.
     """
     if model.device is not lost:
         return
@@ -49,7 +52,7 @@ async def recover(model: Recoverable[W], lost: Device) -> None:
             f"the GPU ({lost.info.name}) was lost twice within {SECONDS_BETWEEN_LOSSES} seconds: "
             "its driver may be failing or out of memory. Wait a moment, then generate again"
         )
-    latest = lost.successor  # another model may have replaced it
+    latest = lost.successor  # another model may have replaced the device
     device = latest if latest.is_open else await latest.reopened()
     try:
         weights = await model.load(device)
@@ -70,7 +73,7 @@ async def recover(model: Recoverable[W], lost: Device) -> None:
 
 
 def with_recovery(model: Recoverable[W], compute: Callable[[], T]) -> T:
-    """``compute()``, once more after recovering when the device turns out to be lost. Blocks."""
+    """Return ``compute()``, repeated once after recovery from device loss; blocks."""
     device = model.device
     try:
         return compute()

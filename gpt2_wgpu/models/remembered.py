@@ -1,7 +1,7 @@
-"""Facts about a machine that later processes need not find out again: a JSON object a file.
+"""Persistent cache of facts about a machine: one JSON object per file.
 
-Files are in the user's cache directory; in a browser, where there is none, entries are responses in
-the origin's Cache Storage. Where nothing can be written, nothing is remembered.
+Files are in the user's cache directory; in a browser, entries are responses in the origin's Cache
+Storage. Without write access nothing is cached.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from gpt2_wgpu.errors import WeightsError
 from gpt2_wgpu.weights.writer import AtomicFile
 
 _CACHE = "self-test"  # of the Cache Storage
-_MOST = 64  # entries of a file; the oldest go
+_MAX_ENTRIES = 64  # per file; the oldest are removed
 
 
 def directory() -> Path | None:
-    """The package's folder in the user's cache directory; None where there is none."""
+    """Return the package's folder in the user's cache directory; None if there is none."""
     if sys.platform == "emscripten":
         return None
     if sys.platform == "win32":
@@ -36,7 +36,7 @@ def directory() -> Path | None:
 
 
 def read(file: str) -> dict[str, Any]:
-    """What earlier processes wrote. A file that cannot be read or understood is empty."""
+    """Return the entries of a file; empty if it cannot be read or parsed."""
     folder = directory()
     if folder is not None:
         with suppress(OSError, ValueError):
@@ -47,7 +47,7 @@ def read(file: str) -> dict[str, Any]:
 
 
 def write(file: str, key: str, value: Any) -> None:
-    """Add one entry, or replace it."""
+    """Add or replace an entry."""
     folder = directory()
     if folder is None:
         return
@@ -55,16 +55,16 @@ def write(file: str, key: str, value: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         entries = read(file)
         entries.pop(key, None)
-        kept = list(entries.items())[1 - _MOST :]
+        kept = list(entries.items())[1 - _MAX_ENTRIES :]
         with AtomicFile(folder / file) as target:
             target.write(json.dumps(dict([*kept, (key, value)]), indent=1).encode())
 
 
 async def seen_by_browser(file: str, key: str) -> bool:
-    """Whether :func:`note_in_browser` was called with this in an earlier session."""
+    """Return whether :func:`note_in_browser` was called with this key in an earlier session."""
     if sys.platform != "emscripten":
         return False
-    with suppress(Exception):  # no Cache Storage, or it is blocked: nothing was noted
+    with suppress(Exception):  # no Cache Storage, or it is blocked
         from js import caches
 
         cache = await caches.open(_CACHE)
@@ -73,10 +73,10 @@ async def seen_by_browser(file: str, key: str) -> bool:
 
 
 async def note_in_browser(file: str, key: str) -> None:
-    """Remember ``key`` for later sessions of this browser."""
+    """Store ``key`` for later sessions of this browser."""
     if sys.platform != "emscripten":
         return
-    with suppress(Exception):  # storage is full or blocked: it is found out again
+    with suppress(Exception):  # storage is full or blocked
         from js import Response, caches
 
         cache = await caches.open(_CACHE)

@@ -1,11 +1,11 @@
-"""Self-test: a small model is loaded and run, and compared with known results.
+"""Self-test: a small model is loaded, run and compared with known results.
 
-Drivers exist that return wrong numbers without an error, and no feature flag tells them apart. So
-before the first text a model of one block (known_block.py) goes the way of every text, through the
-same functions and kernels: its checkpoint is loaded, a prompt is prefilled in chunks of many and of
-few tokens, and recorded steps follow, for one row over a long cache and for several rows over a
-short one; then tokens are drawn from known logits (known_draws.py). What passed is remembered for
-this adapter, driver, kernels and formats.
+Some drivers return wrong numbers without an error, and no feature flag identifies them. Therefore a
+model of one block (known_block.py) runs before the first text, through the same functions and
+kernels: its checkpoint is loaded, a prompt is prefilled in chunks of many and of few tokens, and
+recorded steps follow, for one row over a long cache and for several rows over a short one; then
+tokens are sampled from known logits (known_draws.py). Passed tests are cached by adapter, driver,
+kernels and formats.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from gpt2_wgpu.webgpu import Device
 
 DTYPES = tuple(WEIGHT_FORMATS)
-CHUNKS = (70, 62, 12)  # tokens of each chunk of the long prompt: whole tiles, a rest, few rows
+CHUNKS = (70, 62, 12)  # tokens per chunk of the long prompt: whole tiles, a remainder, few rows
 SHORT = (1, 4, 9)  # lengths of the short prompts
 STEPS = 3
 _FIRST_TOKENS = (76, 204, 172, 248)  # of the long prompt and the short ones: the tokens that follow
@@ -63,15 +63,20 @@ _passed: set[str] = set()  # keys, see `_key`
 
 
 def self_check(device: Device, dtypes: Sequence[str] = DTYPES) -> CheckReport:
-    """Run every check, also those that passed before. Blocks.
+    """Run all checks, including those that have passed before; blocks.
 
-    ``dtypes``: formats of weights to check. The asynchronous form is ``self_check_async``.
+    Args:
+        device: the device.
+        dtypes: weight formats to check.
+
+    Returns:
+        The report. The async counterpart is ``self_check_async``.
     """
     return sync(self_check_async(device, dtypes), "self_check_async(device)")
 
 
 async def self_check_async(device: Device, dtypes: Sequence[str] = DTYPES) -> CheckReport:
-    """The asynchronous form of :func:`self_check`."""
+    """Async counterpart of :func:`self_check`."""
     checks = await check_operations(device) + await _check_draws(device)
     for dtype in dtypes:
         checks += await check_products(device, dtype)
@@ -80,9 +85,9 @@ async def self_check_async(device: Device, dtypes: Sequence[str] = DTYPES) -> Ch
 
 
 async def require_right_results(device: Device, dtype: str, cache_dtype: str = "float32") -> None:
-    """Raise ``DeviceError`` unless ``device`` computes texts right in these formats.
+    """Raise DeviceError if the self-test fails for these formats.
 
-    Takes time the first time only: what passed is remembered, in the process and beyond.
+    Passed tests are cached, in the process and persistently.
     """
     key = _key(device, dtype, cache_dtype)
     if key in _passed:
@@ -111,7 +116,7 @@ def _key(device: Device, dtype: str, cache_dtype: str) -> str:
     info = device.info
     parts: list[Any] = [info.name, info.vendor, info.driver, info.backend, __version__]
     parts += [kernels_hash(device.pipelines.directory), device.capabilities, dtype, cache_dtype]
-    if sys.platform == "emscripten":  # which says nothing of drivers, but comes with many a one
+    if sys.platform == "emscripten":  # which does not report drivers, but often contains them
         import js
 
         parts.append(getattr(js.navigator, "userAgent", ""))  # Node may have none
@@ -122,7 +127,7 @@ def _key(device: Device, dtype: str, cache_dtype: str) -> str:
 
 
 async def _check_model(device: Device, dtype: str, cache_dtype: str) -> list[Check]:
-    """Embedding, a long row and several short ones."""
+    """Check the embedding, a long row and several short ones."""
     fetch = _block(dtype).fetch
     backbone = await GPT2Backbone.from_weights(
         CONFIG, lambda device, dtype: nullcontext(fetch), dtype, cache_dtype, device
@@ -160,7 +165,7 @@ def _known_of(levels: tuple[int, int], row: int, length: int) -> _Known:
 
 
 class _Known:
-    """What a prompt becomes: hidden states, then logits of each step and greedy tokens."""
+    """Expected hidden states of a prompt, then logits of each step and greedy tokens."""
 
     def __init__(self, block: KnownBlock, prompt: Sequence[int]) -> None:
         text = KnownText(block)
@@ -176,7 +181,7 @@ class _Known:
 
 
 async def _check_embedding(backbone: GPT2Backbone) -> Check:
-    """Every token and every position."""
+    """Check all tokens and all positions."""
     weights, size, block = backbone.weights, CONFIG.vocab_size, _block(backbone.dtype)
     expected: list[float] = []
     with tidy("self-test") as scope:
@@ -191,7 +196,7 @@ async def _check_embedding(backbone: GPT2Backbone) -> Check:
 
 
 async def _check_long(backbone: GPT2Backbone) -> list[Check]:
-    """One row: a prompt in chunks, then steps."""
+    """Check one row: a prompt in chunks, then steps."""
     known = _known(backbone.dtype, 0, sum(CHUNKS) + 1)
     prompt = [_token(0, t) for t in range(sum(CHUNKS) + 1)]
     checks = []
@@ -211,7 +216,7 @@ async def _check_long(backbone: GPT2Backbone) -> list[Check]:
 
 
 async def _check_short(backbone: GPT2Backbone) -> list[Check]:
-    """Rows of different lengths at once, prefilled as a batch is: shorter ones are filled up."""
+    """Check a batch of rows of different lengths, with padding."""
     rows = [[_token(row, t) for t in range(length)] for row, length in enumerate(SHORT, 1)]
     known = [_known(backbone.dtype, row, length) for row, length in enumerate(SHORT, 1)]
     longest = max(SHORT) - 1
@@ -229,7 +234,7 @@ async def _check_steps(
     known: Sequence[_Known],
     name: str,
 ) -> list[Check]:
-    """The recorded step of models/decode_run.py, whose logits are kept."""
+    """Check the recorded step of models/decode_run.py and its logits."""
     state = nn.SamplingState.create(
         backbone.device,
         [nn.History(row, len(row)) for row in rows],
@@ -239,7 +244,7 @@ async def _check_steps(
         CONFIG.vocab_size,
     )
     checks = []
-    with ExitStack() as freed:  # whatever raises
+    with ExitStack() as freed:  # also after an exception
         with Recording(backbone.device) as recording, tidy("step"):
             x = backbone.blocks(state.token, cache, state.position)
             logits = keep(backbone.head(x, state))
@@ -259,7 +264,7 @@ async def _check_steps(
 
 
 def _worst(checks: Sequence[Check]) -> Check:
-    """The first that failed, else the one nearest to failing."""
+    """Return the first failed check, else the one closest to failing."""
     failed = (check for check in checks if not check.passed)
     return next(failed, max(checks, key=lambda check: check.worst_error))
 
@@ -277,11 +282,11 @@ def _absolute(expected: Sequence[float], share: float) -> float:
     return share * (max(expected) - min(expected))
 
 
-# --- drawing ------------------------------------------------------------------------------------
+# --- sampling -----------------------------------------------------------------------------------
 
 
 async def _check_draws(device: Device) -> list[Check]:
-    """Tokens of several rows, drawn from known logits in every way."""
+    """Check tokens of several rows, sampled from known logits by every algorithm."""
     checks = []
     head = array("f", (logit(row, v) for v in range(LINES) for row in range(ROWS)))
     with tidy("self-test"):
@@ -302,7 +307,7 @@ async def _check_draws(device: Device) -> list[Check]:
 async def _check_draw(
     name: str, logits: Tensor, state: nn.SamplingState, known: KnownDraws
 ) -> Check:
-    """Tokens and ends; with penalties also the logits and the counts behind them."""
+    """Check tokens and finished flags; with penalties also the logits and counts."""
     pairs: list[tuple[Tensor, Iterable[float], float]] = [
         (state.token, known.tokens, 0.0),
         (state.finished, known.finished, 0.0),

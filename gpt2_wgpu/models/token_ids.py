@@ -1,7 +1,7 @@
-"""A tokenizer's ids beside a model's rows: which may stand in a prompt, and which may be drawn.
+"""Consistency of a tokenizer's ids with a model's embedding rows, for prompts and for sampling.
 
-Neither covers the other. A table may be padded beyond the tokenizer's ids, ids may have holes, and
-a token may have been added without a row for it.
+Embeddings may be padded beyond the tokenizer's ids, ids may have gaps, and an added token may have
+no row.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ if TYPE_CHECKING:
     from gpt2_wgpu.models.config import GPT2Config
     from gpt2_wgpu.text import GPT2Tokenizer
 
-_STRANGE = 0.1  # share of tokens without a row, or of rows without a token, that is no accident
+_MAX_MISMATCH = 0.1  # fraction of tokens without a row, or rows without a token
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Ids that may be drawn: those below ``end`` that are not ``excluded``."""
+    """Ids that may be sampled: those below ``end`` that are not ``excluded``."""
 
     end: int
     excluded: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, tokenizer: GPT2Tokenizer, rows: int, stop_token_ids: Iterable[int]) -> Candidates:
-        """Ids of ``rows`` that have a text, and those that end one.
+        """Return the ids of ``rows`` that are tokens or stop tokens.
 
-        Raises ``InvalidArgumentError`` if there is none.
+        Raises:
+            InvalidArgumentError: there is none.
         """
         unused = sorted({*tokenizer.ids_without_text(rows)} - {*stop_token_ids})
         end = rows
@@ -47,13 +48,13 @@ class Candidates:
 
 
 def end_token_ids(tokenizer: GPT2Tokenizer, config: GPT2Config) -> list[int]:
-    """Ids that end a text: the configuration's and the tokenizer's, those that have a row."""
+    """Return the end tokens of configuration and tokenizer that have a row."""
     found = {*config.eos_token_ids, tokenizer.end_token_id}
     return sorted(i for i in found if i is not None and i < config.vocab_size)
 
 
 def settle_start_token(tokenizer: GPT2Tokenizer, config: GPT2Config) -> None:
-    """Replace a start token that has no row by the configuration's, or by the end token."""
+    """Replace a start token without a row by the configuration's, or by the end token."""
     special = {*tokenizer.special_token_ids}
     for token_id in (tokenizer.start_token_id, config.bos_token_id, tokenizer.end_token_id):
         if token_id is not None and token_id < config.vocab_size and token_id in special:
@@ -63,20 +64,20 @@ def settle_start_token(tokenizer: GPT2Tokenizer, config: GPT2Config) -> None:
 
 
 def check_vocabularies(tokenizer: GPT2Tokenizer, vocab_size: int) -> None:
-    """Raise ``ConfigError`` if much of the tokenizer's vocabulary has no row in the model.
+    """Raise ConfigError if much of the tokenizer's vocabulary has no row in the model.
 
-    Added tokens may lack one, as they are refused where a prompt uses them. Rows without a token
-    are fine (tables get padded to round sizes), many give a ``UserWarning``.
+    Added tokens may have none, as prompts with them are rejected. Rows without a token are allowed
+    (embeddings are padded to round sizes), but many cause a ``UserWarning``.
     """
     size = tokenizer.vocabulary_size()
     plain = tokenizer.plain_ids()
     lacking = sum(token_id >= vocab_size for token_id in plain)
-    if lacking > _STRANGE * len(plain):
+    if lacking > _MAX_MISMATCH * len(plain):
         raise ConfigError(
             f"the tokenizer has {size} tokens, but the model's vocab_size is {vocab_size}: they "
             "belong to different models"
         )
-    if size < (1 - _STRANGE) * vocab_size:
+    if size < (1 - _MAX_MISMATCH) * vocab_size:
         warnings.warn(
             f"the tokenizer has {size} tokens, the model a vocab_size of {vocab_size}: are they of "
             "the same model?",
@@ -85,7 +86,7 @@ def check_vocabularies(tokenizer: GPT2Tokenizer, vocab_size: int) -> None:
 
 
 def check_rows(rows: Sequence[Sequence[int]], tokenizer: GPT2Tokenizer, vocab_size: int) -> None:
-    """Raise ``InvalidArgumentError`` for a prompt with a token that has no row in the model."""
+    """Raise InvalidArgumentError for a prompt with a token that has no row in the model."""
     for index, row in enumerate(rows):
         for token_id in row:
             if token_id >= vocab_size:

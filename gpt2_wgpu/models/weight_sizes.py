@@ -1,4 +1,4 @@
-"""How each of GPT-2's tensors is laid out on the GPU, and what that takes."""
+"""Layouts of GPT-2's tensors on the GPU, and their sizes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Layout:
         return 0 if self.in_features is None else round_up(self.in_features.length, 8)
 
     def nbytes(self, dtype: str, max_binding: int) -> int:
-        """Bytes as allocated on a device of this binding limit."""
+        """Return the bytes allocated on a device with this binding limit."""
         if self.in_features is None:
             return size_class(4 * round_up(self.out_features.length, 2))
         kind = dtype if self.chosen else "float32"
@@ -38,9 +38,9 @@ class Layout:
 
 
 def layouts(config: GPT2Config) -> dict[str, Layout]:
-    """The layout of each of ``config.expected_tensors()``.
+    """Return the layout of each of ``config.expected_tensors()``.
 
-    Widths are padded to multiples of eight, heads one by one.
+    Widths are padded to multiples of eight, separately for each head.
     """
     width, inner = config.n_embd, config.intermediate_dim
     head, padded_head = config.head_dim, round_up(config.head_dim, 8)
@@ -68,7 +68,7 @@ def layouts(config: GPT2Config) -> dict[str, Layout]:
 
 
 def stored_bytes(config: GPT2Config, dtype: str, max_binding: int = 1 << 62) -> int:
-    """Bytes that the weights take on the GPU, padding included: known before the first is read."""
+    """Return the size of the weights on the GPU in bytes, with padding, from the config alone."""
     layout_of = layouts(config)
     behind_norms = [config.vocab_size]  # out_features of the layers whose LayerNorm is folded in
     for i in range(config.n_layer):
@@ -79,7 +79,7 @@ def stored_bytes(config: GPT2Config, dtype: str, max_binding: int = 1 << 62) -> 
 
 
 def staged_bytes(config: GPT2Config) -> int:
-    """Bytes that uploads take besides, at most: the largest piece, as F32."""
+    """Return the maximal additional bytes of uploads: the largest piece, as F32."""
     pieces = (
         4 * math.prod(shape) if name.startswith("h.") else min(4 * math.prod(shape), STAGED_BYTES)
         for name, shape in config.expected_tensors().items()
@@ -88,7 +88,7 @@ def staged_bytes(config: GPT2Config) -> int:
 
 
 def quantized_shapes(config: GPT2Config, dtype: str) -> dict[str, tuple[int, ...]]:
-    """Name → shape, as U32, of the matrices in a checkpoint that ``convert`` wrote in ``dtype``."""
+    """Return name → shape, as U32, of the matrices of a checkpoint converted to ``dtype``."""
     return {
         name: stored_words(layout.out_features.length, layout.padded_in_features, dtype)
         for name, layout in layouts(config).items()

@@ -75,10 +75,10 @@ def test_addresses_of_a_page(runs_in, given, meant):
 @pytest.mark.parametrize("given", ["https://", "https:///m", "http://[", "https://[x]/m"])
 def test_a_malformed_address(runs_in, monkeypatch, given):
     runs_in(PAGE)
-    with pytest.raises(PresetError, match="is no address; one looks like https://"):
+    with pytest.raises(PresetError, match="is not a valid address; an example is https://"):
         address_of(given)
     monkeypatch.setenv("HF_ENDPOINT", given)
-    with pytest.raises(PresetError, match="is no address; one looks like https://"):
+    with pytest.raises(PresetError, match="is not a valid address; an example is https://"):
         address_of("gpt2")
 
 

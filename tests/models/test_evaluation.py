@@ -157,7 +157,7 @@ def test_a_model_does_not_diverge_from_itself(small_lm):
 def test_divergence_refuses_what_has_no_answer(small, small_lm, tales):
     with pytest.raises(InvalidArgumentError, match="vocabularies of 211 and 4096"):
         small_lm.divergence(ROWS, tales)
-    with pytest.raises(InvalidArgumentError, match="divergence: the texts hold no token"):
+    with pytest.raises(InvalidArgumentError, match="divergence: the texts contain no token"):
         small_lm.divergence([[1]], small_lm)
     with (
         gw.Device() as device,
