@@ -80,7 +80,7 @@ async def convert_async(
     device = device or await default_device_async()
     with Checkpoint.open(source) as checkpoint:
         if stored := quantization_of(checkpoint):
-            raise WeightsError(f"{source} is in {stored} already: convert the original checkpoint")
+            raise WeightsError(f"{source} is already {stored}; convert the original checkpoint")
         config = await with_stored_head(config, checkpoint)
         entries = resolve(checkpoint, config.expected_tensors())
         described, layout_of = _described(entries, config, dtype), layouts(config)
@@ -172,5 +172,5 @@ def _check_destination(source: Path, destination: Path, force: bool) -> None:
     there = [name for name in names if (destination / name).exists()]
     if there and not force:
         raise InvalidArgumentError(
-            f"{destination} holds {there[0]} already: give another directory, or --force to replace"
+            f"{destination} already has a {there[0]}: choose another directory or use --force"
         )

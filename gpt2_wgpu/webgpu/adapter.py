@@ -120,9 +120,9 @@ def _named(wanted: int | str, found: Sequence[Any]) -> Any:
         if is_it:
             return adapter
     names = [AdapterInfo.from_adapter(adapter.info).name for adapter in found]
-    there = ", ".join(f"{index} is {name}" for index, name in enumerate(names)) or "there is none"
+    there = ", ".join(f"{index}: {name}" for index, name in enumerate(names)) or "none"
     why = f"; {_blamed()}" if not names and _forced() else ""
-    raise NoAdapterError(f"no adapter {shown(wanted)} on this machine: {there}{why}")
+    raise NoAdapterError(f"no adapter {shown(wanted)}; available adapters: {there}{why}")
 
 
 def _forced() -> dict[str, str]:

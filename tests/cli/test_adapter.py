@@ -69,7 +69,7 @@ def test_a_text_on_the_named_adapter(run: Run) -> None:
     assert done.stdout.startswith("Once")
     wrong = run(*arguments, "--adapter", "nosuch")
     assert (wrong.returncode, wrong.stdout) == (1, "")
-    assert f"no adapter 'nosuch' on this machine: 0 is {name}" in wrong.stderr
+    assert f"no adapter 'nosuch'; available adapters: 0: {name}" in wrong.stderr
     assert wrong.stderr.count("\n") == 1
 
 

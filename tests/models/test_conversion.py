@@ -104,7 +104,7 @@ def test_the_embedded_model_goes_along_with_its_tokenizer(device, tmp_path):
 def test_nothing_is_replaced_unless_forced(device, odd, tmp_path):
     path = gw.convert(odd, tmp_path, "q8")
     before = path.read_bytes()
-    with pytest.raises(InvalidArgumentError, match=r"holds config.json already.*--force"):
+    with pytest.raises(InvalidArgumentError, match=r"already has a config.json.*--force"):
         gw.convert(odd, tmp_path, "q4")
     assert path.read_bytes() == before
     gw.convert(odd, tmp_path, "q4", force=True)

@@ -180,7 +180,7 @@ def test_a_replacement_is_sought_on_the_same_adapter(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"adapter": 99}, NoAdapterError, "no adapter 99 on this machine: 0 is "),
+        ({"adapter": 99}, NoAdapterError, "no adapter 99; available adapters: 0: "),
         ({"adapter": -1}, NoAdapterError, "no adapter -1"),
         ({"adapter": "Voodoo 2"}, NoAdapterError, "no adapter 'Voodoo 2'"),
         ({"adapter": ""}, InvalidArgumentError, "not ''"),
