@@ -53,7 +53,7 @@ def device() -> Iterator[gw.Device]:
     try:
         opened = gw.Device()
     except gw.errors.NoAdapterError as error:
-        from scripts.bootstrap import NO_ADAPTER
+        from bootstrap import NO_ADAPTER
 
         pytest.fail(f"{NO_ADAPTER} ({error})", pytrace=False)
     with opened:

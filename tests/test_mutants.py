@@ -53,7 +53,7 @@ def test_python() -> None:
 
 
 def test_every_mutant_of_python_is_python() -> None:
-    sources = {}
+    sources: dict[str, str] = {}
     every = [mutant for mutant in _all_mutants(None) if mutant.path.endswith(".py")]
     for mutant in every[::7]:
         source = sources.setdefault(mutant.path, (ROOT / mutant.path).read_text())

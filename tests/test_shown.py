@@ -94,10 +94,10 @@ def test_messages_about_arguments_are_short(value: Any) -> None:
         lambda: GPT2Config.from_dict({"model_type": "gpt2", "n_embd": value}),
         lambda: GPT2Config.from_dict({"model_type": "gpt2", "eos_token_id": [value]}),
         lambda: GPT2Config.from_dict({"model_type": "gpt2", "activation_function": value}),
-        lambda: preprocessor.encode_prompts([value, 1]),
-        lambda: preprocessor.encode_prompts({"x": value}),
+        lambda: preprocessor.encode_prompts([value, 1]),  # type: ignore[list-item]
+        lambda: preprocessor.encode_prompts({"x": value}),  # type: ignore[arg-type]
         lambda: gw.GPT2CausalLM.from_preset(value),
-        lambda: gw.samplers.get([value]),
+        lambda: gw.samplers.get([value]),  # type: ignore[arg-type]
     ]
     for call in calls:
         with pytest.raises(GPT2WGPUError) as caught:

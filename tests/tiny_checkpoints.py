@@ -57,7 +57,8 @@ def write(
     whole = {"model_type": "gpt2", **sizes, "vocab_size": rows, **config}
     (directory / "config.json").write_text(json.dumps(whole), "utf-8")
     rng = np.random.default_rng(0)
-    shapes = {"wte.weight": (rows, WIDTH), "wpe.weight": (CONTEXT, WIDTH)}
+    shapes: dict[str, tuple[int, ...]] = {}
+    shapes |= {"wte.weight": (rows, WIDTH), "wpe.weight": (CONTEXT, WIDTH)}
     for name, inner, outer in (("attn.c_attn", 1, 3), ("attn.c_proj", 1, 1), ("mlp.c_fc", 1, 4),
                                ("mlp.c_proj", 4, 1)):  # fmt: skip
         shapes[f"h.0.{name}.weight"] = (inner * WIDTH, outer * WIDTH)

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from bootstrap import NO_CHROMIUM, find_chromium
 from playwright.sync_api import ConsoleMessage, Error, Page, sync_playwright
-
-from scripts.bootstrap import NO_CHROMIUM, find_chromium
 
 T = TypeVar("T")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import build_site
 import pytest
+from bootstrap import NO_NODE
 
-from scripts import build_site
-from scripts.bootstrap import NO_NODE
 from tests.browser.chromium import Worker, required_chromium
 from tests.browser.serving import serving
 

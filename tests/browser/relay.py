@@ -164,9 +164,9 @@ def relayed() -> Callable[[], None]:
         opened.callback(tab.close)
         js, pyodide = ModuleType("js"), ModuleType("pyodide")
         code, ffi = ModuleType("pyodide.code"), ModuleType("pyodide.ffi")
-        js.gpt2WgpuBackend = Remote(Relay(tab, depot), 0)
-        code.run_js = ffi.to_js = lambda value: value
-        ffi.JsException, ffi.run_sync = JsException, run_sync
+        vars(js)["gpt2WgpuBackend"] = Remote(Relay(tab, depot), 0)
+        vars(code)["run_js"] = vars(ffi)["to_js"] = lambda value: value
+        vars(ffi).update(JsException=JsException, run_sync=run_sync)
         for module in (js, pyodide, code, ffi):
             sys.modules[module.__name__] = module
 

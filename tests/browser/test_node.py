@@ -9,9 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from bootstrap import NO_NODE
 
 import gpt2_wgpu as gw
-from scripts.bootstrap import NO_NODE
 from tests.browser.chromium import software_vulkan
 from tests.browser.serving import PAGES, ROOT
 

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import bootstrap
 import pytest
 
-from scripts import bootstrap
 from tests.cli.conftest import ROOT
 
 Captured = pytest.CaptureFixture[str]

@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 
-from tests.cli.test_generate_process import COMMAND
+from tests.cli.conftest import COMMAND
 
 ARGUMENTS = ["generate", "--greedy", "-n", "200", "--memory", "--dtype", "f16", "The king"]
 

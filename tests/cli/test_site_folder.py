@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import build_site
 import pytest
+from build_site import ROOT, Contents, write
 
 from gpt2_wgpu.cli.static_site import POLICY, Site
-from scripts import build_site
-from scripts.build_site import ROOT, Contents, write
 
 
 def contents(**files: bytes) -> Contents:

@@ -88,7 +88,7 @@ def test_every_public_name_is_what_the_type_checker_sees() -> None:
             if node.module == "gpt2_wgpu":
                 named[alias.name] = import_module(f"gpt2_wgpu.{alias.name}")
             else:
-                named[alias.name] = getattr(import_module(node.module), alias.name)
+                named[alias.name] = getattr(import_module(node.module or ""), alias.name)
     assert sorted(named) == sorted(gw.__all__)
     for name, value in named.items():
         assert getattr(gw, name) is value, name
@@ -112,4 +112,4 @@ def test_names_come_when_they_are_asked_for(environment: dict[str, str]) -> None
 
 def test_a_name_that_does_not_exist() -> None:
     with pytest.raises(AttributeError, match="module 'gpt2_wgpu' has no attribute 'import_modul'"):
-        _ = gw.import_modul
+        _ = gw.import_modul  # type: ignore[attr-defined]

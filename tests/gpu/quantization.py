@@ -51,7 +51,8 @@ def values_of(scales, levels, dtype, shape):
 
 def decoded(raw, dtype, shape):
     """Stored bytes → the f32 matrix that kernels compute with."""
-    return values_of(*unpacked(raw, dtype), dtype, shape)
+    levels, scales = unpacked(raw, dtype)
+    return values_of(levels, scales, dtype, shape)
 
 
 def rounded(values, dtype):
@@ -61,5 +62,6 @@ def rounded(values, dtype):
     if dtype == "float16":
         return values.astype(np.float16).astype(np.float32)
     depth = -(-values.shape[1] // 8) * 8
-    stored = values_of(*levels_of(values, dtype), dtype, (values.shape[0], depth))
+    levels, scales = levels_of(values, dtype)
+    stored = values_of(levels, scales, dtype, (values.shape[0], depth))
     return stored[:, : values.shape[1]]

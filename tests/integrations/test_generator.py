@@ -266,7 +266,7 @@ def test_logits_that_are_not_finite_fail_their_row_only(generator, monkeypatch):
     honest = integration.Generation
     (poison,) = generator._preprocessor.encode_prompts([PROMPTS[4]])
 
-    class Overflowing(honest):
+    class Overflowing(honest):  # type: ignore[misc, valid-type]
         async def advance(self):
             if poison in self._rows:
                 raise NumericalError("the logits are not finite")

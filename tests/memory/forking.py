@@ -43,8 +43,8 @@ def child(work):
     while time.monotonic() - begun < SECONDS:
         found, status = os.waitpid(pid, os.WNOHANG)
         if found:
-            with os.fdopen(reader) as said:
-                return os.waitstatus_to_exitcode(status), said.read()
+            with os.fdopen(reader) as output:
+                return os.waitstatus_to_exitcode(status), output.read()
         time.sleep(0.01)
     os.kill(pid, 9)
     os.waitpid(pid, 0)
@@ -115,7 +115,7 @@ def uses_of(device):
 
     def dropped():
         nonlocal x, y, pending, lm, stream, recording, readback, started
-        x = y = pending = lm = stream = recording = readback = started = None
+        x = y = pending = lm = stream = recording = readback = started = None  # type: ignore[assignment]
         uses.clear()
         gc.collect()
         gw.memory(device)

@@ -6,6 +6,7 @@ from collections import OrderedDict, UserDict, deque, namedtuple
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ class Record:
     right: object
 
 
-class Lazy(Mapping):
+class Lazy(Mapping[Any, Any]):
     """Makes its values when asked, so that ids of containers are used again."""
 
     def __init__(self, depth, tensor):
@@ -51,7 +52,7 @@ class Private:
         self.__hidden = hidden
 
 
-class Named(dict):
+class Named(dict[str, Any]):
     """A container with attributes besides."""
 
 

@@ -109,7 +109,7 @@ def attempts(
 PLACES = DISPATCHES | TRANSFERS | ALLOCATIONS
 
 
-@pytest.fixture(params=PLACES.values(), ids=PLACES)
+@pytest.fixture(params=list(PLACES.values()), ids=list(PLACES))
 def place(request):
     return request.param
 

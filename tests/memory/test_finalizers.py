@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from contextlib import contextmanager
+from types import FrameType
 
 import pytest
 
@@ -20,7 +21,8 @@ MANY = 3000
 @contextmanager
 def shallow_stack(frames=60):
     """A recursion limit that leaves room for so many frames."""
-    depth, frame = 0, sys._getframe()
+    depth = 0
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         depth, frame = depth + 1, frame.f_back
     limit = sys.getrecursionlimit()

@@ -36,7 +36,7 @@ class Scope:
 
     def responsible(self):
         """The innermost scope that is open, from here on upwards."""
-        scope = self
+        scope: Scope | None = self
         while scope is not None and scope.closed:
             scope = scope.parent
         return scope
@@ -62,7 +62,7 @@ class Tensor:
 class Task:
     context: object
     scope: Scope | None
-    own: list = field(default_factory=list)  # scopes that this task opened, innermost last
+    own: list[Scope] = field(default_factory=list)  # scopes that this task opened, innermost last
 
     def run(self, function, *arguments):
         return self.context.run(function, *arguments)

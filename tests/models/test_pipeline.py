@@ -208,7 +208,7 @@ def test_a_function_that_the_user_stores_is_kept_too(lm):
     class Storing(gw.GPT2CausalLM):
         made = 0
 
-        def make_generate_function(self):
+        def make_generate_function(self):  # type: ignore[override]
             if self.generate_function is None:
                 self.made += 1
                 self.generate_function = self.generate_step

@@ -77,8 +77,10 @@ def test_what_passed_elsewhere_does_not_count(device, runs, monkeypatch, tmp_pat
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"a": 1}'])
 def test_a_file_that_says_nothing_is_no_obstacle(device, runs, monkeypatch, content):
-    remembered.directory().mkdir()
-    (remembered.directory() / "self_test.json").write_text(content)
+    directory = remembered.directory()
+    assert directory is not None
+    directory.mkdir()
+    (directory / "self_test.json").write_text(content)
     require(device)
     forget(monkeypatch)
     require(device)

@@ -12,6 +12,7 @@ import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.models.decode_step import DecodeStep
 from gpt2_wgpu.models.decoding import Generation
+from gpt2_wgpu.models.token_choice import TokenChoice
 from gpt2_wgpu.nn import History, SamplingOptions, SamplingState
 from gpt2_wgpu.webgpu.waiting import sync
 
@@ -34,7 +35,7 @@ def test_a_step_creates_nothing(small_lm, device, monkeypatch, options, prompts)
     for owner, name in (
         *((device.gpu, name) for name in dir(device.gpu) if name.startswith("create_")),
         (device.gpu.queue, "write_buffer"),
-        (device.memory, "born"),
+        (device.memory, "register"),
         (device.memory, "allocate"),
     ):
         # What a submit is made of, and how its answer asks whether the device is still there.
@@ -65,7 +66,7 @@ def test_the_dispatches_of_a_step(device, monkeypatch, case):
         cache = backbone.new_cache(rows, length)
         histories = [History([1], 1)] * rows
         state = SamplingState.create(device, histories, [9] * rows, SamplingOptions(), [], 5000)
-        step = DecodeStep(gw.GPT2CausalLM(backbone), cache, state)
+        step = DecodeStep(gw.GPT2CausalLM(backbone), cache, state, TokenChoice(), list)
         recording = sync(step.recorded(), "recorded")
     found = [[label.kernel, *grid] for _, _, grid, label in recording._commands]
     recording.close()

@@ -146,7 +146,7 @@ def test_special_tokens_of_a_prompt_are_text_unless_allowed(load: Any) -> None:
 
     def prompt_tokens(**options: Any) -> int:
         with lm.stream(prompt, max_new_tokens=1, add_start_token=False, **options) as stream:
-            return stream.stats.prompt_tokens
+            return int(stream.stats.prompt_tokens)
 
     assert prompt_tokens() == 1 + len(END)  # the tiny vocabulary has a token a letter
     assert prompt_tokens(allowed_special=[END]) == prompt_tokens(allowed_special="all") == 2

@@ -91,7 +91,7 @@ class Last(samplers.Sampler):
 
 
 class Loop(samplers.Sampler):
-    def __call__(self, next: Any, prompt: Any, *_: Any, **__: Any) -> Any:  # type: ignore[override]
+    def __call__(self, next: Any, prompt: Any, *_: Any, **__: Any) -> Any:
         return prompt
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import numpy as np
 import pytest
@@ -197,6 +198,7 @@ def test_a_config_of_none_is_an_empty_one():
 
 @pytest.mark.parametrize("value", [np.zeros(2), [1], 1 + 2j, 10**400, np.float64("nan"), object()])
 def test_odd_values_are_refused_in_our_words(value):
+    kind: Any
     for name, kind in (("temperature", samplers.Random), ("p", samplers.TopP)):
         with pytest.raises(InvalidArgumentError, match=name):
             kind(**{name: value})

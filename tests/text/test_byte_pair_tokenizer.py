@@ -120,7 +120,8 @@ def test_lookups() -> None:
     tokenizer = small()
     assert tokenizer.vocabulary_size() == len(VOCABULARY) == len(tokenizer.get_vocabulary())
     assert tokenizer.token_to_id("Ġair") == VOCABULARY["Ġair"]
-    assert tokenizer.id_to_token(np.int64(256)) == "Ġa"
+    numpy_id: Any = np.int64(256)
+    assert tokenizer.id_to_token(numpy_id) == "Ġa"
     with pytest.raises(TokenizerError, match="' air'"):
         tokenizer.token_to_id(" air")
     for bad in (-1, len(VOCABULARY)):

@@ -57,7 +57,7 @@ def test_given_targets_are_ignored_with_a_warning(
     preprocessor: GPT2CausalLMPreprocessor, name: str
 ) -> None:
     with pytest.warns(UserWarning, match="ignored"):
-        _, y, _ = preprocessor("Hello", **{name: [1]})
+        _, y, _ = preprocessor("Hello", **{name: [1]})  # type: ignore[arg-type]
     assert y.tolist() == [HELLO, EOT, 0, 0, 0, 0]
 
 
@@ -104,6 +104,7 @@ def test_sequence_length_can_be_set(preprocessor: GPT2CausalLMPreprocessor) -> N
     preprocessor.sequence_length = 3
     assert preprocessor.sequence_length == 3
     assert preprocessor.generate_preprocess("Hello")["token_ids"].shape == (3,)
+    bad: Any
     for bad in (0, -1, 2.0, True, "3"):
         with pytest.raises(InvalidArgumentError, match="sequence_length"):
             preprocessor.sequence_length = bad

@@ -96,7 +96,7 @@ def test_no_end_token_at_all(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["tokenizer_config", "special_tokens_map"])
 def test_named_tokens_without_an_id_get_the_next_one(name: str, tmp_path: Path) -> None:
-    values = {"pad_token": "[PAD]", "additional_special_tokens": ["<|user|>", "<|bot|>"]}
+    values: Any = {"pad_token": "[PAD]", "additional_special_tokens": ["<|user|>", "<|bot|>"]}
     tokenizer = read(tmp_path, **{name: values})
     assert tokenizer.encode("[PAD]<|user|><|bot|>", "all") == [SIZE, SIZE + 1, SIZE + 2]
 
@@ -174,7 +174,7 @@ def test_rules_of_tokens_in_tokenizer_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(40))
 def test_tokenizer_json_with_rules_equals_tokenizers(seed: int, tmp_path: Path) -> None:
     rng = random.Random(seed)
-    merges = [tuple(merge.split()) for merge in MERGES]
+    merges = [(first, second) for first, second in map(str.split, MERGES)]
     reference = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary(), merges))
     byte_level = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=rng.random() < 0.3)
     reference.pre_tokenizer = byte_level

@@ -51,7 +51,7 @@ class FakeDevice:
         self.created = []
         self.flushes = 0
         self.free = 1 << 40  # bytes that the driver still gives
-        self.out_of_memory = None
+        self.out_of_memory: Exception = MemoryError()
         self.memory = BufferPool(budget, self.create_buffer, self.flush, pool_limit)
 
     def create_buffer(self, nbytes, usage):

@@ -72,7 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
             "X-Linked-Etag": f'"{_etag(name, files[name])}"',
             "X-Linked-Size": str(len(files[name])),
         }
-        host = f"http://localhost:{self.server.server_address[1]}/cdn" if in_lfs else ""
+        host = f"http://localhost:{self.connection.getsockname()[1]}/cdn" if in_lfs else ""
         stored = host or "/api/resolve-cache/models"
         known["Location"] = f"{stored}/{repository}/{quote(name)}"
         self.answer(302 if in_lfs else 307, b"", known)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from huggingface_hub import HfApi, errors, file_download, get_hf_file_metadata, hf_hub_url
+from huggingface_hub.hf_api import RepoFile
 
 from tests.weights.fake_hub import COMMIT, serve
 
@@ -18,7 +20,7 @@ BLOB_ID = "587be6b4c3f93f93c489c0111bba5596147a26cb"
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[HfApi]:
-    repositories = {"owner/name": FILES, "owner/gated": 403, "owner/busy": 429}
+    repositories: dict[str, Any] = {"owner/name": FILES, "owner/gated": 403, "owner/busy": 429}
     with serve(repositories) as (address, _):
         yield HfApi(endpoint=address)
 
@@ -27,9 +29,11 @@ def test_the_list_of_files_has_hashes_where_asked_for(api: HfApi) -> None:
     plain = api.model_info("owner/name")
     assert (plain.id, plain.sha) == ("owner/name", COMMIT)
     assert [one.rfilename for one in plain.siblings or ()] == [*FILES]
-    assert all(one.size is one.blob_id is one.lfs is None for one in plain.siblings or ())
+    known = {(one.size, one.blob_id, one.lfs) for one in plain.siblings or ()}
+    assert known == {(None, None, None)}
     named = api.model_info("owner/name", revision=COMMIT, files_metadata=True).siblings or ()
-    tree = {one.path: one for one in api.list_repo_tree("owner/name", recursive=True)}
+    listed = api.list_repo_tree("owner/name", recursive=True)
+    tree = {one.path: one for one in listed if isinstance(one, RepoFile)}
     for one in named:
         data = FILES[one.rfilename]
         assert one.size == len(data)

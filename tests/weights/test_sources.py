@@ -174,7 +174,7 @@ def test_what_the_hub_refuses_is_one_line_each(tmp_path: Path) -> None:
         "owner/mute": "owner/mute on the Hub has no tokenizer (vocab.json",
         "owner/empty": "owner/empty on the Hub has no config.json",
     }
-    repositories = {
+    repositories: dict[str, Any] = {
         "owner/name": MODEL,
         "owner/gated": 403,
         "owner/pickle": no_weights,

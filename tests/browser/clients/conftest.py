@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from bootstrap import CLIENT_FOLDER, CLIENT_WHEELS, NO_CLIENT_WHEELS, NO_NODE
+from build_site import KEPT, PYODIDE_FILES
 from site_lock import lock
 
 import gpt2_wgpu as gw
-from scripts.bootstrap import CLIENT_FOLDER, CLIENT_WHEELS, NO_CLIENT_WHEELS, NO_NODE
-from scripts.build_site import KEPT, PYODIDE_FILES
 from tests.browser.clients.client import Visit, serving
 
 ROOT = Path(__file__).parents[3]

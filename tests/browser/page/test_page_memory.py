@@ -27,7 +27,8 @@ def shown(me: Visit) -> dict[str, int]:
 def counted(me: Visit) -> dict[str, int]:
     """What the engine says."""
     memory: dict[str, Any] = me.evaluate("() => lm.memory()")
-    return memory["byKind"] | {
+    kinds: dict[str, int] = memory["byKind"]
+    return kinds | {
         "live": memory["numBytesInGpu"],
         "peak": memory["peakBytes"],
         "buffers": memory["numBuffers"],

@@ -222,7 +222,8 @@ def test_an_error_stands_where_a_visitor_with_a_phone_looks(visit: Begin) -> Non
     me("prompt").press("Enter")
     expect(me("writing-error")).not_to_be_empty()
     expect(me("writing-error")).to_be_in_viewport(ratio=1)
-    assert me("writing-error").bounding_box()["y"] > me("generate").bounding_box()["y"]
+    error, button = me("writing-error").bounding_box(), me("generate").bounding_box()
+    assert error and button and error["y"] > button["y"]
 
 
 def test_a_breakdown_comes_into_view(visit: Begin) -> None:

@@ -115,7 +115,8 @@ class Doctored:
         where, _, change = line.partition(": ")
         old, arrow, new = change.partition(" => ")
         assert arrow, line
-        return cls(*where.split(), old, new)
+        kind, dtype, file = where.split()
+        return cls(kind, dtype, file, old, new)
 
     def __str__(self) -> str:
         return f"{self.kind}-{self.dtype}-{self.file}-{self.old}".replace(" ", "")

@@ -22,8 +22,10 @@ def inputs(batch, queries, keys, heads, size, value_size=None):
 
 
 def compare(parts, mask=None, reference_mask=None, **options):
-    result = ops.attention(*[gw.tensor(part) for part in parts], mask=mask, **options)
-    expected = references.attention(*parts, mask=reference_mask, **options)
+    q, k, v = map(gw.tensor, parts)
+    result = ops.attention(q, k, v, mask=mask, **options)
+    q, k, v = parts
+    expected = references.attention(q, k, v, mask=reference_mask, **options)
     assert result.shape == expected.shape
     np.testing.assert_allclose(result.numpy(), expected, rtol=1e-5, atol=1e-5)
 
@@ -64,7 +66,8 @@ def test_padding_as_a_list():
 
 def test_a_query_that_sees_nothing_gets_the_mean():
     parts = inputs(1, 2, 4, 1, 3)
-    result = ops.attention(*parts, mask=np.zeros((1, 4), int)).numpy()
+    q, k, v = parts
+    result = ops.attention(q, k, v, mask=np.zeros((1, 4), int)).numpy()
     mean = parts[2].mean(1, keepdims=True)
     np.testing.assert_allclose(result, np.broadcast_to(mean, result.shape), rtol=1e-5, atol=1e-6)
 
@@ -93,8 +96,9 @@ def test_shapes_that_do_not_fit_are_all_named(query, key, value):
 
 
 def test_other_bad_arguments_are_refused():
+    q, k, v = inputs(1, 3, 2, 1, 4)
     with pytest.raises(ShapeError, match="causal queries"):
-        ops.attention(*inputs(1, 3, 2, 1, 4), causal=True)
+        ops.attention(q, k, v, causal=True)
     for shape in [(2,), (3, 2), (1, 2, 2), (1, 1, 1, 1, 2)]:
         with pytest.raises(ShapeError, match=r"mask .* is none of \(1, 2\), \(1, 3, 2\)"):
-            ops.attention(*inputs(1, 3, 2, 1, 4), mask=np.ones(shape, int))
+            ops.attention(q, k, v, mask=np.ones(shape, int))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -18,7 +20,7 @@ HEADS = PLAIN.reshape(1, 4, 2, 3)
 MASK = [[1, 1, 0, 1]]
 
 # name -> (arrays, call on them)
-CALLS = {
+CALLS: dict[str, Any] = {
     "add": ((PLAIN, PLAIN), ops.add),
     "add a number": ((PLAIN,), lambda x: ops.add(x, 2)),
     "sub": ((PLAIN, PLAIN[0]), ops.sub),

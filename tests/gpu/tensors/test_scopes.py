@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field, make_dataclass
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ class Pair:
     left: gw.Tensor
     right: gw.Tensor
     note: str = "both"
-    itself: list = field(default_factory=list)
+    itself: list[Any] = field(default_factory=list)
 
 
 Slots = make_dataclass("Slots", ["left", "right"], slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from array import array
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,7 +137,8 @@ class TestData:
         values = asyncio.run(read())
         assert isinstance(values, memoryview)
         assert (values.shape, values.format) == ((2, 3), "i")
-        assert values.tolist() == [[1, 2, 3], [4, 5, 6]] and values[1, 2] == 6
+        rows: Any = values.tolist()
+        assert rows == [[1, 2, 3], [4, 5, 6]] and values[1, 2] == 6
 
     def test_many_reads_at_once(self):
         async def read():

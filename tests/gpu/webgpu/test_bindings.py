@@ -7,6 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,9 @@ def test_what_is_wrong_with_wgpu(monkeypatch, platform, missing, version, said):
         monkeypatch.setattr(builtins, "__import__", broken(missing))
     else:
         monkeypatch.setitem(sys.modules, "wgpu", wgpu_of(version))
-    asking = [bindings.load_wgpu] if platform == "emscripten" else [gw.adapters, gw.Device]
+    asking: list[Any] = (
+        [bindings.load_wgpu] if platform == "emscripten" else [gw.adapters, gw.Device]
+    )
     for ask in asking:
         with pytest.raises(DependencyError) as caught:
             ask()

@@ -90,6 +90,7 @@ class TestTaken:
         ]
         monkeypatch.setattr(native, "lib", Library(native.lib, dict(fakes)))
         bundle = native_bundle(recorded)
+        assert bundle is not None
         handle = native.ffi.cast("WGPUComputePassEncoder", 0)
         bundle(SimpleNamespace(_internal=handle), 3)
 
