@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,6 +61,35 @@ def wait_until(page: Page, script: str, patience: float = 60) -> None:
         page.wait_for_timeout(100)
 
 
+# --- self-tests ---------------------------------------------------------------------------------
+# The library notes a self-test that passed in the origin's Cache Storage, under an address that
+# names the adapter, the kernels and the weight dtype. Pages of later profiles in the same run get
+# these notes and skip the self-test, which takes SwiftShader eight seconds.
+
+_passed: set[str] = set()
+_COLLECT = """async () => {
+  if (!globalThis.caches || !(await caches.has("self-test"))) return [];
+  const notes = await (await caches.open("self-test")).keys();
+  return notes.map(({ url }) => url.slice(new URL(url).origin.length));
+}"""
+_RESTORE = """(async (notes) => {
+  const cache = await caches.open("self-test");
+  await Promise.all(notes.map((note) => cache.put(note, new Response("1"))));
+})(%s).catch(() => {});"""  # about:blank has no Cache Storage
+
+
+def restore_self_tests(page: Page) -> None:
+    """Give the pages that will be opened here the notes of all self-tests that passed so far."""
+    if _passed:
+        page.add_init_script(_RESTORE % json.dumps(sorted(_passed)))
+
+
+def collect_self_tests(page: Page) -> None:
+    """Remember the notes of self-tests that this page has."""
+    with suppress(Error):  # closed, or of no site
+        _passed.update(page.evaluate(_COLLECT))
+
+
 class PythonError(Exception):
     """Python in the worker raised; the message is its traceback."""
 
@@ -98,6 +128,7 @@ class Tab:
         self._page.on("console", self._note)
         self._page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self._prepare()
+        restore_self_tests(self._page)
         self._page.goto(address)
 
     def _prepare(self) -> None:
@@ -108,6 +139,7 @@ class Tab:
             self.complaints.append(message.text)
 
     def _stop(self) -> None:
+        collect_self_tests(self._page)
         self._browser.close()
         self._playwright.stop()
 

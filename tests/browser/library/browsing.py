@@ -8,7 +8,12 @@ from typing import Any, TypeVar
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, sync_playwright
 
-from tests.browser.chromium import FLAGS, wait_until
+from tests.browser.chromium import (
+    FLAGS,
+    collect_self_tests,
+    restore_self_tests,
+    wait_until,
+)
 
 T = TypeVar("T")
 TIMEOUT_S = 120  # seconds: a busy machine computes slowly in software
@@ -25,9 +30,9 @@ class Browser:
         """What `work` gives, in playwright's thread."""
         return self._thread.submit(work).result()
 
-    def open(self, address: str) -> Tab:
-        """A tab in a profile of its own."""
-        return self.do(lambda: Tab(self, self._browser.new_context(), address))
+    def open(self, address: str, *, self_tested: bool = True) -> Tab:
+        """A tab in a profile of its own, which knows the self-tests that passed in this run."""
+        return self.do(lambda: Tab(self, self._browser.new_context(), address, self_tested))
 
     def renderers(self) -> list[int]:
         """The processes that pages run in."""
@@ -56,9 +61,12 @@ class Browser:
 class Tab:
     """A page; `complaints` are the errors that nobody caught, and what the console shows of any."""
 
-    def __init__(self, browser: Browser, context: BrowserContext, address: str) -> None:
+    def __init__(
+        self, browser: Browser, context: BrowserContext, address: str, self_tested: bool = True
+    ) -> None:
         self._browser = browser
         self._context = context
+        self._self_tested = self_tested
         context.set_default_timeout(TIMEOUT_S * 1000)
         self.complaints: list[str] = []
         self.page = self._opened(address)
@@ -67,6 +75,8 @@ class Tab:
         page = self._context.new_page()
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", self._note)
+        if self._self_tested:
+            restore_self_tests(page)
         page.goto(address)
         return page
 
@@ -110,7 +120,11 @@ class Tab:
         return self._browser.do(send)
 
     def close(self) -> None:
-        self._browser.do(self._context.close)
+        self._browser.do(self._close)
+
+    def _close(self) -> None:
+        collect_self_tests(self.page)
+        self._context.close()
 
 
 def weights_of(tab: Tab) -> int:

@@ -37,7 +37,7 @@ def doctored_site(site: Path, folder: Path) -> Path:
 
 def test_loading_fails_and_says_why(browser: Browser, site: Path, tmp_path: Path) -> None:
     with hosting(doctored_site(site, tmp_path)) as host:
-        tab = browser.open(f"{host.page}tests/library.html")
+        tab = browser.open(f"{host.page}tests/library.html", self_tested=False)
         tab.wait_for("() => Boolean(globalThis.GPT2)")
         error = tab.evaluate("() => thrown(() => GPT2.load('fairytales', { dtype: 'float16' }))")
         tab.close()
@@ -51,7 +51,7 @@ def test_loading_fails_and_says_why(browser: Browser, site: Path, tmp_path: Path
 def test_a_self_test_that_passed_is_remembered(browser: Browser, site: Path) -> None:
     """By the origin's Cache Storage: the next visit does not run it again."""
     with hosting(site) as host:
-        tab = browser.open(f"{host.page}tests/library.html")
+        tab = browser.open(f"{host.page}tests/library.html", self_tested=False)
         tab.wait_for("() => Boolean(globalThis.GPT2)")
         tab.evaluate(
             "async () => { (await GPT2.load('fairytales', { dtype: 'float16' })).dispose(); }"

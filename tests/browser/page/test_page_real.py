@@ -43,7 +43,7 @@ def real(browser_with_gpu: Browser, real_address: str) -> Iterator[Begin]:
     yield begin
     for one in visits:
         one.check()
-        one.context.close()
+        one.close()
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def loaded(browser_with_gpu: Browser, real_address: str) -> Iterator[Visit]:
     me.evaluate(f"() => lm.python(`{_LISTEN}`)")
     yield me
     me.check()
-    me.context.close()
+    me.close()
 
 
 _LISTEN = """

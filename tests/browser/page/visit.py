@@ -9,6 +9,8 @@ from typing import Any
 
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
+from tests.browser.chromium import collect_self_tests, restore_self_tests
+
 # Recorded from the first moment on: violations of the policy, and shifts of the layout that no
 # input explains. (Tasks longer than 50 ms are measured where they are tested.)
 _RECORD = """
@@ -57,6 +59,7 @@ class Visit:
         page = self.context.new_page()
         page.on("console", self._on_console)
         page.on("pageerror", lambda error: self.problems.append(str(error)))
+        restore_self_tests(page)
         page.goto(url)
         self.page = page
         return page
@@ -117,6 +120,10 @@ class Visit:
             session.send("Input.dispatchDragEvent", event)
             if kind == "dragOver":
                 expect(self("dropzone")).to_be_visible()
+
+    def close(self) -> None:
+        collect_self_tests(self.page)
+        self.context.close()
 
     def check(self) -> None:
         """Fails if the browser complained about anything, or the layout moved by itself."""
