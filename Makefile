@@ -40,7 +40,7 @@ test: lint ## check style and types, then run every test
 # Two at a time, since each leaves a core idle half of the time, and the longest first.
 KERNELS := tests/browser/test_kernels.py
 # What needs no GPU runs where none can be found.
-PLAIN := tests/text tests/weights tests/samplers tests/cli/test_arguments.py \
+PLAIN := tests/text tests/weights tests/samplers tests/webgpu tests/cli/test_arguments.py \
 	$(wildcard tests/test_*.py)
 NO_GPU := VK_DRIVER_FILES=/nonexistent VK_ICD_FILENAMES=/nonexistent
 

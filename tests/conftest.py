@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 def pytest_addoption(parser: pytest.Parser) -> None:
     text = "compute on Chromium's WebGPU instead of wgpu's own"
     parser.addoption("--gpu", choices=["native", "chromium"], default="native", help=text)
+    text = "of the tests that are marked, run the cases that are meant for Chromium"
+    parser.addoption("--chromium-cases", action="store_true", help=text)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -28,6 +30,27 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         from tests.browser.relay import relayed
 
         session.config.add_cleanup(relayed())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In Chromium, keeps one case of each combination of the parameters that are marked.
+
+    The cases that are kept differ from one combination to the next in all other parameters.
+    """
+    in_chromium = sys.platform == "emscripten" or config.getoption("--gpu") == "chromium"
+    if not in_chromium and not config.getoption("--chromium-cases"):
+        return
+    groups: dict[Any, list[pytest.Item]] = {}
+    for item in items:
+        if marker := item.get_closest_marker("chromium_cases"):
+            test = item.nodeid.partition("[")[0]
+            named = tuple(item.callspec.params[name] for name in marker.args)  # type: ignore[attr-defined]
+            groups.setdefault((test, named), []).append(item)
+    kept = {group[index % len(group)] for index, group in enumerate(groups.values())}
+    dropped = [item for group in groups.values() for item in group if item not in kept]
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = [item for item in items if item not in set(dropped)]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -36,6 +36,7 @@ def test_kernels_compute_right_in_chromium() -> None:
     options = [
         "-q",
         "--no-header",
+        *("-p", "tests.flaky"),
         "--gpu=chromium",
         *("-o", "faulthandler_timeout=300", "-o", "faulthandler_exit_on_timeout=true"),
         *(f"--deselect={test}" for test in (LARGE, LESS_PRECISE)),

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,12 @@ def files_for_the_browser() -> list[str]:
     ]
 
 
+@cache
 def collected_outside() -> list[str]:
     """The node ids of those tests, as pytest finds them natively."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "not native"]
     options = ["--no-header", "-o", "addopts=--import-mode=importlib", "-p", "no:cacheprovider"]
+    options.append("--chromium-cases")
     found = subprocess.run(
         [*command, *options, *files_for_the_browser()], cwd=ROOT, capture_output=True, text=True
     )

@@ -123,6 +123,7 @@ def error_for(place):
 # --- generation -----------------------------------------------------------------------------------
 
 
+@pytest.mark.chromium_cases()
 def test_a_fault_anywhere_in_a_generation(device, lm, place):
     """Prefill, recorded step, submits: the next text is right after each."""
     prompts, length = [[1, 2, 3], [4]], 6

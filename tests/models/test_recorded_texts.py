@@ -17,6 +17,9 @@ import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 
 TABLE = Path(__file__).parent / "data" / "recorded_texts.json"
+# Among others, other adapters draw another token where two are almost equally likely.
+pytestmark = pytest.mark.native("the adapter of the recorded texts")
+
 DTYPES = ["float32", "float16", "q8", "q4"]
 PROMPTS = ["Once upon a time", "The king said to his daughter:", ""]
 LENGTH = 48  # tokens in all

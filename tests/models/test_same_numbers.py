@@ -70,11 +70,13 @@ def whole(lm):
 
 
 @pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+@pytest.mark.chromium_cases("lm")
 def test_alone(lm, whole, cut):
     check(lm, logits_of(lm, IDS[:1], cut)[0], whole[0])
 
 
 @pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+@pytest.mark.chromium_cases("lm")
 def test_in_a_batch(lm, whole, cut):
     for found, expected in zip(logits_of(lm, IDS, cut), whole, strict=True):
         check(lm, found, expected, to_the_bit=cut == [TOKENS])

@@ -59,6 +59,7 @@ def forced(monkeypatch):
 )
 @pytest.mark.parametrize("cache_dtype", ["float32", "float16"])
 @pytest.mark.usefixtures("guarded", "forced")
+@pytest.mark.chromium_cases("cache_dtype")
 def test_against_numpy(device, batch, tokens, heads, dim, length, cache_dtype):
     q = references.random(batch, tokens, heads, dim)
     start = [max(0, length - tokens - 7 * row) for row in range(batch)]
@@ -109,6 +110,7 @@ def test_masked_positions_are_not_seen_and_a_fully_masked_row_is_the_mean(device
     ],
 )
 @pytest.mark.usefixtures("guarded")
+@pytest.mark.chromium_cases("kernel")
 def test_full_tiles_are_chosen_on_gpus(device, monkeypatch, tokens, dim, cpu, most, kernel):
     changed = replace(device.capabilities, prefers_no_barriers=cpu, max_iterations=most)
     monkeypatch.setattr(device, "capabilities", changed)

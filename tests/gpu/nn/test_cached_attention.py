@@ -82,6 +82,7 @@ def expected_attention(q, k, v, start, scale, mask=None):
 )
 @pytest.mark.parametrize("cache_dtype", ["float32", "float16"])
 @pytest.mark.usefixtures("guarded")
+@pytest.mark.chromium_cases("variant", "cache_dtype")
 def test_against_numpy(device, batch, tokens, heads, dim, length, cache_dtype):
     q = references.random(batch, tokens, heads, dim)
     k, v = (
@@ -109,6 +110,7 @@ def test_against_numpy(device, batch, tokens, heads, dim, length, cache_dtype):
     [(1, 128, 1), (1, 129, 2), (1, 1024, 8), (4, 1024, 3), (8, 1024, 2), (11, 1024, 1)],
 )
 @pytest.mark.usefixtures("guarded")
+@pytest.mark.chromium_cases("variant")
 def test_positions_are_split_only_where_queries_are_few(device, variant, batch, length, splits):
     """About 128 workgroups: what has many queries leaves the next layer fewer parts to read."""
     q = references.random(batch, 1, 12, 8)
@@ -140,6 +142,7 @@ def test_large_scores_do_not_overflow(device):
 @pytest.mark.parametrize("part", ["key", "value"])
 @pytest.mark.parametrize("position", [5, 500, 999])
 @pytest.mark.usefixtures("guarded")
+@pytest.mark.chromium_cases("variant")
 def test_a_nan_anywhere_is_seen(device, part, position):
     """Also in one of the shares that a long cache is split into; the other row has none."""
     q = references.random(2, 1, 2, 8)
@@ -189,6 +192,7 @@ def test_a_long_context_in_one_thread(device):
 
 @pytest.mark.parametrize(("length", "most"), [(40, 400), (300, 100), (300, 20)])
 @pytest.mark.usefixtures("guarded")
+@pytest.mark.chromium_cases("variant")
 def test_no_thread_loops_more_often_than_the_device_allows(device, monkeypatch, length, most):
     """By one thread while it may, by a workgroup when it may not, and refused beyond that."""
     few = replace(device.capabilities, max_iterations=most)
@@ -240,6 +244,7 @@ def test_what_does_not_fit_is_refused(device):
 
 @pytest.mark.parametrize("dim", [8, 64, 136])  # 136: wider than registers hold
 @pytest.mark.usefixtures("guarded")
+@pytest.mark.chromium_cases("variant")
 def test_in_one_order_a_query_gets_the_same_bits_alone_and_among_others(
     device, monkeypatch, variant, dim
 ):

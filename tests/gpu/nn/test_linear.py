@@ -67,6 +67,7 @@ def kernel(request, device, monkeypatch):
     ids=str,
 )
 @pytest.mark.usefixtures("guarded")
+@pytest.mark.chromium_cases("kernel", "dtype")
 def test_against_numpy(device, kernel, rows, columns, depth, dtype):
     x, w = references.random(rows, depth), references.random(columns, depth, seed=1)
     b, r = references.random(columns, seed=2), references.random(rows, columns, seed=3)
@@ -109,6 +110,7 @@ def fusing(request, device, monkeypatch):
     ids=str,
 )
 @pytest.mark.usefixtures("guarded", "fusing")
+@pytest.mark.chromium_cases("fusing")
 def test_a_norm_in_front(device, rows, columns, width, monkeypatch):
     """Rows far from zero, one with an outlier where the shift is taken from, a constant one."""
     depth = -(-width // 8) * 8
@@ -138,6 +140,7 @@ def test_a_norm_in_front(device, rows, columns, width, monkeypatch):
 @pytest.mark.parametrize("dtype", ["float32", "q8"])
 @pytest.mark.parametrize("rows", [1, 2, 8, 9, 17])
 @pytest.mark.usefixtures("guarded")
+@pytest.mark.chromium_cases("dtype")
 def test_a_norm_in_front_without_bias(device, rows, dtype, monkeypatch):
     """As a head is: whether the norm is folded, or goes before, decides nothing but the way."""
     without_integers(device, monkeypatch)
@@ -158,6 +161,7 @@ def test_a_norm_in_front_without_bias(device, rows, dtype, monkeypatch):
 
 @pytest.mark.parametrize(("rows", "splits"), [(1, 2), (3, 8), (9, 3), (65, 2)])
 @pytest.mark.usefixtures("guarded", "kernel")
+@pytest.mark.chromium_cases("kernel")
 def test_split_k_partials_of_attention_are_combined(device, rows, splits):
     heads, dim, columns = 3, 16, 21
     values = references.random(splits, rows, heads, dim)
@@ -186,6 +190,7 @@ def test_split_k_partials_of_attention_are_combined(device, rows, splits):
 @pytest.mark.parametrize("tokens", [1, 3])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.usefixtures("guarded")
+@pytest.mark.chromium_cases("kernel", "cache_dtype")
 def test_keys_and_values_go_into_the_cache(device, kernel, tokens, dtype, cache_dtype):
     batch, heads, dim, length = 2, 3, 8, 13
     width = heads * dim

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.native("NumPy")
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 8, 9, 70])
 @pytest.mark.parametrize("depth", [8, 16, 56, 264])
 @pytest.mark.usefixtures("variant", "guarded")
+@pytest.mark.chromium_cases("variant", "dtype")
 def test_what_is_chosen_is_right(device, rows, depth, dtype):
     x, w = references.random(rows, depth), references.random(77, depth, seed=1)
     matrix = matrix_of(device, w, dtype)

@@ -171,6 +171,7 @@ def w8a8_kernels(device, monkeypatch):
     ("columns", "depth"),
     [(1, 32), (31, 224), (32, 256), (33, 288), (130, 96), (70, 1600), (5, 12288)],
 )
+@pytest.mark.chromium_cases("dtype", "rows")
 def test_w8a8_products(device, w8a8_kernels, dtype, rows, columns, depth):
     x, w = references.random(rows, depth), references.random(columns, depth, seed=1)
     x[:, :32] *= 1000  # a block that is much larger than the others
@@ -194,6 +195,7 @@ def test_w8a8_products(device, w8a8_kernels, dtype, rows, columns, depth):
 @BOTH
 @pytest.mark.parametrize("rows", [1, 3, 9])
 @pytest.mark.parametrize(("columns", "width"), [(1, 1), (33, 31), (32, 256), (65, 290)])
+@pytest.mark.chromium_cases("dtype", "rows")
 def test_w8a8_products_of_normalised_rows(device, w8a8_kernels, dtype, rows, columns, width):
     """Far from zero, the first element farthest: what is rounded is the outcome of the norm."""
     depth = -(-width // 32) * 32

@@ -238,6 +238,7 @@ def test_shapes(device):
     [(1, 1, 1), (1, 255, 255), (2, 256, 256), (1, 257, 257), (3, 600, 511), (9, 520, 513)],
 )
 @pytest.mark.usefixtures("guarded")
+@pytest.mark.chromium_cases("kernel", "threads")
 def test_a_head_leaves_the_largest_of_its_logits(
     device, monkeypatch, kernel, rows, columns, candidates
 ):
@@ -288,6 +289,7 @@ def penalised(logits, prompt, new, penalties):
 @pytest.mark.parametrize(
     "penalties", [Penalties(1.7), Penalties(0.5, 0.9), Penalties(1.2, -0.3, 0.4)], ids=str
 )
+@pytest.mark.chromium_cases("threads")
 def test_penalties_equal_numpy_and_count_what_is_chosen(device, penalties):
     """Three steps; the chosen tokens are those of the penalised logits, and are counted."""
     width, candidates = 64, 300
