@@ -240,6 +240,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     graph = import_graph(PACKAGE)
     assert len(graph) > 100 and sum(map(len, graph.values())) > 500
     assert circles(graph) == []
+    assert circles(BELOW) == []
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import InvalidArgumentError
 
+# Usage classes of buffers: what one is for decides its WebGPU usage, and whether it is pooled.
 KINDS = ("weights", "cache", "workspace", "staging", "parameters")
 POOLED = ("workspace", "cache", "staging")  # pooled weights would outlive their model
 
