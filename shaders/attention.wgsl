@@ -5,9 +5,9 @@
 //           (Milakov & Gimelshein 2018; Dao et al. 2022). A query at position p = start[b] + t sees
 //           positions 0 .. p if `causal`, else 0 .. keys - 1; a position whose mask is 0 scores
 //           -1e9, so that a row with all positions masked becomes the mean (as in Keras), not NaN.
-// Bindings: query [tokens, heads, head_dim] · keys [batch, heads, HEAD_DIM8, capacity, 8] and values
-//           [batch, heads, capacity, head_dim] (variant `cache`: f32, f16) · start [batch] · mask
-//           [batch, capacity] (if HAS_MASK) · the rest by variant `output`:
+// Bindings: query [tokens, heads, head_dim] · keys [batch, heads, HEAD_DIM8, capacity, 8] and
+//           values [batch, heads, capacity, head_dim] (variant `cache`: f32, f16) · start [batch] ·
+//           mask [batch, capacity] (if HAS_MASK) · the rest by variant `output`:
 //           attention_output_whole.wgsl, or attention_output_partials.wgsl if positions are split
 // Threads:  128 share one query: first a thread a position (scores), then a thread eight dimensions
 //           of every n-th position (weighted values); workgroup (x, y) -> query * heads + head,
@@ -68,7 +68,9 @@ fn main(@builtin(local_invocation_index) thread: u32,
     highest = larger;
     if (offset < step) {
       let here = min(WORKGROUP, count - base);
-      for (var i = offset; i < here; i += step) { sum += weights[i] * value_at(batch_head, base + i, d); }
+      for (var i = offset; i < here; i += step) {
+        sum += weights[i] * value_at(batch_head, base + i, d);
+      }
     }
   } // `weights` is written again only after the barriers of the next maximum
 

@@ -33,8 +33,9 @@ fn main(@builtin(local_invocation_index) thread: u32,
       score += vec4<f32>(dot8(q, key_at(batch_head, p.x, i)), dot8(q, key_at(batch_head, p.y, i)),
                          dot8(q, key_at(batch_head, p.z, i)), dot8(q, key_at(batch_head, p.w, i)));
     }
-    score = vec4<f32>(masked_score(batch_head, p.x, score.x), masked_score(batch_head, p.y, score.y),
-                      masked_score(batch_head, p.z, score.z), masked_score(batch_head, p.w, score.w));
+    score = vec4<f32>(
+        masked_score(batch_head, p.x, score.x), masked_score(batch_head, p.y, score.y),
+        masked_score(batch_head, p.z, score.z), masked_score(batch_head, p.w, score.w));
     let larger = max(highest, max(max(score.x, score.y), max(score.z, score.w)));
     let shrink = exp(highest - larger);
     let valid = vec4<u32>(base) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(count);

@@ -41,10 +41,12 @@ fn main(@builtin(local_invocation_index) thread: u32,
   let first = (tiles - 1u - index / batch_heads) * QUERIES; // token of the first query
   let last = params.tokens_per_row - 1u;                      // queries past it repeat it
   // Indices of queries as in attention.wgsl: of the first token, and of this thread.
-  let head = batch_head / params.heads * params.tokens_per_row * params.heads + batch_head % params.heads;
-  let own_queries = head + params.heads * min(vec4<u32>(first + local.y) + vec4<u32>(0u, 8u, 16u, 24u),
-                                       vec4<u32>(last));
-  let visible = vec4<u32>(visible_positions(own_queries.x), visible_positions(own_queries.y), visible_positions(own_queries.z), visible_positions(own_queries.w));
+  let head = batch_head / params.heads * params.tokens_per_row * params.heads
+      + batch_head % params.heads;
+  let own = head + params.heads * min(vec4<u32>(first + local.y) + vec4<u32>(0u, 8u, 16u, 24u),
+                                      vec4<u32>(last));
+  let visible = vec4<u32>(visible_positions(own.x), visible_positions(own.y),
+                          visible_positions(own.z), visible_positions(own.w));
   let count = visible_positions(head + params.heads * min(first + QUERIES - 1u, last));
 
   // This thread loads four dimensions of a query, eight of a key.
@@ -90,7 +92,8 @@ fn main(@builtin(local_invocation_index) thread: u32,
     for (var j = 0u; j < 4u; j++) {
       let p = min(position[j], count - 1u);
       for (var i = 0u; i < 4u; i++) {
-        score[i][j] = select(-3.0e38, masked_score(batch_head, p, score[i][j]), position[j] < visible[i]);
+        score[i][j] = select(-3.0e38, masked_score(batch_head, p, score[i][j]),
+                             position[j] < visible[i]);
       }
     }
     let by_position = transpose(score);
@@ -102,7 +105,8 @@ fn main(@builtin(local_invocation_index) thread: u32,
     highest = larger;
     total *= shrink;
     for (var i = 0u; i < 4u; i++) {
-      let own_weights = select(vec4<f32>(0.0), exp(score[i] - larger[i]), position < vec4<u32>(visible[i]));
+      let own_weights = select(vec4<f32>(0.0), exp(score[i] - larger[i]),
+                               position < vec4<u32>(visible[i]));
       total[i] += dot(own_weights, vec4<f32>(1.0));
       weights[(local.y + 8u * i) * 16u + local.x] = own_weights;
       low[i] *= shrink[i];
@@ -154,7 +158,9 @@ fn main(@builtin(local_invocation_index) thread: u32,
   for (var i = 0u; i < 16u; i++) { all += slice[local.y * 16u + i]; }
   for (var i = 0u; i < 4u; i++) {
     if (first + local.y + 8u * i > last) { break; }
-    if (local.x < 2u * HEAD_DIM8) { write_output(0u, own_queries[i], local.x, low[i], all[i]); }
-    if (local.x + 16u < 2u * HEAD_DIM8) { write_output(0u, own_queries[i], local.x + 16u, high[i], all[i]); }
+    if (local.x < 2u * HEAD_DIM8) { write_output(0u, own[i], local.x, low[i], all[i]); }
+    if (local.x + 16u < 2u * HEAD_DIM8) {
+      write_output(0u, own[i], local.x + 16u, high[i], all[i]);
+    }
   }
 }

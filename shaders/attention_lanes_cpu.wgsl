@@ -38,9 +38,11 @@ fn main(@builtin(local_invocation_index) lane: u32,
     let next = min(base + LANES, count - 1u); // past the end: weight 0
     var score = vec2<f32>(0.0);
     for (var i = 0u; i < HEAD_DIM8; i++) {
-      score += vec2<f32>(dot8(q[i], key_at(batch_head, base, i)), dot8(q[i], key_at(batch_head, next, i)));
+      score += vec2<f32>(dot8(q[i], key_at(batch_head, base, i)),
+                         dot8(q[i], key_at(batch_head, next, i)));
     }
-    score = vec2<f32>(masked_score(batch_head, base, score.x), masked_score(batch_head, next, score.y));
+    score = vec2<f32>(masked_score(batch_head, base, score.x),
+                      masked_score(batch_head, next, score.y));
     if (base + LANES >= count) { score.y = -3.0e38; }
     let larger = max(highest, max(score.x, score.y));
     let shrink = exp(highest - larger);

@@ -1,4 +1,5 @@
-// Linear layer y = x Wᵀ (+ what `store` adds) for few tokens, GEMV: LANES threads share four outputs.
+// Linear layer y = x Wᵀ (+ what `store` adds) for few tokens, GEMV: LANES threads share four
+// outputs.
 //
 // Formula:  sum[m, n] = Σ_k x[m, k] W[n, k], f32 accumulation; then store(m, n, sum)
 // Bindings: x by variant `input`: input_plain.wgsl or input_partials.wgsl · weights [out_features,
@@ -12,10 +13,10 @@
 //
 // Memory-bound: each weight is read once. Keep many loads in flight and little ALU work per load. A
 // lane reads 16 bytes (32 in f32) of each of four weight rows at a time: four loads at once, and x
-// (more bytes than quantised weights), the norm's moments and the counting serve four outputs. LANES
-// are many where out_features are few, so that some 25,000 lanes have 1.5 MB in flight, about what a
-// large GPU needs; more lanes would have less than one step each. Sums of lanes take two barriers:
-// eight lanes gather, then every lane adds up those eight.
+// (more bytes than quantised weights), the norm's moments and the counting serve four outputs.
+// LANES are many if out_features are few, so that some 25,000 lanes have 1.5 MB in flight, about
+// what a large GPU needs; more lanes would have less than one step each. Sums of lanes take two
+// barriers: eight lanes gather, then every lane adds up those eight.
 
 override TOKENS: u32 = 1u;
 override LANES: u32 = 32u; // a power of two, 8 to 128

@@ -3,8 +3,8 @@
 // a thread, as in linear_gemm_cpu.wgsl.
 //
 // Formula:  sum[m, n] = Σ_blocks scale_x scale_w Σ_32 q_x q_w; then store(m, n, sum). The inner sum
-//           is of whole numbers below 2^24, exact in f32, and the outer one is taken in the order of
-//           linear_w8a8_gemv_cpu.wgsl: both give the same bits.
+//           is of whole numbers below 2^24, exact in f32, and the outer one is taken in the order
+//           of linear_w8a8_gemv_cpu.wgsl: both give the same bits.
 // Bindings: x [tokens, in_features] int8, four in a word · scales [tokens, in_features / 32] f32 ·
 //           weights [out_features, in_features] (variant `weight`: q8, q4) · the rest by variant
 //           `store`: store_plain.wgsl, store_qkv.wgsl or store_logits.wgsl

@@ -1,5 +1,6 @@
-// Linear layer y = norm(x) Wᵀ (+ what `store` adds) for one token, W8A8 GEMV for CPU adapters, which
-// are bound by loads and instructions: x is rounded to int8 in blocks of 32, W is stored in blocks.
+// Linear layer y = norm(x) Wᵀ (+ what `store` adds) for one token, W8A8 GEMV for CPU adapters,
+// which are bound by loads and instructions: x is rounded to int8 in blocks of 32, W is stored in
+// blocks.
 //
 // Formula:  sum[m, n] = Σ_blocks scale_x scale_w Σ_32 q_x q_w, the inner sum in i32, with
 //           scale_x = max |x| / 127 of a block and q_x = round(x / scale_x); then store(m, n, sum)

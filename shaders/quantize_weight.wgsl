@@ -2,8 +2,8 @@
 //
 // Formula:  the elements of the result, row after row, are cut into blocks of 32, across rows if
 //           in_features is not a multiple of 32; scale = the block's value of largest magnitude m,
-//           as f16; an element is stored as round(127 x / |m|) (q8), or 8 + round(-8 x / m), at most
-//           15 (q4: m itself becomes -8)
+//           as f16; an element is stored as round(127 x / |m|) (q8), or 8 + round(-8 x / m), at
+//           most 15 (q4: m itself becomes -8)
 // Bindings: raw: words of the file (variant `source`: f32, f16, bf16) · result: words, units of
 //           eight blocks (variant `packed`: q8 or q4), [rows_before + out_features, in_features];
 //           units are whole: zeros follow the last element

@@ -1,15 +1,15 @@
-// The loss of a language model: how unlikely it finds the token that follows, in nats.
+// Cross-entropy loss of a language model: -log of the probability of the next token, in nats.
 //
-// Formula:  result[r] = log Σ_c exp(logits[r, c] - m) + m - logits[r, targets[r]], m the row's maximum;
-//           0 where targets[r] is no column (nothing to predict there)
-// Bindings: logits [rows, columns] f32 · targets [rows] u32 · result [rows] f32
-// Threads:  WORKGROUP threads share one row; workgroup (x, y) -> row y * workgroups.x + x
-// Limits:   a row of nothing but -infinity gives NaN
+// Formula:  result[m] = log Σ_n exp(logits[m, n] - h) + h - logits[m, targets[m]] with h the row's
+//           maximum; 0 if targets[m] is no token (nothing to predict)
+// Bindings: logits [tokens, vocabulary] f32 · targets [tokens] u32 · result [tokens] f32
+// Threads:  WORKGROUP threads share one token; workgroup (x, y) -> token y * workgroups.x + x
+// Limits:   a row of only -infinity gives NaN
 
 override WORKGROUP: u32 = 256u;
 //!include "reduce.wgsl"
 
-struct Params { rows: u32, columns: u32, }
+struct Params { tokens: u32, vocabulary: u32, }
 
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<storage, read> targets: array<u32>;
@@ -21,17 +21,17 @@ fn main(@builtin(local_invocation_index) thread: u32,
         @builtin(workgroup_id) group: vec3<u32>,
         @builtin(num_workgroups) groups: vec3<u32>) {
   let row = group.y * groups.x + group.x;
-  if (row >= params.rows) { return; }
-  let first = row * params.columns;
+  if (row >= params.tokens) { return; }
+  let first = row * params.vocabulary;
 
   var largest = -3.4e38;
-  for (var c = thread; c < params.columns; c += WORKGROUP) {
+  for (var c = thread; c < params.vocabulary; c += WORKGROUP) {
     largest = max(largest, logits[first + c]);
   }
   let highest = workgroup_max(largest, thread);
 
   var sum = 0.0;
-  for (var c = thread; c < params.columns; c += WORKGROUP) {
+  for (var c = thread; c < params.vocabulary; c += WORKGROUP) {
     sum += exp(logits[first + c] - highest);
   }
   let total = workgroup_sum(sum, thread);
@@ -39,7 +39,7 @@ fn main(@builtin(local_invocation_index) thread: u32,
   if (thread == 0u) {
     let wanted = targets[row];
     var loss = 0.0;
-    if (wanted < params.columns) { loss = log(total) + highest - logits[first + wanted]; }
+    if (wanted < params.vocabulary) { loss = log(total) + highest - logits[first + wanted]; }
     result[row] = loss;
   }
 }

@@ -17,15 +17,15 @@ def target_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """
     if logits.ndim != 2 or targets.shape != logits.shape[:1]:
         raise ShapeError(f"target_loss: logits {logits.shape}, targets {targets.shape}")
-    rows, columns = logits.shape
-    threads = threads_of_a_row(logits.device, "target_loss", columns, passes=2)
-    result = empty(logits.device, (rows,))
+    tokens, vocabulary = logits.shape
+    threads = threads_of_a_row(logits.device, "target_loss", vocabulary, passes=2)
+    result = empty(logits.device, (tokens,))
     dispatch(
         logits.device,
         "target_loss",
-        groups_for(rows),
+        groups_for(tokens),
         {"logits": logits, "targets": targets, "result": result},
-        {"rows": rows, "columns": columns},
+        {"tokens": tokens, "vocabulary": vocabulary},
         constants={"WORKGROUP": threads},
     )
     return result
@@ -40,13 +40,13 @@ def divergence(logits: Tensor, reference: Tensor, targets: Tensor) -> tuple[Tens
     shapes = (logits.shape, reference.shape, targets.shape)
     if logits.ndim != 2 or shapes != (logits.shape, logits.shape, logits.shape[:1]):
         raise ShapeError("divergence: logits {}, reference {}, targets {}".format(*shapes))
-    rows, columns = logits.shape
-    threads = threads_of_a_row(logits.device, "divergence", columns, passes=3)
-    results = empty(logits.device, (rows,)), empty(logits.device, (rows,))
+    tokens, vocabulary = logits.shape
+    threads = threads_of_a_row(logits.device, "divergence", vocabulary, passes=3)
+    results = empty(logits.device, (tokens,)), empty(logits.device, (tokens,))
     dispatch(
         logits.device,
         "divergence",
-        groups_for(rows),
+        groups_for(tokens),
         {
             "logits": logits,
             "reference": reference,
@@ -54,7 +54,7 @@ def divergence(logits: Tensor, reference: Tensor, targets: Tensor) -> tuple[Tens
             "divergence": results[0],
             "agreement": results[1],
         },
-        {"rows": rows, "columns": columns},
+        {"tokens": tokens, "vocabulary": vocabulary},
         constants={"WORKGROUP": threads},
     )
     return results

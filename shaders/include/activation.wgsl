@@ -1,8 +1,11 @@
 // Activation functions, chosen by the override ACTIVATION (ops/elementwise.py names them).
 //
-// Everything goes through `sigmoid`, which uses exp alone: WGSL allows the builtin tanh an absolute
-// error of 1e-5, and some drivers return NaN for tanh of a large argument. Since
-// (1 + tanh(y)) / 2 = sigmoid(2 y), GELU needs no tanh, and its tail does not cancel.
+// Provides: ACTIVATION, activate
+// Needs:    nothing
+//
+// All of them use `sigmoid`, and that only exp: WGSL allows the builtin tanh an absolute error of
+// 1e-5, and some drivers return NaN for tanh of a large argument. Since (1 + tanh(y)) / 2 =
+// sigmoid(2 y), GELU needs no tanh, and its tail does not cancel.
 
 override ACTIVATION: u32 = 0u;
 

@@ -1,8 +1,8 @@
 // The decoding state of a row, and how a chosen token advances it by one position.
 //
-// Provides: options, row_params, token, position, finished, recent (bindings 1 to 6), advance
-// Needs:    params.candidates, params.maxima_and_counts_width, maxima_and_counts;
-//           maxima_and_counts.wgsl
+// Provides: Options, RowParams, options, row_params, token, position, finished, recent, advance
+// Needs:    HAS_PENALTIES, count_at, maxima_and_counts, params.candidates,
+//           params.maxima_and_counts_width
 
 struct Options {
   temperature: f32,

@@ -1,7 +1,7 @@
 // Parameters and bindings of the attention kernels, see attention.wgsl, and access to the cache.
 //
-// Provides: HAS_MASK, HEAD_DIM8, Params, params, query, visible_positions, batch_head_of, key_at,
-//           value_at, masked_score
+// Provides: HAS_MASK, HEAD_DIM8, query, start, mask, params, visible_positions, batch_head_of,
+//           key_at, value_at, masked_score
 // Needs:    key8, value8
 
 override HAS_MASK: bool = false;

@@ -2,7 +2,7 @@
 // queries, head_dim], and partial_stats [splits, queries]: highest score and sum of the weights.
 // input_partials.wgsl combines them.
 //
-// Provides: write_output, write_stats
+// Provides: partial_sums, partial_stats, write_output, write_stats
 // Needs:    HEAD_DIM8, params.queries
 
 @group(0) @binding(5) var<storage, read_write> partial_sums: array<vec4<f32>>;

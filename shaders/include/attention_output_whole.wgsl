@@ -1,6 +1,6 @@
 // Output of attention over all positions: result [queries, head_dim].
 //
-// Provides: write_output, write_stats (without effect)
+// Provides: result, write_output, write_stats (the latter without effect)
 // Needs:    HEAD_DIM8
 
 @group(0) @binding(5) var<storage, read_write> result: array<vec4<f32>>;

@@ -1,4 +1,7 @@
-// Where the elements of an array of up to six axes lie (missing axes lead, with size 1).
+// Index arithmetic for arrays of up to six axes (missing axes come first, with size 1).
+//
+// Provides: Axes, coordinates, place
+// Needs:    nothing
 
 alias Axes = array<u32, 6>;
 

@@ -1,5 +1,8 @@
 // Product of 32 int8 activations with a stored block of 32 q4 weights (weight_q4.wgsl). The sum of
 // the activations corrects for the 8 by which stored levels are too large.
+//
+// Provides: weights, NEEDS_SUM, block_product
+// Needs:    nothing
 
 @group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
 

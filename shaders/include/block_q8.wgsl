@@ -1,4 +1,7 @@
 // Product of 32 int8 activations with a stored block of 32 q8 weights (weight_q8.wgsl).
+//
+// Provides: weights, NEEDS_SUM, block_product
+// Needs:    nothing
 
 @group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
 

@@ -1,4 +1,7 @@
-// A cache in f16, packed two in a word, eight elements at a time.
+// Reads of a KV cache in f16, packed in pairs, eight elements at a time.
+//
+// Provides: keys, values, key8, value8
+// Needs:    nothing
 
 @group(0) @binding(1) var<storage, read> keys: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> values: array<vec4<u32>>;

@@ -1,4 +1,7 @@
-// A cache in f32, eight elements at a time.
+// Reads of a KV cache in f32, eight elements at a time.
+//
+// Provides: keys, values, key8, value8
+// Needs:    nothing
 
 @group(0) @binding(1) var<storage, read> keys: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> values: array<vec4<f32>>;

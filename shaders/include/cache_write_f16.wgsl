@@ -1,5 +1,8 @@
-// A cache in f16, packed two in a word: two neighbouring elements of it, rounded;
-// what f16 cannot hold becomes its largest, NaN stays NaN (by its bits: `clamp` may lose it).
+// Writes to a KV cache in f16, packed in pairs: two neighbouring elements, rounded. Values beyond
+// the range of f16 are clamped to it; NaN stays NaN (tested by its bits, as `clamp` may lose it).
+//
+// Provides: cache, write_cache
+// Needs:    nothing
 
 @group(0) @binding(5) var<storage, read_write> cache: array<u32>;
 

@@ -1,4 +1,7 @@
-// A cache in f32: two neighbouring elements of it.
+// Writes to a KV cache in f32: two neighbouring elements.
+//
+// Provides: cache, write_cache
+// Needs:    nothing
 
 @group(0) @binding(5) var<storage, read_write> cache: array<vec2<f32>>;
 

@@ -1,6 +1,6 @@
 // Element of a checkpoint's tensor by its place (n, k) in the layout that the kernels read.
 //
-// Provides: Params, params, raw, element
+// Provides: raw, params, element
 // Needs:    source
 //
 // element(n, k) = raw[source_n * out_stride + source_k * in_stride - skipped], or 0 in padding.

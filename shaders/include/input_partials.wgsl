@@ -2,9 +2,9 @@
 // Each is a sum weighted by exp(score - highest) over some of the positions; `partial_stats` holds
 // that highest score and the sum of the weights (0: no position visible, sum not written).
 //
-// Provides: NORM, NEEDS_STAGING, SPLITS, HEADS, read8; and, without effect, scale_by_gain, shift_of,
-//           subtract_shift, moments8, mean_and_inverse
-// Needs:    params.tokens, params.in_features8
+// Provides: SPLITS, HEADS, NORM, NEEDS_STAGING, x, partial_stats, read8, scale_by_gain, shift_of,
+//           subtract_shift, moments8, mean_and_inverse (the last five without effect)
+// Needs:    params.in_features8, params.tokens
 
 override SPLITS: u32 = 1u;
 override HEADS: u32 = 1u;

@@ -1,8 +1,8 @@
 // Input of a linear layer: tokens of x, as they are or (NORM) as LayerNorm would give them.
 //
-// Provides: NORM, NEEDS_STAGING, read8, scale_by_gain, shift_of, subtract_shift, moments8,
+// Provides: NORM, NEEDS_STAGING, x, gain, read8, scale_by_gain, shift_of, subtract_shift, moments8,
 //           mean_and_inverse
-// Needs:    params.in_features8, params.norm_features, params.epsilon
+// Needs:    params.epsilon, params.in_features8, params.norm_features
 //
 // LayerNorm is applied after the sums. For any number s, with K = norm_features, mean and
 // d = sqrt(var + epsilon) of the token,

@@ -1,4 +1,7 @@
-// What both layer norm kernels are called with; see layer_norm.wgsl.
+// Parameters and bindings of layer_norm.wgsl and its CPU variant.
+//
+// Provides: x, weight, bias, result, params
+// Needs:    nothing
 
 struct Params { rows: u32, columns: u32, stride: u32, epsilon: f32, }
 

@@ -1,4 +1,7 @@
 // Levels of q4 weights (weight_q4.wgsl), without their scales: whole numbers from -8 to 7.
+//
+// Provides: weights, first_group_of, levels8, scale_of
+// Needs:    nothing
 
 @group(0) @binding(1) var<storage, read> weights: array<u32>;
 

@@ -1,4 +1,7 @@
 // Levels of q8 weights (weight_q8.wgsl), without their scales: whole numbers from -127 to 127.
+//
+// Provides: weights, first_group_of, levels8, scale_of
+// Needs:    nothing
 
 @group(0) @binding(1) var<storage, read> weights: array<vec2<u32>>;
 

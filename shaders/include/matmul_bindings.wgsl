@@ -1,4 +1,7 @@
 // Parameters and bindings of matmul.wgsl and its CPU variant.
+//
+// Provides: a, b, result, params
+// Needs:    nothing
 
 struct Params {
   batches: u32, rows: u32, depth: u32, columns: u32, a_step: u32, b_step: u32,

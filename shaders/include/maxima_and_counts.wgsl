@@ -1,7 +1,10 @@
 // Logit maxima and token counts of a row, in one buffer, kept from step to step: first, for each
-// CHUNK of its candidates, the rank of the largest logit (0 before a step); then, with HAS_PENALTIES,
-// for each candidate how often it is among the new tokens, with the bit OF_PROMPT if it is in the
-// prompt; or EXCLUDED if it is never chosen.
+// CHUNK of its candidates, the rank of the largest logit (0 before a step); then, with
+// HAS_PENALTIES, for each candidate its number of occurrences among the new tokens, with the bit
+// OF_PROMPT if it is in the prompt; or EXCLUDED if it is never chosen.
+//
+// Provides: HAS_PENALTIES, CHUNK, OF_PROMPT, EXCLUDED, chunks_of, count_at
+// Needs:    nothing
 
 override HAS_PENALTIES: bool = false;
 

@@ -1,5 +1,8 @@
 // A thread's block of outputs in the GEMM kernels for CPU adapters: 8 outputs of 4 * QUADS tokens.
 // Four tokens of x are a Quad, and the sums of one output a mat2x4: [quad], a component a token.
+//
+// Provides: QUADS, Quad, quad, add_products
+// Needs:    nothing
 
 override QUADS: u32 = 2u; // 1 or 2
 

@@ -1,10 +1,10 @@
-// Activations as int8 in blocks of 32 with a scale each, after the LayerNorm if there is one (NORM):
-// the first operand of W8A8 products. One token or many are rounded by this code, in this order:
-// equal to the bit.
+// Activations as int8 in blocks of 32 with a scale each, after the LayerNorm if there is one
+// (NORM): the first operand of W8A8 products. One token or many are rounded by this code, in this
+// order: equal to the bit.
 //
 // Provides: Block, norm_of, rounded_block
-// Needs:    NORM, THREADS, read8, shift_of, subtract_shift, scale_by_gain, moments8,
-//           mean_and_inverse, moments_of_all, params.in_features8
+// Needs:    NORM, THREADS, mean_and_inverse, moments8, moments_of_all, read8, scale_by_gain,
+//           shift_of, subtract_shift, params.in_features8
 
 struct Block {
   low: vec4<u32>, // elements 0 .. 15 as int8, four in a word

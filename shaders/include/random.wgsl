@@ -1,6 +1,9 @@
-// A counter-based random number: the same key gives the same number on every adapter, and nothing
-// has to be stored between draws. PCG4D of Jarzynski & Olano, "Hash Functions for GPU Rendering",
-// JCGT 9(3), 2020.
+// Counter-based random numbers: the same key gives the same number on every adapter, and no state
+// is stored between draws. PCG4D of Jarzynski & Olano, "Hash Functions for GPU Rendering", JCGT
+// 9(3), 2020.
+//
+// Provides: pcg4d, multiply_high
+// Needs:    nothing
 
 fn pcg4d(key: vec4<u32>) -> vec4<u32> {
   var v = key * 1664525u + 1013904223u;

@@ -1,5 +1,8 @@
-// Floats as words in the same order, so that integers can compare and gather them. 0 ranks below
-// every number; what is not finite above them all, whatever its sign, so that it is never lost.
+// Floats as words in the same order, so that integer atomics can compare them. 0 ranks below every
+// number; NaN and infinities of both signs rank above all, so that they are always found.
+//
+// Provides: NOT_FINITE, rank
+// Needs:    nothing
 
 const NOT_FINITE: u32 = 0xffffffffu;
 

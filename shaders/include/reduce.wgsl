@@ -1,15 +1,18 @@
-// Sum and maximum over the threads of a workgroup, in two steps: 16 threads gather what all have
-// written, and everybody what those have. The caller declares `override WORKGROUP: u32` (a multiple
-// of 16); every thread must call.
+// Sum and maximum over the threads of a workgroup, in two steps: 16 threads gather the values of
+// all, then every thread those of the 16. WORKGROUP is a multiple of 16; every thread must call.
 //
-// Two barriers, where halving takes one for each power of two. Subgroup operations would save none:
-// WGSL does not say which threads form a subgroup, nor how many, so that their sums, too, had to be
-// gathered from workgroup memory.
+// Provides: workgroup_sum, workgroup_max
+// Needs:    WORKGROUP
+//
+// This takes two barriers, where halving takes one for each power of two. Subgroup operations would
+// save none: WGSL specifies neither which threads form a subgroup nor how many, so that their sums
+// would have to be gathered from workgroup memory, too.
 
 const GATHERING: u32 = 16u;
 
 var<workgroup> reduce_scratch: array<f32, WORKGROUP>;
-var<workgroup> reduce_gathered: array<f32, GATHERING>; // written by a next call after its barrier only
+// The next call writes this only after its first barrier.
+var<workgroup> reduce_gathered: array<f32, GATHERING>;
 
 fn workgroup_sum(value: f32, thread: u32) -> f32 {
   reduce_scratch[thread] = value;

@@ -1,7 +1,10 @@
-// A block of 32 `values` as 0 .. 15, eight in a word, by the block's scale: the value of largest
-// magnitude, with its sign, becomes 0 and stands for -8. Bytes of a word: elements 0 .. 3 in the low
-// halves, 4 .. 7 in the high ones.
-// Eight blocks are a unit: eight f16 scales (four words), then the blocks.
+// A block of 32 `values` rounded to 0 .. 15, eight in a word, by the block's scale: the value of
+// largest magnitude, with its sign, becomes 0, which means -8. Bytes of a word: elements 0 .. 3 in
+// the low halves, 4 .. 7 in the high ones. Eight blocks are a unit: eight f16 scales (four words),
+// then the blocks.
+//
+// Provides: UNIT_WORDS, kept, write_block
+// Needs:    result, values
 
 const UNIT_WORDS: u32 = 36u;
 

@@ -1,5 +1,8 @@
-// A block of 32 `values` as int8, four in a word, by the block's scale (its largest magnitude).
-// Eight blocks are a unit: eight f16 scales (four words), then the blocks.
+// A block of 32 `values` rounded to int8, four in a word, by the block's scale (its largest
+// magnitude). Eight blocks are a unit: eight f16 scales (four words), then the blocks.
+//
+// Provides: UNIT_WORDS, kept, write_block
+// Needs:    result, values
 
 const UNIT_WORDS: u32 = 68u;
 

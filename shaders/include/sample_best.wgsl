@@ -1,5 +1,9 @@
 // The largest logit of a row and its first index: of the chunks the first with the highest rank
 // (maxima_and_counts.wgsl), then within that chunk.
+//
+// Provides: best_rank, best_index, find_best
+// Needs:    CHUNK, WORKGROUP, chunks_of, maxima_and_counts, rank_high, params.candidates,
+//           params.maxima_and_counts_width
 
 var<workgroup> best_rank: array<u32, WORKGROUP>;
 var<workgroup> best_index: array<u32, WORKGROUP>;

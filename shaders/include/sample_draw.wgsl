@@ -1,5 +1,8 @@
 // A draw among all kept tokens: the first, in index order, at which the running mass of kept tokens
 // exceeds random / 2^32 of their total mass.
+//
+// Provides: draw
+// Needs:    WORKGROUP, kept, mass, multiply_high, rank_high, sampled_token, params.candidates
 
 var<workgroup> masses: array<u32, WORKGROUP>;
 

@@ -1,6 +1,10 @@
 // Top-k, top-p and the draw over a short list of tokens, read from few chunks of the logits: what
 // sample_narrow.wgsl and sample_draw.wgsl do over all, for a top_k of at most LISTED / 2.
 //
+// Provides: draw_listed
+// Needs:    CHUNK, ONE, WORKGROUP, chunks_of, found, mass, maxima_and_counts, multiply_high,
+//           options, rank_high, sampled_token, params.candidates, params.maxima_and_counts_width
+//
 // The k-th highest rank of the chunks' maxima is a lower bound of the k-th highest rank of the
 // logits: k chunks have a logit of at least that rank. So only chunks that reach the bound are
 // read, and the logits in them that reach it are listed. The list is short enough to compare each

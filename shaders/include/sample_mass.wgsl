@@ -1,5 +1,8 @@
 // Probabilities as integer masses, and the tokens that top-k and top-p keep.
 //
+// Provides: ONE, floor_high, floor_low, highest, rank_high, kept, mass, set_mass_scale
+// Needs:    WORKGROUP, first, logits, options, rank, workgroup_sum, params.candidates
+//
 // mass[i] = round(2^30 * p[i]) with p = softmax(logits / temperature): sums of integers are the
 // same in every order, so every number of threads draws the same token.
 

@@ -1,5 +1,8 @@
 // A cut by top-k or top-p over all candidates: a radix search for the rank at which a budget of
 // tokens, or of mass, is exceeded. Eight bits of the rank at a time, ties going on to the index.
+//
+// Provides: narrow
+// Needs:    WORKGROUP, floor_high, floor_low, found, kept, mass, rank_high, params.candidates
 
 var<workgroup> bin_mass: array<atomic<u32>, 256>;
 var<workgroup> bin_count: array<atomic<u32>, 256>;

@@ -1,2 +1,6 @@
-// The element type of a kernel that serves several: 32-bit floating point.
+// Element type of a kernel: 32-bit floating point.
+//
+// Provides: Scalar
+// Needs:    nothing
+
 alias Scalar = f32;

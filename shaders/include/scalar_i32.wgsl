@@ -1,2 +1,6 @@
-// The element type of a kernel that serves several: 32-bit signed integer (overflow wraps).
+// Element type of a kernel: 32-bit signed integer (overflow wraps).
+//
+// Provides: Scalar
+// Needs:    nothing
+
 alias Scalar = i32;

@@ -1,4 +1,7 @@
 // Parameters and bindings of softmax.wgsl and its CPU variant.
+//
+// Provides: LOGARITHM, x, result, params
+// Needs:    nothing
 
 override LOGARITHM: bool = false;
 

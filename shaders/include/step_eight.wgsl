@@ -1,4 +1,7 @@
-// Stored weights as a lane of linear_gemv.wgsl reads them: a group of eight at a time, of any format.
+// Steps of linear_gemv.wgsl through stored weights of any format: a group of eight at a time.
+//
+// Provides: Step, GROUPS, step_at, group_of
+// Needs:    nothing
 
 //!include "weight_{weight}.wgsl"
 

@@ -1,5 +1,8 @@
-// Weights stored as q4 (weight_q4.wgsl), a block at a time: one 16-byte load and one scale for 32.
-// Step i holds elements 32i .. 32i+31.
+// Steps of linear_gemv.wgsl through q4 weights (weight_q4.wgsl), a block at a time: one 16-byte
+// load and one scale for 32. Step i holds elements 32i .. 32i+31.
+//
+// Provides: Step, GROUPS, weights, step_at, group_of
+// Needs:    nothing
 
 struct Step { words: vec4<u32>, scale: f32, }
 const GROUPS: u32 = 4u;

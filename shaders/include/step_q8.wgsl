@@ -1,5 +1,8 @@
-// Weights stored as q8 (weight_q8.wgsl), half a block at a time: one 16-byte load and one scale for
-// sixteen. Step i holds elements 16i .. 16i+15.
+// Steps of linear_gemv.wgsl through q8 weights (weight_q8.wgsl), half a block at a time: one
+// 16-byte load and one scale for sixteen. Step i holds elements 16i .. 16i+15.
+//
+// Provides: Step, GROUPS, weights, step_at, group_of
+// Needs:    nothing
 
 struct Step { words: vec4<u32>, scale: f32, }
 const GROUPS: u32 = 2u;

@@ -1,9 +1,9 @@
-// Output of a language model's head: row-major logits, and for every CHUNK neighbours of a token the
-// rank of their largest, so that sample.wgsl finds the largest of all without reading all of them.
-// Only outputs below `candidates` count. With HAS_PENALTIES a logit is lowered first by how often
-// its token has occurred: see `Penalties` in sampling.py.
+// Output of a language model's head: row-major logits, and for every CHUNK neighbours of a token
+// the rank of their largest, so that sample.wgsl finds the largest of all without reading all of
+// them. Only outputs below `candidates` count. With HAS_PENALTIES a logit is lowered first by how
+// often its token has occurred: see `Penalties` in sampling.py.
 //
-// Provides: Params, params, bias, HAS_BIAS, LOWEST, store, store_one
+// Provides: LOWEST, HAS_BIAS, bias, result, maxima_and_counts, params, store_one, store
 // Needs:    nothing
 
 //!include "rank.wgsl"

@@ -2,7 +2,7 @@
 // total_out_features]. The weights may be one of several parts: n counts outputs from
 // first_out_feature on.
 //
-// Provides: Params, params, bias, HAS_BIAS, HAS_RESIDUAL, store
+// Provides: HAS_BIAS, HAS_RESIDUAL, bias, residual, result, params, store_one, store
 // Needs:    nothing
 
 //!include "activation.wgsl"

@@ -1,13 +1,13 @@
 // Output of GPT-2's c_attn: queries to `result`, keys and values into the cache.
-// Output = part * width + head * head_dim + d, with width = heads * head_dim and part 0 query, 1 key,
-// 2 value; sizes are multiples of eight, so two neighbouring outputs are in the same part.
-// Token = batch * tokens_per_row + t, at position start[batch] + t of its sequence; one past the
-// cache is dropped.
-// Cache of one layer: keys [batch, heads, head_dim / 8, capacity, 8], then values
-// [batch, heads, capacity, head_dim].
 //
-// Provides: Params, params, bias, store
+// Provides: bias, start, result, params, store
 // Needs:    nothing
+//
+// Output = part * width + head * head_dim + d, with width = heads * head_dim and part 0 query, 1
+// key, 2 value; sizes are multiples of eight, so two neighbouring outputs are in the same part.
+// Token = batch * tokens_per_row + t, at position start[batch] + t of its sequence; one past the
+// cache is dropped. Cache of one layer: keys [batch, heads, head_dim / 8, capacity, 8], then values
+// [batch, heads, capacity, head_dim].
 
 //!include "cache_write_{cache}.wgsl"
 

@@ -1,4 +1,7 @@
-// What the kernels that only read are bound to.
+// Parameters and bindings of the kernels that only read memory.
+//
+// Provides: data, result, params
+// Needs:    nothing
 
 struct Params { count: u32, }
 

@@ -1,4 +1,7 @@
 // Parameters and bindings of top_k.wgsl and its CPU variant.
+//
+// Provides: x, values, indices, params
+// Needs:    nothing
 
 struct Params { rows: u32, columns: u32, inner: u32, k: u32, first: u32, end: u32, }
 

@@ -1,5 +1,8 @@
-// Weights stored as packed f16, eight at a time (one 16-byte load): group i holds elements
-// 8i .. 8i+7. unpack2x16float needs no shader-f16 feature.
+// Weights stored as packed f16, eight at a time (one 16-byte load): group i holds elements 8i ..
+// 8i+7. unpack2x16float needs no shader-f16 feature.
+//
+// Provides: weights, weights8
+// Needs:    nothing
 
 @group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
 

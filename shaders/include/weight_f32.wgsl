@@ -1,4 +1,7 @@
 // Weights stored as f32, eight at a time: group i holds elements 8i .. 8i+7.
+//
+// Provides: weights, weights8
+// Needs:    nothing
 
 @group(0) @binding(1) var<storage, read> weights: array<vec4<f32>>;
 

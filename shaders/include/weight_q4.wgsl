@@ -1,6 +1,9 @@
-// Weights stored as 0 .. 15 for -8 .. 7 in blocks of 32 with an f16 scale each, eight at a time: group
-// i holds elements 8i .. 8i+7. A unit of eight blocks is eight scales, then the elements
-// (rounded_q4.wgsl).
+// Weights stored as 0 .. 15, which means -8 .. 7, in blocks of 32 with an f16 scale each, eight at
+// a time: group i holds elements 8i .. 8i+7. A unit of eight blocks is eight scales, then the
+// elements (rounded_q4.wgsl).
+//
+// Provides: weights, weights8
+// Needs:    nothing
 
 @group(0) @binding(1) var<storage, read> weights: array<u32>;
 

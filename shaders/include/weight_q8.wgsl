@@ -1,5 +1,8 @@
 // Weights stored as int8 in blocks of 32 with an f16 scale each, eight at a time: group i holds
 // elements 8i .. 8i+7. A unit of eight blocks is eight scales, then the elements (rounded_q8.wgsl).
+//
+// Provides: weights, weights8
+// Needs:    nothing
 
 @group(0) @binding(1) var<storage, read> weights: array<vec2<u32>>;
 

@@ -19,7 +19,7 @@ CHOSEN = (
 # 65,537 workgroups with barriers: in software they alone take half a minute.
 LARGE = (
     "tests/gpu/tensors/test_ops_reductions.py::"
-    "test_more_rows_than_webgpu_allows_workgroups_in_a_row[workgroups]"
+    "test_more_rows_than_webgpu_allows_workgroups_in_a_row[gpu]"
 )
 # WGSL promises cos() to 2^-11 and no better, and SwiftShader makes use of that; the test asks for
 # what precise adapters give.
