@@ -15,12 +15,13 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
+from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 
 TABLE = Path(__file__).parent / "data" / "recorded_texts.json"
 # Among others, other adapters draw another token where two are almost equally likely.
 pytestmark = pytest.mark.native("the adapter of the recorded texts")
 
-DTYPES = ["float32", "float16", "q8", "q4"]
+DTYPES = list(WEIGHT_FORMATS)
 PROMPTS = ["Once upon a time", "The king said to his daughter:", ""]
 LENGTH = 48  # tokens in all
 SAMPLERS = {
