@@ -48,7 +48,8 @@ class GPT2Backbone(CopiedByAttributes):
     The constructor makes random weights (``seed``, and ``initializer_range`` as transformers has
     it: their standard deviation); :meth:`from_directory` loads them.
     ``dropout`` is accepted for KerasHub's sake and does nothing: this is inference.
-    ``dtype``: how matrices are stored, "float32", "float16", "q8" or "q4" (docs/quantization.md);
+    ``dtype``: how matrices are stored, "float32", "float16" or quantised, as in "q8"
+    (docs/quantization.md);
     ``cache_dtype``: how keys and values are, "float32" or "float16" (half the memory; logits move
     by less than 1e-2). Arithmetic is f32.
     """

@@ -64,7 +64,8 @@ class GPT2CausalLM(CausalLM):
     ) -> GPT2CausalLM:
         """Load a model: a preset name, a directory in Hugging Face's format, or a hub id.
 
-        ``dtype``: how matrices are stored, "float32", "float16", "q8" or "q4" (arithmetic is f32);
+        ``dtype``: how matrices are stored, "float32", "float16" or quantised, as in "q8"
+        (docs/quantization.md; arithmetic is f32);
         None: as ``gpt2-wgpu convert`` wrote the checkpoint, else float16; on a CPU adapter q8 where
         a short measurement finds that faster, which a ``UserWarning`` then tells.
         ``cache_dtype``: how keys and values are stored, "float32" or "float16".
