@@ -1,5 +1,5 @@
-// Advances each row by a token that was chosen elsewhere, as sample.wgsl does by its own choice: end
-// of a decode step whose sampler runs in Python.
+// Advances each row by a token that was chosen elsewhere, as sample.wgsl does by its own choice:
+// the end of a decode step whose sampler runs in Python.
 //
 // Formula:  position[r] += 1; token[r] = chosen[r]; recent[r, position[r] % 16] = chosen[r];
 //           finished[r] = 2 where the row is full, 1 where chosen[r] is a stop token; only 3 where
