@@ -1,7 +1,7 @@
 // Matrix product of a batch of matrices: 16 x 16 tiles in workgroup memory.
 //
-// Formula:  result[n, r, c] = sum over k of a[n, r, k] * b[n, k, c], accumulated in f32
-// Bindings: a [batches, rows, depth] · b [batches, depth, columns] · result [batches, rows,
+// Formula:  result[batch, m, n] = Σ_k a[batch, m, k] b[batch, k, n], f32 accumulation
+// Bindings: a [batches, rows, inner] · b [batches, inner, columns] · result [batches, rows,
 //           columns], all f32; `a_step`, `b_step`: elements from one matrix to the next (0: one
 //           matrix for all)
 // Threads:  16 x 16, one element each; workgroup (x, y) -> tile y * workgroups.x + x, tiles
@@ -23,21 +23,21 @@ fn main(@builtin(local_invocation_id) local: vec3<u32>,
   let across = (params.columns + TILE - 1u) / TILE;
   let down = (params.rows + TILE - 1u) / TILE;
   let tile = group.y * groups.x + group.x;
-  let n = tile / (across * down);
-  if (n >= params.batches) { return; }
+  let batch = tile / (across * down);
+  if (batch >= params.batches) { return; }
   let row = (tile / across) % down * TILE + local.y;
   let column = tile % across * TILE + local.x;
 
   var sum = 0.0;
-  for (var k = 0u; k < params.depth; k += TILE) {
+  for (var k = 0u; k < params.inner; k += TILE) {
     // Outside of a matrix the tiles hold zeros: every thread takes part in the barriers.
     var left = 0.0;
-    if (row < params.rows && k + local.x < params.depth) {
-      left = a[n * params.a_step + row * params.depth + k + local.x];
+    if (row < params.rows && k + local.x < params.inner) {
+      left = a[batch * params.a_step + row * params.inner + k + local.x];
     }
     var right = 0.0;
-    if (k + local.y < params.depth && column < params.columns) {
-      right = b[n * params.b_step + (k + local.y) * params.columns + column];
+    if (k + local.y < params.inner && column < params.columns) {
+      right = b[batch * params.b_step + (k + local.y) * params.columns + column];
     }
     a_tile[thread] = left;
     b_tile[thread] = right;
@@ -48,6 +48,6 @@ fn main(@builtin(local_invocation_id) local: vec3<u32>,
     workgroupBarrier();
   }
   if (row < params.rows && column < params.columns) {
-    result[(n * params.rows + row) * params.columns + column] = sum;
+    result[(batch * params.rows + row) * params.columns + column] = sum;
   }
 }

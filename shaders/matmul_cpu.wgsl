@@ -14,11 +14,11 @@ fn main(@builtin(local_invocation_index) thread: u32,
   let i = (group.y * groups.x + group.x) * 64u + thread;
   let column = i % params.columns;
   let row = i / params.columns % params.rows;
-  let n = i / params.columns / params.rows;
-  if (n >= params.batches) { return; }
-  let left = n * params.a_step + row * params.depth;
-  let right = n * params.b_step + column;
-  let whole = params.depth / 4u * 4u;
+  let batch = i / params.columns / params.rows;
+  if (batch >= params.batches) { return; }
+  let left = batch * params.a_step + row * params.inner;
+  let right = batch * params.b_step + column;
+  let whole = params.inner / 4u * 4u;
   var sums = vec4<f32>(0.0); // four at a time: fewer iterations, and shorter sums are more exact
   for (var k = 0u; k < whole; k += 4u) {
     let x = vec4<f32>(a[left + k], a[left + k + 1u], a[left + k + 2u], a[left + k + 3u]);
@@ -28,6 +28,6 @@ fn main(@builtin(local_invocation_index) thread: u32,
     sums += x * y;
   }
   var sum = sums.x + sums.y + sums.z + sums.w;
-  for (var k = whole; k < params.depth; k++) { sum += a[left + k] * b[right + k * params.columns]; }
+  for (var k = whole; k < params.inner; k++) { sum += a[left + k] * b[right + k * params.columns]; }
   result[i] = sum;
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.tensors.dispatch import dispatch
-from gpt2_wgpu.tensors.ops.launch import groups_for, threads_of_a_row
+from gpt2_wgpu.tensors.ops.launch import groups_for, threads_per_row
 from gpt2_wgpu.tensors.tensor import Tensor, empty
 
 NO_TARGET = 0xFFFFFFFF  # in ``targets``: position without a target
@@ -18,7 +18,7 @@ def target_loss(logits: Tensor, targets: Tensor) -> Tensor:
     if logits.ndim != 2 or targets.shape != logits.shape[:1]:
         raise ShapeError(f"target_loss: logits {logits.shape}, targets {targets.shape}")
     tokens, vocabulary = logits.shape
-    threads = threads_of_a_row(logits.device, "target_loss", vocabulary, passes=2)
+    threads = threads_per_row(logits.device, "target_loss", vocabulary, passes=2)
     result = empty(logits.device, (tokens,))
     dispatch(
         logits.device,
@@ -41,7 +41,7 @@ def divergence(logits: Tensor, reference: Tensor, targets: Tensor) -> tuple[Tens
     if logits.ndim != 2 or shapes != (logits.shape, logits.shape, logits.shape[:1]):
         raise ShapeError("divergence: logits {}, reference {}, targets {}".format(*shapes))
     tokens, vocabulary = logits.shape
-    threads = threads_of_a_row(logits.device, "divergence", vocabulary, passes=3)
+    threads = threads_per_row(logits.device, "divergence", vocabulary, passes=3)
     results = empty(logits.device, (tokens,)), empty(logits.device, (tokens,))
     dispatch(
         logits.device,

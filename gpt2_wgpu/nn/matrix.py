@@ -78,7 +78,7 @@ class Matrix:
 
 def rounds_activations(device: Device, weight: Matrix) -> bool:
     """Return whether x Wᵀ is a W8A8 product, independent of the number of tokens."""
-    return device.capabilities.integer_products and weight.rounds_activations
+    return device.capabilities.prefers_w8a8 and weight.rounds_activations
 
 
 def round_up(value: int, multiple: int) -> int:

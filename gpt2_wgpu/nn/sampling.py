@@ -11,7 +11,7 @@ from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors.creation import tensor
 from gpt2_wgpu.tensors.dispatch import dispatch
-from gpt2_wgpu.tensors.ops.launch import groups_for, threads_of_a_row
+from gpt2_wgpu.tensors.ops.launch import groups_for, threads_per_row
 from gpt2_wgpu.tensors.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def sample(logits: Tensor, state: SamplingState) -> None:
         {"logits": logits, **_bindings(state)},
         {**_params(state), "stride": logits.shape[1]},
         constants={
-            "WORKGROUP": threads_of_a_row(logits.device, "sample", state.candidates, PASSES),
+            "WORKGROUP": threads_per_row(logits.device, "sample", state.candidates, PASSES),
             "HAS_PENALTIES": int(state.counted),
             "LISTING": int(not logits.device.capabilities.prefers_no_barriers),
         },

@@ -1,7 +1,7 @@
 """W8A8 products: activations rounded to int8 in blocks of 32, times q8 or q4 weights.
 
 Rounding adds an error like that of q8 weights. It is faster where a product is bound by arithmetic
-and loads, not by memory: see ``Capabilities.integer_products``. Elsewhere kernels read quantised
+and loads, not by memory: see ``Capabilities.prefers_w8a8``. Elsewhere kernels read quantised
 weights as floats. The choice depends on device and weights only, so that a token has the same bits
 alone and in a batch. The GEMV rounds its token itself; for a GEMM a separate kernel rounds them.
 """

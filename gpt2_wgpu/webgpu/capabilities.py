@@ -50,7 +50,7 @@ class Capabilities:
     one thread does the reduction; on a GPU a workgroup shares it. (A kernel may still have one
     barrier before much longer work.)
 
-    ``integer_products``: a CPU adapter is faster with W8A8 (nn/w8a8.py): quantised weights times
+    ``prefers_w8a8``: a CPU adapter is faster with W8A8 (nn/w8a8.py): quantised weights times
     activations rounded to int8. GPUs are memory-bound, and the float product is more accurate.
 
     ``max_iterations``: Mesa's llvmpipe silently ends all loops of a thread after this total number
@@ -61,7 +61,7 @@ class Capabilities:
     prefers_no_barriers: bool
     max_binding: int  # bytes of one storage binding
     max_iterations: int  # total of one thread's loops
-    integer_products: bool
+    prefers_w8a8: bool
     prefill_rows: int  # max rows (batch x tokens) per prefill submit, to bound its time
 
     @classmethod
@@ -70,7 +70,7 @@ class Capabilities:
             prefers_no_barriers=info.is_software,
             max_binding=limits["max-storage-buffer-binding-size"],
             max_iterations=65_535 if "llvmpipe" in info.name.lower() else 1 << 32,
-            integer_products=info.is_software,
+            prefers_w8a8=info.is_software,
             prefill_rows=128 if info.is_software else 512,
         )
 

@@ -4,7 +4,7 @@
 // Needs:    nothing
 
 struct Params {
-  batches: u32, rows: u32, depth: u32, columns: u32, a_step: u32, b_step: u32,
+  batches: u32, rows: u32, inner: u32, columns: u32, a_step: u32, b_step: u32,
 }
 
 @group(0) @binding(0) var<storage, read> a: array<f32>;

@@ -50,8 +50,8 @@ def contents(device, matrix):
     return np.concatenate(parts)
 
 
-def without_integers(device, monkeypatch):
-    floats = replace(device.capabilities, integer_products=False)
+def without_w8a8(device, monkeypatch):
+    floats = replace(device.capabilities, prefers_w8a8=False)
     monkeypatch.setattr(device, "capabilities", floats)
 
 

@@ -93,7 +93,7 @@ def kernels(request, monkeypatch):
 
     def chosen(info, limits):
         found = of(info, limits)
-        return replace(found, prefers_no_barriers=request.param, integer_products=request.param)
+        return replace(found, prefers_no_barriers=request.param, prefers_w8a8=request.param)
 
     monkeypatch.setattr(Capabilities, "of", chosen)
 

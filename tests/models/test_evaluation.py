@@ -201,7 +201,7 @@ def test_what_rounding_costs_as_decoded(tales, monkeypatch):
     (ids,) = tales.preprocessor.encode_prompts([text])
     assert 300 < len(ids) <= 512
     exact = tales.perplexity(text)
-    chosen = replace(tales.device.capabilities, prefers_no_barriers=True, integer_products=True)
+    chosen = replace(tales.device.capabilities, prefers_no_barriers=True, prefers_w8a8=True)
     monkeypatch.setattr(tales.device, "capabilities", chosen)
     for dtype, most in (("q8", 0.005), ("q4", 0.05)):
         with gw.GPT2CausalLM.from_preset("fairytales", dtype=dtype) as lm:
@@ -209,7 +209,7 @@ def test_what_rounding_costs_as_decoded(tales, monkeypatch):
             assert abs(found / exact - 1) <= most, dtype
             assert math.exp(decoded_loss(lm, ids)) == pytest.approx(found, rel=1e-5)
             with monkeypatch.context() as patch:
-                patch.setattr(lm.device, "capabilities", replace(chosen, integer_products=False))
+                patch.setattr(lm.device, "capabilities", replace(chosen, prefers_w8a8=False))
                 assert abs(found / lm.perplexity(text) - 1) > 1e-5  # or nothing was rounded
 
 

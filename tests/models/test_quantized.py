@@ -72,7 +72,7 @@ def loaded(tmp_path, device):
 @pytest.fixture(params=[True, False], ids=["cpu", "gpu"])
 def in_floats(request, device, monkeypatch):
     """Without rounded activations, with the kernels for CPU adapters and those for GPUs."""
-    chosen = replace(device.capabilities, prefers_no_barriers=request.param, integer_products=False)
+    chosen = replace(device.capabilities, prefers_no_barriers=request.param, prefers_w8a8=False)
     monkeypatch.setattr(device, "capabilities", chosen)
 
 
@@ -92,8 +92,8 @@ def test_logits_equal_transformers_with_rounded_weights(loaded, config, dtype):
 
 
 @BOTH
-def test_integer_products_are_close(loaded, device, monkeypatch, dtype):
-    chosen = replace(device.capabilities, prefers_no_barriers=True, integer_products=True)
+def test_w8a8_products_are_close(loaded, device, monkeypatch, dtype):
+    chosen = replace(device.capabilities, prefers_no_barriers=True, prefers_w8a8=True)
     monkeypatch.setattr(device, "capabilities", chosen)
     model = checkpoints.make_model(n_embd=64, n_layer=2, n_head=2, n_positions=17, vocab_size=101)
     lm = loaded(model, dtype)
@@ -145,7 +145,7 @@ def test_124m_in_q8_and_q4(device, monkeypatch, tmp_path):
                 round_weights(model, dtype)
                 exact = checkpoints.logits_of(model, ids)
                 assert np.abs(found - exact).max() <= 0.3  # activations may be rounded, too
-                floats = replace(device.capabilities, integer_products=False)
+                floats = replace(device.capabilities, prefers_w8a8=False)
                 monkeypatch.setattr(device, "capabilities", floats)
                 found = logits_with_cache(lm, ids, (23,))
                 assert np.abs(found - exact).max() <= 2e-3

@@ -59,7 +59,7 @@ def test_the_dispatches_of_a_step(device, monkeypatch, case):
     adapter, dtype, shape = case.split()
     rows, length = map(int, shape.split("x"))
     for_cpus = adapter == "cpu"
-    chosen = replace(device.capabilities, prefers_no_barriers=for_cpus, integer_products=for_cpus)
+    chosen = replace(device.capabilities, prefers_no_barriers=for_cpus, prefers_w8a8=for_cpus)
     monkeypatch.setattr(device, "capabilities", chosen)
     backbone = gw.GPT2Backbone(5000, 2, 2, 64, 256, max_sequence_length=1024, dtype=dtype)
     with gw.tidy():

@@ -27,7 +27,7 @@ def iterations(columns: int, shared: bool) -> int:
     return -(-columns // WORKGROUP) + _REDUCING + 1 if shared else columns + 1
 
 
-def one_thread_a_row(device: Device, function: str, columns: int, passes: int) -> bool:
+def use_cpu_kernel(device: Device, function: str, columns: int, passes: int) -> bool:
     """Return whether to use the kernel ``<name>_cpu``, one thread per row, for ``passes`` loops.
 
     LimitError if a thread's loops would end before the row does.
@@ -43,7 +43,7 @@ def one_thread_a_row(device: Device, function: str, columns: int, passes: int) -
     return False
 
 
-def threads_of_a_row(device: Device, function: str, columns: int, passes: int) -> int:
+def threads_per_row(device: Device, function: str, columns: int, passes: int) -> int:
     """Return the number of threads per row, for kernels with a configurable workgroup size.
 
     A CPU adapter runs the threads of a workgroup in turn: fewer threads switch less often.

@@ -34,10 +34,10 @@ def matmul(a: TensorLike, b: TensorLike) -> Tensor:
         a, b = operands("matmul", a, b)
         if not a.shape or not b.shape:
             raise ShapeError(f"matmul: {a.shape} and {b.shape}: a scalar is not a matrix, use mul")
-        *a_batch, rows, depth = (1, *a.shape) if a.ndim == 1 else a.shape
-        *b_batch, b_depth, columns = (*b.shape, 1) if b.ndim == 1 else b.shape
-        if depth != b_depth:
-            raise ShapeError(f"matmul: {a.shape} and {b.shape}: {depth} columns, {b_depth} rows")
+        *a_batch, rows, inner = (1, *a.shape) if a.ndim == 1 else a.shape
+        *b_batch, b_inner, columns = (*b.shape, 1) if b.ndim == 1 else b.shape
+        if inner != b_inner:
+            raise ShapeError(f"matmul: {a.shape} and {b.shape}: {inner} columns, {b_inner} rows")
         try:
             batch = broadcast("matmul", tuple(a_batch), tuple(b_batch))
         except ShapeError:
@@ -51,20 +51,20 @@ def matmul(a: TensorLike, b: TensorLike) -> Tensor:
             rows, batches = rows * batches, 1  # shared b: stack the rows of all a
             a_step = b_step = 0
         else:
-            a, a_step = _matrices(a, tuple(a_batch), batch, rows * depth)
-            b, b_step = _matrices(b, tuple(b_batch), batch, depth * columns)
-        by_rows = a.device.capabilities.prefers_no_barriers
-        _check_depth(a, depth, depth // 4 + 3 if by_rows else 17 * -(-depth // _TILE))
+            a, a_step = _matrices(a, tuple(a_batch), batch, rows * inner)
+            b, b_step = _matrices(b, tuple(b_batch), batch, inner * columns)
+        cpu = a.device.capabilities.prefers_no_barriers
+        _check_inner(a, inner, inner // 4 + 3 if cpu else 17 * -(-inner // _TILE))
         tiles = batches * -(-rows // _TILE) * -(-columns // _TILE)
         dispatch(
             a.device,
-            "matmul_cpu" if by_rows else "matmul",
-            groups_for(result.size, 64) if by_rows else groups_for(tiles),
+            "matmul_cpu" if cpu else "matmul",
+            groups_for(result.size, 64) if cpu else groups_for(tiles),
             {"a": a, "b": b, "result": result},
             {
                 "batches": batches,
                 "rows": rows,
-                "depth": depth,
+                "inner": inner,
                 "columns": columns,
                 "a_step": a_step,
                 "b_step": b_step,
@@ -73,11 +73,11 @@ def matmul(a: TensorLike, b: TensorLike) -> Tensor:
         return scope.escape(result)
 
 
-def _check_depth(a: Tensor, depth: int, iterations: int) -> None:
+def _check_inner(a: Tensor, inner: int, iterations: int) -> None:
     most = a.device.capabilities.max_iterations
     if iterations > most:
         raise LimitError(
-            f"matmul: sums of {depth:,} products are too long for {a.device.info.name}, which ends "
+            f"matmul: sums of {inner:,} products are too long for {a.device.info.name}, which ends "
             f"a loop after {most:,} iterations: split them or use a GPU"
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.tensors.dispatch import dispatch
-from gpt2_wgpu.tensors.ops.launch import groups_for, one_thread_a_row
+from gpt2_wgpu.tensors.ops.launch import groups_for, use_cpu_kernel
 from gpt2_wgpu.tensors.ops.operands import TensorLike, operands
 from gpt2_wgpu.tensors.tensor import Tensor, empty
 from gpt2_wgpu.tensors.tidying import tidy
@@ -46,11 +46,11 @@ def layer_norm(
             raise ShapeError(f"layer_norm: {count} columns of x {x.shape}: use 1 to {stride}")
         result = empty(x.device, x.shape)
         rows = x.size // stride if stride else 0
-        by_rows = one_thread_a_row(x.device, "layer_norm", stride, passes=4)
+        cpu = use_cpu_kernel(x.device, "layer_norm", stride, passes=4)
         dispatch(
             x.device,
-            "layer_norm_cpu" if by_rows else "layer_norm",
-            groups_for(rows, 8 if by_rows else 1),
+            "layer_norm_cpu" if cpu else "layer_norm",
+            groups_for(rows, 8 if cpu else 1),
             {"x": x, "weight": weight, "bias": bias, "result": result},
             {"rows": rows, "columns": count, "stride": stride, "epsilon": epsilon},
         )

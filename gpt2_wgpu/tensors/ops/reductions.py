@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.tensors.dispatch import dispatch
-from gpt2_wgpu.tensors.ops.launch import groups_for, iterations, one_thread_a_row
+from gpt2_wgpu.tensors.ops.launch import groups_for, iterations, use_cpu_kernel
 from gpt2_wgpu.tensors.ops.operands import TensorLike, operands
 from gpt2_wgpu.tensors.ops.strides import axis_of, integers, split_at
 from gpt2_wgpu.tensors.tensor import Tensor, empty
@@ -37,11 +37,11 @@ def _softmax(name: str, x: TensorLike, axis: int, *, logarithm: bool) -> Tensor:
         outer, columns, inner = split_at(x.shape, axis_of(name, axis, x.shape))
         rows = outer * inner
         result = empty(x.device, x.shape)
-        by_rows = one_thread_a_row(x.device, name, columns, passes=3)
+        cpu = use_cpu_kernel(x.device, name, columns, passes=3)
         dispatch(
             x.device,
-            "softmax_cpu" if by_rows else "softmax",
-            groups_for(rows, 8 if by_rows else 1),
+            "softmax_cpu" if cpu else "softmax",
+            groups_for(rows, 8 if cpu else 1),
             {"x": x, "result": result},
             {"rows": rows, "columns": columns, "inner": inner},
             constants={"LOGARITHM": int(logarithm)},
@@ -104,13 +104,13 @@ def _largest(x: Tensor, axis: int, k: int) -> tuple[Tensor, Tensor]:
     rows = outer * inner
     values = empty(x.device, (rows, k))
     indices = empty(x.device, (rows, k), "int32")
-    by_rows = one_thread_a_row(x.device, "top_k", columns, passes=1)
-    rounds = x.device.capabilities.max_iterations // iterations(columns, not by_rows)
+    cpu = use_cpu_kernel(x.device, "top_k", columns, passes=1)
+    rounds = x.device.capabilities.max_iterations // iterations(columns, not cpu)
     for first in range(0, k, rounds):
         dispatch(
             x.device,
-            "top_k_cpu" if by_rows else "top_k",
-            groups_for(rows, 8 if by_rows else 1),
+            "top_k_cpu" if cpu else "top_k",
+            groups_for(rows, 8 if cpu else 1),
             {"x": x, "values": values, "indices": indices},
             {
                 "rows": rows,

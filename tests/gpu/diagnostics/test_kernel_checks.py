@@ -24,9 +24,7 @@ CPU, GPU = "cpu", "gpu"  # kinds of adapters, which have kernels of their own
 
 def as_kind(device, monkeypatch, kind):
     """Choose the kernels of such an adapter."""
-    own = replace(
-        device.capabilities, prefers_no_barriers=kind == CPU, integer_products=kind == CPU
-    )
+    own = replace(device.capabilities, prefers_no_barriers=kind == CPU, prefers_w8a8=kind == CPU)
     monkeypatch.setattr(device, "capabilities", own)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from gpt2_wgpu.errors import LimitError
 from gpt2_wgpu.nn import attention, linear_layers, w8a8
-from gpt2_wgpu.tensors.ops.launch import groups_for, iterations, one_thread_a_row, threads_of_a_row
+from gpt2_wgpu.tensors.ops.launch import groups_for, iterations, threads_per_row, use_cpu_kernel
 
 
 def device(*, cpu: bool, most: int = 65_535) -> SimpleNamespace:
@@ -139,22 +139,22 @@ def test_rows_of_an_array():
     assert iterations(300, False) == 301
     assert iterations(300, True) == 3 + 23 + 1
     assert iterations(128, True) == 1 + 23 + 1
-    assert one_thread_a_row(device(cpu=True, most=602), "f", 300, 2)
-    assert not one_thread_a_row(device(cpu=True, most=601), "f", 300, 2)
-    assert not one_thread_a_row(device(cpu=False), "f", 300, 2)
-    assert not one_thread_a_row(device(cpu=False, most=54), "f", 300, 2)
+    assert use_cpu_kernel(device(cpu=True, most=602), "f", 300, 2)
+    assert not use_cpu_kernel(device(cpu=True, most=601), "f", 300, 2)
+    assert not use_cpu_kernel(device(cpu=False), "f", 300, 2)
+    assert not use_cpu_kernel(device(cpu=False, most=54), "f", 300, 2)
     with pytest.raises(LimitError, match="rows of 300 are too long for it"):
-        one_thread_a_row(device(cpu=False, most=53), "f", 300, 2)
+        use_cpu_kernel(device(cpu=False, most=53), "f", 300, 2)
 
 
-def test_threads_of_a_row():
+def test_threads_per_row():
     loops = 2 * (-(-1000 // 32) + 32)
-    assert threads_of_a_row(device(cpu=True, most=loops), "f", 1000, 2) == 32
-    assert threads_of_a_row(device(cpu=True, most=loops - 1), "f", 1000, 2) == 256
-    assert threads_of_a_row(device(cpu=False, most=loops), "f", 1000, 2) == 256
-    assert threads_of_a_row(device(cpu=False, most=2 * (4 + 32)), "f", 1000, 2) == 256
+    assert threads_per_row(device(cpu=True, most=loops), "f", 1000, 2) == 32
+    assert threads_per_row(device(cpu=True, most=loops - 1), "f", 1000, 2) == 256
+    assert threads_per_row(device(cpu=False, most=loops), "f", 1000, 2) == 256
+    assert threads_per_row(device(cpu=False, most=2 * (4 + 32)), "f", 1000, 2) == 256
     with pytest.raises(LimitError, match="rows of 1,000 are too long for it"):
-        threads_of_a_row(device(cpu=False, most=2 * (4 + 32) - 1), "f", 1000, 2)
+        threads_per_row(device(cpu=False, most=2 * (4 + 32) - 1), "f", 1000, 2)
 
 
 def test_a_long_list_of_workgroups_becomes_a_rectangle():

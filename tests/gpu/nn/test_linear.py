@@ -11,7 +11,7 @@ import gpt2_wgpu as gw
 from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.nn import AttentionPartials, KVCache, Norm, fold_norm, linear, project_qkv
 from tests.gpu import references
-from tests.gpu.matrices import DTYPES, free, matrix_of, without_integers
+from tests.gpu.matrices import DTYPES, free, matrix_of, without_w8a8
 from tests.gpu.quantization import rounded
 
 pytestmark = pytest.mark.native("NumPy")
@@ -42,7 +42,7 @@ def grid_of(kernel, rows, columns):
 
 @pytest.fixture(params=KERNELS)
 def kernel(request, device, monkeypatch):
-    without_integers(device, monkeypatch)
+    without_w8a8(device, monkeypatch)
     monkeypatch.setattr(
         CHOOSE, lambda device, rows, columns, *_: grid_of(request.param, rows, columns)
     )
@@ -98,7 +98,7 @@ def test_without_bias_and_residual_and_in_parts(device, kernel, monkeypatch):
 @pytest.fixture(params=FUSING)
 def fusing(request, device, monkeypatch):
     """The kernels that take a LayerNorm with them."""
-    without_integers(device, monkeypatch)
+    without_w8a8(device, monkeypatch)
     monkeypatch.setattr(
         CHOOSE, lambda device, rows, columns, *_: grid_of(request.param, rows, columns)
     )
@@ -143,7 +143,7 @@ def test_a_norm_in_front(device, rows, columns, width, monkeypatch):
 @pytest.mark.chromium_cases("dtype")
 def test_a_norm_in_front_without_bias(device, rows, dtype, monkeypatch):
     """As a head is: whether the norm is folded, or goes before, decides nothing but the way."""
-    without_integers(device, monkeypatch)
+    without_w8a8(device, monkeypatch)
     x, w = references.random(rows, 64), references.random(33, 64, seed=3)
     gain, shift = references.random(64, seed=1), references.random(64, seed=2)
     matrix = matrix_of(device, w, dtype)

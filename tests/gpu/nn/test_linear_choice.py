@@ -10,7 +10,7 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu.nn import Norm, fold_norm, linear, linear_layers
 from tests.gpu import references
-from tests.gpu.matrices import free, kernels_run, matrix_of, without_integers
+from tests.gpu.matrices import free, kernels_run, matrix_of, without_w8a8
 from tests.gpu.quantization import rounded
 
 pytestmark = pytest.mark.native("NumPy")
@@ -49,7 +49,7 @@ def test_quantised_lines_of_whole_steps_are_read_by_steps(device, monkeypatch, d
     monkeypatch.setattr(
         device,
         "capabilities",
-        replace(device.capabilities, prefers_no_barriers=False, integer_products=False),
+        replace(device.capabilities, prefers_no_barriers=False, prefers_w8a8=False),
     )
     steps = []
     dispatch = linear_layers.dispatch
@@ -118,7 +118,7 @@ def test_loops_inside_of_loops_count(device, monkeypatch, kernel_name, rows, spl
 @pytest.mark.parametrize("width", [4032, 4033])
 def test_a_norm_before_more_than_workgroup_memory_holds(device, monkeypatch, width):
     """A row is made ready in workgroup memory as long as it fits, and right beyond that, too."""
-    without_integers(device, monkeypatch)
+    without_w8a8(device, monkeypatch)
     prefers_no_barriers = replace(device.capabilities, prefers_no_barriers=True)
     monkeypatch.setattr(device, "capabilities", prefers_no_barriers)
     run = kernels_run(monkeypatch)

@@ -160,7 +160,7 @@ def kernel_of(rows):
 @pytest.fixture
 def w8a8_kernels(device, monkeypatch):
     """W8A8 products on any adapter; the names of the kernels that run."""
-    chosen = replace(device.capabilities, prefers_no_barriers=True, integer_products=True)
+    chosen = replace(device.capabilities, prefers_no_barriers=True, prefers_w8a8=True)
     monkeypatch.setattr(device, "capabilities", chosen)
     return kernels_run(monkeypatch)
 

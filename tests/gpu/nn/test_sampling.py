@@ -97,7 +97,7 @@ def sampled(device, logits, options, **kwargs):
 @pytest.fixture(params=[32, 256])
 def threads(request, device, monkeypatch):
     """Both workgroup sizes, whatever would be chosen; with the larger one as on a GPU."""
-    monkeypatch.setattr("gpt2_wgpu.nn.sampling.threads_of_a_row", lambda *_: request.param)
+    monkeypatch.setattr("gpt2_wgpu.nn.sampling.threads_per_row", lambda *_: request.param)
     chosen = replace(device.capabilities, prefers_no_barriers=request.param == 32)
     monkeypatch.setattr(device, "capabilities", chosen)
 
@@ -246,7 +246,7 @@ def test_a_head_leaves_the_largest_of_its_logits(
     chosen = replace(
         device.capabilities,
         prefers_no_barriers=kernel != "gpu",
-        integer_products=kernel == "w8a8",
+        prefers_w8a8=kernel == "w8a8",
         max_binding=272 * 32 * 8,
     )
     monkeypatch.setattr(device, "capabilities", chosen)
