@@ -88,7 +88,7 @@ def main() -> None:
     recorded = start(lm, CONTEXT - 1)
     run = recorded._run
     assert run is not None and run._recording is not None
-    commands = run._recording._commands
+    commands = run._recording.commands
     bundle = native_bundle(commands)
     if bundle is None:
         parser.exit(

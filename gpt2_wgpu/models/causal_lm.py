@@ -20,6 +20,7 @@ from gpt2_wgpu.models.generate_function import GenerateFunction
 from gpt2_wgpu.models.generative_task import GenerativeTask, StopTokens
 from gpt2_wgpu.models.overrides import chosen, default, is_default, settled
 from gpt2_wgpu.models.packed_ids import masked, packed, prompts_of, rows_of, without_prompts
+from gpt2_wgpu.models.prefill import Prefill
 from gpt2_wgpu.models.sampler_call import generate_by_call
 from gpt2_wgpu.models.text_stream import TextStream, TokenSource, WholeText
 from gpt2_wgpu.models.token_choice import TokenChoice
@@ -64,7 +65,7 @@ class CausalLM(GenerativeTask):
 
     @abstractmethod
     async def build_cache_async(
-        self, token_ids: Any, *, cache: KVCache | None = None
+        self, token_ids: Any, *, prefill: Prefill | None = None
     ) -> tuple[Tensor | None, KVCache]:
         """The asynchronous form of :meth:`build_cache`."""
 
@@ -177,7 +178,16 @@ class CausalLM(GenerativeTask):
         candidates = self.candidates(stop_token_ids)
         choice = TokenChoice.of(self.sampler, self.logits_processors)
         options = choice.options(self.sampler)
-        return Generation(self, prompts, limits, options, stop_token_ids, candidates, choice=choice)
+        return Generation(
+            self,
+            prompts,
+            limits,
+            options,
+            stop_token_ids,
+            candidates,
+            choice=choice,
+            check=self._checks_steps,
+        )
 
     # --- streaming ------------------------------------------------------------------------------
 

@@ -14,17 +14,21 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from gpt2_wgpu import nn
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import OutOfGPUMemoryError, ShapeError
-from gpt2_wgpu.models.decode_step import CachedModel, DecodeStep, check_cache
+from gpt2_wgpu.models.cached_model import CachedModel
+from gpt2_wgpu.models.decode_step import DecodeStep, check_cache
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
+from gpt2_wgpu.models.kept_runs import DecodeInputs, KeptRuns, RunKey, RunParts
 from gpt2_wgpu.models.overrides import chosen, is_default, settled
-from gpt2_wgpu.models.prefill import replay_texts
+from gpt2_wgpu.models.prefill import Prefill
+from gpt2_wgpu.models.replay import replay_texts
+from gpt2_wgpu.models.step_check import CHECKED_EVERY, check_step
 from gpt2_wgpu.models.token_choice import TokenChoice
-from gpt2_wgpu.models.token_ids import Candidates
-from gpt2_wgpu.nn import History, KVCache, SamplingOptions, SamplingState
+from gpt2_wgpu.nn import KVCache, SamplingState
 from gpt2_wgpu.tensors import dispose, keep, tidy
 from gpt2_wgpu.text.token_arrays import as_array
 from gpt2_wgpu.webgpu import Readback, Recording
@@ -48,56 +52,59 @@ class DecodeRun(NotCopyable):
 
     def __init__(
         self,
-        cache: KVCache,
+        prefill: Prefill,
         state: SamplingState,
         step: DecodeStep,
         recording: Recording | None,
         readbacks: Sequence[Readback],
     ) -> None:
-        self.device = cache.device
+        self.device = prefill.cache.device
+        self._prefill = prefill
         self._step = step
+        self._state = state
         self._recording = recording
         self._readbacks = readbacks
         self._idle = deque(readbacks)
         self._submits: deque[tuple[int, float, Readback]] = deque()  # steps, begun at
         self._done_at = -math.inf
-        self._owned = keep([cache, state])
+        self._steps = 0
+        self._owned = keep([prefill.cache, state])
+        self._kept: tuple[RunKey, RunParts] | None = None  # where it can serve again
 
     @classmethod
     async def start(
         cls,
         model: CachedModel,
-        rows: Sequence[History],
-        limits: Sequence[int],
-        options: SamplingOptions,
-        stop_token_ids: Sequence[int],
-        candidates: Candidates,
-        seeds: Sequence[int] | None,
-        length: int,
+        inputs: DecodeInputs,
         choice: TokenChoice,
         token_ids: Callable[[], list[list[int]]],
     ) -> DecodeRun:
-        """Compute all tokens of ``rows`` but the last of each, and record the step.
+        """Compute all tokens of the rows but the last of each, and record the step.
 
-        ``length``: positions of the cache. Where texts go on it is what it was at first, and tokens
-        are computed as they were then: the bits are the same.
+        Where texts go on, tokens are computed as they were at first: the bits are the same.
         """
         device = model.backbone.device
+        can_be_kept = choice == TokenChoice() and all(
+            is_default(chosen(model, name)) for name in ("build_cache", "call_with_cache")
+        )
+        if can_be_kept:  # lengths that take the same memory share a recording
+            most = model.backbone.config.n_positions
+            inputs = replace(inputs, length=min(nn.round_up(inputs.length, 16), most))
+        key = RunKey.of(model.backbone, inputs)
         with ExitStack() as undo, tidy("generation"):  # a raise leaves nothing behind
-            cache = await filled_cache(model, rows, length)
-            await replay_texts(model, rows, cache)
-            state = SamplingState.create(
-                device,
-                rows,
-                limits,
-                options,
-                stop_token_ids,
-                candidates.end,
-                seeds,
-                candidates.excluded,
-            )
-            step = DecodeStep(model, cache, state, choice, token_ids)
-            recording = await step.recorded()
+            parts = model.kept_runs.take(key) if can_be_kept else None
+            if parts is not None:
+                undo.callback(parts.close)
+            prefill = await filled_cache(model, inputs, None if parts is None else parts.prefill)
+            undo.callback(prefill.close)
+            await replay_texts(model, inputs.rows, prefill.cache)
+            if parts is not None:
+                state = parts.state
+                inputs.write(state)
+            else:
+                state = inputs.new_state(device)
+            step = DecodeStep(model, prefill.cache, state, choice, token_ids)
+            recording = await step.recorded() if parts is None else parts.step
             if recording is not None:
                 undo.callback(recording.close)
             reported = (state.position, state.finished, state.recent)
@@ -106,7 +113,9 @@ class DecodeRun(NotCopyable):
             for _ in range(SUBMITS):
                 readbacks.append(Readback(device, ranges))
                 undo.callback(readbacks[-1].close)
-            run = cls(cache, state, step, recording, readbacks)
+            run = cls(prefill, state, step, recording, readbacks)
+            if can_be_kept and recording is not None:
+                run._kept = key, parts or RunParts(state, recording, prefill)
             undo.pop_all()
             return run
 
@@ -120,16 +129,29 @@ class DecodeRun(NotCopyable):
         """Steps that are submitted and not yet collected."""
         return sum(steps for steps, _, _ in self._submits)
 
-    async def submit(self, steps: int) -> None:
-        """Have the GPU run ``steps`` more; :meth:`result` gives what came of it."""
+    async def submit(self, steps: int, check: bool = False) -> None:
+        """Have the GPU run ``steps`` more; :meth:`result` gives what came of it.
+
+        ``check``: compare some of them with the same steps run eagerly.
+        """
         begun = time.perf_counter()
-        if self._recording is not None:
+        if self._recording is not None and not check:
             self._recording.replay(steps)
         else:
             for _ in range(steps):
-                await self._step.run()
+                await self._run_step()
         self._idle[0].begin()
         self._submits.append((steps, begun, self._idle.popleft()))
+
+    async def _run_step(self) -> None:
+        """One step: eagerly, or checked now and then."""
+        if self._recording is None:
+            await self._step.run()
+        elif self._steps % CHECKED_EVERY == 0:
+            await check_step(self._recording, self._step, self._state)
+        else:
+            self._recording.replay()
+        self._steps += 1
 
     async def result(self) -> Result:
         """Wait for the oldest submit in flight."""
@@ -141,42 +163,55 @@ class DecodeRun(NotCopyable):
         seconds, self._done_at = now - max(begun, self._done_at), now
         return Result(steps, seconds, position.cast("I"), finished.cast("I"), recent.cast("I"))
 
-    def close(self) -> None:
-        """Free everything."""
+    def close(self, kept_runs: KeptRuns | None = None) -> None:
+        """Free everything, or give what can serve again to ``kept_runs``."""
         with ExitStack() as freed:  # last first; each is, whatever another one raises
-            freed.callback(dispose, self._owned)
+            if self._kept is None:
+                freed.callback(dispose, self._owned)
+                if self._recording is not None:
+                    freed.callback(self._recording.close)
+                freed.callback(self._prefill.close)
+            elif kept_runs is None:
+                freed.callback(self._kept[1].close)
+            else:
+                freed.callback(kept_runs.put, *self._kept)
             for readback in self._readbacks:
                 freed.callback(readback.close)
-            if self._recording is not None:
-                freed.callback(self._recording.close)
 
 
-async def filled_cache(model: CachedModel, rows: Sequence[History], length: int) -> KVCache:
-    """A cache of ``length`` positions with all prompt tokens of ``rows`` but the last of each.
+async def filled_cache(
+    model: CachedModel, inputs: DecodeInputs, prefill: Prefill | None
+) -> Prefill:
+    """A cache with all prompt tokens of the rows but the last of each, or that of ``prefill``.
 
     The last is left to the first step, which needs its logits anyway. Rows that are shorter than
     the longest are padded with tokens whose keys are not seen: a row writes a position before it
     reads it. A replaced ``build_cache`` gets rows of ``length``, as KerasHub's does.
     """
-    prompts = [row.ids[: row.prompt] for row in rows]
-    build = chosen(model, "build_cache")
+    prompts, length = [row.ids[: row.prompt] for row in inputs.rows], inputs.length
+    backbone, build = model.backbone, chosen(model, "build_cache")
     if is_default(build):
-        cache = await settled_cache(model.backbone, len(rows), length)
+        if prefill is None:
+            prefill = Prefill(backbone, await settled_cache(backbone, len(prompts), length))
         longest = max(map(len, prompts)) - 1
         if longest:
             given = [[*prompt[:-1], *[0] * (longest + 1 - len(prompt))] for prompt in prompts]
-            await model.build_cache_async(given, cache=cache)
-        return cache
+            try:
+                await model.build_cache_async(given, prefill=prefill)
+            except BaseException:
+                prefill.close()
+                raise
+        return prefill
     given = [[*prompt, *[0] * (length - len(prompt))] for prompt in prompts]
     hidden, built = await settled(build(as_array(given, "int32")))
     dispose(hidden)
-    cache = check_cache(built, model.backbone.config)
-    if cache.batch_size != len(rows) or cache.length < length:
+    cache = check_cache(built, backbone.config)
+    if cache.batch_size != len(prompts) or cache.length < length:
         raise ShapeError(
-            f"build_cache returned a cache of shape {cache.shape} for {len(rows)} rows of "
+            f"build_cache returned a cache of shape {cache.shape} for {len(prompts)} rows of "
             f"{length} positions"
         )
-    return cache
+    return Prefill(backbone, cache)
 
 
 async def settled_cache(backbone: GPT2Backbone, rows: int, length: int) -> KVCache:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from gpt2_wgpu import nn
 from gpt2_wgpu.errors import NotRecordableError, ShapeError
+from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.config import GPT2Config
-from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.overrides import chosen, is_default, settled
 from gpt2_wgpu.models.token_choice import TokenChoice, UnreadableIds
 from gpt2_wgpu.nn import KVCache, SamplingState
@@ -16,25 +16,6 @@ from gpt2_wgpu.samplers.python_sampling import next_tokens
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, ops, tidy
 from gpt2_wgpu.webgpu import Recording
-
-
-class CachedModel(Protocol):
-    """What decoding needs of a model; see ``GPT2CausalLM``."""
-
-    backbone: GPT2Backbone
-
-    def call_with_cache(
-        self,
-        token_ids: Any,
-        cache: KVCache,
-        cache_update_index: Any,
-        *,
-        sampling: SamplingState | None = None,
-    ) -> tuple[Tensor, Tensor | None, KVCache]: ...
-
-    async def build_cache_async(
-        self, token_ids: Any, *, cache: KVCache | None = None
-    ) -> tuple[Tensor | None, KVCache]: ...
 
 
 class DecodeStep:

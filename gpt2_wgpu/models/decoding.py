@@ -7,8 +7,9 @@ from threading import Lock
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import BusyError, DeviceLostError, NumericalError
+from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.decode_run import DecodeRun
-from gpt2_wgpu.models.decode_step import CachedModel
+from gpt2_wgpu.models.kept_runs import DecodeInputs
 from gpt2_wgpu.models.pace import Pace
 from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.models.self_test import require_right_results
@@ -51,6 +52,7 @@ class Generation(NotCopyable):
         candidates: Candidates | None = None,
         seeds: Sequence[int] | None = None,
         choice: TokenChoice | None = None,
+        check: bool = False,
     ) -> None:
         backbone = model.backbone
         # Ids of any tokenizer: out of range, the GPU would read past the table without an error.
@@ -69,10 +71,12 @@ class Generation(NotCopyable):
             FULL if len(row) >= limit else LIVE
             for row, limit in zip(self._rows, limits, strict=True)
         ]
+        self._check = check  # compare recorded steps with eager ones
         self._pace = Pace()
         self._run: DecodeRun | None = None
         self._lock = Lock()
-        self._advancing = self._closing = False
+        self._advancing = self._closing = self._failed = False
+        self._kept_runs = model.kept_runs  # those of now: compile() begins new ones
 
     def __str__(self) -> str:
         return f"Generation of {len(self._rows)} rows, {sum(map(len, self._rows))} tokens so far"
@@ -113,11 +117,14 @@ class Generation(NotCopyable):
                     lost = device if self._run is None else self._run.device
                     self._free()
                     await recover(self._backbone, lost)
+        except BaseException:
+            self._failed = True
+            raise
         finally:
             with self._lock:
                 self._advancing = False
             if self._closing:
-                self._free()
+                self._free(keep=True)
         return [[] for _ in self._rows]
 
     async def _advance(self) -> list[list[int]]:
@@ -133,13 +140,15 @@ class Generation(NotCopyable):
             ]
             self._run = await DecodeRun.start(
                 self._model,
-                [History(*row) for row in zip(self._rows, self._prompts, strict=True)],
-                limits,
-                self._options,
-                self._stop_token_ids,
-                self._candidates,
-                self._seeds,
-                max(*self._limits, *self._prompts),
+                DecodeInputs(
+                    [History(*row) for row in zip(self._rows, self._prompts, strict=True)],
+                    limits,
+                    self._options,
+                    self._stop_token_ids,
+                    self._candidates,
+                    self._seeds,
+                    max(*self._limits, *self._prompts),
+                ),
                 self._choice,
                 lambda: [list(row) for row in self._rows],
             )
@@ -163,7 +172,7 @@ class Generation(NotCopyable):
         """Hand the GPU some more steps, if rows have room for them."""
         steps = self._pace.steps(self._room() - run.in_flight) if run.is_recorded else 1
         if steps > 0:
-            await run.submit(steps)
+            await run.submit(steps, self._check)
 
     def close(self) -> None:
         """Free everything on the GPU, at once or when the submit under way is done. Idempotent."""
@@ -171,16 +180,17 @@ class Generation(NotCopyable):
             self._closing = True
             if self._advancing:
                 return
-        self._free()
+        self._free(keep=True)
 
     def close_later(self) -> None:
         """Close at the next safe moment: for finalisers."""
         self._backbone.device.memory.defer(self.close)
 
-    def _free(self) -> None:
+    def _free(self, keep: bool = False) -> None:
+        """End the run; ``keep``: for the next generation, unless it has failed."""
         run, self._run = self._run, None
         if run is not None:
-            run.close()
+            run.close(self._kept_runs if keep and not self._failed else None)
 
     def _room(self) -> int:
         """Steps until the last live row is full."""

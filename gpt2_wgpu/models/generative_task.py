@@ -11,6 +11,7 @@ from gpt2_wgpu import samplers
 from gpt2_wgpu.copying import CopiedByAttributes
 from gpt2_wgpu.models.generate_function import GenerateFunction
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
+from gpt2_wgpu.models.kept_runs import KeptRuns
 from gpt2_wgpu.models.overrides import default
 from gpt2_wgpu.models.token_choice import LogitsProcessor, check_processors
 from gpt2_wgpu.models.token_ids import (
@@ -36,15 +37,18 @@ class GenerativeTask(CopiedByAttributes, ABC):
             check_vocabularies(preprocessor.tokenizer, backbone.config.vocab_size)
         self.backbone = backbone
         self.preprocessor = preprocessor
+        self.kept_runs = KeptRuns()
         self.compile()
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
         copied._function = None  # the original's is bound to it
+        copied.kept_runs = KeptRuns()
         return copied
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         memo[id(self._function)] = None
+        memo[id(self.kept_runs)] = KeptRuns()
         copied = super().__deepcopy__(memo)
         copied._function = None
         return copied
@@ -83,6 +87,8 @@ class GenerativeTask(CopiedByAttributes, ABC):
         self.sampler = chosen
         self._function: Any = None  # our own weakly: it refers to the model
         self._checks_steps = False
+        self.kept_runs.close()
+        self.kept_runs = KeptRuns()
 
     @property
     def generate_function(self) -> Callable[..., Any] | None:

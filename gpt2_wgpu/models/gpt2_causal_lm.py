@@ -29,7 +29,7 @@ from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.gpt2_weights import Progress
 from gpt2_wgpu.models.overrides import chosen, default, is_default, settled
 from gpt2_wgpu.models.pace import WorkPace
-from gpt2_wgpu.models.prefill import chunks, residual
+from gpt2_wgpu.models.prefill import Prefill, chunk_rows, chunks, residual
 from gpt2_wgpu.models.presets import resolve as resolve_preset
 from gpt2_wgpu.models.recovery import recover, with_recovery
 from gpt2_wgpu.models.token_ids import check_vocabularies, settle_start_token
@@ -228,19 +228,22 @@ class GPT2CausalLM(CausalLM):
 
     @default
     async def build_cache_async(
-        self, token_ids: Any, *, cache: KVCache | None = None
+        self, token_ids: Any, *, prefill: Prefill | None = None
     ) -> tuple[Tensor | None, KVCache]:
         """The asynchronous form of :meth:`build_cache`.
 
-        ``cache``: one of at least T positions to fill. Then no hidden states are computed (None).
+        ``prefill``: has the cache to fill. Then no hidden states are computed (None).
         A method that replaces this one, or ``build_cache``, gets only ``token_ids``.
         """
         rows = rows_of_ids(token_ids, self.backbone.config.vocab_size, ragged=False)
         if not rows or not rows[0]:
             raise InvalidArgumentError("build_cache: token_ids are empty")
-        if cache is not None:
-            await self._fill(cache, rows, None)
-            return None, cache
+        if prefill is not None:
+            if is_default(chosen(self, "call_with_cache")):
+                await prefill.run(rows)
+            else:
+                await self._fill(prefill.cache, rows, None)
+            return None, prefill.cache
         device = self.backbone.device
         try:
             return await self._built(rows)
@@ -264,7 +267,7 @@ class GPT2CausalLM(CausalLM):
         """
         backbone, call = self.backbone, chosen(self, "call_with_cache")
         pace = WorkPace(backbone.device, backbone.dtype)
-        for first, chunk in chunks(backbone, rows, cache):
+        for first, chunk in chunks(rows, chunk_rows(backbone, cache)):
             with tidy("prefill") as scope:
                 ids = backbone.as_uint32(chunk)
                 if not is_default(call):
@@ -326,7 +329,8 @@ class GPT2CausalLM(CausalLM):
         return f"{type(self).__name__}: {self.backbone!r}, {self.sampler!r}"
 
     def dispose(self) -> None:
-        """Free the weights. Idempotent."""
+        """Free the weights, and what generating has recorded. Idempotent."""
+        self.kept_runs.close()
         self.backbone.dispose()
 
     def __enter__(self) -> GPT2CausalLM:

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
-_defaults: set[Callable[..., Any]] = set()
+_defaults: dict[int, Callable[..., Any]] = {}  # by id: a replacement need not be hashable
 
 
 def default(method: F) -> F:
     """Mark the package's own implementation of a pipeline step. A decorator."""
-    _defaults.add(method)
+    _defaults[id(method)] = method
     return method
 
 
@@ -33,8 +33,7 @@ def chosen(owner: object, name: str) -> Callable[..., Any]:
 
 def is_default(method: Callable[..., Any]) -> bool:
     """Whether ``method`` is the package's own, and no replacement or wrapper."""
-    function = getattr(method, "__func__", method)
-    return any(function is one for one in _defaults)  # a replacement need not be hashable
+    return id(getattr(method, "__func__", method)) in _defaults
 
 
 async def settled(value: Any) -> Any:

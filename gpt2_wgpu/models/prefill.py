@@ -1,4 +1,4 @@
-"""Tokens that are known go through the model: prompts in chunks, texts after a loss step by step.
+"""Prefill: the tokens of prompts, in chunks.
 
 Submits are bounded in time (pace.py). Chunks are not made by time, since the last bits of f32 sums
 depend on their size: they follow from model, device and batch, and are the same in every run.
@@ -6,29 +6,26 @@ depend on their size: they follow from model, device and batch, and are the same
 
 from __future__ import annotations
 
-import time
 from array import array
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
-from gpt2_wgpu.models.decode_step import CachedModel
+from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
-from gpt2_wgpu.models.overrides import chosen, is_default, settled
-from gpt2_wgpu.models.pace import Pace, WorkPace
+from gpt2_wgpu.models.pace import WorkPace
 from gpt2_wgpu.models.weight_sizes import stored_bytes
-from gpt2_wgpu.nn import History, KVCache
-from gpt2_wgpu.tensors import Tensor, tidy
+from gpt2_wgpu.nn import KVCache
+from gpt2_wgpu.tensors import Tensor, dispose, empty, keep, tidy
 from gpt2_wgpu.webgpu import Recording
 
+MOST_CHUNKS = 4  # sizes of chunks that stay recorded
 MOST_WORK = 0.8e9  # operations that a CPU adapter is given at once: 30 to 130 ms on two cores
 
 
-def chunks(
-    backbone: GPT2Backbone, rows: Sequence[Sequence[int]], cache: KVCache
-) -> Iterator[tuple[int, list[Sequence[int]]]]:
-    """``rows`` [B, T] in pieces of some positions: the first of each piece, and its ids."""
-    length = len(rows[0])
-    size = max(1, chunk_rows(backbone, cache) // len(rows))
-    for first in range(0, length, size):
+def chunks(rows: Sequence[Sequence[int]], most: int) -> Iterator[tuple[int, list[Sequence[int]]]]:
+    """``rows`` [B, T] in pieces of ``most`` ids: the first position of each piece, and its ids."""
+    size = max(1, most // len(rows))
+    for first in range(0, len(rows[0]), size):
         yield first, [row[first : first + size] for row in rows]
 
 
@@ -36,16 +33,94 @@ async def residual(
     backbone: GPT2Backbone, ids: Tensor, cache: KVCache, first: int, pace: WorkPace
 ) -> Tensor:
     """``backbone.blocks`` of ``ids`` [B, T] at positions ``first`` .., in submits of ``pace``."""
-    (batch, tokens), config = ids.shape, backbone.config
-    attention = 2 * batch * tokens * (4 * config.n_embd**2 + 2 * config.n_embd * (first + tokens))
+    batch, tokens = ids.shape
+    work = half_block_work(backbone, batch, tokens, first)
     start = backbone.as_uint32([first] * batch)
     halves = backbone.half_blocks(ids, cache, start)
-    for _ in range(config.n_layer):
-        await pace.make_room(attention, ids)
-        next(halves)
-        await pace.make_room(batch * tokens * mlp_work(backbone), ids)
+    for part in range(2 * backbone.config.n_layer):
+        await pace.make_room(work[part % 2], ids)
         x = next(halves)
     return x
+
+
+class Prefill(NotCopyable):
+    """Chunks of prompts for one cache: each size is recorded once, and replayed."""
+
+    def __init__(self, backbone: GPT2Backbone, cache: KVCache) -> None:
+        self.cache = cache
+        self._backbone = backbone
+        self._rows = chunk_rows(backbone, cache)
+        self._chunks: dict[int, _Chunk] = {}  # by positions, the last used at the end
+
+    async def run(self, rows: Sequence[Sequence[int]]) -> None:
+        """Write keys and values of ``rows`` [B, T] into the cache."""
+        backbone = self._backbone
+        pace = WorkPace(backbone.device, backbone.dtype)
+        for first, ids in chunks(rows, self._rows):
+            tokens = len(ids[0])
+            chunk = self._chunks.pop(tokens, None) or _Chunk(backbone, self.cache, tokens)
+            self._chunks[tokens] = chunk
+            if len(self._chunks) > MOST_CHUNKS:
+                self._chunks.pop(next(iter(self._chunks))).close()
+            await chunk.run(backbone, ids, first, pace)
+
+    @property
+    def recordings(self) -> list[Recording]:
+        return [chunk.recording for chunk in self._chunks.values()]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What it owns besides the cache."""
+        return [x for chunk in self._chunks.values() for x in (chunk.ids, chunk.start)]
+
+    def renew(self, cache: KVCache) -> None:
+        """Go on with ``cache`` and new tensors over the buffers of those that are disposed."""
+        self.cache = cache
+        for chunk in self._chunks.values():
+            chunk.ids, chunk.start = keep((chunk.ids.renewed(), chunk.start.renewed()))
+
+    def close(self) -> None:
+        """Free everything but the cache. Idempotent."""
+        chunks, self._chunks = self._chunks, {}
+        for chunk in chunks.values():
+            chunk.close()
+
+
+class _Chunk:
+    """The dispatches of ``tokens`` positions a row, recorded in half blocks."""
+
+    def __init__(self, backbone: GPT2Backbone, cache: KVCache, tokens: int) -> None:
+        device, rows = backbone.device, cache.batch_size
+        with tidy("prefill"):
+            self.ids = empty(device, (rows, tokens), "uint32")
+            self.start = empty(device, (rows,), "uint32")
+            with Recording(device, reuses_workspace=True) as self.recording:
+                for _ in backbone.half_blocks(self.ids, cache, self.start):
+                    self.recording.end_part()
+            keep((self.ids, self.start))
+
+    async def run(
+        self, backbone: GPT2Backbone, rows: Sequence[Sequence[int]], first: int, pace: WorkPace
+    ) -> None:
+        """Compute ``rows`` at positions ``first`` .., in submits of ``pace``."""
+        queue = backbone.device.queue
+        queue.upload(self.ids.storage, 0, array("I", chain.from_iterable(rows)))
+        queue.upload(self.start.storage, 0, array("I", [first] * len(rows)))
+        work = half_block_work(backbone, len(rows), len(rows[0]), first)
+        for part in range(2 * backbone.config.n_layer):
+            await pace.make_room(work[part % 2], self.ids)
+            self.recording.replay_part(part)
+
+    def close(self) -> None:
+        dispose((self.ids, self.start))
+        self.recording.close()
+
+
+def half_block_work(backbone: GPT2Backbone, rows: int, tokens: int, first: int) -> tuple[int, int]:
+    """Operations of attention and MLP for ``tokens`` positions a row from ``first`` on."""
+    width = backbone.config.n_embd
+    attention = 2 * rows * tokens * (4 * width**2 + 2 * width * (first + tokens))
+    return attention, rows * tokens * mlp_work(backbone)
 
 
 def chunk_rows(backbone: GPT2Backbone, cache: KVCache) -> int:
@@ -71,46 +146,3 @@ def fitting_rows(backbone: GPT2Backbone, rows: int, work: int) -> int:
 def mlp_work(backbone: GPT2Backbone) -> int:
     """Floating-point operations of an MLP, for one row."""
     return 4 * backbone.config.n_embd * backbone.config.intermediate_dim
-
-
-async def replay_texts(model: CachedModel, rows: Sequence[History], cache: KVCache) -> None:
-    """Write keys and values of generated tokens, but the newest of each row, into ``cache``.
-
-    By the dispatches of a step, token after token, as they were computed at first: a text that
-    goes on after a loss of the device has the very bits of one that was not disturbed.
-    """
-    steps = max(len(row.ids) - row.prompt for row in rows)
-    if not steps:
-        return
-    backbone, call = model.backbone, chosen(model, "call_with_cache")
-    as_uint32, queue, pace = backbone.as_uint32, backbone.device.queue, Pace()
-    async with tidy("replay"):
-        # A row that is finished stays where it is, as it does in a step.
-        places = [
-            [min(row.prompt - 1 + step, len(row.ids) - 1) for row in rows] for step in range(steps)
-        ]
-        token, position = as_uint32([[0]] * len(rows)), as_uint32([0] * len(rows))
-        recording = None
-        if is_default(call):
-            with Recording(backbone.device) as recording, tidy("step"):
-                backbone.blocks(token, cache, position)
-        try:
-            first, begun = 0, time.perf_counter()
-            while first < steps:
-                count = pace.steps(steps - first)
-                for now in places[first : first + count]:
-                    ids = [row.ids[place] for row, place in zip(rows, now, strict=True)]
-                    queue.upload(token.storage, 0, array("I", ids))
-                    queue.upload(position.storage, 0, array("I", now))
-                    if recording is not None:
-                        recording.replay()
-                        continue
-                    with tidy("step"):
-                        await settled(call(token, cache, position))
-                await queue.read([(token.storage, 0, 4)])
-                ended = time.perf_counter()
-                pace.took(ended - begun, count)
-                first, begun = first + count, ended
-        finally:
-            if recording is not None:
-                recording.close()

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpt2_wgpu.errors import ShapeError
-from gpt2_wgpu.models.decode_step import CachedModel, checked_result
+from gpt2_wgpu.models.cached_model import CachedModel
+from gpt2_wgpu.models.decode_step import checked_result
 from gpt2_wgpu.models.overrides import chosen, settled
 from gpt2_wgpu.models.packed_ids import packed, prompts_of, rows_of
 from gpt2_wgpu.samplers import Sampler

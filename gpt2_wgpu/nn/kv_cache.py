@@ -74,7 +74,7 @@ class KVCache(Tensor):
         """Return a cache of this shape with layers copied by ``copied``."""
         cache = KVCache.__new__(KVCache)
         for name in KVCache.__slots__:
-            setattr(cache, name, getattr(self.check(), name))
+            setattr(cache, name, getattr(self, name))
         with tidy("kv cache") as scope:
             layers = scope.escape(tuple(copied(layer) for layer in self.children))
         storage = layers[0].storage.retain()
@@ -84,11 +84,17 @@ class KVCache(Tensor):
 
     def __copy__(self) -> KVCache:
         """Return a cache that shares the memory, which is freed with the last one."""
+        self.check()
         return self._over(copy)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> KVCache:
         """Return a copy with its own memory, e.g. to continue a prompt in two ways."""
+        self.check()
         return self._over(deepcopy)
+
+    def renewed(self) -> KVCache:
+        """A new cache over the buffers of this disposed one."""
+        return self._over(Tensor.renewed)
 
     def layer(self, index: int) -> Tensor:
         """Return one layer in its memory layout: [2, B * H * capacity * padded D]."""

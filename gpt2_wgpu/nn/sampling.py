@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.shown import shown
@@ -113,35 +114,73 @@ class SamplingState:
         ``candidates`` that are never chosen.
         """
 
-        def as_uint32(values: object) -> Tensor:
-            return tensor(values, "uint32", device=device)
-
-        keys = (
-            [(r, options.seed) for r in range(len(rows))]
-            if seeds is None
-            else [(0, seed) for seed in seeds]
-        )
-        row_params = [
-            (limit, stream, seed & 0xFFFFFFFF, seed >> 32)
-            for limit, (stream, seed) in zip(limits, keys, strict=True)
-        ]
-        full = [
-            FULL if len(row.ids) >= limit else LIVE for row, limit in zip(rows, limits, strict=True)
-        ]
+        words = _words_of(rows, limits, options, stop_token_ids, candidates, seeds, excluded)
         return cls(
-            token=as_uint32([[row.ids[-1]] for row in rows]),
-            position=as_uint32([len(row.ids) - 1 for row in rows]),
-            finished=as_uint32(full),
-            recent=as_uint32([[0] * RECENT] * len(rows)),
-            row_params=as_uint32(row_params),
-            maxima_and_counts=as_uint32(
-                [_maxima_and_counts(row, candidates, options.penalties, excluded) for row in rows]
-            ),
-            options=as_uint32(options.pack(stop_token_ids)),
+            **{name: tensor(values, "uint32", device=device) for name, values in words.items()},
             candidates=candidates,
             penalties=options.penalties,
             counted=options.penalties.any or bool(excluded),
         )
+
+    def renewed(self) -> SamplingState:
+        """New tensors over the buffers of these, which are disposed."""
+        tensors: dict[str, Any] = {
+            name: value.renewed() for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **tensors)
+
+    def write(
+        self,
+        rows: Sequence[History],
+        limits: Sequence[int],
+        options: SamplingOptions,
+        stop_token_ids: Sequence[int],
+        seeds: Sequence[int] | None = None,
+        excluded: Sequence[int] = (),
+    ) -> None:
+        """Begin anew, as :meth:`create` with arguments that give tensors of the same shapes."""
+        words = _words_of(rows, limits, options, stop_token_ids, self.candidates, seeds, excluded)
+        for name, values in words.items():
+            self.token.device.queue.upload(getattr(self, name).storage, 0, values)
+
+
+def _words_of(
+    rows: Sequence[History],
+    limits: Sequence[int],
+    options: SamplingOptions,
+    stop_token_ids: Sequence[int],
+    candidates: int,
+    seeds: Sequence[int] | None,
+    excluded: Sequence[int],
+) -> dict[str, memoryview]:
+    """The contents of each tensor of a ``SamplingState``, in its shape."""
+    count = len(rows)
+    keys = (
+        [(r, options.seed) for r in range(count)]
+        if seeds is None
+        else [(0, seed) for seed in seeds]
+    )
+    row_params: list[int] = []
+    for limit, (stream, seed) in zip(limits, keys, strict=True):
+        row_params += (limit, stream, seed & 0xFFFFFFFF, seed >> 32)
+    room = [limit - len(row.ids) for row, limit in zip(rows, limits, strict=True)]
+    notes: list[int] = []
+    for row in rows:
+        notes += _maxima_and_counts(row, candidates, options.penalties, excluded)
+    return {
+        "token": _words([row.ids[-1] for row in rows], count, 1),
+        "position": _words([len(row.ids) - 1 for row in rows], count),
+        "finished": _words([LIVE if left > 0 else FULL for left in room], count),
+        "recent": _words([0] * RECENT * count, count, RECENT),
+        "row_params": _words(row_params, count, 4),
+        "maxima_and_counts": _words(notes, count, len(notes) // count),
+        "options": options.pack(stop_token_ids),
+    }
+
+
+def _words(values: Sequence[int], *shape: int) -> memoryview:
+    """``values`` as 32-bit words of ``shape``."""
+    return memoryview(array("I", values)).cast("B").cast("I", shape)
 
 
 def _maxima_and_counts(

@@ -21,6 +21,7 @@ from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import ScopeError
 from gpt2_wgpu.tensors.tensor import Tensor, set_scope_lookup
 from gpt2_wgpu.webgpu.device import Device
+from gpt2_wgpu.webgpu.recording import Recording
 
 T = TypeVar("T")
 
@@ -190,4 +191,4 @@ def _attributes_of(item: Any) -> Iterator[Any]:
                 yield getattr(item, name, None)
 
 
-_OPAQUE = (str, bytes, int, float, Device)  # without tensors, or not owned by the caller
+_OPAQUE = (str, bytes, int, float, Device, Recording)  # without tensors, or not owned by the caller

@@ -170,6 +170,10 @@ class Tensor(Operators, NotPicklable):
         self.check()
         return Tensor(self.device, self.storage.retain(), shape, self.dtype, self.label)
 
+    def renewed(self) -> Tensor:
+        """A new tensor over the buffer of this disposed one, which others have kept allocated."""
+        return Tensor(self.device, self.storage.retain(), self.shape, self.dtype, self.label)
+
     def __copy__(self) -> Tensor:
         """Return a view; the buffer is freed with the last view."""
         return self.view(self.shape)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any
@@ -20,7 +20,16 @@ from typing import Any
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import DeviceError, InvalidArgumentError, OutOfGPUMemoryError
 from gpt2_wgpu.shown import shown
-from gpt2_wgpu.webgpu.storage import KINDS, POOLED, MemoryInfo, Storage, size_class, usage_of
+from gpt2_wgpu.webgpu.storage import (
+    KINDS,
+    POOLED,
+    MemoryInfo,
+    Reserve,
+    Storage,
+    reuse_workspace,
+    size_class,
+    usage_of,
+)
 
 
 class BufferPool(NotCopyable):
@@ -50,7 +59,8 @@ class BufferPool(NotCopyable):
         self.debug = False
         self.observer: Callable[[dict[str, int]], None] | None = None  # gets live bytes by kind
         self._pool: OrderedDict[tuple[str, int], list[Any]] = OrderedDict()  # oldest first
-        self._pooled_bytes = 0
+        self._reserves: dict[Reserve, None] = {}  # oldest first
+        self._pooled_bytes = 0  # of the pool and the reserves
         self._pending_destroy: list[Any] = []
         self._live: Counter[str] = Counter()  # kind -> allocated bytes
         # Buffers in use by id. Were they only held by their owners, the garbage collector could
@@ -71,19 +81,42 @@ class BufferPool(NotCopyable):
         if kind not in KINDS:
             raise InvalidArgumentError(f"kind must be one of {KINDS}, not {shown(kind)}")
         size = size_class(nbytes)
+        reuse = reuse_workspace.get()
+        if reuse is not None and kind == "workspace" and (idle := reuse(self, size)) is not None:
+            return idle.retain()
         self.drain()
         with self.lock:
             self.check_fits(size, f"a {kind} buffer")
             self.trim(self.budget - self._live.total() - size)
             buffer = self._take(kind, size) or self._create(kind, size)
-            self._in_use[id(buffer)] = buffer
+            storage = Storage(buffer, nbytes, size, kind, self)
+            self._count([storage])
+            return storage
+
+    def _count(self, storages: Sequence[Storage]) -> None:
+        """Count buffers as live."""
+        for storage in storages:
+            self._in_use[id(storage.buffer)] = storage.buffer
             self._num_buffers += 1
-            self._num_bytes += nbytes
-            self._live[kind] += size
-            self._peak = max(self._peak, self._num_bytes)
-            self._peak_in_gpu = max(self._peak_in_gpu, self._live.total())
-            self._changed()
-            return Storage(buffer, nbytes, size, kind, self)
+            self._num_bytes += storage.nbytes
+            self._live[storage.kind] += storage.size
+        self._peak = max(self._peak, self._num_bytes)
+        self._peak_in_gpu = max(self._peak_in_gpu, self._live.total())
+        self._changed()
+
+    def _uncount(self, storages: Sequence[Storage]) -> bool:
+        """Count buffers as live no more → whether they may be pooled."""
+        quarantined = False
+        for storage in storages:
+            key = id(storage.buffer)
+            del self._in_use[key]
+            self._num_buffers -= 1
+            self._num_bytes -= storage.nbytes
+            self._live[storage.kind] -= storage.size
+            quarantined |= key in self._quarantined
+            self._quarantined.discard(key)
+        self._changed()
+        return self._is_open and not quarantined
 
     def adopt(self, buffer: Any, nbytes: int) -> Storage:
         """Wrap a caller's buffer: counted as a buffer, but its bytes are not counted."""
@@ -97,28 +130,78 @@ class BufferPool(NotCopyable):
 
     def reclaim(self, storage: Storage) -> None:
         """Take back a storage without references (called by ``Storage.release``)."""
-        self._num_buffers -= 1
-        self._num_bytes -= storage.nbytes
         if storage.is_foreign:
-            return
-        key = id(storage.buffer)
-        del self._in_use[key]
-        self._live[storage.kind] -= storage.size
-        self._changed()
-        quarantined = key in self._quarantined
-        self._quarantined.discard(key)
-        if storage.pooled and not quarantined and self._is_open:
-            usage = usage_of(storage.kind)
-            self._pool.setdefault((usage, storage.size), []).append(storage.buffer)
-            self._pool.move_to_end((usage, storage.size))
-            self._pooled_bytes += storage.size
-            if self._pooled_bytes > self.pool_limit:
-                self.trim(self.pool_limit // 2)
+            self._num_buffers -= 1
+            self._num_bytes -= storage.nbytes
+        elif self._uncount([storage]) and storage.pooled:
+            self._put(storage)
         else:
             self.discard([storage.buffer])
 
+    def _put(self, storage: Storage) -> None:
+        """Put a buffer that is not counted as live into the pool."""
+        usage = usage_of(storage.kind)
+        self._pool.setdefault((usage, storage.size), []).append(storage.buffer)
+        self._pool.move_to_end((usage, storage.size))
+        self._pooled_bytes += storage.size
+        if self._pooled_bytes > self.pool_limit:
+            self.trim(self.pool_limit // 2)
+
+    def set_aside(self, storages: Sequence[Storage]) -> Reserve:
+        """Pool buffers as a group, for :meth:`take_back`; the caller has the only references.
+
+        They count as pooled, and are destroyed as pooled buffers are: by :meth:`trim`, for lack of
+        memory, beyond the pool's limit and with the device.
+        """
+        reserve = Reserve(storages)
+        with self.lock:
+            may_be_pooled = self._uncount(storages)
+            self._reserves[reserve] = None
+            self._pooled_bytes += reserve.size
+            if not may_be_pooled:
+                self.discard(self._abandon(reserve))
+            elif self._pooled_bytes > self.pool_limit:
+                self.trim(max(self.pool_limit // 2, min(reserve.size, self.pool_limit)))
+        return reserve
+
+    def take_back(self, reserve: Reserve) -> bool:
+        """Count the buffers of ``reserve`` as live again; False if they are gone.
+
+        Raises:
+            OutOfGPUMemoryError: the budget rejects them; they stay pooled.
+        """
+        self.drain()
+        with self.lock:
+            if not reserve.is_intact:
+                return False
+            self.check_fits(reserve.size, "the buffers of a kept step")
+            self._abandon(reserve)
+            self.trim(self.budget - self._live.total() - reserve.size)
+            self._count(reserve.storages)
+            return True
+
+    def give_up(self, reserve: Reserve) -> None:
+        """Let the buffers of ``reserve`` be lent one by one. Idempotent."""
+        with self.lock:
+            if reserve.is_intact:
+                self._abandon(reserve)
+                self.discard([s.buffer for s in reserve.storages if not s.pooled])
+                for storage in reserve.storages:
+                    if storage.pooled:
+                        self._put(storage)
+
+    def _abandon(self, reserve: Reserve) -> list[Any]:
+        """Count the buffers of ``reserve`` as pooled no more → the buffers."""
+        del self._reserves[reserve]
+        reserve.is_intact = False
+        self._pooled_bytes -= reserve.size
+        return [storage.buffer for storage in reserve.storages]
+
     def trim(self, keep_bytes: int = 0) -> None:
-        """Destroy pooled buffers, least recently used sizes first, down to ``keep_bytes``."""
+        """Destroy pooled buffers, least recently used sizes first, down to ``keep_bytes``.
+
+        Then come reserves, the oldest first.
+        """
         unwanted = []
         with self.lock:
             while self._pooled_bytes > keep_bytes and self._pool:
@@ -127,6 +210,8 @@ class BufferPool(NotCopyable):
                 self._pooled_bytes -= key[1]
                 if not buffers:
                     del self._pool[key]
+            while self._pooled_bytes > keep_bytes and self._reserves:
+                unwanted += self._abandon(next(iter(self._reserves)))
         self.discard(unwanted)
 
     def quarantine(self) -> None:
@@ -262,6 +347,8 @@ class BufferPool(NotCopyable):
         """Drop all buffers after the loss of the device."""
         with self.lock:
             self._is_open = False
+            for reserve in list(self._reserves):
+                self._abandon(reserve)
             self._pool.clear()
             self._pending_destroy.clear()
             self._pooled_bytes = 0

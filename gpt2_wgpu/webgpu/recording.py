@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from contextvars import Token
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import ScopeError
@@ -15,11 +17,10 @@ from gpt2_wgpu.webgpu.queue import (
     Batch,
     Command,
     Dispatch,
-    Recorder,
     bind,
     open_recorder,
 )
-from gpt2_wgpu.webgpu.storage import Storage
+from gpt2_wgpu.webgpu.storage import Pool, Storage, reuse_workspace
 
 
 class Recording(NotCopyable):
@@ -28,25 +29,34 @@ class Recording(NotCopyable):
     Their buffers stay allocated until :meth:`close`, even if the tensors are disposed.
     """
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, *, reuses_workspace: bool = False) -> None:
+        """``reuses_workspace``: tensors made while it is open get buffers of its own tensors that
+        are disposed by then. Nothing may be uploaded to a tensor that is made in it.
+        """
         self.device = device
-        self._recorded: list[Dispatch] = []
+        self._reuses_workspace = reuses_workspace
+        self.recorded: list[Dispatch] = []
         self._pinned: dict[int, Storage] = {}
-        self._commands: list[Command] = []
-        self._bundle: Bundle | None = None
+        self._workspace: dict[int, list[Storage]] = {}  # of those pinned, by size
+        self._ends: list[int] = []  # dispatches before the end of each part
+        self._parts: list[tuple[list[Command], Bundle | None]] = []
         self._uniform: Storage | None = None
-        self._token: Token[Recorder | None] | None = None
+        self._tokens: list[Any] = []
 
     def __enter__(self) -> Recording:
         if open_recorder.get() is not None:
             raise ScopeError("a recording is already open: recordings cannot be nested")
-        self._token = open_recorder.set(self)
+        self._tokens = [open_recorder.set(self)]
+        if self._reuses_workspace:
+            self._tokens.append(reuse_workspace.set(self._idle_workspace))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._token is None:
+        if not self._tokens:
             raise ScopeError("this recording is not open")
-        open_recorder.reset(self._token)
+        for token in self._tokens:
+            token.var.reset(token)
+        self._tokens = []
         if kind is not None:
             self.close()
             return
@@ -61,28 +71,62 @@ class Recording(NotCopyable):
 
     def __len__(self) -> int:
         """Number of dispatches of one replay."""
-        return len(self._commands)
+        return sum(len(commands) for commands, _ in self._parts)
+
+    @property
+    def commands(self) -> list[Command]:
+        """The commands of one replay."""
+        return [command for commands, _ in self._parts for command in commands]
 
     def add(self, work: Dispatch) -> None:
-        self._recorded.append(work)
+        self.recorded.append(work)
         for storage, _, _ in work.ranges.values():
             if id(storage) not in self._pinned:
                 self._pinned[id(storage)] = storage.retain()
+                if storage.kind == "workspace":
+                    self._workspace.setdefault(storage.size, []).append(storage)
+
+    def end_part(self) -> None:
+        """End a part of the recording, for :meth:`replay_part`, after what is recorded by now."""
+        self._ends.append(len(self.recorded))
 
     def replay(self, times: int = 1) -> None:
         """Queue the recorded dispatches ``times`` times."""
-        if self._commands:
-            self.device.queue.replay(Batch(self._commands, times, self._bundle))
+        if len(self._parts) == 1:
+            self.replay_part(0, times)
+            return
+        for _ in range(times):
+            for part in range(len(self._parts)):
+                self.replay_part(part)
+
+    def replay_part(self, part: int, times: int = 1) -> None:
+        """Queue the dispatches of one part ``times`` times."""
+        commands, bundle = self._parts[part]
+        if commands:
+            self.device.queue.replay(Batch(commands, times, bundle))
+
+    def unpin(self) -> list[Storage]:
+        """Give away the references to all buffers → the buffers; until :meth:`pin`, idle."""
+        storages = list(self._pinned.values())
+        if self._uniform is not None:
+            storages.append(self._uniform)
+        self._pinned, self._uniform = {}, None
+        return storages
+
+    def pin(self, storages: Sequence[Storage]) -> None:
+        """Take back the references that :meth:`unpin` gave."""
+        self._pinned = {id(storage): storage for storage in storages}
 
     def close(self) -> None:
         """Release all buffers. Idempotent."""
-        self._recorded, self._commands, self._bundle = [], [], None
-        pinned, self._pinned = self._pinned, {}
-        for storage in pinned.values():
+        self.recorded, self._parts, self._workspace = [], [], {}
+        for storage in self.unpin():
             storage.release()
-        uniform, self._uniform = self._uniform, None
-        if uniform is not None:
-            uniform.release()
+
+    def _idle_workspace(self, pool: Pool, size: int) -> Storage | None:
+        """A buffer of this recording that has no tensor any more."""
+        idle = (s for s in self._workspace.get(size, ()) if s.references == 1 and s.pool is pool)
+        return next(idle, None)
 
     def __del__(self) -> None:
         open_still = getattr(self, "_pinned", None) or getattr(self, "_uniform", None)
@@ -91,15 +135,18 @@ class Recording(NotCopyable):
 
     def _finish(self) -> None:
         device = self.device
-        params = bytearray(len(self._recorded) * PARAMS_STRIDE)
+        params = bytearray(len(self.recorded) * PARAMS_STRIDE)
+        commands: list[Command] = []
         with device.translated_errors():
             self._uniform = device.memory.allocate(len(params), "parameters")
-            for slot, work in enumerate(self._recorded):
+            for slot, work in enumerate(self.recorded):
                 start = slot * PARAMS_STRIDE
                 params[start : start + len(work.params)] = work.params
                 group = bind(device.gpu, work, self._uniform.buffer, slot)
-                self._commands.append((work.kernel.pipeline, group, work.grid, work.label))
+                commands.append((work.kernel.pipeline, group, work.grid, work.label))
             if params:
                 device.gpu.queue.write_buffer(self._uniform.buffer, 0, params)
-            self._bundle = backends.bundle(device.gpu, self._commands)
-        self._recorded = []
+            ends = sorted({*self._ends, len(commands)})
+            for first, end in pairwise([0, *ends]):
+                part = commands[first:end]
+                self._parts.append((part, backends.bundle(device.gpu, part)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -85,6 +87,21 @@ class Storage(NotCopyable):
             self.references -= 1
             if self.references == 0:
                 self.pool.reclaim(self)
+
+
+class Reserve(NotCopyable):
+    """Pooled buffers that are lent again only together; see ``BufferPool.set_aside``."""
+
+    def __init__(self, storages: Sequence[Storage]) -> None:
+        self.storages = tuple(storages)
+        self.size = sum(storage.size for storage in storages)
+        self.is_intact = True  # until the pool destroys a buffer of it or lends it to others
+
+
+# Gives an idle buffer of a size to a recording, for a workspace that it allocates.
+reuse_workspace: ContextVar[Callable[[Pool, int], Storage | None] | None] = ContextVar(
+    "gpt2_wgpu_reuse_workspace", default=None
+)
 
 
 def size_class(nbytes: int) -> int:

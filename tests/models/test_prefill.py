@@ -10,7 +10,7 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.models import pace
-from gpt2_wgpu.models.prefill import chunk_rows, fitting_rows
+from gpt2_wgpu.models.prefill import Prefill, chunk_rows, fitting_rows
 from gpt2_wgpu.webgpu import Readback
 from gpt2_wgpu.webgpu.queue import CommandQueue
 from gpt2_wgpu.webgpu.waiting import sync
@@ -71,8 +71,9 @@ def prefilled(backbone):
     """Keys and values of the prompt, as nested lists."""
     with gw.tidy():
         cache = backbone.new_cache(1, LENGTH)
-        lm = gw.GPT2CausalLM(backbone)
-        sync(lm.build_cache_async([IDS[0][:-1]], cache=cache), "")
+        lm, prefill = gw.GPT2CausalLM(backbone), Prefill(backbone, cache)
+        sync(lm.build_cache_async([IDS[0][:-1]], prefill=prefill), "")
+        prefill.close()
         return cache.tolist()
 
 

@@ -68,7 +68,7 @@ def test_the_dispatches_of_a_step(device, monkeypatch, case):
         state = SamplingState.create(device, histories, [9] * rows, SamplingOptions(), [], 5000)
         step = DecodeStep(gw.GPT2CausalLM(backbone), cache, state, TokenChoice(), list)
         recording = sync(step.recorded(), "recorded")
-    found = [[label.kernel, *grid] for _, _, grid, label in recording._commands]
+    found = [[label.kernel, *grid] for _, _, grid, label in recording.commands]
     recording.close()
     gw.dispose(backbone)
     assert found == DISPATCHES[case]

@@ -52,7 +52,7 @@ def recorded(device):
             for bits in (1, 2):
                 dispatch(device, "fill", (5, 1, 1), {"result": x}, {"count": 300, "bits": bits})
             dispatch(device, "activate", (1, 5, 1), {"x": x, "result": y}, {"count": 300})
-    yield recording._commands
+    yield recording.commands
     recording.close()
 
 

@@ -1,0 +1,111 @@
+"""Comparison of a recorded step with the same step run eagerly, dispatch by dispatch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gpt2_wgpu.copying import NotCopyable
+from gpt2_wgpu.errors import DeviceError
+from gpt2_wgpu.models.decode_step import DecodeStep
+from gpt2_wgpu.nn import SamplingState
+from gpt2_wgpu.webgpu import Device, Recording
+from gpt2_wgpu.webgpu.queue import Batch, Dispatch, open_recorder
+from gpt2_wgpu.webgpu.storage import Storage
+
+CHECKED_EVERY = 16  # steps
+ADVANCED = ("token", "position", "finished", "recent", "maxima_and_counts")  # by a step, in place
+
+
+class _Trace(NotCopyable):
+    """The dispatches of a step as they come, with their buffers; none is run."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.works: list[Dispatch] = []
+
+    def add(self, work: Dispatch) -> None:
+        for storage, _, _ in work.ranges.values():
+            storage.retain()
+        self.works.append(work)
+
+    def close(self) -> None:
+        for work in self.works:
+            for storage, _, _ in work.ranges.values():
+                storage.release()
+        self.works = []
+
+
+async def check_step(recording: Recording, step: DecodeStep, state: SamplingState) -> None:
+    """Run one step twice from the same ``state``: by ``recording``, then eagerly.
+
+    Both begin with zeros in the buffers that only they use, so every byte is comparable. Raises
+    ``DeviceError`` that names the first dispatch which differs.
+    """
+    device = recording.device
+    queue, trace = device.queue, _Trace(device)
+    advanced = [getattr(state, name) for name in ADVANCED]
+    token = open_recorder.set(trace)
+    try:
+        try:
+            await step.run()
+        finally:
+            open_recorder.reset(token)
+        _compare_calls(recording.recorded, trace.works)
+        before = await queue.read([(x.storage, 0, x.nbytes) for x in advanced])
+        _clear(device, recording.recorded, 1)
+        expected = []
+        for command, work in zip(recording.commands, recording.recorded, strict=True):
+            queue.replay(Batch([command]))
+            expected.append(await queue.read(_written(work)))
+        for x, values in zip(advanced, before, strict=True):
+            queue.upload(x.storage, 0, values)
+        _clear(device, trace.works, None)
+        for place, (work, wanted) in enumerate(zip(trace.works, expected, strict=True)):
+            queue.add(work)
+            if await queue.read(_written(work)) != wanted:
+                raise DeviceError(
+                    f"{_name(place, work)} gives other values recorded than run eagerly: its "
+                    "recorded parameters or buffers are not those of the step"
+                )
+    finally:
+        trace.close()
+
+
+def _compare_calls(recorded: Sequence[Dispatch], eager: Sequence[Dispatch]) -> None:
+    for place, (one, other) in enumerate(zip(recorded, eager, strict=False)):
+        if (one.kernel, one.grid, one.params) != (other.kernel, other.grid, other.params):
+            raise DeviceError(
+                f"{_name(place, one)} was recorded with grid {one.grid}, but run eagerly the step "
+                f"calls {other.label.kernel} with grid {other.grid} or other parameters"
+            )
+    if len(recorded) != len(eager):
+        raise DeviceError(
+            f"the recorded step has {len(recorded)} dispatches, run eagerly it has {len(eager)}"
+        )
+
+
+def _name(place: int, work: Dispatch) -> str:
+    return f"dispatch {place} of the step ({work.label.kernel})"
+
+
+def _written(work: Dispatch) -> list[tuple[Storage, int, int]]:
+    """The ranges that a dispatch may write."""
+    bindings = work.kernel.signature.bindings
+    return [found for name, found in work.ranges.items() if bindings[name][1] == "storage"]
+
+
+def _clear(device: Device, works: Sequence[Dispatch], pins: int | None) -> None:
+    """Write zeros to the buffers that only ``works`` use and that are written before they are read.
+
+    ``pins``: references that ``works`` hold to each buffer; None: one for each use.
+    """
+    uses: dict[int, int] = {}
+    first: dict[int, tuple[Storage, bool]] = {}
+    for work in works:
+        written = {id(storage) for storage, _, _ in _written(work)}
+        for storage, _, _ in work.ranges.values():
+            uses[id(storage)] = uses.get(id(storage), 0) + 1
+            first.setdefault(id(storage), (storage, id(storage) in written))
+    for key, (storage, is_written) in first.items():
+        if is_written and storage.references == (uses[key] if pins is None else pins):
+            device.queue.upload(storage, 0, bytes(-(-storage.nbytes // 4) * 4))
