@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from gpt2_wgpu.shown import listed
 
 _SAVE = "load it in transformers and write it with save_pretrained()"
-_ORIGINAL = "take the checkpoint in Hugging Face's format that it was made from"
+_ORIGINAL = "use the original checkpoint in Hugging Face's format"
 
 # Pattern of a file's or folder's name → format and remedy. web/other-formats.js has the same table;
 # a test compares the two.
@@ -20,7 +20,7 @@ FORMATS = (
     ),
     (
         r"model\.weights\.h5|task\.json|.*\.weights\.h5|assets",
-        "a KerasHub preset: take the checkpoint in Hugging Face's format (gpt2_base_en and so on "
+        "a KerasHub preset: use the checkpoint in Hugging Face's format (gpt2_base_en and so on "
         "load by name)",
     ),
     (r".*\.gguf|ggml-.*\.bin", f"a GGUF file of llama.cpp: {_ORIGINAL}"),

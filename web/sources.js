@@ -102,7 +102,7 @@ async function answerOf(response, url, fits, complaint) {
     const value = JSON.parse(text);
     if (fits(value)) return value;
   } catch {
-    // it is no JSON: a web page, most often
+    // not JSON, but a web page in most cases
   }
   throw presetError(`${shown(url)} ${complaint}`);
 }
@@ -134,7 +134,7 @@ function addressOf(text) {
     decodeURIComponent(url.pathname); // a name is made of it
     return url;
   } catch {
-    throw presetError(`'${text.slice(0, 80)}' is no address; one looks like https://example.org/model/`);
+    throw presetError(`'${text.slice(0, 80)}' is not a valid address (example: https://example.org/model/)`);
   }
 }
 
@@ -151,7 +151,7 @@ function pageOfHub(text, hub) {
   const [, id, revision = "main"] = HUB_PAGE.exec(pathname.slice(above.length)) ?? [];
   if (id && !OTHER_PAGES.includes(id.split("/")[0])) return { id, revision: decodeURIComponent(revision) };
   if (!ofHub) return null; // a mirror may have other directories
-  throw presetError(`'${shown(text)}' is not the page of a model on the Hub; one looks like ${HUB}/owner/name`);
+  throw presetError(`'${shown(text)}' is not the page of a model on the Hub (example: ${HUB}/owner/name)`);
 }
 
 /** @param {string} name @param {URL} url @returns {RemoteSource} */

@@ -108,7 +108,7 @@ class GPT2Config:
         model_type = values.get("model_type")
         if model_type is None and ("registered_name" in values or "class_name" in values):
             raise ConfigError(
-                "this is the config.json of a KerasHub preset: take the checkpoint in Hugging "
+                "this is the config.json of a KerasHub preset: use the checkpoint in Hugging "
                 "Face's format (gpt2_base_en and so on load by name)"
             )
         if model_type is None and not all(key in values for key in _OWN_SIZES):

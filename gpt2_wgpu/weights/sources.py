@@ -118,8 +118,8 @@ def hub_page(address: str) -> str | None:
         if host not in HUB_HOSTS:
             return None  # a mirror may have other directories
         raise PresetError(
-            f"{shown(address)} is not the page of a model on the Hub; one looks like "
-            "https://huggingface.co/owner/name"
+            f"{shown(address)} is not the page of a model on the Hub (example: "
+            "https://huggingface.co/owner/name)"
         )
     revision = unquote(page[2] or "")
     return f"{page[1]}@{revision}" if revision not in ("", "main") else page[1]

@@ -16,7 +16,7 @@ WEIGHTS = {
     "adapter_model.safetensors": "a LoRA adapter and no model: merge it",
     "adapter_model.bin": "a LoRA adapter",
     "model.weights.h5": "a KerasHub preset",
-    "gpt2-q4_k_m.gguf": r"a GGUF file of llama\.cpp: take the checkpoint",
+    "gpt2-q4_k_m.gguf": r"a GGUF file of llama\.cpp: use the original checkpoint",
     "onnx/decoder_model_merged.onnx": "onnx is an ONNX export",
     "model.onnx": "an ONNX export",
     "tf_model.h5": "a TensorFlow model",
@@ -49,7 +49,7 @@ def test_weights_of_another_format(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.gguf", "ckpt.pt", "weights.npz", "model.onnx"])
 def test_a_file_instead_of_a_directory(name: str, tmp_path: Path) -> None:
     put(tmp_path, name)
-    with pytest.raises(PresetError, match=f"is a file: {name} is .*(take|load) "):
+    with pytest.raises(PresetError, match=f"is a file: {name} is .*(use|load) "):
         resolve(tmp_path / name)
 
 
@@ -68,7 +68,7 @@ def test_the_config_of_a_kerashub_preset() -> None:
         "config": {"vocabulary_size": 50257},
         "registered_name": "keras_hub>GPT2Backbone",
     }
-    with pytest.raises(ConfigError, match="of a KerasHub preset: take the checkpoint in Hugging"):
+    with pytest.raises(ConfigError, match="of a KerasHub preset: use the checkpoint in Hugging"):
         GPT2Config.from_dict(values)
 
 

@@ -74,7 +74,7 @@ def slice(x: TensorLike, start: Sequence[int], size: Sequence[int]) -> Tensor:
             if _is_inside(x.shape, start, shape):
                 strides = row_major(x.shape)
                 return scope.escape(copy_strided(x, shape, strides, _place(start, strides)))
-        raise ShapeError(f"slice: start {start} with size {size} is no block of shape {x.shape}")
+        raise ShapeError(f"slice: start {start} with size {size} is outside of shape {x.shape}")
 
 
 def slice_update(x: TensorLike, start: Sequence[int], updates: TensorLike) -> Tensor:
@@ -98,7 +98,7 @@ def slice_update(x: TensorLike, start: Sequence[int], updates: TensorLike) -> Te
             x.shape, start, updates.shape
         ):
             raise ShapeError(
-                f"slice_update: updates {updates.shape} at {start} are no block of {x.shape}"
+                f"slice_update: updates {updates.shape} at {start} do not fit into {x.shape}"
             )
         strides = row_major(x.shape)
         result = copy_strided(x, x.shape, strides)

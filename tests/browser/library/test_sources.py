@@ -22,7 +22,11 @@ def refusal(attempt: Attempt, source: object, **options: object) -> str:
 @pytest.mark.parametrize(
     ("lacking", "there", "message"),
     [
-        (WEIGHTS, "gpt2.gguf", "but gpt2.gguf is a GGUF file of llama.cpp: take the checkpoint"),
+        (
+            WEIGHTS,
+            "gpt2.gguf",
+            "but gpt2.gguf is a GGUF file of llama.cpp: use the original checkpoint",
+        ),
         (WEIGHTS, "onnx/model.onnx", "but onnx is an ONNX export"),
         (WEIGHTS, "pytorch_model.bin", "but pytorch_model.bin is a PyTorch pickle"),
         (WEIGHTS, "README.md", "has no model.safetensors; convert its weights"),
