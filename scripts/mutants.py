@@ -36,7 +36,7 @@ _LINEAR = (
 )
 _ARRAYS = "gpu/tensors/test_ops_arrays gpu/tensors/test_ops_elementwise gpu/tensors/test_tensor"
 _CHOICES = "gpu/nn/test_choices"
-_ATTENTION = "gpu/nn/test_attention_tiles gpu/nn/test_cached_attention"
+_ATTENTION = "gpu/nn/test_attention_flash gpu/nn/test_cached_attention"
 # Mutated files → tests that cover them (tests/*.py), fastest first. The first match counts.
 COVERED_BY = {
     "shaders/advance.wgsl": "gpu/nn/test_advance",

@@ -1,10 +1,10 @@
 // Arithmetic on pairs of elements, with broadcasting.
 //
-// Formula:  result[i] = a[place of i in a] OP b[place of i in b], i in row-major order of `size`
+// Formula:  result[i] = a[index of i in a] OP b[index of i in b], i in row-major order of `size`
 // Bindings: a, b with their own strides (0 along a broadcast axis) · result [count]; all of the
 //           type of variant `scalar`: f32 or i32
 // Threads:  thread -> one element of the result
-// Limits:   six axes (after merging: ops/layouts.py)
+// Limits:   six axes (after merging: ops/strides.py)
 
 override OPERATION: u32 = 0u; // add, sub, mul, div
 //!include "scalar_{scalar}.wgsl"

@@ -1,4 +1,4 @@
-// Every element the same number.
+// An array filled with one number.
 //
 // Formula:  result[i] = the 32-bit number whose bits are `bits`
 // Bindings: result [count], 32-bit elements of any type

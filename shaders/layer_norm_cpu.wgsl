@@ -1,4 +1,4 @@
-// Layer normalisation over the last axis, one thread a row (no barriers: for CPU adapters).
+// Layer normalisation over the last axis, for CPU adapters: one thread a row, no barriers.
 //
 // Formula:  as layer_norm.wgsl
 // Bindings: as layer_norm.wgsl

@@ -1,8 +1,8 @@
-// Hides attention scores: what a mask excludes, and what lies in a query's future.
+// Attention scores with masked and future positions hidden.
 //
-// Formula:  result[b, h, t, s] = -3e38 if `causal` and s > t + keys - queries (weighs nothing),
-//           else -1e9 if HAS_MASK and the mask is 0 there (a row with everything masked becomes
-//           the mean, as in Keras, not NaN), else x[b, h, t, s]
+// Formula:  result[b, h, t, s] = -3e38 if `causal` and s > t + keys - queries (weight 0), else -1e9
+//           if HAS_MASK and the mask is 0 there (a row with all positions masked becomes the mean,
+//           as in Keras, not NaN), else x[b, h, t, s]
 // Bindings: x, result [batch, heads, queries, keys] f32 · mask: 32-bit elements of any type, with
 //           its own strides (0 along a broadcast axis)
 // Threads:  thread -> one score

@@ -1,4 +1,4 @@
-// Matrix product of a batch of matrices, one thread an element (no barriers: for CPU adapters).
+// Matrix product of a batch of matrices, for CPU adapters: one thread an element, no barriers.
 //
 // Formula:  as matmul.wgsl
 // Bindings: as matmul.wgsl

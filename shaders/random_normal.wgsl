@@ -1,4 +1,4 @@
-// Normally distributed values, for weights that are not loaded.
+// Normally distributed random values, for weights that are initialised, not loaded.
 //
 // Formula:  Box-Muller: stddev * sqrt(-2 ln u) * cos(2 pi v), u and v from
 //           pcg4d(first + i, stream, seed)

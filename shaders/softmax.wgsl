@@ -2,9 +2,9 @@
 //
 // Formula:  result[c] = exp(x[c] - m) / s, or x[c] - m - log(s) if LOGARITHM,
 //           with m = max of x and s = sum of exp(x - m) over the row
-// Bindings: x, result [rows / inner, columns, inner] f32: a row's elements lie `inner` apart
+// Bindings: x, result [rows / inner, columns, inner] f32: the elements of a row are `inner` apart
 // Threads:  WORKGROUP threads share one row; workgroup (x, y) -> row y * workgroups.x + x
-// Limits:   a row of nothing but -infinity gives NaN, as in NumPy: mask with a finite number
+// Limits:   a row of only -infinity gives NaN, as in NumPy: mask with a finite number
 
 override WORKGROUP: u32 = 128u;
 //!include "reduce.wgsl"

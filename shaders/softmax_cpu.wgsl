@@ -1,4 +1,4 @@
-// Softmax, or its logarithm, along one axis; one thread a row (no barriers: for CPU adapters).
+// Softmax, or its logarithm, along one axis, for CPU adapters: one thread a row, no barriers.
 //
 // Formula:  as softmax.wgsl
 // Bindings: as softmax.wgsl

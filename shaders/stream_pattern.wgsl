@@ -1,4 +1,4 @@
-// A pattern whose sum is known, for kernels that read it: incompressible, different everywhere.
+// Test pattern of a known sum for the bandwidth kernels: incompressible, no element repeats.
 //
 // Formula:  result[i] = i * 0x9E3779B1 (mod 2^32), so that Σ result = 0x9E3779B1 * n (n - 1) / 2
 // Bindings: result [4 * count] u32

@@ -1,4 +1,4 @@
-// Reads everything once: each thread reads a stretch of its own, eight loads under way.
+// Bandwidth kernel, contiguous: each thread reads a range of its own, eight loads in flight.
 //
 // Formula:  result[t] = Σ data[i] over i = t length .. (t + 1) length - 1, i < count (mod 2^32),
 //           length = ceil(count / threads)

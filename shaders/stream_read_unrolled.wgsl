@@ -1,4 +1,4 @@
-// Reads everything once: neighbouring threads read neighbouring vec4, eight loads under way.
+// Bandwidth kernel, unrolled: neighbouring threads read neighbouring vec4, eight loads in flight.
 //
 // Formula:  result[t] = Σ data[i] over i = t, t + threads, t + 2 threads, ... (mod 2^32)
 // Bindings: data [4 * count] u32 · result [threads] u32

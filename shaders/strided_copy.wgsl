@@ -1,10 +1,10 @@
-// Copies a block of elements between two layouts: slices, transposes, pieces of a concatenation.
+// Copies a block of elements between two layouts: slices, transposes, concatenation.
 //
-// Formula:  result[to_start + place of i under `to`] = x[from_start + place of i under `from`],
+// Formula:  result[to_start + index of i by `to`] = x[from_start + index of i by `from`],
 //           i in row-major order of `size`
 // Bindings: x, result: 32-bit elements of any type (bits are copied)
 // Threads:  thread -> one element of the block
-// Limits:   six axes (after merging: ops/layouts.py)
+// Limits:   six axes (after merging: ops/strides.py)
 
 //!include "axes.wgsl"
 

@@ -1,9 +1,9 @@
-// The k largest elements along one axis and their places, in order; one workgroup a row.
+// The k largest elements along one axis and their indices, in order; one workgroup a row.
 //
 // Formula:  the order is: larger value first, then lower index. Round j finds the first element
 //           of the row that comes after round j - 1's; k = 1 is argmax. A dispatch does the rounds
 //           from `first` up to `end`.
-// Bindings: x [rows / inner, columns, inner] f32: a row's elements lie `inner` apart
+// Bindings: x [rows / inner, columns, inner] f32: the elements of a row are `inner` apart
 //           · values f32, indices i32 [rows, k]
 // Threads:  WORKGROUP threads share one row; workgroup (x, y) -> row y * workgroups.x + x
 // Limits:   time grows with k * columns; a row that holds NaN has no defined order
@@ -31,7 +31,7 @@ fn main(@builtin(local_invocation_index) thread: u32,
 
   var last_value = 0.0;
   var last = 0u;
-  if (params.first > 0u) { // go on after an earlier dispatch
+  if (params.first > 0u) { // continue after an earlier dispatch
     last_value = values[row * params.k + params.first - 1u];
     last = u32(indices[row * params.k + params.first - 1u]);
   }
@@ -63,7 +63,7 @@ fn main(@builtin(local_invocation_index) thread: u32,
     }
     last_value = best_value[0];
     last = best_index[0];
-    workgroupBarrier(); // everybody has read before the next round writes
+    workgroupBarrier(); // all threads have read before the next round writes
     if (thread == 0u) {
       values[row * params.k + j] = last_value;
       indices[row * params.k + j] = i32(last);

@@ -1,4 +1,4 @@
-// The k largest elements along one axis, in order; one thread a row (no barriers: CPU adapters).
+// The k largest elements along one axis, in order, for CPU adapters: one thread a row, no barriers.
 //
 // Formula:  as top_k.wgsl
 // Bindings: as top_k.wgsl
@@ -17,7 +17,7 @@ fn main(@builtin(local_invocation_index) thread: u32,
 
   var last_value = 0.0;
   var last = 0u;
-  if (params.first > 0u) { // go on after an earlier dispatch
+  if (params.first > 0u) { // continue after an earlier dispatch
     last_value = values[row * params.k + params.first - 1u];
     last = u32(indices[row * params.k + params.first - 1u]);
   }

@@ -11,7 +11,7 @@ from tests.browser.chromium import required_chromium
 from tests.browser.serving import ROOT
 
 CHOSEN = (
-    "advance", "attention_tiles", "cached_attention", "embedding", "layer_norm",
+    "advance", "attention_flash", "cached_attention", "embedding", "layer_norm",
     "linear", "linear_choice", "load_weight", "losses", "ops_arrays", "ops_attention",
     "ops_elementwise", "ops_matmul", "ops_reductions", "quantization", "sampling", "kernel_checks",
     "queue", "strides", "tensor",
