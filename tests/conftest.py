@@ -8,7 +8,8 @@ from __future__ import annotations
 import gc
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -81,6 +82,13 @@ def device() -> Iterator[gw.Device]:
         pytest.fail(f"{NO_ADAPTER} ({error})", pytrace=False)
     with opened:
         yield opened
+
+
+@pytest.fixture
+def capabilities(device: gw.Device) -> Iterator[Callable[..., None]]:
+    """Changes the capabilities by which kernels are chosen, until the test ends."""
+    with ExitStack() as changed:
+        yield lambda **changes: changed.enter_context(device.with_capabilities(**changes))
 
 
 @pytest.fixture

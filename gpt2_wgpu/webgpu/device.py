@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu.copying import NotPicklable
@@ -259,6 +260,30 @@ class Device(NotPicklable):
 
     def _out_of_memory(self, nbytes: int, doing: str) -> str:
         return self.memory.rejection(nbytes, doing, f"the driver of {self.info.name}")
+
+    @contextmanager
+    def with_capabilities(self, **changes: int) -> Iterator[None]:
+        """Choose kernels as on an adapter with other capabilities, within the block.
+
+        For tests and microbenchmarks: ``with device.with_capabilities(prefers_no_barriers=False):``
+        takes the kernels for GPUs on a CPU adapter. A step recorded before keeps its kernels.
+
+        Args:
+            changes: fields of ``capabilities`` and the values to assume.
+
+        Raises:
+            InvalidArgumentError: ``capabilities`` has no such field.
+        """
+        known = [field.name for field in fields(Capabilities)]
+        for name in changes:
+            if name not in known:
+                raise InvalidArgumentError(f"no capability is called {name!r}: use one of {known}")
+        own = self.capabilities
+        self.capabilities = replace(own, **changes)  # type: ignore[arg-type]
+        try:
+            yield
+        finally:
+            self.capabilities = own
 
     async def lost(self) -> str:
         """Wait for the loss of the device; return the reason. Browsers only: wgpu has no event."""

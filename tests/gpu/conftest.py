@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import replace
 
 import pytest
 
@@ -29,11 +28,9 @@ def guarded(device, monkeypatch):
 
 
 @pytest.fixture(params=[True, False], ids=["cpu", "gpu"])
-def variant(request, device, monkeypatch):
+def variant(request, capabilities):
     """Runs a test with the kernels for CPU adapters and with those for GPUs."""
-    monkeypatch.setattr(
-        device, "capabilities", replace(device.capabilities, prefers_no_barriers=request.param)
-    )
+    capabilities(prefers_no_barriers=request.param)
     return request.param
 
 

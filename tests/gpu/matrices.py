@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from gpt2_wgpu.nn import Raw, linear_layers, load_matrix
@@ -50,9 +48,8 @@ def contents(device, matrix):
     return np.concatenate(parts)
 
 
-def without_w8a8(device, monkeypatch):
-    floats = replace(device.capabilities, prefers_w8a8=False)
-    monkeypatch.setattr(device, "capabilities", floats)
+def without_w8a8(capabilities):
+    capabilities(prefers_w8a8=False)
 
 
 def kernels_run(monkeypatch):

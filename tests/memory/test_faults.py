@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 import wgpu
@@ -184,9 +184,8 @@ def test_a_fault_that_lasts_until_everything_is_cleared_up(device, lm):
     assert tiny.text_of(lm, [[1, 2, 3]], 8) == expected
 
 
-def test_a_fault_in_a_chunked_prefill(device, lm, monkeypatch):
-    small = replace(device.capabilities, prefill_rows=8)  # halved: so is what a tiny model may take
-    monkeypatch.setattr(device, "capabilities", small)
+def test_a_fault_in_a_chunked_prefill(device, lm, capabilities):
+    capabilities(prefill_rows=8)  # halved: so is what a tiny model may take
     prompts = [list(range(1, 9)), [5]]
     expected = tiny.text_of(lm, prompts, 12)
     for name in ("recorded dispatch", "read", "allocation"):

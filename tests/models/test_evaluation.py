@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -195,21 +194,19 @@ def test_what_rounding_costs_on_held_out_text(tales):
             assert (found.nats == 0) == (dtype == "float16")
 
 
-def test_what_rounding_costs_as_decoded(tales, monkeypatch):
+def test_what_rounding_costs_as_decoded(tales, capabilities):
     """Token by token, where a CPU adapter rounds activations, too: that is what is measured."""
     text = HELD_OUT.read_text()[:1200]
     (ids,) = tales.preprocessor.encode_prompts([text])
     assert 300 < len(ids) <= 512
     exact = tales.perplexity(text)
-    chosen = replace(tales.device.capabilities, prefers_no_barriers=True, prefers_w8a8=True)
-    monkeypatch.setattr(tales.device, "capabilities", chosen)
+    capabilities(prefers_no_barriers=True, prefers_w8a8=True)
     for dtype, most in (("q8", 0.005), ("q4", 0.05)):
         with gw.GPT2CausalLM.from_preset("fairytales", dtype=dtype) as lm:
             found = lm.perplexity(text)
             assert abs(found / exact - 1) <= most, dtype
             assert math.exp(decoded_loss(lm, ids)) == pytest.approx(found, rel=1e-5)
-            with monkeypatch.context() as patch:
-                patch.setattr(lm.device, "capabilities", replace(chosen, prefers_w8a8=False))
+            with lm.device.with_capabilities(prefers_w8a8=False):
                 assert abs(found / lm.perplexity(text) - 1) > 1e-5  # or nothing was rounded
 
 

@@ -30,15 +30,14 @@ def test_124m_at_1024_positions_takes_weights_and_cache_and_a_twentieth(dtype):
         assert gw.memory(device).num_bytes_allocated_in_gpu == weights
         for cache_dtype, size in (("float32", 4), ("float16", 2)):
             backbone.cache_dtype = cache_dtype
-            device.capabilities = replace(device.capabilities, prefill_rows=ROWS)
-            most, pooled = most_while_generating(backbone)
+            with device.with_capabilities(prefill_rows=ROWS):
+                most, pooled = most_while_generating(backbone)
             assert most["cache"] == 2 * 12 * 768 * POSITIONS * size
             assert most["workspace"] >= ROWS * 4 * (768 + 3072)  # the chunk was looked at
             needed = weights + most["cache"]
             assert pooled <= 1.05 * needed  # buffers that are kept for the next chunk included
-            with gw.tidy(), pytest.MonkeyPatch.context() as patch:
-                on_a_gpu = replace(device.capabilities, prefill_rows=ROWS_ON_A_GPU)
-                patch.setattr(device, "capabilities", on_a_gpu)
+            on_a_gpu = device.with_capabilities(prefill_rows=ROWS_ON_A_GPU)
+            with gw.tidy(), on_a_gpu, pytest.MonkeyPatch.context() as patch:
                 patch.setattr(device, "info", replace(device.info, adapter_type="DiscreteGPU"))
                 rows = chunk_rows(backbone, backbone.new_cache(1, POSITIONS))
             assert rows in (ROWS_ON_A_GPU, ROWS_ON_A_GPU // 2)

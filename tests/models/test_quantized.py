@@ -70,10 +70,9 @@ def loaded(tmp_path, device):
 
 
 @pytest.fixture(params=[True, False], ids=["cpu", "gpu"])
-def in_floats(request, device, monkeypatch):
+def in_floats(request, capabilities):
     """Without rounded activations, with the kernels for CPU adapters and those for GPUs."""
-    chosen = replace(device.capabilities, prefers_no_barriers=request.param, prefers_w8a8=False)
-    monkeypatch.setattr(device, "capabilities", chosen)
+    capabilities(prefers_no_barriers=request.param, prefers_w8a8=False)
 
 
 @BOTH
@@ -92,9 +91,8 @@ def test_logits_equal_transformers_with_rounded_weights(loaded, config, dtype):
 
 
 @BOTH
-def test_w8a8_products_are_close(loaded, device, monkeypatch, dtype):
-    chosen = replace(device.capabilities, prefers_no_barriers=True, prefers_w8a8=True)
-    monkeypatch.setattr(device, "capabilities", chosen)
+def test_w8a8_products_are_close(loaded, capabilities, dtype):
+    capabilities(prefers_no_barriers=True, prefers_w8a8=True)
     model = checkpoints.make_model(n_embd=64, n_layer=2, n_head=2, n_positions=17, vocab_size=101)
     lm = loaded(model, dtype)
     ids = ids_for(model, 1, 17)
@@ -131,7 +129,7 @@ def test_a_dtype_that_is_none_names_all_four(small):
 # --- GPT-2 124M, random weights -------------------------------------------------------------------
 
 
-def test_124m_in_q8_and_q4(device, monkeypatch, tmp_path):
+def test_124m_in_q8_and_q4(capabilities, tmp_path):
     model = checkpoints.make_model(initializer_range=0.05)
     checkpoints.save(model, tmp_path)
     ids = ids_for(model, 1, 24)
@@ -145,7 +143,6 @@ def test_124m_in_q8_and_q4(device, monkeypatch, tmp_path):
                 round_weights(model, dtype)
                 exact = checkpoints.logits_of(model, ids)
                 assert np.abs(found - exact).max() <= 0.3  # activations may be rounded, too
-                floats = replace(device.capabilities, prefers_w8a8=False)
-                monkeypatch.setattr(device, "capabilities", floats)
+                capabilities(prefers_w8a8=False)
                 found = logits_with_cache(lm, ids, (23,))
                 assert np.abs(found - exact).max() <= 2e-3

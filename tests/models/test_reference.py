@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -49,11 +48,9 @@ def logits_with_cache(lm, ids, splits=()):
 
 
 @pytest.fixture(params=[True, False], ids=["cpu", "gpu"])
-def variant(request, device, monkeypatch):
+def variant(request, capabilities):
     """With the kernels for CPU adapters and with those for GPUs."""
-    monkeypatch.setattr(
-        device, "capabilities", replace(device.capabilities, prefers_no_barriers=request.param)
-    )
+    capabilities(prefers_no_barriers=request.param)
 
 
 @pytest.mark.usefixtures("variant", "no_leak")

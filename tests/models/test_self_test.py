@@ -56,14 +56,13 @@ def test_it_runs_once_for_each_format(device, runs, monkeypatch):
 
 
 @pytest.mark.parametrize("changed", ["driver", "name", "capabilities", "version", "kernels"])
-def test_what_passed_elsewhere_does_not_count(device, runs, monkeypatch, tmp_path, changed):
+def test_what_passed_elsewhere_does_not_count(
+    device, runs, monkeypatch, capabilities, tmp_path, changed
+):
     require(device)
     forget(monkeypatch)
     if changed == "capabilities":
-        other = replace(
-            device.capabilities, prefers_no_barriers=not device.capabilities.prefers_no_barriers
-        )
-        monkeypatch.setattr(device, "capabilities", other)
+        capabilities(prefers_no_barriers=not device.capabilities.prefers_no_barriers)
     elif changed == "version":
         monkeypatch.setattr(self_test, "__version__", "another")
     elif changed == "kernels":

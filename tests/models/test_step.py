@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,13 +53,12 @@ DISPATCHES = json.loads((Path(__file__).parent / "data" / "step_dispatches.json"
 
 @pytest.mark.native("the limits of its adapter")
 @pytest.mark.parametrize("case", DISPATCHES)
-def test_the_dispatches_of_a_step(device, monkeypatch, case):
+def test_the_dispatches_of_a_step(device, capabilities, case):
     """Kernels and grids are those that were recorded: nothing is added for whom nothing changes."""
     adapter, dtype, shape = case.split()
     rows, length = map(int, shape.split("x"))
     for_cpus = adapter == "cpu"
-    chosen = replace(device.capabilities, prefers_no_barriers=for_cpus, prefers_w8a8=for_cpus)
-    monkeypatch.setattr(device, "capabilities", chosen)
+    capabilities(prefers_no_barriers=for_cpus, prefers_w8a8=for_cpus)
     backbone = gw.GPT2Backbone(5000, 2, 2, 64, 256, max_sequence_length=1024, dtype=dtype)
     with gw.tidy():
         cache = backbone.new_cache(rows, length)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,10 +22,9 @@ pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.native("files are 
 CPU, GPU = "cpu", "gpu"  # kinds of adapters, which have kernels of their own
 
 
-def as_kind(device, monkeypatch, kind):
+def as_kind(capabilities, kind):
     """Choose the kernels of such an adapter."""
-    own = replace(device.capabilities, prefers_no_barriers=kind == CPU, prefers_w8a8=kind == CPU)
-    monkeypatch.setattr(device, "capabilities", own)
+    capabilities(prefers_no_barriers=kind == CPU, prefers_w8a8=kind == CPU)
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +34,8 @@ def nothing_remembered(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", [CPU, GPU])
-def test_a_right_device_passes(device, monkeypatch, kind):
-    as_kind(device, monkeypatch, kind)
+def test_a_right_device_passes(device, capabilities, kind):
+    as_kind(capabilities, kind)
     report = gw.self_check(device)
     assert report.passed
     assert not report.describe_wrong()
@@ -53,8 +52,8 @@ def test_a_right_device_passes(device, monkeypatch, kind):
 
 
 @pytest.mark.parametrize("kind", [CPU, GPU])
-def test_a_cache_in_f16_passes(device, monkeypatch, kind):
-    as_kind(device, monkeypatch, kind)
+def test_a_cache_in_f16_passes(device, capabilities, kind):
+    as_kind(capabilities, kind)
     sync(require_right_results(device, "float32", "float16"), "")
 
 
@@ -79,9 +78,9 @@ KERNELS = {
 
 
 @pytest.mark.parametrize("kind", [CPU, GPU])
-def test_what_generation_runs_is_checked(device, monkeypatch, kind):
+def test_what_generation_runs_is_checked(device, capabilities, kind):
     """Each kernel and variant that a prompt, a batch and their steps use, the self-test uses."""
-    as_kind(device, monkeypatch, kind)
+    as_kind(capabilities, kind)
 
     def used(work):
         profile = gw.profile(work, device)
@@ -130,8 +129,8 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("change", DOCTORED[::every], ids=str)
 
 
-def test_a_doctored_kernel_is_found(device, monkeypatch, tmp_path, change):
-    as_kind(device, monkeypatch, change.kind)
+def test_a_doctored_kernel_is_found(device, capabilities, tmp_path, change):
+    as_kind(capabilities, change.kind)
     cache_dtype = "float16" if "cache_" in change.file else "float32"
     with doctored(device, tmp_path, change.file, change.old, change.new):
         with pytest.raises(DeviceError, match="computes wrong numbers: ") as caught:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -111,9 +109,10 @@ def test_masked_positions_are_not_seen_and_a_fully_masked_row_is_the_mean(device
 )
 @pytest.mark.usefixtures("guarded")
 @pytest.mark.chromium_cases("kernel")
-def test_full_tiles_are_chosen_on_gpus(device, monkeypatch, tokens, dim, cpu, most, kernel):
-    changed = replace(device.capabilities, prefers_no_barriers=cpu, max_iterations=most)
-    monkeypatch.setattr(device, "capabilities", changed)
+def test_full_tiles_are_chosen_on_gpus(
+    device, monkeypatch, capabilities, tokens, dim, cpu, most, kernel
+):
+    capabilities(prefers_no_barriers=cpu, max_iterations=most)
     names = []
     dispatch = attention.dispatch
     monkeypatch.setattr(

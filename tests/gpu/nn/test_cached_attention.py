@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -17,10 +15,9 @@ pytestmark = [pytest.mark.usefixtures("variant"), pytest.mark.native("NumPy")]
 
 
 @pytest.fixture(params=["cpu", "lanes", "gpu"])
-def variant(request, device, monkeypatch):
+def variant(request, monkeypatch, capabilities):
     """Runs a test with each kernel for CPU adapters and with those for GPUs."""
-    chosen = replace(device.capabilities, prefers_no_barriers=request.param != "gpu")
-    monkeypatch.setattr(device, "capabilities", chosen)
+    capabilities(prefers_no_barriers=request.param != "gpu")
     few = 0 if request.param == "cpu" else 1 << 30
     monkeypatch.setattr("gpt2_wgpu.nn.attention.FEW_QUERIES", few)
     return request.param
@@ -193,10 +190,9 @@ def test_a_long_context_in_one_thread(device):
 @pytest.mark.parametrize(("length", "most"), [(40, 400), (300, 100), (300, 20)])
 @pytest.mark.usefixtures("guarded")
 @pytest.mark.chromium_cases("variant")
-def test_no_thread_loops_more_often_than_the_device_allows(device, monkeypatch, length, most):
+def test_no_thread_loops_more_often_than_the_device_allows(device, capabilities, length, most):
     """By one thread while it may, by a workgroup when it may not, and refused beyond that."""
-    few = replace(device.capabilities, max_iterations=most)
-    monkeypatch.setattr(device, "capabilities", few)
+    capabilities(max_iterations=most)
     q = references.random(1, 1, 2, 8)
     k, v = (references.random(1, length, 2, 8, seed=s) for s in (1, 2))
     start = length - 1
@@ -246,11 +242,9 @@ def test_what_does_not_fit_is_refused(device):
 @pytest.mark.usefixtures("guarded")
 @pytest.mark.chromium_cases("variant")
 def test_in_one_order_a_query_gets_the_same_bits_alone_and_among_others(
-    device, monkeypatch, variant, dim
+    device, capabilities, variant, dim
 ):
-    monkeypatch.setattr(
-        device, "capabilities", replace(device.capabilities, prefers_no_barriers=variant != "gpu")
-    )
+    capabilities(prefers_no_barriers=variant != "gpu")
     q, k, v = (references.random(3, 150, 2, dim, seed=seed) for seed in range(3))
     with gw.tidy():
         cache = filled_cache(device, k, v)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -23,21 +21,16 @@ pytestmark = pytest.mark.native("NumPy")
 @pytest.mark.parametrize("width", [8, 24, 72])
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.usefixtures("guarded")
-def test_against_numpy(device, monkeypatch, tokens, width, dtype, split):
+def test_against_numpy(device, capabilities, tokens, width, dtype, split):
     if split:  # the table in parts, as when it exceeds a binding
-        monkeypatch.setattr(
-            device,
-            "capabilities",
-            replace(device.capabilities, max_binding=bytes_of(34 * width, dtype)),
-        )
+        capabilities(max_binding=bytes_of(34 * width, dtype))
     wte, wpe = references.random(99, width), references.random(16, width, seed=1)
     ids = np.random.default_rng(2).integers(0, 99, (3, tokens))
     start = np.array([0, 5, 9])
     table = matrix_of(device, wte, dtype)
     assert (len(table.parts) > 1) == split
     if split:
-        small = replace(device.capabilities, max_binding=4 * 5 * width)
-        monkeypatch.setattr(device, "capabilities", small)
+        capabilities(max_binding=4 * 5 * width)
     places = matrix_of(device, wpe, "float32")
     assert (len(places.parts) == 4) == split
     with gw.tidy():

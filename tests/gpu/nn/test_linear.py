@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -41,8 +39,8 @@ def grid_of(kernel, rows, columns):
 
 
 @pytest.fixture(params=KERNELS)
-def kernel(request, device, monkeypatch):
-    without_w8a8(device, monkeypatch)
+def kernel(request, device, monkeypatch, capabilities):
+    without_w8a8(capabilities)
     monkeypatch.setattr(
         CHOOSE, lambda device, rows, columns, *_: grid_of(request.param, rows, columns)
     )
@@ -82,10 +80,8 @@ def test_against_numpy(device, kernel, rows, columns, depth, dtype):
 
 
 @pytest.mark.usefixtures("guarded")
-def test_without_bias_and_residual_and_in_parts(device, kernel, monkeypatch):
-    monkeypatch.setattr(
-        device, "capabilities", replace(device.capabilities, max_binding=50 * 4 * 40)
-    )
+def test_without_bias_and_residual_and_in_parts(device, kernel, capabilities):
+    capabilities(max_binding=50 * 4 * 40)
     x, w = references.random(3, 2, 40), references.random(130, 40, seed=1)
     matrix = matrix_of(device, w, "float32")
     assert len(matrix.parts) == 3
@@ -96,9 +92,9 @@ def test_without_bias_and_residual_and_in_parts(device, kernel, monkeypatch):
 
 
 @pytest.fixture(params=FUSING)
-def fusing(request, device, monkeypatch):
+def fusing(request, device, monkeypatch, capabilities):
     """The kernels that take a LayerNorm with them."""
-    without_w8a8(device, monkeypatch)
+    without_w8a8(capabilities)
     monkeypatch.setattr(
         CHOOSE, lambda device, rows, columns, *_: grid_of(request.param, rows, columns)
     )
@@ -141,9 +137,9 @@ def test_a_norm_in_front(device, rows, columns, width, monkeypatch):
 @pytest.mark.parametrize("rows", [1, 2, 8, 9, 17])
 @pytest.mark.usefixtures("guarded")
 @pytest.mark.chromium_cases("dtype")
-def test_a_norm_in_front_without_bias(device, rows, dtype, monkeypatch):
+def test_a_norm_in_front_without_bias(device, rows, dtype, capabilities):
     """As a head is: whether the norm is folded, or goes before, decides nothing but the way."""
-    without_w8a8(device, monkeypatch)
+    without_w8a8(capabilities)
     x, w = references.random(rows, 64), references.random(33, 64, seed=3)
     gain, shift = references.random(64, seed=1), references.random(64, seed=2)
     matrix = matrix_of(device, w, dtype)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -45,12 +43,10 @@ def test_what_is_chosen_is_right(device, rows, depth, dtype):
     ],
 )
 @pytest.mark.usefixtures("guarded")
-def test_quantised_lines_of_whole_steps_are_read_by_steps(device, monkeypatch, dtype, depth, step):
-    monkeypatch.setattr(
-        device,
-        "capabilities",
-        replace(device.capabilities, prefers_no_barriers=False, prefers_w8a8=False),
-    )
+def test_quantised_lines_of_whole_steps_are_read_by_steps(
+    device, monkeypatch, capabilities, dtype, depth, step
+):
+    capabilities(prefers_no_barriers=False, prefers_w8a8=False)
     steps = []
     dispatch = linear_layers.dispatch
 
@@ -72,9 +68,8 @@ def test_quantised_lines_of_whole_steps_are_read_by_steps(device, monkeypatch, d
 
 @pytest.mark.parametrize("rows", [1, 3, 8, 9, 70])
 @pytest.mark.usefixtures("guarded")
-def test_no_thread_loops_more_often_than_the_device_allows(device, monkeypatch, rows):
-    few = replace(device.capabilities, prefers_no_barriers=True, max_iterations=150)
-    monkeypatch.setattr(device, "capabilities", few)
+def test_no_thread_loops_more_often_than_the_device_allows(device, monkeypatch, capabilities, rows):
+    capabilities(prefers_no_barriers=True, max_iterations=150)
     names = kernels_run(monkeypatch)
     for depth in (8 * 8, 8 * 200):
         x, w = references.random(rows, depth), references.random(77, depth, seed=1)
@@ -101,26 +96,20 @@ def test_no_thread_loops_more_often_than_the_device_allows(device, monkeypatch, 
         ("linear_gemm", 9, 3, (1 + 4 + 2 * 3) / 2),
     ],
 )
-def test_loops_inside_of_loops_count(device, monkeypatch, kernel_name, rows, splits, rounds):
+def test_loops_inside_of_loops_count(device, capabilities, kernel_name, rows, splits, rounds):
     """``rounds``: of all loops of a thread, for each group of eight weights of a column."""
     depth8 = 500
     for most, may in ((rounds * depth8, False), (3 * rounds * depth8, True)):
-        capabilities = replace(
-            device.capabilities,
-            prefers_no_barriers=kernel_name != "linear_gemm",
-            max_iterations=most,
-        )
-        monkeypatch.setattr(device, "capabilities", capabilities)
+        capabilities(prefers_no_barriers=kernel_name != "linear_gemm", max_iterations=most)
         chosen, _, _ = linear_layers._choose(device, rows, 64, depth8, depth8, splits, False)
         assert (chosen == kernel_name) == may
 
 
 @pytest.mark.parametrize("width", [4032, 4033])
-def test_a_norm_before_more_than_workgroup_memory_holds(device, monkeypatch, width):
+def test_a_norm_before_more_than_workgroup_memory_holds(device, monkeypatch, capabilities, width):
     """A row is made ready in workgroup memory as long as it fits, and right beyond that, too."""
-    without_w8a8(device, monkeypatch)
-    prefers_no_barriers = replace(device.capabilities, prefers_no_barriers=True)
-    monkeypatch.setattr(device, "capabilities", prefers_no_barriers)
+    without_w8a8(capabilities)
+    capabilities(prefers_no_barriers=True)
     run = kernels_run(monkeypatch)
     depth = -(-width // 8) * 8
     x, w = references.random(1, depth), references.random(5, depth, seed=1)

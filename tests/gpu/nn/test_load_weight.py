@@ -56,9 +56,9 @@ def test_groups_are_padded_one_by_one(device, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_parts_when_a_binding_is_too_small(device, monkeypatch, dtype):
+def test_parts_when_a_binding_is_too_small(device, capabilities, dtype):
     line = 24 * {"float32": 4, "float16": 2}[dtype]
-    monkeypatch.setattr(device, "capabilities", replace(device.capabilities, max_binding=10 * line))
+    capabilities(max_binding=10 * line)
     raw, values = stored(references.random(37, 20), "F16")
     matrix = load_matrix(device, raw, dtype)
     assert [first for first, _ in matrix.parts] == [0, 10, 20, 30]
@@ -73,8 +73,8 @@ def test_uploads_in_pieces(device, monkeypatch, source):
     np.testing.assert_array_equal(contents(device, matrix)[:, :7], values)
 
 
-def test_one_row_beyond_the_limit_is_refused(device, monkeypatch):
-    monkeypatch.setattr(device, "capabilities", replace(device.capabilities, max_binding=16))
+def test_one_row_beyond_the_limit_is_refused(device, capabilities):
+    capabilities(max_binding=16)
     raw, _ = stored(references.random(2, 20), "F32")
     with pytest.raises(LimitError, match="one row of 96 bytes exceed"):
         load_matrix(device, raw, "float32")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -110,8 +108,8 @@ def test_shapes_of_a_divergence_are_named(device):
 
 
 @pytest.mark.usefixtures("variant")
-def test_rows_whose_loops_would_be_cut_short_are_refused(device, monkeypatch):
-    monkeypatch.setattr(device, "capabilities", replace(device.capabilities, max_iterations=200))
+def test_rows_whose_loops_would_be_cut_short_are_refused(capabilities):
+    capabilities(max_iterations=200)
     with gw.tidy():
         logits, targets = gw.tensor(references.random(1, 20_000)), gw.tensor([1], "uint32")
         for function in (target_loss, lambda x, targets: divergence(x, x, targets)):

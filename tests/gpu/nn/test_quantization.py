@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -106,7 +104,7 @@ def test_groups_are_padded_one_by_one(device, dtype):
 
 @BOTH
 @pytest.mark.parametrize("transpose", [False, True])
-def test_where_a_matrix_is_cut_changes_no_bit(device, monkeypatch, dtype, transpose):
+def test_where_a_matrix_is_cut_changes_no_bit(device, monkeypatch, capabilities, dtype, transpose):
     """Neither the parts of a small binding nor the pieces of an upload; and stored units load."""
     raw, _ = stored(references.random(*((40, 150) if transpose else (150, 40))), "F16")
     whole = load(device, raw, dtype, transpose=transpose)
@@ -114,8 +112,7 @@ def test_where_a_matrix_is_cut_changes_no_bit(device, monkeypatch, dtype, transp
     free(whole)
     words = Raw(memoryview(expected), "U32", stored_words(150, 40, dtype))
     limit = 71 * 40 * quantization.UNIT_BYTES[dtype] // 256
-    small = replace(device.capabilities, max_binding=limit)
-    monkeypatch.setattr(device, "capabilities", small)
+    capabilities(max_binding=limit)
     monkeypatch.setattr("gpt2_wgpu.nn.matrix.STAGED_BYTES", 500)
     axes = {"outputs": Axis.plain(150), "inputs": Axis.plain(40)}
     for source in (raw, words):
@@ -135,8 +132,8 @@ def test_units_that_do_not_fit_are_refused(device, dtype):
 
 
 @BOTH
-def test_32_rows_beyond_the_limit_are_refused(device, monkeypatch, dtype):
-    monkeypatch.setattr(device, "capabilities", replace(device.capabilities, max_binding=512))
+def test_32_rows_beyond_the_limit_are_refused(device, capabilities, dtype):
+    capabilities(max_binding=512)
     raw, _ = stored(references.random(33, 64), "F32")
     with pytest.raises(LimitError, match="32 rows of"):
         load(device, raw, dtype)
@@ -158,10 +155,9 @@ def kernel_of(rows):
 
 
 @pytest.fixture
-def w8a8_kernels(device, monkeypatch):
+def w8a8_kernels(monkeypatch, capabilities):
     """W8A8 products on any adapter; the names of the kernels that run."""
-    chosen = replace(device.capabilities, prefers_no_barriers=True, prefers_w8a8=True)
-    monkeypatch.setattr(device, "capabilities", chosen)
+    capabilities(prefers_no_barriers=True, prefers_w8a8=True)
     return kernels_run(monkeypatch)
 
 
@@ -250,10 +246,9 @@ def test_a_row_gets_the_same_bits_alone_and_among_others(
 
 @BOTH
 @pytest.mark.parametrize("rows", [1, 6])
-def test_w8a8_products_with_weights_in_parts(device, w8a8_kernels, monkeypatch, dtype, rows):
+def test_w8a8_products_with_weights_in_parts(device, w8a8_kernels, capabilities, dtype, rows):
     """Columns are numbered within a part; bias, folded norm and result within all."""
-    few = replace(device.capabilities, max_binding=2500)
-    monkeypatch.setattr(device, "capabilities", few)
+    capabilities(max_binding=2500)
     x, w = references.random(rows, 64), references.random(90, 64, seed=1)
     gain, shift = references.random(64, seed=2), references.random(64, seed=3)
     b = references.random(90, seed=4)

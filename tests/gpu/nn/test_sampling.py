@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -95,11 +93,10 @@ def sampled(device, logits, options, **kwargs):
 
 
 @pytest.fixture(params=[32, 256])
-def threads(request, device, monkeypatch):
+def threads(request, monkeypatch, capabilities):
     """Both workgroup sizes, whatever would be chosen; with the larger one as on a GPU."""
     monkeypatch.setattr("gpt2_wgpu.nn.sampling.threads_per_row", lambda *_: request.param)
-    chosen = replace(device.capabilities, prefers_no_barriers=request.param == 32)
-    monkeypatch.setattr(device, "capabilities", chosen)
+    capabilities(prefers_no_barriers=request.param == 32)
 
 
 pytestmark = [pytest.mark.usefixtures("threads", "no_leak"), pytest.mark.native("NumPy")]
@@ -240,16 +237,12 @@ def test_shapes(device):
 @pytest.mark.usefixtures("guarded")
 @pytest.mark.chromium_cases("kernel", "threads")
 def test_a_head_leaves_the_largest_of_its_logits(
-    device, monkeypatch, kernel, rows, columns, candidates
+    device, capabilities, kernel, rows, columns, candidates
 ):
     """In parts of the weights, too; what is beyond the candidates may be as large as it likes."""
-    chosen = replace(
-        device.capabilities,
-        prefers_no_barriers=kernel != "gpu",
-        prefers_w8a8=kernel == "w8a8",
-        max_binding=272 * 32 * 8,
+    capabilities(
+        prefers_no_barriers=kernel != "gpu", prefers_w8a8=kernel == "w8a8", max_binding=272 * 32 * 8
     )
-    monkeypatch.setattr(device, "capabilities", chosen)
     x, w = references.random(rows, 1, 64), references.random(columns, 64, seed=1)
     w[candidates:] *= 100
     w[:1] *= np.float32(0.0)  # a logit of 0, or of -0

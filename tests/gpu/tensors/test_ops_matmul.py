@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -79,8 +77,8 @@ def test_long_sums_are_accumulated_in_f32():
     np.testing.assert_allclose(result, x.astype(np.float64) @ x.T, rtol=1e-3)
 
 
-def test_sums_that_the_adapter_would_cut_short_are_refused(device, monkeypatch):
-    monkeypatch.setattr(device, "capabilities", replace(device.capabilities, max_iterations=100))
+def test_sums_that_the_adapter_would_cut_short_are_refused(capabilities):
+    capabilities(max_iterations=100)
     compare((2, 80), (80, 2))
     with pytest.raises(LimitError, match="sums of 500 products are too long"):
         ops.matmul(np.zeros((1, 500), np.float32), np.zeros((500, 1), np.float32))

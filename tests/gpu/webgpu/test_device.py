@@ -222,3 +222,17 @@ def test_out_of_memory_leaves_earlier_tensors_valid(device, monkeypatch):
     assert gw.memory().num_bytes == before.num_bytes
     assert x.tolist() == [1.0, 2.0]
     x.dispose()
+
+
+def test_capabilities_are_assumed_within_a_block(device):
+    own = device.capabilities
+    with pytest.raises(KeyError), device.with_capabilities(max_iterations=7, prefill_rows=3):
+        assert (device.capabilities.max_iterations, device.capabilities.prefill_rows) == (7, 3)
+        assert device.capabilities.max_binding == own.max_binding
+        raise KeyError
+    assert device.capabilities is own
+    with (
+        pytest.raises(InvalidArgumentError, match="no capability is called 'warp'"),
+        device.with_capabilities(warp=32),
+    ):
+        pass
