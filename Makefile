@@ -16,10 +16,11 @@ SOURCES := pyproject.toml README.md LICENSE \
 	$(shell find gpt2_wgpu shaders models -type f -not -name '*.pyc' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo site test parity test-plain test-engine test-browser test-kernels mutants fuzz soak lint format clean
+.PHONY: help demo site test test-fast test-fast-plain test-fast-engine test-plain test-engine \
+	test-browser test-kernels parity mutants fuzz soak lint format clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo 'PROMPT="The king" make demo    another beginning'
 	@echo 'make PYTHON=python3.12 test    another Python'
 
@@ -29,6 +30,20 @@ demo: .venv/installed ## install the package and stream a story from the embedde
 
 site: .venv/installed ## build the static site for browsers into dist/
 	@$(RUN)/python scripts/build_site.py
+
+test-fast: .venv-test/installed ## run a selection of the tests within a minute: before each push
+	@$(MAKE) --no-print-directory -k -j2 test-fast-plain test-fast-engine
+
+# Operations on f32 with the kernels of this adapter, one text, and one page with a fake library.
+FAST := tests/gpu/tensors/test_ops_*.py tests/gpu/tensors/test_tensor.py tests/memory/test_words.py \
+	"tests/models/test_recorded_texts.py::test_texts_are_those_that_were_recorded[float32-greedy]" \
+	tests/browser/page/test_page_writing.py::test_the_same_seed_gives_the_same_text
+
+test-fast-plain:
+	$(NO_GPU) $(TEST)/python -m pytest -q -m 'not slow' $(PLAIN)
+
+test-fast-engine:
+	$(TEST)/python -m pytest -q -m 'not slow' -k 'not [gpu' $(FAST)
 
 test: lint ## check style and types, then run every test
 	@$(TEST)/python scripts/bootstrap.py adapter

@@ -22,7 +22,7 @@ def test_a_test_that_asks_for_a_device_fails(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test],
         cwd=tmp_path,
-        env={**os.environ, **HIDDEN, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, **HIDDEN, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'scripts'}"},
         capture_output=True,
         text=True,
     )

@@ -148,7 +148,7 @@ def test_wrong_use_shows_the_commands(capfd: Captured) -> None:
 
 def test_make_help_lists_its_goals() -> None:
     done = subprocess.run(["make", "-s"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for goal in ("demo", "test", "lint", "format", "clean", "help"):
+    for goal in ("demo", "test", "test-fast", "lint", "format", "clean", "help"):
         assert f"make {goal} " in done.stdout
 
 

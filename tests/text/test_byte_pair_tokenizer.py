@@ -272,6 +272,7 @@ def test_the_word_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", ["one letter", "random letters"])
+@pytest.mark.slow
 def test_a_megabyte_without_a_break_takes_seconds(gpt2: GPT2Tokenizer, kind: str) -> None:
     letters = "a" if kind == "one letter" else "etaoinshrdlu"
     text = "".join(random.Random(5).choices(letters, k=1_000_000))

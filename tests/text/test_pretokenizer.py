@@ -33,12 +33,14 @@ def same_splits(frame: str, points: Iterable[int]) -> bool:
 
 @needs_same_unicode
 @pytest.mark.parametrize("plane", range(17))
+@pytest.mark.slow
 def test_splitters_agree_on_every_code_point(plane: int) -> None:
     assert same_splits("a{0}1 {0}\n", range(plane << 16, (plane + 1) << 16))
 
 
 @needs_same_unicode
 @pytest.mark.parametrize("frame", ["{0}", "1{0}a", " {0}{0}'s", "\t{0} ", "!{0}!"])
+@pytest.mark.slow
 def test_splitters_agree_on_assigned_code_points_between_others(frame: str) -> None:
     assigned = make_codepoint_classes.matching_ranges(r"[^\p{Cn}\p{Co}]")
     assert same_splits(frame, (at for low, high in assigned for at in range(low, high + 1)))

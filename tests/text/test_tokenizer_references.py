@@ -89,6 +89,7 @@ def test_equals_tiktoken_with_special_tokens(
         assert gpt2.encode(text, allowed_special="all") == expected, ascii(text)
 
 
+@pytest.mark.slow
 def test_equals_hugging_face(gpt2: GPT2Tokenizer, by_hugging_face: tokenizers.Tokenizer) -> None:
     for text, encoding in zip(TEXTS, by_hugging_face.encode_batch(TEXTS), strict=True):
         assert gpt2.encode(text) == encoding.ids, ascii(text)

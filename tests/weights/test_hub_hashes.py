@@ -27,6 +27,7 @@ def altered(data: bytes) -> bytes:
     return data[:-1] + bytes([data[-1] ^ 1])
 
 
+@pytest.mark.slow
 def test_wrong_bytes_are_refused_and_deleted(tmp_path: Path) -> None:
     cases = {
         "owner/a": (WHOLE, "model.safetensors"),
@@ -55,6 +56,7 @@ def test_wrong_bytes_are_refused_and_deleted(tmp_path: Path) -> None:
     assert len(again) == 3  # the weights that were right are there
 
 
+@pytest.mark.slow
 def test_the_old_model_stays_in_use_until_the_new_one_is_checked(tmp_path: Path) -> None:
     filled = fill_cache(tmp_path, "owner/name", MODEL)
     old = filled.rename(filled.with_name(OLD))

@@ -39,6 +39,8 @@ CALLS: dict[str, Any] = {
     "concat": ((PLAIN, PLAIN), lambda x, y: ops.concat([x, y, [[1, 2, 3, 4, 5, 6]]])),
     "transpose": ((PLAIN,), ops.transpose),
     "gather": ((PLAIN,), lambda x: ops.gather(x, [1, 1, 3])),
+    "ones_like": ((PLAIN,), ops.ones_like),
+    "expand_dims": ((PLAIN,), lambda x: ops.expand_dims(x, 1)),
     "softmax": ((PLAIN,), ops.softmax),
     "log_softmax": ((PLAIN,), ops.log_softmax),
     "layer_norm": ((PLAIN, PLAIN[0], PLAIN[1]), ops.layer_norm),
@@ -64,7 +66,8 @@ def test_only_results_stay(device, name, convert):
     before = device.memory.info()
     results = flat(call(*arguments))
     after = device.memory.info()
-    new_bytes = 0 if name == "reshape" and convert is on_gpu else sum(r.nbytes for r in results)
+    shared = name in ("reshape", "expand_dims")
+    new_bytes = 0 if shared and convert is on_gpu else sum(r.nbytes for r in results)
     assert after.num_tensors == before.num_tensors + len(results)
     assert after.num_bytes == before.num_bytes + new_bytes
     gw.dispose(results)

@@ -14,7 +14,7 @@ from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.samplers.drawing import draw_token
 from gpt2_wgpu.samplers.sampler import check_usable, runs_in_python, runs_its_own_loop
 
-pytestmark = pytest.mark.usefixtures("device")
+pytestmark = [pytest.mark.usefixtures("device"), pytest.mark.native("NumPy")]
 
 LETTERS = string.ascii_lowercase
 ALL = ["greedy", "random", "top_k", "top_p"]
