@@ -18,7 +18,7 @@ def test_check(tab: Tab) -> None:
     assert found["ok"]
     assert found["adapter"]["software"]
     assert "swiftshader" in found["adapter"]["name"].lower()
-    assert "software adapter" in found["warnings"][0]
+    assert "runs on the CPU" in found["warnings"][0]
 
 
 def test_progress(loading: tuple[Tab, list[dict[str, Any]]]) -> None:
