@@ -46,6 +46,7 @@ CLEAN = (
     "gpt2_wgpu/cli/*.py",
     "gpt2_wgpu/diagnostics/*.py",
     "gpt2_wgpu/integrations/*.py",
+    "gpt2_wgpu/models/*.py",
     "gpt2_wgpu/nn/*.py",
     "gpt2_wgpu/samplers/*.py",
     "gpt2_wgpu/tensors/**/*.py",

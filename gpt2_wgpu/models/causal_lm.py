@@ -44,7 +44,7 @@ default(GPT2CausalLMPreprocessor.generate_postprocess)
 
 
 class CausalLM(GenerativeTask):
-    """A task that generates token after token, each from all before it."""
+    """Generative task of an autoregressive model."""
 
     # --- what the model computes ----------------------------------------------------------------
 
@@ -57,17 +57,17 @@ class CausalLM(GenerativeTask):
         *,
         sampling: SamplingState | None = None,
     ) -> tuple[Tensor, Tensor | None, KVCache]:
-        """Logits of ``token_ids``, which follow what ``cache`` holds; see the subclass."""
+        """Return the logits of ``token_ids``, which follow the positions in ``cache``."""
 
     @abstractmethod
     def build_cache(self, token_ids: Any) -> tuple[Tensor, KVCache]:
-        """A cache filled by ``token_ids``; see the subclass."""
+        """Return a cache filled with ``token_ids``."""
 
     @abstractmethod
     async def build_cache_async(
         self, token_ids: Any, *, prefill: Prefill | None = None
     ) -> tuple[Tensor | None, KVCache]:
-        """The asynchronous form of :meth:`build_cache`."""
+        """Async counterpart of :meth:`build_cache`."""
 
     # --- the pipeline ---------------------------------------------------------------------------
 
@@ -98,7 +98,7 @@ class CausalLM(GenerativeTask):
     async def _generate_packed(
         self, inputs: dict[str, Any], stops: Sequence[int], strip_prompt: bool
     ) -> Any:
-        """Packed ids → packed ids, by the function of :meth:`make_generate_function`."""
+        """Generate from packed ids by the function of :meth:`make_generate_function`."""
         function = await settled(chosen(self, "make_generate_function")())
         generate = function.call_async if isinstance(function, GenerateFunction) else function
         output = await settled(generate(inputs, stop_token_ids=stops))
@@ -113,7 +113,7 @@ class CausalLM(GenerativeTask):
         length: int,
         allowed_special: AllowedSpecial | None,
     ) -> Any:
-        """Packed ids of ``length`` that all have a row in the model; perhaps to be awaited."""
+        """Pack prompts to ``length`` and check their ids; the result may be awaitable."""
         extra = {} if allowed_special is None else {"allowed_special": allowed_special}
         preprocess = chosen(preprocessor, "generate_preprocess")
         given = preprocess(prompts, sequence_length=length, **extra)
@@ -126,7 +126,7 @@ class CausalLM(GenerativeTask):
     async def _postprocess(
         preprocessor: GPT2CausalLMPreprocessor, output: Any, stops: Sequence[int]
     ) -> Any:
-        """Text of packed ids."""
+        """Decode packed ids."""
         postprocess = chosen(preprocessor, "generate_postprocess")
         if is_default(postprocess):
             hidden = {token for token in stops if not preprocessor.tokenizer.has_id(token)}
@@ -137,12 +137,17 @@ class CausalLM(GenerativeTask):
     def generate_step(
         self, inputs: dict[str, Any], stop_token_ids: Sequence[int] | None = None
     ) -> dict[str, Any]:
-        """Fill up the rows of ``{"token_ids", "padding_mask"}``, both [B, T] (or [T]).
+        """Generate tokens for packed ids; blocks.
 
-        The mask says where the prompt is: at the beginning of each row. Returns the same keys and
-        shapes: ids with what was generated, and a mask that is True up to and including the first
-        new stop token (everywhere without one). A stop token counts only where it was generated,
-        so a pad id that equals it does not stop (in KerasHub it does). Blocks.
+        Args:
+            inputs: ``{"token_ids", "padding_mask"}``, both [B, T] or [T]. The mask is True for the
+                prompt, at the start of each row.
+            stop_token_ids: ids; None for none. Only generated tokens stop a row, so a pad id
+                equal to a stop token has no effect (unlike in KerasHub).
+
+        Returns:
+            A dict with the same keys and shapes: ids with the generated tokens, and a mask that is
+            True up to and including the first new stop token (everywhere without one).
         """
         return sync(self.generate_step_async(inputs, stop_token_ids), "generate_step_async(...)")
 
@@ -150,7 +155,7 @@ class CausalLM(GenerativeTask):
     async def generate_step_async(
         self, inputs: dict[str, Any], stop_token_ids: Sequence[int] | None = None
     ) -> dict[str, Any]:
-        """The asynchronous form of :meth:`generate_step`."""
+        """Async counterpart of :meth:`generate_step`."""
         ids, mask = rows_of(inputs, self.backbone.config.vocab_size)
         rows = prompts_of(ids, mask)
         if rows:
@@ -174,7 +179,7 @@ class CausalLM(GenerativeTask):
         limits: Sequence[int],
         stop_token_ids: Sequence[int] = (),
     ) -> Generation:
-        """A decoding loop for ``prompts``, each up to a total length of ``limits``."""
+        """Return the decoding loop of ``prompts``, each up to a total length of ``limits``."""
         candidates = self.candidates(stop_token_ids)
         choice = TokenChoice.of(self.sampler, self.logits_processors)
         options = choice.options(self.sampler)
@@ -201,21 +206,29 @@ class CausalLM(GenerativeTask):
         add_start_token: bool | None = None,
         allowed_special: AllowedSpecial | None = None,
     ) -> TextStream:
-        """Generate from ``prompt`` and give the text piece by piece, without the prompt.
-
-        ``max_new_tokens`` (default: as many as the context holds) is cut to what fits; the reason
-        in ``stream.stats`` then is "length". ``stop_texts`` end the text before they appear;
-        one that is a special token ends it where that token is generated. ``add_start_token`` and
-        ``allowed_special`` (special tokens that the prompt may spell out, or "all") override the
-        preprocessor's. The same object serves ``async for``.
+        """Generate text piece by piece, without the prompt.
 
         A replaced ``generate_preprocess``, ``build_cache`` or ``call_with_cache`` is called here,
-        too. Where ``make_generate_function``, ``generate_step`` or ``generate_postprocess`` is
-        replaced, or the sampler's ``__call__``, only its result is known: the text comes in one
-        piece, when it is complete.
+        too. If ``make_generate_function``, ``generate_step``, ``generate_postprocess`` or the
+        sampler's ``__call__`` is replaced, the text arrives in one piece when it is complete.
 
-        Raises ``ContextLengthError`` when the prompt fills the context, ``InvalidArgumentError``
-        for a token that has no row in the model.
+        Args:
+            prompt: one prompt.
+            max_new_tokens: limit of new tokens; default, and maximum: the rest of the context. At
+                the limit the finish reason in ``stream.stats`` is "length".
+            stop_token_ids: "auto" (the end tokens of tokenizer and configuration), ids, or None.
+            stop_texts: texts before which the output ends. One that is a special token ends it
+                when this token is generated.
+            add_start_token: default: the preprocessor's.
+            allowed_special: special tokens to recognise in the prompt, or "all"; default: the
+                preprocessor's.
+
+        Returns:
+            A stream, for ``for`` and ``async for``.
+
+        Raises:
+            ContextLengthError: the prompt fills the context.
+            InvalidArgumentError: a token has no row in the model, or an argument is invalid.
         """
         begun = time.perf_counter()
         preprocessor = self._require_preprocessor("stream works on text; for ids use generate")
@@ -245,7 +258,7 @@ class CausalLM(GenerativeTask):
         max_new_tokens: int | None,
         stops: Sequence[int],
     ) -> TokenSource:
-        """What a stream reads: the decoding loop, or the whole text of replaced methods."""
+        """Return the source of a stream: the decoding loop, or the text of replaced methods."""
         vocabulary, context = self.backbone.config.vocab_size, self.backbone.config.n_positions
         ids, mask = rows_of(given, vocabulary)
         (prompt,) = prompts_of(ids, mask)
@@ -274,7 +287,7 @@ class CausalLM(GenerativeTask):
         return WholeText(len(prompt), stops, whole)
 
     def total_length(self, max_length: int, rows: Sequence[Sequence[int]]) -> int:
-        """``max_length``, checked against the context and the longest prompt."""
+        """Return ``max_length``, validated against the context and the longest prompt."""
         context = self.backbone.config.n_positions
         max_length = integer("max_length", max_length, 1, 2**31 - 1)
         if max_length > context:
@@ -292,9 +305,10 @@ class CausalLM(GenerativeTask):
         return max_length
 
     def resolve_stop_tokens(self, stop_token_ids: StopTokens) -> list[int]:
-        """Ids of the tokens that end a row; "auto" asks tokenizer and configuration.
+        """Return the ids of the stop tokens; "auto": those of tokenizer and configuration.
 
-        Raises ``InvalidArgumentError`` for "auto" without a preprocessor and for bad ids.
+        Raises:
+            InvalidArgumentError: "auto" without a preprocessor, or invalid ids.
         """
         if stop_token_ids is None:
             return []
@@ -304,7 +318,7 @@ class CausalLM(GenerativeTask):
                     f"stop_token_ids must be 'auto', ids or None, not {shown(stop_token_ids)}"
                 )
             preprocessor = self._require_preprocessor(
-                'stop_token_ids="auto" asks its tokenizer; pass ids, or None for none'
+                'stop_token_ids="auto" needs its tokenizer; pass ids, or None for none'
             )
             return end_token_ids(preprocessor.tokenizer, self.backbone.config)
         rows = rows_of_ids(stop_token_ids, self.backbone.config.vocab_size, "stop_token_ids")
@@ -313,7 +327,7 @@ class CausalLM(GenerativeTask):
         return rows[0]
 
     def candidates(self, stop_token_ids: Sequence[int]) -> Candidates | None:
-        """The ids that may be drawn for a text; None, without a preprocessor, for all."""
+        """Return the ids that may be sampled; None for all, without a preprocessor."""
         if self.preprocessor is None:
             return None
         rows = self.backbone.config.vocab_size
@@ -325,10 +339,11 @@ class CausalLM(GenerativeTask):
         preprocessor: GPT2CausalLMPreprocessor,
         allowed_special: AllowedSpecial | None = None,
     ) -> list[list[int]]:
-        """Prompts as ids that all have a row in the model.
+        """Encode prompts and check that all ids have a row in the model.
 
-        Raises what ``preprocessor.encode_prompts`` does, ``InvalidArgumentError`` for a token
-        without a row.
+        Raises:
+            InvalidArgumentError: a token has no row, or as in ``preprocessor.encode_prompts``.
+            ContextLengthError: as in ``preprocessor.encode_prompts``.
         """
         rows = preprocessor.encode_prompts(prompts, allowed_special=allowed_special)
         check_rows(rows, preprocessor.tokenizer, self.backbone.config.vocab_size)

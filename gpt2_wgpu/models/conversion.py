@@ -43,18 +43,31 @@ def convert(
     force: bool = False,
     on_progress: Progress | None = None,
 ) -> Path:
-    """Write the model ``source`` (as for ``from_preset``) into the directory ``destination``.
+    """Convert a model's matrices to another dtype; blocks (async: ``convert_async``).
 
-    Matrices become ``dtype`` ("float32", "float16" or a quantised format such as "q8") on the GPU,
-    by the kernels that do so while a model loads: loading the result gives the same bits. Vectors
-    and position embeddings stay as they are; configuration and tokenizer go along. A new directory
-    appears when all are whole, in one rename; of one that exists the model's files, old shards
-    among them, are replaced at the end. A failure leaves it as it was, or says where the old files
-    are. → the path of the weights. Blocks; ``convert_async`` is the twin.
+    Matrices are converted on the GPU by the kernels that load a model, so that loading the result
+    gives the same bits. Vectors and position embeddings are unchanged; configuration and tokenizer
+    are copied. A new directory is created atomically, by one rename; in an existing one the
+    model's files, including old shards, are replaced at the end. After a failure the old files are
+    unchanged, or the message has their location.
 
-    Raises ``InvalidArgumentError`` for a dtype that is none, or files that exist without
-    ``force``; ``PresetError``, ``ConfigError``, ``WeightsError`` for a source that is not in order
-    or quantised already, or a destination that cannot be written to.
+    Args:
+        source: as in ``from_preset``.
+        destination: a directory.
+        dtype: "float32", "float16" or a quantised format, e.g. "q8".
+        device: default: the default device.
+        force: whether to replace existing files.
+        on_progress: called with (done_bytes, total_bytes).
+
+    Returns:
+        The path of the weights.
+
+    Raises:
+        InvalidArgumentError: the dtype is unknown, or files exist without ``force``.
+        PresetError: the source does not exist or cannot be fetched.
+        ConfigError: its configuration is not supported.
+        WeightsError: its weights are malformed or already quantised, or the destination cannot be
+            written.
     """
     converting = convert_async(
         source, destination, dtype, device=device, force=force, on_progress=on_progress

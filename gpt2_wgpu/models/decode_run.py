@@ -1,10 +1,10 @@
-"""What a decoding loop has on one device: KV cache, state, the step, submits in flight.
+"""DecodeRun: KV cache, state, step and submits in flight of a decoding loop on one device.
 
 A step is recorded once and replayed for every token. Position, newest token, finished flag and
-random numbers live on the GPU and are advanced there, so that a token costs Python nothing but
-its share of a submit and of one small read-back. The GPU gets the next submit before the last is
-done, so that it need not wait for Python. A step that reads values cannot be recorded: it runs
-eagerly, one token a submit.
+random state are on the GPU and advanced there, so that the host cost of a token is its share of a
+submit and of one small readback. The next submit is queued before the last one has finished, so
+that the GPU does not wait for Python. A step that reads values cannot be recorded; it runs eagerly,
+one token per submit.
 """
 
 from __future__ import annotations
@@ -121,12 +121,12 @@ class DecodeRun(NotCopyable):
 
     @property
     def is_recorded(self) -> bool:
-        """Whether a submit replays a recording; else steps run eagerly."""
+        """Return whether a submit replays a recording; else steps run eagerly."""
         return self._recording is not None
 
     @property
     def in_flight(self) -> int:
-        """Steps that are submitted and not yet collected."""
+        """Number of steps submitted and not yet collected."""
         return sum(steps for steps, _, _ in self._submits)
 
     async def submit(self, steps: int, check: bool = False) -> None:
@@ -154,7 +154,7 @@ class DecodeRun(NotCopyable):
         self._steps += 1
 
     async def result(self) -> Result:
-        """Wait for the oldest submit in flight."""
+        """Wait for the oldest submit in flight; return the state after it."""
         steps, begun, readback = self._submits[0]
         position, finished, recent = await readback.finish()
         self._submits.popleft()
@@ -165,7 +165,7 @@ class DecodeRun(NotCopyable):
 
     def close(self, kept_runs: KeptRuns | None = None) -> None:
         """Free everything, or give what can serve again to ``kept_runs``."""
-        with ExitStack() as freed:  # last first; each is, whatever another one raises
+        with ExitStack() as freed:  # in reverse order; each, even if another one raises
             if self._kept is None:
                 freed.callback(dispose, self._owned)
                 if self._recording is not None:

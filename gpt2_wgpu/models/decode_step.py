@@ -1,4 +1,4 @@
-"""One decode step: the newest token of each row → logits → its next token."""
+"""Decode step: newest token of each row → logits → next token."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class DecodeStep:
         self._call = chosen(model, "call_with_cache")
 
     async def recorded(self) -> Recording | None:
-        """The step as a recording; None where it looks at values and has to run eagerly."""
+        """Record the step; None if it reads values and must run eagerly."""
         if self._choice.sampler is not None:
             return None
         try:
@@ -54,7 +54,7 @@ class DecodeStep:
         return recording
 
     async def run(self) -> None:
-        """Run the step now."""
+        """Run the step eagerly."""
         await self._run(self._token_ids())
 
     async def _run(self, token_ids: Any) -> None:
@@ -75,7 +75,7 @@ class DecodeStep:
                 nn.advance(await next_tokens(choice.sampler, logits, rows), state)
 
     async def _plain_logits(self) -> Tensor:
-        """Logits [B, V] of ``call_with_cache``, not penalised."""
+        """Return logits [B, V] of ``call_with_cache``, without penalties."""
         state = self._state
         found = await settled(self._call(state.token, self._cache, state.position))
         logits, _, cache = checked_result(found)
@@ -88,7 +88,7 @@ class DecodeStep:
 
 
 def checked_result(found: Any) -> Any:
-    """``found`` of a replaced ``call_with_cache``; raises ``ShapeError`` unless it has 3 parts."""
+    """Return the result of a replaced ``call_with_cache``; ShapeError unless it has 3 items."""
     if not isinstance(found, tuple | list) or len(found) != 3:
         raise ShapeError(
             f"call_with_cache must return (logits, hidden_states, cache), not {shown(found)}"
@@ -97,7 +97,7 @@ def checked_result(found: Any) -> Any:
 
 
 def check_cache(cache: Any, config: GPT2Config) -> KVCache:
-    """``cache`` itself; raises ``ShapeError`` unless it is one of a model of ``config``."""
+    """Return ``cache``; ShapeError unless it matches a model of ``config``."""
     if not isinstance(cache, KVCache):
         raise ShapeError(
             f"the cache must be one that build_cache returned, not {type(cache).__name__}"

@@ -1,4 +1,4 @@
-"""The decoding loop of a batch, with recovery from device loss."""
+"""Decoding loop of a batch, with recovery from device loss."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from gpt2_wgpu.webgpu.waiting import can_submit_ahead
 
 
 class Generation(NotCopyable):
-    """Rows of token ids, growing by sampled tokens until each is stopped or full.
+    """Decoding loop: rows of token ids, extended by sampled tokens until each is stopped or full.
 
     ``prompts``: at least one id each (checked by the caller); ``limits``: total length at which a
     row is full. Rows may differ in length: each has its own position. ``seeds``: one a row, so that
     what a row draws does not depend on its place in the batch (default: the options' seed for all).
-    Call :meth:`advance` until :attr:`done`, and :meth:`close` at the end, whatever happened.
+    Call :meth:`advance` until :attr:`done`, and always :meth:`close` at the end.
 
     A device that is lost on the way is replaced, once in a while: the tokens so far are computed
     again as they were at first (prompts in the same chunks, the rest in steps), and since a row's
@@ -55,7 +55,7 @@ class Generation(NotCopyable):
         check: bool = False,
     ) -> None:
         backbone = model.backbone
-        # Ids of any tokenizer: out of range, the GPU would read past the table without an error.
+        # Check ids: out of range, the GPU would silently read outside the embedding.
         rows_of_ids(prompts, backbone.config.vocab_size, "prompt")
         self._model = model
         self._backbone = backbone
@@ -88,19 +88,23 @@ class Generation(NotCopyable):
 
     @property
     def done(self) -> bool:
-        """Whether every row is finished."""
+        """Return whether all rows are finished."""
         return LIVE not in self._finished
 
     def stopped(self, row: int) -> bool:
-        """Whether ``row`` ended with a stop token (else it is live, or full)."""
+        """Return whether ``row`` ended with a stop token (else it is live, or full)."""
         return self._finished[row] == STOPPED
 
     async def advance(self) -> list[list[int]]:
-        """Run some steps in one submit; the new ids of each row (a stop token included).
+        """Run some steps in one submit; return the new ids of each row, including a stop token.
 
-        After :meth:`close`, also one that came from elsewhere meanwhile, nothing is new. Raises
-        ``NumericalError`` when the logits of a row are not finite, ``DeviceLostError`` when the
-        device is lost again soon, ``OutOfGPUMemoryError``, ``BusyError`` when it is under way.
+        After :meth:`close`, also one by another task or thread, there are no new ids.
+
+        Raises:
+            NumericalError: the logits of a row are not finite.
+            DeviceLostError: the device was lost twice within a short time.
+            OutOfGPUMemoryError: GPU memory is exhausted.
+            BusyError: another caller is advancing.
         """
         with self._lock:
             if self._advancing:
@@ -131,7 +135,7 @@ class Generation(NotCopyable):
         if self._run is None:
             backbone = self._backbone
             await require_right_results(backbone.device, backbone.dtype, backbone.cache_dtype)
-            # A finished row takes part, but has no room: the kernel leaves it alone.
+            # A finished row stays in the batch without room: the kernel does not change it.
             limits = [
                 limit if finished == LIVE else len(row)
                 for row, limit, finished in zip(
@@ -169,13 +173,13 @@ class Generation(NotCopyable):
         return new
 
     async def _submit(self, run: DecodeRun) -> None:
-        """Hand the GPU some more steps, if rows have room for them."""
+        """Submit more steps, if rows have room for them."""
         steps = self._pace.steps(self._room() - run.in_flight) if run.is_recorded else 1
         if steps > 0:
             await run.submit(steps, self._check)
 
     def close(self) -> None:
-        """Free everything on the GPU, at once or when the submit under way is done. Idempotent."""
+        """Free the GPU memory, immediately or after the submit in flight. Idempotent."""
         with self._lock:
             self._closing = True
             if self._advancing:
@@ -183,7 +187,7 @@ class Generation(NotCopyable):
         self._free(keep=True)
 
     def close_later(self) -> None:
-        """Close at the next safe moment: for finalisers."""
+        """Close at the next safe point: for finalisers."""
         self._backbone.device.memory.defer(self.close)
 
     def _free(self, keep: bool = False) -> None:
@@ -193,7 +197,7 @@ class Generation(NotCopyable):
             run.close(self._kept_runs if keep and not self._failed else None)
 
     def _room(self) -> int:
-        """Steps until the last live row is full."""
+        """Return the number of steps until the last live row is full."""
         rows = zip(self._rows, self._limits, self._finished, strict=True)
         return max(
             (limit - len(row) for row, limit, finished in rows if finished == LIVE), default=0
@@ -202,7 +206,7 @@ class Generation(NotCopyable):
     def _collect(
         self, position: memoryview, finished: memoryview, recent: memoryview
     ) -> list[list[int]]:
-        """The tokens between each row's end and its new position."""
+        """Return the tokens between each row's end and its new position."""
         new = []
         for index, row in enumerate(self._rows):
             places = range(len(row), position[index] + 1)

@@ -1,4 +1,4 @@
-"""The function that ``make_generate_function`` returns."""
+"""Function returned by ``make_generate_function``."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ class GenerateFunction:
     async def call_async(
         self, inputs: dict[str, Any], stop_token_ids: Sequence[int] | None = None
     ) -> Any:
-        """The asynchronous form of a call."""
+        """Async counterpart of a call."""
         return await settled(chosen(self.model, "generate_step")(inputs, stop_token_ids))

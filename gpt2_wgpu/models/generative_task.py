@@ -25,9 +25,9 @@ StopTokens = Sequence[int] | str | None
 
 
 class GenerativeTask(CopiedByAttributes, ABC):
-    """A backbone, an optional preprocessor, a sampler, and ``generate`` on top of them.
+    """A backbone, an optional preprocessor and a sampler, with ``generate``.
 
-    Subclasses say what one step is (:meth:`generate_step`).
+    Subclasses implement :meth:`generate_step`.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class GenerativeTask(CopiedByAttributes, ABC):
         *,
         logits_processors: Sequence[LogitsProcessor] = (),
     ) -> None:
-        """Choose the sampler, and what is done to logits before it.
+        """Set the sampler and the logits processors.
 
         Args:
             sampler: "greedy", "random", "top_k", "top_p" or an object. A subclass of
@@ -85,14 +85,14 @@ class GenerativeTask(CopiedByAttributes, ABC):
         chosen = samplers.check_usable(samplers.get(sampler))
         self.logits_processors = check_processors(logits_processors, chosen)
         self.sampler = chosen
-        self._function: Any = None  # our own weakly: it refers to the model
+        self._function: Any = None  # the default one as a weak reference: it refers to the model
         self._checks_steps = False
         self.kept_runs.close()
         self.kept_runs = KeptRuns()
 
     @property
     def generate_function(self) -> Callable[..., Any] | None:
-        """The function of :meth:`make_generate_function`; None if ``compile`` came after it."""
+        """The function of :meth:`make_generate_function`; None after ``compile``."""
         function = self._function
         if isinstance(function, weakref.ref):
             function = function() or self._new_function()
@@ -116,12 +116,17 @@ class GenerativeTask(CopiedByAttributes, ABC):
 
     @default
     def make_generate_function(self, check: bool | None = None) -> Callable[..., Any]:
-        """The function that ``generate`` runs on packed ids, kept until the next ``compile``.
+        """Return the function of packed ids that ``generate`` runs, kept until ``compile``.
 
-        It calls :meth:`generate_step`. ``check`` (None: as it was, at first False) compares a
-        recorded step with the same step computed eagerly, now and then: a difference raises
-        ``DeviceError`` and names the dispatch. That is slow, and meant for authors of kernels,
-        samplers and replaced methods.
+        It calls :meth:`generate_step`.
+
+        Args:
+            check: whether to compare some recorded steps with the same step run eagerly: a
+                difference raises ``DeviceError`` and names the dispatch. Slow; for authors of
+                kernels, samplers and replaced methods. None: unchanged, at first False.
+
+        Returns:
+            A function ``(inputs, stop_token_ids) -> outputs``.
         """
         if check is not None:
             self._checks_steps = check
@@ -136,17 +141,25 @@ class GenerativeTask(CopiedByAttributes, ABC):
         *,
         allowed_special: AllowedSpecial | None = None,
     ) -> Any:
-        """Generate text: str → str, list of str → list of str, dict of ids → dict of ids.
+        """Generate text; blocks (async counterpart: ``generate_async``).
 
-        ``max_length`` counts all tokens, prompt and start token included (default: the
-        preprocessor's ``sequence_length``); with a dict, the arrays' own length counts.
-        ``stop_token_ids``: "auto" (the end tokens of tokenizer and configuration), ids, or None or
-        [] for none. ``strip_prompt``: leave the prompt out. ``allowed_special``: special tokens
-        that a prompt may spell out, or "all" (default: the preprocessor's, none). Blocks;
-        ``generate_async`` is the asynchronous form.
+        Args:
+            inputs: a str, a list of str, or a dict of packed ids.
+            max_length: limit of all tokens, including prompt and start token; default: the
+                preprocessor's ``sequence_length``. For a dict the arrays' length is used.
+            stop_token_ids: "auto" (the end tokens of tokenizer and configuration), ids, or None or
+                [] for none.
+            strip_prompt: whether to omit the prompt.
+            allowed_special: special tokens to recognise in prompts, or "all"; default: the
+                preprocessor's, none.
 
-        Raises ``ContextLengthError`` for a prompt that does not fit (KerasHub cuts it off in
-        silence) or a ``max_length`` beyond the context, ``InvalidArgumentError`` for other input.
+        Returns:
+            A str, a list of str, or a dict of packed ids, according to ``inputs``.
+
+        Raises:
+            ContextLengthError: a prompt does not fit (KerasHub truncates it silently), or
+                ``max_length`` exceeds the context.
+            InvalidArgumentError: other invalid input.
         """
         return sync(
             self.generate_async(
@@ -165,4 +178,4 @@ class GenerativeTask(CopiedByAttributes, ABC):
         *,
         allowed_special: AllowedSpecial | None = None,
     ) -> Any:
-        """The asynchronous form of :meth:`generate`."""
+        """Async counterpart of :meth:`generate`."""

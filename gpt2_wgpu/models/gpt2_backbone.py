@@ -1,4 +1,4 @@
-"""GPT-2 without a head: token ids to hidden states (Radford et al. 2019)."""
+"""GPT-2 backbone: token ids → hidden states (Radford et al. 2019)."""
 
 from __future__ import annotations
 
@@ -43,15 +43,16 @@ from gpt2_wgpu.weights.checkpoint import Checkpoint, WeightSource
 
 
 class GPT2Backbone(CopiedByAttributes):
-    """The transformer: embeddings, ``num_layers`` blocks, final norm.
+    """Transformer: embeddings, ``num_layers`` blocks, final norm. Arithmetic is f32.
 
-    The constructor makes random weights (``seed``, and ``initializer_range`` as transformers has
-    it: their standard deviation); :meth:`from_directory` loads them.
-    ``dropout`` is accepted for KerasHub's sake and does nothing: this is inference.
-    ``dtype``: how matrices are stored, "float32", "float16" or quantised, as in "q8"
-    (docs/quantization.md);
-    ``cache_dtype``: how keys and values are, "float32" or "float16" (half the memory; logits move
-    by less than 1e-2). Arithmetic is f32.
+    The constructor creates random weights; :meth:`from_directory` loads them.
+
+    Args:
+        dropout: accepted for compatibility with KerasHub, without effect in inference.
+        dtype: weight dtype, "float32", "float16" or quantised, e.g. "q8" (docs/quantization.md).
+        cache_dtype: dtype of keys and values, "float32" or "float16" (half the memory; logits
+            change by less than 1e-2).
+        seed, initializer_range: seed and standard deviation of the random weights.
     """
 
     config: GPT2Config
@@ -86,7 +87,7 @@ class GPT2Backbone(CopiedByAttributes):
                 "n_head": num_heads,
                 "n_embd": hidden_dim,
                 "n_inner": intermediate_dim,
-                "eos_token_id": None,  # the tokenizer's counts
+                "eos_token_id": None,  # the tokenizer's is used
                 "n_positions": max_sequence_length,
             }
         )
@@ -113,11 +114,18 @@ class GPT2Backbone(CopiedByAttributes):
         device: Device | None = None,
         on_progress: Progress | None = None,
     ) -> GPT2Backbone:
-        """Weights and ``config.json`` (or ``config``) of a directory in Hugging Face's format.
+        """Load a backbone from a directory in Hugging Face's format.
 
-        ``dtype`` None: as ``gpt2-wgpu convert`` wrote the directory, else float16, or q8 where that
-        is faster on a CPU adapter (default_dtype.py). The directory is read again if the device is
-        lost. Raises ``ConfigError``, ``WeightsError``, ``DeviceError``; nothing stays allocated.
+        The directory is read again after a device loss.
+
+        Args:
+            directory: directory of the weights and ``config.json``, unless ``config`` is given.
+            dtype: None: as ``gpt2-wgpu convert`` wrote it, else float16, or q8 if that is faster
+                on a CPU adapter (default_dtype.py).
+
+        Raises:
+            ConfigError, WeightsError: the checkpoint is malformed or not supported.
+            DeviceError: the device failed. After an error no memory stays allocated.
         """
         config = config or read_config(directory)
         with Checkpoint.open(directory) as source:
@@ -141,9 +149,9 @@ class GPT2Backbone(CopiedByAttributes):
         device: Device | None = None,
         on_progress: Progress | None = None,
     ) -> GPT2Backbone:
-        """Weights of a source that stays open: it is read again if the device is lost.
+        """Load a backbone from an open source, which is read again after a device loss.
 
-        ``dtype`` and what is raised: as for ``from_directory``.
+        Arguments and errors as in ``from_directory``.
         """
         config, dtype = await as_stored(config, dtype, source)
 
@@ -157,7 +165,7 @@ class GPT2Backbone(CopiedByAttributes):
         cls, config: GPT2Config, open_weights: OpenWeights,
         dtype: str | None, cache_dtype: str, device: Device | None,
     ) -> GPT2Backbone:  # fmt: skip
-        """Weights of a context that ``open_weights`` gives, again if the device is lost."""
+        """Load a backbone from the context ``open_weights``, used again after a device loss."""
         self = cls.__new__(cls)
         self.dropout, self.cache_dtype = 0.1, check_cache_dtype(cache_dtype)
         await self._load(config, open_weights, dtype, device or await default_device_async())
@@ -172,7 +180,7 @@ class GPT2Backbone(CopiedByAttributes):
         *,
         cache_dtype: str = "float32",
     ) -> GPT2Backbone:
-        """The backbone of a preset, directory or hub id; see ``GPT2CausalLM.from_preset``."""
+        """Load the backbone of a preset, directory or hub id; see ``GPT2CausalLM.from_preset``."""
         loading = cls.from_directory(
             resolve_preset(preset), dtype=dtype, cache_dtype=cache_dtype, device=device
         )
@@ -189,17 +197,21 @@ class GPT2Backbone(CopiedByAttributes):
         self.weights = await self.load(device)
 
     async def load(self, device: Device) -> GPT2Weights:
-        """The weights, from where they came the first time, on ``device``."""
+        """Load the weights from their source onto ``device``."""
         with self._open_weights(device, self.dtype) as fetch:
             return await load_weights(device, self.config, fetch, self.dtype)
 
     # --- the model ------------------------------------------------------------------------------
 
     def __call__(self, inputs: dict[str, Any]) -> Tensor:
-        """``{"token_ids", "padding_mask"}`` [B, T] → hidden states [B, T, D].
+        """Compute hidden states, without a cache.
 
-        ``padding_mask`` (default: all ones) hides positions as keys. Raises
-        ``InvalidArgumentError`` for bad ids, ``ContextLengthError`` for too many.
+        ``inputs``: ``{"token_ids", "padding_mask"}`` [B, T]; the mask (default: all ones) excludes
+        positions as keys. → [B, T, D].
+
+        Raises:
+            InvalidArgumentError: ids are invalid.
+            ContextLengthError: T exceeds the context.
         """
 
         def compute() -> Tensor:
@@ -237,9 +249,9 @@ class GPT2Backbone(CopiedByAttributes):
     def blocks(
         self, ids: Tensor, cache: KVCache, start: Tensor, mask: Tensor | None = None
     ) -> Tensor:
-        """The residual stream of ``ids`` [B, T] at positions ``start[b]`` .. after the last block.
+        """Return the residual stream after the last block for ``ids`` [B, T] from ``start[b]`` on.
 
-        Keys and values are written into ``cache``; everything up to ``start`` is read from it.
+        Keys and values are written to ``cache``; positions before ``start`` are read from it.
         → [B, T, D padded to 8], before the final norm.
         """
         *_, x = self.half_blocks(ids, cache, start, mask)
@@ -248,9 +260,9 @@ class GPT2Backbone(CopiedByAttributes):
     def half_blocks(
         self, ids: Tensor, cache: KVCache, start: Tensor, mask: Tensor | None = None
     ) -> Iterator[Tensor]:
-        """As :meth:`blocks`: the stream after each attention and each MLP.
+        """Yield the residual stream after each attention and each MLP; see :meth:`blocks`.
 
-        What was given is disposed of when the next is asked for.
+        Each tensor is disposed when the next one is requested.
         """
         x = nn.embed(ids, start, self.weights.wte, self.weights.wpe)  # (B, T, D)
         for layer in range(self.config.n_layer):
@@ -296,17 +308,17 @@ class GPT2Backbone(CopiedByAttributes):
         return nn.project_logits(x, weights.lm_head, state, norm=norm)
 
     def logits(self, x: Tensor) -> Tensor:
-        """Logits [..., V] of the residual stream ``x`` [..., D] after the last block."""
+        """Return logits [..., V] of the residual stream ``x`` [..., D] after the last block."""
         weights = self.weights
         with tidy() as scope:
             if nn.rounds_activations(self.device, weights.lm_head):
-                # As the head does: what is rounded has to be the same, so the norm is folded, too.
+                # Fold the norm as in the head, so that the same values are rounded.
                 norm = self._norm(weights.ln_f, weights.head_folded)
                 return scope.escape(nn.linear(x, weights.lm_head, norm=norm))
             return scope.escape(nn.linear(self.normalized(x), weights.lm_head))
 
     def _norm(self, norm: LayerNorm, folded: Tensor | None) -> nn.Norm:
-        """A LayerNorm as the linear layer behind it takes it."""
+        """Return a LayerNorm as an argument of the next linear layer."""
         config = self.config
         assert folded is not None
         return nn.Norm(norm.weight, norm.bias, folded, config.n_embd, config.layer_norm_epsilon)
@@ -326,7 +338,7 @@ class GPT2Backbone(CopiedByAttributes):
     # --- around it ------------------------------------------------------------------------------
 
     def new_cache(self, batch_size: int, length: int) -> KVCache:
-        """A cache for ``batch_size`` rows of up to ``length`` positions."""
+        """Create a cache for ``batch_size`` rows of up to ``length`` positions."""
         config = self.config
         if self.disposed:
             raise DisposedTensorError("this model was disposed: load it again")
@@ -344,7 +356,7 @@ class GPT2Backbone(CopiedByAttributes):
         return tensor(values, "uint32", device=self.device)
 
     def trimmed(self, hidden: Tensor) -> Tensor:
-        """Hidden states without the padding of their last axis; disposes what it replaces."""
+        """Return hidden states without the padding of their last axis; disposes the input."""
         if hidden.shape[-1] == self.config.n_embd:
             return hidden
         result = ops.slice(hidden, (0,) * hidden.ndim, (*hidden.shape[:-1], self.config.n_embd))
@@ -352,15 +364,15 @@ class GPT2Backbone(CopiedByAttributes):
         return result
 
     def dispose(self) -> None:
-        """Free the weights; texts being generated end with an error. Idempotent."""
+        """Free the weights; running generations end with an error. Idempotent."""
         self.disposed = True
         dispose(self.weights)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GPT2Backbone:
-        """A backbone with weights of its own, on the same device."""
+        """Return a copy with its own weights, on the same device."""
         if self.disposed:
             raise DisposedTensorError("this model was disposed: load it again")
-        with tidy("copy of a model"):  # a raise at the tenth matrix frees the first nine
+        with tidy("copy of a model"):  # an exception frees the matrices copied before
             copied = super().__deepcopy__(memo)
             keep(copied.weights)
         return copied
@@ -372,7 +384,7 @@ class GPT2Backbone(CopiedByAttributes):
         return f"{type(self).__name__}, {size}, on {self.device.info.name}"
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Return the constructor's arguments."""
         config = self.config
         return {
             "vocabulary_size": config.vocab_size,

@@ -46,9 +46,9 @@ Texts = str | Sequence[str] | Sequence[Sequence[int]]
 
 
 class GPT2CausalLM(CausalLM):
-    """GPT-2 that generates text.
+    """GPT-2 with a language-model head, for text generation.
 
-    ``backbone``: the transformer; ``preprocessor``: text to ids and back, None for ids only.
+    ``preprocessor``: conversion of text to ids and back; None for ids only.
     """
 
     @classmethod
@@ -62,19 +62,23 @@ class GPT2CausalLM(CausalLM):
         *,
         cache_dtype: str = "float32",
     ) -> GPT2CausalLM:
-        """Load a model: a preset name, a directory in Hugging Face's format, or a hub id.
+        """Load a model; blocks (async counterpart: ``from_preset_async``).
 
-        ``dtype``: how matrices are stored, "float32", "float16" or quantised, as in "q8"
-        (docs/quantization.md; arithmetic is f32);
-        None: as ``gpt2-wgpu convert`` wrote the checkpoint, else float16; on a CPU adapter q8 where
-        a short measurement finds that faster, which a ``UserWarning`` then tells.
-        ``cache_dtype``: how keys and values are stored, "float32" or "float16".
-        ``preprocessor``: "auto" takes the checkpoint's tokenizer; None works on ids.
-        ``on_progress(done_bytes, total_bytes)`` is called while weights load. Blocks;
-        ``from_preset_async`` is the twin.
+        Args:
+            preset: a preset name, a directory in Hugging Face's format, or a hub id.
+            preprocessor: "auto": the checkpoint's tokenizer; None: ids only.
+            dtype: weight dtype, "float32", "float16" or quantised, e.g. "q8"
+                (docs/quantization.md); arithmetic is f32. None: as ``gpt2-wgpu convert`` wrote the
+                checkpoint, else float16; on a CPU adapter q8, with a ``UserWarning``, if a
+                microbenchmark finds it faster.
+            device: default: the default device.
+            on_progress: called with (done_bytes, total_bytes) while weights load.
+            cache_dtype: dtype of keys and values, "float32" or "float16".
 
-        Raises ``PresetError``, ``ConfigError``, ``WeightsError``, ``TokenizerError`` or a
-        ``DeviceError``; nothing stays allocated then.
+        Raises:
+            PresetError, ConfigError, WeightsError, TokenizerError: the checkpoint is missing,
+                malformed or not supported.
+            DeviceError: the device failed. After an error no memory stays allocated.
         """
         loading = cls.from_preset_async(
             preset, preprocessor, dtype, device, on_progress, cache_dtype=cache_dtype
@@ -92,10 +96,10 @@ class GPT2CausalLM(CausalLM):
         *,
         cache_dtype: str = "float32",
     ) -> GPT2CausalLM:
-        """The asynchronous form of :meth:`from_preset`.
+        """Async counterpart of :meth:`from_preset`.
 
-        In a browser ``preset`` may also be the address of a directory, whole or relative to the
-        page. ``os.environ["HF_ENDPOINT"]`` may name a mirror of the Hub.
+        In a browser ``preset`` may also be the URL of a directory, absolute or relative to the
+        page. ``os.environ["HF_ENDPOINT"]`` sets a mirror of the Hub.
         """
         if isinstance(preprocessor, str) and preprocessor != "auto":
             raise InvalidArgumentError(
@@ -133,11 +137,14 @@ class GPT2CausalLM(CausalLM):
         *,
         cache_dtype: str = "float32",
     ) -> GPT2CausalLM:
-        """Load a model from files that a browser holds: file name → JavaScript's ``Blob``.
+        """Load a model from files of a browser.
 
-        The names are those of a directory in Hugging Face's format. Weights go from the blob to
-        the GPU in pieces; they are read again if the device is lost. ``name`` is what messages
-        call the model. Raises what ``from_preset_async`` raises.
+        Weights are copied from the blobs to the GPU in pieces, again after a device loss.
+
+        Args:
+            blobs: file name, as in a directory in Hugging Face's format → JavaScript's ``Blob``.
+            name: name of the model in messages.
+            dtype, device, on_progress, cache_dtype: as in ``from_preset``, as are the errors.
         """
         source = await BlobCheckpoint.open(blobs, name)
         with TemporaryDirectory() as folder:
@@ -150,7 +157,7 @@ class GPT2CausalLM(CausalLM):
                 config = read_config(directory)
                 preprocessor = _preprocessor_of(directory, config)
             except (ConfigError, TokenizerError) as error:
-                # Whoever gave the files has never seen this folder.
+                # The caller does not know this temporary folder.
                 raise type(error)(str(error).replace(folder, name)) from None
         backbone = await GPT2Backbone.from_source(
             config,
@@ -163,7 +170,7 @@ class GPT2CausalLM(CausalLM):
         return cls(backbone, preprocessor)
 
     def __call__(self, inputs: Mapping[str, Any]) -> Tensor:
-        """Logits [B, T, V] of ``{"token_ids", "padding_mask"}`` [B, T], without a cache."""
+        """Return logits [B, T, V] of ``{"token_ids", "padding_mask"}`` [B, T], without a cache."""
 
         def compute() -> Tensor:
             with tidy() as scope:
@@ -182,21 +189,26 @@ class GPT2CausalLM(CausalLM):
         *,
         sampling: SamplingState | None = None,
     ) -> tuple[Tensor, Tensor | None, KVCache]:
-        """Logits and hidden states of ``token_ids`` [B, T], which follow what ``cache`` holds.
+        """Compute logits and hidden states of tokens that follow the positions in ``cache``.
 
-        ``cache_update_index``: position of the first of them, one number or one a row. Both may be
-        integer tensors on the GPU, whose values are not checked: ids and positions must be in
-        range. Keys and values are written into ``cache`` [B, L, 2, S, H, D] in place.
-        → (logits [B, T, V], hidden_states [B, T, D], cache).
+        Every decode step is a call with tensors. A method that replaces this one is recorded and
+        replayed for every token if it calls functions of ``gpt2_wgpu.ops`` only; one that reads
+        values runs for every token, which is slower.
 
-        Every decode step is a call with tensors. A method that replaces this one is recorded like
-        it and replayed for every token, as long as it only calls functions of ``gpt2_wgpu.ops``;
-        one that reads values runs for every token, which is slower. ``sampling`` is not passed to
-        it: with it, T is 1, the logits are penalised for the sampler, and there are no hidden
-        states (None).
+        Args:
+            token_ids: [B, T], host values or an integer tensor, whose values are not checked.
+            cache: [B, L, 2, S, H, D]; keys and values are written in place.
+            cache_update_index: position of the first token, one number or one per row; host
+                values or an integer tensor, whose values are not checked.
+            sampling: state of the default sampler, not passed to a replacement. With it T is 1,
+                the logits are penalised for the sampler, and hidden states are None.
 
-        Raises ``InvalidArgumentError`` for ids out of range, ``ShapeError`` for a batch that is
-        not the cache's, ``ContextLengthError`` past its end (KerasHub overwrites the last rows).
+        Returns:
+            (logits [B, T, V], hidden_states [B, T, D], cache).
+
+        Raises:
+            InvalidArgumentError, ShapeError: ids are out of range; the batch size is wrong.
+            ContextLengthError: the tokens exceed the cache (KerasHub overwrites its last rows).
         """
         check_cache(cache, self.backbone.config)
         backbone = self.backbone
@@ -218,9 +230,9 @@ class GPT2CausalLM(CausalLM):
 
     @default
     def build_cache(self, token_ids: Any) -> tuple[Tensor, KVCache]:
-        """A cache filled by ``token_ids`` [B, T] → (hidden_states [B, T, D], cache of length T).
+        """Create a KV cache filled with a prompt; blocks (async: ``build_cache_async``).
 
-        Blocks; ``build_cache_async`` is the asynchronous form.
+        ``token_ids`` [B, T] → (hidden_states [B, T, D], cache of length T).
         """
         hidden, cache = sync(self.build_cache_async(token_ids), "build_cache_async(...)")
         assert hidden is not None
@@ -261,9 +273,9 @@ class GPT2CausalLM(CausalLM):
     async def _fill(
         self, cache: KVCache, rows: Sequence[Sequence[int]], hidden: list[Tensor] | None
     ) -> None:
-        """Write keys and values of ``rows`` [B, T] into ``cache``, chunk by chunk.
+        """Write keys and values of ``rows`` [B, T] to ``cache``, in chunks.
 
-        ``hidden``: takes the hidden states of each chunk.
+        ``hidden``: list to which the hidden states of each chunk are appended.
         """
         backbone, call = self.backbone, chosen(self, "call_with_cache")
         pace = WorkPace(backbone.device, backbone.dtype)
@@ -282,43 +294,50 @@ class GPT2CausalLM(CausalLM):
     # --- evaluation -----------------------------------------------------------------------------
 
     def perplexity(self, texts: Texts, stride: int | None = None) -> float:
-        """exp of the mean -log p of the tokens of ``texts``; lower is better.
+        """Perplexity, exp of the mean -log p of the tokens; blocks (``perplexity_async``).
 
-        Each text begins as a prompt does (without a preprocessor: give rows of ids), and windows
-        as long as the context move on by ``stride`` tokens (default: half the context), so that
-        each token is predicted once: models/evaluation.py has the definition. Blocks;
-        ``perplexity_async`` is the twin.
+        Args:
+            texts: a text or texts, encoded like prompts; rows of ids without a preprocessor.
+            stride: step of the windows (models/evaluation.py), from 1 to the context; default:
+                half the context.
 
-        Raises ``InvalidArgumentError`` for a stride that is not from 1 to the context and for
-        texts without a token to predict, ``NumericalError`` where logits are not finite.
+        Raises:
+            InvalidArgumentError: the stride is out of range, or there is no token to predict.
+            NumericalError: logits are not finite.
         """
         return sync(self.perplexity_async(texts, stride), "perplexity_async(...)")
 
     async def perplexity_async(self, texts: Texts, stride: int | None = None) -> float:
-        """The asynchronous form of :meth:`perplexity`."""
+        """Async counterpart of :meth:`perplexity`."""
         return await evaluation.perplexity(self, texts, stride)
 
     def divergence(
         self, texts: Texts, reference: GPT2CausalLM, stride: int | None = None
     ) -> Divergence:
-        """How far this model's predictions are from those of ``reference``, say itself in float32.
+        """Divergence of the predictions from a reference model; blocks (``divergence_async``).
 
-        The mean Kullback-Leibler divergence KL(reference || self) of the tokens of ``texts``, in
-        nats, and the share of them for which both find the same token likeliest. Unlike a
-        perplexity it says something of a model that predicts nothing well. Texts, windows and
-        errors are those of :meth:`perplexity`; both models must be on one device and have as many
-        tokens. Blocks; ``divergence_async`` is the twin.
+        Unlike perplexity it is meaningful for untrained models, too.
+
+        Args:
+            texts: as in :meth:`perplexity`.
+            reference: e.g. the same model in float32; on the same device, with the same number of
+                tokens.
+            stride: as in :meth:`perplexity`.
+
+        Returns:
+            The mean Kullback-Leibler divergence KL(reference || self) per token in nats, and the
+            fraction of tokens with the same most likely prediction. Errors: :meth:`perplexity`.
         """
         return sync(self.divergence_async(texts, reference, stride), "divergence_async(...)")
 
     async def divergence_async(
         self, texts: Texts, reference: GPT2CausalLM, stride: int | None = None
     ) -> Divergence:
-        """The asynchronous form of :meth:`divergence`."""
+        """Async counterpart of :meth:`divergence`."""
         return await evaluation.divergence(self, reference, texts, stride)
 
     def get_config(self) -> dict[str, Any]:
-        """Configurations of backbone and preprocessor."""
+        """Return the configurations of backbone and preprocessor."""
         preprocessor = self.preprocessor
         return {
             "backbone": self.backbone.get_config(),
@@ -341,14 +360,14 @@ class GPT2CausalLM(CausalLM):
 
 
 def _ids(backbone: GPT2Backbone, token_ids: Any) -> Tensor:
-    """``token_ids`` [B, T] on the GPU."""
+    """Return ``token_ids`` [B, T] as a tensor."""
     if isinstance(token_ids, Tensor):
         return _integers("token_ids", token_ids, "[B, T]", token_ids.ndim == 2)
     return backbone.as_uint32(rows_of_ids(token_ids, backbone.config.vocab_size, ragged=False))
 
 
 def _starts(backbone: GPT2Backbone, index: Any, shape: tuple[int, ...], length: int) -> Tensor:
-    """``cache_update_index`` on the GPU, one a row of ids of ``shape`` [B, T]."""
+    """Return ``cache_update_index`` as a tensor, one per row of ids of ``shape`` [B, T]."""
     name, (batch, tokens) = "cache_update_index", shape
     if isinstance(index, Tensor):
         given = _integers(name, index, f"[], [1] or [{batch}]", index.shape in ((), (1,), (batch,)))
@@ -368,7 +387,7 @@ def _starts(backbone: GPT2Backbone, index: Any, shape: tuple[int, ...], length: 
 
 
 def _integers(name: str, given: Tensor, wanted: str, fits: bool) -> Tensor:
-    """``given``, an integer tensor whose shape ``fits``. Raises ``InvalidArgumentError``."""
+    """Return ``given``; ShapeError unless it is an integer tensor whose shape ``fits``."""
     if given.check().dtype not in ("int32", "uint32") or not fits:
         raise ShapeError(f"{name} must be integers of shape {wanted}, not {given}")
     return given

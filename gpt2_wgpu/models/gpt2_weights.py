@@ -57,10 +57,10 @@ class Block:
 
 @dataclass(frozen=True)
 class GPT2Weights:
-    """All parameters. Sizes are padded to multiples of eight, heads one by one.
+    """All parameters, with sizes padded to multiples of eight, separately for each head.
 
-    Padding is zero everywhere, so padded activations stay zero and no kernel needs a special case;
-    only LayerNorm has to know the true width.
+    Padding is zero, so that padded activations stay zero and kernels need no special case; only
+    LayerNorm needs the true width.
     """
 
     wte: Matrix  # [V, D]
@@ -72,11 +72,11 @@ class GPT2Weights:
 
 
 async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: str) -> GPT2Weights:
-    """Bring every tensor of ``config.expected_tensors()`` to the GPU.
+    """Upload all tensors of ``config.expected_tensors()``.
 
-    ``await fetch(name)`` gives a tensor as the checkpoint stores it. Matrices become ``dtype``;
-    biases, norms and positions stay f32. A raise leaves nothing allocated; ``OutOfGPUMemoryError``
-    comes before the first tensor is fetched.
+    ``await fetch(name)`` returns a tensor in the checkpoint's format. Matrices are converted to
+    ``dtype``; biases, norms and position embeddings stay f32. After an exception no memory stays
+    allocated; OutOfGPUMemoryError is raised before the first tensor is fetched.
     """
     check_weight_format(dtype)
     layout_of = layouts(config)
@@ -123,7 +123,7 @@ async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: 
     needed = stored_bytes(config, dtype, device.capabilities.max_binding) + staged_bytes(config)
     what = f"the weights in {dtype}, uploads included"
     device.memory.check_fits(needed, what)
-    device.memory.trim()  # nothing pooled is in their way
+    device.memory.trim()  # free the pooled memory for them
     with tidy("load weights"):
         wte = await matrix("wte.weight")
         wpe = await matrix("wpe.weight")
@@ -134,7 +134,7 @@ async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: 
         weights = GPT2Weights(wte, wpe, tuple(blocks), ln_f, lm_head, head_folded)
         device.queue.flush()
         await device.check_errors(what, needed)
-        device.memory.trim()  # what the uploads went through is of no use afterwards
+        device.memory.trim()  # the staging buffers are not needed any more
         return keep(weights)
 
 
@@ -145,10 +145,10 @@ def stored_fetch(
     dtype: str,
     on_progress: Progress | None = None,
 ) -> Fetch:
-    """A ``fetch`` from a checkpoint, whose tensors are checked against ``config`` first.
+    """Return a ``fetch`` from a checkpoint, whose tensors are first checked against ``config``.
 
-    ``on_progress(done_bytes, total_bytes)`` is called with each tensor. Raises ``WeightsError``
-    for a checkpoint that does not fit, or holds quantised weights of another ``dtype``.
+    ``on_progress(done_bytes, total_bytes)`` is called with each tensor. WeightsError for a
+    checkpoint that does not match, or has quantised weights of another ``dtype``.
     """
     check_weight_format(dtype)
     stored = quantization_of(source)
@@ -182,7 +182,7 @@ def stored_fetch(
 def _words_of(
     device: Device, place: BlobRange, item: int, where: str
 ) -> Callable[[int, int], Awaitable[Tensor]]:
-    """Brings elements ``begin`` .. ``end``, of ``item`` bytes each, of a blob to the GPU."""
+    """Return a function that uploads elements [begin, end), of ``item`` bytes each, of a blob."""
 
     async def words(begin: int, end: int) -> Tensor:
         first = place.begin
@@ -200,22 +200,22 @@ def _words_of(
 
 
 def zeros(shape: tuple[int, ...]) -> Raw:
-    """A bias that the checkpoint does not hold."""
+    """Return a bias that is missing in the checkpoint."""
     return Raw(memoryview(bytes(4 * math.prod(shape))), "F32", shape)
 
 
 async def as_stored(
     config: GPT2Config, dtype: str | None, source: WeightSource
 ) -> tuple[GPT2Config, str | None]:
-    """``config`` as of `with_stored_head`, and ``dtype`` or else the one that is stored."""
+    """Return ``config`` by `with_stored_head`, and ``dtype`` or the stored one."""
     return await with_stored_head(config, source), dtype or quantization_of(source)
 
 
 async def with_stored_head(config: GPT2Config, source: WeightSource) -> GPT2Config:
-    """``config`` without tied embeddings where the source's head is not its token embedding.
+    """Return ``config`` with untied embeddings if the source's head differs from its embedding.
 
     Warns:
-        UserWarning: that is so.
+        UserWarning: they differ.
     """
     if not config.tie_word_embeddings:
         return config
@@ -227,7 +227,7 @@ async def with_stored_head(config: GPT2Config, source: WeightSource) -> GPT2Conf
 
 
 def random_fetch(device: Device, config: GPT2Config, stddev: float, seed: int) -> Fetch:
-    """A ``fetch`` of random weights, as GPT-2 was initialised: N(0, stddev²), norms 1, biases 0."""
+    """Return a ``fetch`` of GPT-2's random initialisation: N(0, stddev²), norms 1, biases 0."""
     names = list(config.expected_tensors().items())
     streams = {name: index for index, (name, _) in enumerate(names)}
     shapes = dict(names)

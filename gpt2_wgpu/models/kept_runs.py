@@ -62,7 +62,7 @@ class DecodeInputs:
 
 @dataclass(frozen=True)
 class RunKey:
-    """What the dispatches of a run depend on; whatever else differs is uploaded."""
+    """Key of a run: the values on which its dispatches depend; other values are uploaded."""
 
     device: Device
     weights: int  # identity: others have other buffers

@@ -1,9 +1,9 @@
-"""Which methods of the generation pipeline a user has replaced, and how they are called.
+"""Replaced methods of the generation pipeline: resolution and calls.
 
-One rule for all of them: the definition nearest to the instance counts, first the instance itself,
-then its classes in their order. A method and its ``_async`` form are two definitions of one step;
-where a class has both, the asynchronous one counts. A result that is awaitable is awaited, so a
-replacement may be a function or a coroutine function under either name.
+The definition closest to the instance is used: on the instance itself, then on its classes in
+method resolution order. A method and its ``_async`` counterpart are two definitions of one step; of
+a class that has both, the async one is used. Awaitable results are awaited, so that a replacement
+may be a function or a coroutine function under either name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def default(method: F) -> F:
 
 
 def chosen(owner: object, name: str) -> Callable[..., Any]:
-    """The method that counts as step ``name`` of ``owner``: ``name`` or ``name_async``."""
+    """Return the method used as step ``name`` of ``owner``: ``name`` or ``name_async``."""
     places = [getattr(owner, "__dict__", {}), *map(vars, type(owner).__mro__)]
     names = (f"{name}_async", name)
     nearest = next((n for place in places for n in names if n in place), name)
@@ -32,10 +32,10 @@ def chosen(owner: object, name: str) -> Callable[..., Any]:
 
 
 def is_default(method: Callable[..., Any]) -> bool:
-    """Whether ``method`` is the package's own, and no replacement or wrapper."""
+    """Return whether ``method`` is the package's own, not a replacement or wrapper."""
     return id(getattr(method, "__func__", method)) in _defaults
 
 
 async def settled(value: Any) -> Any:
-    """``value``, awaited if it can be."""
+    """Return ``value``, awaited if it is awaitable."""
     return await value if inspect.isawaitable(value) else value

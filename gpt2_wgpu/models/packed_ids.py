@@ -1,4 +1,4 @@
-"""Packed ids, ``{"token_ids", "padding_mask"}``: what ``generate_step`` takes and returns."""
+"""Packed ids, ``{"token_ids", "padding_mask"}``: input and output of ``generate_step``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ Rows = list[list[int]]
 
 
 def rows_of(packed: Any, vocabulary_size: int) -> tuple[Rows, list[list[bool]]]:
-    """Ids and mask as lists, one a row, all of one length.
+    """Return ids and mask as lists of rows of equal length.
 
-    Raises ``InvalidArgumentError`` for a key that is missing, ids out of range and a mask of
-    another shape.
+    InvalidArgumentError for a missing key, ids out of range or a mask of another shape.
     """
     if not isinstance(packed, Mapping):
         raise InvalidArgumentError(
@@ -37,9 +36,9 @@ def rows_of(packed: Any, vocabulary_size: int) -> tuple[Rows, list[list[bool]]]:
 
 
 def prompts_of(ids: Rows, mask: Sequence[Sequence[bool]]) -> Rows:
-    """The ids of each row where its mask is True: at its beginning.
+    """Return the ids of each row where its mask is True: at its start.
 
-    Raises ``InvalidArgumentError`` for a mask that is True elsewhere, or nowhere.
+    InvalidArgumentError for a mask that is True elsewhere, or nowhere.
     """
     prompts = []
     for index, (row, real) in enumerate(zip(ids, mask, strict=True)):
@@ -54,9 +53,9 @@ def prompts_of(ids: Rows, mask: Sequence[Sequence[bool]]) -> Rows:
 
 
 def packed(rows: Rows, padding: Rows, scalar: bool) -> dict[str, Any]:
-    """``rows`` with the end of ``padding`` behind each, and a mask that is True for ``rows``.
+    """Pack ``rows``, each followed by the end of its ``padding``, with a mask, True for ``rows``.
 
-    ``scalar``: the only row comes as [T], not as [1, T].
+    ``scalar``: return the only row as [T], not as [1, T].
     """
     token_ids = [row + rest[len(row) :] for row, rest in zip(rows, padding, strict=True)]
     mask = [
@@ -70,7 +69,7 @@ def packed(rows: Rows, padding: Rows, scalar: bool) -> dict[str, Any]:
 
 
 def masked(output: Any, hidden: Collection[int]) -> dict[str, Any]:
-    """``output`` with a mask that is also False where one of the ids ``hidden`` is."""
+    """Return ``output`` with the mask set to False for the ids ``hidden``."""
     ids = rows_of_ids(output["token_ids"])
     flags = rows_of_mask(output["padding_mask"])
     shown = [
@@ -82,7 +81,7 @@ def masked(output: Any, hidden: Collection[int]) -> dict[str, Any]:
 
 
 def without_prompts(output: Any, inputs: Any, vocabulary_size: int) -> dict[str, Any]:
-    """``output`` of ``generate_step`` with what it appended moved to the front of each row."""
+    """Return ``output`` of ``generate_step`` with new tokens moved to the front of each row."""
     ids, mask = rows_of(output, vocabulary_size)
     padding, prompt_mask = rows_of(inputs, vocabulary_size)
     new = [

@@ -19,7 +19,7 @@ from gpt2_wgpu.tensors import Tensor, dispose, empty, keep, tidy
 from gpt2_wgpu.webgpu import Recording
 
 MOST_CHUNKS = 4  # sizes of chunks that stay recorded
-MOST_WORK = 0.8e9  # operations that a CPU adapter is given at once: 30 to 130 ms on two cores
+MAX_WORK = 0.8e9  # max operations per submit on a CPU adapter: 30 to 130 ms on two cores
 
 
 def chunks(rows: Sequence[Sequence[int]], most: int) -> Iterator[tuple[int, list[Sequence[int]]]]:
@@ -32,7 +32,7 @@ def chunks(rows: Sequence[Sequence[int]], most: int) -> Iterator[tuple[int, list
 async def residual(
     backbone: GPT2Backbone, ids: Tensor, cache: KVCache, first: int, pace: WorkPace
 ) -> Tensor:
-    """``backbone.blocks`` of ``ids`` [B, T] at positions ``first`` .., in submits of ``pace``."""
+    """Return ``backbone.blocks`` of ``ids`` [B, T] from position ``first`` on, by ``pace``."""
     batch, tokens = ids.shape
     work = half_block_work(backbone, batch, tokens, first)
     start = backbone.as_uint32([first] * batch)
@@ -124,25 +124,27 @@ def half_block_work(backbone: GPT2Backbone, rows: int, tokens: int, first: int) 
 
 
 def chunk_rows(backbone: GPT2Backbone, cache: KVCache) -> int:
-    """Rows (batch x tokens) of a chunk: what suits the device, or half of it where the chunk would
-    hold more than a twentieth of what weights and ``cache`` do. On CPU adapters fewer for a wide
-    model, since a submit holds at least half a block of a chunk.
+    """Return the rows (batch x tokens) per chunk.
+
+    The device's number, or half of it if the chunk's peak activations exceed 5 % of the size of
+    weights and ``cache``. Fewer on CPU adapters for a wide model, since a submit has at least half
+    a block of a chunk.
     """
     config, capabilities = backbone.config, backbone.device.capabilities
     rows = capabilities.prefill_rows
-    most = 4 * rows * (2 * config.n_embd + config.intermediate_dim)  # in the midst of an MLP
+    most = 4 * rows * (2 * config.n_embd + config.intermediate_dim)  # peak activations, f32
     held = stored_bytes(config, backbone.dtype, capabilities.max_binding)
     held += sum(layer.nbytes for layer in cache.children)
     return fitting_rows(backbone, rows // 2 if 20 * most > held else rows, mlp_work(backbone))
 
 
 def fitting_rows(backbone: GPT2Backbone, rows: int, work: int) -> int:
-    """``rows``; on CPU adapters fewer where ``work`` operations a row take too long at once."""
+    """Return ``rows``; fewer on CPU adapters if ``work`` operations per row take too long."""
     if not backbone.device.info.is_software:
         return rows
-    return min(rows, max(16, int(MOST_WORK / work) // 16 * 16))
+    return min(rows, max(16, int(MAX_WORK / work) // 16 * 16))
 
 
 def mlp_work(backbone: GPT2Backbone) -> int:
-    """Floating-point operations of an MLP, for one row."""
+    """Return the floating-point operations of an MLP for one row."""
     return 4 * backbone.config.n_embd * backbone.config.intermediate_dim

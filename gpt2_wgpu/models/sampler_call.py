@@ -1,4 +1,4 @@
-"""``generate_step`` by a sampler with a loop of its own, called as KerasHub calls it."""
+"""``generate_step`` by a sampler with its own loop, called as in KerasHub."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from gpt2_wgpu.text.token_arrays import as_array, is_one_row, rows_of_ids
 async def generate_by_call(
     model: CachedModel, sampler: Sampler, inputs: dict[str, Any], stop_token_ids: Sequence[int]
 ) -> dict[str, Any]:
-    """Packed ids → packed ids by one call of ``sampler``, eagerly.
+    """Generate from packed ids by one eager call of ``sampler``.
 
-    It starts at the end of the shortest prompt. Longer prompts keep their tokens, which the mask
-    marks. Raises ``ShapeError`` for a result that does not have the prompt's shape.
+    Starts at the end of the shortest prompt; longer prompts keep their tokens, which the mask
+    marks. ShapeError for a result without the prompt's shape.
     """
     vocabulary = model.backbone.config.vocab_size
     ids, mask = rows_of(inputs, vocabulary)
@@ -58,7 +58,7 @@ async def generate_by_call(
 
 
 def _next(model: CachedModel) -> Any:
-    """KerasHub's ``next(prompt, cache, index)``: logits [B, V], hidden states [B, D], cache."""
+    """Return KerasHub's ``next(prompt, cache, index)``: logits [B, V], hidden states, cache."""
     call = chosen(model, "call_with_cache")
 
     def next(prompt: Any, cache: Any, index: int) -> tuple[Tensor, Tensor, Any]:
@@ -71,5 +71,5 @@ def _next(model: CachedModel) -> Any:
 
 
 def _end(row: Sequence[int], start: int, stops: Sequence[int]) -> int:
-    """The length of ``row`` up to and including its first new stop token."""
+    """Return the length of ``row`` up to and including its first new stop token."""
     return next((i + 1 for i in range(start, len(row)) if row[i] in stops), len(row))

@@ -1,4 +1,4 @@
-"""How a decode step chooses tokens from logits, where not by the GPU's sampler alone."""
+"""Logits processors and Python samplers of a decode step."""
 
 from __future__ import annotations
 
@@ -15,32 +15,31 @@ from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, tensor
 
 LogitsProcessor = Callable[[Any, Tensor], Any]
-"""``(token_ids, logits) -> logits``: ids of each row so far, and logits [B, V] on the GPU."""
+"""``(token_ids, logits) -> logits``: token history of each row, and logits [B, V] on the GPU."""
 
 
 @dataclass(frozen=True)
 class TokenChoice:
-    """Logits processors, applied in their order, and a sampler that runs in Python."""
+    """Logits processors, applied in order, and an optional Python sampler."""
 
     processors: tuple[LogitsProcessor, ...] = ()
     sampler: Sampler | None = None  # None: the GPU's
 
     @classmethod
     def of(cls, sampler: Sampler, processors: Iterable[LogitsProcessor]) -> TokenChoice:
-        """The choice of a task that is compiled with these."""
+        """Return the choice of a task compiled with these."""
         return cls(tuple(processors), sampler if runs_in_python(sampler) else None)
 
     def options(self, sampler: Sampler) -> SamplingOptions:
-        """The options of one generation with ``sampler``, as the GPU takes them."""
+        """Return the options of one generation with ``sampler`` for the GPU."""
         if self.sampler is None:
             return sampler.next_options()
         return SamplingOptions(temperature=0.0, penalties=sampler.penalties())
 
     async def processed(self, token_ids: Any, logits: Tensor) -> Tensor:
-        """``logits`` [B, V] after all processors.
+        """Return ``logits`` [B, V] after all processors.
 
-        Raises ``ShapeError`` for a result of another shape, ``InvalidArgumentError`` for one that
-        is not numbers.
+        ShapeError for a result of another shape, InvalidArgumentError for one that is not numeric.
         """
         for processor in self.processors:
             result = await awaited(processor(token_ids, logits))
@@ -56,7 +55,7 @@ class TokenChoice:
 
 
 class UnreadableIds:
-    """Token ids while a step is recorded: they have no values, so reading them ends that."""
+    """Placeholder of token ids while a step is recorded; reading them aborts the recording."""
 
     def _refuse(self, *_: Any) -> NoReturn:
         raise NotRecordableError("a recorded step has no token ids to read")
@@ -70,10 +69,10 @@ class UnreadableIds:
 def check_processors(
     processors: Sequence[LogitsProcessor] | None, sampler: Sampler
 ) -> tuple[LogitsProcessor, ...]:
-    """``processors`` as a tuple.
+    """Return ``processors`` as a tuple.
 
-    Raises ``InvalidArgumentError`` for what cannot be called as (token_ids, logits), and for any
-    beside a sampler that runs its own loop.
+    InvalidArgumentError for one that cannot be called with (token_ids, logits), and for any in
+    combination with a sampler that runs its own loop.
     """
     if callable(processors) or isinstance(processors, str | bytes):
         raise InvalidArgumentError(
