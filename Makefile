@@ -84,7 +84,7 @@ parity: .venv-parity/installed ## compare with KerasHub, transformers, Transform
 mutants: .venv-test/installed ## change the product in 100 places: do the tests notice? (30 minutes)
 	$(TEST)/python scripts/mutants.py --sample 100 --seed $(SEED)
 
-fuzz: .venv-test/installed ## a million mutated files and names: do readers refuse them in words?
+fuzz: .venv-test/installed ## read a million mutated files and names
 	$(TEST)/python -m tests.fuzz.run --seed $(SEED)
 
 soak: .venv-test/installed ## ten minutes of random requests, compared with undisturbed ones
@@ -109,7 +109,7 @@ clean: ## remove environments, caches and build output
 	@$(PYTHON) scripts/bootstrap.py install .venv '.[site]'
 	@touch $@
 
-# The package as it stands in this checkout, with all that checks it.
+# An editable install of this checkout, with the tools that check it.
 .venv-test/installed: pyproject.toml
 	@$(PYTHON) scripts/bootstrap.py install .venv-test -e '.[test]'
 	@touch $@

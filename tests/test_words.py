@@ -33,14 +33,22 @@ _AVOIDED = re.compile(r"\b(" + "|".join(WORDS) + r")\b", re.IGNORECASE)
 # Folders and files whose prose is clean: patterns below the root. Extend it as others are cleaned.
 CLEAN = (
     "*.md",
+    ".ci/*",
     ".github/**/*.md",
+    "Makefile",
+    "pyproject.toml",
     "index.html",
     "benchmarks/README.md",
+    "benchmarks/*.py",
+    "benchmarks/peers/browser/*",
+    "benchmarks/peers/native/*.py",
     "docs/**/*.md",
     "examples/*.py",
+    "shaders/**/*.wgsl",
     "web/**/*.js",
     "web/**/*.css",
     "web/**/*.ts",
+    "gpt2_wgpu/**/*.js",
     "gpt2_wgpu/*.py",
     "gpt2_wgpu/bench/*.py",
     "gpt2_wgpu/cli/*.py",
@@ -53,7 +61,7 @@ CLEAN = (
     "gpt2_wgpu/text/*.py",
     "gpt2_wgpu/webgpu/**/*.py",
     "gpt2_wgpu/weights/*.py",
-    "scripts/*.py",
+    "scripts/*.*",
     "training/*.py",
 )
 FILES = sorted({path for pattern in CLEAN for path in ROOT.glob(pattern)})

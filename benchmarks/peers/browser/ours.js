@@ -1,4 +1,4 @@
-/** gpt2-wgpu in its worker, as the page uses it; Python there tells the ids, the stream only text. */
+/** gpt2-wgpu in its worker, as the page uses it; Python there reports the ids, the stream only text. */
 
 let lm;
 

@@ -3,9 +3,9 @@
  *
  *   load(options, threads) → {name: version, ...}
  *   generate(work, count, emit)   emit(ids) as tokens come; the first call ends the prefill.
- *                                 An engine that tells later passes the seconds too.
+ *                                 An engine that reports later passes the seconds, too.
  *
- * The model's files lie under /model/, the peers' packages under /npm/.
+ * The model's files are under /model/, the peers' packages under /npm/.
  */
 
 /** @type {any} */

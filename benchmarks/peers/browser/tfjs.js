@@ -14,7 +14,7 @@ function script(src) {
 export async function load() {
   await script("/npm/@tensorflow/tfjs/dist/tf.min.js");
   await script("/npm/@tensorflow/tfjs-backend-webgpu/dist/tf-backend-webgpu.min.js");
-  if (!(await tf.setBackend("webgpu"))) throw new Error("TF.js refuses its webgpu backend");
+  if (!(await tf.setBackend("webgpu"))) throw new Error("TF.js rejects its webgpu backend");
   await tf.ready();
   const read = await readCheckpoint();
   config = read.config;
@@ -37,7 +37,7 @@ export async function generate(work, count, emit) {
   tf.dispose(caches);
 }
 
-/** → [the likeliest next id, then keys and values [H, T, D] of each layer]. */
+/** → [the most likely next id, then keys and values [H, T, D] of each layer]. */
 function forward(ids, position, caches) {
   const words = weights.get("wte.weight");
   const places = weights.get("wpe.weight").slice([position, 0], [ids.length, -1]);

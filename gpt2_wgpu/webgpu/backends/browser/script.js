@@ -29,7 +29,7 @@ globalThis.gpt2WgpuBackend = (() => {
     return failure(name ?? "GPUValidationError", error.message);
   }
 
-  // A device, whether it is lost, and the first thing that went wrong since somebody asked.
+  // A device, whether it is lost, and its first error since the last check.
   class Session {
     constructor(device) {
       this.device = device;
@@ -58,7 +58,7 @@ globalThis.gpt2WgpuBackend = (() => {
       throw failure("GPUError", `Parent device is lost (${reason}${message && `: ${message}`})`);
     }
 
-    // What `create` makes; if it is invalid, the next read tells whose shader was to blame.
+    // The object that `create` makes; if it is invalid, the next read names its shader.
     shader(label, create) {
       this.check();
       this.device.pushErrorScope("validation");
@@ -220,8 +220,8 @@ globalThis.gpt2WgpuBackend = (() => {
       } finally {
         await reader.cancel().catch(() => {}); // of a file that failed there is nothing to cancel
       }
-      // What was written stands in the browser's memory until the GPU process has it; and a tensor
-      // for which there was no room is told of here, not with the first text.
+      // Written data is in the browser's memory until the GPU process has it; and a tensor
+      // for which there was no room is reported here, not with the first text.
       await session.settled(session.queue.onSubmittedWorkDone());
     },
 
@@ -234,7 +234,7 @@ globalThis.gpt2WgpuBackend = (() => {
       try {
         return new Uint8Array(buffer.getMappedRange(offset, size)).slice();
       } catch (error) {
-        // It was mapped. Only a loss, which the session may not have been told yet, unmaps it.
+        // It was mapped. Only a loss, which the session may not know of yet, unmaps it.
         throw failure("GPUError", `Parent device is lost (${error.message})`);
       }
     },
