@@ -11,7 +11,7 @@ import textwrap
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-COMMAND = ["generate", "Once upon a time", "-n", "110", "--seed", "7"]
+COMMAND = ["generate", "Once upon a time", "-n", "110", "--seed", "3"]
 COLUMNS, LINE, LEFT = 92, 20, 18
 
 

@@ -290,7 +290,7 @@ def test_the_picture_of_the_readme(real: Begin) -> None:
     me = real(viewport={"width": 1280, "height": 1130}, color_scheme="light")
     me.load(SLOW)
     me("prompt").fill("Once upon a time")
-    me("seed").fill("7")
+    me("seed").fill("3")
     me("maxTokens").fill("100")
     me.generate(SLOW)
     PICTURES.mkdir(parents=True, exist_ok=True)
