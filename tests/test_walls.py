@@ -283,6 +283,12 @@ def test_no_two_files_share_a_name() -> None:
     assert shared == SHARED_NAMES
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_package_ships_no_scripts(path: Path) -> None:
+    """Programs of maintainers are in scripts/; the package is run by its __main__ modules."""
+    assert path.stem == "__main__" or 'if __name__ == "__main__"' not in path.read_text()
+
+
 def test_no_room_is_a_junk_room() -> None:
     junk = {"utils", "util", "helpers", "common", "misc"}
     assert not [path for path in SCRIPTS if junk & {*path.with_suffix("").parts}]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gpt2_wgpu.checkpoint_files import BESIDE_WEIGHTS
 from gpt2_wgpu.errors import InvalidArgumentError, WeightsError
 from gpt2_wgpu.models.config import GPT2Config
-from gpt2_wgpu.models.gpt2_weights import with_stored_head
+from gpt2_wgpu.models.gpt2_weights import Progress, with_stored_head
 from gpt2_wgpu.models.presets import resolve as resolve_preset
 from gpt2_wgpu.models.weight_sizes import Layout, layouts, quantized_shapes
 from gpt2_wgpu.nn import Axis, Raw, load_matrix
@@ -20,16 +20,11 @@ from gpt2_wgpu.tensors import tidy
 from gpt2_wgpu.webgpu import Device, default_device_async, sync
 from gpt2_wgpu.weight_formats import QUANTIZED, WEIGHT_FORMATS, check_weight_format
 from gpt2_wgpu.weights.checkpoint import INDEX_FILE, SINGLE_FILE, Checkpoint, weights_there
+from gpt2_wgpu.weights.header import TensorEntry
 from gpt2_wgpu.weights.naming import resolve
 from gpt2_wgpu.weights.quantized import metadata_for, quantization_of
 from gpt2_wgpu.weights.staging import StagedDirectory
 from gpt2_wgpu.weights.writer import AtomicFile, Description, SafetensorsWriter
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from gpt2_wgpu.models.gpt2_weights import Progress
-    from gpt2_wgpu.weights.header import TensorEntry
 
 _MODEL_FILES = (*BESIDE_WEIGHTS, SINGLE_FILE, INDEX_FILE)
 

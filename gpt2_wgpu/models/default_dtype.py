@@ -12,17 +12,15 @@ import platform
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gpt2_wgpu.diagnostics.dtype_timing import checksum, seconds_of_products
 from gpt2_wgpu.errors import OutOfGPUMemoryError
 from gpt2_wgpu.models import remembered
+from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.weight_sizes import layouts
 from gpt2_wgpu.nn import w8a8
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.models.config import GPT2Config
-    from gpt2_wgpu.webgpu import Device
+from gpt2_wgpu.webgpu import Device
 
 USUAL, ROUNDED = "float16", "q8"
 MIN_SPEEDUP = 1.1  # of q8 over the default, since rounding costs some quality

@@ -7,24 +7,20 @@ import warnings
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import WeightsError
+from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.weight_sizes import layouts, quantized_shapes, staged_bytes, stored_bytes
 from gpt2_wgpu.nn import Matrix, Raw, fold_norm, load_matrix, load_vector, random_normal, w8a8
 from gpt2_wgpu.nn.matrix import SOURCE_BYTES
 from gpt2_wgpu.tensors import Tensor, keep, tidy
 from gpt2_wgpu.tensors.creation import tensor_of_blob
+from gpt2_wgpu.webgpu import Device
 from gpt2_wgpu.weight_formats import check_weight_format
-from gpt2_wgpu.weights.checkpoint import BlobRange
+from gpt2_wgpu.weights.checkpoint import BlobRange, WeightSource
 from gpt2_wgpu.weights.naming import resolve
 from gpt2_wgpu.weights.quantized import quantization_of
 from gpt2_wgpu.weights.tied_head import differing_head
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.models.config import GPT2Config
-    from gpt2_wgpu.webgpu import Device
-    from gpt2_wgpu.weights.checkpoint import WeightSource
 
 Fetch = Callable[[str], Awaitable[Raw]]  # may wait, for a network or a disk
 # Weights on a device, in a dtype: a context, since files are open while they are fetched.

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from gpt2_wgpu.nn import RECENT
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.tensors import Tensor
-    from gpt2_wgpu.webgpu import Device
+from gpt2_wgpu.tensors import Tensor
+from gpt2_wgpu.webgpu import Device
 
 STEP_SECONDS = 0.05  # per submit of decode steps; bounds the latency of a stream and of a stop
 WORK_SECONDS = 0.1  # per submit of prefill; drivers kill submits of several seconds

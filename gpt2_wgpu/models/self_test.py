@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, nullcontext
 from functools import lru_cache
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gpt2_wgpu import nn
 from gpt2_wgpu._version import __version__
@@ -40,12 +40,9 @@ from gpt2_wgpu.models.known_draws import (
 )
 from gpt2_wgpu.models.known_draws import STEPS as DRAWS
 from gpt2_wgpu.tensors import Tensor, keep, ops, tensor, tidy
-from gpt2_wgpu.webgpu import Recording, sync
+from gpt2_wgpu.webgpu import Device, Recording, sync
 from gpt2_wgpu.webgpu.pipelines import kernels_hash
 from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.webgpu import Device
 
 DTYPES = tuple(WEIGHT_FORMATS)
 CHUNKS = (70, 62, 12)  # tokens per chunk of the long prompt: whole tiles, a remainder, few rows

@@ -9,14 +9,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from gpt2_wgpu.errors import ConfigError, InvalidArgumentError
+from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.shown import shown
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.models.config import GPT2Config
-    from gpt2_wgpu.text import GPT2Tokenizer
+from gpt2_wgpu.text import GPT2Tokenizer
 
 _MAX_MISMATCH = 0.1  # fraction of tokens without a row, or rows without a token
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.nn import Axis, part_sizes, round_up, stored_words
 from gpt2_wgpu.nn.matrix import STAGED_BYTES
 from gpt2_wgpu.tensors.tensor import bytes_of
 from gpt2_wgpu.webgpu.storage import size_class
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.models.config import GPT2Config
 
 
 @dataclass(frozen=True)

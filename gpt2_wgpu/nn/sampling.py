@@ -6,7 +6,7 @@ import struct
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.shown import shown
@@ -14,9 +14,7 @@ from gpt2_wgpu.tensors.creation import tensor
 from gpt2_wgpu.tensors.dispatch import dispatch
 from gpt2_wgpu.tensors.ops.launch import groups_for, threads_per_row
 from gpt2_wgpu.tensors.tensor import Tensor
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.webgpu.device import Device
+from gpt2_wgpu.webgpu.device import Device
 
 CHUNK = 256  # logits per stored maximum: shaders/include/rank.wgsl
 OF_PROMPT = 1 << 31  # flag in a token's count: in the prompt

@@ -7,14 +7,10 @@ in any checkpoint.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from gpt2_wgpu.errors import WeightsError
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.weight_formats import QUANTIZED
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.weights.checkpoint import WeightSource
+from gpt2_wgpu.weights.checkpoint import WeightSource
 
 LAYOUT = "1"
 _DTYPE_KEY, _LAYOUT_KEY = "gpt2_wgpu_dtype", "gpt2_wgpu_layout"

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from gpt2_wgpu.weights.blobs import read_range
-from gpt2_wgpu.weights.checkpoint import BlobRange
+from gpt2_wgpu.weights.checkpoint import BlobRange, WeightSource
 from gpt2_wgpu.weights.naming import EMBEDDING, HEAD, by_model_name
-
-if TYPE_CHECKING:
-    from gpt2_wgpu.weights.checkpoint import WeightSource
 
 _PIECE = 4 << 20  # bytes compared at a time, to bound copies in a browser
 

@@ -166,7 +166,7 @@ def test_at_no_time_are_new_files_beside_old_shards(device, odd, tmp_path, monke
 @QUANTIZED
 def test_what_is_rounded_stays_as_it_is(device, odd, tmp_path, dtype):
     gw.convert(odd, tmp_path, dtype)
-    with pytest.raises(WeightsError, match=f"in {dtype} already: convert the original"):
+    with pytest.raises(WeightsError, match=f"is already {dtype}; convert the original"):
         gw.convert(tmp_path, tmp_path / "again", "float16")
     with pytest.raises(
         WeightsError, match=f"holds weights in {dtype}, which cannot become float16"
