@@ -29,6 +29,7 @@ class Preset:
     name: str
 
     async def load(self, dtype: str | None, device: Device) -> GPT2CausalLM:
+        """Load the model, without a preprocessor."""
         return await GPT2CausalLM.from_preset_async(self.name, None, dtype, device)
 
 
@@ -59,6 +60,7 @@ class RandomModel:
         return cls(f"random {text}", *size)
 
     async def load(self, dtype: str | None, device: Device) -> GPT2CausalLM:
+        """Create the model, without a preprocessor."""
         heads = self.width // HEAD
         config = GPT2Config(n_embd=self.width, n_layer=self.layers, n_head=heads)
         backbone = GPT2Backbone(

@@ -11,7 +11,13 @@ from typing import Any
 
 from gpt2_wgpu.cli import bench, convert, generate, info, serve
 from gpt2_wgpu.cli.options import Parser
-from gpt2_wgpu.cli.terminal import INTERRUPTED, OutputError, ReaderGone, Terminal, interrupt_at_once
+from gpt2_wgpu.cli.terminal import (
+    INTERRUPTED,
+    OutputError,
+    ReaderGoneError,
+    Terminal,
+    interrupt_at_once,
+)
 from gpt2_wgpu.errors import GPT2WGPUError
 
 _DESCRIPTION = "GPT-2 text generation in WGSL compute shaders, on any GPU that WebGPU supports."
@@ -49,7 +55,7 @@ def run(argv: Sequence[str] | None) -> int:
             terminal.end_line()
         terminal.info("interrupted")
         return INTERRUPTED
-    except ReaderGone:
+    except ReaderGoneError:
         return 0
     except (GPT2WGPUError, OutputError) as error:
         _explain(terminal, error, str(error), debug)

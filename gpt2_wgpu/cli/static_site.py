@@ -80,6 +80,7 @@ class Content:
         return _TYPES.get(os.path.splitext(self.name)[1].lower(), guessed)
 
     def open(self) -> IO[bytes]:
+        """Open the content for reading."""
         return BytesIO(self.source) if isinstance(self.source, bytes) else self.source.open("rb")
 
 
@@ -180,9 +181,11 @@ class Handler(BaseHTTPRequestHandler):
         super().__init__(*arguments)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
+        """Answer a GET request."""
         self.answer(send=True)
 
     def do_HEAD(self) -> None:
+        """Answer a HEAD request."""
         self.answer(send=False)
 
     def end_headers(self) -> None:

@@ -20,7 +20,7 @@ class OutputError(Exception):
     """Standard output cannot be written; the message says why."""
 
 
-class ReaderGone(OutputError):
+class ReaderGoneError(OutputError):
     """stdout was closed by its reader (EPIPE), as `head` does."""
 
 
@@ -100,7 +100,7 @@ class Terminal:
             sys.stdout.flush()
         except BrokenPipeError as error:
             self._discard_output()
-            raise ReaderGone(error.strerror) from error
+            raise ReaderGoneError(error.strerror) from error
         except OSError as error:
             self._discard_output()
             raise OutputError(f"cannot write to standard output: {error.strerror}") from error

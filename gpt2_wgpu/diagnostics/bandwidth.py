@@ -49,6 +49,7 @@ class PeakReadBandwidth:
 
     @property
     def bytes_per_second(self) -> float:
+        """Bandwidth of the fastest kernel."""
         return self.rates[0].bytes_per_second
 
 

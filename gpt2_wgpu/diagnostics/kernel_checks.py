@@ -43,6 +43,7 @@ class CheckReport:
 
     @property
     def passed(self) -> bool:
+        """Whether all checks passed."""
         return all(check.passed for check in self.checks)
 
     def describe_wrong(self) -> str:

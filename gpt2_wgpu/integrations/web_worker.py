@@ -48,7 +48,7 @@ async def load(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         lm = await gw.GPT2CausalLM.from_blobs(
-            {file_name: blob for file_name, blob in files},
+            dict(files),
             dtype,
             on_progress=on_progress,  # type: ignore[arg-type]
             name=name,

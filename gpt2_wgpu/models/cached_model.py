@@ -24,8 +24,10 @@ class CachedModel(Protocol):
         cache_update_index: Any,
         *,
         sampling: SamplingState | None = None,
-    ) -> tuple[Tensor, Tensor | None, KVCache]: ...
+    ) -> tuple[Tensor, Tensor | None, KVCache]:
+        """See ``GPT2CausalLM.call_with_cache``."""
 
     async def build_cache_async(
         self, token_ids: Any, *, prefill: Prefill | None = None
-    ) -> tuple[Tensor | None, KVCache]: ...
+    ) -> tuple[Tensor | None, KVCache]:
+        """See ``GPT2CausalLM.build_cache_async``."""

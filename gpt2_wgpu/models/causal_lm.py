@@ -80,6 +80,7 @@ class CausalLM(GenerativeTask):
         *,
         allowed_special: AllowedSpecial | None = None,
     ) -> Any:
+        """Async counterpart of :meth:`generate`."""
         stops = self.resolve_stop_tokens(stop_token_ids)
         if isinstance(inputs, dict):
             return await self._generate_packed(inputs, stops, strip_prompt)

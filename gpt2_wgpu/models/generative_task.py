@@ -57,6 +57,7 @@ class GenerativeTask(CopiedByAttributes, ABC):
 
     @property
     def device(self) -> Device:
+        """Device of the backbone."""
         return self.backbone.device
 
     def compile(

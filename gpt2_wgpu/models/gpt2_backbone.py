@@ -116,12 +116,9 @@ class GPT2Backbone(CopiedByAttributes):
     ) -> GPT2Backbone:
         """Load a backbone from a directory in Hugging Face's format.
 
-        The directory is read again after a device loss.
-
-        Args:
-            directory: directory of the weights and ``config.json``, unless ``config`` is given.
-            dtype: None: as ``gpt2-wgpu convert`` wrote it, else float16, or q8 if that is faster
-                on a CPU adapter (default_dtype.py).
+        The directory is read again after a device loss. ``config``: used instead of its
+        ``config.json``. ``dtype`` None: as ``gpt2-wgpu convert`` wrote it, else float16, or q8 if
+        that is faster on a CPU adapter (default_dtype.py).
 
         Raises:
             ConfigError, WeightsError: the checkpoint is malformed or not supported.
@@ -301,8 +298,7 @@ class GPT2Backbone(CopiedByAttributes):
             return scope.escape(nn.linear(h, proj.weight, proj.bias, residual=x))
 
     def head(self, x: Tensor, state: nn.SamplingState) -> Tensor:
-        """Logits [B, V] of the residual stream ``x`` [B, 1, D] after the last block, as
-        ``nn.sample`` takes them."""
+        """Return logits [B, V] of the residual stream ``x`` [B, 1, D], for ``nn.sample``."""
         weights = self.weights
         norm = self._norm(weights.ln_f, weights.head_folded)
         return nn.project_logits(x, weights.lm_head, state, norm=norm)

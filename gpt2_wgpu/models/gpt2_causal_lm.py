@@ -139,12 +139,9 @@ class GPT2CausalLM(CausalLM):
     ) -> GPT2CausalLM:
         """Load a model from files of a browser.
 
-        Weights are copied from the blobs to the GPU in pieces, again after a device loss.
-
-        Args:
-            blobs: file name, as in a directory in Hugging Face's format → JavaScript's ``Blob``.
-            name: name of the model in messages.
-            dtype, device, on_progress, cache_dtype: as in ``from_preset``, as are the errors.
+        ``blobs``: file name, as in a directory in Hugging Face's format → JavaScript's ``Blob``;
+        weights are copied to the GPU in pieces, again after a device loss. ``name``: name of the
+        model in messages. Other arguments and errors as in ``from_preset``.
         """
         source = await BlobCheckpoint.open(blobs, name)
         with TemporaryDirectory() as folder:

@@ -30,6 +30,8 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Linear:
+    """Weights of a linear layer."""
+
     weight: Matrix  # [outputs, inputs]: transposed from the checkpoint's Conv1D
     bias: Tensor
     folded: Tensor | None = None  # with the LayerNorm in front of it, if any: layers.fold_norm
@@ -37,12 +39,16 @@ class Linear:
 
 @dataclass(frozen=True)
 class LayerNorm:
+    """Weights of a LayerNorm, [D padded]."""
+
     weight: Tensor
     bias: Tensor
 
 
 @dataclass(frozen=True)
 class Block:
+    """Weights of a transformer block."""
+
     ln_1: LayerNorm
     c_attn: Linear
     attn_c_proj: Linear

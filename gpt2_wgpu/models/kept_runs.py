@@ -37,6 +37,7 @@ class DecodeInputs:
     length: int  # positions of the cache
 
     def new_state(self, device: Device) -> SamplingState:
+        """Create the sampling state."""
         return SamplingState.create(
             device,
             self.rows,
@@ -77,6 +78,7 @@ class RunKey:
 
     @classmethod
     def of(cls, backbone: GPT2Backbone, inputs: DecodeInputs) -> RunKey:
+        """Return the key of a run with these inputs."""
         return cls(
             device=backbone.device,
             weights=id(backbone.weights),
@@ -102,6 +104,7 @@ class RunParts(NotCopyable):
 
     @property
     def cache(self) -> KVCache:
+        """The KV cache."""
         return self.prefill.cache
 
     def suspend(self) -> None:

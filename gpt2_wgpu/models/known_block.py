@@ -132,6 +132,7 @@ class KnownBlock:
         return Raw(_packed(vector, source), source, (len(vector),))
 
     def norm(self, name: str, x: Sequence[float]) -> list[float]:
+        """Return the LayerNorm ``name`` of ``x`` [D]."""
         gain, shift = self.norms[name]
         mean = sum(x) / len(x)
         centred = [value - mean for value in x]
@@ -199,5 +200,6 @@ class KnownText:
         return attended
 
     def logits(self, hidden: Sequence[float]) -> list[float]:
+        """Return the logits [V] of a hidden state [D]."""
         x = self._block.norm("ln_f", hidden)
         return [_dot(x, row) for row in self._block.wte]

@@ -66,6 +66,7 @@ class Prefill(NotCopyable):
 
     @property
     def recordings(self) -> list[Recording]:
+        """Recordings of the chunks."""
         return [chunk.recording for chunk in self._chunks.values()]
 
     @property

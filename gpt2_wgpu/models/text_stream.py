@@ -29,6 +29,7 @@ class StreamStats:
 
     @property
     def new_tokens(self) -> int:
+        """Number of generated tokens."""
         return len(self.token_ids)
 
     @property
@@ -180,6 +181,7 @@ class TextStream(NotCopyable):
         self._end("closed")
 
     async def aclose(self) -> None:
+        """Async counterpart of :meth:`close`."""
         self.close()
 
     def __iter__(self) -> TextStream:

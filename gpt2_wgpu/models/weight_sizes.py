@@ -23,6 +23,7 @@ class Layout:
 
     @property
     def padded_in_features(self) -> int:
+        """Padded in_features of a matrix; 0 for a vector."""
         return 0 if self.in_features is None else round_up(self.in_features.length, 8)
 
     def nbytes(self, dtype: str, max_binding: int) -> int:
@@ -69,8 +70,10 @@ def stored_bytes(config: GPT2Config, dtype: str, max_binding: int = 1 << 62) -> 
     layout_of = layouts(config)
     behind_norms = [config.vocab_size]  # out_features of the layers whose LayerNorm is folded in
     for i in range(config.n_layer):
-        for name in ("attn.c_attn", "mlp.c_fc"):
-            behind_norms.append(layout_of[f"h.{i}.{name}.weight"].out_features.length)
+        behind_norms += [
+            layout_of[f"h.{i}.{name}.weight"].out_features.length
+            for name in ("attn.c_attn", "mlp.c_fc")
+        ]
     folded = sum(size_class(2 * 4 * out_features) for out_features in behind_norms)
     return folded + sum(layout.nbytes(dtype, max_binding) for layout in layout_of.values())
 

@@ -39,14 +39,17 @@ class AttentionPartials:
 
     @property
     def device(self) -> Device:
+        """Device of the tensors."""
         return self.sums.device
 
     @property
     def splits(self) -> int:
+        """Number of splits."""
         return self.sums.shape[0]
 
     @property
     def heads(self) -> int:
+        """Number of heads."""
         return self.stats.shape[3]
 
 

@@ -101,10 +101,12 @@ class KVCache(Tensor):
         return self.children[index]
 
     def keys(self, index: int) -> BufferSlice:
+        """Return the keys of a layer."""
         layer = self.children[index]
         return BufferSlice(layer, 0, layer.nbytes // 2)
 
     def values(self, index: int) -> BufferSlice:
+        """Return the values of a layer."""
         layer = self.children[index]
         return BufferSlice(layer, layer.nbytes // 2, layer.nbytes // 2)
 

@@ -143,6 +143,7 @@ def project_qkv(
 
 
 def check_in_features(name: str, x: Tensor | AttentionPartials, weight: Matrix) -> None:
+    """Raise ShapeError unless the last axes of ``x`` and ``weight`` are equal."""
     if not x.shape or x.shape[-1] != weight.in_features:
         raise ShapeError(
             f"{name}: x {x.shape} does not fit weight {weight.shape}: the last axes must be equal"

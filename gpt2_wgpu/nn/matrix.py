@@ -49,10 +49,12 @@ class Axis:
 
     @classmethod
     def plain(cls, size: int) -> Axis:
+        """Return an axis without padding."""
         return cls(size, size, size)
 
     @property
     def length(self) -> int:
+        """Padded length."""
         return self.size // self.group * self.padded
 
 
@@ -73,6 +75,7 @@ class Matrix:
 
     @property
     def variant(self) -> str:
+        """Name of the format in kernels."""
         return WEIGHT_FORMATS[self.dtype].name
 
 

@@ -40,6 +40,7 @@ class Penalties:
 
     @property
     def any(self) -> bool:
+        """Return whether a penalty has an effect."""
         return self != Penalties()
 
 
@@ -111,7 +112,6 @@ class SamplingState:
         each row draws as the only row of a batch with that seed. ``excluded``: ids below
         ``candidates`` that are never chosen.
         """
-
         words = _words_of(rows, limits, options, stop_token_ids, candidates, seeds, excluded)
         return cls(
             **{name: tensor(values, "uint32", device=device) for name, values in words.items()},

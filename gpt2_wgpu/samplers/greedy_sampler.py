@@ -18,8 +18,10 @@ class GreedySampler(Sampler):
         super().__init__(temperature, **others)
 
     def next_options(self) -> SamplingOptions:
+        """See `Sampler.next_options`."""
         return self.options(temperature=0.0)
 
     def get_config(self) -> dict[str, Any]:
+        """See `Sampler.get_config`."""
         given = {} if self.temperature == 1 else {"temperature": self.temperature}
         return {**given, **self._common_config()}

@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     class PythonSampler(Protocol):
         """What this file needs of a ``Sampler``."""
 
-        def compute_probabilities(self, logits: Any) -> Any: ...
-        def get_next_token(self, probabilities: Any) -> Any: ...
+        def compute_probabilities(self, logits: Any) -> Any:
+            """See `Sampler.compute_probabilities`."""
+
+        def get_next_token(self, probabilities: Any) -> Any:
+            """See `Sampler.get_next_token`."""
 
 
 async def next_tokens(sampler: PythonSampler, logits: Any, batch: int) -> list[int]:

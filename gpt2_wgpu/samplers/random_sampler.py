@@ -16,4 +16,5 @@ class RandomSampler(SeededSampler):
         super().__init__(temperature, seed, **others)
 
     def next_options(self) -> SamplingOptions:
+        """See `Sampler.next_options`."""
         return self.options(seed=self.next_seed())

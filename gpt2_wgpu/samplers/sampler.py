@@ -61,6 +61,7 @@ class Sampler:
 
     @property
     def temperature(self) -> float:
+        """Divisor of the logits."""
         return self._temperature
 
     @temperature.setter
@@ -200,6 +201,7 @@ class SeededSampler(Sampler):
             return _splitmix64(self._start + self._drawn * 0x9E3779B97F4A7C15)
 
     def get_config(self) -> dict[str, Any]:
+        """See `Sampler.get_config`."""
         return {**super().get_config(), "seed": self.seed}
 
 

@@ -18,7 +18,9 @@ class TopKSampler(SeededSampler):
         self.k = int(K.check("k", k))
 
     def next_options(self) -> SamplingOptions:
+        """See `Sampler.next_options`."""
         return self.options(top_k=int(K.check("k", self.k)), seed=self.next_seed())
 
     def get_config(self) -> dict[str, Any]:
+        """See `Sampler.get_config`."""
         return {"k": self.k, **super().get_config()}

@@ -29,6 +29,7 @@ class TopPSampler(SeededSampler):
         self.k = None if k is None else int(K.check("k", k))
 
     def next_options(self) -> SamplingOptions:
+        """See `Sampler.next_options`."""
         return self.options(
             top_k=0 if self.k is None else int(K.check("k", self.k)),
             top_p=TOP_P.range.check("p", self.p),
@@ -36,4 +37,5 @@ class TopPSampler(SeededSampler):
         )
 
     def get_config(self) -> dict[str, Any]:
+        """See `Sampler.get_config`."""
         return {"p": self.p, "k": self.k, **super().get_config()}

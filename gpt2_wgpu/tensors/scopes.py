@@ -51,6 +51,7 @@ class Scope(NotCopyable):
             scope.tensors[id(tensor)] = tensor
 
     def release(self, tensor: Tensor) -> None:
+        """Give up ownership of ``tensor``."""
         self.tensors.pop(id(tensor), None)
         tensor.scope = None
 

@@ -45,9 +45,14 @@ class Owner(Protocol):
     """Protocol of the scope that owns a tensor (``scopes.Scope``)."""
 
     @property
-    def name(self) -> str: ...
-    def adopt(self, tensor: Tensor) -> None: ...
-    def release(self, tensor: Tensor) -> None: ...
+    def name(self) -> str:
+        """Name in messages."""
+
+    def adopt(self, tensor: Tensor) -> None:
+        """Take ownership of ``tensor``."""
+
+    def release(self, tensor: Tensor) -> None:
+        """Give up ownership of ``tensor``."""
 
 
 _scope_lookup: Callable[[], Owner | None] = lambda: None  # noqa: E731
@@ -142,6 +147,7 @@ class Tensor(Operators, NotPicklable):
 
     @property
     def ndim(self) -> int:
+        """Number of axes."""
         return len(self.shape)
 
     @property

@@ -80,6 +80,7 @@ class Tidy:
         self.__exit__(kind, error, traceback)
 
     def __call__(self, function: F) -> F:
+        """Wrap ``function``: each call is a scope."""
         run: Any = _wrap_function
         for is_kind, wrap in (
             (inspect.iscoroutinefunction, _wrap_coroutine),
@@ -245,6 +246,7 @@ class TidyCoroutine(Generic[P, T]):
         self._run = run
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+        """Call the coroutine function in a scope."""
         return self._run(*args, **kwargs)
 
     def __await__(self) -> Generator[Any, Any, T]:

@@ -291,6 +291,7 @@ class BufferPool(NotCopyable):
                 self._draining = False
 
     def info(self, num_scopes: int = 0) -> MemoryInfo:
+        """Return a snapshot of the counters."""
         self.drain()
         with self.lock:
             live = self._live.total()

@@ -66,6 +66,7 @@ class Capabilities:
 
     @classmethod
     def of(cls, info: AdapterInfo, limits: Mapping[str, int]) -> Capabilities:
+        """Return the capabilities of an adapter with these limits."""
         return cls(
             prefers_no_barriers=info.is_software,
             max_binding=limits["max-storage-buffer-binding-size"],

@@ -49,7 +49,7 @@ class IdleRecordings(NotCopyable):
         return True
 
     def _can_resume(self) -> bool:
-        if not all([storage.references for storage in self._shared]):
+        if not all(storage.references for storage in self._shared):
             return False  # freed by its owner
         try:
             return self._pool.take_back(self._reserve)

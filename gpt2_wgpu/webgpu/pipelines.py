@@ -200,7 +200,7 @@ class PipelineCache(NotCopyable):
 def _layout_entries(signature: Signature) -> list[dict[str, Any]]:
     import wgpu
 
-    kinds = {index: kind for index, kind in signature.bindings.values()}
+    kinds = dict(signature.bindings.values())
     kinds[signature.uniform] = "uniform"
     return [
         {"binding": index, "visibility": wgpu.ShaderStage.COMPUTE, "buffer": {"type": kind}}

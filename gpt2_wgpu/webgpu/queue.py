@@ -73,7 +73,8 @@ class Recorder(Protocol):
         """The device whose dispatches it takes."""
         ...
 
-    def add(self, work: Dispatch) -> None: ...
+    def add(self, work: Dispatch) -> None:
+        """Record a dispatch."""
 
 
 open_recorder: ContextVar[Recorder | None] = ContextVar("gpt2_wgpu_recorder", default=None)
@@ -114,6 +115,7 @@ class CommandQueue(NotCopyable):
         self._uniform = params_buffer  # of PARAMS_BYTES
 
     def add(self, work: Dispatch) -> None:
+        """Queue a dispatch."""
         with self._lock, self._device.translated_errors():
             if self._slots == PENDING_LIMIT:
                 self.flush()

@@ -30,8 +30,10 @@ class Recording(NotCopyable):
     """
 
     def __init__(self, device: Device, *, reuses_workspace: bool = False) -> None:
-        """``reuses_workspace``: tensors made while it is open get buffers of its own tensors that
-        are disposed by then. Nothing may be uploaded to a tensor that is made in it.
+        """Create a recording on ``device``.
+
+        ``reuses_workspace``: new tensors get buffers of the recording's own disposed tensors.
+        Nothing may be uploaded to a tensor created in it.
         """
         self.device = device
         self._reuses_workspace = reuses_workspace
@@ -79,6 +81,7 @@ class Recording(NotCopyable):
         return [command for commands, _ in self._parts for command in commands]
 
     def add(self, work: Dispatch) -> None:
+        """Record a dispatch and retain its buffers."""
         self.recorded.append(work)
         for storage, _, _ in work.ranges.values():
             if id(storage) not in self._pinned:

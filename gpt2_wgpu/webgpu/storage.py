@@ -46,7 +46,8 @@ class Pool(Protocol):
 
     lock: threading.RLock
 
-    def reclaim(self, storage: Storage) -> None: ...
+    def reclaim(self, storage: Storage) -> None:
+        """Take back an unreferenced storage."""
 
 
 class Storage(NotCopyable):
@@ -70,6 +71,7 @@ class Storage(NotCopyable):
         return f"Storage of {self.nbytes:,} bytes ({self.kind})"
 
     def retain(self) -> Storage:
+        """Add a reference."""
         with self.pool.lock:
             self.references += 1
         return self
@@ -83,6 +85,7 @@ class Storage(NotCopyable):
             )
 
     def release(self) -> None:
+        """Drop a reference; the last one returns the buffer to the pool."""
         with self.pool.lock:
             self.references -= 1
             if self.references == 0:
@@ -111,4 +114,5 @@ def size_class(nbytes: int) -> int:
 
 
 def usage_of(kind: str) -> str:
+    """Return the usage of buffers of ``kind``, see ``Device.create_buffer``."""
     return {"staging": "staging", "parameters": "uniform"}.get(kind, "storage")

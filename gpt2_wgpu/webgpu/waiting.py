@@ -27,7 +27,9 @@ _watch: ContextVar[Waited | None] = ContextVar("gpt2_wgpu_watch", default=None)
 class Promise(Protocol):
     """Protocol of ``wgpu.GPUPromise``, returned by wgpu-py's asynchronous methods."""
 
-    def sync_wait(self) -> Any: ...
+    def sync_wait(self) -> Any:
+        """Block until the result is available."""
+
     def __await__(self) -> Any: ...
 
 

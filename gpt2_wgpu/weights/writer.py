@@ -30,6 +30,7 @@ class Description:
 
     @property
     def nbytes(self) -> int:
+        """Size in bytes."""
         bits = DTYPE_BITS[self.dtype]
         for size in self.shape:
             bits *= size
