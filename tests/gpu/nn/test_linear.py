@@ -21,35 +21,36 @@ FUSING = ["linear_gemv_cpu", *GEMM_CPU, *GEMV]
 KERNELS = [*FUSING, "linear_gemm"]
 
 
-def grid_of(kernel, rows, columns):
+def grid_of(kernel, tokens, out_features):
     """The grid and constants of ``kernel``, as its header says, whatever would be chosen."""
     name, *given = kernel.split()
     if name == "linear_gemv_cpu":
-        return name, (-(-columns // 64), rows, 1), {"STAGED": 1008}
+        return name, (-(-out_features // 64), tokens, 1), {"STAGED": 1008}
     if name == "linear_gemm_cpu":
         quads = int(given[0])
-        return name, (-(-columns // 64), -(-rows // (4 * quads)), 1), {"QUADS": quads}
+        return name, (-(-out_features // 64), -(-tokens // (4 * quads)), 1), {"QUADS": quads}
     if name == "linear_gemv":
         (shared, lanes), wide = map(int, given), 3  # a grid folded after 3 workgroups
         threads = max(32, lanes)
-        groups = -(-columns // (4 * threads // lanes))
-        grid = (wide, -(-rows // shared), -(-groups // wide))
+        groups = -(-out_features // (4 * threads // lanes))
+        grid = (wide, -(-tokens // shared), -(-groups // wide))
         return name, grid, {"TOKENS": shared, "LANES": lanes, "WORKGROUP": threads}
-    return name, (-(-columns // 64), -(-rows // 64), 1), {}
+    return name, (-(-out_features // 64), -(-tokens // 64), 1), {}
 
 
 @pytest.fixture(params=KERNELS)
 def kernel(request, device, monkeypatch, capabilities):
     without_w8a8(capabilities)
     monkeypatch.setattr(
-        CHOOSE, lambda device, rows, columns, *_: grid_of(request.param, rows, columns)
+        CHOOSE,
+        lambda device, tokens, out_features, *_: grid_of(request.param, tokens, out_features),
     )
     return request.param
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    ("rows", "columns", "depth"),
+    ("tokens", "out_features", "in_features"),
     [
         (1, 1, 8),
         (1, 65, 24),
@@ -66,9 +67,12 @@ def kernel(request, device, monkeypatch, capabilities):
 )
 @pytest.mark.usefixtures("guarded")
 @pytest.mark.chromium_cases("kernel", "dtype")
-def test_against_numpy(device, kernel, rows, columns, depth, dtype):
-    x, w = references.random(rows, depth), references.random(columns, depth, seed=1)
-    b, r = references.random(columns, seed=2), references.random(rows, columns, seed=3)
+def test_against_numpy(device, kernel, tokens, out_features, in_features, dtype):
+    x, w = (
+        references.random(tokens, in_features),
+        references.random(out_features, in_features, seed=1),
+    )
+    b, r = references.random(out_features, seed=2), references.random(tokens, out_features, seed=3)
     matrix = matrix_of(device, w, dtype)
     inputs = gw.tensor(x), gw.tensor(b), gw.tensor(r)
     result = linear(inputs[0], matrix, inputs[1], activation="gelu_tanh", residual=inputs[2])
@@ -96,26 +100,30 @@ def fusing(request, device, monkeypatch, capabilities):
     """The kernels that take a LayerNorm with them."""
     without_w8a8(capabilities)
     monkeypatch.setattr(
-        CHOOSE, lambda device, rows, columns, *_: grid_of(request.param, rows, columns)
+        CHOOSE,
+        lambda device, tokens, out_features, *_: grid_of(request.param, tokens, out_features),
     )
 
 
 @pytest.mark.parametrize(
-    ("rows", "columns", "width"),
+    ("tokens", "out_features", "width"),
     [(1, 1, 1), (1, 65, 20), (2, 6, 8), (3, 64, 121), (5, 7, 264), (8, 130, 33)],
     ids=str,
 )
 @pytest.mark.usefixtures("guarded", "fusing")
 @pytest.mark.chromium_cases("fusing")
-def test_a_norm_in_front(device, rows, columns, width, monkeypatch):
+def test_a_norm_in_front(device, tokens, out_features, width, monkeypatch):
     """Rows far from zero, one with an outlier where the shift is taken from, a constant one."""
-    depth = -(-width // 8) * 8
-    x = references.random(rows, depth) + 1000 * np.arange(rows, dtype=np.float32)[:, None]
+    in_features = -(-width // 8) * 8
+    x = references.random(tokens, in_features) + 1000 * np.arange(tokens, dtype=np.float32)[:, None]
     x[-1] = x[-1, -1]
     x[0, 0] = 300
     x[:, width:] = 0
-    gain, shift = references.random(depth, seed=1), references.random(depth, seed=2)
-    w, b = references.random(columns, depth, seed=3), references.random(columns, seed=4)
+    gain, shift = references.random(in_features, seed=1), references.random(in_features, seed=2)
+    w, b = (
+        references.random(out_features, in_features, seed=3),
+        references.random(out_features, seed=4),
+    )
     gain[width:] = shift[width:] = w[:, width:] = 0
     matrix = matrix_of(device, w, "float16")
     with gw.tidy():
@@ -129,18 +137,18 @@ def test_a_norm_in_front(device, rows, columns, width, monkeypatch):
     expected = normal @ rounded(w, "float16")[:, :width].astype(float).T + b
     expected = references.activation("gelu_tanh", expected)
     # What x itself has lost by lying far from zero is not the kernel's.
-    atol = 2e-4 + 1e-3 * (rows > 1)
+    atol = 2e-4 + 1e-3 * (tokens > 1)
     np.testing.assert_allclose(with_bias, expected, rtol=1e-3, atol=atol * max(1, width / 8))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "q8"])
-@pytest.mark.parametrize("rows", [1, 2, 8, 9, 17])
+@pytest.mark.parametrize("tokens", [1, 2, 8, 9, 17])
 @pytest.mark.usefixtures("guarded")
 @pytest.mark.chromium_cases("dtype")
-def test_a_norm_in_front_without_bias(device, rows, dtype, capabilities):
+def test_a_norm_in_front_without_bias(device, tokens, dtype, capabilities):
     """As a head is: whether the norm is folded, or goes before, decides nothing but the way."""
     without_w8a8(capabilities)
-    x, w = references.random(rows, 64), references.random(33, 64, seed=3)
+    x, w = references.random(tokens, 64), references.random(33, 64, seed=3)
     gain, shift = references.random(64, seed=1), references.random(64, seed=2)
     matrix = matrix_of(device, w, dtype)
     with gw.tidy():
@@ -155,31 +163,31 @@ def test_a_norm_in_front_without_bias(device, rows, dtype, capabilities):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("rows", "splits"), [(1, 2), (3, 8), (9, 3), (65, 2)])
+@pytest.mark.parametrize(("tokens", "splits"), [(1, 2), (3, 8), (9, 3), (65, 2)])
 @pytest.mark.usefixtures("guarded", "kernel")
 @pytest.mark.chromium_cases("kernel")
-def test_split_k_partials_of_attention_are_combined(device, rows, splits):
-    heads, dim, columns = 3, 16, 21
-    values = references.random(splits, rows, heads, dim)
-    highest = references.random(splits, rows, heads, seed=1, scale=30)
-    totals = np.abs(references.random(splits, rows, heads, seed=2)) + 0.1
+def test_split_k_partials_of_attention_are_combined(device, tokens, splits):
+    heads, dim, out_features = 3, 16, 21
+    values = references.random(splits, tokens, heads, dim)
+    highest = references.random(splits, tokens, heads, seed=1, scale=30)
+    totals = np.abs(references.random(splits, tokens, heads, seed=2)) + 0.1
     unseen = np.arange(splits) >= splits - 1
     totals[unseen], highest[unseen] = 0, -3e38
-    if rows > 1:
+    if tokens > 1:
         totals[0, -1, 0] = np.nan  # in one share of the last row
     weight = np.exp(highest - highest.max(0)).astype(float)
     whole = (weight[..., None] * values).sum(0) / (weight * totals).sum(0)[..., None]
     values[unseen] = np.nan  # never written
-    w = references.random(columns, heads * dim, seed=3)
+    w = references.random(out_features, heads * dim, seed=3)
     matrix = matrix_of(device, w, "float32")
     with gw.tidy():
         x = AttentionPartials(
-            gw.tensor(values.reshape(splits, 1, rows, heads * dim)),
-            gw.tensor(np.stack([highest, totals], -1).reshape(splits, 1, rows, heads, 2)),
+            gw.tensor(values.reshape(splits, 1, tokens, heads * dim)),
+            gw.tensor(np.stack([highest, totals], -1).reshape(splits, 1, tokens, heads, 2)),
         )
         found = linear(x, matrix).numpy()
     free(matrix)
-    np.testing.assert_allclose(found[0], whole.reshape(rows, -1) @ w.T, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found[0], whole.reshape(tokens, -1) @ w.T, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("cache_dtype", ["float32", "float16"])

@@ -15,12 +15,12 @@ pytestmark = pytest.mark.native("NumPy")
 
 
 @pytest.mark.parametrize("dtype", ["float16", "q4"])
-@pytest.mark.parametrize("rows", [1, 2, 3, 4, 8, 9, 70])
-@pytest.mark.parametrize("depth", [8, 16, 56, 264])
+@pytest.mark.parametrize("tokens", [1, 2, 3, 4, 8, 9, 70])
+@pytest.mark.parametrize("in_features", [8, 16, 56, 264])
 @pytest.mark.usefixtures("variant", "guarded")
 @pytest.mark.chromium_cases("variant", "dtype")
-def test_what_is_chosen_is_right(device, rows, depth, dtype):
-    x, w = references.random(rows, depth), references.random(77, depth, seed=1)
+def test_what_is_chosen_is_right(device, tokens, in_features, dtype):
+    x, w = references.random(tokens, in_features), references.random(77, in_features, seed=1)
     matrix = matrix_of(device, w, dtype)
     with gw.tidy():
         found = linear(gw.tensor(x), matrix).numpy()
@@ -29,7 +29,7 @@ def test_what_is_chosen_is_right(device, rows, depth, dtype):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "depth", "step"),
+    ("dtype", "in_features", "step"),
     [
         ("float32", 64, "eight"),
         ("float16", 64, "eight"),
@@ -44,7 +44,7 @@ def test_what_is_chosen_is_right(device, rows, depth, dtype):
 )
 @pytest.mark.usefixtures("guarded")
 def test_quantised_lines_of_whole_steps_are_read_by_steps(
-    device, monkeypatch, capabilities, dtype, depth, step
+    device, monkeypatch, capabilities, dtype, in_features, step
 ):
     capabilities(prefers_no_barriers=False, prefers_w8a8=False)
     steps = []
@@ -53,11 +53,11 @@ def test_quantised_lines_of_whole_steps_are_read_by_steps(
     def noted(*arguments, variant, constants, **keywords):
         steps.append(variant["step"])
         # Eight lanes at least, beyond that none without a step.
-        assert constants["LANES"] <= max(8, depth // {"eight": 8, "q8": 16, "q4": 32}[step])
+        assert constants["LANES"] <= max(8, in_features // {"eight": 8, "q8": 16, "q4": 32}[step])
         dispatch(*arguments, variant=variant, constants=constants, **keywords)
 
     monkeypatch.setattr(linear_layers, "dispatch", noted)
-    x, w = references.random(2, depth), references.random(77, depth, seed=1)
+    x, w = references.random(2, in_features), references.random(77, in_features, seed=1)
     matrix = matrix_of(device, w, dtype)
     with gw.tidy():
         found = linear(gw.tensor(x), matrix).numpy()
@@ -66,25 +66,27 @@ def test_quantised_lines_of_whole_steps_are_read_by_steps(
     np.testing.assert_allclose(found, x @ rounded(w, dtype).T, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("rows", [1, 3, 8, 9, 70])
+@pytest.mark.parametrize("tokens", [1, 3, 8, 9, 70])
 @pytest.mark.usefixtures("guarded")
-def test_no_thread_loops_more_often_than_the_device_allows(device, monkeypatch, capabilities, rows):
+def test_no_thread_loops_more_often_than_the_device_allows(
+    device, monkeypatch, capabilities, tokens
+):
     capabilities(prefers_no_barriers=True, max_iterations=150)
     names = kernels_run(monkeypatch)
-    for depth in (8 * 8, 8 * 200):
-        x, w = references.random(rows, depth), references.random(77, depth, seed=1)
+    for in_features in (8 * 8, 8 * 200):
+        x, w = references.random(tokens, in_features), references.random(77, in_features, seed=1)
         matrix = matrix_of(device, w, "float32")
         with gw.tidy():
             found = linear(gw.tensor(x), matrix).numpy()
         free(matrix)
         np.testing.assert_allclose(found, x @ w.T, rtol=1e-4, atol=5e-4)
     short, long = names
-    assert short == ("linear_gemv_cpu" if rows == 1 else "linear_gemm_cpu")
+    assert short == ("linear_gemv_cpu" if tokens == 1 else "linear_gemm_cpu")
     assert long == "linear_gemv"  # a tile loops more often than a lane
 
 
 @pytest.mark.parametrize(
-    ("kernel_name", "rows", "splits", "rounds"),
+    ("kernel_name", "tokens", "splits", "rounds"),
     [
         ("linear_gemv_cpu", 1, 0, 1),
         ("linear_gemv_cpu", 1, 8, 1 + (1 + 2 * 8) / 16),
@@ -96,12 +98,14 @@ def test_no_thread_loops_more_often_than_the_device_allows(device, monkeypatch, 
         ("linear_gemm", 9, 3, (1 + 4 + 2 * 3) / 2),
     ],
 )
-def test_loops_inside_of_loops_count(device, capabilities, kernel_name, rows, splits, rounds):
+def test_loops_inside_of_loops_count(device, capabilities, kernel_name, tokens, splits, rounds):
     """``rounds``: of all loops of a thread, for each group of eight weights of a column."""
-    depth8 = 500
-    for most, may in ((rounds * depth8, False), (3 * rounds * depth8, True)):
+    in_features8 = 500
+    for most, may in ((rounds * in_features8, False), (3 * rounds * in_features8, True)):
         capabilities(prefers_no_barriers=kernel_name != "linear_gemm", max_iterations=most)
-        chosen, _, _ = linear_layers._choose(device, rows, 64, depth8, depth8, splits, False)
+        chosen, _, _ = linear_layers._choose(
+            device, tokens, 64, in_features8, in_features8, splits, False
+        )
         assert (chosen == kernel_name) == may
 
 
@@ -111,9 +115,9 @@ def test_a_norm_before_more_than_workgroup_memory_holds(device, monkeypatch, cap
     without_w8a8(capabilities)
     capabilities(prefers_no_barriers=True)
     run = kernels_run(monkeypatch)
-    depth = -(-width // 8) * 8
-    x, w = references.random(1, depth), references.random(5, depth, seed=1)
-    gain, shift = references.random(depth, seed=2), references.random(depth, seed=3)
+    in_features = -(-width // 8) * 8
+    x, w = references.random(1, in_features), references.random(5, in_features, seed=1)
+    gain, shift = references.random(in_features, seed=2), references.random(in_features, seed=3)
     x[:, width:] = gain[width:] = shift[width:] = w[:, width:] = 0
     matrix = matrix_of(device, w, "float32")
     with gw.tidy():
@@ -127,12 +131,12 @@ def test_a_norm_before_more_than_workgroup_memory_holds(device, monkeypatch, cap
     np.testing.assert_allclose(found, expected @ w[:, :width].T, rtol=1e-4, atol=2e-3)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 9])
-def test_a_depth_beyond_what_llvmpipe_loops(device, rows):
+@pytest.mark.parametrize("tokens", [1, 2, 9])
+def test_a_depth_beyond_what_llvmpipe_loops(device, tokens):
     """65,536 rounds of eight: where a loop ends after 65,535, the sum would lack the last."""
-    depth = 8 * 65_536
-    matrix = matrix_of(device, np.ones((2, depth)), "float32")
+    in_features = 8 * 65_536
+    matrix = matrix_of(device, np.ones((2, in_features)), "float32")
     with gw.tidy():
-        found = linear(gw.tensor(np.ones((rows, depth), np.float32)), matrix).tolist()
+        found = linear(gw.tensor(np.ones((tokens, in_features), np.float32)), matrix).tolist()
     free(matrix)
-    assert found == [[depth, depth]] * rows
+    assert found == [[in_features, in_features]] * tokens

@@ -114,7 +114,7 @@ def test_where_a_matrix_is_cut_changes_no_bit(device, monkeypatch, capabilities,
     limit = 71 * 40 * quantization.UNIT_BYTES[dtype] // 256
     capabilities(max_binding=limit)
     monkeypatch.setattr("gpt2_wgpu.nn.matrix.STAGED_BYTES", 500)
-    axes = {"outputs": Axis.plain(150), "inputs": Axis.plain(40)}
+    axes = {"out_features": Axis.plain(150), "in_features": Axis.plain(40)}
     for source in (raw, words):
         matrix = load(device, source, dtype, transpose=transpose, **axes)
         assert [first for first, _ in matrix.parts] == [0, 64, 128]
@@ -149,9 +149,9 @@ def rounded_rows(x):
     return (np.rint(blocks / np.where(scale == 0, 1, scale)) * scale).reshape(x.shape)
 
 
-def kernel_of(rows):
-    """What multiplies so many rows."""
-    return "linear_w8a8_gemv_cpu" if rows == 1 else "linear_w8a8_gemm_cpu"
+def kernel_of(tokens):
+    """What multiplies so many tokens."""
+    return "linear_w8a8_gemv_cpu" if tokens == 1 else "linear_w8a8_gemm_cpu"
 
 
 @pytest.fixture
@@ -162,42 +162,48 @@ def w8a8_kernels(monkeypatch, capabilities):
 
 
 @BOTH
-@pytest.mark.parametrize("rows", [1, 2, 4, 5, 9, 17])
+@pytest.mark.parametrize("tokens", [1, 2, 4, 5, 9, 17])
 @pytest.mark.parametrize(
-    ("columns", "depth"),
+    ("out_features", "in_features"),
     [(1, 32), (31, 224), (32, 256), (33, 288), (130, 96), (70, 1600), (5, 12288)],
 )
-@pytest.mark.chromium_cases("dtype", "rows")
-def test_w8a8_products(device, w8a8_kernels, dtype, rows, columns, depth):
-    x, w = references.random(rows, depth), references.random(columns, depth, seed=1)
+@pytest.mark.chromium_cases("dtype", "tokens")
+def test_w8a8_products(device, w8a8_kernels, dtype, tokens, out_features, in_features):
+    x, w = (
+        references.random(tokens, in_features),
+        references.random(out_features, in_features, seed=1),
+    )
     x[:, :32] *= 1000  # a block that is much larger than the others
     matrix = matrix_of(device, w, dtype)
-    b, r = references.random(columns, seed=2), references.random(rows, columns, seed=3)
+    b, r = references.random(out_features, seed=2), references.random(tokens, out_features, seed=3)
     with gw.tidy():
         found = linear(
             gw.tensor(x), matrix, gw.tensor(b), activation="gelu_tanh", residual=gw.tensor(r)
         ).numpy()
     stored_weights = contents(device, matrix).astype(float)
-    assert w8a8_kernels == [kernel_of(rows)]
+    assert w8a8_kernels == [kernel_of(tokens)]
     expected = rounded_rows(x) @ stored_weights.T + b
     expected = references.activation("gelu_tanh", expected) + r
     # A tie in rounding x moves the sum by one step of one weight.
     step = np.abs(x).max() / 127 * np.abs(w).max()
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * step * depth)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * step * in_features)
     exact = references.activation("gelu_tanh", x @ stored_weights.T + b) + r
-    assert np.abs(found - exact).max() <= step * np.sqrt(depth)
+    assert np.abs(found - exact).max() <= step * np.sqrt(in_features)
 
 
 @BOTH
-@pytest.mark.parametrize("rows", [1, 3, 9])
-@pytest.mark.parametrize(("columns", "width"), [(1, 1), (33, 31), (32, 256), (65, 290)])
-@pytest.mark.chromium_cases("dtype", "rows")
-def test_w8a8_products_of_normalised_rows(device, w8a8_kernels, dtype, rows, columns, width):
+@pytest.mark.parametrize("tokens", [1, 3, 9])
+@pytest.mark.parametrize(("out_features", "width"), [(1, 1), (33, 31), (32, 256), (65, 290)])
+@pytest.mark.chromium_cases("dtype", "tokens")
+def test_w8a8_products_of_normalised_rows(device, w8a8_kernels, dtype, tokens, out_features, width):
     """Far from zero, the first element farthest: what is rounded is the outcome of the norm."""
-    depth = -(-width // 32) * 32
-    gain, shift = references.random(depth, seed=1), references.random(depth, seed=2)
-    w, b = references.random(columns, depth, seed=3), references.random(columns, seed=4)
-    x = 500 + 3 * references.random(rows, depth)
+    in_features = -(-width // 32) * 32
+    gain, shift = references.random(in_features, seed=1), references.random(in_features, seed=2)
+    w, b = (
+        references.random(out_features, in_features, seed=3),
+        references.random(out_features, seed=4),
+    )
+    x = 500 + 3 * references.random(tokens, in_features)
     x[:, 0] = 550
     for values in (x.T, gain, shift, w.T):
         values[width:] = 0
@@ -209,9 +215,9 @@ def test_w8a8_products_of_normalised_rows(device, w8a8_kernels, dtype, rows, col
         w8a8_kernels.clear()
         found = linear(gw.tensor(x), matrix, norm=norm).numpy()
         gw.dispose(folded)
-    assert w8a8_kernels == [kernel_of(rows)]
+    assert w8a8_kernels == [kernel_of(tokens)]
     stored_weights = contents(device, matrix).astype(float)
-    normal = np.zeros((rows, depth), np.float32)
+    normal = np.zeros((tokens, in_features), np.float32)
     zeros = np.zeros(width, np.float32)
     normal[:, :width] = references.layer_norm(x[:, :width], gain[:width], zeros)
     expected = rounded_rows(normal) @ stored_weights.T + (stored_weights @ shift + b)
@@ -221,20 +227,20 @@ def test_w8a8_products_of_normalised_rows(device, w8a8_kernels, dtype, rows, col
 
 
 @BOTH
-@pytest.mark.parametrize(("columns", "depth"), [(1, 32), (33, 288), (70, 1600)])
+@pytest.mark.parametrize(("out_features", "in_features"), [(1, 32), (33, 288), (70, 1600)])
 def test_a_row_gets_the_same_bits_alone_and_among_others(
-    device, w8a8_kernels, dtype, columns, depth
+    device, w8a8_kernels, dtype, out_features, in_features
 ):
     """With a norm in front, and without; a neighbour that is far larger, or not a number."""
-    x, w = references.random(9, depth), references.random(columns, depth, seed=1)
+    x, w = references.random(9, in_features), references.random(out_features, in_features, seed=1)
     x[3] *= 1e6
     x[5, 7] = np.nan
-    gain, shift = references.random(depth, seed=2), references.random(depth, seed=3)
+    gain, shift = references.random(in_features, seed=2), references.random(in_features, seed=3)
     matrix = matrix_of(device, w, dtype)
     with gw.tidy():
         there = gw.tensor(gain), gw.tensor(shift)
         folded = fold_norm(*there, matrix)
-        for norm in (None, Norm(*there, folded, depth - 5, 1e-5)):
+        for norm in (None, Norm(*there, folded, in_features - 5, 1e-5)):
             alone = [linear(gw.tensor(row[None]), matrix, norm=norm).numpy() for row in x]
             for count in (2, 4, 5, 9):
                 found = linear(gw.tensor(x[:count]), matrix, norm=norm).numpy()
@@ -245,11 +251,11 @@ def test_a_row_gets_the_same_bits_alone_and_among_others(
 
 
 @BOTH
-@pytest.mark.parametrize("rows", [1, 6])
-def test_w8a8_products_with_weights_in_parts(device, w8a8_kernels, capabilities, dtype, rows):
+@pytest.mark.parametrize("tokens", [1, 6])
+def test_w8a8_products_with_weights_in_parts(device, w8a8_kernels, capabilities, dtype, tokens):
     """Columns are numbered within a part; bias, folded norm and result within all."""
     capabilities(max_binding=2500)
-    x, w = references.random(rows, 64), references.random(90, 64, seed=1)
+    x, w = references.random(tokens, 64), references.random(90, 64, seed=1)
     gain, shift = references.random(64, seed=2), references.random(64, seed=3)
     b = references.random(90, seed=4)
     matrix = matrix_of(device, w, dtype)
@@ -260,7 +266,7 @@ def test_w8a8_products_with_weights_in_parts(device, w8a8_kernels, capabilities,
         w8a8_kernels.clear()
         found = linear(gw.tensor(x), matrix, norm=Norm(*there, folded, 64, 1e-5)).numpy()
         gw.dispose(folded)
-    assert w8a8_kernels == [kernel_of(rows)] * len(matrix.parts)
+    assert w8a8_kernels == [kernel_of(tokens)] * len(matrix.parts)
     stored_weights = contents(device, matrix).astype(float)
     normal = references.layer_norm(x, gain, np.zeros(64)).astype(np.float32)
     expected = rounded_rows(normal) @ stored_weights.T + (stored_weights @ shift + b)
@@ -273,8 +279,8 @@ def test_what_is_not_a_number_reaches_the_outputs(device, w8a8_kernels, dtype):
     """A rounded NaN is a number: the largest of its block has to tell."""
     matrix = matrix_of(device, references.random(3, 64), dtype)
     for value in (np.nan, np.inf):
-        for rows in (1, 2):
-            x = references.random(rows, 64)
+        for tokens in (1, 2):
+            x = references.random(tokens, 64)
             x[-1, 40] = value
             with gw.tidy():
                 found = linear(gw.tensor(x), matrix).numpy()
@@ -318,14 +324,14 @@ def test_w8a8_products_into_the_cache(device, w8a8_kernels, dtype, batch, tokens
 
 @BOTH
 @pytest.mark.parametrize("splits", [1, 3])
-@pytest.mark.parametrize("rows", [1, 3])
-def test_w8a8_products_of_attention_in_parts(device, w8a8_kernels, dtype, rows, splits):
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_w8a8_products_of_split_k_partials(device, w8a8_kernels, dtype, tokens, splits):
     """Attention that comes in parts is put together before it is rounded."""
-    x, w = references.random(1, rows, 64), references.random(20, 64, seed=1)
-    highest = references.random(splits, 1, rows, 4, seed=2)
-    weights = np.abs(references.random(splits, 1, rows, 4, seed=3)) + 0.1
+    x, w = references.random(1, tokens, 64), references.random(20, 64, seed=1)
+    highest = references.random(splits, 1, tokens, 4, seed=2)
+    weights = np.abs(references.random(splits, 1, tokens, 4, seed=3)) + 0.1
     shares = np.exp(highest) * weights / (np.exp(highest) * weights).sum(0)
-    sums = references.random(splits, 1, rows, 64, seed=4)
+    sums = references.random(splits, 1, tokens, 64, seed=4)
     # What all parts together give shall be x: the last one makes up for the others.
     wide = np.repeat(shares / weights, 16, -1)
     sums[-1] = (x - (wide[:-1] * sums[:-1]).sum(0)) / wide[-1]
@@ -335,29 +341,31 @@ def test_w8a8_products_of_attention_in_parts(device, w8a8_kernels, dtype, rows, 
         split = AttentionPartials(gw.tensor(sums.astype(np.float32)), parts)
         found = linear(split, matrix).numpy()
     expected = rounded_rows(x) @ contents(device, matrix).T
-    assert w8a8_kernels == [kernel_of(rows)]
+    assert w8a8_kernels == [kernel_of(tokens)]
     step = np.abs(x).max() / 127 * np.abs(w).max()  # ties round either way
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 + 2 * step)
 
 
 @BOTH
-@pytest.mark.parametrize("rows", [1, 2])
-def test_rows_of_zeros(device, w8a8_kernels, dtype, rows):
+@pytest.mark.parametrize("tokens", [1, 2])
+def test_rows_of_zeros(device, w8a8_kernels, dtype, tokens):
     matrix = matrix_of(device, references.random(5, 32), dtype)
     with gw.tidy():
-        found = linear(gw.tensor(np.zeros((rows, 32), np.float32)), matrix).tolist()
+        found = linear(gw.tensor(np.zeros((tokens, 32), np.float32)), matrix).tolist()
     free(matrix)
-    assert found == [[0.0] * 5] * rows
+    assert found == [[0.0] * 5] * tokens
 
 
 @BOTH
-@pytest.mark.parametrize(("rows", "depth"), [(1, 40), (2, 40), (1, 32 * 385), (2, 32 * 385)])
+@pytest.mark.parametrize(
+    ("tokens", "in_features"), [(1, 40), (2, 40), (1, 32 * 385), (2, 32 * 385)]
+)
 def test_where_blocks_do_not_line_up_or_fit_products_are_of_floats(
-    device, w8a8_kernels, dtype, rows, depth
+    device, w8a8_kernels, dtype, tokens, in_features
 ):
-    x, w = references.random(rows, depth), references.random(20, depth, seed=1)
+    x, w = references.random(tokens, in_features), references.random(20, in_features, seed=1)
     matrix = matrix_of(device, w, dtype)
     with gw.tidy():
         found = linear(gw.tensor(x), matrix).numpy()
-    assert w8a8_kernels == ["linear_gemv_cpu" if rows == 1 else "linear_gemm_cpu"]
+    assert w8a8_kernels == ["linear_gemv_cpu" if tokens == 1 else "linear_gemm_cpu"]
     np.testing.assert_allclose(found, x @ contents(device, matrix).T, rtol=1e-4, atol=1e-3)
