@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import wgpu
 
 from gpt2_wgpu.webgpu.buffer_pool import BufferPool
 from gpt2_wgpu.webgpu.capabilities import AdapterInfo
@@ -22,14 +25,20 @@ class FakeBuffer:
 
 
 class FakeGPU:
-    """A ``wgpu.GPUDevice`` that records each call; ``failing``: name of a call → its error."""
+    """A ``wgpu.GPUDevice`` that records each call; ``failing``: name of a call → its error.
+
+    It takes the calls that wgpu's class takes, and no others.
+    """
 
     def __init__(self):
         self.calls = []
         self.failing = {}
 
     def __getattr__(self, name):
+        signature = inspect.signature(getattr(wgpu.GPUDevice, name))
+
         def call(**arguments):
+            signature.bind(self, **arguments)
             self.calls.append((name, arguments))
             if name in self.failing:
                 raise self.failing[name]

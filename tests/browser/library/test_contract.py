@@ -61,6 +61,29 @@ def observed(browser: Browser, instead: Mapping[str, Path]) -> dict[str, Any]:
             tab.close()
 
 
+EXPORTS = """async (module) => {
+  const { offline, ...rest } = await import(module);
+  const enabled = typeof (await offline.enable());
+  return [Object.keys(rest), Object.keys(offline), offline.enable.length, enabled];
+}"""
+
+
+@pytest.mark.parametrize(
+    "instead", [{}, {"/web/offline.js": PAGE / "fake_offline.js"}], ids=["real", "fake"]
+)
+def test_either_offline_module_has_the_same_exports(
+    browser: Browser, instead: dict[str, Path]
+) -> None:
+    """The real one answers that it keeps nothing: the checkout has no manifest."""
+    with serving(ROOT, "/", instead) as address:
+        tab = browser.open(address.rstrip("/") + EMPTY)
+        try:
+            found = tab.evaluate(EXPORTS, "/web/offline.js")
+        finally:
+            tab.close()
+    assert found == [[], ["enable"], 0, "boolean"]
+
+
 def differences(fake: Any, real: Any, path: str = "") -> list[str]:
     """Where two observations differ; an empty list agrees with a list of anything."""
     if isinstance(fake, dict) and isinstance(real, dict):

@@ -234,7 +234,7 @@ def test_what_does_not_fit_is_refused(device):
         with pytest.raises(LimitError, match="520"):
             query = gw.tensor(references.random(1, 1, 520))
             cached_attention(query, wide, 0, gw.tensor([0], "uint32"), scale=1.0)
-        with pytest.raises(ShapeError, match="at least one of each"):
+        with pytest.raises(ShapeError, match="sizes of a cache must be at least 1"):
             KVCache(device, 0, 1, 4, 1, 8)
 
 
