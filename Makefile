@@ -16,8 +16,8 @@ SOURCES := pyproject.toml README.md LICENSE \
 	$(shell find gpt2_wgpu shaders models -type f -not -name '*.pyc' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo site test test-fast test-fast-plain test-fast-engine test-plain test-engine \
-	test-browser test-kernels parity mutants fuzz soak lint format clean
+.PHONY: help coverage demo site test test-fast test-fast-plain test-fast-engine test-plain \
+	test-engine test-browser test-kernels parity mutants fuzz soak lint format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,13 @@ parity: .venv-parity/installed ## compare with KerasHub, transformers, Transform
 	$(PARITY)/python -m tests.parity.record
 	$(PARITY)/python -m pytest tests/parity tests/integrations/test_ray_batches.py \
 		$(wildcard tests/*/live_*.py tests/*/*/live_*.py)
+
+coverage: .venv-test/installed ## measure which lines of the package the native tests run
+	@$(TEST)/python scripts/bootstrap.py adapter
+	@mkdir -p build/coverage && rm -f build/coverage/*
+	$(TEST)/python -m coverage run -m pytest tests --ignore tests/browser
+	$(TEST)/python -m coverage combine
+	$(TEST)/python -m coverage report
 
 mutants: .venv-test/installed ## change the product in 100 places: do the tests notice? (30 minutes)
 	$(TEST)/python scripts/mutants.py --sample 100 --seed $(SEED)
