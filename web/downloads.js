@@ -103,7 +103,7 @@ export function refusal(response, url) {
  * @returns {Promise<RemoteFile | null>}
  */
 export async function probe(url, name, signal) {
-  // A request for a range is answered uncompressed, so that the length is the file's.
+  // Responses to range requests are uncompressed, so their length is the file's.
   const head = await reach(url, { method: "HEAD", headers: { Range: "bytes=0-" }, signal });
   if (head.status === 404 || isWebPage(head)) return null;
   const bytes = head.ok ? Number(head.headers.get("X-Linked-Size") ?? lengthOf(head)) : NaN;
@@ -118,8 +118,8 @@ export async function probe(url, name, signal) {
 }
 
 /**
- * The size of a file of which all bytes were asked for. Other origins hide Content-Range unless
- * they name it, and never Content-Length.
+ * The size of a file after a request for all of its bytes. Other origins hide Content-Range unless
+ * they expose it, and never Content-Length.
  *
  * @param {Response} response
  */

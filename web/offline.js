@@ -1,18 +1,18 @@
-/** Keeping the site for use without a network (service-worker.js, at the site's root). */
+/** Offline use of the site (service-worker.js, at the site's root). */
 
 const SITE = new URL("../", import.meta.url);
 
 export const offline = {
   /**
-   * Keeps this version of the site; true once all of it is here and it works offline. A newer
+   * Stores this version of the site; resolves to true once it is complete and works offline. A newer
    * version takes over when no page of the old one is open any more.
    *
-   * @returns {Promise<boolean>} false where the browser keeps nothing, or a file did not arrive
+   * @returns {Promise<boolean>} false if the browser has no storage, or a file could not be fetched
    */
   async enable() {
     if (!navigator.serviceWorker) return false;
     try {
-      // The manifest names every file by its hash, so its own hash names the version.
+      // The manifest lists every file's hash, so its own hash identifies the version.
       const manifest = await fetch(new URL("manifest.json", SITE), { cache: "no-store" });
       if (!manifest.ok) throw new Error(`manifest.json: status ${manifest.status}`);
       const digest = await crypto.subtle.digest("SHA-256", await manifest.arrayBuffer());
@@ -22,12 +22,12 @@ export const offline = {
       return await settled(registration);
     } catch {
       const kept = await navigator.serviceWorker.getRegistration(SITE.href);
-      return !!kept?.active; // no network now: what was kept before still serves
+      return !!kept?.active; // no network: a version stored before still works
     }
   },
 };
 
-/** Whether what is being installed gets there. @param {ServiceWorkerRegistration} registration */
+/** Whether the installation succeeds. @param {ServiceWorkerRegistration} registration */
 function settled({ installing, waiting, active }) {
   const worker = installing ?? waiting ?? active;
   if (!worker) return false;

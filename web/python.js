@@ -55,7 +55,7 @@ async function start(report, onFatal) {
   const [lock, { loadPyodide }] = await Promise.all([
     text(LOCK),
     import(new URL("pyodide.mjs", PYODIDE).href),
-    import(GPU_SCRIPT.href), // without it Python's half would need eval
+    import(GPU_SCRIPT.href), // without it the Python side would need eval
   ]);
   const begin = (/** @type {any} */ extra) =>
     withWasmErrors(() =>
@@ -78,7 +78,7 @@ async function start(report, onFatal) {
 }
 
 /**
- * What Python needs once it runs: the packages' files, which no snapshot holds.
+ * Loads the packages' files, which are not part of a snapshot.
  *
  * @param {any} pyodide @param {Report} report @param {OnFatal} onFatal
  * @param {string} [snapshot] "used", or why not

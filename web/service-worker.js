@@ -2,10 +2,10 @@
  * The service worker: stores one version of the site for offline use. It is served from the site's
  * root, which is its scope.
  *
- * `?version=` is the SHA-256 of manifest.json, which names every file by its SHA-256. A version is
- * installed whole and proven, or not at all, and pages of one version never get files of another:
- * a new one takes over when the last page of the old one is closed. Models are not kept here but
- * where they are loaded to.
+ * `?version=` is the SHA-256 of manifest.json, which lists the SHA-256 of every file. A version is
+ * installed complete and verified, or not at all, and pages of one version never get files of
+ * another: a new version takes over when the last page of the old one is closed. Models are stored
+ * elsewhere (storage.js).
  */
 
 const worker = /** @type {ServiceWorkerGlobalScope} */ (/** @type {unknown} */ (self));
@@ -21,7 +21,7 @@ worker.addEventListener("fetch", (event) => {
   const { request } = event;
   const url = new URL(request.url);
   const ours = request.method === "GET" && url.href.startsWith(ROOT.href);
-  // What is asked for afresh is: whether there is a newer version, and parts of models.
+  // Uncached requests go to the network: checks for a newer version, and parts of models.
   if (!ours || request.headers.has("Range") || isModel(url)) return;
   event.respondWith(answer(request, url));
 });
@@ -61,8 +61,8 @@ async function asked(url, hash, cache) {
 
 async function install() {
   const cache = await caches.open(NAME + VERSION);
-  // Browsers fetch this script again by its old address, when the host has a newer version: that
-  // fails here, and what was kept of the old one is whole and serves on. (Its manifest came last.)
+  // Browsers fetch this script again by its old address when the host has a newer version: that
+  // install fails here, and the old version stays in use. (Its manifest came last.)
   const whole = await cache.match(new URL("manifest.json", ROOT).href);
   try {
     const { url, data, response } = await proven("manifest.json", VERSION);

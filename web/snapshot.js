@@ -23,11 +23,11 @@ export async function findSnapshot(lock) {
     const kept = await caches.match(url);
     return kept?.body ? { memory: unpacked(kept.body), forget: () => forget(url) } : null;
   } catch {
-    return null; // this browser keeps nothing here
+    return null; // no storage in this browser
   }
 }
 
-/** Whether this is such a browser as it was taken in: what is in the memory depends on it. */
+/** Whether this browser is of the kind in which the snapshot was taken, which it depends on. */
 function fits() {
   const { brands = [] } = /** @type {any} */ (navigator).userAgentData ?? {};
   const chromium = brands.some((/** @type {{brand: string}} */ { brand }) => brand === "Chromium");
@@ -46,6 +46,6 @@ async function forget(url) {
   try {
     for (const name of await caches.keys()) await (await caches.open(name)).delete(url);
   } catch {
-    // it will fail again, and Python will start without it again
+    // it fails again at the next start, which then goes on without it
   }
 }

@@ -131,7 +131,7 @@ function atAddress(text) {
 function addressOf(text) {
   try {
     const url = new URL(text);
-    decodeURIComponent(url.pathname); // a name is made of it
+    decodeURIComponent(url.pathname); // it becomes part of a name
     return url;
   } catch {
     throw presetError(`'${text.slice(0, 80)}' is not a valid address (example: https://example.org/model/)`);
@@ -223,7 +223,7 @@ function unlisted(folder, signal) {
 }
 
 /**
- * The files that make a model, of those a directory has.
+ * The files of a model, among those of a directory.
  *
  * @param {Directory} directory @param {string} where @returns {Promise<RemoteFile[]>}
  */

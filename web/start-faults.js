@@ -22,7 +22,7 @@ export function requireWebAssembly() {
 }
 
 /**
- * What `load` gives, or the error for which Pyodide's WebAssembly could not be instantiated: Pyodide
+ * The result of `load`, or the error for which Pyodide's WebAssembly could not be instantiated: Pyodide
  * (314.0, getInstantiateWasmFunc) logs that error in two lines and leaves its promise pending.
  *
  * @template T @param {() => Promise<T>} load @returns {Promise<T>}
@@ -46,8 +46,8 @@ export async function withWasmErrors(load) {
 }
 
 /**
- * What is wrong with the first file that starting needs and that did not arrive as it was built, in
- * one sentence with a remedy; "" where all files are in order. Asked after a failure only.
+ * The fault of the first required file that differs from the build, in one sentence with a remedy;
+ * "" if all files are correct. Called after a failure only.
  *
  * @returns {Promise<string>}
  */

@@ -1,13 +1,13 @@
 /**
- * Models in the browser's storage (the origin private file system), one directory each:
+ * The store of models in the browser (the origin private file system), one directory per model:
  *
- *     gpt2-wgpu-models/<hash of the id>/model.json     what is here: see Stored
+ *     gpt2-wgpu-models/<hash of the id>/model.json     the record: see Stored
  *                                      /<hash of a version>.<name>
  *
- * A file's name holds the version of its contents (its SHA-256, ETag or date), so that a part of
- * one version is never taken for a part of another. What is complete is what model.json says;
- * it is replaced as a whole, after the last byte of a new version, and only then is the old
- * version deleted. Works in workers only (createSyncAccessHandle).
+ * A file's name contains the version of its contents (SHA-256, ETag or date), so that parts of
+ * different versions are never mixed. model.json lists the complete files; it is replaced atomically
+ * after the last byte of a new version, and only then is the old version deleted. Works in workers
+ * only (createSyncAccessHandle).
  */
 
 import { errorOf } from "./rpc.js";
@@ -32,7 +32,7 @@ async function shortHash(text) {
 
 /** Where the bytes of one download go. @typedef {{size: number, write: (chunk: Uint8Array<ArrayBuffer>) => void, truncate: () => void, close: () => void, blob: () => Promise<Blob>}} Sink */
 
-/** A sink that keeps its bytes for this run only. @implements {Sink} */
+/** A sink in memory. @implements {Sink} */
 export class MemorySink {
   /** @type {Blob[]} */
   #parts = [];
@@ -69,7 +69,7 @@ class FileSink {
   write(chunk) {
     for (let rest = chunk; rest.byteLength; ) {
       const written = this.access.write(rest, { at: this.size });
-      // A full storage throws nothing in Chromium: it answers with a negative number, made unsigned.
+      // Chromium does not throw if the storage is full: it returns a negative number as unsigned.
       if (!(written > 0 && written <= rest.byteLength)) throw new DOMException("", "QuotaExceededError");
       this.size += written;
       rest = rest.subarray(written);
@@ -100,7 +100,7 @@ export class ModelStore {
     this.room = room;
   }
 
-  /** The store; null where the browser gives none (private windows, insecure pages). */
+  /** The store; null if the browser has none (private windows, insecure pages). */
   static async open() {
     try {
       const root = await navigator.storage.getDirectory();
@@ -120,7 +120,7 @@ export class ModelStore {
     try {
       return await read(await this.#directory(id));
     } catch {
-      return null; // never stored, cut off before its first record was, or damaged
+      return null; // never stored, interrupted before its first record, or damaged
     }
   }
 
@@ -136,7 +136,7 @@ export class ModelStore {
       for await (const file of directory.values()) {
         if (file.kind === "file" && file.name !== RECORD) bytes += (await file.getFile()).size;
       }
-      if (!bytes && !files && !pending) continue; // cut off before its first record was
+      if (!bytes && !files && !pending) continue; // interrupted before its first record
       found.push({ id, name, bytes, total, complete: files !== null, savedAt });
     }
     return found.sort((a, b) => a.name.localeCompare(b.name));
@@ -162,14 +162,14 @@ export class ModelStore {
     return found;
   }
 
-  /** Bytes that may still be written. */
+  /** Free bytes. */
   async available() {
     const { quota = 0, usage = 0 } = await navigator.storage.estimate();
     return Math.max(0, quota - usage);
   }
 
   /**
-   * Makes ready to receive a version: parts of it that are here stay, parts of others go.
+   * Prepares for a version: keeps its stored parts, deletes those of others.
    *
    * @param {string} id @param {string} name @param {RemoteFile[]} files
    */
@@ -254,7 +254,7 @@ const storedName = async (file) => `${await shortHash(versionOf(file))}.${file.n
 function versionOf({ url, bytes, sha256, etag, date, pinned }) {
   if (sha256) return sha256;
   const validator = pinned ? url : (etag ?? date);
-  return `${url} ${bytes} ${validator ?? crypto.randomUUID()}`; // unknown: no part of it can be kept
+  return `${url} ${bytes} ${validator ?? crypto.randomUUID()}`; // unknown version: parts cannot be reused
 }
 
 /** @param {FileSystemDirectoryHandle} directory @returns {Promise<Stored>} */
@@ -271,7 +271,7 @@ function damaged({ name }) {
 /** @param {FileSystemDirectoryHandle} directory @param {Stored} stored */
 async function write(directory, stored) {
   const handle = await directory.getFileHandle(RECORD, { create: true });
-  const stream = await handle.createWritable(); // writes beside the file and swaps when closed
+  const stream = await handle.createWritable(); // writes a temporary file and swaps on close
   await stream.write(JSON.stringify(stored));
   await stream.close();
 }
