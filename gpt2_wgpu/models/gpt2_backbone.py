@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,10 @@ from gpt2_wgpu.models.gpt2_weights import (
     LayerNorm,
     OpenWeights,
     Progress,
-    as_stored,
     load_weights,
     random_fetch,
-    stored_fetch,
 )
+from gpt2_wgpu.models.loading import stored_weights
 from gpt2_wgpu.models.presets import resolve as resolve_preset
 from gpt2_wgpu.models.recovery import with_recovery
 from gpt2_wgpu.nn import KVCache, check_cache_dtype
@@ -39,7 +38,7 @@ from gpt2_wgpu.tensors import Tensor, dispose, keep, ops, tensor, tidy
 from gpt2_wgpu.text.token_arrays import rows_of_ids, rows_of_mask
 from gpt2_wgpu.validation import integer, number
 from gpt2_wgpu.webgpu import Device, default_device, default_device_async, sync
-from gpt2_wgpu.weights.checkpoint import Checkpoint, WeightSource
+from gpt2_wgpu.weights.checkpoint import WeightSource
 
 
 class GPT2Backbone(CopiedByAttributes):
@@ -125,15 +124,9 @@ class GPT2Backbone(CopiedByAttributes):
             DeviceError: the device failed. After an error no memory stays allocated.
         """
         config = config or read_config(directory)
-        with Checkpoint.open(directory) as source:
-            config, dtype = await as_stored(config, dtype, source)
-
-        @contextmanager
-        def stored_weights(device: Device, dtype: str) -> Iterator[Fetch]:
-            with Checkpoint.open(directory) as source:
-                yield stored_fetch(device, source, config, dtype, on_progress)
-
-        return await cls.from_weights(config, stored_weights, dtype, cache_dtype, device)
+        stored = await stored_weights(config, directory, dtype, on_progress)
+        config, dtype, open_weights = stored
+        return await cls.from_weights(config, open_weights, dtype, cache_dtype, device)
 
     @classmethod
     async def from_source(
@@ -150,12 +143,9 @@ class GPT2Backbone(CopiedByAttributes):
 
         Arguments and errors as in ``from_directory``.
         """
-        config, dtype = await as_stored(config, dtype, source)
-
-        def stored_weights(device: Device, dtype: str) -> AbstractContextManager[Fetch]:
-            return nullcontext(stored_fetch(device, source, config, dtype, on_progress))
-
-        return await cls.from_weights(config, stored_weights, dtype, cache_dtype, device)
+        stored = await stored_weights(config, source, dtype, on_progress)
+        config, dtype, open_weights = stored
+        return await cls.from_weights(config, open_weights, dtype, cache_dtype, device)
 
     @classmethod
     async def from_weights(

@@ -4,43 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from gpt2_wgpu.checkpoint_files import BESIDE_WEIGHTS
 from gpt2_wgpu.errors import (
-    ConfigError,
     ContextLengthError,
     DeviceLostError,
     InvalidArgumentError,
     ShapeError,
-    TokenizerError,
 )
 from gpt2_wgpu.models import evaluation
-from gpt2_wgpu.models.addresses import address_of
 from gpt2_wgpu.models.causal_lm import CausalLM
-from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.decode_step import check_cache, checked_result
 from gpt2_wgpu.models.evaluation import Divergence
-from gpt2_wgpu.models.fetching import fetch_files, name_of
-from gpt2_wgpu.models.generation_config import read_config
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.gpt2_weights import Progress
+from gpt2_wgpu.models.loading import ModelFiles, open_blobs, open_preset, stored_weights
 from gpt2_wgpu.models.overrides import chosen, default, is_default, settled
 from gpt2_wgpu.models.pace import WorkPace
 from gpt2_wgpu.models.prefill import Prefill, chunk_rows, chunks, residual
-from gpt2_wgpu.models.presets import resolve as resolve_preset
 from gpt2_wgpu.models.recovery import recover, with_recovery
-from gpt2_wgpu.models.token_ids import check_vocabularies, settle_start_token
 from gpt2_wgpu.nn import KVCache, SamplingState
-from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, ops, tidy
-from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
+from gpt2_wgpu.text import GPT2CausalLMPreprocessor
 from gpt2_wgpu.text.token_arrays import rows_of_ids
 from gpt2_wgpu.validation import integer
 from gpt2_wgpu.webgpu import Device, sync
-from gpt2_wgpu.weights.blobs import Blob, BlobCheckpoint, read_blob
+from gpt2_wgpu.weights.blobs import Blob
 
 Texts = str | Sequence[str] | Sequence[Sequence[int]]
 
@@ -101,30 +90,8 @@ class GPT2CausalLM(CausalLM):
         In a browser ``preset`` may also be the URL of a directory, absolute or relative to the
         page. ``os.environ["HF_ENDPOINT"]`` sets a mirror of the Hub.
         """
-        if isinstance(preprocessor, str) and preprocessor != "auto":
-            raise InvalidArgumentError(
-                f"preprocessor must be 'auto', an object or None, not {shown(preprocessor)}"
-            )
-        if (address := address_of(preset)) is not None:
-            files = await fetch_files(address)
-            name = name_of(address)
-            lm = await cls.from_blobs(
-                files, dtype, device, on_progress, name, cache_dtype=cache_dtype
-            )
-            return lm if isinstance(preprocessor, str) else cls(lm.backbone, preprocessor)
-        directory = resolve_preset(preset)
-        config = read_config(directory)
-        if isinstance(preprocessor, str):
-            preprocessor = _preprocessor_of(directory, config)
-        backbone = await GPT2Backbone.from_directory(
-            directory,
-            config=config,
-            dtype=dtype,
-            cache_dtype=cache_dtype,
-            device=device,
-            on_progress=on_progress,
-        )
-        return cls(backbone, preprocessor)
+        files = await open_preset(preset, preprocessor)
+        return await cls._from_files(files, dtype, device, on_progress, cache_dtype)
 
     @classmethod
     async def from_blobs(
@@ -143,28 +110,22 @@ class GPT2CausalLM(CausalLM):
         weights are copied to the GPU in pieces, again after a device loss. ``name``: name of the
         model in messages. Other arguments and errors as in ``from_preset``.
         """
-        source = await BlobCheckpoint.open(blobs, name)
-        with TemporaryDirectory() as folder:
-            directory = Path(folder)
-            for file_name in blobs.keys() & BESIDE_WEIGHTS:
-                (directory / file_name).write_bytes(
-                    await read_blob(blobs[file_name], f"{name}/{file_name}")
-                )
-            try:
-                config = read_config(directory)
-                preprocessor = _preprocessor_of(directory, config)
-            except (ConfigError, TokenizerError) as error:
-                # The caller does not know this temporary folder.
-                raise type(error)(str(error).replace(folder, name)) from None
-        backbone = await GPT2Backbone.from_source(
-            config,
-            source,
-            dtype=dtype,
-            cache_dtype=cache_dtype,
-            device=device,
-            on_progress=on_progress,
-        )
-        return cls(backbone, preprocessor)
+        files = await open_blobs(blobs, name)
+        return await cls._from_files(files, dtype, device, on_progress, cache_dtype)
+
+    @classmethod
+    async def _from_files(
+        cls,
+        files: ModelFiles,
+        dtype: str | None,
+        device: Device | None,
+        on_progress: Progress | None,
+        cache_dtype: str,
+    ) -> GPT2CausalLM:
+        stored = await stored_weights(files.config, files.weights, dtype, on_progress)
+        config, dtype, open_weights = stored
+        backbone = await GPT2Backbone.from_weights(config, open_weights, dtype, cache_dtype, device)
+        return cls(backbone, files.preprocessor)
 
     def __call__(self, inputs: Mapping[str, Any]) -> Tensor:
         """Return logits [B, T, V] of ``{"token_ids", "padding_mask"}`` [B, T], without a cache."""
@@ -388,10 +349,3 @@ def _integers(name: str, given: Tensor, wanted: str, fits: bool) -> Tensor:
     if given.check().dtype not in ("int32", "uint32") or not fits:
         raise ShapeError(f"{name} must be integers of shape {wanted}, not {given}")
     return given
-
-
-def _preprocessor_of(directory: Path, config: GPT2Config) -> GPT2CausalLMPreprocessor:
-    tokenizer = GPT2Tokenizer.from_directory(directory)
-    check_vocabularies(tokenizer, config.vocab_size)
-    settle_start_token(tokenizer, config)
-    return GPT2CausalLMPreprocessor(tokenizer, config.n_positions)

@@ -19,7 +19,7 @@ from gpt2_wgpu.models.token_ids import Candidates
 from gpt2_wgpu.nn import History, KVCache, Penalties, SamplingOptions, SamplingState
 from gpt2_wgpu.tensors import dispose, keep
 from gpt2_wgpu.webgpu import Capabilities, Device, Recording
-from gpt2_wgpu.webgpu.idle_recordings import IdleRecordings
+from gpt2_wgpu.webgpu.idle_recording import IdleRecording
 
 MOST_RUNS = 4
 
@@ -100,7 +100,7 @@ class RunParts(NotCopyable):
         self.state = state
         self.step = step
         self.prefill = prefill
-        self._idle: IdleRecordings | None = None
+        self._idle: IdleRecording | None = None
 
     @property
     def cache(self) -> KVCache:
@@ -109,25 +109,26 @@ class RunParts(NotCopyable):
 
     def suspend(self) -> None:
         """Give the buffers to the pool until :meth:`resume`."""
-        dispose([self.cache, self.state, self.prefill.tensors])
-        self._idle = IdleRecordings([self.step, *self.prefill.recordings])
+        dispose([self.cache, self.state])
+        self._idle = IdleRecording(self.step)
 
     def resume(self) -> bool:
         """Take the buffers back; False if they are gone."""
         if self._idle is None or not self._idle.resume():
+            self.prefill.close()
             return False
         self._idle = None
         self.state = keep(self.state.renewed())
-        self.prefill.renew(keep(self.cache.renewed()))
+        self.prefill.cache = keep(self.cache.renewed())
         return True
 
     def close(self) -> None:
         """Free everything. Idempotent."""
+        self.prefill.close()
         if self._idle is not None:
             self._idle.close()
             return
         self.step.close()
-        self.prefill.close()
         dispose([self.cache, self.state])
 
 

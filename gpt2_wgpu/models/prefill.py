@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, groupby
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
@@ -17,6 +17,7 @@ from gpt2_wgpu.models.weight_sizes import stored_bytes
 from gpt2_wgpu.nn import KVCache
 from gpt2_wgpu.tensors import Tensor, dispose, empty, keep, tidy
 from gpt2_wgpu.webgpu import Recording
+from gpt2_wgpu.webgpu.idle_recording import IdleRecording
 
 MOST_CHUNKS = 4  # sizes of chunks that stay recorded
 MAX_WORK = 0.8e9  # max operations per submit on a CPU adapter: 30 to 130 ms on two cores
@@ -44,7 +45,10 @@ async def residual(
 
 
 class Prefill(NotCopyable):
-    """Chunks of prompts for one cache: each size is recorded once, and replayed."""
+    """Chunks of prompts for one cache: each size is recorded once, and replayed.
+
+    Only the chunk that runs has live buffers; those of the others are in the pool.
+    """
 
     def __init__(self, backbone: GPT2Backbone, cache: KVCache) -> None:
         self.cache = cache
@@ -56,29 +60,25 @@ class Prefill(NotCopyable):
         """Write keys and values of ``rows`` [B, T] into the cache."""
         backbone = self._backbone
         pace = WorkPace(backbone.device, backbone.dtype)
-        for first, ids in chunks(rows, self._rows):
-            tokens = len(ids[0])
-            chunk = self._chunks.pop(tokens, None) or _Chunk(backbone, self.cache, tokens)
+        for tokens, same in groupby(chunks(rows, self._rows), lambda found: len(found[1][0])):
+            chunk = self._taken(tokens)
+            try:
+                for first, ids in same:
+                    await chunk.run(backbone, ids, first, pace)
+            except BaseException:
+                chunk.close()
+                raise
+            chunk.suspend()
             self._chunks[tokens] = chunk
             if len(self._chunks) > MOST_CHUNKS:
                 self._chunks.pop(next(iter(self._chunks))).close()
-            await chunk.run(backbone, ids, first, pace)
 
-    @property
-    def recordings(self) -> list[Recording]:
-        """Recordings of the chunks."""
-        return [chunk.recording for chunk in self._chunks.values()]
-
-    @property
-    def tensors(self) -> list[Tensor]:
-        """What it owns besides the cache."""
-        return [x for chunk in self._chunks.values() for x in (chunk.ids, chunk.start)]
-
-    def renew(self, cache: KVCache) -> None:
-        """Go on with ``cache`` and new tensors over the buffers of those that are disposed."""
-        self.cache = cache
-        for chunk in self._chunks.values():
-            chunk.ids, chunk.start = keep((chunk.ids.renewed(), chunk.start.renewed()))
+    def _taken(self, tokens: int) -> _Chunk:
+        """A chunk of a size, which is the caller's."""
+        kept = self._chunks.pop(tokens, None)
+        if kept is not None and kept.resume():
+            return kept
+        return _Chunk(self._backbone, self.cache, tokens)
 
     def close(self) -> None:
         """Free everything but the cache. Idempotent."""
@@ -92,29 +92,46 @@ class _Chunk:
 
     def __init__(self, backbone: GPT2Backbone, cache: KVCache, tokens: int) -> None:
         device, rows = backbone.device, cache.batch_size
+        self._idle: IdleRecording | None = None
         with tidy("prefill"):
-            self.ids = empty(device, (rows, tokens), "uint32")
-            self.start = empty(device, (rows,), "uint32")
-            with Recording(device, reuses_workspace=True) as self.recording:
-                for _ in backbone.half_blocks(self.ids, cache, self.start):
-                    self.recording.end_part()
-            keep((self.ids, self.start))
+            self._ids = empty(device, (rows, tokens), "uint32")
+            self._start = empty(device, (rows,), "uint32")
+            with Recording(device, reuses_workspace=True) as self._recording:
+                for _ in backbone.half_blocks(self._ids, cache, self._start):
+                    self._recording.end_part()
+            keep((self._ids, self._start))
 
     async def run(
         self, backbone: GPT2Backbone, rows: Sequence[Sequence[int]], first: int, pace: WorkPace
     ) -> None:
         """Compute ``rows`` at positions ``first`` .., in submits of ``pace``."""
         queue = backbone.device.queue
-        queue.upload(self.ids.storage, 0, array("I", chain.from_iterable(rows)))
-        queue.upload(self.start.storage, 0, array("I", [first] * len(rows)))
+        queue.upload(self._ids.storage, 0, array("I", chain.from_iterable(rows)))
+        queue.upload(self._start.storage, 0, array("I", [first] * len(rows)))
         work = half_block_work(backbone, len(rows), len(rows[0]), first)
         for part in range(2 * backbone.config.n_layer):
-            await pace.make_room(work[part % 2], self.ids)
-            self.recording.replay_part(part)
+            await pace.make_room(work[part % 2], self._ids)
+            self._recording.replay_part(part)
+
+    def suspend(self) -> None:
+        """Give the buffers to the pool until :meth:`resume`."""
+        dispose((self._ids, self._start))
+        self._idle = IdleRecording(self._recording)
+
+    def resume(self) -> bool:
+        """Take the buffers back; False if they are gone."""
+        if self._idle is None or not self._idle.resume():
+            return False
+        self._idle = None
+        self._ids, self._start = keep((self._ids.renewed(), self._start.renewed()))
+        return True
 
     def close(self) -> None:
-        dispose((self.ids, self.start))
-        self.recording.close()
+        if self._idle is not None:
+            self._idle.close()
+            return
+        dispose((self._ids, self._start))
+        self._recording.close()
 
 
 def half_block_work(backbone: GPT2Backbone, rows: int, tokens: int, first: int) -> tuple[int, int]:

@@ -206,12 +206,12 @@ def test_the_end_of_a_model_frees_its_runs(device, end):
     lm = tiny.model(device)
     lm.generate("abc", 20, None)
     reserves = device.memory._reserves
-    assert len(reserves) == 1
+    assert len(reserves) == 2  # of the step, and of the prompt's chunk
     if end == "compile":
         lm.compile("greedy")
         assert not reserves
         lm.generate("abc", 20, None)
-        assert len(reserves) == 1
+        assert len(reserves) == 2  # of the step, and of the prompt's chunk
     if end != "garbage":
         lm.dispose()
     del lm
@@ -287,7 +287,7 @@ def test_few_runs_are_kept(fresh, device):
     for length in (4, 20, 36):
         for rows in (1, 2, 3):
             tiny.text_of(fresh, [[1, 2]] * rows, length)
-    assert len(fresh.kept_runs) == kept_runs.MOST_RUNS == len(device.memory._reserves)
+    assert len(fresh.kept_runs) == kept_runs.MOST_RUNS == len(device.memory._reserves) // 2
 
 
 # --- several at once ------------------------------------------------------------------------------

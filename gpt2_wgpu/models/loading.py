@@ -1,0 +1,110 @@
+"""Model files: where those of a preset are, and the weights, config and tokenizer in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from gpt2_wgpu.checkpoint_files import BESIDE_WEIGHTS
+from gpt2_wgpu.errors import ConfigError, InvalidArgumentError, TokenizerError
+from gpt2_wgpu.models.addresses import address_of
+from gpt2_wgpu.models.config import GPT2Config
+from gpt2_wgpu.models.fetching import fetch_files, name_of
+from gpt2_wgpu.models.generation_config import read_config
+from gpt2_wgpu.models.gpt2_weights import Fetch, OpenWeights, Progress, as_stored, stored_fetch
+from gpt2_wgpu.models.presets import resolve as resolve_preset
+from gpt2_wgpu.models.token_ids import check_vocabularies, settle_start_token
+from gpt2_wgpu.shown import shown
+from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
+from gpt2_wgpu.webgpu import Device
+from gpt2_wgpu.weights.blobs import Blob, BlobCheckpoint, read_blob
+from gpt2_wgpu.weights.checkpoint import Checkpoint, WeightSource
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model that can be loaded; ``weights``: its directory, or a source that stays open."""
+
+    config: GPT2Config
+    preprocessor: GPT2CausalLMPreprocessor | None
+    weights: Path | WeightSource
+
+
+async def open_preset(
+    preset: str | os.PathLike[str], preprocessor: GPT2CausalLMPreprocessor | str | None
+) -> ModelFiles:
+    """The files of a preset, directory or hub id; in browsers also of a directory's address.
+
+    ``preprocessor``: "auto" makes one from the files.
+    """
+    if isinstance(preprocessor, str) and preprocessor != "auto":
+        raise InvalidArgumentError(
+            f"preprocessor must be 'auto', an object or None, not {shown(preprocessor)}"
+        )
+    if (address := address_of(preset)) is not None:
+        files = await open_blobs(await fetch_files(address), name_of(address))
+        if isinstance(preprocessor, str):
+            return files
+        return ModelFiles(files.config, preprocessor, files.weights)
+    directory = resolve_preset(preset)
+    config = read_config(directory)
+    if isinstance(preprocessor, str):
+        preprocessor = _preprocessor_of(directory, config)
+    return ModelFiles(config, preprocessor, directory)
+
+
+async def open_blobs(blobs: Mapping[str, Blob], name: str) -> ModelFiles:
+    """The files of a model ``name`` that a browser holds: file name → JavaScript's ``Blob``."""
+    source = await BlobCheckpoint.open(blobs, name)
+    with TemporaryDirectory() as folder:
+        directory = Path(folder)
+        for file_name in blobs.keys() & BESIDE_WEIGHTS:
+            (directory / file_name).write_bytes(
+                await read_blob(blobs[file_name], f"{name}/{file_name}")
+            )
+        try:
+            config = read_config(directory)
+            return ModelFiles(config, _preprocessor_of(directory, config), source)
+        except (ConfigError, TokenizerError) as error:
+            # The folder is ours: messages name the model instead.
+            raise type(error)(str(error).replace(folder, name)) from None
+
+
+async def stored_weights(
+    config: GPT2Config,
+    weights: Path | WeightSource,
+    dtype: str | None,
+    on_progress: Progress | None,
+) -> tuple[GPT2Config, str | None, OpenWeights]:
+    """Configuration, dtype and a reader of ``weights``, which may be read again and again.
+
+    Configuration and dtype are as stored, where they are None or say nothing else.
+    """
+
+    @contextmanager
+    def open_directory(device: Device, dtype: str) -> Iterator[Fetch]:
+        assert isinstance(weights, Path)
+        with Checkpoint.open(weights) as source:
+            yield stored_fetch(device, source, config, dtype, on_progress)
+
+    def open_source(device: Device, dtype: str) -> AbstractContextManager[Fetch]:
+        assert not isinstance(weights, Path)
+        return nullcontext(stored_fetch(device, weights, config, dtype, on_progress))
+
+    if isinstance(weights, Path):
+        with Checkpoint.open(weights) as source:
+            config, dtype = await as_stored(config, dtype, source)
+        return config, dtype, open_directory
+    config, dtype = await as_stored(config, dtype, weights)
+    return config, dtype, open_source
+
+
+def _preprocessor_of(directory: Path, config: GPT2Config) -> GPT2CausalLMPreprocessor:
+    tokenizer = GPT2Tokenizer.from_directory(directory)
+    check_vocabularies(tokenizer, config.vocab_size)
+    settle_start_token(tokenizer, config)
+    return GPT2CausalLMPreprocessor(tokenizer, config.n_positions)
