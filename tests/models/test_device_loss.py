@@ -56,12 +56,12 @@ def text_of(lm, prompts, *, lose_after=()):
     submits = 0
     submit = DecodeRun.submit
 
-    def losing(self, steps):
+    def losing(self, *args):
         nonlocal submits
         submits += 1
         if submits in lose_after:
             lose_device(lm.device)
-        return submit(self, steps)
+        return submit(self, *args)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DecodeRun, "submit", losing)
