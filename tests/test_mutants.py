@@ -1,4 +1,4 @@
-"""The mutation script: what it changes, what it leaves alone, and which tests it runs."""
+"""The mutation script: mutated and unmutated code, and the tests that it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values in messages: short and quickly made, whatever a user or a file gave."""
+"""Values in messages: short and fast for any value."""
 
 from __future__ import annotations
 

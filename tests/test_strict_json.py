@@ -1,4 +1,4 @@
-"""Hostile JSON: linear time, bounded memory, short messages; and files of any size."""
+"""Malicious JSON: linear time, bounded memory, short messages; and files of any size."""
 
 from __future__ import annotations
 

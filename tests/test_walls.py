@@ -1,4 +1,4 @@
-"""The walls between the rooms: imports only point down, and no room outgrows a reader."""
+"""Architecture: imports point down the layers, without circles, and files stay small."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ GUARDED = {"text/pretokenizer.py"}  # imports regex at the top, in a try
 
 
 def room_of(path: Path) -> str:
-    """The room a file of the package lies in."""
+    """Return the package of a file."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     if len(parts) == 1:
         return "public" if parts[0] == "__init__" else parts[0]
@@ -276,7 +276,7 @@ def test_a_circle_of_each_kind_is_found(
 
 
 def test_no_two_files_share_a_name() -> None:
-    """A name tells what a file is about, wherever it is mentioned."""
+    """A file name identifies one subject."""
     folders = {path.parent for path in MODULES} - {PACKAGE}
     names = Counter([path.stem for path in MODULES] + [path.name for path in folders])
     shared = {name for name, times in names.items() if times > 1}

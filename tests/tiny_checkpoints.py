@@ -1,4 +1,4 @@
-"""Checkpoints of a few kilobytes in Hugging Face's format, with any files beside the weights."""
+"""Checkpoints of a few kilobytes in Hugging Face's format, with arbitrary additional files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WIDTH, CONTEXT = 16, 64
 
 
 def byte_symbols() -> list[str]:
-    """GPT-2's stand-ins for the 256 bytes, in its order."""
+    """GPT-2's symbols of the 256 bytes, in its order."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = 256 - len(printable)
     return [*map(chr, printable), *(chr(256 + index) for index in range(hidden))]

@@ -1,4 +1,4 @@
-"""A measurement that takes a second: little to read, a model of two layers."""
+"""Fixture: a measurement of about a second, with little data and a two-layer model."""
 
 from __future__ import annotations
 

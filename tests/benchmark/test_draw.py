@@ -1,4 +1,4 @@
-"""The charts: one bar for each figure, none for outputs that were wrong, valid on their own."""
+"""Charts: one bar per figure, none for wrong outputs, valid SVG."""
 
 from __future__ import annotations
 

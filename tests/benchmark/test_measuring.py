@@ -1,4 +1,4 @@
-"""The report: what is in it, that its figures hang together, that wrong outputs give none."""
+"""Benchmark report: contents, consistency of figures, and no figures for wrong outputs."""
 
 from __future__ import annotations
 

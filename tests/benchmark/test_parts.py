@@ -1,4 +1,4 @@
-"""Shapes, traffic, clocks and counters: what the figures are made of."""
+"""Inputs of the benchmark's figures: shapes, traffic, clocks and counters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The comparison shows no speed that was not earned. No engine is needed for these tests."""
+"""Comparison of engines: no figures for wrong or failed runs. Runs without any engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens that are wrong have no speed, and the refusal names them."""
+"""Verification of benchmarked tokens: wrong tokens raise an error that names them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A headless Chromium with WebGPU in software, and a worker in it that runs Python."""
+"""Headless Chromium with software WebGPU, and a worker that runs Python."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def required_chromium() -> str:
 def software_vulkan() -> dict[str, str]:
     """The environment in which a program finds the Vulkan driver that comes with Chromium.
 
-    Dawn, which Node uses, refuses older versions of Mesa's.
+    Dawn, which Node uses, rejects older versions of Mesa's.
     """
     drivers = sorted(Path("/usr/lib").glob("chromium*/vk_swiftshader_icd.json"))
     return {"VK_ICD_FILENAMES": str(drivers[0])} if drivers else {}

@@ -1,4 +1,4 @@
-"""The built site, served; Chromium; and Python in a worker there."""
+"""Fixtures: the built site on a server, Chromium, and Python in a worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs inside the browser: pytest over the repository's own test files."""
+"""Pytest run of the repository's test files inside the browser."""
 
 import json
 import os

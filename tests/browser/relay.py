@@ -1,7 +1,7 @@
-"""Lets this process compute on Chromium's WebGPU: `pytest --gpu=chromium`.
+"""Relay to Chromium's WebGPU for tests in this process: `pytest --gpu=chromium`.
 
 webgpu/backends/browser calls JavaScript through the modules `js` and `pyodide`. Here these are
-stand-ins that pass each call on to a page, so that the backend as it is, and with it every test
+proxies that pass each call on to a page, so that the backend as it is, and with it every test
 that needs NumPy or PyTorch for its expected values, runs against Chromium's compiler and
 validation.
 
@@ -42,7 +42,7 @@ class Depot:
     """Where the page gets many bytes, and leaves them: GET and POST of `data`."""
 
     def __init__(self) -> None:
-        self.held = b""  # for the message that is under way
+        self.held = b""  # of the current message
         self.left: Queue[bytes] = Queue()
 
     def handler(self) -> type[Handler]:
@@ -119,7 +119,7 @@ class Relay:
 
 
 class Remote:
-    """A stand-in for an object of JavaScript's."""
+    """A proxy of a JavaScript object."""
 
     def __init__(self, relay: Relay, subject: int) -> None:
         self._relay, self.id = relay, subject
@@ -135,8 +135,8 @@ class Remote:
         return self._relay.ask("settled", self.id)
         yield  # makes this a generator: it never waits, it blocks
 
-    def add_done_callback(self, tell: Callable[..., object]) -> None:
-        """Nothing comes from the page unasked: as natively, where wgpu never tells of a loss."""
+    def add_done_callback(self, callback: Callable[..., object]) -> None:
+        """Ignore the callback: as natively, where wgpu has no event of device loss."""
 
     def to_bytes(self) -> bytes:
         held: bytes = self._relay.ask("bytes", self.id)

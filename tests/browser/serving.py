@@ -1,4 +1,4 @@
-"""The built site and the tests' own pages, served as a static host would, and more strictly."""
+"""Server of the built site and the tests' pages, stricter than a static host."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'sel
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Serves `directory` below PREFIX; what stands in its tests/ are the tests' pages."""
+    """Serves `directory` below PREFIX; its tests/ are the tests' pages."""
 
     extensions_map = SimpleHTTPRequestHandler.extensions_map | {
         ".mjs": "text/javascript",

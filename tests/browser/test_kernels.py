@@ -1,4 +1,4 @@
-"""The kernels' own tests, with NumPy for what is right and Chromium for what is computed."""
+"""The kernels' tests on Chromium's WebGPU, with NumPy references."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a browser tells late, or by itself: lack of memory, and the loss of a device."""
+"""Asynchronous errors of a browser: out of memory, and device loss."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 from tests.browser.chromium import Worker
 
-# Buffers are refused as a browser with too little memory would: what is made is invalid, and who
-# asks for errors later is told that memory lacked.
+# Buffers are rejected as in a browser with too little memory: they are invalid, and an error of
+# memory is reported asynchronously.
 PREPARE = """
 import asyncio
 import js

@@ -1,4 +1,4 @@
-"""The site's Python in Node: what runs there needs no browser, no worker, no stack switching."""
+"""The site's Python in Node: runs without a browser, a worker or stack switching."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tests of the engine and its memory, from the same files, in the browser's Python.
+"""The tests of engine and memory, from the same files, in the browser's Python.
 
 Each test outside that is not marked `native` has one here that says what became of it in there.
 """
@@ -104,7 +104,7 @@ def test_in_the_browser(node: str, results: dict[str, Any]) -> None:
 
 
 def installed_files() -> Iterable[tuple[str, Path]]:
-    """What stands beside the package: test tools, of the same versions as here, and the model."""
+    """Additional files of the package: test tools, of the same versions as here, and the model."""
     for name in TESTERS:
         for file in distribution(name).files or ():
             if ".." not in file.parts and "__pycache__" not in file.parts:

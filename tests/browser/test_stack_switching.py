@@ -1,4 +1,4 @@
-"""Blocking calls in the browser: what a coroutine raises, the caller gets, and nobody else."""
+"""Blocking calls in the browser: exceptions of a coroutine reach its caller only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running the command as a process, as a person or a script would."""
+"""Fixtures: the command as a process, with a terminal or with pipes."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def started() -> Iterator[Started]:
 def interruptible() -> None:
     """Lets the processes that tests start be interrupted, also where this run itself is not.
 
-    A shell's background jobs ignore Ctrl-C, and pass that on to whatever they start.
+    A shell's background jobs ignore Ctrl-C, and so do their children.
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

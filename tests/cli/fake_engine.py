@@ -1,4 +1,4 @@
-"""An engine without a GPU, for what the command does with any engine's answers."""
+"""Fake engine without a GPU for tests of the command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Pieces = list[tuple[str, list[int]]]
 
 @dataclass
 class FakeStream:
-    """Yields prepared pieces, but the empty ones; raises what stands in for a piece."""
+    """Yields prepared pieces except empty ones; raises exceptions among them."""
 
     pieces: list[tuple[str, list[int]] | BaseException]
     stats: Any
@@ -42,7 +42,7 @@ class FakeStream:
 
 
 class FakeEngine:
-    """Stands in for the library's classes and remembers how they were called."""
+    """Fake of the library's classes that records its calls."""
 
     def __init__(self) -> None:
         self.calls: dict[str, Any] = {}

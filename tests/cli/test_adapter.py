@@ -1,4 +1,4 @@
-"""`--adapter` of each command that opens a GPU, and what is said of one that does not exist."""
+"""`--adapter` of each command that opens a GPU, and the error for a missing adapter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gpt2-wgpu bench`: what it prints, where, and when it refuses to."""
+"""`gpt2-wgpu bench`: output, progress, and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `make` sets up: environments, and a driver where none is."""
+"""Setup for `make`: environments, and a driver if there is none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gpt2-wgpu convert` as a process: what it writes, says and refuses."""
+"""`gpt2-wgpu convert` as a process: files, output and errors."""
 
 from __future__ import annotations
 

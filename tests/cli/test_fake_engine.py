@@ -1,4 +1,4 @@
-"""The fake engine has the names, parameters and types of the library that it stands in for."""
+"""The fake engine has the names, parameters and types of the library that it replaces."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.cli.fake_engine import FakeEngine
 
 
 def same_shape(fake: SimpleNamespace, real: object) -> None:
-    """Whatever the fake has, the real object has too, of the same type."""
+    """All attributes of the fake exist on the real object, with the same type."""
     for name, value in vars(fake).items():
         if isinstance(value, SimpleNamespace):
             same_shape(value, getattr(real, name))

@@ -1,4 +1,4 @@
-"""What `generate` says beside the text: warnings, notes, errors; with an engine made for it."""
+"""Messages of `generate`: warnings, notes, errors; with the fake engine."""
 
 from __future__ import annotations
 

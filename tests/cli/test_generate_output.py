@@ -1,4 +1,4 @@
-"""What `generate` asks of the engine and prints of its answers, with an engine made for it."""
+"""Calls and output of `generate`, with the fake engine."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def test_a_default_that_is_not_float16_is_told(
     gain: float,
     told: bool,
 ) -> None:
-    """What an adapter was measured to do lies in the user's cache: here, what it might have."""
+    """Measurements of an adapter are in the user's cache; here they are faked."""
     run("generate", "--greedy", "-n", "1", "-q", PROMPT)
     known = Path(environment["XDG_CACHE_HOME"], "gpt2-wgpu", "default_dtype.json")
     if not device.info.is_software:

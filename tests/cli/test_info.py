@@ -1,4 +1,4 @@
-"""`gpt2-wgpu info`: the facts, the check, and what is said when either is missing."""
+"""`gpt2-wgpu info`: facts, self-test, and messages if either is unavailable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C while a story is told, where it comes at the worst of times."""
+"""Ctrl-C during generation, at the most critical moments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Without a GPU adapter every command that needs one says so in one line and fails."""
+"""Commands without a GPU adapter: a one-line error and a failing exit status."""
 
 from __future__ import annotations
 

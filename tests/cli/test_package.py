@@ -1,4 +1,4 @@
-"""The wheel alone is the product: engine, shaders, tokenizer and model, and the command."""
+"""The wheel is self-contained: engine, shaders, tokenizer, model and command."""
 
 from __future__ import annotations
 

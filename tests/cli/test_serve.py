@@ -1,4 +1,4 @@
-"""`gpt2-wgpu serve`: what it serves, how, and what it refuses."""
+"""`gpt2-wgpu serve`: files, headers, and rejected requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`scripts/build_site.py`: which folders it takes, and what it deletes there."""
+"""`scripts/build_site.py`: accepted folders, and deleted files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpt2_wgpu.cli.static_site import POLICY, Site
 
 
 def contents(**files: bytes) -> Contents:
-    """Files of a site (`__` stands for a slash), and their manifest."""
+    """Files of a site (`__` is a slash), and their manifest."""
     named: Contents = {name.replace("__", "/"): data for name, data in files.items()}
     return named | {"manifest.json": build_site.manifest(named)}
 

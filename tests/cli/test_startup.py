@@ -1,4 +1,4 @@
-"""What happens before the program runs: nothing heavy, and nothing loud on Ctrl-C."""
+"""Start of the program: no heavy imports, and no traceback on Ctrl-C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The property that every reader keeps, and the loop that looks for an input that breaks it.
+"""Fuzzing: the property of every reader, and the search for inputs that violate it.
 
 A reader gives a value or raises an error of ``gpt2_wgpu.errors`` with a message of one line and at
 most 1,000 characters, in time and memory that grow with the input only.

@@ -1,4 +1,4 @@
-"""Random changes of bytes and of JSON values, the same for the same seed."""
+"""Reproducible random mutations of bytes and JSON values."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Mutator:
     def changed(self, data: bytes, others: Sequence[bytes], start: int = 0) -> bytes:
         """``data`` with one to four changes; as JSON, where it is that, or as plain bytes.
 
-        JSON begins at ``start``, and in the 8 bytes before it stands its length (safetensors).
+        JSON begins at ``start``; the 8 bytes before it are its length (safetensors).
         """
         chance = self.random
         if chance.random() < 0.6 and (tree := self._tree(data, start)) is not None:

@@ -1,4 +1,4 @@
-"""What is fuzzed: each reader of a file or a name, with inputs to start from.
+"""Fuzzing targets: each reader of a file or a name, with seed inputs.
 
 A target takes any bytes. It returns for a value, or raises an error of ``gpt2_wgpu.errors``; it may
 check the value and raise ``AssertionError``. Files lie in a directory of their own, under the names
@@ -287,7 +287,7 @@ NAMES = [
 
 
 def _read_name(data: bytes) -> object:
-    # What is asked of the Hub is refused by HF_HUB_OFFLINE, which the runners of this set.
+    # HF_HUB_OFFLINE, set by the runners of this, rejects requests to the Hub.
     assert os.environ.get("HF_HUB_OFFLINE") == "1"
     try:
         name = data.decode("utf-8", "surrogatepass")
@@ -313,7 +313,7 @@ def _round_trip() -> Run:
 
     def check(data: bytes) -> object:
         text = data.decode("utf-8", "surrogatepass" if len(data) % 2 else "replace")
-        ids = tokenizer.encode(text)  # refuses a lone surrogate
+        ids = tokenizer.encode(text)  # rejects a lone surrogate
         assert tokenizer.decode(ids) == text
         assert splitters[0](text) == splitters[1](text)
         assert tokenizer.decode(tokenizer.encode(text, allowed_special="all")) == text

@@ -1,4 +1,4 @@
-"""A short pass over every reader: its stored inputs and the same few hundred mutations."""
+"""Short fuzzing run of every reader: stored inputs and a few hundred reproducible mutations."""
 
 from __future__ import annotations
 

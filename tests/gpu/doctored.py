@@ -1,4 +1,4 @@
-"""A device whose kernels are doctored: a ``.wgsl`` file reads otherwise."""
+"""Device with modified kernels: the source of a ``.wgsl`` file is replaced."""
 
 from __future__ import annotations
 

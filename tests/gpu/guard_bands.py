@@ -1,6 +1,6 @@
-"""Guard bands: what a kernel may not touch is filled with a pattern, and looked at afterwards.
+"""Guard bands: memory that a kernel must not write is filled with a pattern and checked.
 
-WebGPU hides an index error: what lies outside a binding is not written, and reads are clamped. So
+WebGPU hides index errors: writes outside a binding are ignored, and reads are clamped. So
 under :class:`GuardBands` every binding is larger than its tensor; all of it, the tensor included,
 holds NaN until a kernel or an upload writes there. An element left unwritten or read from outside
 shows as NaN, an element written outside as a damaged pattern. Each tensor has a NaN of its own, so

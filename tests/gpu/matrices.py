@@ -1,4 +1,4 @@
-"""Matrices for tests: made, read back and freed; and which kernels multiply with them."""
+"""Matrices for tests: creation, readback and disposal; and the kernels that multiply them."""
 
 from __future__ import annotations
 

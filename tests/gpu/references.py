@@ -1,4 +1,4 @@
-"""NumPy references, in float64, written as in the papers and not as in the kernels."""
+"""NumPy references in float64, following the papers rather than the kernels."""
 
 from __future__ import annotations
 

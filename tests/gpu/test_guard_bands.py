@@ -1,4 +1,4 @@
-"""The guard bands themselves: a test of kernels is worth nothing if they cannot fail."""
+"""The guard bands themselves: they detect writes."""
 
 from __future__ import annotations
 

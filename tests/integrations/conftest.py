@@ -1,4 +1,4 @@
-"""A checkpoint that loads in no time: the embedded model's tokens, random weights, 64 positions."""
+"""Fixture: a tiny checkpoint with the embedded model's tokenizer and random weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The callable for Ray Data, without Ray: its rows, its faults, its memory, its adapter."""
+"""Callable for Ray Data, without Ray: rows, errors, memory, adapter."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ADDED = ["generated_text", "finish_reason", "prompt_tokens", "new_tokens", "erro
 
 @pytest.fixture
 def make(checkpoint):
-    """A generator on whatever adapter there is."""
+    """A generator on any adapter."""
 
     def made(**arguments):
         return GPT2Generator(

@@ -1,4 +1,4 @@
-"""Fixtures of the memory tests: a tiny model, and settings that are put back."""
+"""Fixtures of the memory tests: a tiny model, and restored settings."""
 
 from __future__ import annotations
 

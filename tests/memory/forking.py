@@ -1,4 +1,4 @@
-"""A program that uses the GPU and forks: each child does one thing and reports how it ended.
+"""Program that uses the GPU and forks: each child does one thing and reports the result.
 
 Prints a JSON object: name of the child -> [exit status or None if it hung, what it said].
 """
@@ -80,7 +80,7 @@ def uses_of(device):
         y = scope.escape(x + x)
     readback = Readback(device, [(x.storage, 0, 8)])
     stream = lm.stream("ab", 6, stop_token_ids=None)
-    next(stream)  # its next submit is under way
+    next(stream)  # its next submit is in flight
     started = Readback(device, [(x.storage, 0, 8)])
     started.begin()
     uses = {

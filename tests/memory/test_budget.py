@@ -1,4 +1,4 @@
-"""The memory budget: refused in words, nothing broken by it, and in good time."""
+"""Memory budget: clear errors, no side effects, raised early."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_disposing_makes_room():
 
 def test_garbage_makes_room():
     leave(MEBIBYTE)
-    new(MEBIBYTE)  # nobody disposes it, and nobody can reach it
+    new(MEBIBYTE)  # neither disposed nor reachable
     new(MEBIBYTE).dispose()
 
 
@@ -165,7 +165,7 @@ def test_live_and_pooled_never_exceed_the_budget():
 
 @pytest.fixture
 def uploads(monkeypatch):
-    """Whatever is sent to the device while a test runs."""
+    """All calls of the device during a test."""
     found, upload = [], CommandQueue.upload
 
     def noted(self, storage, offset, data):
@@ -233,7 +233,7 @@ def test_a_generation_goes_on_beside_a_refused_one(lm):
 
 
 def refuse(device, monkeypatch, error, times=10_000):
-    """Let the driver refuse the next buffers; a list of what was asked of it."""
+    """Let the driver reject the next buffers; a list of the requests."""
     asked, create = [], device.gpu.create_buffer
 
     def create_buffer(**kwargs):

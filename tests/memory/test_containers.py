@@ -1,4 +1,4 @@
-"""What is searched for tensors: the cases of TF.js's tensor_util_test, and Python's containers."""
+"""Search of containers for tensors: TF.js's tensor_util_test, and Python's containers."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def test_a_copy_of_a_device_is_the_device(device):
     assert copy.deepcopy({"device": device})["device"] is device
 
 
-# --- refused --------------------------------------------------------------------------------------
+# --- rejected -------------------------------------------------------------------------------------
 
 
 @pytest.fixture

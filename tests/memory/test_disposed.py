@@ -1,4 +1,4 @@
-"""What a disposed tensor says, and that no memory is used by two at a time or taken for zero."""
+"""Disposed tensors: errors of later uses, no shared memory, no assumption of zeroed memory."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_work_of_a_closed_generation_writes_into_nobodys_tensor(lm):
     generation = Generation(lm, [[1, 2, 3]], [20], Greedy().next_options(), [])
     asyncio.run(generation.advance())
     run = generation._run
-    run._recording.replay(5)  # pending, and nobody waits for them
+    run._recording.replay(5)  # pending, without a waiting caller
     generation.close()
     others = [gw.tensor([7.0] * size) for size in (1, 16, 64, 200, 300, 900) * 4]
     for other in others:

@@ -36,7 +36,7 @@ class Place:
     least: int
 
     def fail(self, patch, at, error, times=1):
-        """Raise at calls ``at`` .. of the place; a function that tells how many there were."""
+        """Raise at calls ``at`` .. of the place; return a function that counts the calls."""
         calls, function = 0, getattr(self.owner, self.name)
 
         def failing(*args, **kwargs):

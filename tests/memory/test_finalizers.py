@@ -1,4 +1,4 @@
-"""Tensors that only the garbage collector frees: any number, in constant stack depth."""
+"""Tensors freed by the garbage collector, in constant stack depth."""
 
 from __future__ import annotations
 

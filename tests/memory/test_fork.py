@@ -1,4 +1,4 @@
-"""A process forked from one that has used the GPU: it raises at once, and ends."""
+"""Forked processes: GPU use raises immediately, and the process ends."""
 
 from __future__ import annotations
 

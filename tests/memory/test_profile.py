@@ -1,4 +1,4 @@
-"""``profile``: a row for each dispatch, bytes and peak, whatever the work is."""
+"""``profile``: a row per dispatch, bytes and peak memory, for any function."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scopes that last: those of generators, and those that tasks take with them."""
+"""Long-lived scopes: of generators, and of tasks."""
 
 from __future__ import annotations
 

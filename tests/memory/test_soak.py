@@ -1,4 +1,4 @@
-"""What a server does for days, in small: counters flat to the byte, process memory within noise."""
+"""Short soak test: constant counters, process memory within noise."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.memory import tiny
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 
-# The counters tell after every round; how the process grows is seen natively only, in all of them.
+# Counters are checked after every round; the growth of the process natively only, over all rounds.
 LESS = 4 if sys.platform == "emscripten" else 1  # inside a browser: a quarter of the long ones
 NOISE = 1 << 20  # bytes: what an allocator keeps back or not between two looks
 
@@ -69,7 +69,7 @@ def test_a_thousand_generations(device, lm):
 
 
 def test_fifty_loads(device):
-    """Each as a whole: load, write, dispose; every fifth is disposed by nobody."""
+    """Each as a whole: load, write, dispose; every fifth is not disposed."""
     texts = []
     for index in Soak(device, 50):
         lm = tiny.model(device, seed=3)

@@ -1,4 +1,4 @@
-"""The long soak in small: one round of it, and that it notices what it looks for."""
+"""The soak script: one round, and detection of faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random programs against a model of the rules in plain Python.
+"""Random programs against a plain Python model of the rules.
 
 A program is a list of steps by a few tasks with scopes of their own; a task starts with those of
 the task that spawned it, as asyncio's do. The model says which tensors live and what they hold.

@@ -1,4 +1,4 @@
-"""What objects that hold GPU memory call themselves, in ``repr`` and in messages."""
+"""``repr`` and messages of objects that hold GPU memory."""
 
 from __future__ import annotations
 

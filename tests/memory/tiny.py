@@ -1,4 +1,4 @@
-"""A model so small that thousands of texts take seconds, and what is counted around them."""
+"""A tiny model, with which thousands of texts take seconds, and memory counters."""
 
 from __future__ import annotations
 

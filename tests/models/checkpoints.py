@@ -1,4 +1,4 @@
-"""Checkpoints with random weights, made with transformers, and what transformers computes."""
+"""Checkpoints with random weights from transformers, and transformers' results."""
 
 from __future__ import annotations
 

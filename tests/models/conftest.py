@@ -1,4 +1,4 @@
-"""A small model that every test may use, and the embedded one."""
+"""Fixtures: a small model shared by all tests, and the embedded one."""
 
 from __future__ import annotations
 

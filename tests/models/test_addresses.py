@@ -1,4 +1,4 @@
-"""What a model's name means in a browser; ``js`` is a stand-in for its page or worker."""
+"""Model names in a browser; ``js`` is a fake of its page or worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What models refuse before anything is allocated, and arguments at the edge of their range."""
+"""Invalid arguments of models, rejected before an allocation, and arguments at their limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One list of a checkpoint's files: what fetches, converts, serves and loads them agrees."""
+"""The list of a checkpoint's files, shared by download, conversion, server and loading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""config.json: read as transformers reads it, and refused where the numbers would differ."""
+"""config.json: read as in transformers, and rejected if results would differ."""
 
 from __future__ import annotations
 

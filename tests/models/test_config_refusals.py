@@ -1,4 +1,4 @@
-"""Configurations that are refused, by key and value, and those that look odd but are not."""
+"""Rejected configurations, by key and value, and unusual valid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``convert``: what it writes loads as if rounded at load; what it refuses, and what it leaves."""
+"""``convert``: results equal to rounding at load; errors; untouched files."""
 
 from __future__ import annotations
 

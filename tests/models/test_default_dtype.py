@@ -1,4 +1,4 @@
-"""Which dtype a model gets when nobody says: measured once on a CPU adapter, never on a GPU."""
+"""Default weight dtype: measured once on a CPU adapter, never on a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A device that is lost while idle or in mid-text: the text is that of an undisturbed run."""
+"""Device loss while idle or during generation: the text equals that of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_lost_with_submits_in_flight(lm, monkeypatch, ahead, collected):
 
 
 def test_closed_with_a_submit_in_flight(lm, monkeypatch):
-    """What is freed is in nobody's way, and what the GPU still does is in nobody's tensor."""
+    """Freed memory is reusable, and work of the old GPU device affects no tensor."""
     monkeypatch.setattr(decoding, "can_submit_ahead", lambda: True)
     expected = text_of_generation(lm, [4, 5])
     before = gw.memory(lm.device)

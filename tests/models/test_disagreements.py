@@ -1,5 +1,4 @@
-"""Checkpoints whose parts contradict each other, or whose weights lie otherwise than usual: the
-logits are those of transformers 5."""
+"""Checkpoints with contradictory parts or unusual weight layouts: the logits of transformers 5."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Perplexity and divergence: by transformers, and of the embedded model's rounded weights."""
+"""Perplexity and divergence, against transformers, and of the embedded model's formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's files from an address, as a page's Python fetches them; ``js`` is a stand-in here."""
+"""Download of a model's files in a page's Python; ``js`` is a fake."""
 
 from __future__ import annotations
 

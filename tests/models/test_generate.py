@@ -1,4 +1,4 @@
-"""``generate`` on ids and on text: what goes in, what comes out, what stays behind."""
+"""``generate`` on ids and on text: input, output, leaks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What generating takes on the GPU: weights, keys and values, and little else."""
+"""GPU memory of generation: weights, KV cache, and little else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What loading costs: one tensor above the mapped file on the host, nothing more on the GPU."""
+"""Memory of loading: one tensor on the host besides the mapped file, no overhead on the GPU."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells anonymous memory by itself")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux reports anonymous memory separately"
+)
 def test_loading_takes_no_more_than_one_tensor(base: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, base],

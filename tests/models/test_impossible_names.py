@@ -1,4 +1,4 @@
-"""Names that no file can have: a clear error wherever a name is taken."""
+"""Invalid file names: a clear error in every function that takes a name."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def test_the_embedded_model_needs_a_fraction_of_the_calls(device, made):
 
 
 def test_texts_are_those_of_fresh_recordings(fresh):
-    """Whatever ran before: other prompts, lengths, batches, samplers with the same penalties."""
+    """After any run: other prompts, lengths, batches, samplers with the same penalties."""
     cases = [
         ([[1, 2, 3]], 20), ([[7] * 9], 20), ([[4]], 20), ([[1, 2], [3]], 20), ([[1, 2, 3]], 33),
         ([[9, 8]], 20), ([[5], [6, 7, 8]], 18),

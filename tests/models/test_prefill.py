@@ -1,4 +1,4 @@
-"""A prompt's submits are bounded in time, and where they end changes nothing that is computed."""
+"""Prefill: submits are limited in time, and their size does not change results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Model names: what wins over what, and one clear line for a name that means nothing."""
+"""Model names: precedence, and a one-line error for an unknown name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models in q8 and q4: transformers with the same rounded weights."""
+"""Models in q8 and q4, against transformers with the same rounded weights."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def round_weights(model, dtype):
 
 
 def places(count, size):
-    """Where the elements of an axis lie whose heads of ``size`` are padded; and its length then."""
+    """Indices of the elements of an axis whose heads of ``size`` are padded; and its length."""
     padded = size if size == 1 else -(-size // 8) * 8
     numbers = np.arange(count)
     return numbers // size * padded + numbers % size, count // size * padded

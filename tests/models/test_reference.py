@@ -1,4 +1,4 @@
-"""The whole model against transformers on the same weights."""
+"""The complete model against transformers with the same weights."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_long_cache_is_read_in_parts(tmp_path, device):
 
 @pytest.mark.usefixtures("variant")
 def test_rows_of_different_positions(small, small_lm):
-    """One call may continue rows that stand at different positions."""
+    """One call may continue rows at different positions."""
     ids = ids_for(small[0], 2, 12)
     expected = checkpoints.logits_of(small[0], ids)
     with gw.tidy():

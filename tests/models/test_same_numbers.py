@@ -1,4 +1,4 @@
-"""Logits are the same alone and in a batch, prefilled and decoded, however a prompt is cut."""
+"""Equal logits alone and in a batch, in prefill and decoding, for any chunks of a prompt."""
 
 from __future__ import annotations
 

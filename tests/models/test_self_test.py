@@ -1,4 +1,4 @@
-"""When the self-test runs, what it keeps, and that generation refuses a device that fails it."""
+"""Self-test: when it runs, its cache, and errors of generation on a device that fails it."""
 
 from __future__ import annotations
 

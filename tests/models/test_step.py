@@ -1,4 +1,4 @@
-"""What one token costs: dispatches, and nothing made for it."""
+"""Cost of a token: dispatches, and no new objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams: text as it comes, ended early, twice at a time, and never leaving memory behind."""
+"""Streams: pieces, early ends, concurrent streams, and no leaks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_stats(tales):
 
 @pytest.mark.parametrize(("tokens", "told"), [(1, False), (2, False), (3, True)])
 def test_a_speed_takes_three_tokens(tales, tokens, told):
-    """The first two submits are under way together: their tokens tell no speed."""
+    """The first two submits are in flight together: their tokens give no speed."""
     stream = tales.stream("The wolf", max_new_tokens=tokens, stop_token_ids=None)
     assert list(stream)
     assert (stream.stats.tokens_per_second is not None) is told

@@ -1,4 +1,4 @@
-"""A stream in the hands of several tasks or threads: one is served, any may close it."""
+"""Concurrent use of a stream: one caller is served, any task or thread may close it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tokens end a text, which may stand in a prompt, and which are drawn."""
+"""Stop tokens, tokens allowed in a prompt, and tokens that may be sampled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole engine on the standard library and wgpu alone, as a browser has it."""
+"""The engine with only the standard library and wgpu, as in a browser."""
 
 from __future__ import annotations
 

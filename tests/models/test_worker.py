@@ -1,4 +1,4 @@
-"""The settings that a page leaves out, as its worker gives them to the sampler."""
+"""Defaults of a page's settings, as passed by its worker to the sampler."""
 
 from __future__ import annotations
 

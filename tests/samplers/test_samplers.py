@@ -1,4 +1,4 @@
-"""Samplers: names, arguments, seeds. What they draw is tested with the kernel."""
+"""Samplers: names, arguments, seeds. Drawn tokens are tested with the kernel."""
 
 from __future__ import annotations
 

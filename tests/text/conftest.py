@@ -1,4 +1,4 @@
-"""What the tests of this room share: GPT-2's own tokenizer, built once."""
+"""Fixture: GPT-2's own tokenizer, built once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BytePairTokenizer: KerasHub's surface, refusals, files, and its speed on awkward words."""
+"""BytePairTokenizer: KerasHub's API, errors, files, and speed on adversarial words."""
 
 from __future__ import annotations
 

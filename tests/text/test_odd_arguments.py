@@ -1,4 +1,4 @@
-"""Values of any type, given to the public text API: an error of this package, or a result."""
+"""Values of any type as arguments of the text API: an error of this package, or a result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GPT2CausalLMPreprocessor: training rows, prompts, and text again."""
+"""GPT2CausalLMPreprocessor: training rows, prompts, and decoding."""
 
 from __future__ import annotations
 

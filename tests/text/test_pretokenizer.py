@@ -1,4 +1,4 @@
-"""Both splitters cut every text alike, and the generated classes are up to date."""
+"""Both splitters split all texts identically, and the generated classes are up to date."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""StartEndPacker: KerasHub's semantics, except that rows are never longer than asked for."""
+"""StartEndPacker: KerasHub's semantics, except that rows never exceed the length."""
 
 from __future__ import annotations
 

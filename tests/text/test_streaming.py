@@ -1,4 +1,4 @@
-"""Streams: whole characters only, and stop strings wherever the text is cut."""
+"""Streaming: complete characters only, and stop strings across pieces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays of any kind in, lists of integers out."""
+"""Conversion of arrays of any library to lists of integers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer as transformers reads it: special and added tokens, rules, ids."""
+"""Tokenizer of a checkpoint, as in transformers: special and added tokens, rules, ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokenizer files that are wrong: the message names the file, the place and the remedy."""
+"""Invalid tokenizer files: the message names the file, the location and the remedy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EMPTY = "{path}: the file is empty (0 bytes); download it again"
 
 
 def refusal(directory: Path) -> str:
-    """The message with which the tokenizer of a directory is refused: one line."""
+    """The one-line error of the tokenizer of a directory."""
     with pytest.raises(TokenizerError) as caught:
         GPT2Tokenizer.from_directory(directory)
     assert "\n" not in str(caught.value)

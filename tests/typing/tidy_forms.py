@@ -1,4 +1,4 @@
-"""What a type checker sees of ``tidy``: `make lint` checks this file, nothing runs it.
+"""Types of ``tidy``: checked by `make lint`, not run.
 
 ``assert_type`` fails where a signature is lost (it would be ``Any``), an unused ``type: ignore``
 where a wrong call is accepted.

@@ -1,4 +1,4 @@
-"""The attack corpus: hostile and damaged files, and files of other kinds, with their refusals."""
+"""Corpus of malicious and damaged files, and of other file types, with the expected errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ONE = '"dtype":"U8","shape":[1],"data_offsets":[0,1]'
 
 
 def text_file(header: str, data: bytes = b"\0") -> bytes:
-    """A file with this header, in which ``@`` stands for the inside of a correct entry."""
+    """A file with this header; ``@`` is replaced by the body of a correct entry."""
     return raw_file(header.replace("@", ONE).encode(), data)
 
 

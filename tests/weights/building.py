@@ -1,4 +1,4 @@
-"""Safetensors files made byte by byte, so that a test can break any rule it likes."""
+"""Safetensors files built byte by byte, so that tests can violate any rule."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Entries = dict[str, tuple[str, list[int], bytes]]
 
 
 def raw_file(header: bytes, data: bytes = b"", length: int | None = None) -> bytes:
-    """A file with this very header; ``length`` lies about its size."""
+    """A file with exactly this header; ``length``: a wrong length."""
     return struct.pack("<Q", len(header) if length is None else length) + header + data
 
 

@@ -1,4 +1,4 @@
-"""A Hugging Face Hub on this machine: enough of its HTTP API for huggingface_hub to download."""
+"""Local fake of the Hugging Face Hub: the part of its HTTP API that huggingface_hub uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints of blobs: the same checks as for files, and nothing read but headers."""
+"""Checkpoints of blobs: the same checks as for files, and only headers are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoint directories: one file, shards with an index, and everything that can be wrong."""
+"""Checkpoint directories: one file, shards with an index, and errors."""
 
 from __future__ import annotations
 

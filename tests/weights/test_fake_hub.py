@@ -1,4 +1,4 @@
-"""The fake Hub answers what huggingface_hub's own client expects of the real one."""
+"""The fake Hub fulfils the expectations of huggingface_hub's client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile and damaged safetensors files: each is refused, and the message says why."""
+"""Malicious and damaged safetensors files: each is rejected with a specific message."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_recursion_limit_of_the_caller_does_not_matter() -> None:
 
 
 def test_the_attacks_are_no_valid_files_that_we_refuse_by_mistake() -> None:
-    """The reference reader refuses them, too, apart from the known differences."""
+    """The reference reader rejects them, too, except for the known differences."""
     accepted = set()
     for case, (content, _) in ATTACKS.items():
         try:

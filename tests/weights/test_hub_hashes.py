@@ -1,4 +1,4 @@
-"""Files of the right size and wrong content: refused, deleted, and fetched again next time."""
+"""Files of the right size and wrong content: rejected, deleted, and fetched again."""
 
 from __future__ import annotations
 

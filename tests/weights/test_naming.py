@@ -1,4 +1,4 @@
-"""From the names in a file to the names of the model."""
+"""Mapping of tensor names in a checkpoint to names of the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies in a directory instead of a checkpoint is named, with the way out."""
+"""Directories of other formats: the message names the format and the remedy."""
 
 from __future__ import annotations
 

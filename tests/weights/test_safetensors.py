@@ -1,4 +1,4 @@
-"""The mapped file: equal to the reference library, no copies, safe to close."""
+"""Mapped safetensors file: equal to the reference library, no copies, safe to close."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_equals_the_reference_library(content: bytes) -> None:
 def test_never_accepts_what_the_reference_library_refuses(
     content: bytes, data: st.DataObject | None
 ) -> None:
-    """One changed byte in the header: refused, or read as the reference library reads it."""
+    """One changed byte in the header: rejected, or read as by the reference library."""
     length = struct.unpack_from("<Q", content)[0]
     if data is not None:
         place = data.draw(st.integers(8, 7 + length))

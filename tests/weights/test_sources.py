@@ -1,4 +1,4 @@
-"""Names to directories: real huggingface_hub against a Hub and a cache on this machine."""
+"""Resolution of names: the real huggingface_hub with a local Hub and cache."""
 
 from __future__ import annotations
 
@@ -267,7 +267,7 @@ def test_a_pasted_address_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("wanted", [None, "0", "1"])
 def test_bars_are_drawn_on_terminals_only(wanted: str | None, tmp_path: Path) -> None:
-    """Here standard error is a pipe; whoever sets huggingface_hub's variable decides."""
+    """Standard error is a pipe here; a set variable of huggingface_hub takes precedence."""
     environment = {} if wanted is None else {"HF_HUB_DISABLE_PROGRESS_BARS": wanted}
     with serve({"owner/name": MODEL}) as (address, _):
         process = resolving_process(tmp_path, ["owner/name"], HF_ENDPOINT=address, **environment)

@@ -1,4 +1,4 @@
-"""A staged directory: all files or none, whatever ends the process."""
+"""Staged directory: all files or none, for any end of the process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file that is written beside its place, and what killed processes leave there."""
+"""Atomic writer, and partial files of killed processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages of Pyodide's other clients in Chromium, with no host but one that serves the site."""
+"""Pages of Pyodide's other clients in Chromium, with the site's host as the only host."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from playwright.sync_api import Request, Route
 
 from tests.browser.chromium import Tab
 
-# Where Pyodide's clients take it from by default, whatever the host.
+# Default source of Pyodide's clients, on any host.
 PYODIDE_ON_A_CDN = re.compile(r"^https://[^/]+/pyodide/v[\w.]+/full/([^/?]+)$")
 KINDS = SimpleHTTPRequestHandler.extensions_map | {
     ".mjs": "text/javascript",

@@ -1,4 +1,4 @@
-"""A host with the site, JupyterLite and PyScript, and a Pyodide that has micropip."""
+"""Fixtures: a host with the site, JupyterLite and PyScript, and a Pyodide with micropip."""
 
 from __future__ import annotations
 

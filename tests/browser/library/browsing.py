@@ -1,4 +1,4 @@
-"""A headless Chromium whose tabs tests drive; each tab has storage of its own."""
+"""Headless Chromium with tabs for tests; each tab has separate storage."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Browser:
 
 
 class Tab:
-    """A page; `complaints` are the errors that nobody caught, and what the console shows of any."""
+    """A page; `complaints`: uncaught errors, and errors on the console."""
 
     def __init__(
         self, browser: Browser, context: BrowserContext, address: str, self_tested: bool = True

@@ -1,4 +1,4 @@
-"""The library in a real browser: a host with models, and tabs that use it."""
+"""Fixtures of the library's tests: a host with models, and browser tabs."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def fairytales() -> dict[str, bytes]:
 
 @pytest.fixture
 def open_tab(browser: Browser, host: Host) -> Iterator[Callable[[str], Tab]]:
-    """Opens a page of the site in a profile of its own; an error that nobody caught fails."""
+    """Opens a page of the site in its own profile; an uncaught error fails the test."""
     tabs: list[Tab] = []
 
     def open_tab(path: str) -> Tab:

@@ -1,4 +1,4 @@
-"""A web server for tests: the site, and models whose downloads go wrong as they are told to."""
+"""Web server for tests: the site, and models with configurable download faults."""
 
 from __future__ import annotations
 

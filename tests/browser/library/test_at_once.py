@@ -1,4 +1,4 @@
-"""A load that fails or is cancelled says so at once, whatever else is under way."""
+"""Failed and cancelled loads are reported immediately, also during other work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blobs on their way to the GPU, with a queue that only notes what it is given."""
+"""Writes of blobs to the GPU, with a queue that records its arguments."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def real(browser: Browser, host: Host) -> dict[str, Any]:
 
 
 def observed(browser: Browser, instead: Mapping[str, Path]) -> dict[str, Any]:
-    """What the library does when these files stand in for others."""
+    """Behaviour of the library with these files instead of others."""
     with serving(ROOT, "/", instead) as address:
         tab = browser.open(address.rstrip("/") + EMPTY)
         try:

@@ -1,4 +1,4 @@
-"""Downloads that are cut, changed, refused, too large for the storage, or not what they claim."""
+"""Faulty downloads: interrupted, changed, rejected, too large for the storage, or mislabelled."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ def test_a_full_storage_keeps_the_model_for_this_run(
     attempt.tab.command("Storage.overrideQuotaForOrigin", origin=host.address, quotaSize=1_000_000)
     value = obtain(attempt, host.add("url-model", files))
     assert value["hashes"] == hashes
-    # Chromium's estimate tells nothing of this quota; where it ends shows in writing.
+    # Chromium's estimate does not include this quota, which only a write detects.
     taken = re.search(r"needs 1\.5 MB of browser storage, full after (\S+) MB\.", value["warning"])
     assert taken and 0 < float(taken[1]) <= 1
     assert complete(attempt) == []

@@ -1,4 +1,4 @@
-"""Downloads from hosts that tell little, refuse now and then, or honour nothing."""
+"""Downloads from hosts without metadata, with intermittent errors, or without range requests."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_another_origin_whose_file_changes(
 def test_a_known_hash_is_proof_enough_to_go_on(
     attempt: Attempt, host: Host, files: dict[str, bytes], hashes: dict[str, str]
 ) -> None:
-    """As for the models beside the site, whose manifest may tell no ETag."""
+    """As for the models of the site, whose manifest may have no ETag."""
     host.add("url-model", files)
     host.files[PATH].etag = None
     host.files[PATH].cuts = [HALF]

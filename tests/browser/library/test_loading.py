@@ -1,4 +1,4 @@
-"""Loading what is no model, what the visitor picked, and what is stopped or gone."""
+"""Loading of invalid models, picked files, and cancelled or deleted models."""
 
 from __future__ import annotations
 

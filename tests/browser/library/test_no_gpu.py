@@ -1,4 +1,4 @@
-"""A browser that cannot compute: the library says why and what helps, and downloads nothing."""
+"""Browsers without usable WebGPU: an error with a remedy, and no downloads."""
 
 from __future__ import annotations
 

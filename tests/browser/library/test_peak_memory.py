@@ -1,4 +1,4 @@
-"""Loading a model of GPT-2's true size takes little memory in the page's process."""
+"""Peak memory of the page's process while loading a model of GPT-2's size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A browser whose GPU computes wrong numbers: a page that loads a model is told so at once."""
+"""Self-test in a browser whose GPU computes wrong numbers: loading a model fails."""
 
 from __future__ import annotations
 

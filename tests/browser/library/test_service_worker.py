@@ -1,4 +1,4 @@
-"""The site without a network, and a new version of it that never mixes with the old one."""
+"""Service worker: the site offline, and updates without mixed versions."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_new_version_takes_over_as_a_whole(
     assert len(tab.evaluate(CACHES)) == 2  # the new one waits until no page needs the old one
     tab.reload()
     assert tab.evaluate(VERSION) == ["first", "first"]
-    for _ in range(10):  # the browser notices in its own time that nobody needs the old one
+    for _ in range(10):  # the browser stops the unused old one with a delay
         tab.reopen("about:blank")
         tab.reopen(changing.page)
         tab.wait_for("() => Boolean(globalThis.offline)")

@@ -1,4 +1,4 @@
-"""Python started from a snapshot of its memory, and without one wherever that fails."""
+"""Start of Python from a memory snapshot, with a fallback if that fails."""
 
 from __future__ import annotations
 
@@ -151,5 +151,5 @@ def test_python_that_broke_down_starts_without_it(kept: Tab) -> None:
     found = kept.evaluate(START, [break_down, "failure"])
     assert "broken" in found["failure"]
     assert start(kept, "2 + 2") == (None, 4)
-    assert "broken" in "".join(kept.complaints)  # Pyodide tells the console
+    assert "broken" in "".join(kept.complaints)  # Pyodide reports it on the console
     kept.complaints.clear()

@@ -1,4 +1,4 @@
-"""What a source holds instead of a checkpoint, or is too large for one: said before a download."""
+"""Sources without a valid checkpoint: errors before a download."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_small_file_that_is_large_is_not_downloaded(
 
 
 def test_an_answer_that_has_no_end_is_not_read_to_it(attempt: Attempt, host: Host) -> None:
-    """Whatever size it told."""
+    """For any announced size."""
     read = attempt.tab.evaluate(
         """async () => {
           const url = new URL("../web/downloads.js", document.baseURI);

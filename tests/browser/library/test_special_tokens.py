@@ -1,4 +1,4 @@
-"""A checkpoint's added and special tokens in a page: the same files and ids as natively."""
+"""Added and special tokens of a checkpoint in a page: the same files and ids as natively."""
 
 from __future__ import annotations
 

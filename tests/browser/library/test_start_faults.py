@@ -1,4 +1,4 @@
-"""Python that cannot start: which file or policy it was, in one sentence with a remedy."""
+"""Failures of Python's start: one sentence with the file or policy, and a remedy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def failure(open_tab: OpenTab) -> str:
     """What is said where Python starts in a new profile."""
     tab = open_tab("tests/library.html")
     found = tab.evaluate(START)
-    tab.complaints.clear()  # the console, too, tells what was blocked
+    tab.complaints.clear()  # the console, too, reports blocked requests
     message: str = found.get("failure", "it did start")
     assert message.startswith("Python did not start: ")
     assert "\n" not in message

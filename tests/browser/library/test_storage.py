@@ -1,4 +1,4 @@
-"""Models in the browser's storage: two tabs at once, a full disk, a damaged record."""
+"""Models in the browser's storage: concurrent tabs, a full disk, a damaged record."""
 
 from __future__ import annotations
 

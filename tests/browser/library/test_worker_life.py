@@ -1,4 +1,4 @@
-"""What a worker survives, and what comes after one that ended."""
+"""Errors that a worker survives, and replacement of a worker that ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chromium, the page in front of a fake library, and the tools that judge it."""
+"""Fixtures: Chromium, the page with a fake library, and auditing tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A host of model files that can be slow, cut connections, and lie."""
+"""Host of model files that can be slow, drop connections, or send wrong data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A static server for the page: from the checkout with a fake library, or from a built site."""
+"""Static server of the page: the checkout with a fake library, or a built site."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Handler(SimpleHTTPRequestHandler):
         return io.BytesIO(text.encode())
 
     def translate_path(self, path: str) -> str:
-        """The file of an address; none lies outside the prefix."""
+        """The file of an address; all are below the prefix."""
         inside = path.partition("?")[0]
         if not inside.startswith(self._prefix):
             return str(Path(self.directory) / "no-such-file")

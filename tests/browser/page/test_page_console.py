@@ -1,4 +1,4 @@
-"""The Python prompt: keys, history, blocks, output as text."""
+"""Python console: keys, history, blocks, output as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the first paint to a model that is loaded, and out again."""
+"""Page: from the first paint to a loaded model, and unloading."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ _SIZE = """async (names) => {
 
 
 def test_a_folder_is_judged_as_any_other_place_of_a_model(visit: Begin) -> None:
-    """By the library itself: what is no model is refused before Load, and nothing is "stored"."""
+    """By the library itself: an invalid model is rejected before Load, and nothing is "stored"."""
     me = visit()
     tokenizer = ["vocab.json", "merges.txt"]
     found = me.page.evaluate(_SIZE, ["config.json", "model.safetensors", *tokenizer, "README.md"])

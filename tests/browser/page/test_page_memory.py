@@ -1,4 +1,4 @@
-"""The memory line: its numbers are the engine's, and it moves."""
+"""Memory display: its numbers are the engine's, and it is updated."""
 
 from __future__ import annotations
 

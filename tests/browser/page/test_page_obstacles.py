@@ -1,4 +1,4 @@
-"""Browsers that cannot, or hardly: the reason and the remedy stand where the button would."""
+"""Unsupported browsers: the reason and the remedy replace the button."""
 
 from __future__ import annotations
 

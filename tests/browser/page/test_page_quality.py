@@ -1,4 +1,4 @@
-"""What every visitor may expect: accessible, quick, still, small, typed."""
+"""Quality of the page: accessibility, speed, layout stability, size, types."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ def test_the_worker_is_under_the_policy(loaded: Visit) -> None:
         lambda: loaded.evaluate("() => lm.python('violations')")["result"] == "['script-src']",
         "the violation is noted",
     )
-    loaded.problems.clear()  # Chromium's console tells it, too
+    loaded.problems.clear()  # Chromium's console reports it, too
 
 
 def test_a_lost_device_is_rebuilt(loaded: Visit) -> None:

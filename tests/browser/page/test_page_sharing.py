@@ -1,4 +1,4 @@
-"""Links: they restore what they hold, run nothing, and whatever they hold stays text."""
+"""Shared links: they restore settings, run nothing, and their contents stay text."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_link_says_that_it_carries_no_folder(visit: Begin) -> None:
 
 @pytest.mark.parametrize("late", [False, True])
 def test_a_link_contacts_nobody_by_itself(visit: Begin, late: bool) -> None:
-    """Whoever sends a link must not learn who opened it, nor when."""
+    """The sender of a link must not learn who opened it, or when."""
     host = "http://tracker.example/models/x"
     fragment = f"#model={quote(host)}"
     me = visit() if late else visit(fragment=fragment)

@@ -1,4 +1,4 @@
-"""A page that is kept offline becomes the next version by being opened, without a model."""
+"""Updates of a page cached offline, without a model."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_opening_the_page_is_enough(context: BrowserContext, changing: Path) -> 
         wait_until(page, _NEXT_WAITS)
         assert page.evaluate(VERSIONS) == 2
         blank = context.new_page()
-        for _ in range(10):  # the browser notices in its own time that nobody needs the old one
+        for _ in range(10):  # the browser stops the unused old one with a delay
             page.close()
             blank.wait_for_timeout(1000)
             page = opened(context, url)

@@ -1,4 +1,4 @@
-"""The built page in browsers that really lack WebGPU: each reason has its own help."""
+"""The built page in browsers without WebGPU: a specific remedy for each reason."""
 
 from __future__ import annotations
 

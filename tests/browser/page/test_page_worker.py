@@ -1,4 +1,4 @@
-"""The page and the real library, with a worker that can be held up for ever."""
+"""The page and the real library, with a worker that can be blocked."""
 
 from __future__ import annotations
 

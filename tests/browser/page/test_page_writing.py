@@ -1,4 +1,4 @@
-"""Prompt in, text out: starting, stopping, repeating, and what happens when it goes wrong."""
+"""Generation on the page: start, stop, repeat, and errors."""
 
 from __future__ import annotations
 

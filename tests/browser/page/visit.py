@@ -1,4 +1,4 @@
-"""A visitor of the page: what one does there, and what must never be seen meanwhile."""
+"""A visitor of the page: actions, and checks for errors during all of them."""
 
 from __future__ import annotations
 

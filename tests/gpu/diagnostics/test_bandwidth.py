@@ -1,4 +1,4 @@
-"""The kernels that only read, against NumPy, and the limit that is measured with them."""
+"""Read-only kernels against NumPy, and the peak read bandwidth."""
 
 from __future__ import annotations
 

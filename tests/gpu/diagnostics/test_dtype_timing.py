@@ -1,4 +1,4 @@
-"""The measurement that the default dtype of a CPU adapter rests on."""
+"""Microbenchmark for the default dtype of a CPU adapter."""
 
 from __future__ import annotations
 

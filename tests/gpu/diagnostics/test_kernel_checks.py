@@ -1,4 +1,4 @@
-"""The self-test passes on a right device, and finds each of many doctored kernels."""
+"""Kernel checks: they pass on a correct device and detect each of many modified kernels."""
 
 from __future__ import annotations
 

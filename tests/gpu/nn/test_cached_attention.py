@@ -1,4 +1,4 @@
-"""The fused attention kernels and the cache they read, against NumPy."""
+"""Fused attention kernels and the KV cache, against NumPy."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_a_long_context_in_one_thread(device):
 @pytest.mark.usefixtures("guarded")
 @pytest.mark.chromium_cases("variant")
 def test_no_thread_loops_more_often_than_the_device_allows(device, capabilities, length, most):
-    """By one thread while it may, by a workgroup when it may not, and refused beyond that."""
+    """By one thread within its limit, else by a workgroup, and rejected beyond that."""
     capabilities(max_iterations=most)
     q = references.random(1, 1, 2, 8)
     k, v = (references.random(1, length, 2, 8, seed=s) for s in (1, 2))

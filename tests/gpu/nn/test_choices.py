@@ -1,4 +1,4 @@
-"""Kernels, grids and constants that are chosen, exactly, at both sides of each bound. No GPU."""
+"""Choice of kernels, grids and constants on both sides of each bound. No GPU."""
 
 from __future__ import annotations
 

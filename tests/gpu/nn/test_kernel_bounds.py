@@ -1,4 +1,4 @@
-"""Kernels at the exact bound of a comparison: equal masses, the last position, no variance left."""
+"""Kernels at the bounds of comparisons: equal masses, the last position, zero variance."""
 
 from __future__ import annotations
 

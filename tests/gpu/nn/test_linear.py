@@ -22,7 +22,7 @@ KERNELS = [*FUSING, "linear_gemm"]
 
 
 def grid_of(kernel, tokens, out_features):
-    """The grid and constants of ``kernel``, as its header says, whatever would be chosen."""
+    """The grid and constants of ``kernel`` by its header, independent of the choice."""
     name, *given = kernel.split()
     if name == "linear_gemv_cpu":
         return name, (-(-out_features // 64), tokens, 1), {"STAGED": 1008}

@@ -1,4 +1,4 @@
-"""Which kernel a linear layer runs, and that what is chosen is right."""
+"""Choice of the kernel of a linear layer, and its results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loss of each row of logits, and its divergence from another's, against NumPy."""
+"""Loss per row of logits, and divergence between two, against NumPy."""
 
 from __future__ import annotations
 

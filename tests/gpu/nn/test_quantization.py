@@ -1,4 +1,4 @@
-"""q8 and q4: rounding at load, and the integer products, against NumPy."""
+"""q8 and q4: rounding at load, and W8A8 products, against NumPy."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_rounding_equals_numpy(device, shape, transpose, source, dtype):
     free(matrix)
     expected = quantization.levels_of(values.T if transpose else values, dtype)
     np.testing.assert_array_equal(found[0], expected[0])
-    # A division that is not rounded exactly may move a value that lies between two levels.
+    # A division that is not rounded exactly may move a value between two levels.
     difference = np.abs(found[1] - expected[1])
     assert difference.max() <= 1
     assert np.count_nonzero(difference) <= found[1].size // 1000
@@ -276,7 +276,7 @@ def test_w8a8_products_with_weights_in_parts(device, w8a8_kernels, capabilities,
 
 @BOTH
 def test_what_is_not_a_number_reaches_the_outputs(device, w8a8_kernels, dtype):
-    """A rounded NaN is a number: the largest of its block has to tell."""
+    """A rounded NaN is a number: the block's scale must be NaN."""
     matrix = matrix_of(device, references.random(3, 64), dtype)
     for value in (np.nan, np.inf):
         for tokens in (1, 2):

@@ -1,4 +1,4 @@
-"""The sampling kernel against NumPy: what is kept, what is drawn, how rows move on."""
+"""Sampling kernel against NumPy: kept tokens, drawn tokens, advance of rows."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def sampled(device, logits, options, **kwargs):
 
 @pytest.fixture(params=[32, 256])
 def threads(request, monkeypatch, capabilities):
-    """Both workgroup sizes, whatever would be chosen; with the larger one as on a GPU."""
+    """Both workgroup sizes, independent of the choice; the larger one as on a GPU."""
     monkeypatch.setattr("gpt2_wgpu.nn.sampling.threads_per_row", lambda *_: request.param)
     capabilities(prefers_no_barriers=request.param == 32)
 

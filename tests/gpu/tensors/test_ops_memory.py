@@ -1,4 +1,4 @@
-"""Every function leaves its results on the device and nothing else."""
+"""Operations leave only their results on the device."""
 
 from __future__ import annotations
 

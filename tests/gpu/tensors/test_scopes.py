@@ -1,4 +1,4 @@
-"""tidy, keep and dispose: what they free, what they let live, and when."""
+"""tidy, keep and dispose: freed and surviving tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Devices and buffers that another wgpu program made, used by both."""
+"""Devices and buffers shared with another user of wgpu."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors: what goes in comes out, with shape and type; views, disposal, and bad values."""
+"""Tensors: round trips of values with shape and dtype; views, disposal, invalid values."""
 
 from __future__ import annotations
 

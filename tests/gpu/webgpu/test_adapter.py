@@ -1,4 +1,4 @@
-"""Which adapter is taken, environment variables that choose one, and what others see of it."""
+"""Adapter selection, by arguments and environment variables, and its side effects."""
 
 from __future__ import annotations
 

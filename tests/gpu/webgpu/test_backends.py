@@ -1,4 +1,4 @@
-"""A backend for browsers that wgpu may ship some day takes precedence, and is enough."""
+"""A future browser backend of wgpu takes precedence and is sufficient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A wgpu that is missing or wrong is named as that; nothing is said about a GPU then."""
+"""Errors for a missing or wrong wgpu, distinct from those for a missing GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The quick way into a native pass does what the public calls do, or is not taken."""
+"""Native bundles: the same results as the public calls, or a fallback to them."""
 
 from __future__ import annotations
 

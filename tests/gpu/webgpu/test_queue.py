@@ -304,7 +304,7 @@ def test_pooled_memory_holds_what_it_held(device):
 
 
 def test_a_failed_submit_loses_nobodys_work(device, monkeypatch):
-    """The error goes to whoever flushed; what others had queued still runs."""
+    """The caller of flush gets the error; work that others had queued still runs."""
     x = gw.tensor([1.0] * 64)
     y = x + 1
     submit = device.gpu.queue.submit
