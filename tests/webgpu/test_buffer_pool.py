@@ -148,6 +148,7 @@ class TestBudget:
         device.free, device.out_of_memory = KIB, OutOfGPUMemoryError("the driver")
         with pytest.raises(OutOfGPUMemoryError, match="the driver"):
             device.memory.allocate(2 * KIB)
+        assert device.asked == 1
         info = device.memory.info()
         assert (info.num_buffers, info.num_bytes, info.num_bytes_in_gpu) == (0, 0, 0)
 
