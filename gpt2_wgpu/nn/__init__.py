@@ -6,6 +6,7 @@ Unlike ``ops`` they use memory layouts optimised for speed and are internal to m
 from gpt2_wgpu.nn.attention import AttentionPartials, cached_attention
 from gpt2_wgpu.nn.embedding import embed
 from gpt2_wgpu.nn.head import penalize, project_logits
+from gpt2_wgpu.nn.kernel_choice import choose_kernels
 from gpt2_wgpu.nn.kv_cache import KVCache, check_cache_dtype
 from gpt2_wgpu.nn.linear_layers import Norm, fold_norm, linear, project_qkv
 from gpt2_wgpu.nn.losses import NO_TARGET, divergence, target_loss
@@ -55,6 +56,7 @@ __all__ = [
     "advance",
     "cached_attention",
     "check_cache_dtype",
+    "choose_kernels",
     "divergence",
     "embed",
     "fold_norm",

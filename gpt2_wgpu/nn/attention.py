@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gpt2_wgpu.errors import LimitError, ShapeError
+from gpt2_wgpu.nn.kernel_choice import choice_for
 from gpt2_wgpu.nn.kv_cache import KVCache
 from gpt2_wgpu.nn.matrix import round_up
 from gpt2_wgpu.tensors.dispatch import Binding, dispatch
@@ -15,7 +16,6 @@ from gpt2_wgpu.webgpu.device import Device
 _MAX_REGISTER_HEAD_DIM = 128  # of the kernels that keep sums in registers
 _MAX_HEAD_DIM = 512
 _TILE = 32  # queries of a head that share a workgroup
-FEW_QUERIES = 64  # fewer are spread over lanes: a core takes eight threads at once
 _CHUNK = 128  # positions that the threads of a workgroup read together
 _ENOUGH = 128  # workgroups that fill a GPU
 _MAX_SPLITS = 8  # the next linear layer reads all of them again for every few outputs
@@ -144,10 +144,13 @@ def cached_attention(
 
 def _choose(device: Device, cache: KVCache, tokens: int, one_order: bool) -> tuple[str, int]:
     """Kernel, and number of positions of a split."""
+    if (choose := choice_for("cached_attention")) is not None:
+        kernel, split_length = choose(cache)
+        return str(kernel), int(split_length)
     most, dim = device.capabilities.max_iterations, cache.padded_dim
     loops = (cache.length // 4 + 2) * (dim // 4 + 1)
     if device.capabilities.prefers_no_barriers and dim <= _MAX_REGISTER_HEAD_DIM and loops < most:
-        few = cache.batch_size * tokens * cache.num_heads < FEW_QUERIES
+        few = cache.batch_size * tokens * cache.num_heads < device.capabilities.few_queries
         return "attention_lanes_cpu" if few or one_order else "attention_cpu", cache.length
     # A partial tile would leave threads idle, and few tokens are few workgroups.
     loops = (cache.length // 64 + 1) * (dim // 2 + 80)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from gpt2_wgpu.errors import LimitError, ShapeError
 from gpt2_wgpu.nn import w8a8
 from gpt2_wgpu.nn.attention import AttentionPartials
+from gpt2_wgpu.nn.kernel_choice import choice_for
 from gpt2_wgpu.nn.kv_cache import KVCache
 from gpt2_wgpu.nn.matrix import Matrix, rounds_activations
 from gpt2_wgpu.tensors.dispatch import Binding, dispatch
@@ -251,6 +252,9 @@ def _choose(
     Besides the device, the number of iterations of one thread decides, summed over all its loops:
     estimated here for each group of eight weights; a thread of the GEMV has a LANES-th of them.
     """
+    if (choose := choice_for("linear")) is not None:
+        kernel, grid, constants = choose(tokens, out_features)
+        return str(kernel), grid, constants
     capabilities = device.capabilities
     groups = -(-out_features // 64)
     staged = 2 * in_features8 if has_norm or splits else 1

@@ -63,6 +63,7 @@ class Capabilities:
     max_iterations: int  # total of one thread's loops
     prefers_w8a8: bool
     prefill_rows: int  # max rows (batch x tokens) per prefill submit, to bound its time
+    few_queries: int = 64  # on a CPU adapter attention spreads fewer queries over its lanes
 
     @classmethod
     def of(cls, info: AdapterInfo, limits: Mapping[str, int]) -> Capabilities:

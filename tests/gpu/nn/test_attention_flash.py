@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.nn import attention, cached_attention
+from gpt2_wgpu.nn import attention, cached_attention, choose_kernels
 from tests.gpu import references
 from tests.gpu.nn.test_cached_attention import expected_attention, filled_cache
 
@@ -33,11 +33,10 @@ def attend(q, cache, start, **kwargs):
 
 
 @pytest.fixture
-def forced(monkeypatch):
+def forced():
     """Tiles however few queries there are."""
-    monkeypatch.setattr(
-        attention, "_choose", lambda device, cache, *_: ("attention_flash", cache.length)
-    )
+    with choose_kernels("cached_attention", lambda cache: ("attention_flash", cache.length)):
+        yield
 
 
 @pytest.mark.parametrize(

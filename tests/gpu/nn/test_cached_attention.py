@@ -15,11 +15,10 @@ pytestmark = [pytest.mark.usefixtures("variant"), pytest.mark.native("NumPy")]
 
 
 @pytest.fixture(params=["cpu", "lanes", "gpu"])
-def variant(request, monkeypatch, capabilities):
+def variant(request, capabilities):
     """Runs a test with each kernel for CPU adapters and with those for GPUs."""
-    capabilities(prefers_no_barriers=request.param != "gpu")
     few = 0 if request.param == "cpu" else 1 << 30
-    monkeypatch.setattr("gpt2_wgpu.nn.attention.FEW_QUERIES", few)
+    capabilities(prefers_no_barriers=request.param != "gpu", few_queries=few)
     return request.param
 
 

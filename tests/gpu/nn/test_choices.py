@@ -12,7 +12,7 @@ from gpt2_wgpu.tensors.ops.launch import groups_for, iterations, threads_per_row
 
 
 def device(*, cpu: bool, most: int = 65_535) -> SimpleNamespace:
-    capabilities = SimpleNamespace(prefers_no_barriers=cpu, max_iterations=most)
+    capabilities = SimpleNamespace(prefers_no_barriers=cpu, max_iterations=most, few_queries=64)
     return SimpleNamespace(capabilities=capabilities, info=SimpleNamespace(name="it"))
 
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.errors import ShapeError
-from gpt2_wgpu.nn import AttentionPartials, KVCache, Norm, fold_norm, linear, project_qkv
+from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
+from gpt2_wgpu.nn import (
+    AttentionPartials,
+    KVCache,
+    Norm,
+    choose_kernels,
+    fold_norm,
+    linear,
+    project_qkv,
+)
 from tests.gpu import references
 from tests.gpu.matrices import DTYPES, free, matrix_of, without_w8a8
 from tests.gpu.quantization import rounded
 
 pytestmark = pytest.mark.native("NumPy")
 
-CHOOSE = "gpt2_wgpu.nn.linear_layers._choose"
 GEMV = ["linear_gemv 1 16", "linear_gemv 3 8", "linear_gemv 8 128"]  # tokens, lanes
 GEMM_CPU = ["linear_gemm_cpu 1", "linear_gemm_cpu 2"]  # quads of tokens
 FUSING = ["linear_gemv_cpu", *GEMM_CPU, *GEMV]
@@ -39,13 +48,10 @@ def grid_of(kernel, tokens, out_features):
 
 
 @pytest.fixture(params=KERNELS)
-def kernel(request, device, monkeypatch, capabilities):
+def kernel(request, device, capabilities):
     without_w8a8(capabilities)
-    monkeypatch.setattr(
-        CHOOSE,
-        lambda device, tokens, out_features, *_: grid_of(request.param, tokens, out_features),
-    )
-    return request.param
+    with choose_kernels("linear", partial(grid_of, request.param)):
+        yield request.param
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -96,13 +102,11 @@ def test_without_bias_and_residual_and_in_parts(device, kernel, capabilities):
 
 
 @pytest.fixture(params=FUSING)
-def fusing(request, device, monkeypatch, capabilities):
+def fusing(request, device, capabilities):
     """The kernels that take a LayerNorm with them."""
     without_w8a8(capabilities)
-    monkeypatch.setattr(
-        CHOOSE,
-        lambda device, tokens, out_features, *_: grid_of(request.param, tokens, out_features),
-    )
+    with choose_kernels("linear", partial(grid_of, request.param)):
+        yield
 
 
 @pytest.mark.parametrize(
@@ -112,7 +116,7 @@ def fusing(request, device, monkeypatch, capabilities):
 )
 @pytest.mark.usefixtures("guarded", "fusing")
 @pytest.mark.chromium_cases("fusing")
-def test_a_norm_in_front(device, tokens, out_features, width, monkeypatch):
+def test_a_norm_in_front(device, tokens, out_features, width):
     """Rows far from zero, one with an outlier where the shift is taken from, a constant one."""
     in_features = -(-width // 8) * 8
     x = references.random(tokens, in_features) + 1000 * np.arange(tokens, dtype=np.float32)[:, None]
@@ -256,3 +260,11 @@ def test_shapes_that_do_not_fit_are_named(device):
         with pytest.raises(ShapeError, match="for a cache of shape"):
             project_qkv(x, matrix, x, cache, 0, x)
     free(matrix)
+
+
+def test_only_layers_with_a_choice_take_one():
+    with (
+        pytest.raises(InvalidArgumentError, match="no layer is called 'matmul'"),
+        choose_kernels("matmul", grid_of),
+    ):
+        pass
