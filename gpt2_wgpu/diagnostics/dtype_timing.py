@@ -14,13 +14,13 @@ from gpt2_wgpu.webgpu.device import Device
 from gpt2_wgpu.webgpu.pipelines import load_source
 from gpt2_wgpu.webgpu.recording import Recording
 
-OUTPUTS, INPUTS = 3072, 768
+OUT_FEATURES, IN_FEATURES = 3072, 768
 TIMES = 4  # products per submit, to make its fixed cost negligible
 ROUNDS = 10
 
 
-def checksum() -> str:
-    """Of the kernels that multiply a row on CPU adapters: measurements of others count no more."""
+def kernel_hash() -> str:
+    """Return a hash of the timed kernels' source: a remembered timing of another one is stale."""
     plain = ("input", "plain"), ("store", "plain")
     sources = [
         load_source(kernel, (*plain, ("weight", weight)))
@@ -47,8 +47,12 @@ async def seconds_of_products(device: Device, dtypes: Sequence[str]) -> dict[str
     async with tidy("probe"):
         try:
             for dtype in dtypes:
-                weight = await nn.load_matrix(device, Raw(values, "F32", (OUTPUTS, INPUTS)), dtype)
-                x = nn.random_normal(device, INPUTS, 1.0, seed=0, stream=1).view((1, INPUTS))
+                weight = await nn.load_matrix(
+                    device, Raw(values, "F32", (OUT_FEATURES, IN_FEATURES)), dtype
+                )
+                x = nn.random_normal(device, IN_FEATURES, 1.0, seed=0, stream=1).view(
+                    (1, IN_FEATURES)
+                )
                 with Recording(device) as recording:
                     recordings[dtype] = recording, nn.linear(x, weight)
             for _ in range(ROUNDS):

@@ -14,7 +14,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from gpt2_wgpu.diagnostics.dtype_timing import checksum, seconds_of_products
+from gpt2_wgpu.diagnostics.dtype_timing import kernel_hash, seconds_of_products
 from gpt2_wgpu.errors import OutOfGPUMemoryError
 from gpt2_wgpu.models import remembered
 from gpt2_wgpu.models.config import GPT2Config
@@ -43,7 +43,7 @@ async def default_dtype(device: Device, config: GPT2Config) -> str:
         w8a8.possible(matrix.padded_in_features) for matrix in matrices
     ):
         return USUAL
-    adapter = " | ".join((info.name, info.driver, info.backend, platform.node(), checksum()))
+    adapter = " | ".join((info.name, info.driver, info.backend, platform.node(), kernel_hash()))
     seconds = _measured.get(adapter) or _usable(remembered.read(_FILE).get(adapter))
     if seconds is None:
         try:

@@ -135,7 +135,7 @@ def test_an_adapter_is_measured_once(device, measured, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(device, "info", replace(device.info, **{key: "another"}))
             assert chosen(device)[0] == "float16"
-    for target, name in ((module, "checksum"), (module.platform, "node")):
+    for target, name in ((module, "kernel_hash"), (module.platform, "node")):
         with monkeypatch.context() as patch:
             patch.setattr(target, name, lambda: "another")
             assert chosen(device)[0] == "float16"
