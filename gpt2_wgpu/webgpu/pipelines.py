@@ -58,7 +58,7 @@ class Kernel:
     def pack(self, params: Mapping[str, int | float]) -> bytes:
         """Return the bytes of ``Params``; ShaderError for an unset or unknown parameter."""
         fields = self.signature.fields
-        if len(params) != len(fields) or any(name not in params for name in fields):
+        if params.keys() != set(fields):
             raise ShaderError(_difference(self.name, "parameter", params, fields))
         try:
             return self.signature.packing.pack(*[params[name] for name in fields])
