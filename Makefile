@@ -24,7 +24,7 @@ help: ## show this list
 	@echo 'PROMPT="The king" make demo    another beginning'
 	@echo 'make PYTHON=python3.12 test    another Python'
 
-demo: .venv/installed ## install the package and stream a story from the embedded model
+demo: .venv/installed ## install the package and stream a text from the embedded model
 	@$(RUN)/python scripts/bootstrap.py adapter
 	@$(RUN)/gpt2-wgpu generate -n 200 -- "$$PROMPT"
 
