@@ -19,7 +19,7 @@ def test_each_dtype_is_timed(device):
 def test_more_work_takes_longer(device, monkeypatch):
     """It is the product that is timed, not the way there."""
     once = sync(dtype_timing.seconds_of_products(device, ("float32",)), "")["float32"]
-    monkeypatch.setattr(dtype_timing, "OUTPUTS", 8 * dtype_timing.OUTPUTS)
+    monkeypatch.setattr(dtype_timing, "OUT_FEATURES", 8 * dtype_timing.OUT_FEATURES)
     assert sync(dtype_timing.seconds_of_products(device, ("float32",)), "")["float32"] > 3 * once
 
 
