@@ -121,7 +121,7 @@ def row(cells: list[str]) -> str:
 
 
 def tokens_of(lm: Any, texts: list[str]) -> int:
-    """How many tokens are predicted."""
+    """Return the number of predicted tokens."""
     return sum(len(row) - 1 for row in lm.preprocessor.encode_prompts(texts))
 
 

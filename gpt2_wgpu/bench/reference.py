@@ -77,7 +77,7 @@ async def _largest(
     best: list[list[int]] = []
     logits: list[list[float]] = []
     with tidy("reference"):
-        x = lm.backbone.uncached({"token_ids": [[*prompt, *row[:-1]]]})  # (1, T, D)
+        x = lm.backbone.forward_without_cache({"token_ids": [[*prompt, *row[:-1]]]})  # (1, T, D)
         for first in range(0, len(row), PLACES):
             count = min(PLACES, len(row) - first)
             with tidy("logits"):

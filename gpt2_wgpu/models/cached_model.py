@@ -1,4 +1,4 @@
-"""What decoding needs of a model."""
+"""Protocol of a model for decoding."""
 
 from __future__ import annotations
 

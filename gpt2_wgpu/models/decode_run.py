@@ -79,9 +79,9 @@ class DecodeRun(NotCopyable):
         choice: TokenChoice,
         token_ids: Callable[[], list[list[int]]],
     ) -> DecodeRun:
-        """Compute all tokens of the rows but the last of each, and record the step.
+        """Compute all tokens of the rows except the last of each, and record the step.
 
-        Where texts go on, tokens are computed as they were at first: the bits are the same.
+        In a recovery tokens are computed as originally, so that the bits are the same.
         """
         device = model.backbone.device
         can_be_kept = choice == TokenChoice() and all(
@@ -91,7 +91,7 @@ class DecodeRun(NotCopyable):
             most = model.backbone.config.n_positions
             inputs = replace(inputs, length=min(nn.round_up(inputs.length, 16), most))
         key = RunKey.of(model.backbone, inputs)
-        with ExitStack() as undo, tidy("generation"):  # a raise leaves nothing behind
+        with ExitStack() as undo, tidy("generation"):  # an exception frees everything
             parts = model.kept_runs.take(key) if can_be_kept else None
             if parts is not None:
                 undo.callback(parts.close)
@@ -130,7 +130,7 @@ class DecodeRun(NotCopyable):
         return sum(steps for steps, _, _ in self._submits)
 
     async def submit(self, steps: int, check: bool = False) -> None:
-        """Have the GPU run ``steps`` more; :meth:`result` gives what came of it.
+        """Submit ``steps`` more steps; :meth:`result` returns the state after them.
 
         ``check``: compare some of them with the same steps run eagerly.
         """
@@ -144,7 +144,7 @@ class DecodeRun(NotCopyable):
         self._submits.append((steps, begun, self._idle.popleft()))
 
     async def _run_step(self) -> None:
-        """One step: eagerly, or checked now and then."""
+        """Run one step eagerly, or sometimes with a check."""
         if self._recording is None:
             await self._step.run()
         elif self._steps % CHECKED_EVERY == 0:
@@ -164,7 +164,7 @@ class DecodeRun(NotCopyable):
         return Result(steps, seconds, position.cast("I"), finished.cast("I"), recent.cast("I"))
 
     def close(self, kept_runs: KeptRuns | None = None) -> None:
-        """Free everything, or give what can serve again to ``kept_runs``."""
+        """Free everything, or return reusable parts to ``kept_runs``."""
         with ExitStack() as freed:  # in reverse order; each, even if another one raises
             if self._kept is None:
                 freed.callback(dispose, self._owned)
@@ -182,11 +182,11 @@ class DecodeRun(NotCopyable):
 async def filled_cache(
     model: CachedModel, inputs: DecodeInputs, prefill: Prefill | None
 ) -> Prefill:
-    """A cache with all prompt tokens of the rows but the last of each, or that of ``prefill``.
+    """Return a cache with the prompts of the rows, except the last tokens, or that of ``prefill``.
 
-    The last is left to the first step, which needs its logits anyway. Rows that are shorter than
-    the longest are padded with tokens whose keys are not seen: a row writes a position before it
-    reads it. A replaced ``build_cache`` gets rows of ``length``, as KerasHub's does.
+    The first step computes the last token, whose logits it needs. Shorter rows are padded with
+    tokens whose keys are never read: a row writes a position before it reads it. A replaced
+    ``build_cache`` gets rows of ``length``, as in KerasHub.
     """
     prompts, length = [row.ids[: row.prompt] for row in inputs.rows], inputs.length
     backbone, build = model.backbone, chosen(model, "build_cache")
@@ -215,10 +215,10 @@ async def filled_cache(
 
 
 async def settled_cache(backbone: GPT2Backbone, rows: int, length: int) -> KVCache:
-    """Allocate the KV cache and confirm it; after an error that came late, try once more.
+    """Allocate the KV cache and confirm it; retry once after an asynchronous out-of-memory error.
 
-    Browsers report lack of memory asynchronously. The pool is emptied then, so that a second try
-    may do; elsewhere that has happened by the time an allocation raises.
+    Browsers report errors asynchronously. The pool is then emptied, so that the second attempt may
+    succeed; natively the pool is emptied before an allocation raises.
     """
     cache = backbone.new_cache(rows, length)
     nbytes = sum(layer.nbytes for layer in cache.children)

@@ -19,12 +19,11 @@ from gpt2_wgpu.webgpu import Recording
 
 
 class DecodeStep:
-    """A step for all rows: it writes into ``cache`` and advances ``state``.
+    """Decode step of all rows: writes to ``cache`` and advances ``state``.
 
-    ``call_with_cache`` is asked for logits that are made for sampling: penalised, with their
-    maxima noted, by the head's own kernel. A replaced one, or one whose logits are processed
-    first, gives plain logits, to which a kernel of its own does the same. ``token_ids`` gives the
-    ids of each row so far, for ``choice``.
+    The default ``call_with_cache`` returns logits for sampling: the head's kernel applies penalties
+    and stores maxima. A replaced one, or one with logits processors, returns plain logits, and a
+    separate kernel does the same. ``token_ids`` returns each row's token history, for ``choice``.
     """
 
     def __init__(

@@ -203,11 +203,11 @@ class GPT2Backbone(CopiedByAttributes):
 
         def compute() -> Tensor:
             with tidy() as scope:
-                return scope.escape(self.trimmed(self.normalized(self.uncached(inputs))))
+                return scope.escape(self.unpad(self.final_norm(self.forward_without_cache(inputs))))
 
         return with_recovery(self, compute)
 
-    def uncached(self, inputs: Mapping[str, Any]) -> Tensor:
+    def forward_without_cache(self, inputs: Mapping[str, Any]) -> Tensor:
         """The residual stream after the last block for such inputs → [B, T, D padded to 8]."""
         if not isinstance(inputs, Mapping) or "token_ids" not in inputs:
             raise InvalidArgumentError(
@@ -301,7 +301,7 @@ class GPT2Backbone(CopiedByAttributes):
                 # Fold the norm as in the head, so that the same values are rounded.
                 norm = self._norm(weights.ln_f, weights.head_folded)
                 return scope.escape(nn.linear(x, weights.lm_head, norm=norm))
-            return scope.escape(nn.linear(self.normalized(x), weights.lm_head))
+            return scope.escape(nn.linear(self.final_norm(x), weights.lm_head))
 
     def _norm(self, norm: LayerNorm, folded: Tensor | None) -> nn.Norm:
         """Return a LayerNorm as an argument of the next linear layer."""
@@ -309,7 +309,7 @@ class GPT2Backbone(CopiedByAttributes):
         assert folded is not None
         return nn.Norm(norm.weight, norm.bias, folded, config.n_embd, config.layer_norm_epsilon)
 
-    def normalized(self, x: Tensor) -> Tensor:
+    def final_norm(self, x: Tensor) -> Tensor:
         """Hidden states: ``ln_f`` of the residual stream."""
         ln_f, config = self.weights.ln_f, self.config
         return ops.layer_norm(
@@ -341,7 +341,7 @@ class GPT2Backbone(CopiedByAttributes):
         """Integers as a uint32 tensor on this device."""
         return tensor(values, "uint32", device=self.device)
 
-    def trimmed(self, hidden: Tensor) -> Tensor:
+    def unpad(self, hidden: Tensor) -> Tensor:
         """Return hidden states without the padding of their last axis; disposes the input."""
         if hidden.shape[-1] == self.config.n_embd:
             return hidden

@@ -132,7 +132,9 @@ class GPT2CausalLM(CausalLM):
 
         def compute() -> Tensor:
             with tidy() as scope:
-                return scope.escape(self.backbone.logits(self.backbone.uncached(inputs)))
+                return scope.escape(
+                    self.backbone.logits(self.backbone.forward_without_cache(inputs))
+                )
 
         return with_recovery(self.backbone, compute)
 
@@ -182,7 +184,7 @@ class GPT2CausalLM(CausalLM):
             if sampling is not None:
                 logits = backbone.head(x, sampling)
                 return scope.escape(logits.view((batch, 1, logits.shape[-1]))), None, cache
-            logits, hidden = backbone.logits(x), backbone.trimmed(backbone.normalized(x))
+            logits, hidden = backbone.logits(x), backbone.unpad(backbone.final_norm(x))
             scope.escape([logits, hidden])
         return logits, hidden, cache
 
@@ -245,7 +247,7 @@ class GPT2CausalLM(CausalLM):
                 else:
                     x = await residual(backbone, ids, cache, first, pace)
                     if hidden is not None:
-                        states = backbone.trimmed(backbone.normalized(x))
+                        states = backbone.unpad(backbone.final_norm(x))
                 if hidden is not None:
                     hidden.append(scope.escape(states))
 

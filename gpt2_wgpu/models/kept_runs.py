@@ -1,9 +1,9 @@
-"""Recorded steps and prefills that serve one generation after another.
+"""Cache of recorded decode steps and prefills, reused by later generations.
 
-``make_generate_function`` names the function; what it has recorded is here, kept by the model until
-``compile`` or ``dispose``. Between two generations the buffers belong to the pool of the device, as
-a group for each run: nothing counts as live, and ``trim``, lack of memory and the pool's limit free
-them. A run whose buffers are gone is recorded anew.
+The recordings of the function of ``make_generate_function`` are kept by the model until ``compile``
+or ``dispose``. Between generations their buffers belong to the device's pool, as one group per run:
+they are not counted as live, and are freed by ``trim``, memory pressure and the pool's limit. A run
+without buffers is recorded again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOST_RUNS = 4
 
 @dataclass(frozen=True)
 class DecodeInputs:
-    """What a batch is to continue, and how: see ``Generation``."""
+    """Input of a generation: token histories and options; see ``Generation``."""
 
     rows: Sequence[History]
     limits: Sequence[int]
@@ -50,7 +50,7 @@ class DecodeInputs:
         )
 
     def write(self, state: SamplingState) -> None:
-        """Begin anew with a state of the same shape."""
+        """Reset a state of the same shape."""
         state.write(
             self.rows,
             self.limits,
@@ -94,7 +94,7 @@ class RunKey:
 
 
 class RunParts(NotCopyable):
-    """KV cache, state, and what is recorded with them."""
+    """KV cache and state of a run, with their recordings."""
 
     def __init__(self, state: SamplingState, step: Recording, prefill: Prefill) -> None:
         self.state = state
@@ -133,7 +133,7 @@ class RunParts(NotCopyable):
 
 
 class KeptRuns(NotCopyable):
-    """Runs that no generation uses now, the last used at the end."""
+    """Idle runs, the last used at the end."""
 
     def __init__(self) -> None:
         self._runs: list[tuple[RunKey, RunParts]] = []
@@ -144,7 +144,7 @@ class KeptRuns(NotCopyable):
         return len(self._runs)
 
     def take(self, key: RunKey) -> RunParts | None:
-        """A run for ``key``, which is the caller's until :meth:`put`; None where there is none."""
+        """Return a run for ``key``, the caller's until :meth:`put`; None if there is none."""
         while True:
             with self._lock:
                 found = next((run for run in reversed(self._runs) if run[0] == key), None)
@@ -155,7 +155,7 @@ class KeptRuns(NotCopyable):
                 return found[1]
 
     def put(self, key: RunKey, parts: RunParts) -> None:
-        """Keep ``parts``, which are in order, for the next generation of this shape."""
+        """Keep ``parts``, in a valid state, for the next generation of this shape."""
         parts.suspend()
         with self._lock:
             self._runs.append((key, parts))
@@ -165,7 +165,7 @@ class KeptRuns(NotCopyable):
             parts.close()
 
     def close(self) -> None:
-        """Free all, and from now on what comes. Idempotent."""
+        """Free all runs, and all that are put later. Idempotent."""
         with self._lock:
             self._is_closed = True
             runs, self._runs = self._runs, []

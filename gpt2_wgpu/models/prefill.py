@@ -1,7 +1,7 @@
-"""Prefill: the tokens of prompts, in chunks.
+"""Prefill of prompts, in chunks.
 
-Submits are bounded in time (pace.py). Chunks are not made by time, since the last bits of f32 sums
-depend on their size: they follow from model, device and batch, and are the same in every run.
+Submits are limited in time (pace.py). Chunks are not, since the last bits of f32 sums depend on
+their size: they follow from model, device and batch, and are equal in every run.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from gpt2_wgpu.tensors import Tensor, dispose, empty, keep, tidy
 from gpt2_wgpu.webgpu import Recording
 from gpt2_wgpu.webgpu.idle_recording import IdleRecording
 
-MOST_CHUNKS = 4  # sizes of chunks that stay recorded
+MAX_CHUNKS = 4  # sizes of chunks that stay recorded
 MAX_WORK = 0.8e9  # max operations per submit on a CPU adapter: 30 to 130 ms on two cores
 
 
 def chunks(rows: Sequence[Sequence[int]], most: int) -> Iterator[tuple[int, list[Sequence[int]]]]:
-    """``rows`` [B, T] in pieces of ``most`` ids: the first position of each piece, and its ids."""
+    """Yield ``rows`` [B, T] in chunks of ``most`` ids: the first position, and the ids."""
     size = max(1, most // len(rows))
     for first in range(0, len(rows[0]), size):
         yield first, [row[first : first + size] for row in rows]
@@ -45,9 +45,9 @@ async def residual(
 
 
 class Prefill(NotCopyable):
-    """Chunks of prompts for one cache: each size is recorded once, and replayed.
+    """Prefill of one cache: each size of chunk is recorded once, and replayed.
 
-    Only the chunk that runs has live buffers; those of the others are in the pool.
+    Only the running chunk has live buffers; those of the others are in the pool.
     """
 
     def __init__(self, backbone: GPT2Backbone, cache: KVCache) -> None:
@@ -70,18 +70,18 @@ class Prefill(NotCopyable):
                 raise
             chunk.suspend()
             self._chunks[tokens] = chunk
-            if len(self._chunks) > MOST_CHUNKS:
+            if len(self._chunks) > MAX_CHUNKS:
                 self._chunks.pop(next(iter(self._chunks))).close()
 
     def _taken(self, tokens: int) -> _Chunk:
-        """A chunk of a size, which is the caller's."""
+        """Return a chunk of a size, owned by the caller."""
         kept = self._chunks.pop(tokens, None)
         if kept is not None and kept.resume():
             return kept
         return _Chunk(self._backbone, self.cache, tokens)
 
     def close(self) -> None:
-        """Free everything but the cache. Idempotent."""
+        """Free everything except the cache. Idempotent."""
         chunks, self._chunks = self._chunks, {}
         for chunk in chunks.values():
             chunk.close()
@@ -104,7 +104,7 @@ class _Chunk:
     async def run(
         self, backbone: GPT2Backbone, rows: Sequence[Sequence[int]], first: int, pace: WorkPace
     ) -> None:
-        """Compute ``rows`` at positions ``first`` .., in submits of ``pace``."""
+        """Compute ``rows`` from position ``first`` on, in submits of ``pace``."""
         queue = backbone.device.queue
         queue.upload(self._ids.storage, 0, array("I", chain.from_iterable(rows)))
         queue.upload(self._start.storage, 0, array("I", [first] * len(rows)))
@@ -135,7 +135,7 @@ class _Chunk:
 
 
 def half_block_work(backbone: GPT2Backbone, rows: int, tokens: int, first: int) -> tuple[int, int]:
-    """Operations of attention and MLP for ``tokens`` positions a row from ``first`` on."""
+    """Return the operations of attention and of MLP for ``tokens`` positions from ``first`` on."""
     width = backbone.config.n_embd
     attention = 2 * rows * tokens * (4 * width**2 + 2 * width * (first + tokens))
     return attention, rows * tokens * mlp_work(backbone)

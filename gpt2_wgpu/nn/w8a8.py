@@ -23,7 +23,7 @@ _MAX_IN_FEATURES = 384 * BLOCK  # of a rounded token that fits every workgroup's
 
 
 def possible(in_features: int) -> bool:
-    """Whether ``in_features`` are whole blocks, and not too many."""
+    """Return whether ``in_features`` are whole blocks and fit into workgroup memory."""
     return in_features % BLOCK == 0 and in_features <= _MAX_IN_FEATURES
 
 

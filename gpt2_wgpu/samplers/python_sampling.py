@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class PythonSampler(Protocol):
-        """What this file needs of a ``Sampler``."""
+        """Protocol of a ``Sampler`` that chooses in Python."""
 
         def compute_probabilities(self, logits: Any) -> Any:
             """See `Sampler.compute_probabilities`."""

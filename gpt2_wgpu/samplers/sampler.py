@@ -122,7 +122,7 @@ class Sampler:
     ) -> Any:
         """Return ``prompt`` [B, T] with its tokens from ``index`` on chosen: KerasHub's call.
 
-        Blocks; `call_async` is the asynchronous form.
+        Blocks; `call_async` is the async counterpart.
 
         Args:
             next: ``next(prompt, cache, index) -> (logits [B, V], hidden states, cache)``, of the
@@ -151,7 +151,7 @@ class Sampler:
         hidden_states: Any = None,
         model: Any = None,
     ) -> Any:
-        """Asynchronous form of a call."""
+        """Async counterpart of a call."""
         return await run_loop(self, next, prompt, cache, index, mask, stop_token_ids)
 
     def get_config(self) -> dict[str, Any]:

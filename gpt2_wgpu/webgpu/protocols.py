@@ -1,4 +1,4 @@
-"""Protocols of a device: what its parts use of it, so that they are tested without a GPU."""
+"""Protocols of a device for its parts, which can so be tested without a GPU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class OpenGPU(Protocol):
     def translated_errors(
         self, doing: str = ..., nbytes: int = ...
     ) -> AbstractContextManager[None]:
-        """Turns wgpu's errors into those of this package."""
+        """Translate wgpu's errors to those of this package."""
         ...
 
 
@@ -29,7 +29,7 @@ class Submitter(Protocol):
     """A command queue, as a readback uses it."""
 
     def flush(self, copies: Iterable[Copy] = ...) -> None:
-        """Submit what is pending, then ``copies``."""
+        """Submit pending work, then ``copies``."""
         ...
 
 
@@ -42,5 +42,5 @@ class ReadableGPU(OpenGPU, Protocol):
 
     @property
     def queue(self) -> Submitter:
-        """What submits the copies."""
+        """The queue that submits the copies."""
         ...

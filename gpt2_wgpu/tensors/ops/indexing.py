@@ -1,4 +1,4 @@
-"""Parts of a tensor by NumPy's basic indices, new axes, and tensors filled with ones."""
+"""Indexing of tensors by NumPy's basic indices, new axes, and tensors of ones."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ from gpt2_wgpu.tensors.tidying import tidy
 
 
 def ones_like(x: TensorLike) -> Tensor:
-    """A tensor of ones, of x's shape and type."""
+    """Return a tensor of ones with x's shape and dtype."""
     with tidy("ones_like") as scope:
         (x,) = operands("ones_like", x, dtypes=ANY_DTYPE)
         return scope.escape(full(x.device, x.shape, 1, x.dtype))
 
 
 def expand_dims(x: TensorLike, axis: int) -> Tensor:
-    """``x`` with a new axis of size 1 at place ``axis`` of the result. Shares x's memory.
+    """Return a view of ``x`` with a new axis of size 1.
 
-    Raises ``InvalidArgumentError`` unless -ndim - 1 <= axis <= ndim.
+    Args:
+        x: tensor.
+        axis: index of the new axis in the result.
+
+    Raises:
+        InvalidArgumentError: ``axis`` is not in [-ndim - 1, ndim].
     """
     with tidy("expand_dims") as scope:
         (x,) = operands("expand_dims", x, dtypes=ANY_DTYPE)
@@ -36,10 +41,15 @@ def expand_dims(x: TensorLike, axis: int) -> Tensor:
 
 
 def get_item(x: Tensor, key: Any) -> Tensor:
-    """``x[key]``: a copy of the elements that integers, slices, ``...`` and None select.
+    """Return ``x[key]``, a copy, by NumPy's basic indexing.
 
-    As NumPy's basic indexing, for slices of positive steps. Raises ``ShapeError`` for an index out
-    of range or too many of them, ``InvalidArgumentError`` for other kinds of index.
+    Args:
+        x: tensor.
+        key: integers, slices of positive steps, ``...`` and None.
+
+    Raises:
+        ShapeError: an index is out of range, or there are too many.
+        InvalidArgumentError: another kind of index.
     """
     with tidy("x[...]") as scope:
         (x,) = operands("x[...]", x, dtypes=ANY_DTYPE)
@@ -64,7 +74,7 @@ def get_item(x: Tensor, key: Any) -> Tensor:
 
 
 def _expanded(key: Any, ndim: int) -> list[Any]:
-    """One item for each axis of x, and None for each new axis."""
+    """Return one item for each axis of x, and None for each new axis."""
     items = list(key) if isinstance(key, tuple) else [key]
     given = sum(item is not None and item is not ... for item in items)
     dots = [place for place, item in enumerate(items) if isinstance(item, EllipsisType)]
@@ -75,7 +85,7 @@ def _expanded(key: Any, ndim: int) -> list[Any]:
 
 
 def _place(item: Any, size: int, shape: tuple[int, ...]) -> int:
-    """An integer index, counted from the front."""
+    """Return an integer index as a non-negative one."""
     try:
         place = index(item)
     except TypeError:
