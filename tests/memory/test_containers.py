@@ -12,6 +12,7 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.tensors.scopes import tensors_in
+from tests.memory.tiny import new
 
 Pair = namedtuple("Pair", ["left", "right"])
 
@@ -19,12 +20,14 @@ Pair = namedtuple("Pair", ["left", "right"])
 pytestmark = pytest.mark.usefixtures("no_leak")
 
 
-def new(values=(1.0, 2.0, 3.0)):
-    return gw.tensor(list(values))
-
-
 @dataclass
 class Record:
+    left: object
+    right: object
+
+
+@dataclass(slots=True)
+class Slots:
     left: object
     right: object
 
@@ -75,6 +78,7 @@ CONTAINERS = {
     "user mapping": lambda a, b: UserDict(a=a, b=b),
     "read-only mapping": lambda a, b: MappingProxyType({"a": a, "b": b}),
     "lazy mapping": lambda a, b: [a, Lazy(9, b)],
+    "slots": Slots,
     "private slot": lambda a, b: [Private(a), Private([b])],
     "attribute of a container": named,
 }
@@ -86,6 +90,20 @@ def test_finds_tensors_in(wrap):
     found = list(tensors_in(wrap(made[0], made[1])))
     assert len(found) == 2 and set(found) == set(made[:2])
     gw.dispose(made)
+
+
+@pytest.mark.parametrize("wrap", CONTAINERS.values(), ids=CONTAINERS)
+def test_what_a_container_holds_leaves_a_scope_and_is_disposed(wrap):
+    made = []
+
+    def body():
+        made.extend([new(), new(), new()])
+        return wrap(made[0], made[1])
+
+    result = gw.tidy(body)
+    assert [tensor.disposed for tensor in made] == [False, False, True]
+    gw.dispose(result)
+    assert all(tensor.disposed for tensor in made)
 
 
 def test_finds_tensors_behind_loops_and_in_depth():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from threading import Thread
 
 import pytest
 
@@ -209,3 +210,36 @@ def test_a_scope_forgotten_inside_a_tidy_is_named_and_closed():
         x = gw.tensor([1.0])
     assert x.disposed
     assert gw.memory().num_scopes == depth
+
+
+def test_tasks_do_not_see_each_others_scopes():
+    async def work(steps):
+        async with gw.tidy() as scope:
+            made = []
+            for _ in range(steps):
+                made.append(new())
+                await asyncio.sleep(0)
+                assert not any(t.disposed for t in made)
+            return made, scope.escape(made[-1])
+
+    async def main():
+        return await asyncio.gather(*[work(steps) for steps in (1, 5, 3)])
+
+    for made, last in asyncio.run(main()):
+        assert [t.disposed for t in made] == [True] * (len(made) - 1) + [False]
+        last.dispose()
+
+
+@pytest.mark.native("threads")
+def test_threads_do_not_see_each_others_scopes(device):
+    made = []
+
+    def work():
+        made.append(gw.tensor([1.0], device=device))
+
+    with gw.tidy():
+        thread = Thread(target=work)
+        thread.start()
+        thread.join()
+    assert not made[0].disposed
+    made[0].dispose()

@@ -1,4 +1,4 @@
-"""More cases of TF.js: engine_test's counters, variable_test, the WebGPU backend's buffers."""
+"""Counters of memory, profiles, weights in scopes, and buffers: TF.js's cases among them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,9 @@ from gpt2_wgpu.errors import DisposedTensorError
 from gpt2_wgpu.webgpu.buffer_pool import BufferPool
 from gpt2_wgpu.webgpu.storage import size_class
 from tests.memory import tiny
+from tests.memory.tiny import new
 
 pytestmark = pytest.mark.usefixtures("no_leak")
-
-
-def new(values=(1.0, 2.0, 3.0)):
-    return gw.tensor(list(values))
 
 
 def pooled():
@@ -26,6 +23,21 @@ def pooled():
 
 
 # --- engine_test: memory() ------------------------------------------------------------------------
+
+
+def test_counts_what_lives():
+    before = gw.memory()
+    x, y = gw.tensor([1.0] * 100), gw.tensor([[1, 2]], "int32")
+    view = x.view((10, 10))
+    during = gw.memory()
+    assert during.num_tensors == before.num_tensors + 3
+    assert during.num_buffers == before.num_buffers + 2
+    assert during.num_bytes == before.num_bytes + 408
+    assert during.num_bytes_in_gpu == before.num_bytes_in_gpu + 512 + 256
+    assert during.num_bytes_allocated_in_gpu >= during.num_bytes_in_gpu
+    assert during.peak_bytes_in_gpu >= during.num_bytes_in_gpu
+    gw.dispose([x, y, view])
+    assert gw.memory().num_bytes == before.num_bytes
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int32"])
@@ -158,15 +170,6 @@ def test_profiles_are_independent_and_names_are_unique():
 
 
 # --- variable_test: what is kept ------------------------------------------------------------------
-
-
-def test_kept_tensors_are_not_affected_by_tidy():
-    kept = gw.tidy(lambda: gw.keep({"weight": new()}))
-    gw.tidy(lambda: kept["weight"] + 1)
-    with gw.tidy() as scope:
-        scope.escape(kept)
-    assert kept["weight"].tolist() == [1.0, 2.0, 3.0]
-    gw.dispose(kept)
 
 
 def test_weights_are_not_affected_by_scopes(device, lm):
