@@ -49,10 +49,10 @@ test: lint ## check style and types, then run every test
 	@$(TEST)/python scripts/bootstrap.py adapter
 	@$(TEST)/python scripts/bootstrap.py browser
 	@rm -f build/flaky.txt
-	@$(MAKE) --no-print-directory -k -j2 test-engine test-browser test-kernels test-plain; \
+	@$(MAKE) --no-print-directory -k -j3 test-browser test-engine test-kernels test-plain; \
 		status=$$?; cat build/flaky.txt 2>/dev/null; exit $$status
 
-# Two at a time, since each leaves a core idle half of the time, and the longest first.
+# Three at a time on two cores, since each waits half of the time, and the longest first.
 KERNELS := tests/browser/test_kernels.py
 # What needs no GPU runs where none can be found.
 PLAIN := tests/text tests/weights tests/samplers tests/webgpu tests/cli/test_arguments.py \

@@ -94,16 +94,8 @@ def capabilities(device: gw.Device) -> Iterator[Callable[..., None]]:
 @pytest.fixture
 def no_leak(device: gw.Device) -> Iterator[None]:
     """Fails a test that leaves tensors, buffers or bytes on the device."""
-    before = _live()
+    from tests.memory.tiny import counters
+
+    before = counters(device)
     yield
-    assert _live() == before
-
-
-def _live() -> dict[str, Any]:
-    """The counters of what lives; garbage of this test or an earlier one does not."""
-    import gpt2_wgpu as gw
-
-    gc.collect()
-    info = gw.memory()
-    names = ("num_tensors", "num_buffers", "num_bytes", "num_bytes_in_gpu", "by_kind")
-    return {name: getattr(info, name) for name in names}
+    assert counters(device) == before

@@ -20,6 +20,7 @@ from gpt2_wgpu.webgpu.backends import flush_promises
 from gpt2_wgpu.webgpu.capabilities import Capabilities
 from gpt2_wgpu.webgpu.waiting import sync
 from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
+from tests.memory.tiny import packed
 
 pytestmark = pytest.mark.native("PyTorch")
 
@@ -35,13 +36,6 @@ def lm(small):
     lm.dispose()
     lm.device.close()
     lost.close()
-
-
-def packed(prompts):
-    return {
-        "token_ids": [p + [0] * (TOKENS - len(p)) for p in prompts],
-        "padding_mask": [[i < len(p) for i in range(TOKENS)] for p in prompts],
-    }
 
 
 def lose_device(device):
@@ -65,7 +59,7 @@ def text_of(lm, prompts, *, lose_after=()):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DecodeRun, "submit", losing)
-        out = lm.generate(packed(prompts), stop_token_ids=[7])
+        out = lm.generate(packed(prompts, TOKENS), stop_token_ids=[7])
     return out["token_ids"].tolist(), out["padding_mask"].tolist()
 
 
@@ -193,7 +187,7 @@ def test_lost_again_at_once_is_an_error_and_later_is_not(lm, monkeypatch):
 def test_a_closed_device_is_not_replaced(lm):
     lm.device.close()
     with pytest.raises(DeviceLostError, match="was closed"):
-        lm.generate(packed([[1]]), stop_token_ids=None)
+        lm.generate(packed([[1]], TOKENS), stop_token_ids=None)
 
 
 def test_tensors_of_a_lost_device_say_so(lm):

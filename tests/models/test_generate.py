@@ -20,16 +20,10 @@ from gpt2_wgpu.errors import (
     WeightsError,
 )
 from gpt2_wgpu.models import presets
+from tests.memory.tiny import packed
 from tests.models import checkpoints
 
 pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.native("PyTorch")]
-
-
-def packed(prompts, length):
-    return {
-        "token_ids": [p + [0] * (length - len(p)) for p in prompts],
-        "padding_mask": [[i < len(p) for i in range(length)] for p in prompts],
-    }
 
 
 # --- text ---------------------------------------------------------------------------------------
