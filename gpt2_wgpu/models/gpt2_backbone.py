@@ -274,6 +274,7 @@ class GPT2Backbone(CopiedByAttributes):
                 q, cache, layer, start, scale=self._scale(layer), mask=mask,
                 one_order=nn.rounds_activations(self.device, proj.weight),
             )  # fmt: skip
+            q.dispose()  # the result may have its buffer
             return scope.escape(nn.linear(a, proj.weight, proj.bias, residual=x))
 
     def _mlp(self, layer: int, x: Tensor) -> Tensor:

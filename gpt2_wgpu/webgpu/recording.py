@@ -127,9 +127,12 @@ class Recording(NotCopyable):
             storage.release()
 
     def _idle_workspace(self, pool: Pool, size: int) -> Storage | None:
-        """A buffer of this recording that has no tensor any more."""
-        idle = (s for s in self._workspace.get(size, ()) if s.references == 1 and s.pool is pool)
-        return next(idle, None)
+        """Return the smallest buffer of at least ``size`` that no tensor uses any more."""
+        for fitting in sorted(known for known in self._workspace if known >= size):
+            for storage in self._workspace[fitting]:
+                if storage.references == 1 and storage.pool is pool:
+                    return storage
+        return None
 
     def __del__(self) -> None:
         open_still = getattr(self, "_pinned", None) or getattr(self, "_uniform", None)
