@@ -1,0 +1,77 @@
+"""Indices, new axes and ones: NumPy's results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
+
+pytestmark = pytest.mark.usefixtures("no_leak")
+
+X = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
+KEYS = [
+    0, -1, slice(None), slice(1, 3), slice(None, None, 2), slice(-2, None), slice(5, 9), ...,
+    None, (0, 1, 2), (slice(None), slice(None), 3), (..., -1), (1, ...), (0, ..., slice(1, 5, 3)),
+    (None, 0, None, ..., None), (slice(None), 2, slice(None, 3)), (slice(1, 1), 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", KEYS, ids=repr)
+@pytest.mark.parametrize("dtype", ["float32", "int32", "uint32"])
+def test_an_index_selects_what_numpy_selects(device: gw.Device, key: Any, dtype: str) -> None:
+    with gw.tidy():
+        x = gw.tensor(X.astype(dtype), dtype)
+        found = x[key]
+        expected = X.astype(dtype)[key]
+        assert (found.shape, found.dtype) == (expected.shape, dtype)
+        np.testing.assert_array_equal(found.numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    ("key", "error", "message"),
+    [
+        (3, ShapeError, "index 3 is out of range for an axis of 3"),
+        ((0, -5), ShapeError, "index -5 is out of range for an axis of 4"),
+        ((0, 0, 0, 0), ShapeError, "too many indices for 3 axes"),
+        ((..., ...), ShapeError, "too many indices"),
+        (slice(None, None, -1), InvalidArgumentError, "is not positive"),
+        (1.0, InvalidArgumentError, "takes integers, slices"),
+        ([0, 1], InvalidArgumentError, "see ops.gather"),
+    ],
+)
+def test_other_indices_are_refused(
+    device: gw.Device, key: Any, error: type[Exception], message: str
+) -> None:
+    with gw.tidy(), pytest.raises(error, match=message):
+        gw.tensor(X)[key]
+
+
+def test_a_tensor_cannot_be_iterated(device: gw.Device) -> None:
+    """Element after element would be read; `in` and unpacking would loop, too."""
+    with gw.tidy():
+        x = gw.tensor([1.0, 2.0])
+        uses: list[Callable[[Any], Any]] = [iter, list, lambda x: 1.0 in x]
+        for use in uses:
+            with pytest.raises(TypeError, match=r"not iterable|not a container"):
+                use(x)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 3, -1, -4])
+def test_expand_dims(device: gw.Device, axis: int) -> None:
+    with gw.tidy():
+        assert gw.ops.expand_dims(gw.tensor(X), axis).shape == np.expand_dims(X, axis).shape
+    with pytest.raises(InvalidArgumentError, match="no axis"), gw.tidy():
+        gw.ops.expand_dims(gw.tensor(X), 4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32", "uint32"])
+def test_ones_like(device: gw.Device, dtype: str) -> None:
+    with gw.tidy():
+        ones = gw.ops.ones_like(gw.tensor(X.astype(dtype), dtype))
+        assert (ones.shape, ones.dtype) == (X.shape, dtype)
+        assert (ones.numpy() == 1).all()
