@@ -21,7 +21,7 @@ from gpt2_wgpu.tensors import dispose, keep
 from gpt2_wgpu.webgpu import Capabilities, Device, Recording
 from gpt2_wgpu.webgpu.idle_recording import IdleRecording
 
-MOST_RUNS = 4
+MAX_RUNS = 4
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class KeptRuns(NotCopyable):
         parts.suspend()
         with self._lock:
             self._runs.append((key, parts))
-            most = 0 if self._is_closed else MOST_RUNS
+            most = 0 if self._is_closed else MAX_RUNS
             dropped = [self._runs.pop(0) for _ in range(len(self._runs) - most)]
         for _, parts in dropped:
             parts.close()

@@ -17,8 +17,8 @@ from tests.fuzz.mutator import Mutator
 from tests.fuzz.targets import Target
 
 LONGEST_MESSAGE = 1000
-MOST_STORED = 400  # bytes of an input that is stored
-MOST_SECONDS = 0.5  # of this thread's CPU, for inputs of up to 64 KiB
+MAX_STORED = 400  # bytes of an input that is stored
+MAX_SECONDS = 0.5  # of this thread's CPU, for inputs of up to 64 KiB
 MAX_BYTES = 4 << 20  # of Python's memory, beside 200 bytes for each byte of the input
 _VARIABLE = re.compile(r"'[^']*'|\"[^\"]*\"|\d+|\[.*\]|\{.*\}")
 
@@ -62,7 +62,7 @@ def check(target: Target, data: bytes, *, measure_memory: bool = False) -> str:
         took = time.thread_time() - begun
         peak = tracemalloc.get_traced_memory()[1] if measure_memory else 0
         tracemalloc.stop()
-    if took > MOST_SECONDS * (10 if measure_memory else 1):
+    if took > MAX_SECONDS * (10 if measure_memory else 1):
         raise Broken(target, data, f"took {took:.2f} s")
     if peak > MAX_BYTES + 200 * len(data):
         raise Broken(target, data, f"took {peak:,} bytes of memory")
@@ -120,7 +120,7 @@ class Fuzzer:
         if outcome == "value" and len(self.accepted) < 100:
             self.accepted.append(data)
         self.outcomes[outcome] += 1
-        if len(data) < len(self._smallest.get(outcome, bytes(MOST_STORED + 1))):
+        if len(data) < len(self._smallest.get(outcome, bytes(MAX_STORED + 1))):
             self._smallest[outcome] = data
 
     def examples(self) -> list[bytes]:

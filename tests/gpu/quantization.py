@@ -40,7 +40,7 @@ def unpacked(raw, dtype):
 
 
 def values_of(scales, levels, dtype, shape):
-    """The f32 matrix of ``shape`` (its depth a multiple of 8) that scales and levels stand for."""
+    """The f32 matrix of ``shape`` (its depth a multiple of 8) of these scales and levels."""
     scales = scales[..., None].astype(np.float32)
     if dtype == "q8":
         blocks = levels.astype(np.float32) * (scales * np.float32(1 / 127))

@@ -79,12 +79,12 @@ def make_witness(meeting):
             result = super().__call__(batch)
             info, rows = gw.memory(self._device), len(batch["id"])
             self.first = getattr(self, "first", (info.num_tensors, info.num_bytes))
-            told = {
+            record = {
                 "pid": os.getpid(),
                 "gpu": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
                 "leaked": (info.num_tensors, info.num_bytes) != self.first,
             }
-            return result | {name: [value] * rows for name, value in told.items()}
+            return result | {name: [value] * rows for name, value in record.items()}
 
     return Witness
 

@@ -287,7 +287,7 @@ def test_few_runs_are_kept(fresh, device):
     for length in (4, 20, 36):
         for rows in (1, 2, 3):
             tiny.text_of(fresh, [[1, 2]] * rows, length)
-    assert len(fresh.kept_runs) == kept_runs.MOST_RUNS == len(device.memory._reserves) // 2
+    assert len(fresh.kept_runs) == kept_runs.MAX_RUNS == len(device.memory._reserves) // 2
 
 
 # --- several at once ------------------------------------------------------------------------------

@@ -145,10 +145,10 @@ def test_without_locks_the_age_tells(
 ) -> None:
     fcntl = pytest.importorskip("fcntl")
 
-    def refuse(*_: int) -> None:
+    def reject(*_: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "flock", reject)
     left = tmp_path / ".x.0.part"
     left.mkdir()
     age(left, seconds)

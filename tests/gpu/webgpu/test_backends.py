@@ -13,7 +13,7 @@ from wgpu import classes
 from gpt2_wgpu.tensors.creation import tensor_of_blob
 from gpt2_wgpu.webgpu import backends
 
-pytestmark = pytest.mark.native("modules that only stand in for a browser's")
+pytestmark = pytest.mark.native("fake modules of a browser")
 
 
 @pytest.fixture

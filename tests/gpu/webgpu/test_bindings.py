@@ -18,7 +18,7 @@ from gpt2_wgpu.webgpu import bindings
 WHEEL = "wgpu-0.32.0-py3-none-any.whl"
 
 
-pytestmark = pytest.mark.native("stand-ins for wgpu")
+pytestmark = pytest.mark.native("fakes of wgpu")
 
 
 def wgpu_of(version):

@@ -198,10 +198,10 @@ def test_bad_arguments(arguments, error, message):
 
 
 def test_no_adapter_says_how_to_get_one(monkeypatch):
-    def refuse(**_):
+    def reject(**_):
         raise RuntimeError("Request adapter failed (3): No suitable adapter found.\nmore\nlines")
 
-    monkeypatch.setattr(wgpu.gpu, "request_adapter_async", refuse)
+    monkeypatch.setattr(wgpu.gpu, "request_adapter_async", reject)
     monkeypatch.setattr("gpt2_wgpu.webgpu.adapter.sys", types.SimpleNamespace(platform="linux"))
     with pytest.raises(NoAdapterError, match="mesa-vulkan-drivers") as raised:
         gw.Device()
@@ -212,10 +212,10 @@ def test_out_of_memory_leaves_earlier_tensors_valid(device, monkeypatch):
     x = gw.tensor([1.0, 2.0])
     before = gw.memory()
 
-    def refuse(**_):
+    def reject(**_):
         raise wgpu.GPUOutOfMemoryError("Not enough memory left.")
 
-    monkeypatch.setattr(device.gpu, "create_buffer", refuse)
+    monkeypatch.setattr(device.gpu, "create_buffer", reject)
     with pytest.raises(OutOfGPUMemoryError, match=r"rejects [\d,]+ bytes .*dispose tensors"):
         gw.tensors.empty(device, (123_457,))
     monkeypatch.undo()

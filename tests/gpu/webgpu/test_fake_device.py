@@ -28,7 +28,7 @@ def opened(request):
 
 
 def test_the_pool_of_either_counts_the_same(opened):
-    """Allocate, reuse, refuse, trim: the counters after each are these, with either device."""
+    """Allocate, reuse, reject, trim: the counters after each are these, with either device."""
     pool, seen = opened.memory, []
 
     def note():

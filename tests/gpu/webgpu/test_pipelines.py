@@ -102,7 +102,7 @@ def test_a_shader_that_does_not_compile_is_named(device, cache):
     x = gw.tensor([1.0])
     with pytest.raises(ShaderError, match=r"shaders/broken\.wgsl .* does not compile on"):
         cache.get("broken")
-        x.tolist()  # browsers tell with the next read
+        x.tolist()  # browsers report it with the next read
     x.dispose()
 
 
@@ -126,4 +126,4 @@ def test_every_variant_compiles(modest, name, variant):
     with gw.tidy():
         x = gw.tensor([1.0], device=modest)
         assert modest.pipelines.get(name, variant).name == name
-        x.tolist()  # browsers tell with the next read
+        x.tolist()  # browsers report it with the next read

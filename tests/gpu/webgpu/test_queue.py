@@ -309,15 +309,15 @@ def test_a_failed_submit_loses_nobodys_work(device, monkeypatch):
     y = x + 1
     submit = device.gpu.queue.submit
 
-    def refuse(_):
+    def reject(_):
         monkeypatch.setattr(device.gpu.queue, "submit", submit)
         raise wgpu.GPUInternalError("once")
 
-    monkeypatch.setattr(device.gpu.queue, "submit", refuse)
+    monkeypatch.setattr(device.gpu.queue, "submit", reject)
     with pytest.raises(DeviceError, match="once"):
         device.queue.flush()
     assert y.tolist() == [2.0] * 64
-    monkeypatch.setattr(device.gpu.queue, "submit", refuse)
+    monkeypatch.setattr(device.gpu.queue, "submit", reject)
     y = x + 2
     gw.trim()  # freeing never fails
     assert y.tolist() == [3.0] * 64
