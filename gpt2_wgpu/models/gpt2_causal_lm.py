@@ -223,6 +223,8 @@ class GPT2CausalLM(CausalLM):
             await recover(self.backbone, device)
             return await self._built(rows)
 
+    _build_cache = build_cache  # KerasHub's name
+
     async def _built(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, KVCache]:
         with tidy("build_cache") as scope:
             cache = self.backbone.new_cache(len(rows), len(rows[0]))

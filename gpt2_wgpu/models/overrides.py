@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
+_KERAS_HUB_NAMES = {"build_cache": ("_build_cache",)}
 _defaults: dict[int, Callable[..., Any]] = {}  # by id: a replacement need not be hashable
 
 
@@ -25,7 +26,7 @@ def default(method: F) -> F:
 def chosen(owner: object, name: str) -> Callable[..., Any]:
     """Return the method used as step ``name`` of ``owner``: ``name`` or ``name_async``."""
     places = [getattr(owner, "__dict__", {}), *map(vars, type(owner).__mro__)]
-    names = (f"{name}_async", name)
+    names = (f"{name}_async", name, *_KERAS_HUB_NAMES.get(name, ()))
     nearest = next((n for place in places for n in names if n in place), name)
     method: Callable[..., Any] = getattr(owner, nearest)
     return method

@@ -172,6 +172,21 @@ def plain_after_y(lm):
     return lm.preprocessor.tokenizer.decode_shown(ids)
 
 
+@pytest.mark.parametrize("where", ["object", "subclass"])
+def test_build_cache_may_have_kerashubs_name(lm, where):
+    model = copy.copy(lm)
+    if where == "object":
+        model._build_cache = lambda ids: build_cache(lm.build_cache, ids)
+    else:
+
+        class Replaced(gw.GPT2CausalLM):
+            def _build_cache(self, token_ids):
+                return build_cache(super()._build_cache, token_ids)
+
+        model.__class__ = Replaced
+    assert model.generate(PROMPT, LENGTH, None) == plain_after_y(lm)
+
+
 # --- as KerasHub's tests use it -------------------------------------------------------------------
 
 
