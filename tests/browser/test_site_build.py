@@ -126,7 +126,7 @@ def test_a_snapshot_is_taken_once(
 
 @pytest.mark.parametrize(
     ("browser", "why"),
-    [(None, "there is no Chromium"), (shutil.which("false"), "Chromium ended with status 1")],
+    [(None, "Chromium is not installed"), (shutil.which("false"), "Chromium ended with status 1")],
 )
 def test_a_site_without_a_snapshot(
     files: Contents,
