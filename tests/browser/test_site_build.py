@@ -13,13 +13,12 @@ import zipfile
 from email.parser import Parser
 from pathlib import Path
 
+import build_site
 import pytest
 import site_lock
 import snapshot
+from build_site import KEPT, LOCK, Contents
 from packaging.requirements import Requirement
-
-from scripts import build_site
-from scripts.build_site import KEPT, LOCK, Contents
 
 NEEDS_NEWER_PYTHON = (
     "pyodide-build needs Python 3.12 or newer, and this is "
