@@ -7,6 +7,7 @@ fail the run at once.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -31,7 +32,7 @@ class Reruns:
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         if exitstatus != pytest.ExitCode.TESTS_FAILED or session.shouldfail:
             return
-        if len(self._failed) > MOST:
+        if not self._failed or len(self._failed) > MOST:
             return
         self._flaky = [test for test in self._failed if self._passes_alone(test)]
         if len(self._flaky) == len(self._failed):
@@ -52,8 +53,10 @@ class Reruns:
         options = [f"-o{name}={self._config.getini(name)}" for name in hang]
         gpu = self._config.getoption("--gpu", None)
         options += [f"--gpu={gpu}"] if gpu else []
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, test]
-        return subprocess.run(command, cwd=self._config.rootpath).returncode == 0
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, test]
+        run = subprocess.run(command, cwd=self._config.rootpath, capture_output=True, text=True)
+        print(run.stdout + run.stderr, flush=True)
+        return run.returncode == 0 and re.search(r"^=+ 1 passed", run.stdout, re.M) is not None
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -18,6 +18,8 @@ TESTS = {
     "passes": "def test_passes(runs):\n    assert len(runs) == 1",
     "at setup": "@pytest.fixture\ndef broken(runs):\n    assert len(runs) > 1\n"
     "def test_setup(broken):\n    ...",
+    "skips": "def test_skips(runs):\n    if len(runs) > 1:\n        pytest.skip('now')\n"
+    "    assert False",
     "many": "@pytest.mark.parametrize('n', range(11))\ndef test_many(n, runs):\n"
     "    assert len(runs) > 1",
     "crash": "import os\ndef test_crash(runs):\n    os._exit(3)",
@@ -68,6 +70,12 @@ def test_a_failure_that_stays_fails_the_run(tmp_path: Path) -> None:
     status, lines = run(tmp_path, "once", "always")
     assert (status, lines[-1]) == (1, "FLAKY: test_it.py::test_once")
     assert runs_of(tmp_path, "test_always") == 2
+
+
+def test_one_that_is_skipped_the_second_time_fails_the_run(tmp_path: Path) -> None:
+    status, lines = run(tmp_path, "passes", "skips")
+    assert status == 1
+    assert not [line for line in lines if line.startswith("FLAKY")]
 
 
 @pytest.mark.parametrize(("name", "test"), [("crash", "test_crash"), ("hangs", "test_hangs")])

@@ -84,8 +84,10 @@ class DecodeRun(NotCopyable):
         In a recovery tokens are computed as originally, so that the bits are the same.
         """
         device = model.backbone.device
-        can_be_kept = choice == TokenChoice() and all(
-            is_default(chosen(model, name)) for name in ("build_cache", "call_with_cache")
+        can_be_kept = (
+            choice == TokenChoice()
+            and not nn.kernels_are_chosen()
+            and all(is_default(chosen(model, name)) for name in ("build_cache", "call_with_cache"))
         )
         if can_be_kept:  # lengths that take the same memory share a recording
             most = model.backbone.config.n_positions

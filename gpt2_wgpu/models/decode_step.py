@@ -45,10 +45,14 @@ class DecodeStep:
         """Record the step; None if it reads values and must run eagerly."""
         if self._choice.sampler is not None:
             return None
+        ids = UnreadableIds()
         try:
             with Recording(self._model.backbone.device) as recording:
-                await self._run(UnreadableIds())
+                await self._run(ids)
         except NotRecordableError:
+            return None
+        if ids.were_read or recording.was_read:  # and the error was caught
+            recording.close()
             return None
         return recording
 

@@ -120,6 +120,7 @@ class Generation(NotCopyable):
                 except DeviceLostError:
                     lost = device if self._run is None else self._run.device
                     self._free()
+                    self._model.kept_runs.drop(lost)
                     await recover(self._backbone, lost)
         except BaseException:
             self._failed = True
@@ -191,10 +192,11 @@ class Generation(NotCopyable):
         self._backbone.device.memory.defer(self.close)
 
     def _free(self, keep: bool = False) -> None:
-        """End the run; ``keep``: for the next generation, unless it has failed."""
+        """End the run; ``keep``: for the next generation, unless it or the model has ended."""
         run, self._run = self._run, None
         if run is not None:
-            run.close(self._kept_runs if keep and not self._failed else None)
+            keep = keep and not self._failed and not self._backbone.disposed
+            run.close(self._kept_runs if keep else None)
 
     def _room(self) -> int:
         """Return the number of steps until the last live row is full."""

@@ -14,6 +14,7 @@ from threading import Lock
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
+from gpt2_wgpu.models.gpt2_weights import GPT2Weights
 from gpt2_wgpu.models.prefill import Prefill
 from gpt2_wgpu.models.token_ids import Candidates
 from gpt2_wgpu.nn import History, KVCache, Penalties, SamplingOptions, SamplingState
@@ -66,7 +67,7 @@ class RunKey:
     """Key of a run: the values on which its dispatches depend; other values are uploaded."""
 
     device: Device
-    weights: int  # identity: others have other buffers
+    weights: GPT2Weights  # compared by identity: others have other buffers
     capabilities: Capabilities
     cache_dtype: str
     rows: int
@@ -81,7 +82,7 @@ class RunKey:
         """Return the key of a run with these inputs."""
         return cls(
             device=backbone.device,
-            weights=id(backbone.weights),
+            weights=backbone.weights,
             capabilities=backbone.device.capabilities,
             cache_dtype=backbone.cache_dtype,
             rows=len(inputs.rows),
@@ -153,6 +154,14 @@ class KeptRuns(NotCopyable):
                 self._runs.remove(found)
             if found[1].resume():
                 return found[1]
+
+    def drop(self, device: Device) -> None:
+        """Close the runs on ``device``, which is lost."""
+        with self._lock:
+            dropped = [run for run in self._runs if run[0].device is device]
+            self._runs = [run for run in self._runs if run[0].device is not device]
+        for _, parts in dropped:
+            parts.close()
 
     def put(self, key: RunKey, parts: RunParts) -> None:
         """Keep ``parts``, in a valid state, for the next generation of this shape."""

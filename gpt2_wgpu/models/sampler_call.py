@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,13 +59,23 @@ async def generate_by_call(
 
 
 def _next(model: CachedModel) -> Any:
-    """Return KerasHub's ``next(prompt, cache, index)``: logits [B, V], hidden states, cache."""
+    """KerasHub's ``next(prompt, cache, index)``: logits [B, V], hidden states [B, D], cache.
+
+    It is a coroutine function where ``call_with_cache`` is one.
+    """
     call = chosen(model, "call_with_cache")
 
-    def next(prompt: Any, cache: Any, index: int) -> tuple[Tensor, Tensor, Any]:
+    def next(prompt: Any, cache: Any, index: int) -> Any:
         column = [[row[index - 1]] for row in rows_of_ids(prompt, name="prompt")]
-        logits, hidden, updated = checked_result(call(column, cache, index - 1))
-        rows = len(column)
+        found = call(column, cache, index - 1)
+        return later(found) if inspect.isawaitable(found) else squeezed(found)
+
+    async def later(found: Any) -> tuple[Tensor, Tensor, Any]:
+        return squeezed(await found)
+
+    def squeezed(found: Any) -> tuple[Tensor, Tensor, Any]:
+        logits, hidden, updated = checked_result(found)
+        rows = logits.shape[0]
         return logits.view((rows, logits.shape[-1])), hidden.view((rows, hidden.shape[-1])), updated
 
     return next

@@ -21,6 +21,7 @@ class _Trace(NotCopyable):
 
     def __init__(self, device: Device) -> None:
         self.device = device
+        self.was_read = False
         self.works: list[Dispatch] = []
 
     def add(self, work: Dispatch) -> None:
@@ -74,9 +75,15 @@ async def check_step(recording: Recording, step: DecodeStep, state: SamplingStat
 def _compare_calls(recorded: Sequence[Dispatch], eager: Sequence[Dispatch]) -> None:
     for place, (one, other) in enumerate(zip(recorded, eager, strict=False)):
         if (one.kernel, one.grid, one.params) != (other.kernel, other.grid, other.params):
+            if (one.kernel, one.grid) == (other.kernel, other.grid):
+                raise DeviceError(
+                    f"{_name(place, one)} was recorded with other parameters than it has now: does "
+                    "a logits processor or a replaced method use a counter, a random number or "
+                    "another value that changes?"
+                )
             raise DeviceError(
                 f"{_name(place, one)} was recorded with grid {one.grid}, but run eagerly the step "
-                f"calls {other.label.kernel} with grid {other.grid} or other parameters"
+                f"calls {other.label.kernel} with grid {other.grid}"
             )
     if len(recorded) != len(eager):
         raise DeviceError(

@@ -117,7 +117,11 @@ class TextStream(NotCopyable):
     async def _next_piece(self) -> str:
         """Return the text of the next token, possibly empty; at the end, the text held back."""
         if self._source is None:
-            self._open(await self._given)
+            given, self._given = self._given, None  # close() must not end what is awaited here
+            given = await given
+            if self._ended:
+                return ""  # closed by another task or thread
+            self._open(given)
         source = self._source
         assert source is not None
         if isinstance(source, WholeText):
@@ -141,6 +145,8 @@ class TextStream(NotCopyable):
 
     async def _whole_text(self, source: WholeText) -> str:
         ids, text = await source.generate()
+        if self._ended:
+            return ""  # closed by another task or thread
         self._note_time()
         self.stats.token_ids, self.last_token_ids = ids, list(ids)
         stopped = bool(ids) and ids[-1] in source.stop_token_ids

@@ -43,6 +43,10 @@ class TokenChoice:
         """
         for processor in self.processors:
             result = await awaited(processor(token_ids, logits))
+            if result is None:
+                raise InvalidArgumentError(
+                    f"logits processor {_name(processor)} must return logits, not None"
+                )
             if not isinstance(result, Tensor):
                 result = tensor(result, "float32", device=logits.device)
             if result.shape != logits.shape:
@@ -57,10 +61,16 @@ class TokenChoice:
 class UnreadableIds:
     """Placeholder of token ids while a step is recorded; reading them aborts the recording."""
 
+    def __init__(self) -> None:
+        self.were_read = False  # also where the reader catches the error
+
     def _refuse(self, *_: Any) -> NoReturn:
+        self.were_read = True
         raise NotRecordableError("a recorded step has no token ids to read")
 
-    __array__ = __bool__ = __getitem__ = __iter__ = __len__ = _refuse
+    __array__ = __bool__ = __contains__ = __getitem__ = __iter__ = __len__ = _refuse
+    __eq__ = __ne__ = __format__ = __repr__ = __str__ = _refuse
+    __hash__ = None  # type: ignore[assignment]
 
     def __getattr__(self, name: str) -> NoReturn:
         self._refuse()

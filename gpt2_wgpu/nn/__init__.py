@@ -6,7 +6,7 @@ Unlike ``ops`` they use memory layouts optimised for speed and are internal to m
 from gpt2_wgpu.nn.attention import AttentionPartials, cached_attention
 from gpt2_wgpu.nn.embedding import embed
 from gpt2_wgpu.nn.head import penalize, project_logits
-from gpt2_wgpu.nn.kernel_choice import choose_kernels
+from gpt2_wgpu.nn.kernel_choice import choose_kernels, kernels_are_chosen
 from gpt2_wgpu.nn.kv_cache import KVCache, check_cache_dtype
 from gpt2_wgpu.nn.linear_layers import Norm, fold_norm, linear, project_qkv
 from gpt2_wgpu.nn.losses import NO_TARGET, divergence, target_loss
@@ -60,6 +60,7 @@ __all__ = [
     "divergence",
     "embed",
     "fold_norm",
+    "kernels_are_chosen",
     "linear",
     "load_matrix",
     "load_vector",

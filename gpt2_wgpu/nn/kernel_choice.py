@@ -40,6 +40,11 @@ def choose_kernels(layer: str, choose: Callable[..., Any]) -> Iterator[None]:
         _choices.reset(token)
 
 
+def kernels_are_chosen() -> bool:
+    """Return whether a block of :func:`choose_kernels` is open."""
+    return bool(_choices.get())
+
+
 def choice_for(layer: str) -> Callable[..., Any] | None:
     """Return the caller's choice for a layer; None without one."""
     choices = _choices.get()

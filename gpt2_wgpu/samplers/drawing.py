@@ -5,8 +5,10 @@ Probabilities are integer masses, multiples of 2^-30, so that their sums are exa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+from gpt2_wgpu.errors import NumericalError
 from gpt2_wgpu.nn import SamplingOptions
 
 ONE = 1 << 30  # probability 1 as a mass
@@ -35,6 +37,8 @@ def draw_token(
 
     ``stream`` and ``position`` are, with the seed, the key of the random number.
     """
+    if not all(map(math.isfinite, probabilities)):
+        raise NumericalError(f"probabilities of row {stream} are not finite: the logits were not")
     order = ranked(probabilities)
     if options.temperature < 1e-30:
         return order[0]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.shown import shown
-from gpt2_wgpu.tensors import Tensor
+from gpt2_wgpu.tensors import Tensor, tidy
 from gpt2_wgpu.text.token_arrays import as_array, rows_of_ids, rows_of_mask
 
 if TYPE_CHECKING:
@@ -79,8 +79,11 @@ async def run_loop(
     for place in range(index, len(rows[0]) if rows else 0):
         if all(stopped):
             break
-        logits, _, cache = await awaited(next(as_array(rows, "int32"), cache, place))
-        for which, token in enumerate(await next_tokens(sampler, logits, len(rows))):
+        with tidy("sampler step") as scope:
+            logits, _, cache = await awaited(next(as_array(rows, "int32"), cache, place))
+            tokens = await next_tokens(sampler, logits, len(rows))
+            scope.escape(cache)
+        for which, token in enumerate(tokens):
             if not given[which][place]:
                 rows[which][place] = token
                 stopped[which] = stopped[which] or token in stops

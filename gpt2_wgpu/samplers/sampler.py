@@ -236,6 +236,11 @@ def check_usable(sampler: Sampler) -> Sampler:
     replaces = _replaces(sampler, "get_next_token")
     if not (chooses or replaces or runs_its_own_loop(sampler)):
         raise InvalidArgumentError(f"{_name(sampler)} has no choice of its own: {_REMEDY}")
+    if runs_its_own_loop(sampler) and sampler.penalties().any:
+        raise InvalidArgumentError(
+            f"{_name(sampler)} replaces the sampling loop, which applies penalties: leave them at "
+            "their defaults, or replace get_next_token only"
+        )
     return sampler
 
 

@@ -68,6 +68,8 @@ Encode = Callable[[Any, Sequence[Batch]], None]  # writes batches into a command
 class Recorder(Protocol):
     """Receiver of dispatches instead of the queue: an open ``Recording``."""
 
+    was_read: bool  # whether a read was rejected meanwhile
+
     @property
     def device(self) -> object:
         """The device whose dispatches it takes."""
@@ -236,6 +238,7 @@ class CommandQueue(NotCopyable):
     def _check_not_recording(self, verb: str) -> None:
         recorder = open_recorder.get()
         if recorder is not None and recorder.device is self._device:
+            recorder.was_read = True
             raise NotRecordableError(
                 f"cannot {verb} while recording: what is recorded has not run yet"
             )

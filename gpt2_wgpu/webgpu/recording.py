@@ -36,6 +36,7 @@ class Recording(NotCopyable):
         Nothing may be uploaded to a tensor created in it.
         """
         self.device = device
+        self.was_read = False  # a read was rejected, also if the caller caught the error
         self._reuses_workspace = reuses_workspace
         self.recorded: list[Dispatch] = []
         self._pinned: dict[int, Storage] = {}

@@ -19,8 +19,8 @@ def test_the_blocks_run(device: gw.Device, capsys: pytest.CaptureFixture[str]) -
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     for block in blocks:
         exec(block, names)
-    second_best, without_king, rows = capsys.readouterr().out.splitlines()[-3:]
+    second_best, without_king, shape = capsys.readouterr().out.splitlines()[-3:]
     assert second_best.startswith("The king")
     assert without_king.startswith("Once upon a time there was a")
     assert " king" not in without_king
-    assert rows == "rows: 2"
+    assert shape == "shape: (2, 8)"

@@ -168,6 +168,33 @@ def test_processors_change_the_logits(lm, recordings, processor, recorded, sampl
     assert set(recordings) == {recorded and isinstance(sampler, str)}
 
 
+def ids_in_a_try(token_ids, logits):
+    try:
+        assert len(token_ids[0]) > 1
+    except Exception:
+        return logits
+    return only_x(token_ids, logits)
+
+
+def values_in_a_try(token_ids, logits):
+    try:
+        logits.tolist()
+    except Exception:
+        return logits
+    return only_x(token_ids, logits)
+
+
+def ids_by_comparison(token_ids, logits):
+    return logits if token_ids == [] else only_x(token_ids, logits)
+
+
+@pytest.mark.parametrize("processor", [ids_in_a_try, values_in_a_try, ids_by_comparison])
+def test_a_processor_that_catches_the_error_of_reading_runs_eagerly(lm, recordings, processor):
+    lm.compile("greedy", logits_processors=[processor])
+    assert lm.generate("abc", max_length=8) == "abcxxxx"
+    assert recordings == [False]
+
+
 def test_processors_may_be_coroutine_functions(lm):
     lm.compile("greedy", logits_processors=[only_x_later])
     assert asyncio.run(lm.generate_async("abc", 6)) == "abcxx"
@@ -197,6 +224,7 @@ def test_processors_run_in_their_order_and_see_every_token(lm):
         ("greedy", [3], r"called as processor\(token_ids, logits\): 3 cannot be"),
         ("greedy", [lambda logits: logits], r"called as processor\(token_ids, logits\)"),
         (LikeliestLoop(), [only_x], "LikeliestLoop replaces the sampling loop"),
+        (LikeliestLoop(presence_penalty=1), (), "loop, which applies penalties"),
     ],
 )
 def test_compile_refuses_what_cannot_work(lm, sampler, processors, match):
@@ -214,11 +242,12 @@ def not_finite(token_ids, logits):
     ("processor", "error", "match"),
     [
         (lambda ids, logits: gw.ops.reshape(logits, (-1,)), ShapeError, "of shape"),
+        (lambda ids, logits: None, InvalidArgumentError, "must return logits, not None"),
         (lambda ids, logits: "x", InvalidArgumentError, "not float32"),
         (lambda ids, logits: [[1.0]], ShapeError, r"of shape \(1, \d+\), not \(1, 1\)"),
         (not_finite, NumericalError, "not finite"),
     ],
-    ids=["flat", "text", "narrow", "nan"],
+    ids=["flat", "none", "text", "narrow", "nan"],
 )
 @pytest.mark.parametrize("sampler", ["greedy", LikeliestOnGPU()], ids=str)
 def test_wrong_results_of_processors(lm, sampler, processor, error, match):
@@ -237,4 +266,33 @@ def test_errors_of_user_code_pass_and_leave_nothing(lm):
         lm.generate("abc", max_length=6)
     lm.compile("greedy", logits_processors=[lambda ids, logits: 1 / 0])
     with pytest.raises(ZeroDivisionError):
+        lm.generate("abc", max_length=6)
+
+
+def test_a_loop_of_its_own_takes_a_coroutine_function_as_call_with_cache(lm, monkeypatch):
+    class Awaiting(samplers.GreedySampler):
+        def __call__(self, *arguments, **named):
+            return super().call_async(*arguments, **named)
+
+    lm.compile("greedy")
+    expected = lm.generate("abc", max_length=8)
+    call = lm.call_with_cache
+
+    async def call_later(*arguments):
+        await asyncio.sleep(0)
+        return call(*arguments)
+
+    lm.compile(Awaiting())
+    monkeypatch.setattr(lm, "call_with_cache", call_later, raising=False)
+    assert asyncio.run(lm.generate_async("abc", 8)) == expected
+    monkeypatch.undo()
+
+
+def test_logits_that_are_not_finite_end_a_choice_in_python(lm):
+    class Broken(samplers.TopKSampler):
+        def compute_probabilities(self, logits):
+            return gw.ops.mul(logits, math.nan)
+
+    lm.compile(Broken(3))
+    with pytest.raises(NumericalError, match="probabilities of row 0 are not finite"):
         lm.generate("abc", max_length=6)

@@ -323,3 +323,24 @@ def test_ids_and_positions_may_be_tensors(lm):
                 lm.call_with_cache(wrong, caches[0], 0)
         with pytest.raises(InvalidArgumentError, match="cache_update_index must be integers"):
             lm.call_with_cache([[7], [8]], caches[0], gw.tensor([0, 0, 0], "int32"))
+
+
+def test_a_stream_closed_while_its_prompt_is_awaited_ends(lm):
+    began = []
+
+    async def preprocess(prompt, sequence_length=None):
+        began.append(prompt)
+        await asyncio.sleep(0.01)
+        return original(prompt, sequence_length)
+
+    async def read_and_close():
+        stream = lm.stream(PROMPT)
+        reading = asyncio.create_task(anext(stream, None))
+        while not began:
+            await asyncio.sleep(0)
+        stream.close()
+        return await asyncio.wait_for(reading, 20), stream.stats.finish_reason
+
+    original = lm.preprocessor.generate_preprocess
+    with patch.object(lm.preprocessor, "generate_preprocess", preprocess):
+        assert asyncio.run(read_and_close()) == (None, "closed")

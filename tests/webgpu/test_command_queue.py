@@ -62,6 +62,7 @@ class Recorder:
 
     def __init__(self, device):
         self.device: object = device
+        self.was_read = False
 
     def add(self, work):
         pytest.fail("nothing is dispatched here")

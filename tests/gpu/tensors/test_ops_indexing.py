@@ -11,7 +11,7 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 
-pytestmark = pytest.mark.usefixtures("no_leak")
+pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.native("NumPy")]
 
 X = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
 KEYS = [
