@@ -120,7 +120,6 @@ class Generation(NotCopyable):
                 except DeviceLostError:
                     lost = device if self._run is None else self._run.device
                     self._free()
-                    self._model.kept_runs.drop(lost)
                     await recover(self._backbone, lost)
         except BaseException:
             self._failed = True

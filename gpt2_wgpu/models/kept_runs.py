@@ -155,14 +155,6 @@ class KeptRuns(NotCopyable):
             if found[1].resume():
                 return found[1]
 
-    def drop(self, device: Device) -> None:
-        """Close the runs on ``device``, which is lost."""
-        with self._lock:
-            dropped = [run for run in self._runs if run[0].device is device]
-            self._runs = [run for run in self._runs if run[0].device is not device]
-        for _, parts in dropped:
-            parts.close()
-
     def put(self, key: RunKey, parts: RunParts) -> None:
         """Keep ``parts``, in a valid state, for the next generation of this shape."""
         parts.suspend()
