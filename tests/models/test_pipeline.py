@@ -40,7 +40,9 @@ def generate_step(original, inputs, stop_token_ids=None):
 
 
 def with_x_last(output):
-    output["token_ids"][..., -1] = X
+    ids = output["token_ids"]  # lists where there is no NumPy
+    for row in ids if hasattr(ids[0], "__len__") else [ids]:
+        row[-1] = X
     return output
 
 
