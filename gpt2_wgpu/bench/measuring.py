@@ -16,7 +16,7 @@ from gpt2_wgpu.diagnostics.profiling import Row as ProfileRow
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
 from gpt2_wgpu.models import GPT2CausalLM
 from gpt2_wgpu.validation import integer
-from gpt2_wgpu.webgpu import Device, default_device_async, sync
+from gpt2_wgpu.webgpu import Device, checked_device, default_device_async, sync
 from gpt2_wgpu.weight_formats import WEIGHT_FORMATS, check_weight_format
 
 FORMAT = 1  # version of the report's format; docs/benchmarks.md
@@ -74,7 +74,7 @@ async def measure_async(plan: Plan, device: Device | None = None, say: Say | Non
         ContextLengthError: the tokens exceed the model's context.
         GPT2WGPUError: the model cannot be loaded.
     """
-    device = device or await default_device_async()
+    device = checked_device(device) or await default_device_async()
     say = say or _say_nothing
     use = machine.ProcessorUse()
     date = datetime.now(UTC)

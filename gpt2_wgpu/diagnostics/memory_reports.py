@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors.scopes import current_scope
-from gpt2_wgpu.webgpu.defaults import current_device, default_device
+from gpt2_wgpu.webgpu.defaults import checked_device, current_device, default_device
 from gpt2_wgpu.webgpu.device import Device
 from gpt2_wgpu.webgpu.storage import MemoryInfo
 
@@ -33,7 +33,7 @@ def memory(device: Device | None = None) -> MemoryInfo:
     Returns:
         A snapshot; all zero without a device.
     """
-    device = device or current_device()
+    device = checked_device(device) or current_device()
     scope = current_scope()
     depth = 0 if scope is None else scope.depth()
     return MemoryInfo(num_scopes=depth) if device is None else device.memory.info(depth)
@@ -48,7 +48,7 @@ def leaks(device: Device | None = None) -> list[LiveTensor]:
     Returns:
         The tensors, oldest first.
     """
-    device = device or current_device()
+    device = checked_device(device) or current_device()
     if device is None:
         return []
     with device.memory.lock:
@@ -69,7 +69,7 @@ def set_memory_debug(enabled: bool = True, device: Device | None = None) -> None
         enabled: whether to record.
         device: default: the default device.
     """
-    (device or default_device()).memory.debug = enabled
+    (checked_device(device) or default_device()).memory.debug = enabled
 
 
 def set_memory_budget(nbytes: int, device: Device | None = None) -> None:
@@ -88,7 +88,7 @@ def set_memory_budget(nbytes: int, device: Device | None = None) -> None:
         raise InvalidArgumentError(
             f"the budget must be a positive number of bytes, not {shown(nbytes)}"
         )
-    manager = (device or default_device()).memory
+    manager = (checked_device(device) or default_device()).memory
     manager.budget = nbytes
     manager.trim(max(0, nbytes - manager.info().num_bytes_in_gpu))
 
@@ -99,6 +99,6 @@ def trim(device: Device | None = None) -> None:
     Args:
         device: default: the default device.
     """
-    device = device or current_device()
+    device = checked_device(device) or current_device()
     if device is not None:
         device.memory.trim()

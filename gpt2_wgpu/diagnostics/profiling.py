@@ -12,7 +12,7 @@ from typing import Any
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.diagnostics.memory_reports import memory
 from gpt2_wgpu.errors import BusyError, DeviceLostError
-from gpt2_wgpu.webgpu.defaults import default_device
+from gpt2_wgpu.webgpu.defaults import checked_device, default_device
 from gpt2_wgpu.webgpu.device import Device
 from gpt2_wgpu.webgpu.fork import check_not_forked
 from gpt2_wgpu.webgpu.queue import Batch, Command
@@ -82,7 +82,7 @@ async def profile_async(function: Callable[[], Any], device: Device | None = Non
     Raises:
         BusyError: the device is already being profiled (profiles cannot be nested).
     """
-    device = device or default_device()
+    device = checked_device(device) or default_device()
     if device.queue.profiler is not None:
         raise BusyError(f"{device.info.name} is already being profiled: run one profile at a time")
     device.queue.flush()  # exclude earlier work

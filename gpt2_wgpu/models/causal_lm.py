@@ -162,7 +162,10 @@ class CausalLM(GenerativeTask):
         if rows:
             self.total_length(len(ids[0]), rows)
             if runs_its_own_loop(self.sampler):
-                return await generate_by_call(self, self.sampler, inputs, stop_token_ids or ())
+                stops = stop_token_ids or ()
+                return await generate_by_call(
+                    self, self.sampler, inputs, stops, self.candidates(stops)
+                )
             generation = self.start_generation(
                 rows, [len(row) for row in ids], stop_token_ids or ()
             )
@@ -283,7 +286,8 @@ class CausalLM(GenerativeTask):
         async def whole() -> tuple[list[int], str]:
             output = await self._generate_packed(inputs, stops, strip_prompt=True)
             text = await self._postprocess(preprocessor, output, stops)
-            return prompts_of(*rows_of(output, vocabulary))[0], text
+            (new,), (real,) = rows_of(output, vocabulary)
+            return [token for token, is_new in zip(new, real, strict=True) if is_new], text
 
         return WholeText(len(prompt), stops, whole)
 

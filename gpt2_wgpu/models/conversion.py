@@ -17,7 +17,7 @@ from gpt2_wgpu.models.weight_sizes import Layout, layouts, quantized_shapes
 from gpt2_wgpu.nn import Axis, Raw, load_matrix
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import tidy
-from gpt2_wgpu.webgpu import Device, default_device_async, sync
+from gpt2_wgpu.webgpu import Device, checked_device, default_device_async, sync
 from gpt2_wgpu.weight_formats import QUANTIZED, WEIGHT_FORMATS, check_weight_format
 from gpt2_wgpu.weights.checkpoint import INDEX_FILE, SINGLE_FILE, Checkpoint, weights_there
 from gpt2_wgpu.weights.header import TensorEntry
@@ -85,7 +85,7 @@ async def convert_async(
     config = GPT2Config.from_json_file(source / "config.json")
     besides = [name for name in BESIDE_WEIGHTS if (source / name).is_file()]
     _check_destination(source, destination, force)
-    device = device or await default_device_async()
+    device = checked_device(device) or await default_device_async()
     with Checkpoint.open(source) as checkpoint:
         if stored := quantization_of(checkpoint):
             raise WeightsError(f"{source} is already {stored}; convert the original checkpoint")

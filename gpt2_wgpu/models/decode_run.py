@@ -20,7 +20,7 @@ from gpt2_wgpu import nn
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import OutOfGPUMemoryError, ShapeError
 from gpt2_wgpu.models.cached_model import CachedModel
-from gpt2_wgpu.models.decode_step import DecodeStep, check_cache
+from gpt2_wgpu.models.decode_step import DecodeStep, check_cache, checked_pair
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.kept_runs import DecodeInputs, KeptRuns, RunKey, RunParts
 from gpt2_wgpu.models.overrides import chosen, is_default, settled
@@ -205,7 +205,7 @@ async def filled_cache(
                 raise
         return prefill
     given = [[*prompt, *[0] * (length - len(prompt))] for prompt in prompts]
-    hidden, built = await settled(build(as_array(given, "int32")))
+    hidden, built = checked_pair(await settled(build(as_array(given, "int32"))))
     dispose(hidden)
     cache = check_cache(built, backbone.config)
     if cache.batch_size != len(prompts) or cache.length < length:

@@ -84,7 +84,9 @@ class DecodeStep:
         logits, _, cache = checked_result(found)
         shape = (state.position.size, 1, self._model.backbone.config.vocab_size)
         if not isinstance(logits, Tensor) or logits.shape != shape:
-            raise ShapeError(f"call_with_cache must return logits of shape {shape}, not {logits!r}")
+            raise ShapeError(
+                f"call_with_cache must return logits as a Tensor of shape {shape}, not {logits!r}"
+            )
         if cache is not self._cache:
             raise ShapeError("call_with_cache must return the cache that it was given, updated")
         return logits.view((shape[0], shape[2]))
@@ -96,6 +98,13 @@ def checked_result(found: Any) -> Any:
         raise ShapeError(
             f"call_with_cache must return (logits, hidden_states, cache), not {shown(found)}"
         )
+    return found
+
+
+def checked_pair(found: Any) -> Any:
+    """Return the result of a replaced ``build_cache``; ShapeError unless it has 2 items."""
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        raise ShapeError(f"build_cache must return (hidden_states, cache), not {shown(found)}")
     return found
 
 

@@ -218,6 +218,7 @@ class Generation(NotCopyable):
             if finished[index] == NOT_FINITE:
                 raise NumericalError(
                     f"the logits of row {index} at position {position[index]} are not finite: the "
-                    "weights hold NaN or overflow (float16?), or the device computes wrongly"
+                    "weights hold NaN or overflow (float16?), a logits processor or replaced "
+                    "method returned them, or the device computes wrongly"
                 )
         return new

@@ -37,7 +37,13 @@ from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, dispose, keep, ops, tensor, tidy
 from gpt2_wgpu.text.token_arrays import rows_of_ids, rows_of_mask
 from gpt2_wgpu.validation import integer, number
-from gpt2_wgpu.webgpu import Device, default_device, default_device_async, sync
+from gpt2_wgpu.webgpu import (
+    Device,
+    checked_device,
+    default_device,
+    default_device_async,
+    sync,
+)
 from gpt2_wgpu.weights.checkpoint import WeightSource
 
 
@@ -98,7 +104,7 @@ class GPT2Backbone(CopiedByAttributes):
             return nullcontext(random_fetch(device, config, stddev, seed))
 
         sync(
-            self._load(config, random_weights, dtype, device or default_device()),
+            self._load(config, random_weights, dtype, checked_device(device) or default_device()),
             "GPT2Backbone.from_directory(...)",
         )
 
@@ -155,7 +161,9 @@ class GPT2Backbone(CopiedByAttributes):
         """Load a backbone from the context ``open_weights``, used again after a device loss."""
         self = cls.__new__(cls)
         self.dropout, self.cache_dtype = 0.1, check_cache_dtype(cache_dtype)
-        await self._load(config, open_weights, dtype, device or await default_device_async())
+        await self._load(
+            config, open_weights, dtype, checked_device(device) or await default_device_async()
+        )
         return self
 
     @classmethod
@@ -176,8 +184,6 @@ class GPT2Backbone(CopiedByAttributes):
     async def _load(
         self, config: GPT2Config, open_weights: OpenWeights, dtype: str | None, device: Device
     ) -> None:
-        if not isinstance(device, Device):
-            raise InvalidArgumentError(f"device must be a gpt2_wgpu.Device, not {shown(device)}")
         self.config, self.device = config, device
         self.dtype = dtype or await default_dtype(device, config)
         self._open_weights = open_weights

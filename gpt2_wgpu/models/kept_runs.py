@@ -67,7 +67,7 @@ class RunKey:
     """Key of a run: the values on which its dispatches depend; other values are uploaded."""
 
     device: Device
-    weights: GPT2Weights  # compared by identity: others have other buffers
+    weights: GPT2Weights  # compared by its tensors: others have other buffers
     capabilities: Capabilities
     cache_dtype: str
     rows: int

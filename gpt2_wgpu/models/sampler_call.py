@@ -8,16 +8,23 @@ from typing import Any
 
 from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.models.cached_model import CachedModel
-from gpt2_wgpu.models.decode_step import checked_result
+from gpt2_wgpu.models.decode_step import checked_pair, checked_result
 from gpt2_wgpu.models.overrides import chosen, settled
 from gpt2_wgpu.models.packed_ids import packed, prompts_of, rows_of
+from gpt2_wgpu.models.token_ids import Candidates
 from gpt2_wgpu.samplers import Sampler
-from gpt2_wgpu.tensors import Tensor, dispose, tidy
+from gpt2_wgpu.tensors import Tensor, dispose, ops, tensor, tidy
 from gpt2_wgpu.text.token_arrays import as_array, is_one_row, rows_of_ids
+
+LOWEST = -1e30  # added to the logit of a token that is never chosen
 
 
 async def generate_by_call(
-    model: CachedModel, sampler: Sampler, inputs: dict[str, Any], stop_token_ids: Sequence[int]
+    model: CachedModel,
+    sampler: Sampler,
+    inputs: dict[str, Any],
+    stop_token_ids: Sequence[int],
+    candidates: Candidates | None,
 ) -> dict[str, Any]:
     """Generate from packed ids by one eager call of ``sampler``.
 
@@ -29,10 +36,10 @@ async def generate_by_call(
     prompts = prompts_of(ids, mask)
     async with tidy("sampler"):
         prompt = as_array(ids, "int32")
-        hidden, cache = await settled(chosen(model, "build_cache")(prompt))
+        hidden, cache = checked_pair(await settled(chosen(model, "build_cache")(prompt)))
         output = await settled(
             sampler(
-                next=_next(model),
+                next=_next(model, candidates),
                 prompt=prompt,
                 cache=cache,
                 index=min(map(len, prompts)),
@@ -58,7 +65,7 @@ async def generate_by_call(
     return packed(ended, rows, is_one_row(inputs["token_ids"]))
 
 
-def _next(model: CachedModel) -> Any:
+def _next(model: CachedModel, candidates: Candidates | None) -> Any:
     """KerasHub's ``next(prompt, cache, index)``: logits [B, V], hidden states [B, D], cache.
 
     It is a coroutine function where ``call_with_cache`` is one.
@@ -76,7 +83,21 @@ def _next(model: CachedModel) -> Any:
     def squeezed(found: Any) -> tuple[Tensor, Tensor, Any]:
         logits, hidden, updated = checked_result(found)
         rows = logits.shape[0]
-        return logits.view((rows, logits.shape[-1])), hidden.view((rows, hidden.shape[-1])), updated
+        logits = logits.view((rows, logits.shape[-1]))
+        return only(logits), hidden.view((rows, hidden.shape[-1])), updated
+
+    def only(logits: Tensor) -> Tensor:
+        """The logits of tokens that can be chosen: the first ids, without excluded ones."""
+        if candidates is None:
+            return logits
+        if candidates.end < logits.shape[1]:
+            logits = ops.slice(logits, (0, 0), (logits.shape[0], candidates.end))
+        if candidates.excluded:
+            lowered = [0.0] * candidates.end
+            for token in candidates.excluded:
+                lowered[token] = LOWEST
+            logits = ops.add(logits, tensor([lowered], device=logits.device))
+        return logits
 
     return next
 

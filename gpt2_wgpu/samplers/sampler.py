@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import secrets
 import threading
 from collections.abc import Callable, Sequence
@@ -166,9 +167,14 @@ class Sampler:
             if values[each.name] != each.neutral
         }
 
-    def __reduce__(self) -> tuple[Callable[[], Sampler], tuple[()]]:
-        """Copy and pickle as a new sampler with the same arguments."""
-        return partial(type(self), **self.get_config()), ()
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle as a new sampler with the same arguments.
+
+        A class with a constructor of its own is copied by its attributes.
+        """
+        if type(self).__init__.__module__.startswith("gpt2_wgpu."):
+            return partial(type(self), **self.get_config()), ()
+        return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
@@ -192,6 +198,13 @@ class SeededSampler(Sampler):
         self.seed = None if seed is None else int(SEED.range.check("seed", seed))
         self._start = secrets.randbits(64) if self.seed is None else self.seed
         self._drawn = 0
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
         self._lock = threading.Lock()
 
     def next_seed(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors.tensor import FORMATS, Tensor, check_dtype, empty
-from gpt2_wgpu.webgpu.defaults import default_device
+from gpt2_wgpu.webgpu.defaults import checked_device, default_device
 from gpt2_wgpu.webgpu.device import Device
 from gpt2_wgpu.webgpu.waiting import sync
 
@@ -34,7 +34,7 @@ def tensor(
         InvalidArgumentError: a value cannot be represented in ``dtype``.
     """
     check_dtype(dtype)
-    device = device or default_device()
+    device = checked_device(device) or default_device()
     if isinstance(values, Tensor):
         values = sync(values.data(), "tensor.data()") if values.size else values.tolist()
     if hasattr(values, "__array__"):

@@ -162,18 +162,19 @@ class GPT2CausalLMPreprocessor:
         """
         allowed = self.allowed_special if allowed_special is None else allowed_special
         start = self.tokenizer.start_token_id
-        rows = []
-        for index, prompt in enumerate(_texts(prompts)):
+        rows, texts = [], _texts(prompts)
+        for index, prompt in enumerate(texts):
+            which = f"prompt {index}" if len(texts) > 1 else "the prompt"
             ids = self.tokenizer.encode(prompt, allowed)
             if start is not None and (self.add_start_token or not ids):
                 ids.insert(0, start)
             if not ids:
                 raise InvalidArgumentError(
-                    f"prompt {index} is empty, and the tokenizer has no start token: give some text"
+                    f"{which} is empty, and the tokenizer has no start token: give some text"
                 )
             if sequence_length is not None and len(ids) > sequence_length:
                 raise ContextLengthError(
-                    f"prompt {index} has {len(ids)} tokens (start token included), but only "
+                    f"{which} has {len(ids)} tokens (start token included), but only "
                     f"{sequence_length} fit: shorten it, or raise sequence_length (max_length of "
                     "generate) up to the model's context"
                 )

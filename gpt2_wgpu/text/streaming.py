@@ -60,10 +60,12 @@ class StopTextMatcher:
 
     def __init__(self, stops: Iterable[str]) -> None:
         if isinstance(stops, str) or not isinstance(stops, Iterable):
-            raise InvalidArgumentError(f"stops must be a list of non-empty str, not {shown(stops)}")
+            raise InvalidArgumentError(
+                f"stop_texts must be a list of non-empty str, not {shown(stops)}"
+            )
         found = list(stops)
         if odd := odd_item(found, lambda stop: isinstance(stop, str) and stop != ""):
-            raise InvalidArgumentError(f"stops must be a list of non-empty str, but {odd}")
+            raise InvalidArgumentError(f"stop_texts must be a list of non-empty str, but {odd}")
         self.stops = tuple(found)
         self._longest = max(map(len, found), default=1)
         self._held = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gpt2_wgpu.webgpu.adapter import adapters
 from gpt2_wgpu.webgpu.capabilities import AdapterInfo, Capabilities
 from gpt2_wgpu.webgpu.defaults import (
+    checked_device,
     default_device,
     default_device_async,
     set_default_device,
@@ -23,6 +24,7 @@ __all__ = [
     "Readback",
     "Recording",
     "adapters",
+    "checked_device",
     "default_device",
     "default_device_async",
     "set_default_device",

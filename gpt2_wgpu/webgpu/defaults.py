@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.webgpu.device import Device, entered_device
 from gpt2_wgpu.webgpu.fork import after_fork
 
@@ -42,9 +44,20 @@ async def default_device_async() -> Device:
 
 
 def set_default_device(device: Device | None) -> None:
-    """Set the default device; None: open one on next use."""
+    """Set the default device; None: open one on next use.
+
+    Raises:
+        InvalidArgumentError: ``device`` is not a ``Device``.
+    """
     global _fallback
-    _fallback = device
+    _fallback = checked_device(device)
+
+
+def checked_device(device: Device | None) -> Device | None:
+    """Return ``device``, which a caller named; InvalidArgumentError unless a ``Device`` or None."""
+    if device is not None and not isinstance(device, Device):
+        raise InvalidArgumentError(f"device must be a gpt2_wgpu.Device, not {shown(device)}")
+    return device
 
 
 def current_device() -> Device | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import math
 
 import pytest
@@ -296,3 +297,38 @@ def test_logits_that_are_not_finite_end_a_choice_in_python(lm):
     lm.compile(Broken(3))
     with pytest.raises(NumericalError, match="probabilities of row 0 are not finite"):
         lm.generate("abc", max_length=6)
+
+
+class MinP(samplers.TopKSampler):
+    """A sampler with a constructor of its own."""
+
+    def __init__(self, p):
+        super().__init__(k=3, seed=1)
+        self.p = p
+
+
+def test_a_sampler_with_a_constructor_of_its_own_is_copied():
+    sampler = MinP(0.5)
+    for copied in (copy.copy(sampler), copy.deepcopy(sampler)):
+        assert (copied.p, copied.k, copied.seed) == (0.5, 3, 1)
+        assert copied.next_options() == MinP(0.5).next_options()
+
+
+def test_a_loop_of_its_own_sees_the_tokens_that_can_be_chosen(device):
+    backbone = gw.GPT2Backbone(272, 1, 2, 8, 16, max_sequence_length=16)
+    lm = gw.GPT2CausalLM(backbone, gw.GPT2CausalLMPreprocessor(tiny.tokenizer(), 16))
+    widths = []
+
+    class Noted(samplers.GreedySampler):
+        def __call__(self, next, prompt, *arguments, **named):
+            def noted(*given):
+                found = next(*given)
+                widths.append(found[0].shape[1])
+                return found
+
+            return super().__call__(noted, prompt, *arguments, **named)
+
+    lm.compile(Noted())
+    lm.generate("abc", max_length=6, stop_token_ids=None)
+    assert set(widths) == {lm.preprocessor.tokenizer.vocabulary_size()}
+    lm.dispose()

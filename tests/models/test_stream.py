@@ -210,7 +210,7 @@ def test_bad_arguments(tales):
     for bad in (0, -3, 1.5, True):
         with pytest.raises(InvalidArgumentError, match="max_new_tokens must be an integer"):
             tales.stream("A", bad)
-    with pytest.raises(InvalidArgumentError, match="stops must be"):
+    with pytest.raises(InvalidArgumentError, match="stop_texts must be"):
         tales.stream("A", 5, stop_texts=[""])
 
 

@@ -152,7 +152,7 @@ def test_special_tokens_of_a_prompt_are_text_unless_allowed(load: Any) -> None:
     assert prompt_tokens(allowed_special=[END]) == prompt_tokens(allowed_special="all") == 2
     assert lm.generate(prompt, max_length=len(END) + 3).startswith(prompt)
     assert lm.generate([prompt], max_length=4, allowed_special={END})[0].startswith("he")
-    with pytest.raises(InvalidArgumentError, match="prompt 0 has"):
+    with pytest.raises(InvalidArgumentError, match="the prompt has"):
         lm.generate(prompt, max_length=4)
     lm.preprocessor.allowed_special = "all"
     assert prompt_tokens() == 2

@@ -96,7 +96,7 @@ def test_a_prompt_that_does_not_fit_is_an_error(preprocessor: GPT2CausalLMPrepro
     assert preprocessor.generate_preprocess(fits)["padding_mask"].all()
     with pytest.raises(ContextLengthError, match=r"prompt 1 has 7 tokens .* only 6 fit"):
         preprocessor.generate_preprocess(["Hello", fits + " world"])
-    with pytest.raises(ContextLengthError, match=r"prompt 0 has 6 tokens .* only 5 fit"):
+    with pytest.raises(ContextLengthError, match=r"the prompt has 6 tokens .* only 5 fit"):
         preprocessor.generate_preprocess(fits, sequence_length=5)
 
 

@@ -41,3 +41,7 @@ __all__ = [
     "top_k",
     "transpose",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -236,3 +236,24 @@ def test_capabilities_are_assumed_within_a_block(device):
         device.with_capabilities(warp=32),
     ):
         pass
+
+
+@pytest.mark.parametrize("wrong", ["cpu", 0, 5], ids=repr)
+@pytest.mark.parametrize(
+    "call",
+    [
+        gw.set_default_device,
+        gw.memory,
+        gw.leaks,
+        gw.trim,
+        lambda device: gw.tensor([1.0], device=device),
+        lambda device: gw.profile(lambda: None, device),
+        lambda device: gw.set_memory_budget(1 << 20, device),
+        lambda device: gw.GPT2CausalLM.from_preset("fairytales", device=device),
+    ],
+    ids=["default", "memory", "leaks", "trim", "tensor", "profile", "budget", "preset"],
+)
+def test_what_is_not_a_device_is_named(call, wrong, device):
+    with pytest.raises(InvalidArgumentError, match=r"device must be a gpt2_wgpu\.Device, not "):
+        call(wrong)
+    assert gw.default_device() is device
