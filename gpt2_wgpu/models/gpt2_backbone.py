@@ -3,54 +3,42 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 from gpt2_wgpu import nn
-from gpt2_wgpu.copying import CopiedByAttributes
 from gpt2_wgpu.errors import (
     ContextLengthError,
     DisposedTensorError,
     InvalidArgumentError,
     ShapeError,
 )
+from gpt2_wgpu.models.backbone_loading import SWITCHES, LoadedBackbone
 from gpt2_wgpu.models.config import GPT2Config
-from gpt2_wgpu.models.default_dtype import default_dtype
-from gpt2_wgpu.models.generation_config import read_config
 from gpt2_wgpu.models.gpt2_weights import (
     Fetch,
-    GPT2Weights,
     LayerNorm,
-    OpenWeights,
-    Progress,
-    load_weights,
     random_fetch,
 )
-from gpt2_wgpu.models.loading import stored_weights
-from gpt2_wgpu.models.presets import resolve as resolve_preset
 from gpt2_wgpu.models.recovery import with_recovery
 from gpt2_wgpu.nn import KVCache, check_cache_dtype
 from gpt2_wgpu.shown import shown
-from gpt2_wgpu.tensors import Tensor, dispose, keep, ops, tensor, tidy
+from gpt2_wgpu.tensors import Tensor, ops, tensor, tidy
 from gpt2_wgpu.text.token_arrays import rows_of_ids, rows_of_mask
 from gpt2_wgpu.validation import integer, number
 from gpt2_wgpu.webgpu import (
     Device,
     checked_device,
     default_device,
-    default_device_async,
     sync,
 )
-from gpt2_wgpu.weights.checkpoint import WeightSource
 
 
-class GPT2Backbone(CopiedByAttributes):
+class GPT2Backbone(LoadedBackbone):
     """Transformer: embeddings, ``num_layers`` blocks, final norm. Arithmetic is f32.
 
-    The constructor creates random weights; :meth:`from_directory` loads them.
+    The constructor creates random weights; :meth:`from_preset` loads them (backbone_loading.py).
 
     Args:
         dropout: accepted for compatibility with KerasHub, without effect in inference.
@@ -58,15 +46,9 @@ class GPT2Backbone(CopiedByAttributes):
         cache_dtype: dtype of keys and values, "float32" or "float16" (half the memory; logits
             change by less than 1e-2).
         seed, initializer_range: seed and standard deviation of the random weights.
+        name: name in configurations, as in Keras.
+        switches: other fields of `GPT2Config`, e.g. ``activation_function``.
     """
-
-    config: GPT2Config
-    device: Device
-    dtype: str
-    cache_dtype: str
-    weights: GPT2Weights
-    disposed = False
-    recovered_at = -math.inf  # when a lost device was last replaced (recovery.py)
 
     def __init__(
         self,
@@ -83,7 +65,14 @@ class GPT2Backbone(CopiedByAttributes):
         device: Device | None = None,
         seed: int = 0,
         initializer_range: float = 0.02,
+        name: str | None = None,
+        **switches: Any,
     ) -> None:
+        if unknown := switches.keys() - SWITCHES:
+            raise InvalidArgumentError(
+                f"GPT2Backbone takes no argument {shown(min(unknown))}; besides the sizes it takes "
+                f"{', '.join(SWITCHES)}"
+            )
         config = GPT2Config.from_dict(
             {
                 "model_type": "gpt2",
@@ -94,8 +83,10 @@ class GPT2Backbone(CopiedByAttributes):
                 "n_inner": intermediate_dim,
                 "eos_token_id": None,  # the tokenizer's is used
                 "n_positions": max_sequence_length,
+                **switches,
             }
         )
+        self.name = name or self.name
         self.dropout, self.cache_dtype = dropout, check_cache_dtype(cache_dtype)
         seed = integer("seed", seed, 0, 2**32 - 1)
         stddev = number("initializer_range", initializer_range, 0.0, 1e3)
@@ -105,94 +96,8 @@ class GPT2Backbone(CopiedByAttributes):
 
         sync(
             self._load(config, random_weights, dtype, checked_device(device) or default_device()),
-            "GPT2Backbone.from_directory(...)",
+            "GPT2Backbone.from_preset_async(...)",
         )
-
-    @classmethod
-    async def from_directory(
-        cls,
-        directory: Path,
-        *,
-        config: GPT2Config | None = None,
-        dtype: str | None = None,
-        cache_dtype: str = "float32",
-        device: Device | None = None,
-        on_progress: Progress | None = None,
-    ) -> GPT2Backbone:
-        """Load a backbone from a directory in Hugging Face's format.
-
-        The directory is read again after a device loss. ``config``: used instead of its
-        ``config.json``. ``dtype`` None: as ``gpt2-wgpu convert`` wrote it, else float16, or q8 if
-        that is faster on a CPU adapter (default_dtype.py).
-
-        Raises:
-            ConfigError, WeightsError: the checkpoint is malformed or not supported.
-            DeviceError: the device failed. After an error no memory stays allocated.
-        """
-        config = config or read_config(directory)
-        stored = await stored_weights(config, directory, dtype, on_progress)
-        config, dtype, open_weights = stored
-        return await cls.from_weights(config, open_weights, dtype, cache_dtype, device)
-
-    @classmethod
-    async def from_source(
-        cls,
-        config: GPT2Config,
-        source: WeightSource,
-        *,
-        dtype: str | None = None,
-        cache_dtype: str = "float32",
-        device: Device | None = None,
-        on_progress: Progress | None = None,
-    ) -> GPT2Backbone:
-        """Load a backbone from an open source, which is read again after a device loss.
-
-        Arguments and errors as in ``from_directory``.
-        """
-        stored = await stored_weights(config, source, dtype, on_progress)
-        config, dtype, open_weights = stored
-        return await cls.from_weights(config, open_weights, dtype, cache_dtype, device)
-
-    @classmethod
-    async def from_weights(
-        cls, config: GPT2Config, open_weights: OpenWeights,
-        dtype: str | None, cache_dtype: str, device: Device | None,
-    ) -> GPT2Backbone:  # fmt: skip
-        """Load a backbone from the context ``open_weights``, used again after a device loss."""
-        self = cls.__new__(cls)
-        self.dropout, self.cache_dtype = 0.1, check_cache_dtype(cache_dtype)
-        await self._load(
-            config, open_weights, dtype, checked_device(device) or await default_device_async()
-        )
-        return self
-
-    @classmethod
-    def from_preset(
-        cls,
-        preset: str | os.PathLike[str],
-        dtype: str | None = None,
-        device: Device | None = None,
-        *,
-        cache_dtype: str = "float32",
-    ) -> GPT2Backbone:
-        """Load the backbone of a preset, directory or hub id; see ``GPT2CausalLM.from_preset``."""
-        loading = cls.from_directory(
-            resolve_preset(preset), dtype=dtype, cache_dtype=cache_dtype, device=device
-        )
-        return sync(loading, "GPT2Backbone.from_directory(...)")
-
-    async def _load(
-        self, config: GPT2Config, open_weights: OpenWeights, dtype: str | None, device: Device
-    ) -> None:
-        self.config, self.device = config, device
-        self.dtype = dtype or await default_dtype(device, config)
-        self._open_weights = open_weights
-        self.weights = await self.load(device)
-
-    async def load(self, device: Device) -> GPT2Weights:
-        """Load the weights from their source onto ``device``."""
-        with self._open_weights(device, self.dtype) as fetch:
-            return await load_weights(device, self.config, fetch, self.dtype)
 
     # --- the model ------------------------------------------------------------------------------
 
@@ -355,36 +260,3 @@ class GPT2Backbone(CopiedByAttributes):
         result = ops.slice(hidden, (0,) * hidden.ndim, (*hidden.shape[:-1], self.config.n_embd))
         hidden.dispose()
         return result
-
-    def dispose(self) -> None:
-        """Free the weights; running generations end with an error. Idempotent."""
-        self.disposed = True
-        dispose(self.weights)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> GPT2Backbone:
-        """Return a copy with its own weights, on the same device."""
-        if self.disposed:
-            raise DisposedTensorError("this model was disposed: load it again")
-        with tidy("copy of a model"):  # an exception frees the matrices copied before
-            copied = super().__deepcopy__(memo)
-            keep(copied.weights)
-        return copied
-
-    _instead_of_pickling = "load it in the other process (from_preset)"
-
-    def __str__(self) -> str:
-        size = f"{self.config.parameter_count():,} parameters in {self.dtype}"
-        return f"{type(self).__name__}, {size}, on {self.device.info.name}"
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        config = self.config
-        return {
-            "vocabulary_size": config.vocab_size,
-            "num_layers": config.n_layer,
-            "num_heads": config.n_head,
-            "hidden_dim": config.n_embd,
-            "intermediate_dim": config.intermediate_dim,
-            "dropout": self.dropout,
-            "max_sequence_length": config.n_positions,
-        }

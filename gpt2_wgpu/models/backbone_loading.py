@@ -1,0 +1,183 @@
+"""Configuration of a backbone, and the life of its weights: loading, copying, freeing."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from typing import Any, Self
+
+from gpt2_wgpu.copying import CopiedByAttributes
+from gpt2_wgpu.errors import DisposedTensorError
+from gpt2_wgpu.models.config import GPT2Config
+from gpt2_wgpu.models.default_dtype import default_dtype
+from gpt2_wgpu.models.gpt2_weights import GPT2Weights, OpenWeights, Progress, load_weights
+from gpt2_wgpu.models.loading import open_preset, stored_weights
+from gpt2_wgpu.nn import check_cache_dtype
+from gpt2_wgpu.tensors import dispose, keep, tidy
+from gpt2_wgpu.webgpu import Device, checked_device, default_device_async, sync
+
+#: Fields of `GPT2Config` that KerasHub's GPT2Backbone lacks; their defaults are what it computes.
+SWITCHES = (
+    "activation_function",
+    "layer_norm_epsilon",
+    "scale_attn_weights",
+    "scale_attn_by_inverse_layer_idx",
+    "tie_word_embeddings",
+)
+
+
+class LoadedBackbone(CopiedByAttributes):
+    """Base class of ``GPT2Backbone``: configuration, weights, device, and source of the weights.
+
+    The weights are read again after a device loss (recovery.py).
+    """
+
+    name = "gpt2_backbone"
+
+    config: GPT2Config
+    device: Device
+    dtype: str
+    cache_dtype: str
+    dropout = 0.1
+    weights: GPT2Weights
+    disposed = False
+    recovered_at = -math.inf  # when a lost device was last replaced (recovery.py)
+
+    @classmethod
+    def from_preset(
+        cls,
+        preset: str | os.PathLike[str],
+        dtype: str | None = None,
+        device: Device | None = None,
+        on_progress: Progress | None = None,
+        *,
+        cache_dtype: str = "float32",
+    ) -> Self:
+        """Load the backbone of a preset, directory or hub id; see ``GPT2CausalLM.from_preset``."""
+        loading = cls.from_preset_async(preset, dtype, device, on_progress, cache_dtype=cache_dtype)
+        return sync(loading, "GPT2Backbone.from_preset_async(...)")
+
+    @classmethod
+    async def from_preset_async(
+        cls,
+        preset: str | os.PathLike[str],
+        dtype: str | None = None,
+        device: Device | None = None,
+        on_progress: Progress | None = None,
+        *,
+        cache_dtype: str = "float32",
+    ) -> Self:
+        """Async counterpart of :meth:`from_preset`."""
+        files = await open_preset(preset, None)
+        stored = await stored_weights(files.config, files.weights, dtype, on_progress)
+        config, dtype, open_weights = stored
+        return await cls.from_weights(config, open_weights, dtype, cache_dtype, device)
+
+    @classmethod
+    async def from_weights(
+        cls, config: GPT2Config, open_weights: OpenWeights,
+        dtype: str | None, cache_dtype: str, device: Device | None,
+    ) -> Self:  # fmt: skip
+        """Load a backbone from the context ``open_weights``, used again after a device loss."""
+        self = cls.__new__(cls)
+        self.cache_dtype = check_cache_dtype(cache_dtype)
+        await self._load(
+            config, open_weights, dtype, checked_device(device) or await default_device_async()
+        )
+        return self
+
+    async def _load(
+        self, config: GPT2Config, open_weights: OpenWeights, dtype: str | None, device: Device
+    ) -> None:
+        self.config, self.device = config, device
+        self.dtype = dtype or await default_dtype(device, config)
+        self._open_weights = open_weights
+        self.weights = await self.load(device)
+
+    async def load(self, device: Device) -> GPT2Weights:
+        """Load the weights from their source onto ``device``."""
+        with self._open_weights(device, self.dtype) as fetch:
+            return await load_weights(device, self.config, fetch, self.dtype)
+
+    def dispose(self) -> None:
+        """Free the weights; running generations end with an error. Idempotent."""
+        self.disposed = True
+        dispose(self.weights)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return a copy with its own weights, on the same device."""
+        if self.disposed:
+            raise DisposedTensorError("this model was disposed: load it again")
+        with tidy("copy of a model"):  # an exception frees the matrices copied before
+            copied = super().__deepcopy__(memo)
+            keep(copied.weights)
+        return copied
+
+    _instead_of_pickling = "load it in the other process (from_preset)"
+
+    def __str__(self) -> str:
+        size = f"{self.config.parameter_count():,} parameters in {self.dtype}"
+        return f"{type(self).__name__}, {size}, on {self.device.info.name}"
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of token ids."""
+        return self.config.vocab_size
+
+    @property
+    def num_layers(self) -> int:
+        """Number of transformer blocks."""
+        return self.config.n_layer
+
+    @property
+    def num_heads(self) -> int:
+        """Number of attention heads of a block."""
+        return self.config.n_head
+
+    @property
+    def hidden_dim(self) -> int:
+        """Width of the hidden states."""
+        return self.config.n_embd
+
+    @property
+    def intermediate_dim(self) -> int:
+        """Width of a block's feed-forward layer."""
+        return self.config.intermediate_dim
+
+    @property
+    def max_sequence_length(self) -> int:
+        """Number of positions: the context."""
+        return self.config.n_positions
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments; those of `SWITCHES` where they differ from GPT-2's.
+
+        ``dtype``: the weight dtype (Keras has a serialised policy there).
+        """
+        config = self.config
+        values = {
+            "name": self.name,
+            "dtype": self.dtype,
+            "vocabulary_size": config.vocab_size,
+            "num_layers": config.n_layer,
+            "num_heads": config.n_head,
+            "hidden_dim": config.n_embd,
+            "intermediate_dim": config.intermediate_dim,
+            "dropout": self.dropout,
+            "max_sequence_length": config.n_positions,
+        }
+        switches = {name: getattr(config, name) for name in SWITCHES}
+        return values | {
+            name: value
+            for name, value in switches.items()
+            if value != GPT2Config.__dataclass_fields__[name].default
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Create a backbone of this configuration, Keras' included, with random weights."""
+        arguments = {key: value for key, value in config.items() if key != "trainable"}
+        if isinstance(policy := arguments.get("dtype"), Mapping):  # a serialised DTypePolicy
+            arguments["dtype"] = policy.get("config", {}).get("name")
+        return cls(**arguments)
