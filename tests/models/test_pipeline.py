@@ -295,7 +295,10 @@ def test_an_eager_step_is_not_run_for_more_tokens_than_are_asked_for(lm):
     ("result", "message"),
     [
         (lambda logits, hidden, cache: logits, "must return .logits, hidden_states, cache."),
-        (lambda logits, hidden, cache: (hidden, hidden, cache), r"logits as a Tensor of shape \(1, 1, 257\)"),
+        (
+            lambda logits, hidden, cache: (hidden, hidden, cache),
+            r"logits as a Tensor of shape \(1, 1, 257\)",
+        ),
         (lambda logits, hidden, cache: (logits, hidden, None), "must return the cache that it"),
     ],
 )

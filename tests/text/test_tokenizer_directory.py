@@ -90,7 +90,9 @@ def test_no_end_token_at_all(tmp_path: Path) -> None:
     assert tokenizer.special_token_ids == []
     preprocessor = GPT2CausalLMPreprocessor(tokenizer, 4)
     assert preprocessor.encode_prompts(["he"]) == [[256]]
-    with pytest.raises(ValueError, match="the prompt is empty, and the tokenizer has no start token"):
+    with pytest.raises(
+        ValueError, match="the prompt is empty, and the tokenizer has no start token"
+    ):
         preprocessor.encode_prompts([""])
 
 
