@@ -12,6 +12,7 @@ from importlib import import_module
 TYPE_CHECKING = False  # instead of typing's: importing it would delay the handling of Ctrl-C
 if TYPE_CHECKING:
     from gpt2_wgpu import diagnostics, errors, models, nn, samplers, tensors, webgpu
+    from gpt2_wgpu._version import __version__ as __version__
     from gpt2_wgpu.diagnostics import (
         Profile,
         leaks,
@@ -102,6 +103,9 @@ _HOMES = ("webgpu", "tensors", "diagnostics", "text", "models", "models.presets"
 
 def _load(name: str) -> object:
     """Import and cache the public object `name`: a submodule or an attribute of one."""
+    if name == "__version__":
+        globals()[name] = version = import_module(f"{__name__}._version").__version__
+        return version
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name in _MODULES:

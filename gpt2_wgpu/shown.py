@@ -38,6 +38,10 @@ class _Short(reprlib.Repr):
 
     repr_bytearray = repr_bytes
 
+    def repr_Tensor(self, x: Any, level: int) -> str:  # noqa: N802  (reprlib's form)
+        # Its repr has values, which a message need not read from the GPU.
+        return f"<{type(x).__name__} {list(x.shape)} {x.dtype}>"
+
 
 _short = _Short()
 

@@ -55,6 +55,11 @@ COVERED_BY = {
     "shaders/attention*.wgsl": f"gpu/tensors/test_ops_attention {_ATTENTION}",
     "shaders/include/cache_*.wgsl": _ATTENTION,
     "shaders/include/attention_*.wgsl": _ATTENTION,
+    **dict.fromkeys(
+        [f"shaders/{name}.wgsl" for name in ("cast", "compare", "select")],
+        "gpu/tensors/test_ops_conditions",
+    ),
+    "shaders/reduce_axis.wgsl": "gpu/tensors/test_ops_aggregation",
     "shaders/mask_scores.wgsl": "gpu/tensors/test_ops_attention",
     "shaders/softmax*.wgsl": "gpu/tensors/test_ops_reductions",
     "shaders/top_k*.wgsl": "gpu/tensors/test_ops_reductions",
@@ -96,7 +101,7 @@ COVERED_BY = {
     "gpt2_wgpu/tensors/ops/*.py": f"{_CHOICES} gpu/tensors/test_ops_arrays"
     " gpu/tensors/test_ops_elementwise gpu/tensors/test_ops_matmul gpu/tensors/test_ops_reductions"
     " gpu/tensors/test_ops_attention gpu/tensors/test_layer_norm gpu/tensors/test_strides"
-    " gpu/nn/test_linear_choice",
+    " gpu/tensors/test_ops_aggregation gpu/tensors/test_ops_conditions gpu/nn/test_linear_choice",
     "gpt2_wgpu/samplers/*.py": "samplers/test_samplers",
     "gpt2_wgpu/models/config.py": "models/test_config models/test_config_refusals",
     "gpt2_wgpu/models/weight_sizes.py": "models/test_quantized memory/test_budget"

@@ -85,7 +85,8 @@ class DecodeStep:
         shape = (state.position.size, 1, self._model.backbone.config.vocab_size)
         if not isinstance(logits, Tensor) or logits.shape != shape:
             raise ShapeError(
-                f"call_with_cache must return logits as a Tensor of shape {shape}, not {logits!r}"
+                f"call_with_cache must return logits as a Tensor of shape {shape}, "
+                f"not {shown(logits)}"
             )
         if cache is not self._cache:
             raise ShapeError("call_with_cache must return the cache that it was given, updated")

@@ -22,7 +22,7 @@ def tensor(
 
     Args:
         values: a number, nested sequences, a NumPy array or any buffer.
-        dtype: "float32", "int32" or "uint32".
+        dtype: "float32", "int32", "uint32" or "bool" (values are compared with 0).
         device: default: the default device.
         label: name in messages and profiles.
 
@@ -69,7 +69,7 @@ def _flatten_buffer(values: Any, dtype: str) -> tuple[memoryview, tuple[int, ...
         view = memoryview(values)
     except TypeError:
         return None
-    if view.format != FORMATS[dtype] or not view.c_contiguous:
+    if view.format != FORMATS[dtype] or not view.c_contiguous or dtype == "bool":
         return None
     return (view.cast("B") if view.nbytes else memoryview(b"")), tuple(view.shape or ())
 
@@ -88,12 +88,18 @@ def _flatten_nested(values: Any, dtype: str) -> tuple[memoryview, tuple[int, ...
     for depth in range(1, len(shape)):
         flat = [item for row in flat for item in _row_of(row, shape[depth], shape)]
     try:
-        items = array(FORMATS[dtype], flat)
+        items = array("I", map(_truth, flat)) if dtype == "bool" else array(FORMATS[dtype], flat)
     except (TypeError, OverflowError) as error:
         raise InvalidArgumentError(f"these values are not {dtype}: {error}") from None
     if dtype == "float32" and any(map(math.isinf, items)):
         _check_overflow(items, flat)
     return memoryview(items).cast("B"), tuple(shape)
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, int | float):
+        raise TypeError(f"{shown(value)} is not a number")
+    return bool(value)
 
 
 def _check_overflow(items: Any, values: Sequence[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Operators of tensors: ``+``, ``-``, ``*``, ``/``, ``@``, unary ``-`` and ``[...]``.
+"""Operators of tensors: ``+ - * / @``, unary ``-``, ``< <= > >=``, ``& | ~`` and ``[...]``.
 
 They call functions of ``ops``, which imports tensors and so registers them here (ops/__init__.py).
 """
@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Self
 
-_functions: dict[str, Callable[[Any, Any], Any]] = {}
+_functions: dict[str, Callable[..., Any]] = {}
 
 
-def set_operators(**functions: Callable[[Any, Any], Any]) -> None:
-    """Register the functions of the operators: add, sub, mul, div, matmul and get_item."""
+def set_operators(**functions: Callable[..., Any]) -> None:
+    """Register the functions of the operators, by their names in ``ops``."""
     _functions.update(functions)
 
 
@@ -58,6 +58,40 @@ class Operators:
 
     def __neg__(self) -> Self:
         return _functions["mul"](self, -1)
+
+    # `==` stays identity, so that tensors can be found in lists and dictionaries: ops.equal.
+
+    def __lt__(self, other: Any) -> Self:
+        return _functions["less"](self, other)
+
+    def __le__(self, other: Any) -> Self:
+        return _functions["less_equal"](self, other)
+
+    def __gt__(self, other: Any) -> Self:
+        return _functions["greater"](self, other)
+
+    def __ge__(self, other: Any) -> Self:
+        return _functions["greater_equal"](self, other)
+
+    def __and__(self, other: Any) -> Self:
+        return _functions["logical_and"](self, other)
+
+    def __rand__(self, other: Any) -> Self:
+        return _functions["logical_and"](other, self)
+
+    def __or__(self, other: Any) -> Self:
+        return _functions["logical_or"](self, other)
+
+    def __ror__(self, other: Any) -> Self:
+        return _functions["logical_or"](other, self)
+
+    def __invert__(self) -> Self:
+        return _functions["logical_not"](self)
+
+    @property
+    def T(self) -> Self:  # noqa: N802  (NumPy's name)
+        """Copy with the axes in reverse order."""
+        return _functions["transpose"](self)
 
     # With __getitem__ alone, Python would iterate by reading element after element.
     __iter__ = __contains__ = None

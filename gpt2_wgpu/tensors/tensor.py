@@ -10,27 +10,34 @@ import os
 import sys
 import traceback
 import warnings
-from array import array
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import index
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gpt2_wgpu.copying import NotPicklable
-from gpt2_wgpu.errors import DisposedTensorError, InvalidArgumentError, ShapeError
+from gpt2_wgpu.errors import (
+    DisposedTensorError,
+    GPT2WGPUError,
+    InvalidArgumentError,
+    ShapeError,
+)
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors.operators import Operators
+from gpt2_wgpu.tensors.printed_values import printed, runs
 from gpt2_wgpu.webgpu.device import Device
+from gpt2_wgpu.webgpu.queue import open_recorder
 from gpt2_wgpu.webgpu.storage import Storage
-from gpt2_wgpu.webgpu.waiting import sync
+from gpt2_wgpu.webgpu.waiting import can_sync, sync
 from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 
 if TYPE_CHECKING:
     import wgpu
 
-FORMATS = {"float32": "f", "int32": "i", "uint32": "I"}
+# dtype → format of an element on the host, as in ``struct``. On the GPU a bool is a uint32, 0 or 1.
+FORMATS = {"float32": "f", "int32": "i", "uint32": "I", "bool": "?"}
 # (elements, bytes) of a storage unit.
-UNITS = {"int32": (1, 4), "uint32": (1, 4)} | {
+UNITS = {"int32": (1, 4), "uint32": (1, 4), "bool": (1, 4)} | {
     dtype: (each.unit, each.unit_bytes) for dtype, each in WEIGHT_FORMATS.items()
 }
 
@@ -115,7 +122,7 @@ class Tensor(Operators, NotPicklable):
             buffer: a buffer with usage STORAGE (and COPY_SRC for reading and deep copies) of a
                 device of ``Device.from_wgpu``. Elements start at offset 0.
             shape: sizes of the axes.
-            dtype: "float32", "int32" or "uint32".
+            dtype: "float32", "int32", "uint32" or "bool" (a uint32, 0 or 1).
             label: name in messages and profiles.
 
         Raises:
@@ -216,8 +223,10 @@ class Tensor(Operators, NotPicklable):
         self.check()
         self.storage.check_readable()
         if self.size == 0:
-            return memoryview(array(FORMATS[self.dtype]))
+            return memoryview(b"").cast(FORMATS[self.dtype])  # type: ignore  # as below
         (raw,) = await self.device.queue.read([(self.storage, 0, self.size * 4)])
+        if self.dtype == "bool":
+            raw = memoryview(bytes(raw)[::4])
         # (cast's type stubs list every format letter on its own)
         view: memoryview = raw.cast(FORMATS[self.dtype], self.shape)  # type: ignore
         return view
@@ -233,6 +242,15 @@ class Tensor(Operators, NotPicklable):
         """Read the values as nested lists; blocks."""
         values = sync(self.data(), "tensor.data()")
         return values.tolist() if self.size else _nested_empty(self.shape)
+
+    def item(self) -> Any:
+        """Read the only value as a Python number; blocks. ShapeError if there are several."""
+        if self.size != 1:
+            raise ShapeError(f"{self} has {self.size} elements: item() is for one, use tolist()")
+        value = self.tolist()
+        while isinstance(value, list):
+            (value,) = value
+        return value
 
     def dispose(self, by: str = "dispose()") -> None:
         """Free the tensor, and its buffer with the last view. Idempotent.
@@ -284,7 +302,33 @@ class Tensor(Operators, NotPicklable):
         return f"{type(self).__name__}{label} {list(self.shape)} {self.dtype}"
 
     def __repr__(self) -> str:
-        return f"<{self}{', disposed' if self.disposed else ''}>"
+        """Name, shape, dtype and values, of which large tensors show the edges.
+
+        Without values while a recording is open, and where reading would have to wait and cannot:
+        in a browser without stack switching.
+        """
+        if self.disposed:
+            return f"<{self}, disposed>"
+        return f"<{self}{self._printed_values()}>"
+
+    def _cannot_be_read(self) -> bool:
+        recorder = open_recorder.get()
+        return (recorder is not None and recorder.device is self.device) or not can_sync()
+
+    def _printed_values(self) -> str:
+        wanted = runs(self.shape) if type(self) is Tensor and self.dtype in FORMATS else None
+        if wanted is None or not self.size or self._cannot_be_read():
+            return ""
+        places = [(self.storage, 4 * first, 4 * count) for first, count in wanted]
+        try:
+            found = sync(self.device.queue.read(places), "tensor.data()")
+        except GPT2WGPUError:  # e.g. the device is lost
+            return ""
+        kind = "I" if self.dtype == "bool" else FORMATS[self.dtype]
+        values = [value for raw in found for value in raw.cast("B").cast(kind)]  # type: ignore
+        if self.dtype == "bool":
+            values = list(map(bool, values))
+        return f": {printed(self.shape, values)}"
 
 
 def empty(

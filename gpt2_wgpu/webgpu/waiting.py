@@ -97,10 +97,17 @@ def sync(coroutine: Coroutine[Any, Any, T], counterpart: str) -> T:
     raise SyncUnavailableError(f"this call waits for more than the GPU: use `await {counterpart}`")
 
 
-def _sync_in_browser(coroutine: Coroutine[Any, Any, T], counterpart: str) -> T:
+def can_sync() -> bool:
+    """Return whether :func:`sync` can block here; False in a browser without stack switching."""
+    if sys.platform != "emscripten":
+        return True
     from pyodide.ffi import can_run_sync
 
-    if not can_run_sync():
+    return bool(can_run_sync())
+
+
+def _sync_in_browser(coroutine: Coroutine[Any, Any, T], counterpart: str) -> T:
+    if not can_sync():
         coroutine.close()
         raise SyncUnavailableError(
             f"this browser cannot block (no stack switching): use `await {counterpart}`"

@@ -27,7 +27,7 @@ def test_no_repr_shows_an_address(lm):
         stream = lm.stream("ab", 4)
         cache = lm.backbone.new_cache(1, 8)
         shown = {
-            repr(x): "<Tensor 'x' [2] float32>",
+            repr(x): "<Tensor 'x' [2] float32: [1. 2.]>",
             repr(cache): "<KVCache [1, 2, 2, 8, 2, 8] float32>",
             repr(x.storage): "<Storage of 8 bytes (workspace)>",
             repr(device): f"<Device {device.info.name}, {device.info.backend}>",

@@ -62,7 +62,7 @@ def counters(device, *, collect=True):
 def record_lost(monkeypatch):
     """A list that names every tensor which only the garbage collector freed."""
     lost = []
-    monkeypatch.setattr(gw.Tensor, "_warn_of_leak", lambda tensor: lost.append(repr(tensor)))
+    monkeypatch.setattr(gw.Tensor, "_warn_of_leak", lambda tensor: lost.append(str(tensor)))
     return lost
 
 

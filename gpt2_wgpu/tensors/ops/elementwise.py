@@ -26,7 +26,8 @@ ACTIVATIONS = {
 }
 
 _OPERATIONS = {"add": 0, "sub": 1, "mul": 2, "div": 3}  # numbers of shaders/binary.wgsl
-_SCALARS = {"float32": "f32", "int32": "i32"}
+# dtype → variant of the kernels that compute with it.
+SCALARS = {"float32": "f32", "int32": "i32", "uint32": "u32"}
 
 
 def add(a: TensorLike, b: TensorLike) -> Tensor:
@@ -63,7 +64,7 @@ def div(a: TensorLike, b: TensorLike) -> Tensor:
 
 
 def _binary(
-    name: str, a: TensorLike, b: TensorLike, dtypes: tuple[str, ...] = tuple(_SCALARS)
+    name: str, a: TensorLike, b: TensorLike, dtypes: tuple[str, ...] = ("float32", "int32")
 ) -> Tensor:
     with tidy(name) as scope:
         a, b = operands(name, a, b, dtypes=dtypes)
@@ -78,7 +79,7 @@ def _binary(
             groups_for(count, 64),
             {"a": a, "b": b, "result": result},
             {"count": count, **axes},
-            variant={"scalar": _SCALARS[a.dtype]},
+            variant={"scalar": SCALARS[a.dtype]},
             constants={"OPERATION": _OPERATIONS[name]},
         )
         return scope.escape(result)

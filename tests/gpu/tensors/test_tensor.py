@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from array import array
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.errors import DisposedTensorError, InvalidArgumentError, ShapeError
+from gpt2_wgpu._version import __version__
+from gpt2_wgpu.errors import DeviceLostError, DisposedTensorError, InvalidArgumentError, ShapeError
 from gpt2_wgpu.tensors.tensor import empty
+from gpt2_wgpu.webgpu.recording import Recording
 
 pytestmark = pytest.mark.native("NumPy")
 
@@ -28,15 +31,16 @@ VALUES = [
 ]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int32", "uint32"])
+@pytest.mark.parametrize("dtype", ["float32", "int32", "uint32", "bool"])
 @pytest.mark.parametrize(("values", "shape"), VALUES, ids=str)
 def test_nested_values_come_back(values, shape, dtype):
     x = gw.tensor(values, dtype)
     assert (x.shape, x.dtype, x.ndim, x.size) == (shape, dtype, len(shape), int(np.prod(shape)))
     result = x.numpy()
     assert (result.shape, result.dtype) == (shape, np.dtype(dtype))
-    np.testing.assert_array_equal(result, values)
-    np.testing.assert_array_equal(x.tolist(), values)
+    expected = np.array(values).astype(dtype)
+    np.testing.assert_array_equal(result, expected)
+    np.testing.assert_array_equal(x.tolist(), expected)
 
 
 @pytest.mark.parametrize(
@@ -229,5 +233,78 @@ class TestDisposal:
         y.dispose()
 
 
-def test_repr_names_shape_and_type():
-    assert repr(gw.tensor([[1]], "int32", label="ids")) == "<Tensor 'ids' [1, 1] int32>"
+@pytest.mark.parametrize(
+    ("values", "dtype", "expected"),
+    [
+        ([[1]], "int32", "[1, 1] int32: [[1]]"),
+        (2.5, "float32", "[] float32: 2.5"),
+        ([1, -0.125, 1 / 3, 1e20, np.nan], "float32", "[5] float32: [1. -0.125 0.33333 1e+20 nan]"),
+        ([[True, False]], "bool", "[1, 2] bool: [[True False]]"),
+        ([[], []], "float32", "[2, 0] float32"),
+        (np.arange(100), "uint32", "[100] uint32: [0 1 2 ... 97 98 99]"),
+        (
+            np.arange(400).reshape(8, 1, 50), "int32",
+            "[8, 1, 50] int32: [[[0 1 2 ... 47 48 49]] [[50 51 52 ... 97 98 99]] "
+            "[[100 101 102 ... 147 148 149]] ... [[250 251 252 ... 297 298 299]] "
+            "[[300 301 302 ... 347 348 349]] [[350 351 352 ... 397 398 399]]]",
+        ),
+        (np.zeros((7, 7, 7, 1)), "float32", "[7, 7, 7, 1] float32"),  # too many rows
+    ],
+    ids=lambda value: str(np.shape(value)),
+)  # fmt: skip
+def test_repr_shows_shape_dtype_and_values(no_leak, values, dtype, expected):
+    with gw.tidy():
+        assert repr(gw.tensor(values, dtype, label="ids")) == f"<Tensor 'ids' {expected}>"
+
+
+def test_repr_reads_nothing_while_a_recording_is_open(device):
+    with gw.tidy():
+        x = gw.tensor([1.0])
+        with Recording(device) as recording:
+            assert repr(x + 1) == "<Tensor [1] float32>"
+        assert not recording.was_read
+        recording.close()
+
+
+def test_repr_shows_no_values_that_cannot_be_read(device, monkeypatch):
+    async def lost(ranges):
+        raise DeviceLostError("the device is gone")
+
+    with gw.tidy():
+        x = gw.tensor([1.0])
+        monkeypatch.setattr(device.queue, "read", lost)
+        assert repr(x) == "<Tensor [1] float32>"
+
+
+def test_repr_does_not_wait_where_it_cannot(monkeypatch):
+    monkeypatch.setattr(sys.modules[gw.Tensor.__module__], "can_sync", lambda: False)
+    with gw.tidy():
+        assert repr(gw.tensor([1.0])) == "<Tensor [1] float32>"
+
+
+def test_item_is_the_only_value(no_leak):
+    with gw.tidy():
+        assert gw.tensor([[2.5]]).item() == 2.5
+        assert gw.tensor(True, "bool").item() is True
+        for values in ([], [1.0, 2.0]):
+            with pytest.raises(ShapeError, match=r"item\(\) is for one"):
+                gw.tensor(values).item()
+
+
+def test_t_is_the_transpose():
+    with gw.tidy():
+        x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+        np.testing.assert_array_equal(gw.tensor(x).T.numpy(), x.T)
+
+
+def test_a_bool_tensor_holds_truths(no_leak):
+    with gw.tidy():
+        x = gw.tensor([0, 2, -0.5, 0.0], "bool")
+        assert (x.tolist(), x.nbytes) == ([False, True, True, False], 16)
+        assert x[1:3].tolist() == [True, True]
+        with pytest.raises(InvalidArgumentError, match="'a' is not a number"):
+            gw.tensor(["a"], "bool")
+
+
+def test_the_package_knows_its_version():
+    assert gw.__version__ == __version__
