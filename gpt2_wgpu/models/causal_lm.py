@@ -18,12 +18,18 @@ from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
 from gpt2_wgpu.models.decoding import Generation
 from gpt2_wgpu.models.generate_function import GenerateFunction
 from gpt2_wgpu.models.generative_task import GenerativeTask, StopTokens
-from gpt2_wgpu.models.overrides import chosen, default, is_default, settled
+from gpt2_wgpu.models.overrides import (
+    add_blocking_forms,
+    chosen,
+    default,
+    is_default,
+    settled,
+)
 from gpt2_wgpu.models.packed_ids import masked, packed, prompts_of, rows_of, without_prompts
 from gpt2_wgpu.models.prefill import Prefill
 from gpt2_wgpu.models.sampler_call import generate_by_call
 from gpt2_wgpu.models.text_stream import TextStream, TokenSource, WholeText
-from gpt2_wgpu.models.token_choice import TokenChoice
+from gpt2_wgpu.models.token_choice import TokenChoice, check_processors
 from gpt2_wgpu.models.token_ids import (
     Candidates,
     check_rows,
@@ -45,6 +51,10 @@ default(GPT2CausalLMPreprocessor.generate_postprocess)
 
 class CausalLM(GenerativeTask):
     """Generative task of an autoregressive model."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        add_blocking_forms(cls, ("generate_step", "build_cache"))
 
     # --- what the model computes ----------------------------------------------------------------
 
@@ -142,7 +152,8 @@ class CausalLM(GenerativeTask):
 
         Args:
             inputs: ``{"token_ids", "padding_mask"}``, both [B, T] or [T]. The mask is True for the
-                prompt, at the start of each row.
+                prompt. Padding before it, as ``transformers`` has it, has no effect on the text;
+                new tokens take the places after the prompt.
             stop_token_ids: ids; None for none. Only generated tokens stop a row, so a pad id
                 equal to a stop token has no effect (unlike in KerasHub).
 
@@ -150,7 +161,8 @@ class CausalLM(GenerativeTask):
             A dict with the same keys and shapes: ids with the generated tokens, and a mask that is
             True up to and including the first new stop token (everywhere without one).
         """
-        return sync(self.generate_step_async(inputs, stop_token_ids), "generate_step_async(...)")
+        step = CausalLM.generate_step_async(self, inputs, stop_token_ids)
+        return sync(step, "generate_step_async(...)")
 
     @default
     async def generate_step_async(
@@ -158,24 +170,24 @@ class CausalLM(GenerativeTask):
     ) -> dict[str, Any]:
         """Async counterpart of :meth:`generate_step`."""
         ids, mask = rows_of(inputs, self.backbone.config.vocab_size)
-        rows = prompts_of(ids, mask)
+        rows, starts = prompts_of(ids, mask)
         if rows:
-            self.total_length(len(ids[0]), rows)
+            limits = [len(row) - start for row, start in zip(ids, starts, strict=True)]
+            self.total_length(max(limits), rows)
             if runs_its_own_loop(self.sampler):
+                check_processors(self.logits_processors, self.sampler)  # it may be assigned
                 stops = stop_token_ids or ()
                 return await generate_by_call(
                     self, self.sampler, inputs, stops, self.candidates(stops)
                 )
-            generation = self.start_generation(
-                rows, [len(row) for row in ids], stop_token_ids or ()
-            )
+            generation = self.start_generation(rows, limits, stop_token_ids or ())
             try:
                 while not generation.done:
                     for row, new in zip(rows, await generation.advance(), strict=True):
                         row.extend(new)
             finally:
                 generation.close()
-        return packed(rows, ids, is_one_row(inputs["token_ids"]))
+        return packed(rows, ids, is_one_row(inputs["token_ids"]), starts)
 
     def start_generation(
         self,
@@ -265,7 +277,7 @@ class CausalLM(GenerativeTask):
         """Return the source of a stream: the decoding loop, or the text of replaced methods."""
         vocabulary, context = self.backbone.config.vocab_size, self.backbone.config.n_positions
         ids, mask = rows_of(given, vocabulary)
-        (prompt,) = prompts_of(ids, mask)
+        (prompt,), (start,) = prompts_of(ids, mask)
         if len(prompt) == context:
             raise ContextLengthError(
                 f"the prompt's {len(prompt)} tokens (start token included) fill the model's "
@@ -281,7 +293,8 @@ class CausalLM(GenerativeTask):
         ]
         if all(map(is_default, of_the_whole)) and not runs_its_own_loop(self.sampler):
             return self.start_generation([prompt], [limit], stops)
-        inputs = packed([prompt], [row[:limit] for row in ids], is_one_row(given["token_ids"]))
+        room = [row[start : start + limit] for row in ids]
+        inputs = packed([prompt], room, is_one_row(given["token_ids"]))
 
         async def whole() -> tuple[list[int], str]:
             output = await self._generate_packed(inputs, stops, strip_prompt=True)

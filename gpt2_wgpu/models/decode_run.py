@@ -20,9 +20,15 @@ from gpt2_wgpu import nn
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import OutOfGPUMemoryError, ShapeError
 from gpt2_wgpu.models.cached_model import CachedModel
-from gpt2_wgpu.models.decode_step import DecodeStep, check_cache, checked_pair
+from gpt2_wgpu.models.decode_step import DecodeStep, check_cache, checked_pair, dispose_unkept
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
-from gpt2_wgpu.models.kept_runs import DecodeInputs, KeptRuns, RunKey, RunParts
+from gpt2_wgpu.models.kept_runs import (
+    DecodeInputs,
+    KeptRuns,
+    RunKey,
+    RunParts,
+    has_own_methods,
+)
 from gpt2_wgpu.models.overrides import chosen, is_default, settled
 from gpt2_wgpu.models.prefill import Prefill
 from gpt2_wgpu.models.replay import replay_texts
@@ -68,7 +74,8 @@ class DecodeRun(NotCopyable):
         self._submits: deque[tuple[int, float, Readback]] = deque()  # steps, begun at
         self._done_at = -math.inf
         self._steps = 0
-        self._owned = keep([prefill.cache, state])
+        # A cache that the caller of a replaced build_cache keeps stays the caller's.
+        self._owned = keep([state] if prefill.cache.kept else [prefill.cache, state])
         self._kept: tuple[RunKey, RunParts] | None = None  # where it can serve again
 
     @classmethod
@@ -87,6 +94,7 @@ class DecodeRun(NotCopyable):
         can_be_kept = (
             choice == TokenChoice()
             and not nn.kernels_are_chosen()
+            and has_own_methods(model.backbone)
             and all(is_default(chosen(model, name)) for name in ("build_cache", "call_with_cache"))
         )
         if can_be_kept:  # lengths that take the same memory share a recording
@@ -206,7 +214,7 @@ async def filled_cache(
         return prefill
     given = [[*prompt, *[0] * (length - len(prompt))] for prompt in prompts]
     hidden, built = checked_pair(await settled(build(as_array(given, "int32"))))
-    dispose(hidden)
+    dispose_unkept(hidden)
     cache = check_cache(built, backbone.config)
     if cache.batch_size != len(prompts) or cache.length < length:
         raise ShapeError(

@@ -15,6 +15,7 @@ from gpt2_wgpu.nn import KVCache, SamplingState
 from gpt2_wgpu.samplers.python_sampling import next_tokens
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, ops, tidy
+from gpt2_wgpu.tensors.scopes import tensors_in
 from gpt2_wgpu.webgpu import Recording
 
 
@@ -100,6 +101,13 @@ def checked_result(found: Any) -> Any:
             f"call_with_cache must return (logits, hidden_states, cache), not {shown(found)}"
         )
     return found
+
+
+def dispose_unkept(value: Any) -> None:
+    """Dispose the tensors in ``value``, a replaced method's result, except those that are kept."""
+    for tensor in tensors_in(value):
+        if not tensor.kept:
+            tensor.dispose()
 
 
 def checked_pair(found: Any) -> Any:

@@ -192,7 +192,8 @@ class Generation(NotCopyable):
 
     def _free(self, keep: bool = False) -> None:
         """End the run; ``keep``: for the next generation, unless it or the model has ended."""
-        run, self._run = self._run, None
+        with self._lock:  # of two threads that close, one gets the run
+            run, self._run = self._run, None
         if run is not None:
             keep = keep and not self._failed and not self._backbone.disposed
             run.close(self._kept_runs if keep else None)

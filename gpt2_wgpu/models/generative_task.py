@@ -42,16 +42,16 @@ class GenerativeTask(CopiedByAttributes, ABC):
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
-        copied._function = None  # the original's is bound to it
+        if isinstance(self._function, weakref.ref):
+            copied._function = None  # the default one is bound to the original
         copied.kept_runs = KeptRuns()
         return copied
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        memo[id(self._function)] = None
+        if isinstance(self._function, weakref.ref):
+            memo[id(self._function)] = None  # as in __copy__
         memo[id(self.kept_runs)] = KeptRuns()
-        copied = super().__deepcopy__(memo)
-        copied._function = None
-        return copied
+        return super().__deepcopy__(memo)
 
     _instead_of_pickling = "load it in the other process (from_preset)"
 

@@ -194,7 +194,8 @@ class GPT2CausalLM(CausalLM):
 
         ``token_ids`` [B, T] → (hidden_states [B, T, D], cache of length T).
         """
-        hidden, cache = sync(self.build_cache_async(token_ids), "build_cache_async(...)")
+        building = GPT2CausalLM.build_cache_async(self, token_ids)
+        hidden, cache = sync(building, "build_cache_async(...)")
         assert hidden is not None
         return hidden, cache
 

@@ -25,6 +25,21 @@ from gpt2_wgpu.webgpu.idle_recording import IdleRecording
 MAX_RUNS = 4
 
 
+# Methods of the backbone that a step records; one that is replaced is called for each recording.
+_RECORDED = {
+    name: getattr(GPT2Backbone, name)
+    for name in ("blocks", "half_blocks", "_attention", "_mlp", "_norm", "_scale", "head")
+}
+
+
+def has_own_methods(backbone: GPT2Backbone) -> bool:
+    """Return whether no method that a step records is replaced, so that recordings can be kept."""
+    return all(
+        getattr(getattr(backbone, name), "__func__", None) is method
+        for name, method in _RECORDED.items()
+    )
+
+
 @dataclass(frozen=True)
 class DecodeInputs:
     """Input of a generation: token histories and options; see ``Generation``."""

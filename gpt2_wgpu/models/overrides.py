@@ -9,8 +9,11 @@ may be a function or a coroutine function under either name.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any, TypeVar
+
+from gpt2_wgpu.webgpu import sync
 
 F = TypeVar("F", bound=Callable[..., Any])
 _KERAS_HUB_NAMES = {"build_cache": ("_build_cache",)}
@@ -21,6 +24,26 @@ def default(method: F) -> F:
     """Mark the package's own implementation of a pipeline step. A decorator."""
     _defaults[id(method)] = method
     return method
+
+
+def add_blocking_forms(cls: type, names: Sequence[str]) -> None:
+    """Give ``cls`` a blocking form of each step of which it defines only the ``_async`` form.
+
+    The inherited form runs the inherited step, also where it is called as ``super().step()``.
+    """
+    for name in names:
+        function = vars(cls).get(f"{name}_async")
+        if inspect.isfunction(function) and name not in vars(cls):
+            setattr(cls, name, _blocking(function))
+
+
+def _blocking(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def blocking(*args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        return sync(result, f"{function.__name__}(...)") if inspect.iscoroutine(result) else result
+
+    return blocking
 
 
 def chosen(owner: object, name: str) -> Callable[..., Any]:

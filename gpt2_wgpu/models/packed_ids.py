@@ -35,33 +35,38 @@ def rows_of(packed: Any, vocabulary_size: int) -> tuple[Rows, list[list[bool]]]:
     return ids, mask
 
 
-def prompts_of(ids: Rows, mask: Sequence[Sequence[bool]]) -> Rows:
-    """Return the ids of each row where its mask is True: at its start.
+def prompts_of(ids: Rows, mask: Sequence[Sequence[bool]]) -> tuple[Rows, list[int]]:
+    """Return the ids of each row where its mask is True, and the padding before them.
 
-    InvalidArgumentError for a mask that is True elsewhere, or nowhere.
+    InvalidArgumentError for a mask with two runs of True, or none.
     """
-    prompts = []
+    prompts, starts = [], []
     for index, (row, real) in enumerate(zip(ids, mask, strict=True)):
         length = sum(real)
-        if not length or not all(real[:length]):
+        start = real.index(True) if length else 0
+        if not length or not all(real[start : start + length]):
             raise InvalidArgumentError(
-                f"row {index} of padding_mask must be True for the prompt (at least one "
-                f"token), then False; it is {shown(real)}"
+                f"row {index} of padding_mask must be True for the prompt (at least one token, "
+                f"without gaps) and False around it; it is {shown(real)}"
             )
-        prompts.append(row[:length])
-    return prompts
+        prompts.append(row[start : start + length])
+        starts.append(start)
+    return prompts, starts
 
 
-def packed(rows: Rows, padding: Rows, scalar: bool) -> dict[str, Any]:
-    """Pack ``rows``, each followed by the end of its ``padding``, with a mask, True for ``rows``.
+def packed(
+    rows: Rows, padding: Rows, scalar: bool, starts: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """Pack ``rows``, each written over its ``padding``, with a mask, True for ``rows``.
 
-    ``scalar``: return the only row as [T], not as [1, T].
+    ``starts``: place of the first id of each row; default: 0. ``scalar``: return the only row as
+    [T], not as [1, T].
     """
-    token_ids = [row + rest[len(row) :] for row, rest in zip(rows, padding, strict=True)]
-    mask = [
-        [True] * len(row) + [False] * (len(rest) - len(row))
-        for row, rest in zip(rows, padding, strict=True)
-    ]
+    token_ids, mask = [], []
+    for row, around, start in zip(rows, padding, starts or [0] * len(rows), strict=True):
+        end = start + len(row)
+        token_ids.append(around[:start] + row + around[end:])
+        mask.append([start <= place < end for place in range(len(around))])
     values: dict[str, list[Any]] = {"token_ids": token_ids, "padding_mask": mask}
     return {
         key: as_array(value[0] if scalar else value, _DTYPES[key]) for key, value in values.items()

@@ -8,12 +8,12 @@ from typing import Any
 
 from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.models.cached_model import CachedModel
-from gpt2_wgpu.models.decode_step import checked_pair, checked_result
+from gpt2_wgpu.models.decode_step import checked_pair, checked_result, dispose_unkept
 from gpt2_wgpu.models.overrides import chosen, settled
 from gpt2_wgpu.models.packed_ids import packed, prompts_of, rows_of
 from gpt2_wgpu.models.token_ids import Candidates
 from gpt2_wgpu.samplers import Sampler
-from gpt2_wgpu.tensors import Tensor, dispose, ops, tensor, tidy
+from gpt2_wgpu.tensors import Tensor, ops, tensor, tidy
 from gpt2_wgpu.text.token_arrays import as_array, is_one_row, rows_of_ids
 
 LOWEST = -1e30  # added to the logit of a token that is never chosen
@@ -33,7 +33,9 @@ async def generate_by_call(
     """
     vocabulary = model.backbone.config.vocab_size
     ids, mask = rows_of(inputs, vocabulary)
-    prompts = prompts_of(ids, mask)
+    prompts, starts = prompts_of(ids, mask)
+    padding = [row[:start] for row, start in zip(ids, starts, strict=True)]
+    ids, mask = _moved(ids, starts), _moved(mask, starts)
     async with tidy("sampler"):
         prompt = as_array(ids, "int32")
         hidden, cache = checked_pair(await settled(chosen(model, "build_cache")(prompt)))
@@ -51,7 +53,7 @@ async def generate_by_call(
         )
         if isinstance(output, Tensor):
             output = (await output.data()).tolist()
-        dispose([hidden, cache])
+        dispose_unkept([hidden, cache])
     rows = rows_of_ids(output, vocabulary, f"the result of {type(sampler).__name__}")
     if [len(row) for row in rows] != [len(row) for row in ids]:
         raise ShapeError(
@@ -59,10 +61,18 @@ async def generate_by_call(
             f"[{len(ids)}, {len(ids[0])}]"
         )
     ended = [
-        row[: _end(row, len(start), stop_token_ids)]
-        for row, start in zip(rows, prompts, strict=True)
+        row[: _end(row, len(prompt), stop_token_ids)][: len(row) - start]
+        for row, prompt, start in zip(rows, prompts, starts, strict=True)
     ]
-    return packed(ended, rows, is_one_row(inputs["token_ids"]))
+    around = [
+        before + row[: len(row) - len(before)] for before, row in zip(padding, rows, strict=True)
+    ]
+    return packed(ended, around, is_one_row(inputs["token_ids"]), starts)
+
+
+def _moved(rows: list[list[Any]], starts: Sequence[int]) -> list[list[Any]]:
+    """Return ``rows`` with the padding before each prompt moved to the end."""
+    return [row[start:] + row[:start] for row, start in zip(rows, starts, strict=True)]
 
 
 def _next(model: CachedModel, candidates: Candidates | None) -> Any:

@@ -13,7 +13,7 @@ import asyncio
 import inspect
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Set, ValuesView
 from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
@@ -56,7 +56,11 @@ class Scope(NotCopyable):
         tensor.scope = None
 
     def escape(self, value: T) -> T:
-        """Move all tensors of this scope in ``value`` to the parent scope; return ``value``."""
+        """Move all tensors of this scope in ``value`` to the parent scope; return ``value``.
+
+        DisposedTensorError for a tensor that is disposed.
+        """
+        _check_live(value)
         for tensor in tensors_in(value):
             if tensor.scope is self:
                 self.release(tensor)
@@ -147,12 +151,24 @@ def keep(value: T) -> T:
 
     Returns:
         ``value``.
+
+    Raises:
+        DisposedTensorError: a tensor is disposed.
     """
+    _check_live(value)
     for tensor in tensors_in(value):
         tensor.kept = True
         if tensor.scope is not None:
             tensor.scope.release(tensor)
     return value
+
+
+def _check_live(value: Any) -> None:
+    """Raise DisposedTensorError for a disposed tensor, or a list, tuple or mapping of one."""
+    items = value.values() if isinstance(value, Mapping) else value
+    for item in items if isinstance(items, list | tuple | ValuesView) else [items]:
+        if isinstance(item, Tensor):
+            item.check()
 
 
 def dispose(value: Any) -> None:

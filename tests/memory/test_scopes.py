@@ -230,6 +230,7 @@ def test_a_decorator_keeps_name_arguments_and_docstring():
     kept = step(3, result=1)
     assert [t.disposed for t in made] == [True, False, True]
     kept.dispose()
+    made.clear()
     step(2, result=0).dispose()
 
 
@@ -314,12 +315,14 @@ def test_a_tensor_made_before_is_left_alone():
     x.dispose()
 
 
-def test_what_was_disposed_inside_stays_so():
+@pytest.mark.parametrize("value", [lambda x: x, lambda x: [x], lambda x: {"x": x}])
+def test_what_is_disposed_cannot_be_kept_or_moved(value):
     with gw.tidy() as scope:
         x = new()
         x.dispose()
-        scope.escape(x)
-    assert x.disposed
+        for move in (gw.keep, scope.escape, lambda given: gw.tidy(lambda: given)):
+            with pytest.raises(DisposedTensorError, match="freed by dispose"):
+                move(value(x))
 
 
 def test_a_raise_frees_everything_and_restores_the_stack(count):

@@ -239,6 +239,13 @@ def not_finite(token_ids, logits):
     return gw.ops.mul(logits, math.nan)
 
 
+def test_a_loop_that_is_assigned_refuses_processors_too(lm):
+    lm.compile("greedy", logits_processors=[only_x])
+    lm.sampler = LikeliestLoop()
+    with pytest.raises(InvalidArgumentError, match="LikeliestLoop replaces the sampling loop"):
+        lm.generate("abc", 8)
+
+
 @pytest.mark.parametrize(
     ("processor", "error", "match"),
     [

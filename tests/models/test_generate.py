@@ -198,7 +198,7 @@ def test_make_generate_function(small_lm):
         (packed([[1, True]], 4), InvalidArgumentError, "True"),
         (packed([[]], 4), InvalidArgumentError, "row 0 of padding_mask must be True"),
         (
-            {"token_ids": [[1, 2, 3]], "padding_mask": [[0, 1, 1]]},
+            {"token_ids": [[1, 2, 3]], "padding_mask": [[1, 0, 1]]},
             InvalidArgumentError,
             "row 0 of padding_mask",
         ),

@@ -15,7 +15,7 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import OutOfGPUMemoryError
-from gpt2_wgpu.models import kept_runs
+from gpt2_wgpu.models import decoding, kept_runs
 from tests.memory import tiny
 
 pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.native("counts calls of wgpu-native")]
@@ -323,6 +323,29 @@ def test_a_stream_that_is_left_gives_its_run_back(fresh, made):
     made.clear()
     assert fresh.generate(PROMPTS[0], tiny.CONTEXT, None) == expected
     assert made["create_bind_group"] == 0
+
+
+def test_threads_that_close_at_once_give_the_run_back_once(fresh):
+    """The run is taken from the generation while its lock is held."""
+
+    class Watched(decoding.Generation):
+        @property
+        def _run(self):
+            taken.append(self._lock.locked())
+            return self.__dict__["_run"]
+
+        @_run.setter
+        def _run(self, run):
+            self.__dict__["_run"] = run
+
+    taken = []
+    generation = Watched(fresh, [[1, 2]], [20], fresh.sampler.next_options(), [])
+    gw.webgpu.sync(generation.advance(), "")
+    taken.clear()
+    generation.close()
+    generation.close()
+    assert taken == [True, True]
+    assert len(fresh.kept_runs) == 1
 
 
 def test_compile_during_a_stream_keeps_nothing_of_it(fresh, device):
