@@ -16,11 +16,7 @@ from gpt2_wgpu.errors import (
 )
 from gpt2_wgpu.models.backbone_loading import SWITCHES, LoadedBackbone
 from gpt2_wgpu.models.config import GPT2Config
-from gpt2_wgpu.models.gpt2_weights import (
-    Fetch,
-    LayerNorm,
-    random_fetch,
-)
+from gpt2_wgpu.models.gpt2_weights import Fetch, random_fetch
 from gpt2_wgpu.models.recovery import with_recovery
 from gpt2_wgpu.nn import KVCache, check_cache_dtype
 from gpt2_wgpu.shown import shown
@@ -175,29 +171,17 @@ class GPT2Backbone(LoadedBackbone):
         self, layer: int, x: Tensor, cache: KVCache, start: Tensor, mask: Tensor | None
     ) -> Tensor:
         block = self.weights.blocks[layer]
-        with tidy() as scope:
-            q = nn.project_qkv(
-                x, block.c_attn.weight, block.c_attn.bias, cache, layer, start,
-                norm=self._norm(block.ln_1, block.c_attn.folded),
-            )  # fmt: skip
-            proj = block.attn_c_proj
-            a = nn.cached_attention(
-                q, cache, layer, start, scale=self._scale(layer), mask=mask,
-                one_order=nn.rounds_activations(self.device, proj.weight),
-            )  # fmt: skip
-            q.dispose()  # the result may have its buffer
-            return scope.escape(nn.linear(a, proj.weight, proj.bias, residual=x))
+        return nn.attend(
+            x, block.c_attn, block.attn_c_proj, cache, layer, start, residual=x, mask=mask,
+            norm=self._norm(block.ln_1, block.c_attn.folded), scale=self._scale(layer),
+        )  # fmt: skip
 
     def _mlp(self, layer: int, x: Tensor) -> Tensor:
         block = self.weights.blocks[layer]
-        with tidy() as scope:
-            h = nn.linear(
-                x, block.c_fc.weight, block.c_fc.bias,
-                norm=self._norm(block.ln_2, block.c_fc.folded),
-                activation=self.config.activation_kind,
-            )  # (B, T, 4 D)  # fmt: skip
-            proj = block.mlp_c_proj
-            return scope.escape(nn.linear(h, proj.weight, proj.bias, residual=x))
+        return nn.feed_forward(
+            x, block.c_fc, block.mlp_c_proj, residual=x,
+            norm=self._norm(block.ln_2, block.c_fc.folded), activation=self.config.activation_kind,
+        )  # fmt: skip
 
     def head(self, x: Tensor, state: nn.SamplingState) -> Tensor:
         """Return logits [B, V] of the residual stream ``x`` [B, 1, D], for ``nn.sample``."""
@@ -215,7 +199,7 @@ class GPT2Backbone(LoadedBackbone):
                 return scope.escape(nn.linear(x, weights.lm_head, norm=norm))
             return scope.escape(nn.linear(self.final_norm(x), weights.lm_head))
 
-    def _norm(self, norm: LayerNorm, folded: Tensor | None) -> nn.Norm:
+    def _norm(self, norm: nn.LayerNorm, folded: Tensor | None) -> nn.Norm:
         """Return a LayerNorm as an argument of the next linear layer."""
         config = self.config
         assert folded is not None

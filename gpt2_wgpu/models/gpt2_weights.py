@@ -11,7 +11,18 @@ from dataclasses import dataclass, replace
 from gpt2_wgpu.errors import WeightsError
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.weight_sizes import layouts, quantized_shapes, staged_bytes, stored_bytes
-from gpt2_wgpu.nn import Matrix, Raw, fold_norm, load_matrix, load_vector, random_normal, w8a8
+from gpt2_wgpu.nn import (
+    Block,
+    LayerNorm,
+    Linear,
+    Matrix,
+    Raw,
+    fold_norm,
+    load_matrix,
+    load_vector,
+    random_normal,
+    w8a8,
+)
 from gpt2_wgpu.nn.matrix import SOURCE_BYTES
 from gpt2_wgpu.tensors import Tensor, keep, tidy
 from gpt2_wgpu.tensors.creation import tensor_of_blob
@@ -26,35 +37,6 @@ Fetch = Callable[[str], Awaitable[Raw]]  # may wait, for a network or a disk
 # Weights on a device, in a dtype: a context, since files are open while they are fetched.
 OpenWeights = Callable[["Device", str], AbstractContextManager[Fetch]]
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Linear:
-    """Weights of a linear layer."""
-
-    weight: Matrix  # [outputs, inputs]: transposed from the checkpoint's Conv1D
-    bias: Tensor
-    folded: Tensor | None = None  # with the LayerNorm in front of it, if any: layers.fold_norm
-
-
-@dataclass(frozen=True)
-class LayerNorm:
-    """Weights of a LayerNorm, [D padded]."""
-
-    weight: Tensor
-    bias: Tensor
-
-
-@dataclass(frozen=True)
-class Block:
-    """Weights of a transformer block."""
-
-    ln_1: LayerNorm
-    c_attn: Linear
-    attn_c_proj: Linear
-    ln_2: LayerNorm
-    c_fc: Linear
-    mlp_c_proj: Linear
 
 
 @dataclass(frozen=True)

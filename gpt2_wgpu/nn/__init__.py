@@ -35,6 +35,7 @@ from gpt2_wgpu.nn.sampling import (
     advance,
     sample,
 )
+from gpt2_wgpu.nn.transformer_block import Block, LayerNorm, Linear, attend, feed_forward
 
 __all__ = [
     "FULL",
@@ -45,8 +46,11 @@ __all__ = [
     "STOPPED",
     "AttentionPartials",
     "Axis",
+    "Block",
     "History",
     "KVCache",
+    "LayerNorm",
+    "Linear",
     "Matrix",
     "Norm",
     "Penalties",
@@ -54,11 +58,13 @@ __all__ = [
     "SamplingOptions",
     "SamplingState",
     "advance",
+    "attend",
     "cached_attention",
     "check_cache_dtype",
     "choose_kernels",
     "divergence",
     "embed",
+    "feed_forward",
     "fold_norm",
     "kernels_are_chosen",
     "linear",
