@@ -13,6 +13,7 @@ from typing import Any
 from gpt2_wgpu.validation import Range
 
 MAX_COUNT = 2**31 - 1
+MAX_BEAMS = 32  # shaders/reorder_cache.wgsl
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,7 @@ COVERED_BY = {
         [f"shaders/{name}.wgsl" for name in ("activate", "binary", "fill", "gather", "unpack")],
         _ARRAYS,
     ),
+    "shaders/reorder_cache.wgsl": "gpu/nn/test_cache_rows",
     "shaders/strided_copy.wgsl": "gpu/tensors/test_ops_arrays gpu/tensors/test_strides",
     "gpt2_wgpu/webgpu/buffer_pool.py": "webgpu/test_buffer_pool memory/test_budget",
     "gpt2_wgpu/webgpu/capabilities.py": "webgpu/test_default_budget gpu/webgpu/test_device"
@@ -94,6 +95,7 @@ COVERED_BY = {
     "gpt2_wgpu/nn/losses.py": "gpu/nn/test_losses",
     "gpt2_wgpu/nn/attention.py": f"{_CHOICES} {_ATTENTION}",
     "gpt2_wgpu/nn/kv_cache.py": _ATTENTION,
+    "gpt2_wgpu/nn/cache_rows.py": "gpu/nn/test_cache_rows",
     "gpt2_wgpu/nn/head.py": "gpu/nn/test_sampling",
     "gpt2_wgpu/nn/matrix.py": "gpu/nn/test_load_weight"
     " gpu/nn/test_quantization models/test_quantized",
@@ -102,6 +104,7 @@ COVERED_BY = {
     " gpu/tensors/test_ops_elementwise gpu/tensors/test_ops_matmul gpu/tensors/test_ops_reductions"
     " gpu/tensors/test_ops_attention gpu/tensors/test_layer_norm gpu/tensors/test_strides"
     " gpu/tensors/test_ops_aggregation gpu/tensors/test_ops_conditions gpu/nn/test_linear_choice",
+    "gpt2_wgpu/samplers/beam*.py": "samplers/test_beam_sampler models/test_beam_search",
     "gpt2_wgpu/samplers/*.py": "samplers/test_samplers",
     "gpt2_wgpu/models/config.py": "models/test_config models/test_config_refusals",
     "gpt2_wgpu/models/weight_sizes.py": "models/test_quantized memory/test_budget"

@@ -11,6 +11,7 @@ from gpt2_wgpu.cli.options import (
     Parser,
     add_adapter,
     in_range,
+    integer,
     stop_text,
     use_adapter,
     utf8,
@@ -19,6 +20,7 @@ from gpt2_wgpu.cli.stream_printer import StreamPrinter
 from gpt2_wgpu.cli.terminal import INTERRUPTED, Terminal
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.sampling_parameters import (
+    MAX_BEAMS,
     MAX_NEW_TOKENS,
     SAMPLER_PARAMETERS,
     Parameter,
@@ -92,6 +94,13 @@ def _add_sampling(parser: Parser) -> None:
     for parameter in SAMPLER_PARAMETERS:
         _add_parameter(group, parameter)
     group.add_argument("--greedy", action="store_true", help="always take the most likely token")
+    group.add_argument(
+        "--beams",
+        type=integer(1, MAX_BEAMS),
+        metavar="N",
+        help="beam search with N beams: the whole text is printed at the end, and the options "
+        "above have no effect",
+    )
 
 
 def _add_parameter(group: argparse._ActionsContainer, parameter: Parameter) -> None:
@@ -152,7 +161,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     terminal.quiet = args.quiet
     prompt = _read_prompt(args.prompt, terminal)
     greedy = args.greedy or args.temperature == 0
-    _note_what_greedy_ignores(args, greedy, terminal)
+    _note_what_is_ignored(args, greedy, terminal)
     seed = secrets.randbelow(2**31) if args.seed is None else args.seed
     settings = with_defaults(vars(args) | ({"temperature": 0} if greedy else {}) | {"seed": seed})
 
@@ -164,7 +173,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         lm = gw.GPT2CausalLM.from_preset(
             args.model, dtype=OPTIONS.get(args.dtype), on_progress=on_progress
         )
-    lm.compile(sampler=_sampler(settings))
+    lm.compile(sampler=_sampler(settings, args.beams))
     terminal.waiting("compiling kernels")
     with lm.stream(
         prompt,
@@ -176,7 +185,8 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         printer = StreamPrinter(stream, prompt, terminal, json=args.json, echo=not args.no_echo)
         printer.run(at_once=args.no_stream)
     adapter = lm.device.info
-    figures = {"model": args.model, "adapter": adapter.name, "seed": None if greedy else seed}
+    seed = None if greedy or args.beams else seed
+    figures = {"model": args.model, "adapter": adapter.name, "seed": seed}
     printer.report(figures | ({} if peak is None else {"memory": peak}))
     if peak is not None:
         parts = [f"{kind} {nbytes / 2**20:.1f} MiB" for kind, nbytes in peak.items()]
@@ -207,11 +217,18 @@ def _watch_memory(device: gw.Device) -> dict[str, int]:
     return peak
 
 
-def _note_what_greedy_ignores(args: argparse.Namespace, greedy: bool, terminal: Terminal) -> None:
+def _note_what_is_ignored(args: argparse.Namespace, greedy: bool, terminal: Terminal) -> None:
     given = {"--temp": args.temperature, "--seed": args.seed is not None}
-    if greedy and (ignored := [option for option, value in given.items() if value]):
+    why = "--greedy" if args.greedy else "--temp 0"
+    if args.beams:
+        names = {each.name: each.flags[-1] for each in SAMPLER_PARAMETERS}
+        given = {flag: getattr(args, name) is not None for name, flag in names.items()}
+        given["--greedy"] = args.greedy
+        why = "--beams"
+    elif not greedy:
+        return
+    if ignored := [option for option, value in given.items() if value]:
         verb = "have" if len(ignored) > 1 else "has"
-        why = "--greedy" if args.greedy else "--temp 0"
         terminal.info(f"{' and '.join(ignored)} {verb} no effect with {why}")
 
 
@@ -235,7 +252,9 @@ def _read_prompt(prompt: str | None, terminal: Terminal) -> str:
     return prompt
 
 
-def _sampler(settings: dict[str, Any]) -> gw.samplers.Sampler:
+def _sampler(settings: dict[str, Any], beams: int | None) -> gw.samplers.Sampler:
     from gpt2_wgpu import samplers
 
+    if beams:
+        return samplers.BeamSampler(beams)
     return samplers.of_settings(**{each.name: settings[each.name] for each in SAMPLER_PARAMETERS})

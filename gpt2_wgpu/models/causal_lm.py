@@ -28,6 +28,7 @@ from gpt2_wgpu.models.overrides import (
 from gpt2_wgpu.models.packed_ids import masked, packed, prompts_of, rows_of, without_prompts
 from gpt2_wgpu.models.prefill import Prefill
 from gpt2_wgpu.models.sampler_call import generate_by_call
+from gpt2_wgpu.models.search import generate_by_search, is_search
 from gpt2_wgpu.models.text_stream import TextStream, TokenSource, WholeText
 from gpt2_wgpu.models.token_choice import TokenChoice, check_processors
 from gpt2_wgpu.models.token_ids import (
@@ -159,7 +160,9 @@ class CausalLM(GenerativeTask):
 
         Returns:
             A dict with the same keys and shapes: ids with the generated tokens, and a mask that is
-            True up to and including the first new stop token (everywhere without one).
+            True up to and including the first new stop token (everywhere without one). With all
+            beams of a ``BeamSampler``: ``num_beams`` rows for each prompt, best first, and their
+            ``scores``.
         """
         step = CausalLM.generate_step_async(self, inputs, stop_token_ids)
         return sync(step, "generate_step_async(...)")
@@ -177,9 +180,10 @@ class CausalLM(GenerativeTask):
             if runs_its_own_loop(self.sampler):
                 check_processors(self.logits_processors, self.sampler)  # it may be assigned
                 stops = stop_token_ids or ()
-                return await generate_by_call(
-                    self, self.sampler, inputs, stops, self.candidates(stops)
-                )
+                candidates = self.candidates(stops)
+                if is_search(self.sampler):
+                    return await generate_by_search(self, self.sampler, inputs, stops, candidates)
+                return await generate_by_call(self, self.sampler, inputs, stops, candidates)
             generation = self.start_generation(rows, limits, stop_token_ids or ())
             try:
                 while not generation.done:
@@ -299,7 +303,8 @@ class CausalLM(GenerativeTask):
         async def whole() -> tuple[list[int], str]:
             output = await self._generate_packed(inputs, stops, strip_prompt=True)
             text = await self._postprocess(preprocessor, output, stops)
-            (new,), (real,) = rows_of(output, vocabulary)
+            (new, *_), (real, *_) = rows_of(output, vocabulary)  # the best of several beams
+            text = text if isinstance(text, str) else text[0]
             return [token for token, is_new in zip(new, real, strict=True) if is_new], text
 
         return WholeText(len(prompt), stops, whole)

@@ -69,7 +69,7 @@ class GenerativeTask(CopiedByAttributes, ABC):
         """Set the sampler and the logits processors.
 
         Args:
-            sampler: "greedy", "random", "top_k", "top_p" or an object. A subclass of
+            sampler: "greedy", "random", "top_k", "top_p", "beam" or an object. A subclass of
                 ``samplers.Sampler`` that replaces its ``get_next_token`` runs in Python, token by
                 token.
             logits_processors: functions ``(token_ids, logits) -> logits``, called in this order

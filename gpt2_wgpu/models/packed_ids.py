@@ -89,6 +89,9 @@ def without_prompts(output: Any, inputs: Any, vocabulary_size: int) -> dict[str,
     """Return ``output`` of ``generate_step`` with new tokens moved to the front of each row."""
     ids, mask = rows_of(output, vocabulary_size)
     padding, prompt_mask = rows_of(inputs, vocabulary_size)
+    if len(padding) and (beams := len(ids) // len(padding)) > 1:  # rows for each prompt
+        padding = [row for row in padding for _ in range(beams)]
+        prompt_mask = [row for row in prompt_mask for _ in range(beams)]
     new = [
         [token for token, real in zip(row, flags, strict=True) if real][sum(given) :]
         for row, flags, given in zip(ids, mask, prompt_mask, strict=True)

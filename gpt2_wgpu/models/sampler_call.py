@@ -94,22 +94,23 @@ def _next(model: CachedModel, candidates: Candidates | None) -> Any:
         logits, hidden, updated = checked_result(found)
         rows = logits.shape[0]
         logits = logits.view((rows, logits.shape[-1]))
-        return only(logits), hidden.view((rows, hidden.shape[-1])), updated
-
-    def only(logits: Tensor) -> Tensor:
-        """The logits of tokens that can be chosen: the first ids, without excluded ones."""
-        if candidates is None:
-            return logits
-        if candidates.end < logits.shape[1]:
-            logits = ops.slice(logits, (0, 0), (logits.shape[0], candidates.end))
-        if candidates.excluded:
-            lowered = [0.0] * candidates.end
-            for token in candidates.excluded:
-                lowered[token] = LOWEST
-            logits = ops.add(logits, tensor([lowered], device=logits.device))
-        return logits
+        return only(logits, candidates), hidden.view((rows, hidden.shape[-1])), updated
 
     return next
+
+
+def only(logits: Tensor, candidates: Candidates | None) -> Tensor:
+    """Return the logits of tokens that can be chosen: the first ids, without excluded ones."""
+    if candidates is None:
+        return logits
+    if candidates.end < logits.shape[1]:
+        logits = ops.slice(logits, (0, 0), (logits.shape[0], candidates.end))
+    if candidates.excluded:
+        lowered = [0.0] * candidates.end
+        for token in candidates.excluded:
+            lowered[token] = LOWEST
+        logits = ops.add(logits, tensor([lowered], device=logits.device))
+    return logits
 
 
 def _end(row: Sequence[int], start: int, stops: Sequence[int]) -> int:

@@ -4,6 +4,7 @@ Unlike ``ops`` they use memory layouts optimised for speed and are internal to m
 """
 
 from gpt2_wgpu.nn.attention import AttentionPartials, cached_attention
+from gpt2_wgpu.nn.cache_rows import reorder_rows, select_rows
 from gpt2_wgpu.nn.embedding import embed
 from gpt2_wgpu.nn.head import penalize, project_logits
 from gpt2_wgpu.nn.kernel_choice import choose_kernels, kernels_are_chosen
@@ -75,9 +76,11 @@ __all__ = [
     "project_logits",
     "project_qkv",
     "random_normal",
+    "reorder_rows",
     "round_up",
     "rounds_activations",
     "sample",
+    "select_rows",
     "stored_words",
     "target_loss",
 ]

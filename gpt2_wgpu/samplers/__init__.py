@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.samplers.beam_sampler import BeamSampler
 from gpt2_wgpu.samplers.greedy_sampler import GreedySampler
 from gpt2_wgpu.samplers.random_sampler import RandomSampler
 from gpt2_wgpu.samplers.sampler import Sampler, check_usable, runs_in_python, runs_its_own_loop
@@ -14,6 +15,7 @@ from gpt2_wgpu.sampling_parameters import TOP_K, TOP_P
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.validation import made_from
 
+Beam = BeamSampler
 Greedy = GreedySampler
 Random = RandomSampler
 TopK = TopKSampler
@@ -21,6 +23,7 @@ TopP = TopPSampler
 
 # KerasHub serialises class names; users write the short names.
 _NAMES: dict[str, type[Sampler]] = {
+    "beam": BeamSampler,
     "greedy": GreedySampler,
     "random": RandomSampler,
     "top_k": TopKSampler,
@@ -81,6 +84,8 @@ def serialize(sampler: Sampler) -> dict[str, Any]:
 
 
 __all__ = [
+    "Beam",
+    "BeamSampler",
     "Greedy",
     "GreedySampler",
     "Random",

@@ -62,7 +62,7 @@ def is_one_row(x: Any) -> bool:
     return not (_is_sequence(values) and len(values) > 0 and _is_sequence(_plain(values[0])))
 
 
-def as_array(rows: Sequence[Any], dtype: Literal["int32", "bool"]) -> Any:
+def as_array(rows: Sequence[Any], dtype: Literal["int32", "bool", "float32"]) -> Any:
     """Return one row, or rows of equal length, as a NumPy array; as lists without NumPy.
 
     The only function that chooses between the two.

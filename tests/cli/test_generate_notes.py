@@ -46,6 +46,8 @@ def test_a_warning_is_one_line(engine: FakeEngine, capsys: Captured) -> None:
         (["--greedy"], ""),
         (["--greedy", "--temp", "0"], ""),
         (["--temp", "2", "--seed", "1"], ""),
+        (["--beams", "2", "--top-k", "3", "--greedy"], "--top-k and --greedy have no effect with"),
+        (["--beams", "2"], ""),
     ],
 )
 def test_options_without_effect_are_noted(

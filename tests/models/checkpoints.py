@@ -29,6 +29,7 @@ def make_model(seed=0, **config):
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
+    torch.set_num_threads(1)  # several wait for each other on busy cores: seconds per text
     torch.manual_seed(seed)
     config = {"initializer_range": 0.1, "bos_token_id": None, "eos_token_id": None} | config
     model = GPT2LMHeadModel(GPT2Config(**config)).eval()

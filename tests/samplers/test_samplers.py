@@ -50,7 +50,7 @@ def test_defaults_are_those_of_keras_hub():
     assert repr(samplers.Greedy()) == "GreedySampler()"
 
 
-@pytest.mark.parametrize("name", ["nope", "Greedy", "", None, 3, {"class_name": "beam"}])
+@pytest.mark.parametrize("name", ["nope", "Greedy", "", None, 3, {"class_name": "bean"}])
 def test_unknown_samplers_are_refused_by_name(name):
     with pytest.raises(InvalidArgumentError, match="unknown sampler"):
         samplers.get(name)

@@ -1,0 +1,105 @@
+"""Beam search: the decoding loop of ``BeamSampler``.
+
+The best continuations of each row are found on the GPU and read once a step, a few numbers a row;
+which beams run on and which end is decided in Python (samplers/beams.py), since a readback of any
+size costs the same and ends depend on all beams of a prompt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from gpt2_wgpu.errors import InvalidArgumentError, NumericalError
+from gpt2_wgpu.models.cached_model import CachedModel
+from gpt2_wgpu.models.sampler_call import only
+from gpt2_wgpu.models.search_step import SearchStep
+from gpt2_wgpu.models.token_ids import Candidates
+from gpt2_wgpu.samplers import BeamSampler
+from gpt2_wgpu.samplers.beams import Beam, Beams, Continuations
+from gpt2_wgpu.tensors import Tensor, ops
+
+
+async def beam_search(
+    model: CachedModel,
+    sampler: BeamSampler,
+    prompts: Sequence[Sequence[int]],
+    limits: Sequence[int],
+    stop_token_ids: Sequence[int],
+    candidates: Candidates,
+) -> list[list[Beam]]:
+    """Return the beams of each prompt, best first, with total lengths up to ``limits``.
+
+    InvalidArgumentError with fewer candidates than beams.
+    """
+    count, stops = sampler.checked().num_beams, {*stop_token_ids}
+    free = candidates.end - len({*candidates.excluded, *(s for s in stops if s < candidates.end)})
+    if count > free:
+        raise InvalidArgumentError(
+            f"num_beams {count} exceeds the number of tokens that can follow, {free}"
+        )
+    searches = [
+        sampler.beams(limit - len(prompt), stop_token_ids)
+        for prompt, limit in zip(prompts, limits, strict=True)
+    ]
+    if all(search.done for search in searches):
+        return [search.finished for search in searches]
+    # A row's best `count` tokens that do not stop are among these.
+    most = min(count + len(stops), candidates.end)
+    temperature = sampler.temperature
+
+    def score(logits: Tensor, _: Any) -> tuple[Tensor, Tensor]:
+        logits = only(logits, candidates)
+        if temperature != 1:
+            logits = ops.div(logits, temperature)
+        return ops.top_k(ops.log_softmax(logits), most)
+
+    step = await SearchStep.start(model, prompts, max(limits), count, score)
+    try:
+        parents = [[0] * count for _ in prompts]
+        while not all(search.done for search in searches):
+            rows = list(zip(prompts, searches, strict=True))
+            values, ids = await step.run(
+                [token for prompt, search in rows for token in _newest(prompt, search, count)],
+                [_position(*row) for row in rows for _ in range(count)],
+                [parent for row in parents for parent in row],
+            )
+            found = _continuations(values.cast("f"), ids.cast("i"), most)
+            for which, search in enumerate(searches):
+                if not search.done:
+                    moved = search.advance(found[which * count : (which + 1) * count])
+                    parents[which] = moved + [0] * (count - len(moved))
+                else:
+                    parents[which] = [*range(count)]
+    finally:
+        step.close()
+    return [search.finished for search in searches]
+
+
+def _newest(prompt: Sequence[int], search: Beams, count: int) -> list[int]:
+    """Return the newest token of each beam, one for each row."""
+    tokens = [(beam.tokens or prompt)[-1] for beam in search.running] or [0]
+    return tokens + tokens[:1] * (count - len(tokens))
+
+
+def _position(prompt: Sequence[int], search: Beams) -> int:
+    """Return the position of the newest tokens; of a finished search, the prompt's last one."""
+    new = 0 if search.done else len(search.running[0].tokens)
+    return len(prompt) - 1 + new
+
+
+def _continuations(
+    values: memoryview[float], ids: memoryview[int], most: int
+) -> list[Continuations]:
+    """Return the tokens of each row with log-probabilities; NumericalError for NaN."""
+    result: list[Continuations] = []
+    for first in range(0, len(values), most):
+        row = values[first : first + most].tolist()
+        if not math.isfinite(row[0]):
+            raise NumericalError(
+                f"the logits of beam {first // most} are not finite: the weights hold NaN or "
+                "overflow (float16?), or the device computes wrongly"
+            )
+        result.append(list(zip(ids[first : first + most].tolist(), row, strict=True)))
+    return result

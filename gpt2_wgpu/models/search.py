@@ -1,0 +1,81 @@
+"""Searches: samplers whose decoding loop is part of this package, on the model's KV cache."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeGuard, TypeVar
+
+from gpt2_wgpu.errors import DeviceLostError
+from gpt2_wgpu.models.beam_search import beam_search
+from gpt2_wgpu.models.cached_model import CachedModel
+from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
+from gpt2_wgpu.models.packed_ids import packed, prompts_of, rows_of
+from gpt2_wgpu.models.recovery import recover
+from gpt2_wgpu.models.self_test import require_right_results
+from gpt2_wgpu.models.token_ids import Candidates
+from gpt2_wgpu.samplers import BeamSampler, Sampler, runs_in_python
+from gpt2_wgpu.text.token_arrays import as_array, is_one_row
+
+T = TypeVar("T")
+
+
+def is_search(sampler: Sampler) -> TypeGuard[BeamSampler]:
+    """Return whether ``sampler`` has its loop here; a subclass that replaces a method has not."""
+    kind = type(sampler)
+    return (
+        isinstance(sampler, BeamSampler)
+        and kind.call_async is BeamSampler.call_async
+        and kind.__call__ is Sampler.__call__
+        and not runs_in_python(sampler)
+    )
+
+
+async def generate_by_search(
+    model: CachedModel,
+    sampler: BeamSampler,
+    inputs: dict[str, Any],
+    stop_token_ids: Sequence[int],
+    candidates: Candidates | None,
+) -> dict[str, Any]:
+    """Generate from packed ids by ``sampler``; see ``CausalLM.generate_step``.
+
+    With ``return_all_beams`` the result has ``num_beams`` rows for each prompt, best first, and
+    their ``scores``.
+    """
+    vocabulary = model.backbone.config.vocab_size
+    ids, mask = rows_of(inputs, vocabulary)
+    prompts, starts = prompts_of(ids, mask)
+    limits = [len(row) - start for row, start in zip(ids, starts, strict=True)]
+
+    async def search() -> list[tuple[list[int], float]]:
+        backbone = model.backbone
+        await require_right_results(backbone.device, backbone.dtype, backbone.cache_dtype)
+        beams = await beam_search(
+            model, sampler, prompts, limits, stop_token_ids, candidates or Candidates(vocabulary)
+        )
+        kept = None if sampler.return_all_beams else 1
+        return [
+            ([*prompt, *beam.tokens], beam.score)
+            for prompt, found in zip(prompts, beams, strict=True)
+            for beam in found[:kept]
+        ]
+
+    rows = await with_new_device(model.backbone, search)
+    beams = len(rows) // len(ids)
+    padding = [row for row in ids for _ in range(beams)]
+    starts = [start for start in starts for _ in range(beams)]
+    scalar = is_one_row(inputs["token_ids"]) and not sampler.return_all_beams
+    result = packed([row for row, _ in rows], padding, scalar, starts)
+    if sampler.return_all_beams:
+        result["scores"] = as_array([score for _, score in rows], "float32")
+    return result
+
+
+async def with_new_device(backbone: GPT2Backbone, compute: Callable[[], Awaitable[T]]) -> T:
+    """Return ``compute()``; after a device loss it begins anew, with the same result."""
+    while True:
+        device = backbone.device
+        try:
+            return await compute()
+        except DeviceLostError:
+            await recover(backbone, device)

@@ -1,0 +1,140 @@
+"""Step of a search: several rows per prompt, whose results Python reads to choose the next tokens.
+
+The KV cache has a row for each of these texts. Between two steps rows may be replaced by others of
+the same prompt. A step is recorded once and replayed; the host uploads tokens, positions and
+parents, and reads the scores.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from gpt2_wgpu import nn
+from gpt2_wgpu.copying import NotCopyable
+from gpt2_wgpu.errors import NotRecordableError
+from gpt2_wgpu.models.cached_model import CachedModel
+from gpt2_wgpu.models.decode_run import filled_cache
+from gpt2_wgpu.models.decode_step import checked_result, dispose_unkept
+from gpt2_wgpu.models.kept_runs import DecodeInputs
+from gpt2_wgpu.models.overrides import chosen, settled
+from gpt2_wgpu.models.token_ids import Candidates
+from gpt2_wgpu.nn import History, KVCache, SamplingOptions
+from gpt2_wgpu.tensors import Tensor, dispose, empty, keep, tidy
+from gpt2_wgpu.webgpu import Readback, Recording
+
+Score = Callable[[Tensor, Any], Sequence[Tensor]]
+"""Results to read, of logits [R, V] and hidden states [R, 1, D] of the newest tokens."""
+
+
+class SearchStep(NotCopyable):
+    """Step of ``count`` rows for each prompt; close it at the end."""
+
+    def __init__(self, model: CachedModel, cache: KVCache, count: int, score: Score) -> None:
+        device = cache.device
+        self.device = device
+        self._model = model
+        self._cache = cache
+        self._score = score
+        self._open = ExitStack()
+        rows = cache.batch_size
+        with tidy("search step"):
+            self._token = empty(device, (rows, 1), "uint32")
+            self._first, self._position, self._parents = (
+                empty(device, (rows // count, count), "uint32") for _ in range(3)
+            )
+            owned = keep([cache, self._token, self._first, self._position, self._parents])
+        self._open.callback(dispose, owned)
+        self._recording: Recording | None = None
+        self._readback: Readback | None = None
+
+    @classmethod
+    async def start(
+        cls,
+        model: CachedModel,
+        prompts: Sequence[Sequence[int]],
+        length: int,
+        count: int,
+        score: Score,
+    ) -> SearchStep:
+        """Compute all tokens of ``prompts`` except the last of each, and record the step.
+
+        ``length``: positions of the cache.
+        """
+        with ExitStack() as undo, tidy("search"):
+            inputs = DecodeInputs(
+                rows=[History(prompt, len(prompt)) for prompt in prompts],
+                limits=[length] * len(prompts),
+                options=SamplingOptions(),
+                stop_token_ids=(),
+                candidates=Candidates(model.backbone.config.vocab_size),
+                seeds=None,
+                length=length,
+            )
+            prefill = await filled_cache(model, inputs, None)
+            undo.callback(prefill.close)
+            which = [index for index in range(len(prompts)) for _ in range(count)]
+            step = cls(model, nn.select_rows(prefill.cache, which), count, score)
+            undo.callback(step.close)
+            dispose_unkept(prefill.cache)
+            prefill.close()
+            lengths = [len(prompts[index]) - 1 for index in which]
+            step.device.queue.upload(step._first.storage, 0, array("I", lengths))
+            await step._record()
+            undo.pop_all()
+            return step
+
+    async def _record(self) -> None:
+        """Record the step, unless it reads values and must run eagerly."""
+        try:
+            with Recording(self.device) as recording:
+                results = await self._compute()
+        except NotRecordableError:
+            return
+        if recording.was_read:  # and the error was caught
+            recording.close()
+            return
+        self._recording = recording
+        self._open.callback(recording.close)
+        self._readback = Readback(
+            self.device, [(result.storage, 0, result.nbytes) for result in results]
+        )
+        self._open.callback(self._readback.close)
+        self._open.callback(dispose, keep(results))
+
+    async def run(
+        self, tokens: Sequence[int], positions: Sequence[int], parents: Sequence[int]
+    ) -> list[memoryview]:
+        """Compute ``tokens`` [R] at ``positions`` [R]; returns the bytes of each result.
+
+        ``parents`` [R]: the row, of those of its prompt, that each row continues.
+        """
+        for storage, values in (
+            (self._token.storage, tokens),
+            (self._position.storage, positions),
+            (self._parents.storage, parents),
+        ):
+            self.device.queue.upload(storage, 0, array("I", values))
+        if self._recording is None or self._readback is None:
+            async with tidy("search step"):
+                return [(await each.data()).cast("B") for each in await self._compute()]
+        self._recording.replay()
+        self._readback.begin()
+        return await self._readback.finish()
+
+    async def _compute(self) -> list[Tensor]:
+        nn.reorder_rows(self._cache, self._parents, self._first, self._position)
+        with tidy("search step") as scope:
+            call: Any = chosen(self._model, "call_with_cache")
+            positions = self._position.view((self._token.size,))
+            found = await settled(call(self._token, self._cache, positions))
+            logits, hidden, _ = checked_result(found)
+            rows = self._token.size
+            results = self._score(logits.view((rows, logits.shape[-1])), hidden)
+            return scope.escape(list(results))
+
+    def close(self) -> None:
+        """Free everything. Idempotent."""
+        self._open.close()
