@@ -87,7 +87,9 @@ def answer(lm: gw.GPT2CausalLM, request: Request, end: str) -> list[str]:
         rows = lm.preprocessor.encode_prompts(request.prompts)
         length = max(map(len, rows)) + request.new_tokens
         return list(lm.generate(request.prompts, length, request.stops))
-    stream = lm.stream(request.prompts[0], request.new_tokens, stop_token_ids=request.stops)
+    stream = lm.stream(
+        request.prompts[0], max_new_tokens=request.new_tokens, stop_token_ids=request.stops
+    )
     if end == "cancelled":
         return ["".join(asyncio.run(cancelled(stream, request.after / 200)))]
     pieces = []

@@ -11,13 +11,15 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
-from copy import copy
+from dataclasses import replace
 from typing import Any
 
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
-from gpt2_wgpu.models.decoding import Generation
+from gpt2_wgpu.models.call_settings import CallSettings, sampler_of_call, settings_of
+from gpt2_wgpu.models.decoding import Generation, run_to_the_end
+from gpt2_wgpu.models.generate_arguments import GenerateRequest, SamplerLike, StopTokens
 from gpt2_wgpu.models.generate_function import GenerateFunction
-from gpt2_wgpu.models.generative_task import GenerativeTask, StopTokens
+from gpt2_wgpu.models.generative_task import GenerativeTask
 from gpt2_wgpu.models.overrides import (
     add_blocking_forms,
     chosen,
@@ -25,22 +27,30 @@ from gpt2_wgpu.models.overrides import (
     is_default,
     settled,
 )
-from gpt2_wgpu.models.packed_ids import masked, packed, prompts_of, rows_of, without_prompts
+from gpt2_wgpu.models.packed_ids import (
+    cut,
+    masked,
+    packed,
+    prompts_of,
+    repeated,
+    rows_of,
+    shortened,
+    without_prompts,
+)
 from gpt2_wgpu.models.prefill import Prefill
+from gpt2_wgpu.models.row_ends import RowEnds, with_start_token
 from gpt2_wgpu.models.sampler_call import generate_by_call
 from gpt2_wgpu.models.search import generate_by_search, is_search
 from gpt2_wgpu.models.text_stream import TextStream, TokenSource, WholeText
 from gpt2_wgpu.models.token_choice import TokenChoice, check_processors
 from gpt2_wgpu.models.token_ids import (
-    Candidates,
     check_rows,
-    end_token_ids,
 )
 from gpt2_wgpu.nn import KVCache, SamplingState
 from gpt2_wgpu.samplers import runs_its_own_loop
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor
-from gpt2_wgpu.text import GPT2CausalLMPreprocessor, StopTextMatcher
+from gpt2_wgpu.text import GPT2CausalLMPreprocessor, TokenReader
 from gpt2_wgpu.text.preprocessor import AllowedSpecial
 from gpt2_wgpu.text.token_arrays import is_one_row, rows_of_ids
 from gpt2_wgpu.validation import integer
@@ -82,41 +92,71 @@ class CausalLM(GenerativeTask):
 
     # --- the pipeline ---------------------------------------------------------------------------
 
-    async def generate_async(
-        self,
-        inputs: Any,
-        max_length: int | None = None,
-        stop_token_ids: StopTokens = "auto",
-        strip_prompt: bool = False,
-        *,
-        allowed_special: AllowedSpecial | None = None,
-    ) -> Any:
-        """Async counterpart of :meth:`generate`."""
-        stops = self.resolve_stop_tokens(stop_token_ids)
+    async def _generate(self, request: GenerateRequest) -> Any:
+        inputs, strip_prompt = request.inputs, request.strip_prompt
+        stops = self.resolve_stop_tokens(request.stop_token_ids)
+        settings = self._settings(request.sampler, request.seed, request.max_new_tokens)
         if isinstance(inputs, dict):
-            return await self._generate_packed(inputs, stops, strip_prompt)
+            ends = RowEnds(self.preprocessor, request.max_new_tokens, request.stop_texts)
+            given = self._repeated(inputs, request)
+            return await self._generate_packed(given, stops, strip_prompt, settings, ends)
         preprocessor = self._require_preprocessor(
             "generate then takes a dict of token_ids and padding_mask"
         )
+        preprocessor = with_start_token(preprocessor, request.add_start_token)
+        ends = RowEnds(preprocessor, request.max_new_tokens, request.stop_texts)
         if isinstance(inputs, list | tuple) and not inputs:
             return []
-        if max_length is None:
-            max_length = preprocessor.sequence_length
-        length = self.total_length(max_length, [])
-        given = await settled(self._preprocess(preprocessor, inputs, length, allowed_special))
-        output = await self._generate_packed(given, stops, strip_prompt)
-        return await self._postprocess(preprocessor, output, stops)
+        length = self._length_of(request, preprocessor)
+        packing = self._preprocess(preprocessor, inputs, length, request.allowed_special)
+        given = self._repeated(await settled(packing), request)
+        output = await self._generate_packed(given, stops, strip_prompt, settings, ends)
+        text = await self._postprocess(preprocessor, output, stops)
+        return ends.cut_text(text, None if strip_prompt else given)
+
+    def _length_of(self, request: GenerateRequest, preprocessor: GPT2CausalLMPreprocessor) -> int:
+        """Return the total length up to which prompts are packed."""
+        length = request.max_length
+        if length is None and request.max_new_tokens is not None:
+            length = self.backbone.config.n_positions
+        return self.total_length(preprocessor.sequence_length if length is None else length, [])
+
+    def _repeated(self, packed: Any, request: GenerateRequest) -> Any:
+        """Return packed prompts once per sequence, those of texts no longer than needed."""
+        vocabulary = self.backbone.config.vocab_size
+        if request.max_new_tokens is not None and not isinstance(request.inputs, dict):
+            packed = shortened(packed, request.max_new_tokens, vocabulary)
+        return repeated(packed, request.num_return_sequences, vocabulary)
+
+    def _settings(
+        self, sampler: SamplerLike | None, seed: int | None, max_new_tokens: int | None = None
+    ) -> CallSettings:
+        """Return the settings of a call; InvalidArgumentError for invalid ones."""
+        if max_new_tokens is not None:
+            integer("max_new_tokens", max_new_tokens, 1, 2**31 - 1)
+        chosen = sampler_of_call(self.sampler, self.logits_processors, sampler, seed)
+        return CallSettings(self, chosen, max_new_tokens)
 
     async def _generate_packed(
-        self, inputs: dict[str, Any], stops: Sequence[int], strip_prompt: bool
+        self,
+        inputs: dict[str, Any],
+        stops: Sequence[int],
+        strip_prompt: bool,
+        settings: CallSettings,
+        ends: RowEnds | None = None,
     ) -> Any:
         """Generate from packed ids by the function of :meth:`make_generate_function`."""
-        function = await settled(chosen(self, "make_generate_function")())
-        generate = function.call_async if isinstance(function, GenerateFunction) else function
-        output = await settled(generate(inputs, stop_token_ids=stops))
-        if not strip_prompt:
-            return output
-        return without_prompts(output, inputs, self.backbone.config.vocab_size)
+        vocabulary = self.backbone.config.vocab_size
+        make, step = chosen(self, "make_generate_function"), chosen(self, "generate_step")
+        if ends is not None and ends.any and is_default(make) and is_default(step):
+            settings = replace(settings, watch=ends.watch())
+        with settings.applied():
+            function = await settled(make())
+            generate = function.call_async if isinstance(function, GenerateFunction) else function
+            output = await settled(generate(inputs, stop_token_ids=stops))
+        if ends is not None and ends.any:
+            output = cut(output, inputs, vocabulary, ends.kept)
+        return without_prompts(output, inputs, vocabulary) if strip_prompt else output
 
     def _preprocess(
         self,
@@ -184,13 +224,14 @@ class CausalLM(GenerativeTask):
                 if is_search(self.sampler):
                     return await generate_by_search(self, self.sampler, inputs, stops, candidates)
                 return await generate_by_call(self, self.sampler, inputs, stops, candidates)
+            settings = settings_of(self)
+            if settings is not None and settings.max_new_tokens is not None:
+                most = settings.max_new_tokens
+                limits = [
+                    min(limit, len(row) + most) for limit, row in zip(limits, rows, strict=True)
+                ]
             generation = self.start_generation(rows, limits, stop_token_ids or ())
-            try:
-                while not generation.done:
-                    for row, new in zip(rows, await generation.advance(), strict=True):
-                        row.extend(new)
-            finally:
-                generation.close()
+            await run_to_the_end(generation, rows, None if settings is None else settings.watch)
         return packed(rows, ids, is_one_row(inputs["token_ids"]), starts)
 
     def start_generation(
@@ -218,11 +259,14 @@ class CausalLM(GenerativeTask):
 
     def stream(
         self,
-        prompt: str,
-        max_new_tokens: int | None = None,
-        *,
+        inputs: str,
+        max_length: int | None = None,
         stop_token_ids: StopTokens = "auto",
+        *,
+        max_new_tokens: int | None = None,
         stop_texts: Sequence[str] = (),
+        sampler: SamplerLike | None = None,
+        seed: int | None = None,
         add_start_token: bool | None = None,
         allowed_special: AllowedSpecial | None = None,
     ) -> TextStream:
@@ -233,15 +277,17 @@ class CausalLM(GenerativeTask):
         sampler's ``__call__`` is replaced, the text arrives in one piece when it is complete.
 
         Args:
-            prompt: one prompt.
-            max_new_tokens: limit of new tokens; default, and maximum: the rest of the context. At
-                the limit the finish reason in ``stream.stats`` is "length".
-            stop_token_ids: "auto" (the end tokens of tokenizer and configuration), ids, or None.
-            stop_texts: texts before which the output ends. One that is a special token ends it
-                when this token is generated.
-            add_start_token: default: the preprocessor's.
-            allowed_special: special tokens to recognise in the prompt, or "all"; default: the
-                preprocessor's.
+            inputs: one prompt.
+            max_length: limit of all tokens, including prompt and start token; default, and
+                maximum: the context.
+            max_new_tokens: limit of the new tokens, besides ``max_length``. At a limit the finish
+                reason in ``stream.stats`` is "length".
+            stop_token_ids: see :meth:`generate`, as for all other arguments.
+            stop_texts: see there.
+            sampler: see there.
+            seed: see there.
+            add_start_token: see there.
+            allowed_special: see there.
 
         Returns:
             A stream, for ``for`` and ``async for``.
@@ -252,22 +298,20 @@ class CausalLM(GenerativeTask):
         """
         begun = time.perf_counter()
         preprocessor = self._require_preprocessor("stream works on text; for ids use generate")
-        if not isinstance(prompt, str):
-            raise InvalidArgumentError(f"stream takes one prompt, a str, not {shown(prompt)}")
-        if max_new_tokens is not None:
-            integer("max_new_tokens", max_new_tokens, 1, 2**31 - 1)
-        if add_start_token is not None and add_start_token != preprocessor.add_start_token:
-            preprocessor = copy(preprocessor)
-            preprocessor.add_start_token = add_start_token
+        if not isinstance(inputs, str):
+            raise InvalidArgumentError(f"stream takes one prompt, a str, not {shown(inputs)}")
+        settings = self._settings(sampler, seed, max_new_tokens)
+        preprocessor = with_start_token(preprocessor, add_start_token)
         stops = self.resolve_stop_tokens(stop_token_ids)
-        matcher = StopTextMatcher(stop_texts)
+        reader = TokenReader(preprocessor.tokenizer, stop_texts)
         context = self.backbone.config.n_positions
-        given = self._preprocess(preprocessor, prompt, context, allowed_special)
+        length = context if max_length is None else self.total_length(max_length, [])
+        given = self._preprocess(preprocessor, inputs, length, allowed_special)
 
         def open_source(given: Any) -> TokenSource:
-            return self._token_source(preprocessor, given, max_new_tokens, stops)
+            return self._token_source(preprocessor, given, length, stops, settings)
 
-        return TextStream(given, open_source, preprocessor.tokenizer, matcher, begun)
+        return TextStream(given, open_source, reader, begun)
 
     stream_async = stream
 
@@ -275,104 +319,43 @@ class CausalLM(GenerativeTask):
         self,
         preprocessor: GPT2CausalLMPreprocessor,
         given: dict[str, Any],
-        max_new_tokens: int | None,
+        length: int,
         stops: Sequence[int],
+        settings: CallSettings,
     ) -> TokenSource:
         """Return the source of a stream: the decoding loop, or the text of replaced methods."""
-        vocabulary, context = self.backbone.config.vocab_size, self.backbone.config.n_positions
+        vocabulary = self.backbone.config.vocab_size
         ids, mask = rows_of(given, vocabulary)
         (prompt,), (start,) = prompts_of(ids, mask)
-        if len(prompt) == context:
-            raise ContextLengthError(
-                f"the prompt's {len(prompt)} tokens (start token included) fill the model's "
-                f"context, so nothing can follow: at most {context - 1} may"
+        if len(prompt) >= length:
+            fits = (
+                "fill the model's context"
+                if length == self.backbone.config.n_positions
+                else (f"reach max_length {length}")
             )
-        limit = context
-        if max_new_tokens is not None:
-            limit = min(context, len(prompt) + max_new_tokens)
+            raise ContextLengthError(
+                f"the prompt's {len(prompt)} tokens (start token included) {fits}, so nothing can "
+                f"follow: at most {length - 1} may"
+            )
+        limit = length
+        if settings.max_new_tokens is not None:
+            limit = min(length, len(prompt) + settings.max_new_tokens)
         of_the_whole = [
             chosen(self, "make_generate_function"),
             chosen(self, "generate_step"),
             chosen(preprocessor, "generate_postprocess"),
         ]
-        if all(map(is_default, of_the_whole)) and not runs_its_own_loop(self.sampler):
-            return self.start_generation([prompt], [limit], stops)
+        if all(map(is_default, of_the_whole)) and not runs_its_own_loop(settings.sampler):
+            with settings.applied():
+                return self.start_generation([prompt], [limit], stops)
         room = [row[start : start + limit] for row in ids]
         inputs = packed([prompt], room, is_one_row(given["token_ids"]))
 
         async def whole() -> tuple[list[int], str]:
-            output = await self._generate_packed(inputs, stops, strip_prompt=True)
+            output = await self._generate_packed(inputs, stops, True, settings)
             text = await self._postprocess(preprocessor, output, stops)
             (new, *_), (real, *_) = rows_of(output, vocabulary)  # the best of several beams
             text = text if isinstance(text, str) else text[0]
             return [token for token, is_new in zip(new, real, strict=True) if is_new], text
 
         return WholeText(len(prompt), stops, whole)
-
-    def total_length(self, max_length: int, rows: Sequence[Sequence[int]]) -> int:
-        """Return ``max_length``, validated against the context and the longest prompt."""
-        context = self.backbone.config.n_positions
-        max_length = integer("max_length", max_length, 1, 2**31 - 1)
-        if max_length > context:
-            raise ContextLengthError(
-                f"max_length {max_length} exceeds the model's context of {context} tokens"
-            )
-        for index, row in enumerate(rows):
-            if len(row) > max_length:
-                which = f"prompt {index}" if len(rows) > 1 else "the prompt"
-                remedy = " or raise max_length" if len(row) <= context else ""
-                raise ContextLengthError(
-                    f"{which} has {len(row)} tokens (start token included), but only "
-                    f"{max_length} fit: shorten it{remedy}"
-                )
-        return max_length
-
-    def resolve_stop_tokens(self, stop_token_ids: StopTokens) -> list[int]:
-        """Return the ids of the stop tokens; "auto": those of tokenizer and configuration.
-
-        Raises:
-            InvalidArgumentError: "auto" without a preprocessor, or invalid ids.
-        """
-        if stop_token_ids is None:
-            return []
-        if isinstance(stop_token_ids, str):
-            if stop_token_ids != "auto":
-                raise InvalidArgumentError(
-                    f"stop_token_ids must be 'auto', ids or None, not {shown(stop_token_ids)}"
-                )
-            preprocessor = self._require_preprocessor(
-                'stop_token_ids="auto" needs its tokenizer; pass ids, or None for none'
-            )
-            return end_token_ids(preprocessor.tokenizer, self.backbone.config)
-        rows = rows_of_ids(stop_token_ids, self.backbone.config.vocab_size, "stop_token_ids")
-        if len(rows) != 1:
-            raise InvalidArgumentError(f"stop_token_ids must be one list of ids, not {len(rows)}")
-        return rows[0]
-
-    def candidates(self, stop_token_ids: Sequence[int]) -> Candidates | None:
-        """Return the ids that may be sampled; None for all, without a preprocessor."""
-        if self.preprocessor is None:
-            return None
-        rows = self.backbone.config.vocab_size
-        return Candidates.of(self.preprocessor.tokenizer, rows, stop_token_ids)
-
-    def encode_prompts(
-        self,
-        prompts: Sequence[str],
-        preprocessor: GPT2CausalLMPreprocessor,
-        allowed_special: AllowedSpecial | None = None,
-    ) -> list[list[int]]:
-        """Encode prompts and check that all ids have a row in the model.
-
-        Raises:
-            InvalidArgumentError: a token has no row, or as in ``preprocessor.encode_prompts``.
-            ContextLengthError: as in ``preprocessor.encode_prompts``.
-        """
-        rows = preprocessor.encode_prompts(prompts, allowed_special=allowed_special)
-        check_rows(rows, preprocessor.tokenizer, self.backbone.config.vocab_size)
-        return rows
-
-    def _require_preprocessor(self, why: str) -> GPT2CausalLMPreprocessor:
-        if self.preprocessor is None:
-            raise InvalidArgumentError(f"this model has no preprocessor: {why}")
-        return self.preprocessor

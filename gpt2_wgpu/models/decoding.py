@@ -8,6 +8,7 @@ from threading import Lock
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import BusyError, DeviceLostError, NumericalError
 from gpt2_wgpu.models.cached_model import CachedModel
+from gpt2_wgpu.models.call_settings import Watch
 from gpt2_wgpu.models.decode_run import DecodeRun
 from gpt2_wgpu.models.kept_runs import DecodeInputs
 from gpt2_wgpu.models.pace import Pace
@@ -26,6 +27,8 @@ from gpt2_wgpu.nn import (
 )
 from gpt2_wgpu.text.token_arrays import rows_of_ids
 from gpt2_wgpu.webgpu.waiting import can_submit_ahead
+
+ENDED = 1 + max(LIVE, STOPPED, FULL, NOT_FINITE)  # by the caller; the GPU does not know it
 
 
 class Generation(NotCopyable):
@@ -94,6 +97,10 @@ class Generation(NotCopyable):
     def stopped(self, row: int) -> bool:
         """Return whether ``row`` ended with a stop token (else it is live, or full)."""
         return self._finished[row] == STOPPED
+
+    def end(self, row: int) -> None:
+        """End ``row`` on behalf of the caller: it gets no more tokens."""
+        self._finished[row] = ENDED
 
     async def advance(self) -> list[list[int]]:
         """Run some steps in one submit; return the new ids of each row, including a stop token.
@@ -209,8 +216,11 @@ class Generation(NotCopyable):
         self, position: memoryview, finished: memoryview, recent: memoryview
     ) -> list[list[int]]:
         """Return the tokens between each row's end and its new position."""
-        new = []
+        new: list[list[int]] = []
         for index, row in enumerate(self._rows):
+            if self._finished[index] == ENDED:
+                new.append([])
+                continue
             places = range(len(row), position[index] + 1)
             new.append([recent[index * RECENT + place % RECENT] for place in places])
             row += new[-1]
@@ -223,3 +233,21 @@ class Generation(NotCopyable):
                     "method returned them, or the device computes wrongly"
                 )
         return new
+
+
+async def run_to_the_end(
+    generation: Generation, rows: Sequence[list[int]], watch: Watch | None = None
+) -> None:
+    """Extend ``rows`` by all new ids of ``generation``, and close it.
+
+    ``watch``: ends rows; see call_settings.py.
+    """
+    try:
+        while not generation.done:
+            for index, new in enumerate(await generation.advance()):
+                kept = None if watch is None else watch(index, new)
+                if kept is not None:
+                    generation.end(index)
+                rows[index].extend(new[:kept])
+    finally:
+        generation.close()

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import weakref
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from gpt2_wgpu import samplers
 from gpt2_wgpu.copying import CopiedByAttributes
+from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
+from gpt2_wgpu.models.call_settings import settings_of
+from gpt2_wgpu.models.generate_arguments import SamplerLike, StopTokens
 from gpt2_wgpu.models.generate_function import GenerateFunction
+from gpt2_wgpu.models.generate_methods import GenerateMethods
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.kept_runs import KeptRuns
 from gpt2_wgpu.models.overrides import default
 from gpt2_wgpu.models.token_choice import LogitsProcessor, check_processors
 from gpt2_wgpu.models.token_ids import (
+    Candidates,
+    check_rows,
     check_vocabularies,
+    end_token_ids,
 )
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor
 from gpt2_wgpu.text.preprocessor import AllowedSpecial
-from gpt2_wgpu.webgpu import Device, sync
+from gpt2_wgpu.text.token_arrays import rows_of_ids
+from gpt2_wgpu.validation import integer
+from gpt2_wgpu.webgpu import Device
 
-StopTokens = Sequence[int] | str | None
 
-
-class GenerativeTask(CopiedByAttributes, ABC):
+class GenerativeTask(GenerateMethods, CopiedByAttributes):
     """A backbone, an optional preprocessor and a sampler, with ``generate``.
 
     Subclasses implement :meth:`generate_step`.
@@ -62,7 +70,7 @@ class GenerativeTask(CopiedByAttributes, ABC):
 
     def compile(
         self,
-        sampler: str | dict[str, Any] | samplers.Sampler = "top_k",
+        sampler: SamplerLike = "top_k",
         *,
         logits_processors: Sequence[LogitsProcessor] = (),
     ) -> None:
@@ -90,6 +98,16 @@ class GenerativeTask(CopiedByAttributes, ABC):
         self._checks_steps = False
         self.kept_runs.close()
         self.kept_runs = KeptRuns()
+
+    @property
+    def sampler(self) -> samplers.Sampler:
+        """Sampler of ``compile``; during a call with ``sampler`` or ``seed``, that of the call."""
+        settings = settings_of(self)
+        return self._sampler if settings is None else settings.sampler
+
+    @sampler.setter
+    def sampler(self, sampler: samplers.Sampler) -> None:
+        self._sampler = sampler
 
     @property
     def generate_function(self) -> Callable[..., Any] | None:
@@ -133,50 +151,72 @@ class GenerativeTask(CopiedByAttributes, ABC):
             self._checks_steps = check
         return self.generate_function or self._new_function()
 
-    def generate(
-        self,
-        inputs: Any,
-        max_length: int | None = None,
-        stop_token_ids: StopTokens = "auto",
-        strip_prompt: bool = False,
-        *,
-        allowed_special: AllowedSpecial | None = None,
-    ) -> Any:
-        """Generate text; blocks (async counterpart: ``generate_async``).
+    # --- checks of arguments ---------------------------------------------------------------------
 
-        Args:
-            inputs: a str, a list of str, or a dict of packed ids.
-            max_length: limit of all tokens, including prompt and start token; default: the
-                preprocessor's ``sequence_length``. For a dict the arrays' length is used.
-            stop_token_ids: "auto" (the end tokens of tokenizer and configuration), ids, or None or
-                [] for none.
-            strip_prompt: whether to omit the prompt.
-            allowed_special: special tokens to recognise in prompts, or "all"; default: the
-                preprocessor's, none.
+    def total_length(self, max_length: int, rows: Sequence[Sequence[int]]) -> int:
+        """Return ``max_length``, validated against the context and the longest prompt."""
+        context = self.backbone.config.n_positions
+        max_length = integer("max_length", max_length, 1, 2**31 - 1)
+        if max_length > context:
+            raise ContextLengthError(
+                f"max_length {max_length} exceeds the model's context of {context} tokens"
+            )
+        for index, row in enumerate(rows):
+            if len(row) > max_length:
+                which = f"prompt {index}" if len(rows) > 1 else "the prompt"
+                remedy = " or raise max_length" if len(row) <= context else ""
+                raise ContextLengthError(
+                    f"{which} has {len(row)} tokens (start token included), but only "
+                    f"{max_length} fit: shorten it{remedy}"
+                )
+        return max_length
 
-        Returns:
-            A str, a list of str, or a dict of packed ids, according to ``inputs``.
+    def resolve_stop_tokens(self, stop_token_ids: StopTokens) -> list[int]:
+        """Return the ids of the stop tokens; "auto": those of tokenizer and configuration.
 
         Raises:
-            ContextLengthError: a prompt does not fit (KerasHub truncates it silently), or
-                ``max_length`` exceeds the context.
-            InvalidArgumentError: other invalid input.
+            InvalidArgumentError: "auto" without a preprocessor, or invalid ids.
         """
-        return sync(
-            self.generate_async(
-                inputs, max_length, stop_token_ids, strip_prompt, allowed_special=allowed_special
-            ),
-            "generate_async(...)",
-        )
+        if stop_token_ids is None:
+            return []
+        if isinstance(stop_token_ids, str):
+            if stop_token_ids != "auto":
+                raise InvalidArgumentError(
+                    f"stop_token_ids must be 'auto', ids or None, not {shown(stop_token_ids)}"
+                )
+            preprocessor = self._require_preprocessor(
+                'stop_token_ids="auto" needs its tokenizer; pass ids, or None for none'
+            )
+            return end_token_ids(preprocessor.tokenizer, self.backbone.config)
+        rows = rows_of_ids(stop_token_ids, self.backbone.config.vocab_size, "stop_token_ids")
+        if len(rows) != 1:
+            raise InvalidArgumentError(f"stop_token_ids must be one list of ids, not {len(rows)}")
+        return rows[0]
 
-    @abstractmethod
-    async def generate_async(
+    def candidates(self, stop_token_ids: Sequence[int]) -> Candidates | None:
+        """Return the ids that may be sampled; None for all, without a preprocessor."""
+        if self.preprocessor is None:
+            return None
+        rows = self.backbone.config.vocab_size
+        return Candidates.of(self.preprocessor.tokenizer, rows, stop_token_ids)
+
+    def encode_prompts(
         self,
-        inputs: Any,
-        max_length: int | None = None,
-        stop_token_ids: StopTokens = "auto",
-        strip_prompt: bool = False,
-        *,
+        prompts: Sequence[str],
+        preprocessor: GPT2CausalLMPreprocessor,
         allowed_special: AllowedSpecial | None = None,
-    ) -> Any:
-        """Async counterpart of :meth:`generate`."""
+    ) -> list[list[int]]:
+        """Encode prompts and check that all ids have a row in the model.
+
+        Raises:
+            InvalidArgumentError: a token has no row, or as in ``preprocessor.encode_prompts``.
+            ContextLengthError: as in ``preprocessor.encode_prompts``.
+        """
+        rows = preprocessor.encode_prompts(prompts, allowed_special=allowed_special)
+        check_rows(rows, preprocessor.tokenizer, self.backbone.config.vocab_size)
+        return rows
+
+    def _require_preprocessor(self, why: str) -> GPT2CausalLMPreprocessor:
+        if self.preprocessor is None:
+            raise InvalidArgumentError(f"this model has no preprocessor: {why}")
+        return self.preprocessor

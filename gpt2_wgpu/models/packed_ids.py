@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.shown import shown
@@ -11,6 +11,7 @@ from gpt2_wgpu.text.token_arrays import as_array, is_one_row, rows_of_ids, rows_
 
 _DTYPES: dict[str, Literal["int32", "bool"]] = {"token_ids": "int32", "padding_mask": "bool"}
 Rows = list[list[int]]
+T = TypeVar("T")
 
 
 def rows_of(packed: Any, vocabulary_size: int) -> tuple[Rows, list[list[bool]]]:
@@ -73,6 +74,57 @@ def packed(
     }
 
 
+def repeated(inputs: Any, count: int, vocabulary_size: int) -> Any:
+    """Return packed ids with each row ``count`` times, in [B * count, T]."""
+    if count == 1:
+        return inputs
+    ids, mask = rows_of(inputs, vocabulary_size)
+    prompts, starts = prompts_of(ids, mask)
+
+    def times(values: list[Any]) -> list[Any]:
+        return [value for value in values for _ in range(count)]
+
+    return packed(times(prompts), times(ids), False, times(starts))
+
+
+def shortened(inputs: Any, max_new_tokens: int, vocabulary_size: int) -> dict[str, Any]:
+    """Return packed ids without the columns that no row's ``max_new_tokens`` reach."""
+    ids, mask = rows_of(inputs, vocabulary_size)
+    prompts, starts = prompts_of(ids, mask)
+    ends = [start + len(prompt) for start, prompt in zip(starts, prompts, strict=True)]
+    width = max(ends) + max_new_tokens
+    return packed(prompts, [row[:width] for row in ids], is_one_row(inputs["token_ids"]), starts)
+
+
+def for_each_row(of_prompts: list[T], rows: int) -> list[T]:
+    """Return values of prompts for ``rows`` results, of which a prompt may have several beams."""
+    beams = rows // max(1, len(of_prompts))
+    return [value for value in of_prompts for _ in range(beams)] if beams > 1 else of_prompts
+
+
+def new_ids(output: Any, inputs: Any, vocabulary_size: int) -> Rows:
+    """Return the new ids of each row of ``output`` of ``generate_step``."""
+    ids, mask = rows_of(output, vocabulary_size)
+    _, prompt_mask = rows_of(inputs, vocabulary_size)
+    return [
+        [token for token, real in zip(row, flags, strict=True) if real][sum(given) :]
+        for row, flags, given in zip(ids, mask, for_each_row(prompt_mask, len(ids)), strict=True)
+    ]
+
+
+def cut(
+    output: Any, inputs: Any, vocabulary_size: int, keep: Callable[[Sequence[int]], int]
+) -> dict[str, Any]:
+    """Return ``output`` of ``generate_step`` with the first ``keep(new ids)`` new ids of a row."""
+    ids, mask = rows_of(inputs, vocabulary_size)
+    prompts, starts = prompts_of(ids, mask)
+    new = new_ids(output, inputs, vocabulary_size)
+    prompts, ids = for_each_row(prompts, len(new)), for_each_row(ids, len(new))
+    starts = for_each_row(starts, len(new))
+    rows = [prompt + row[: keep(row)] for prompt, row in zip(prompts, new, strict=True)]
+    return packed(rows, ids, is_one_row(output["token_ids"]), starts)
+
+
 def masked(output: Any, hidden: Collection[int]) -> dict[str, Any]:
     """Return ``output`` with the mask set to False for the ids ``hidden``."""
     ids = rows_of_ids(output["token_ids"])
@@ -87,13 +139,7 @@ def masked(output: Any, hidden: Collection[int]) -> dict[str, Any]:
 
 def without_prompts(output: Any, inputs: Any, vocabulary_size: int) -> dict[str, Any]:
     """Return ``output`` of ``generate_step`` with new tokens moved to the front of each row."""
-    ids, mask = rows_of(output, vocabulary_size)
-    padding, prompt_mask = rows_of(inputs, vocabulary_size)
-    if len(padding) and (beams := len(ids) // len(padding)) > 1:  # rows for each prompt
-        padding = [row for row in padding for _ in range(beams)]
-        prompt_mask = [row for row in prompt_mask for _ in range(beams)]
-    new = [
-        [token for token, real in zip(row, flags, strict=True) if real][sum(given) :]
-        for row, flags, given in zip(ids, mask, prompt_mask, strict=True)
-    ]
+    padding, _ = rows_of(inputs, vocabulary_size)
+    new = new_ids(output, inputs, vocabulary_size)
+    padding = for_each_row(padding, len(new))
     return packed(new, padding, is_one_row(output["token_ids"]))

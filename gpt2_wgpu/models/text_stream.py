@@ -13,7 +13,7 @@ from typing import Any
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import BusyError
 from gpt2_wgpu.models.decoding import Generation
-from gpt2_wgpu.text import GPT2Tokenizer, StopTextMatcher, StreamingDetokenizer
+from gpt2_wgpu.text import TokenReader
 from gpt2_wgpu.webgpu import sync
 
 
@@ -69,8 +69,7 @@ class TextStream(NotCopyable):
         self,
         given: Any,
         open_source: Callable[[Any], TokenSource],
-        tokenizer: GPT2Tokenizer,
-        matcher: StopTextMatcher,
+        reader: TokenReader,
         begun: float,
     ) -> None:
         self.stats = StreamStats(0)
@@ -78,10 +77,7 @@ class TextStream(NotCopyable):
         self._open_source = open_source
         self._given = given  # packed ids of the prompt; where they have to be awaited, not yet
         self._source: TokenSource | None = None
-        self._tokenizer = tokenizer
-        self._hidden = set(tokenizer.special_token_ids)
-        self._detokenizer = StreamingDetokenizer(tokenizer)
-        self._matcher = matcher
+        self._reader = reader
         self._begun = begun
         self._pending: list[int] = []
         self._ended = False
@@ -136,10 +132,8 @@ class TextStream(NotCopyable):
         token = self._pending.pop(0)
         self.stats.token_ids.append(token)
         self.last_token_ids.append(token)
-        if token in self._hidden or not self._tokenizer.has_id(token):
-            return self._pass_over(token)
-        piece, matched = self._matcher.push(self._detokenizer.push(token))
-        if matched:
+        piece = self._reader.push(token)
+        if self._reader.matched:
             self._end("stop_text")
         return piece
 
@@ -150,19 +144,11 @@ class TextStream(NotCopyable):
         self._note_time()
         self.stats.token_ids, self.last_token_ids = ids, list(ids)
         stopped = bool(ids) and ids[-1] in source.stop_token_ids
-        piece, matched = self._matcher.push(text)
-        if matched:
+        piece = self._reader.push_text(text)
+        if self._reader.matched:
             self._end("stop_text")
             return piece
         return piece + self._finish("stop" if stopped else "length")
-
-    def _pass_over(self, token: int) -> str:
-        """Skip a special token; return the text held back if the token is a stop text."""
-        if not self._tokenizer.has_id(token):
-            return ""
-        if self._tokenizer.id_to_token(token) not in self._matcher.stops:
-            return ""
-        return self._finish("stop_text")
 
     def _note_time(self) -> None:
         self.stats.seconds = time.perf_counter() - self._begun
@@ -170,9 +156,9 @@ class TextStream(NotCopyable):
             self.stats.seconds_to_first_token = self.stats.seconds
 
     def _finish(self, reason: str) -> str:
-        text, matched = self._matcher.push(self._detokenizer.flush())
-        self._end("stop_text" if matched else reason)
-        return text + self._matcher.flush()
+        text = self._reader.flush()
+        self._end("stop_text" if self._reader.matched else reason)
+        return text
 
     def _end(self, reason: str) -> None:
         self._ended = True

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import copyreg
 import secrets
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.nn import Penalties, SamplingOptions
@@ -206,6 +207,13 @@ class SeededSampler(Sampler):
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._lock = threading.Lock()
+
+    def reseeded(self, seed: int) -> Self:
+        """Return a copy at the start of the sequence of ``seed``."""
+        copied = copy.copy(self)
+        copied.seed = copied._start = int(SEED.range.check("seed", seed))
+        copied._drawn = 0
+        return copied
 
     def next_seed(self) -> int:
         """Return the next 64-bit seed of this sampler's sequence."""

@@ -6,7 +6,7 @@ from gpt2_wgpu.text.byte_pair_tokenizer import BytePairTokenizer
 from gpt2_wgpu.text.gpt2_tokenizer import GPT2Tokenizer
 from gpt2_wgpu.text.preprocessor import GPT2CausalLMPreprocessor
 from gpt2_wgpu.text.start_end_packer import StartEndPacker
-from gpt2_wgpu.text.streaming import StopTextMatcher, StreamingDetokenizer
+from gpt2_wgpu.text.streaming import StopTextMatcher, StreamingDetokenizer, TokenReader
 
 __all__ = [
     "BytePairTokenizer",
@@ -15,4 +15,5 @@ __all__ = [
     "StartEndPacker",
     "StopTextMatcher",
     "StreamingDetokenizer",
+    "TokenReader",
 ]

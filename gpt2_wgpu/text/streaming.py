@@ -1,4 +1,4 @@
-"""Streaming text: incremental UTF-8 decoding of tokens, and stop strings."""
+"""Streaming text: incremental UTF-8 decoding of tokens, stop strings, and both for new tokens."""
 
 from __future__ import annotations
 
@@ -15,6 +15,20 @@ class TokenBytes(Protocol):
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes of one token."""
+
+
+class Vocabulary(TokenBytes, Protocol):
+    """Protocol of the tokenizer of a token reader."""
+
+    @property
+    def special_token_ids(self) -> Iterable[int]:
+        """Return the ids of the special tokens."""
+
+    def has_id(self, token_id: int) -> bool:
+        """Return whether an id is in the vocabulary."""
+
+    def id_to_token(self, token_id: int) -> str:
+        """Return the token of an id."""
 
 
 class StreamingDetokenizer:
@@ -102,3 +116,46 @@ class StopTextMatcher:
             if any(stop.startswith(text[-size:]) for stop in self.stops):
                 return size
         return 0
+
+
+class TokenReader:
+    """Reader of a row's new tokens: text in whole characters, up to the first stop text.
+
+    Special tokens and ids without a token have no text; a special token that is a stop text ends
+    the row where it is generated.
+
+    Args:
+        tokenizer: an object with ``token_bytes``, ``special_token_ids``, ``has_id`` and
+            ``id_to_token``.
+        stop_texts: as in ``StopTextMatcher``.
+    """
+
+    def __init__(self, tokenizer: Vocabulary, stop_texts: Iterable[str]) -> None:
+        self._tokenizer = tokenizer
+        self._hidden = set(tokenizer.special_token_ids)
+        self._detokenizer = StreamingDetokenizer(tokenizer)
+        self._matcher = StopTextMatcher(stop_texts)
+        self.matched = False
+        """Whether a stop text was found."""
+
+    def push(self, token_id: int) -> str:
+        """Add one token and return the text that it completes."""
+        if not self._tokenizer.has_id(token_id):
+            return ""
+        if token_id not in self._hidden:
+            return self.push_text(self._detokenizer.push(token_id))
+        if self._tokenizer.id_to_token(token_id) not in self._matcher.stops:
+            return ""
+        piece = self.flush()
+        self.matched = True
+        return piece
+
+    def push_text(self, text: str) -> str:
+        """Add text in place of tokens; see :meth:`push`."""
+        piece, matched = self._matcher.push(text)
+        self.matched = self.matched or matched
+        return piece
+
+    def flush(self) -> str:
+        """Return the text held back, at the end of the row."""
+        return self.push_text(self._detokenizer.flush()) + self._matcher.flush()

@@ -26,7 +26,7 @@ prompt = "Once upon a time"
 found = {
     "switching": can_run_sync(),
     "whole": await lm.generate_async(prompt, max_length=60),
-    "pieces": [piece async for piece in lm.stream(prompt, 60)],
+    "pieces": [piece async for piece in lm.stream(prompt, max_new_tokens=60)],
 }
 try:
     lm.generate(prompt)

@@ -79,7 +79,7 @@ def uses_of(device):
     with Recording(device) as recording, gw.tidy() as scope:
         y = scope.escape(x + x)
     readback = Readback(device, [(x.storage, 0, 8)])
-    stream = lm.stream("ab", 6, stop_token_ids=None)
+    stream = lm.stream("ab", max_new_tokens=6, stop_token_ids=None)
     next(stream)  # its next submit is in flight
     started = Readback(device, [(x.storage, 0, 8)])
     started.begin()

@@ -219,8 +219,8 @@ def test_a_batch_that_does_not_fit_leaves_a_model_that_works(lm):
 
 def test_a_generation_goes_on_beside_a_refused_one(lm):
     lm.compile(sampler="greedy")
-    expected = list(lm.stream("abc", 20, stop_token_ids=None))
-    stream = lm.stream("abc", 20, stop_token_ids=None)
+    expected = list(lm.stream("abc", max_new_tokens=20, stop_token_ids=None))
+    stream = lm.stream("abc", max_new_tokens=20, stop_token_ids=None)
     pieces = [next(stream)]
     leave(512)
     with pytest.raises(OutOfGPUMemoryError):

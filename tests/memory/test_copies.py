@@ -179,7 +179,7 @@ def held(lm):
         "recording": recording,
         "readback": Readback(lm.device, [(x.storage, 0, 4)]),
         "generation": Generation(lm, [[1]], [4], GreedySampler().next_options(), []),
-        "stream": lm.stream("ab", 4),
+        "stream": lm.stream("ab", max_new_tokens=4),
         "scope": scope,
     }
     asyncio.run(found["generation"].advance())

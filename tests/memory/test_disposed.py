@@ -147,7 +147,7 @@ def test_the_model_makes_no_garbage(lm, monkeypatch):
     """Nothing of a generation is left to the collector."""
     lost = tiny.record_lost(monkeypatch)
     tiny.text_of(lm)
-    list(lm.stream("ab", 5, stop_token_ids=None))
+    list(lm.stream("ab", max_new_tokens=5, stop_token_ids=None))
     gc.collect()
     assert lost == []
 

@@ -201,7 +201,7 @@ def test_a_fault_in_a_stream(device, lm, name):
 
     def work():
         lm.compile("greedy")
-        return list(lm.stream("abc", 4, stop_token_ids=None))
+        return list(lm.stream("abc", max_new_tokens=4, stop_token_ids=None))
 
     expected = work()
     assert attempts(device, place, work, error_for(place)) >= min(place.least, 10)

@@ -101,35 +101,35 @@ def test_fifty_loads_of_a_checkpoint_that_fail_half_way(device):
 
 
 def closed(lm):
-    with lm.stream("Once", 20, stop_token_ids=None) as stream:
+    with lm.stream("Once", max_new_tokens=20, stop_token_ids=None) as stream:
         next(stream)
         next(stream)
 
 
 def dropped(lm):
-    stream = lm.stream("upon a", 20, stop_token_ids=None)
+    stream = lm.stream("upon a", max_new_tokens=20, stop_token_ids=None)
     next(stream)
     del stream
 
 
 def never_read(lm):
-    lm.stream("upon a", 20)
+    lm.stream("upon a", max_new_tokens=20)
 
 
 def raised(lm):
     with pytest.raises(KeyError):
-        for piece in lm.stream("time", 20, stop_token_ids=None):
+        for piece in lm.stream("time", max_new_tokens=20, stop_token_ids=None):
             raise KeyError(piece)
 
 
 def stopped(lm):
-    for _ in lm.stream("time", 20, stop_token_ids=None):
+    for _ in lm.stream("time", max_new_tokens=20, stop_token_ids=None):
         break
 
 
 def cancelled(lm):
     async def read():
-        async for _ in lm.stream("there", 30, stop_token_ids=None):
+        async for _ in lm.stream("there", max_new_tokens=30, stop_token_ids=None):
             await asyncio.sleep(0)
 
     async def main():
@@ -144,7 +144,7 @@ def cancelled(lm):
 
 def closed_elsewhere(lm):
     async def main():
-        stream = lm.stream("was", 30, stop_token_ids=None)
+        stream = lm.stream("was", max_new_tokens=30, stop_token_ids=None)
         first = asyncio.create_task(anext(stream))
         await asyncio.sleep(0)
         await stream.aclose()
@@ -158,11 +158,11 @@ ENDS = [closed, dropped, never_read, raised, stopped, cancelled, closed_elsewher
 
 
 def test_two_hundred_aborted_streams(device, lm):
-    expected = list(lm.stream("Once", 10, stop_token_ids=None))
+    expected = list(lm.stream("Once", max_new_tokens=10, stop_token_ids=None))
     for index in Soak(device, 200 // LESS):
         ENDS[index % len(ENDS)](lm)
         gc.collect(0)
-    assert list(lm.stream("Once", 10, stop_token_ids=None)) == expected
+    assert list(lm.stream("Once", max_new_tokens=10, stop_token_ids=None)) == expected
 
 
 def test_models_on_devices_of_their_own():

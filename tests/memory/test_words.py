@@ -24,7 +24,7 @@ def test_no_repr_shows_an_address(lm):
         readback = Readback(device, [(x.storage, 0, 8)])
         generation = Generation(lm, [[1, 2]], [4], GreedySampler().next_options(), [])
         asyncio.run(generation.advance())
-        stream = lm.stream("ab", 4)
+        stream = lm.stream("ab", max_new_tokens=4)
         cache = lm.backbone.new_cache(1, 8)
         shown = {
             repr(x): "<Tensor 'x' [2] float32: [1. 2.]>",

@@ -105,7 +105,7 @@ def test_text_and_streams(tales):
     tales.sampler.num_beams = 3
     assert tales.generate("The king", max_length=16) == texts[0]
     (ids,) = tales.preprocessor.encode_prompts(["The king"])
-    with tales.stream("The king", 16 - len(ids)) as stream:
+    with tales.stream("The king", max_new_tokens=16 - len(ids)) as stream:
         assert "The king" + "".join(stream) == texts[0]
     assert stream.stats.new_tokens == 16 - len(ids)
     assert asyncio.run(tales.generate_async("The king", 16)) == texts[0]

@@ -349,7 +349,7 @@ def test_threads_that_close_at_once_give_the_run_back_once(fresh):
 
 
 def test_compile_during_a_stream_keeps_nothing_of_it(fresh, device):
-    stream = fresh.stream(PROMPTS[0], 20, stop_token_ids=None)
+    stream = fresh.stream(PROMPTS[0], max_new_tokens=20, stop_token_ids=None)
     next(stream)
     fresh.compile("greedy")
     list(stream)
@@ -358,7 +358,7 @@ def test_compile_during_a_stream_keeps_nothing_of_it(fresh, device):
 
 
 def test_a_failed_generation_is_not_kept(fresh, device, monkeypatch):
-    stream = fresh.stream(PROMPTS[0], 20, stop_token_ids=None)
+    stream = fresh.stream(PROMPTS[0], max_new_tokens=20, stop_token_ids=None)
     next(stream)
 
     def failing(*args):

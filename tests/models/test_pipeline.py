@@ -129,7 +129,9 @@ def done(result):
 
 
 async def streamed(lm):
-    return [piece async for piece in lm.stream(PROMPT, LENGTH - 4, stop_token_ids=None)]
+    return [
+        piece async for piece in lm.stream(PROMPT, max_new_tokens=LENGTH - 4, stop_token_ids=None)
+    ]
 
 
 @pytest.mark.parametrize("kind", ["sync", "async", "its async form"])
@@ -151,7 +153,7 @@ def test_a_replaced_step_runs(lm, name, where, kind):
     assert model.generate([PROMPT, "a"], LENGTH, None)[0] == text
     assert asyncio.run(model.generate_async(PROMPT, LENGTH, None)) == text
     stripped = model.generate(PROMPT, LENGTH, None, strip_prompt=True)
-    pieces = list(model.stream(PROMPT, LENGTH - 4, stop_token_ids=None))
+    pieces = list(model.stream(PROMPT, max_new_tokens=LENGTH - 4, stop_token_ids=None))
     assert "".join(pieces) == stripped
     assert len(pieces) == 1 if name in WHOLE else len(pieces) > 1
     assert asyncio.run(streamed(model)) == pieces
@@ -265,7 +267,9 @@ def test_one_that_changes_nothing_gives_the_same_texts(lm, sampler, reads):
 
     def texts(of):
         of.compile(copy.deepcopy(gw.samplers.get(sampler)))
-        return of.generate(prompts, 20, None), "".join(of.stream("ab", 10, stop_token_ids=None))
+        return of.generate(prompts, 20, None), "".join(
+            of.stream("ab", max_new_tokens=10, stop_token_ids=None)
+        )
 
     expected = texts(copy.copy(lm))
     model.call_with_cache = same
@@ -284,7 +288,7 @@ def test_an_eager_step_is_not_run_for_more_tokens_than_are_asked_for(lm):
         return original(token_ids, cache, cache_update_index)
 
     model.call_with_cache = looking
-    stream = model.stream("abc", 20, stop_token_ids=None)
+    stream = model.stream("abc", max_new_tokens=20, stop_token_ids=None)
     for _ in range(3):
         next(stream)
         assert len(steps) == stream.stats.new_tokens < 10

@@ -52,8 +52,8 @@ def test_checked_texts_are_the_same(lm, checked, sampler):
     for _ in range(2):  # the second time with the recording of the first
         assert model.generate(PROMPTS, 40, None) == lm.generate(PROMPTS, 40, None)
     assert len(checks) == 2 * 3  # of 38 steps
-    assert "".join(model.stream("a", 4, stop_token_ids=None)) == "".join(
-        lm.stream("a", 4, stop_token_ids=None)
+    assert "".join(model.stream("a", max_new_tokens=4, stop_token_ids=None)) == "".join(
+        lm.stream("a", max_new_tokens=4, stop_token_ids=None)
     )
     assert len(checks) == 7
 

@@ -63,8 +63,8 @@ def test_async_for(tales):
 
 def test_two_streams_at_once_do_not_mix(tales):
     prompts = ["The wolf", "A queen lived"]
-    expected = ["".join(tales.stream(prompt, 30)) for prompt in prompts]
-    streams = [tales.stream(prompt, 30) for prompt in prompts]
+    expected = ["".join(tales.stream(prompt, max_new_tokens=30)) for prompt in prompts]
+    streams = [tales.stream(prompt, max_new_tokens=30) for prompt in prompts]
     found = ["", ""]
     alive = [0, 1]
     while alive:
@@ -126,33 +126,35 @@ def test_a_cancelled_task_frees_everything(tales):
 
 
 def test_a_stream_outlives_the_scope_it_was_made_in(tales):
-    expected = "".join(tales.stream("The wolf", 10))
+    expected = "".join(tales.stream("The wolf", max_new_tokens=10))
     with gw.tidy():
-        stream = tales.stream("The wolf", 10)
+        stream = tales.stream("The wolf", max_new_tokens=10)
     assert "".join(stream) == expected
 
 
 def test_stop_texts(tales):
-    text = "".join(tales.stream("The wolf", 60, stop_token_ids=None))
+    text = "".join(tales.stream("The wolf", max_new_tokens=60, stop_token_ids=None))
     stop = text[20:26]
-    stream = tales.stream("The wolf", 60, stop_token_ids=None, stop_texts=["§§", stop])
+    stream = tales.stream(
+        "The wolf", max_new_tokens=60, stop_token_ids=None, stop_texts=["§§", stop]
+    )
     assert "".join(stream) == text[: text.find(stop)]
     assert stream.stats.finish_reason == "stop_text"
-    never = tales.stream("The wolf", 60, stop_token_ids=None, stop_texts=["§§"])
+    never = tales.stream("The wolf", max_new_tokens=60, stop_token_ids=None, stop_texts=["§§"])
     assert "".join(never) == text
 
 
 @pytest.fixture
 def free_ids(tales):
     """The ids that follow "The wolf" when nothing stops them."""
-    stream = tales.stream("The wolf", 40, stop_token_ids=None)
+    stream = tales.stream("The wolf", max_new_tokens=40, stop_token_ids=None)
     list(stream)
     return stream.stats.token_ids
 
 
 def test_a_stop_token_stops(tales, free_ids):
     place = next(i for i in range(9, 40) if free_ids[i] not in free_ids[:i])
-    stream = tales.stream("The wolf", 40, stop_token_ids=[free_ids[place]])
+    stream = tales.stream("The wolf", max_new_tokens=40, stop_token_ids=[free_ids[place]])
     text = "".join(stream)
     assert stream.stats.finish_reason == "stop"
     assert stream.stats.token_ids == free_ids[: place + 1]
@@ -166,12 +168,12 @@ def test_the_end_token_stops_by_default_and_special_tokens_are_not_shown(
     place = next(i for i in range(9, 40) if free_ids[i] not in free_ids[:i])
     special = free_ids[place]
     monkeypatch.setattr(type(tokenizer), "special_token_ids", property(lambda _: [special]))
-    stream = tales.stream("The wolf", 40, stop_token_ids=None)
+    stream = tales.stream("The wolf", max_new_tokens=40, stop_token_ids=None)
     text = "".join(stream)
     assert stream.stats.token_ids == free_ids
     assert text == tokenizer.decode([token for token in free_ids if token != special])
     monkeypatch.setattr(type(tokenizer), "end_token_id", property(lambda _: special))
-    stream = tales.stream("The wolf", 40)
+    stream = tales.stream("The wolf", max_new_tokens=40)
     assert "".join(stream) == tokenizer.decode(free_ids[:place])
     assert (stream.stats.finish_reason, stream.stats.token_ids[-1]) == ("stop", special)
 
@@ -186,17 +188,17 @@ def test_the_context_ends_a_stream(tales):
 
 
 def test_start_token(tales):
-    assert tales.stream("The wolf", 1).stats.prompt_tokens - 1 == (
-        tales.stream("The wolf", 1, add_start_token=False).stats.prompt_tokens
+    assert tales.stream("The wolf", max_new_tokens=1).stats.prompt_tokens - 1 == (
+        tales.stream("The wolf", max_new_tokens=1, add_start_token=False).stats.prompt_tokens
     )
-    assert tales.stream("", 1, add_start_token=False).stats.prompt_tokens == 1
+    assert tales.stream("", max_new_tokens=1, add_start_token=False).stats.prompt_tokens == 1
 
 
 def test_multi_byte_characters_are_never_split(tales):
     """Random bytes from a hot sampler: pieces joined are exactly the decoded ids."""
     tokenizer = tales.preprocessor.tokenizer
     tales.compile(sampler=samplers.Random(seed=9, temperature=30.0))
-    stream = tales.stream("é", 200, stop_token_ids=None)
+    stream = tales.stream("é", max_new_tokens=200, stop_token_ids=None)
     text = "".join(stream)
     special = set(tokenizer.special_token_ids)
     shown = [token for token in stream.stats.token_ids if token not in special]
@@ -209,9 +211,9 @@ def test_bad_arguments(tales):
         tales.stream("word " * (2 * context))
     for bad in (0, -3, 1.5, True):
         with pytest.raises(InvalidArgumentError, match="max_new_tokens must be an integer"):
-            tales.stream("A", bad)
+            tales.stream("A", max_new_tokens=bad)
     with pytest.raises(InvalidArgumentError, match="stop_texts must be"):
-        tales.stream("A", 5, stop_texts=[""])
+        tales.stream("A", max_new_tokens=5, stop_texts=[""])
 
 
 def test_pace_adapts():

@@ -28,7 +28,7 @@ def undisturbed(tales):
 
 
 def open_stream(tales):
-    return tales.stream("The wolf", TOKENS, stop_token_ids=None)
+    return tales.stream("The wolf", max_new_tokens=TOKENS, stop_token_ids=None)
 
 
 @pytest.fixture

@@ -103,7 +103,9 @@ def test_greedy_ids_equal_transformers_(lm: gw.GPT2CausalLM, penalty: float) -> 
     assert lm.preprocessor.encode_prompts(cases.PROMPTS) == values["prompts"]
     lm.compile(sampler=samplers.Greedy(repetition_penalty=penalty))
     for prompt, ids in zip(cases.PROMPTS, expected, strict=True):
-        stream = lm.stream(prompt, cases.LENGTH - len(lm.preprocessor.encode_prompts([prompt])[0]))
+        stream = lm.stream(
+            prompt, max_new_tokens=cases.LENGTH - len(lm.preprocessor.encode_prompts([prompt])[0])
+        )
         "".join(stream)
         start = len(ids) - len(stream.stats.token_ids)
         assert stream.stats.token_ids == ids[start:]

@@ -14,7 +14,7 @@ export async function generate(work, count, emit) {
   // The ids of all pieces come at the end, with the time since the stream began.
   const { output } = await lm.python(`
 begun, marks, given = time.perf_counter(), [], 0
-stream = lm.stream_async(${JSON.stringify(work.prompt)}, ${count}, stop_token_ids=None)
+stream = lm.stream_async(${JSON.stringify(work.prompt)}, max_new_tokens=${count}, stop_token_ids=None)
 async for _ in stream:
     marks.append([time.perf_counter() - begun, stream.last_token_ids])
     given += len(stream.last_token_ids)

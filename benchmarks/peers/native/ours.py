@@ -27,7 +27,7 @@ class Engine:
         }
 
     def generate(self, work: dict[str, Any], count: int, emit: Emit) -> None:
-        stream = self._lm.stream(work["prompt"], count, stop_token_ids=None)
+        stream = self._lm.stream(work["prompt"], max_new_tokens=count, stop_token_ids=None)
         given = 0
         for _ in stream:
             emit(stream.last_token_ids)

@@ -1,0 +1,75 @@
+"""Settings of one call of ``generate`` or ``stream``, for methods whose arguments lack them.
+
+Steps of the pipeline have KerasHub's arguments, also where they are replaced. The settings of a
+call are therefore in a context variable: each thread and each asyncio task has its own value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from gpt2_wgpu import samplers
+from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.models.generate_arguments import SamplerLike
+from gpt2_wgpu.models.token_choice import LogitsProcessor, check_processors
+from gpt2_wgpu.samplers.sampler import SeededSampler
+
+# Takes a row's index and its new ids; returns how many of them the row keeps, None for all.
+Watch = Callable[[int, Sequence[int]], int | None]
+
+
+@dataclass(frozen=True)
+class CallSettings:
+    """Sampler and ends of one call on ``task``."""
+
+    task: object
+    sampler: samplers.Sampler
+    max_new_tokens: int | None = None
+    watch: Watch | None = None  # of the default ``generate_step``: sees new ids as they come
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Apply the settings to the calls of this thread or asyncio task."""
+        before = _current.get()
+        _current.set(self)
+        try:
+            yield
+        finally:
+            _current.set(before)
+
+
+_current: ContextVar[CallSettings | None] = ContextVar("settings of a call", default=None)
+
+
+def settings_of(task: object) -> CallSettings | None:
+    """Return the settings of the running call, if it is one on ``task``."""
+    found = _current.get()
+    return found if found is not None and found.task is task else None
+
+
+def sampler_of_call(
+    compiled: samplers.Sampler,
+    processors: Sequence[LogitsProcessor],
+    sampler: SamplerLike | None,
+    seed: int | None,
+) -> samplers.Sampler:
+    """Return the sampler of a call: ``sampler``, or else ``compiled``, with ``seed`` if given.
+
+    Raises:
+        InvalidArgumentError: an unusable sampler, or a seed for one that takes none.
+    """
+    chosen = compiled if sampler is None else samplers.check_usable(samplers.get(sampler))
+    check_processors(processors, chosen)
+    if seed is None:
+        return chosen
+    if isinstance(chosen, SeededSampler):
+        return chosen.reseeded(seed)
+    if type(chosen).next_options is samplers.GreedySampler.next_options:
+        return chosen  # no random numbers
+    raise InvalidArgumentError(
+        f"{type(chosen).__name__} takes no seed: it is not a SeededSampler; seed it by its own "
+        "arguments"
+    )

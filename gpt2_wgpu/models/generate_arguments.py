@@ -1,0 +1,41 @@
+"""Types of the arguments of ``generate`` and ``stream``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from gpt2_wgpu import samplers
+from gpt2_wgpu.text.preprocessor import AllowedSpecial
+
+StopTokens = Sequence[int] | str | None
+SamplerLike = str | dict[str, Any] | samplers.Sampler
+
+
+class GenerateOptions(TypedDict, total=False):
+    """Keyword arguments of ``generate`` that do not change the type of its result."""
+
+    max_new_tokens: int | None
+    stop_texts: Sequence[str]
+    sampler: SamplerLike | None
+    seed: int | None
+    add_start_token: bool | None
+    allowed_special: AllowedSpecial | None
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """Arguments of one call of ``generate``."""
+
+    inputs: Any
+    max_length: int | None
+    stop_token_ids: StopTokens
+    strip_prompt: bool
+    max_new_tokens: int | None
+    stop_texts: Sequence[str]
+    sampler: SamplerLike | None
+    seed: int | None
+    num_return_sequences: int
+    add_start_token: bool | None
+    allowed_special: AllowedSpecial | None

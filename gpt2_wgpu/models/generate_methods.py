@@ -1,0 +1,215 @@
+"""``generate`` and ``generate_async`` with their arguments and types."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal, Unpack, overload
+
+from gpt2_wgpu.models.generate_arguments import (
+    GenerateOptions,
+    GenerateRequest,
+    SamplerLike,
+    StopTokens,
+)
+from gpt2_wgpu.text.preprocessor import AllowedSpecial
+from gpt2_wgpu.validation import integer
+from gpt2_wgpu.webgpu import sync
+
+MAX_SEQUENCES = 1 << 16  # num_return_sequences
+
+
+class GenerateMethods(ABC):
+    """``generate`` in terms of ``_generate``."""
+
+    @overload
+    def generate(
+        self,
+        inputs: str,
+        max_length: int | None = ...,
+        stop_token_ids: StopTokens = ...,
+        strip_prompt: bool = ...,
+        *,
+        num_return_sequences: Literal[1] = ...,
+        **options: Unpack[GenerateOptions],
+    ) -> str: ...
+
+    @overload
+    def generate(
+        self,
+        inputs: str,
+        max_length: int | None = ...,
+        stop_token_ids: StopTokens = ...,
+        strip_prompt: bool = ...,
+        *,
+        num_return_sequences: int,
+        **options: Unpack[GenerateOptions],
+    ) -> str | list[str]: ...
+
+    @overload
+    def generate(
+        self,
+        inputs: list[str] | tuple[str, ...],
+        max_length: int | None = ...,
+        stop_token_ids: StopTokens = ...,
+        strip_prompt: bool = ...,
+        *,
+        num_return_sequences: int = ...,
+        **options: Unpack[GenerateOptions],
+    ) -> list[str]: ...
+
+    @overload
+    def generate(
+        self,
+        inputs: dict[str, Any],
+        max_length: int | None = ...,
+        stop_token_ids: StopTokens = ...,
+        strip_prompt: bool = ...,
+        *,
+        num_return_sequences: int = ...,
+        **options: Unpack[GenerateOptions],
+    ) -> dict[str, Any]: ...
+
+    def generate(
+        self,
+        inputs: Any,
+        max_length: int | None = None,
+        stop_token_ids: StopTokens = "auto",
+        strip_prompt: bool = False,
+        *,
+        max_new_tokens: int | None = None,
+        stop_texts: Sequence[str] = (),
+        sampler: SamplerLike | None = None,
+        seed: int | None = None,
+        num_return_sequences: int = 1,
+        add_start_token: bool | None = None,
+        allowed_special: AllowedSpecial | None = None,
+    ) -> Any:
+        """Generate text; blocks (async counterpart: ``generate_async``).
+
+        Args:
+            inputs: a str, a list of str, or a dict of packed ids.
+            max_length: limit of all tokens, including prompt and start token; default: the
+                preprocessor's ``sequence_length``, or with ``max_new_tokens`` the context. For a
+                dict the arrays' length is used.
+            stop_token_ids: "auto" (the end tokens of tokenizer and configuration), ids, or None or
+                [] for none.
+            strip_prompt: whether to omit the prompt.
+            max_new_tokens: limit of the new tokens of each row, besides ``max_length``.
+            stop_texts: texts before which a row's text ends. One that is a special token ends it
+                when this token is generated. Ids end with the token that completes the text.
+            sampler: as in ``compile``, for this call; default: the compiled one.
+            seed: seed of this call's random numbers, as of a new sampler with this seed.
+            num_return_sequences: number of texts for each prompt, one after the other in the
+                result; above 1 a str gives a list.
+            add_start_token: default: the preprocessor's.
+            allowed_special: special tokens to recognise in prompts, or "all"; default: the
+                preprocessor's, none.
+
+        Returns:
+            A str, a list of str, or a dict of packed ids, according to ``inputs``.
+
+        Raises:
+            ContextLengthError: a prompt does not fit (KerasHub truncates it silently), or
+                ``max_length`` exceeds the context.
+            InvalidArgumentError: other invalid input.
+        """
+        generating = self.generate_async(
+            inputs,
+            max_length,
+            stop_token_ids,
+            strip_prompt,
+            max_new_tokens=max_new_tokens,
+            stop_texts=stop_texts,
+            sampler=sampler,
+            seed=seed,
+            num_return_sequences=num_return_sequences,
+            add_start_token=add_start_token,
+            allowed_special=allowed_special,
+        )
+        return sync(generating, "generate_async(...)")
+
+    @overload
+    async def generate_async(
+        self,
+        inputs: str,
+        max_length: int | None = ...,
+        stop_token_ids: StopTokens = ...,
+        strip_prompt: bool = ...,
+        *,
+        num_return_sequences: Literal[1] = ...,
+        **options: Unpack[GenerateOptions],
+    ) -> str: ...
+
+    @overload
+    async def generate_async(
+        self,
+        inputs: str,
+        max_length: int | None = ...,
+        stop_token_ids: StopTokens = ...,
+        strip_prompt: bool = ...,
+        *,
+        num_return_sequences: int,
+        **options: Unpack[GenerateOptions],
+    ) -> str | list[str]: ...
+
+    @overload
+    async def generate_async(
+        self,
+        inputs: list[str] | tuple[str, ...],
+        max_length: int | None = ...,
+        stop_token_ids: StopTokens = ...,
+        strip_prompt: bool = ...,
+        *,
+        num_return_sequences: int = ...,
+        **options: Unpack[GenerateOptions],
+    ) -> list[str]: ...
+
+    @overload
+    async def generate_async(
+        self,
+        inputs: dict[str, Any],
+        max_length: int | None = ...,
+        stop_token_ids: StopTokens = ...,
+        strip_prompt: bool = ...,
+        *,
+        num_return_sequences: int = ...,
+        **options: Unpack[GenerateOptions],
+    ) -> dict[str, Any]: ...
+
+    async def generate_async(
+        self,
+        inputs: Any,
+        max_length: int | None = None,
+        stop_token_ids: StopTokens = "auto",
+        strip_prompt: bool = False,
+        *,
+        max_new_tokens: int | None = None,
+        stop_texts: Sequence[str] = (),
+        sampler: SamplerLike | None = None,
+        seed: int | None = None,
+        num_return_sequences: int = 1,
+        add_start_token: bool | None = None,
+        allowed_special: AllowedSpecial | None = None,
+    ) -> Any:
+        """Async counterpart of :meth:`generate`."""
+        request = GenerateRequest(
+            inputs,
+            max_length,
+            stop_token_ids,
+            strip_prompt,
+            max_new_tokens=max_new_tokens,
+            stop_texts=stop_texts,
+            sampler=sampler,
+            seed=seed,
+            num_return_sequences=integer(
+                "num_return_sequences", num_return_sequences, 1, MAX_SEQUENCES
+            ),
+            add_start_token=add_start_token,
+            allowed_special=allowed_special,
+        )
+        return await self._generate(request)
+
+    @abstractmethod
+    async def _generate(self, request: GenerateRequest) -> Any:
+        """Generate for ``request``; see :meth:`generate`."""

@@ -1,0 +1,118 @@
+"""Ends of rows by ``max_new_tokens`` and ``stop_texts`` of a call of ``generate``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from typing import Any
+
+from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.models.call_settings import Watch
+from gpt2_wgpu.models.packed_ids import for_each_row
+from gpt2_wgpu.text import GPT2CausalLMPreprocessor, StopTextMatcher, TokenReader
+from gpt2_wgpu.text.token_arrays import rows_of_ids, rows_of_mask
+
+
+class RowEnds:
+    """Limits of the new tokens of each row of a call.
+
+    InvalidArgumentError for invalid ``stop_texts``, or any without a preprocessor.
+    """
+
+    def __init__(
+        self,
+        preprocessor: GPT2CausalLMPreprocessor | None,
+        max_new_tokens: int | None,
+        stop_texts: Sequence[str],
+    ) -> None:
+        self._max_new_tokens = max_new_tokens
+        self._stop_texts = StopTextMatcher(stop_texts).stops
+        if self._stop_texts and preprocessor is None:
+            raise InvalidArgumentError(
+                "stop_texts need a tokenizer, but this model has no preprocessor: use "
+                "stop_token_ids"
+            )
+        self._preprocessor = preprocessor
+
+    @property
+    def any(self) -> bool:
+        """Return whether there is a limit."""
+        return bool(self._stop_texts) or self._max_new_tokens is not None
+
+    def watch(self) -> Watch | None:
+        """Return the function that ends rows of a decoding loop at stop texts."""
+        if not self._stop_texts:
+            return None
+        readers: dict[int, TokenReader] = {}
+
+        def watch(row: int, new: Sequence[int]) -> int | None:
+            reader = readers.get(row) or readers.setdefault(row, self._reader())
+            return _kept(reader, new)
+
+        return watch
+
+    def kept(self, new: Sequence[int]) -> int:
+        """Return how many of the new ids of a row it keeps."""
+        new = new[: self._max_new_tokens]
+        kept = _kept(self._reader(), new) if self._stop_texts else None
+        return len(new) if kept is None else kept
+
+    def cut_text(self, text: Any, prompts: Any) -> Any:
+        """Return the text or texts of ``generate_postprocess`` without stop texts and the rest.
+
+        ``prompts``: packed prompts with which the texts begin, if they do.
+        """
+        if not self._stop_texts:
+            return text
+        if isinstance(text, str):
+            return self._cut(text, self._prompts(prompts)[0] if prompts else "")
+        if not isinstance(text, list | tuple):
+            return text  # of a replaced method
+        beginnings = for_each_row(self._prompts(prompts) if prompts else [""], len(text))
+        return [self._cut(*row) for row in zip(text, beginnings, strict=True)]
+
+    def _cut(self, text: Any, prompt: str) -> Any:
+        if not isinstance(text, str):
+            return text
+        pairs = zip(text, prompt, strict=False)
+        begin = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(text), len(prompt)))
+        matcher = StopTextMatcher(self._stop_texts)
+        piece, _ = matcher.push(text[begin:])
+        return text[:begin] + piece + matcher.flush()
+
+    def _prompts(self, packed: Any) -> list[str]:
+        """Return the texts of packed prompts, without special tokens."""
+        assert self._preprocessor is not None
+        tokenizer = self._preprocessor.tokenizer
+        special = {*tokenizer.special_token_ids}
+        rows = zip(
+            rows_of_ids(packed["token_ids"]), rows_of_mask(packed["padding_mask"]), strict=True
+        )
+        return [
+            tokenizer.decode([i for i, real in zip(*row, strict=True) if real and i not in special])
+            for row in rows
+        ]
+
+    def _reader(self) -> TokenReader:
+        assert self._preprocessor is not None
+        return TokenReader(self._preprocessor.tokenizer, self._stop_texts)
+
+
+def _kept(reader: TokenReader, new: Sequence[int]) -> int | None:
+    """Return the number of ids up to the one that completes a stop text; None without one."""
+    for count, token in enumerate(new, 1):
+        reader.push(token)
+        if reader.matched:
+            return count
+    return None
+
+
+def with_start_token(
+    preprocessor: GPT2CausalLMPreprocessor, add_start_token: bool | None
+) -> GPT2CausalLMPreprocessor:
+    """Return the preprocessor of a call with ``add_start_token``; None: unchanged."""
+    if add_start_token is None or add_start_token == preprocessor.add_start_token:
+        return preprocessor
+    changed = copy(preprocessor)
+    changed.add_start_token = add_start_token
+    return changed

@@ -1,0 +1,216 @@
+"""Arguments of one call of ``generate`` and ``stream``, beside those that KerasHub has."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu import samplers
+from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
+from tests.memory import tiny
+
+pytestmark = pytest.mark.usefixtures("no_leak")
+
+PROMPTS = ["abc", "a"]
+
+
+@pytest.fixture(scope="module")
+def lm(device):
+    lm = tiny.model(device)
+    yield lm
+    lm.dispose()
+
+
+@pytest.fixture(scope="module")
+def whole(lm):
+    """Text and ids of each prompt alone: 20 new tokens, without a start token."""
+    texts, ids = [], []
+    for prompt in PROMPTS:
+        stream = lm.stream(prompt, max_new_tokens=20, stop_token_ids=None)
+        texts.append("".join(stream))
+        ids.append(stream.stats.token_ids)
+    return texts, ids
+
+
+def generate(lm, inputs, **arguments):
+    return lm.generate(inputs, stop_token_ids=None, strip_prompt=True, **arguments)
+
+
+def test_max_new_tokens_count_from_the_end_of_each_prompt(lm, whole):
+    """Rows of different lengths get as many tokens, and as alone."""
+    assert generate(lm, PROMPTS, max_new_tokens=20) == whole[0]
+    assert lm.generate("abc", max_new_tokens=20, stop_token_ids=None) == "abc" + whole[0][0]
+    # with max_length (start token included) the nearer limit ends a row
+    cut = generate(lm, PROMPTS, max_length=10, max_new_tokens=7)
+    assert [len(text.encode()) for text in cut] == [
+        len("".join(lm.stream("abc", max_new_tokens=6, stop_token_ids=None)).encode()),
+        len("".join(lm.stream("a", max_new_tokens=7, stop_token_ids=None)).encode()),
+    ]
+
+
+def test_max_new_tokens_of_packed_ids(lm, whole):
+    start = lm.preprocessor.tokenizer.start_token_id
+    rows = [[start, *map(ord, "abc")], [start, *map(ord, "a")]]
+    rows = [[row[0], *(letter - 33 for letter in row[1:])] for row in rows]
+    inputs = tiny.packed(rows, 40)
+    output = lm.generate(inputs, stop_token_ids=None, max_new_tokens=5)
+    for row, new, ids, mask in zip(
+        rows, whole[1], output["token_ids"], output["padding_mask"], strict=True
+    ):
+        size = len(row) + 5
+        assert list(ids)[:size] == row + new[:5]
+        assert list(mask) == [True] * size + [False] * (40 - size)
+
+
+@pytest.mark.parametrize("of", ["the decoding loop", "a replaced generate_step"])
+def test_stop_texts_end_each_row(lm, whole, of):
+    """Before the stop text, in new text only; the other rows go on."""
+    model = lm
+    if of != "the decoding loop":
+        model = copy.copy(lm)
+        model.generate_step = lambda *arguments: lm.generate_step(*arguments)
+    text = whole[0][0]
+    stop = text[6:8]
+    assert stop not in whole[0][1]
+    found = generate(model, PROMPTS, max_new_tokens=20, stop_texts=[stop])
+    assert found == [text[: text.index(stop)], whole[0][1]]
+    prompt = model.generate(stop, max_new_tokens=20, stop_token_ids=None, stop_texts=[stop])
+    assert prompt.startswith(stop)
+
+
+def test_stop_texts_save_the_steps_behind_them(lm, whole, monkeypatch):
+    from gpt2_wgpu.models.decode_run import DecodeRun
+
+    steps = []
+    submit = DecodeRun.submit
+
+    def counted(self, count, check=False):
+        steps.append(count)
+        return submit(self, count, check)
+
+    monkeypatch.setattr(DecodeRun, "submit", counted)
+    generate(lm, "abc", max_new_tokens=40)
+    all_of_them = sum(steps)
+    steps.clear()
+    generate(lm, "abc", max_new_tokens=40, stop_texts=[whole[0][0][0]])
+    assert sum(steps) < all_of_them == 40
+
+
+def test_a_sampler_and_a_seed_of_one_call(lm):
+    """They leave the compiled sampler alone; a seed gives what a new sampler with it gives."""
+    before, greedy = lm.sampler, generate(lm, "abc", max_new_tokens=20)
+    drawn = [
+        generate(lm, "abc", max_new_tokens=20, sampler="random", seed=seed) for seed in (3, 3, 4)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert greedy not in drawn
+    streamed = lm.stream("abc", max_new_tokens=20, stop_token_ids=None, sampler="random", seed=3)
+    assert "".join(streamed) == drawn[0]
+    assert lm.sampler is before
+    assert generate(lm, "abc", max_new_tokens=20) == greedy
+    fresh = copy.copy(lm)
+    fresh.compile(samplers.RandomSampler(seed=3))
+    assert generate(fresh, "abc", max_new_tokens=20) == drawn[0]
+    assert generate(fresh, "abc", max_new_tokens=20) != drawn[0]  # its next seed
+    assert generate(fresh, "abc", max_new_tokens=20, seed=3) == drawn[0]
+    fresh.kept_runs.close()
+
+
+def test_replaced_methods_see_the_sampler_of_the_call(lm):
+    model = copy.copy(lm)
+    model.generate_step = lambda *arguments: type(lm).generate_step(model, *arguments)
+    drawn = generate(lm, "abc", max_new_tokens=20, sampler="random", seed=3)
+    assert generate(model, "abc", max_new_tokens=20, sampler="random", seed=3) == drawn
+    model.kept_runs.close()
+
+
+@pytest.mark.native("threads")
+def test_threads_and_tasks_have_samplers_of_their_own(lm):
+    expected = [
+        generate(lm, "abc", max_new_tokens=20, sampler="random", seed=seed) for seed in range(4)
+    ]
+
+    def call(seed):
+        return generate(lm, "abc", max_new_tokens=20, sampler="random", seed=seed)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(call, range(4))) == expected
+
+    async def tasks():
+        return await asyncio.gather(
+            *(
+                lm.generate_async(
+                    "abc", None, None, True, max_new_tokens=20, sampler="random", seed=seed
+                )
+                for seed in range(4)
+            )
+        )
+
+    assert asyncio.run(tasks()) == expected
+
+
+def test_num_return_sequences(lm):
+    """Texts of one prompt stand together; each row draws for itself."""
+    texts = generate(
+        lm, ["abc", "a"], max_new_tokens=20, num_return_sequences=2, sampler="random", seed=1
+    )
+    assert len({*texts}) == 4
+    one = generate(lm, "abc", max_new_tokens=20, num_return_sequences=2, sampler="random", seed=1)
+    assert one == texts[:2]
+    packed = lm.generate(tiny.packed([[1, 2, 3]], 12), stop_token_ids=None, num_return_sequences=3)
+    assert tiny.ids_of(packed) == [tiny.ids_of(packed)[0]] * 3
+
+
+def test_stop_texts_and_limits_of_all_beams(lm):
+    beams = samplers.BeamSampler(num_beams=3, return_all_beams=True)
+    whole = generate(lm, PROMPTS, max_new_tokens=6, sampler=beams)
+    stop = whole[0][2]
+    cut = generate(lm, PROMPTS, max_new_tokens=6, sampler=beams, stop_texts=[stop])
+    assert len(cut) == len(whole) == 6
+    assert cut == [text.split(stop)[0] for text in whole]
+
+
+def test_add_start_token_of_one_call(lm):
+    without = lm.generate("abc", 6, None, add_start_token=False)
+    with_it = lm.generate("abc", 6, None)  # a new token less
+    assert len(without.encode()) > len(with_it.encode())
+    assert lm.preprocessor.add_start_token
+    assert lm.stream("abc", add_start_token=False).stats.prompt_tokens == 3
+
+
+class NoSeed(samplers.Sampler):
+    def get_next_token(self, probabilities):
+        return [0] * probabilities.shape[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens must be an integer >= 1"),
+        ({"num_return_sequences": 0}, "num_return_sequences must be an integer >= 1"),
+        ({"stop_texts": "ab"}, "stop_texts must be a list"),
+        ({"sampler": "beam me up"}, "unknown sampler 'beam me up'"),
+        ({"sampler": NoSeed(), "seed": 1}, "NoSeed takes no seed"),
+        ({"sampler": "random", "seed": -1}, "seed must be an integer >= 0"),
+    ],
+)
+def test_invalid_arguments(lm, arguments, message):
+    with pytest.raises(InvalidArgumentError, match=message):
+        lm.generate("abc", **arguments)
+
+
+def test_stop_texts_need_a_tokenizer(lm):
+    ids_only = gw.GPT2CausalLM(lm.backbone)
+    with pytest.raises(InvalidArgumentError, match="stop_texts need a tokenizer"):
+        ids_only.generate(tiny.packed([[1]], 4), stop_token_ids=None, stop_texts=["a"])
+
+
+def test_max_length_of_a_stream(lm):
+    whole = lm.generate("abc", max_length=9, stop_token_ids=None)
+    assert "abc" + "".join(lm.stream("abc", 9, None)) == whole
+    with pytest.raises(ContextLengthError, match="only 3 fit"):
+        lm.stream("abc", 3)

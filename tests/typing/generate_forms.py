@@ -1,0 +1,20 @@
+"""Types of ``generate``: checked by `make lint`, not run."""
+
+from __future__ import annotations
+
+from typing import Any, assert_type
+
+import gpt2_wgpu as gw
+
+
+async def results(lm: gw.GPT2CausalLM, packed: dict[str, Any], count: int) -> None:
+    assert_type(lm.generate("text", 20), str)
+    assert_type(lm.generate("text", max_new_tokens=3, sampler="greedy", seed=1), str)
+    assert_type(lm.generate("text", num_return_sequences=count), str | list[str])
+    assert_type(lm.generate(["text"], stop_texts=["."]), list[str])
+    assert_type(lm.generate(packed, stop_token_ids=None), dict[str, Any])
+    assert_type(await lm.generate_async("text"), str)
+    assert_type(await lm.generate_async(["text"]), list[str])
+    assert_type("".join(lm.stream("text", 9, None, stop_texts=["."])), str)
+    lm.generate("text", max_new_token=3)  # type: ignore[call-overload]
+    lm.generate(3)  # type: ignore[call-overload]
