@@ -37,15 +37,16 @@ if TYPE_CHECKING:
         self_check,
         self_check_async,
     )
-    from gpt2_wgpu.models.presets import presets
     from gpt2_wgpu.tensors import Tensor, dispose, end_scope, keep, ops, start_scope, tensor, tidy
     from gpt2_wgpu.text import (
         BytePairTokenizer,
         GPT2CausalLMPreprocessor,
+        GPT2Preprocessor,
         GPT2Tokenizer,
         StartEndPacker,
     )
     from gpt2_wgpu.webgpu import Device, MemoryInfo, adapters, default_device, set_default_device
+    from gpt2_wgpu.weights.presets import presets
 
 __all__ = [
     "BytePairTokenizer",
@@ -56,6 +57,7 @@ __all__ = [
     "GPT2CausalLM",
     "GPT2CausalLMPreprocessor",
     "GPT2Config",
+    "GPT2Preprocessor",
     "GPT2Tokenizer",
     "GenerativeTask",
     "MemoryInfo",
@@ -98,7 +100,7 @@ __all__ = [
 # Submodules are imported when a name is first used, so that `gpt2-wgpu --help` loads none of them.
 # Type checkers read the imports above; at run time names are searched in _HOMES, in this order.
 _MODULES = ("diagnostics", "errors", "models", "nn", "samplers", "tensors", "webgpu")
-_HOMES = ("webgpu", "tensors", "diagnostics", "text", "models", "models.presets")
+_HOMES = ("webgpu", "tensors", "diagnostics", "text", "models", "weights.presets")
 
 
 def _load(name: str) -> object:

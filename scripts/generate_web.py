@@ -1,7 +1,7 @@
 """Writes the tables of the package into the files of the site: `python scripts/generate_web.py`.
 
 A browser shows the page before Python is loaded, so index.html, web/gpt2.d.ts and web/sources.js
-hold copies of what gpt2_wgpu/sampling_parameters.py, weight_formats.py and models/presets.py say.
+hold copies of what gpt2_wgpu/sampling_parameters.py, weight_formats.py and weights/presets.py say.
 Each copy is between a line with `begin: NAME` and one with `end: NAME`; the rest of a file stays.
 With `--check` nothing is written: the exit status is 1 if a copy is not current.
 """
@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
-from gpt2_wgpu.models.presets import HUB_PRESETS
 from gpt2_wgpu.sampling_parameters import PARAMETERS, Field, Parameter
 from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
+from gpt2_wgpu.weights.presets import HUB_PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
 

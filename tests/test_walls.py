@@ -44,7 +44,7 @@ BELOW = {
     "tensors": {"webgpu"},
     "nn": {"tensors", "webgpu"},
     "diagnostics": {"nn", "tensors", "webgpu"},
-    "text": set[str](),
+    "text": {"weights"},
     "weights": set[str](),
     "samplers": {"nn", "tensors", "text", "webgpu"},
     "models": {"diagnostics", "nn", "samplers", "tensors", "text", "webgpu", "weights"},

@@ -22,7 +22,7 @@ const EMBEDDED = "fairytales";
 
 /** Short names, as in Python. @type {Record<string, string>} */
 export const PRESETS = {
-  // begin: presets (written by scripts/generate_web.py from gpt2_wgpu/models/presets.py)
+  // begin: presets (written by scripts/generate_web.py from gpt2_wgpu/weights/presets.py)
   gpt2_base_en: "openai-community/gpt2",
   gpt2_medium_en: "openai-community/gpt2-medium",
   gpt2_large_en: "openai-community/gpt2-large",

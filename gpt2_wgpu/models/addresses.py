@@ -12,8 +12,8 @@ import sys
 from urllib.parse import quote, urljoin, urlsplit
 
 from gpt2_wgpu.errors import PresetError
-from gpt2_wgpu.models.presets import EMBEDDED, hub_id, is_possible
 from gpt2_wgpu.shown import shown
+from gpt2_wgpu.weights.presets import EMBEDDED, hub_id, is_possible
 from gpt2_wgpu.weights.sources import HUB_SCHEME, hub_page
 
 HUB = "https://huggingface.co"

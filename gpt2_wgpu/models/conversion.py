@@ -12,7 +12,6 @@ from gpt2_wgpu.checkpoint_files import BESIDE_WEIGHTS
 from gpt2_wgpu.errors import InvalidArgumentError, WeightsError
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.gpt2_weights import Progress, with_stored_head
-from gpt2_wgpu.models.presets import resolve as resolve_preset
 from gpt2_wgpu.models.weight_sizes import Layout, layouts, quantized_shapes
 from gpt2_wgpu.nn import Axis, Raw, load_matrix
 from gpt2_wgpu.shown import shown
@@ -22,6 +21,7 @@ from gpt2_wgpu.weight_formats import QUANTIZED, WEIGHT_FORMATS, check_weight_for
 from gpt2_wgpu.weights.checkpoint import INDEX_FILE, SINGLE_FILE, Checkpoint, weights_there
 from gpt2_wgpu.weights.header import TensorEntry
 from gpt2_wgpu.weights.naming import resolve
+from gpt2_wgpu.weights.presets import resolve as resolve_preset
 from gpt2_wgpu.weights.quantized import metadata_for, quantization_of
 from gpt2_wgpu.weights.staging import StagedDirectory
 from gpt2_wgpu.weights.writer import AtomicFile, Description, SafetensorsWriter

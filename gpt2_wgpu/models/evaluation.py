@@ -27,7 +27,7 @@ from gpt2_wgpu.models.prefill import chunk_rows, fitting_rows, residual
 from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.nn import NO_TARGET
 from gpt2_wgpu.tensors import Tensor, ops, tidy
-from gpt2_wgpu.text.preprocessor import GPT2CausalLMPreprocessor
+from gpt2_wgpu.text import GPT2CausalLMPreprocessor
 from gpt2_wgpu.text.token_arrays import rows_of_ids
 from gpt2_wgpu.validation import integer
 

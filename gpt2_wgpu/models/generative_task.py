@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -73,6 +74,9 @@ class GenerativeTask(GenerateMethods, CopiedByAttributes):
         sampler: SamplerLike = "top_k",
         *,
         logits_processors: Sequence[LogitsProcessor] = (),
+        optimizer: object = None,
+        loss: object = None,
+        weighted_metrics: object = None,
     ) -> None:
         """Set the sampler and the logits processors.
 
@@ -86,11 +90,20 @@ class GenerativeTask(GenerateMethods, CopiedByAttributes):
                 function that leaves ``token_ids`` alone and calls only functions of
                 ``gpt2_wgpu.ops`` is recorded with the step; any other runs token by token. It may
                 be a coroutine function.
+            optimizer: KerasHub's argument for training, which does not exist here: accepted
+                with a ``UserWarning``, without effect.
+            loss: likewise.
+            weighted_metrics: likewise.
 
         Raises:
             InvalidArgumentError: an unknown sampler, one that defines no choice, or a processor
                 that cannot be called like this or beside this sampler.
         """
+        if not (optimizer is loss is weighted_metrics is None):
+            warnings.warn(
+                "optimizer, loss and weighted_metrics have no effect: this library does not train",
+                stacklevel=2,
+            )
         chosen = samplers.check_usable(samplers.get(sampler))
         self.logits_processors = check_processors(logits_processors, chosen)
         self.sampler = chosen

@@ -16,13 +16,13 @@ from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.fetching import fetch_files, name_of
 from gpt2_wgpu.models.generation_config import read_config
 from gpt2_wgpu.models.gpt2_weights import Fetch, OpenWeights, Progress, as_stored, stored_fetch
-from gpt2_wgpu.models.presets import resolve as resolve_preset
 from gpt2_wgpu.models.token_ids import check_vocabularies, settle_start_token
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 from gpt2_wgpu.webgpu import Device
 from gpt2_wgpu.weights.blobs import Blob, BlobCheckpoint, read_blob
 from gpt2_wgpu.weights.checkpoint import Checkpoint, WeightSource
+from gpt2_wgpu.weights.presets import resolve as resolve_preset
 
 
 @dataclass(frozen=True)

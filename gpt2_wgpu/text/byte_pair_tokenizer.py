@@ -11,6 +11,7 @@ from gpt2_wgpu.shown import odd_item, shown
 from gpt2_wgpu.text import tokenizer_files
 from gpt2_wgpu.text.byte_symbols import BYTE_TO_SYMBOL
 from gpt2_wgpu.text.merge_table import Merge, MergeTable
+from gpt2_wgpu.text.preprocessing_layer import PreprocessingLayer
 from gpt2_wgpu.text.pretokenizer import split_words
 from gpt2_wgpu.text.special_tokens import checked_rules, split_at_tokens, token_list
 from gpt2_wgpu.text.token_arrays import is_one_row, rows_of_ids
@@ -25,7 +26,7 @@ CACHED_WORDS = 65_536
 CACHED_WORD_LENGTH = 64
 
 
-class BytePairTokenizer:
+class BytePairTokenizer(PreprocessingLayer):
     """Byte-level BPE tokenizer: text → token ids → text, lossless for all valid Unicode text.
 
     Differs from KerasHub where KerasHub loses text: words are split by GPT-2's own pattern, and a
@@ -47,6 +48,8 @@ class BytePairTokenizer:
         special_tokens: tokens that ``encode`` treats as plain text unless they are allowed.
         added_tokens: token → id of tokens outside ``vocabulary``, in plain text (`Vocabulary`).
         token_rules: token → matching rules: "lstrip", "rstrip", "single_word".
+        name: a name, for ``get_config``.
+        **kwargs: other arguments of a Keras layer (``trainable``), without effect.
 
     Raises:
         TokenizerError: vocabulary and merges are inconsistent, a file is malformed, or an option
@@ -66,7 +69,13 @@ class BytePairTokenizer:
         special_tokens: Iterable[str] = (),
         added_tokens: Mapping[str, int] | None = None,
         token_rules: Mapping[str, Iterable[str]] | None = None,
+        *,
+        name: str | None = None,
+        **kwargs: Any,
     ) -> None:
+        self.take_layer_arguments(name, kwargs)
+        if isinstance(dtype, Mapping):  # a serialised DTypePolicy of Keras
+            dtype = dtype.get("config", {}).get("name")
         if not isinstance(dtype, str) or dtype not in ("int32", "string"):
             raise TokenizerError(f"dtype must be 'int32' or 'string', not {shown(dtype)}")
         if sequence_length is not None and not _is_count(sequence_length):
@@ -326,6 +335,7 @@ class BytePairTokenizer:
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments as JSON-serialisable values."""
         return {
+            "name": self.name,
             "vocabulary": dict(self._vocabulary.plain_ids),
             "merges": [f"{left} {right}" for left, right in self._merges.pairs],
             "sequence_length": self.sequence_length,

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
 from typing import Any, Self
 
 from gpt2_wgpu.errors import TokenizerError
 from gpt2_wgpu.text.byte_pair_tokenizer import BytePairTokenizer, MergesSource, VocabularySource
+from gpt2_wgpu.text.keras_preset import is_keras_preset, tokenizer_arguments
 from gpt2_wgpu.text.special_tokens import token_list
 from gpt2_wgpu.text.tokenizer_directory import END_OF_TEXT, read_directory
-from gpt2_wgpu.text.tokenizer_files import gpt2_merges, vocabulary_of_merges
+from gpt2_wgpu.text.tokenizer_files import (
+    checked_path,
+    gpt2_merges,
+    vocabulary_of_merges,
+)
+from gpt2_wgpu.weights.presets import resolve
 
 
 class GPT2Tokenizer(BytePairTokenizer):
@@ -60,27 +68,34 @@ class GPT2Tokenizer(BytePairTokenizer):
         super().__init__(vocabulary, merges, special_tokens=special, **kwargs)
 
     @classmethod
-    def from_directory(cls, path: str | os.PathLike[str]) -> Self:
-        """Load the tokenizer of a checkpoint directory in Hugging Face's format.
+    def from_preset(cls, preset: str | os.PathLike[str], **kwargs: Any) -> Self:
+        """Load the tokenizer of a preset, directory or hub id; see ``GPT2CausalLM.from_preset``.
+
+        ``kwargs``: arguments that replace those of the files, e.g. ``sequence_length``.
+
+        Raises:
+            PresetError: no model of that name exists or can be fetched.
+            TokenizerError: as in :meth:`from_directory`.
+        """
+        return cls.from_directory(resolve(preset), **kwargs)
+
+    @classmethod
+    def from_directory(cls, path: str | os.PathLike[str], **kwargs: Any) -> Self:
+        """Load the tokenizer of a checkpoint directory in Hugging Face's or KerasHub's format.
 
         See `gpt2_wgpu.text.tokenizer_directory` for the files that are read.
+        ``kwargs``: arguments that replace those of the files.
 
         Raises:
             TokenizerError: files are missing or malformed, or the tokenizer is not GPT-2's
                 byte-level BPE; the message names the file and what is wrong.
         """
-        found = read_directory(path)
-        return cls(
-            found.vocabulary,
-            found.merges,
-            add_prefix_space=found.add_prefix_space,
-            unsplittable_tokens=found.unsplittable_tokens,
-            special_tokens=found.special_tokens,
-            added_tokens=found.added_tokens,
-            token_rules=found.token_rules,
-            start_token=found.start_token,
-            end_token=found.end_token,
-        )
+        directory = Path(checked_path(path))
+        if is_keras_preset(directory):
+            return cls(**(tokenizer_arguments(directory) | kwargs))
+        found = read_directory(directory)
+        arguments = {each.name: getattr(found, each.name) for each in fields(found)}
+        return cls(**(arguments | kwargs))
 
     @property
     def end_token_id(self) -> int | None:

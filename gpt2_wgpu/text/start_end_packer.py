@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.shown import shown
+from gpt2_wgpu.text.preprocessing_layer import PreprocessingLayer
 from gpt2_wgpu.text.token_arrays import as_array, is_one_row, rows_of_ids
 from gpt2_wgpu.validation import made_from
 
 Token = int | str
 
 
-class StartEndPacker:
+class StartEndPacker(PreprocessingLayer):
     """Packer: adds start and end tokens and truncates or pads rows to ``sequence_length``.
 
     Content is truncated at its end so that start and end tokens always fit. If
@@ -26,7 +27,9 @@ class StartEndPacker:
         end_value: likewise.
         pad_value: padding token; None is 0, or "" for rows of str.
         return_padding_mask: whether to return a mask, too: False for padding.
+        name: a name, for ``get_config``.
         padding_side: "right" or "left".
+        **kwargs: other arguments of a Keras layer (``dtype``, ``trainable``), without effect.
 
     Raises:
         InvalidArgumentError: a value has the wrong kind.
@@ -39,8 +42,11 @@ class StartEndPacker:
         end_value: Token | Sequence[Token] | None = None,
         pad_value: Token | None = None,
         return_padding_mask: bool = False,
+        name: str | None = None,
         padding_side: Literal["right", "left"] = "right",
+        **kwargs: Any,
     ) -> None:
+        self.take_layer_arguments(name, kwargs)
         if not isinstance(padding_side, str) or padding_side not in ("right", "left"):
             raise InvalidArgumentError(
                 f"padding_side must be 'right' or 'left', not {shown(padding_side)}"
@@ -118,6 +124,7 @@ class StartEndPacker:
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments as JSON-serialisable values."""
         return {
+            "name": self.name,
             "sequence_length": self.sequence_length,
             "start_value": _as_given(self.start_value, self._given[0]),
             "end_value": _as_given(self.end_value, self._given[1]),

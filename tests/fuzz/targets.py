@@ -19,12 +19,12 @@ from typing import Any
 from gpt2_wgpu.errors import TokenizerError
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.generation_config import read_config
-from gpt2_wgpu.models.presets import resolve
 from gpt2_wgpu.text import GPT2Tokenizer, pretokenizer
 from gpt2_wgpu.text.streaming import StreamingDetokenizer
 from gpt2_wgpu.weights.checkpoint import Checkpoint, parse_index
 from gpt2_wgpu.weights.header import parse_header
 from gpt2_wgpu.weights.naming import resolve as resolve_names
+from gpt2_wgpu.weights.presets import resolve
 from gpt2_wgpu.weights.quantized import quantization_of
 from tests.weights.attacks import ATTACKS, OTHER_KINDS
 from tests.weights.building import valid_file, zeros

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from gpt2_wgpu.models import presets
+from gpt2_wgpu.weights import presets
 
 CONTEXT = 64
 LAYERS, WIDTH = 2, 16

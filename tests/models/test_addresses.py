@@ -11,8 +11,8 @@ from urllib.parse import quote
 import pytest
 
 from gpt2_wgpu.errors import PresetError
-from gpt2_wgpu.models import presets
 from gpt2_wgpu.models.addresses import address_of
+from gpt2_wgpu.weights import presets
 
 pytestmark = pytest.mark.native("a stand-in for the browser's page")
 

@@ -19,7 +19,7 @@ from gpt2_wgpu.errors import (
     ShapeError,
     WeightsError,
 )
-from gpt2_wgpu.models import presets
+from gpt2_wgpu.weights import presets
 from tests.memory.tiny import packed
 from tests.models import checkpoints
 

@@ -353,3 +353,9 @@ def test_a_stream_closed_while_its_prompt_is_awaited_ends(lm):
     original = lm.preprocessor.generate_preprocess
     with patch.object(lm.preprocessor, "generate_preprocess", preprocess):
         assert asyncio.run(read_and_close()) == (None, "closed")
+
+
+def test_arguments_for_training_have_no_effect_and_say_so(lm):
+    with pytest.warns(UserWarning, match="does not train"):
+        lm.compile("greedy", optimizer="adam", loss="auto")
+    assert isinstance(lm.sampler, gw.samplers.Greedy)

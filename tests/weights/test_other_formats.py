@@ -8,9 +8,9 @@ import pytest
 
 from gpt2_wgpu.errors import ConfigError, PresetError, WeightsError
 from gpt2_wgpu.models.config import GPT2Config
-from gpt2_wgpu.models.presets import resolve
 from gpt2_wgpu.other_formats import tokenizer_instead
 from gpt2_wgpu.weights.checkpoint import Checkpoint
+from gpt2_wgpu.weights.presets import resolve
 
 WEIGHTS = {
     "adapter_model.safetensors": "a LoRA adapter and no model: merge it",

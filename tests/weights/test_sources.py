@@ -15,7 +15,7 @@ import huggingface_hub.errors
 import pytest
 
 from gpt2_wgpu.errors import PresetError
-from gpt2_wgpu.models.presets import resolve as resolve_preset
+from gpt2_wgpu.weights.presets import resolve as resolve_preset
 from gpt2_wgpu.weights.sources import hub_page, resolve_directory
 from tests.weights.building import json_file
 from tests.weights.fake_hub import COMMIT, serve
@@ -259,7 +259,8 @@ def test_what_is_no_page_of_the_hub(
 def test_a_pasted_address_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(
-        "gpt2_wgpu.models.presets.resolve_directory", lambda name, _: asked.append(name) or tmp_path
+        "gpt2_wgpu.weights.presets.resolve_directory",
+        lambda name, _: asked.append(name) or tmp_path,
     )
     assert resolve_preset("https://huggingface.co/owner/name/tree/v2?x=1") == tmp_path
     assert asked == ["hf://owner/name@v2"]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gpt2_wgpu.errors import PresetError
-from gpt2_wgpu.models import presets as module
-from gpt2_wgpu.models.presets import presets, resolve
+from gpt2_wgpu.weights import presets as module
+from gpt2_wgpu.weights.presets import presets, resolve
 
 HUB = Path("/from/the/hub")
 
