@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import Any
 
 from gpt2_wgpu import nn
 from gpt2_wgpu.copying import NotCopyable
@@ -29,12 +30,13 @@ from gpt2_wgpu.models.kept_runs import (
     RunParts,
     has_own_methods,
 )
+from gpt2_wgpu.models.live_rows import COMPACTED_EVERY, LiveRows
 from gpt2_wgpu.models.overrides import chosen, is_default, settled
 from gpt2_wgpu.models.prefill import Prefill
 from gpt2_wgpu.models.replay import replay_texts
 from gpt2_wgpu.models.step_check import CHECKED_EVERY, check_step
 from gpt2_wgpu.models.token_choice import TokenChoice
-from gpt2_wgpu.nn import KVCache, SamplingState
+from gpt2_wgpu.nn import KVCache
 from gpt2_wgpu.tensors import dispose, keep, tidy
 from gpt2_wgpu.text.token_arrays import as_array
 from gpt2_wgpu.webgpu import Readback, Recording
@@ -48,9 +50,20 @@ class Result:
 
     steps: int
     seconds: float  # since the submit, or since the one before was done
+    rows: Sequence[int]  # row of the batch at each place of the following
     position: memoryview  # [B]
     finished: memoryview  # [B]
     recent: memoryview  # [B * RECENT]
+
+
+@dataclass(frozen=True)
+class _Submit:
+    """Steps in flight."""
+
+    steps: int
+    begun: float
+    rows: Sequence[int]
+    readback: Readback
 
 
 class DecodeRun(NotCopyable):
@@ -59,23 +72,26 @@ class DecodeRun(NotCopyable):
     def __init__(
         self,
         prefill: Prefill,
-        state: SamplingState,
+        live: LiveRows,
+        new_step: Callable[..., DecodeStep],
         step: DecodeStep,
         recording: Recording | None,
         readbacks: Sequence[Readback],
     ) -> None:
         self.device = prefill.cache.device
+        self.steps = 0  # since the prompt, with those in flight
         self._prefill = prefill
+        self._live = live
+        self._new_step = new_step  # (cache, state, borrowed) -> step
         self._step = step
-        self._state = state
         self._recording = recording
         self._readbacks = readbacks
         self._idle = deque(readbacks)
-        self._submits: deque[tuple[int, float, Readback]] = deque()  # steps, begun at
+        self._submits: deque[_Submit] = deque()
         self._done_at = -math.inf
-        self._steps = 0
         # A cache that the caller of a replaced build_cache keeps stays the caller's.
-        self._owned = keep([state] if prefill.cache.kept else [prefill.cache, state])
+        self._owned = keep([live.state] if prefill.cache.kept else [prefill.cache, live.state])
+        self._checked = 0  # steps that could be compared
         self._kept: tuple[RunKey, RunParts] | None = None  # where it can serve again
 
     @classmethod
@@ -107,13 +123,17 @@ class DecodeRun(NotCopyable):
                 undo.callback(parts.close)
             prefill = await filled_cache(model, inputs, None if parts is None else parts.prefill)
             undo.callback(prefill.close)
-            await replay_texts(model, inputs.rows, prefill.cache)
             if parts is not None:
                 state = parts.state
                 inputs.write(state)
             else:
                 state = inputs.new_state(device)
-            step = DecodeStep(model, prefill.cache, state, choice, token_ids)
+
+            def new_step(*where: Any) -> DecodeStep:
+                cache, state, *borrowed = where
+                return DecodeStep(model, cache, state, choice, token_ids, *borrowed)
+
+            step = new_step(prefill.cache, state)
             recording = await step.recorded() if parts is None else parts.step
             if recording is not None:
                 undo.callback(recording.close)
@@ -123,9 +143,15 @@ class DecodeRun(NotCopyable):
             for _ in range(SUBMITS):
                 readbacks.append(Readback(device, ranges))
                 undo.callback(readbacks[-1].close)
-            run = cls(prefill, state, step, recording, readbacks)
+            live = LiveRows(prefill.cache, state)
+            undo.callback(live.close)
+            run = cls(prefill, live, new_step, step, recording, readbacks)
             if can_be_kept and recording is not None:
                 run._kept = key, parts or RunParts(state, recording, prefill)
+                undo.callback(run._kept[1].close)
+            ended = inputs.ended if run.compacts else None
+            run.steps = await replay_texts(model, inputs.rows, live, ended)
+            await run._take_step()
             undo.pop_all()
             return run
 
@@ -137,7 +163,36 @@ class DecodeRun(NotCopyable):
     @property
     def in_flight(self) -> int:
         """Number of steps submitted and not yet collected."""
-        return sum(steps for steps, _, _ in self._submits)
+        return sum(submit.steps for submit in self._submits)
+
+    @property
+    def compacts(self) -> bool:
+        """Return whether finished rows leave the step; in steps with user code they stay."""
+        return self._kept is not None and self._prefill.cache.batch_size > 1
+
+    @property
+    def steps_at_once(self) -> int:
+        """Largest number of steps that the next submit may have."""
+        return COMPACTED_EVERY - self.steps % COMPACTED_EVERY if self.compacts else nn.RECENT
+
+    async def compact(self, ended: Sequence[int | None]) -> None:
+        """Drop finished rows before the next step, if it is time; see :class:`LiveRows`."""
+        if self.compacts and self._live.compact(self.steps, ended):
+            await self._take_step()
+
+    async def _take_step(self) -> None:
+        """Take the step of as many rows as are live; it is recorded once, and kept."""
+        live, rows = self._live, len(self._live.rows)
+        if self._kept is None or rows == self._prefill.cache.batch_size:
+            return
+        steps = self._kept[1].steps
+        self._step = self._new_step(live.cache, live.state, self._kept[1].step.workspace)
+        if rows not in steps:
+            with tidy("step"):
+                recording = await self._step.recorded()
+            assert recording is not None
+            steps[rows] = recording
+        self._recording = steps[rows]
 
     async def submit(self, steps: int, check: bool = False) -> None:
         """Submit ``steps`` more steps; :meth:`result` returns the state after them.
@@ -150,28 +205,36 @@ class DecodeRun(NotCopyable):
         else:
             for _ in range(steps):
                 await self._run_step()
+        self.steps += steps
         self._idle[0].begin()
-        self._submits.append((steps, begun, self._idle.popleft()))
+        self._submits.append(_Submit(steps, begun, self._live.rows, self._idle.popleft()))
 
     async def _run_step(self) -> None:
         """Run one step eagerly, or sometimes with a check."""
         if self._recording is None:
             await self._step.run()
-        elif self._steps % CHECKED_EVERY == 0:
-            await check_step(self._recording, self._step, self._state)
+        elif self._checked % CHECKED_EVERY == 0:
+            await check_step(self._recording, self._step, self._live.state)
         else:
             self._recording.replay()
-        self._steps += 1
+        self._checked += 1
 
     async def result(self) -> Result:
         """Wait for the oldest submit in flight; return the state after it."""
-        steps, begun, readback = self._submits[0]
-        position, finished, recent = await readback.finish()
+        submit = self._submits[0]
+        position, finished, recent = await submit.readback.finish()
         self._submits.popleft()
-        self._idle.append(readback)
+        self._idle.append(submit.readback)
         now = time.perf_counter()
-        seconds, self._done_at = now - max(begun, self._done_at), now
-        return Result(steps, seconds, position.cast("I"), finished.cast("I"), recent.cast("I"))
+        seconds, self._done_at = now - max(submit.begun, self._done_at), now
+        return Result(
+            submit.steps,
+            seconds,
+            submit.rows,
+            position.cast("I"),
+            finished.cast("I"),
+            recent.cast("I"),
+        )
 
     def close(self, kept_runs: KeptRuns | None = None) -> None:
         """Free everything, or return reusable parts to ``kept_runs``."""
@@ -185,6 +248,7 @@ class DecodeRun(NotCopyable):
                 freed.callback(self._kept[1].close)
             else:
                 freed.callback(kept_runs.put, *self._kept)
+            freed.callback(self._live.close)
             for readback in self._readbacks:
                 freed.callback(readback.close)
 

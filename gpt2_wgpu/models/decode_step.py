@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpt2_wgpu import nn
@@ -17,6 +17,7 @@ from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, ops, tidy
 from gpt2_wgpu.tensors.scopes import tensors_in
 from gpt2_wgpu.webgpu import Recording
+from gpt2_wgpu.webgpu.storage import Storage
 
 
 class DecodeStep:
@@ -25,6 +26,7 @@ class DecodeStep:
     The default ``call_with_cache`` returns logits for sampling: the head's kernel applies penalties
     and stores maxima. A replaced one, or one with logits processors, returns plain logits, and a
     separate kernel does the same. ``token_ids`` returns each row's token history, for ``choice``.
+    ``borrowed``: the workspace of another step's recording, for this one's.
     """
 
     def __init__(
@@ -34,12 +36,14 @@ class DecodeStep:
         state: SamplingState,
         choice: TokenChoice,
         token_ids: Callable[[], list[list[int]]],
+        borrowed: Sequence[Storage] = (),
     ) -> None:
         self._model = model
         self._cache = cache
         self._state = state
         self._choice = choice
         self._token_ids = token_ids
+        self._borrowed = borrowed
         self._call = chosen(model, "call_with_cache")
 
     async def recorded(self) -> Recording | None:
@@ -48,7 +52,7 @@ class DecodeStep:
             return None
         ids = UnreadableIds()
         try:
-            with Recording(self._model.backbone.device) as recording:
+            with Recording(self._model.backbone.device, borrowed=self._borrowed) as recording:
                 await self._run(ids)
         except NotRecordableError:
             return None

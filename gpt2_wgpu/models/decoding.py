@@ -9,7 +9,7 @@ from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import BusyError, DeviceLostError, NumericalError
 from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.call_settings import Watch
-from gpt2_wgpu.models.decode_run import DecodeRun
+from gpt2_wgpu.models.decode_run import DecodeRun, Result
 from gpt2_wgpu.models.kept_runs import DecodeInputs
 from gpt2_wgpu.models.pace import Pace
 from gpt2_wgpu.models.recovery import recover
@@ -174,15 +174,18 @@ class Generation(NotCopyable):
             await self._submit(run)
         result = await run.result()
         self._pace.took(result.seconds, result.steps)
-        new = self._collect(result.position, result.finished, result.recent)
+        new = self._collect(result)
         if run.is_recorded and not ahead:
             await self._submit(run)
         return new
 
     async def _submit(self, run: DecodeRun) -> None:
         """Submit more steps, if rows have room for them."""
-        steps = self._pace.steps(self._room() - run.in_flight) if run.is_recorded else 1
+        room = min(self._room() - run.in_flight, run.steps_at_once)
+        steps = self._pace.steps(room) if run.is_recorded else 1
         if steps > 0:
+            rows = zip(self._rows, self._prompts, self._finished, strict=True)
+            await run.compact([None if end == LIVE else len(r) - n for r, n, end in rows])
             await run.submit(steps, self._check)
 
     def close(self) -> None:
@@ -212,23 +215,22 @@ class Generation(NotCopyable):
             (limit - len(row) for row, limit, finished in rows if finished == LIVE), default=0
         )
 
-    def _collect(
-        self, position: memoryview, finished: memoryview, recent: memoryview
-    ) -> list[list[int]]:
+    def _collect(self, result: Result) -> list[list[int]]:
         """Return the tokens between each row's end and its new position."""
-        new: list[list[int]] = []
-        for index, row in enumerate(self._rows):
+        new: list[list[int]] = [[] for _ in self._rows]
+        for place, index in enumerate(result.rows):
             if self._finished[index] == ENDED:
-                new.append([])
                 continue
-            places = range(len(row), position[index] + 1)
-            new.append([recent[index * RECENT + place % RECENT] for place in places])
-            row += new[-1]
+            row, position = self._rows[index], result.position[place]
+            first = place * RECENT
+            new[index] = [result.recent[first + p % RECENT] for p in range(len(row), position + 1)]
+            row += new[index]
+            finished = result.finished[place]
             if self._finished[index] == LIVE:
-                self._finished[index] = finished[index]
-            if finished[index] == NOT_FINITE:
+                self._finished[index] = finished
+            if finished == NOT_FINITE:
                 raise NumericalError(
-                    f"the logits of row {index} at position {position[index]} are not finite: the "
+                    f"the logits of row {index} at position {position} are not finite: the "
                     "weights hold NaN or overflow (float16?), a logits processor or replaced "
                     "method returned them, or the device computes wrongly"
                 )

@@ -52,6 +52,12 @@ class DecodeInputs:
     seeds: Sequence[int] | None
     length: int  # positions of the cache
 
+    @property
+    def ended(self) -> list[int | None]:
+        """For each row the number of steps that it took part in; None while it is live."""
+        rows = zip(self.rows, self.limits, strict=True)
+        return [len(r.ids) - r.prompt if limit <= len(r.ids) else None for r, limit in rows]
+
     def new_state(self, device: Device) -> SamplingState:
         """Create the sampling state."""
         return SamplingState.create(
@@ -110,30 +116,44 @@ class RunKey:
 
 
 class RunParts(NotCopyable):
-    """KV cache and state of a run, with their recordings."""
+    """KV cache and state of a run, with their recordings.
+
+    ``steps``: recordings of the step, by number of rows; that of all rows comes first, and the
+    others use its buffers.
+    """
 
     def __init__(self, state: SamplingState, step: Recording, prefill: Prefill) -> None:
         self.state = state
-        self.step = step
         self.prefill = prefill
-        self._idle: IdleRecording | None = None
+        self.steps = {prefill.cache.batch_size: step}
+        self._idle: dict[int, IdleRecording] | None = None
 
     @property
     def cache(self) -> KVCache:
         """The KV cache."""
         return self.prefill.cache
 
+    @property
+    def step(self) -> Recording:
+        """The step of all rows."""
+        return self.steps[self.prefill.cache.batch_size]
+
     def suspend(self) -> None:
         """Give the buffers to the pool until :meth:`resume`."""
         dispose([self.cache, self.state])
-        self._idle = IdleRecording(self.step)
+        # The last has all references to the shared buffers, and they become its group.
+        self._idle = {rows: IdleRecording(step) for rows, step in reversed(self.steps.items())}
 
     def resume(self) -> bool:
         """Take the buffers back; False if they are gone."""
-        if self._idle is None or not self._idle.resume():
+        idle, self._idle = self._idle or {}, None
+        rows = self.cache.batch_size
+        if rows not in idle or not idle[rows].resume():
+            for one in idle.values():
+                one.close()
             self.prefill.close()
             return False
-        self._idle = None
+        self.steps = {n: step for n, step in self.steps.items() if n == rows or idle[n].resume()}
         self.state = keep(self.state.renewed())
         self.prefill.cache = keep(self.cache.renewed())
         return True
@@ -142,9 +162,11 @@ class RunParts(NotCopyable):
         """Free everything. Idempotent."""
         self.prefill.close()
         if self._idle is not None:
-            self._idle.close()
+            for idle in self._idle.values():
+                idle.close()
             return
-        self.step.close()
+        for step in reversed(self.steps.values()):
+            step.close()
         dispose([self.cache, self.state])
 
 

@@ -7,28 +7,51 @@ from array import array
 from collections.abc import Sequence
 
 from gpt2_wgpu.models.cached_model import CachedModel
+from gpt2_wgpu.models.live_rows import COMPACTED_EVERY, LiveRows
 from gpt2_wgpu.models.overrides import chosen, is_default, settled
 from gpt2_wgpu.models.pace import Pace
-from gpt2_wgpu.nn import History, KVCache
+from gpt2_wgpu.nn import History
 from gpt2_wgpu.tensors import tidy
 from gpt2_wgpu.webgpu import Recording
 
 
-async def replay_texts(model: CachedModel, rows: Sequence[History], cache: KVCache) -> None:
-    """Write keys and values of generated tokens, but the newest of each row, into ``cache``.
+async def replay_texts(
+    model: CachedModel,
+    rows: Sequence[History],
+    live: LiveRows,
+    ended: Sequence[int | None] | None,
+) -> int:
+    """Write keys and values of generated tokens, but the newest of each row → number of steps.
 
     By the dispatches of a step, token after token, as they were computed at first: a text that
-    goes on after a loss of the device has the very bits of one that was not disturbed.
+    goes on after a loss of the device has the very bits of one that was not disturbed. ``ended``:
+    see ``LiveRows.compact``; None: no row leaves the step.
     """
     steps = max(len(row.ids) - row.prompt for row in rows)
-    if not steps:
-        return
-    backbone, call = model.backbone, chosen(model, "call_with_cache")
-    as_uint32, queue, pace = backbone.as_uint32, backbone.device.queue, Pace()
+    pace, first = Pace(), 0
+    while first < steps:
+        last = steps
+        if ended is not None:
+            live.compact(first, ended)
+            intervals = range(first + COMPACTED_EVERY, steps, COMPACTED_EVERY)
+            changes = (at for at in intervals if len(live.staying(at, ended)) < len(live.rows))
+            last = next(changes, steps)
+        await _replay_steps(model, [rows[index] for index in live.rows], live, first, last, pace)
+        first = last
+    return steps
+
+
+async def _replay_steps(
+    model: CachedModel, rows: Sequence[History], live: LiveRows, first: int, last: int, pace: Pace
+) -> None:
+    """Run the steps from ``first`` to before ``last`` for the live rows."""
+    backbone, call, cache = model.backbone, chosen(model, "call_with_cache"), live.cache
+    as_uint32, queue = backbone.as_uint32, backbone.device.queue
     async with tidy("replay"):
         # A row that is finished stays where it is, as it does in a step.
         places = [
-            [min(row.prompt - 1 + step, len(row.ids) - 1) for row in rows] for step in range(steps)
+            [min(row.prompt - 1 + step, len(row.ids) - 1) for row in rows]
+            for step in range(first, last)
         ]
         token, position = as_uint32([[0]] * len(rows)), as_uint32([0] * len(rows))
         recording = None
@@ -36,10 +59,10 @@ async def replay_texts(model: CachedModel, rows: Sequence[History], cache: KVCac
             with Recording(backbone.device) as recording, tidy("step"):
                 backbone.blocks(token, cache, position)
         try:
-            first, begun = 0, time.perf_counter()
-            while first < steps:
-                count = pace.steps(steps - first)
-                for now in places[first : first + count]:
+            done, begun = 0, time.perf_counter()
+            while done < len(places):
+                count = pace.steps(len(places) - done)
+                for now in places[done : done + count]:
                     ids = [row.ids[place] for row, place in zip(rows, now, strict=True)]
                     queue.upload(token.storage, 0, array("I", ids))
                     queue.upload(position.storage, 0, array("I", now))
@@ -49,9 +72,9 @@ async def replay_texts(model: CachedModel, rows: Sequence[History], cache: KVCac
                     with tidy("step"):
                         await settled(call(token, cache, position))
                 await queue.read([(token.storage, 0, 4)])
-                ended = time.perf_counter()
-                pace.took(ended - begun, count)
-                first, begun = first + count, ended
+                finished = time.perf_counter()
+                pace.took(finished - begun, count)
+                done, begun = done + count, finished
         finally:
             if recording is not None:
                 recording.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import DeviceError
@@ -53,7 +53,7 @@ async def check_step(recording: Recording, step: DecodeStep, state: SamplingStat
             open_recorder.reset(token)
         _compare_calls(recording.recorded, trace.works)
         before = await queue.read([(x.storage, 0, x.nbytes) for x in advanced])
-        _clear(device, recording.recorded, 1)
+        _clear(device, recording.recorded, {id(storage) for storage in recording.workspace})
         expected = []
         for command, work in zip(recording.commands, recording.recorded, strict=True):
             queue.replay(Batch([command]))
@@ -101,10 +101,10 @@ def _written(work: Dispatch) -> list[tuple[Storage, int, int]]:
     return [found for name, found in work.ranges.items() if bindings[name][1] == "storage"]
 
 
-def _clear(device: Device, works: Sequence[Dispatch], pins: int | None) -> None:
+def _clear(device: Device, works: Sequence[Dispatch], own: Collection[int] | None) -> None:
     """Write zeros to the buffers that only ``works`` use and that are written before they are read.
 
-    ``pins``: references that ``works`` hold to each buffer; None: one for each use.
+    ``own``: ids of the buffers that only they use; None: those with one reference for each use.
     """
     uses: dict[int, int] = {}
     first: dict[int, tuple[Storage, bool]] = {}
@@ -114,5 +114,6 @@ def _clear(device: Device, works: Sequence[Dispatch], pins: int | None) -> None:
             uses[id(storage)] = uses.get(id(storage), 0) + 1
             first.setdefault(id(storage), (storage, id(storage) in written))
     for key, (storage, is_written) in first.items():
-        if is_written and storage.references == (uses[key] if pins is None else pins):
+        is_own = storage.references == uses[key] if own is None else key in own
+        if is_written and is_own:
             device.queue.upload(storage, 0, bytes(-(-storage.nbytes // 4) * 4))

@@ -23,6 +23,7 @@ from gpt2_wgpu.nn.matrix import (
     rounds_activations,
     stored_words,
 )
+from gpt2_wgpu.nn.row_moves import move_rows
 from gpt2_wgpu.nn.sampling import (
     FULL,
     LIVE,
@@ -71,6 +72,7 @@ __all__ = [
     "linear",
     "load_matrix",
     "load_vector",
+    "move_rows",
     "part_sizes",
     "penalize",
     "project_logits",

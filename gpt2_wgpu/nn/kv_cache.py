@@ -33,7 +33,8 @@ class KVCache(Tensor):
     """
 
     __slots__ = (
-        "batch_size", "cache_dtype", "capacity", "head_dim", "length", "num_heads", "padded_dim",
+        "allocated_rows", "batch_size", "cache_dtype", "capacity", "head_dim", "length",
+        "num_heads", "padded_dim",
     )  # fmt: skip
 
     def __init__(
@@ -51,7 +52,7 @@ class KVCache(Tensor):
                 f"sizes of a cache must be at least 1: batch {batch_size}, layers {num_layers}, "
                 f"positions {length}, heads {num_heads}, head size {head_dim}"
             )
-        self.batch_size = batch_size
+        self.batch_size = self.allocated_rows = batch_size
         self.length = length
         self.num_heads = num_heads
         self.head_dim = head_dim
@@ -95,6 +96,21 @@ class KVCache(Tensor):
     def renewed(self) -> KVCache:
         """A new cache over the buffers of this disposed one."""
         return self._over(Tensor.renewed)
+
+    def first_rows(self, rows: int) -> KVCache:
+        """Return a view of the first ``rows``, in the same memory."""
+        view = self._over(copy)
+        view.batch_size, view.shape = rows, (rows, *self.shape[1:])
+        return view
+
+    def row_slices(self) -> list[tuple[Tensor, int, int]]:
+        """Return tensor, first byte and bytes per row of each array of rows: keys, then values."""
+        halves = [(layer, layer.nbytes // 2) for layer in self.children]
+        return [
+            (layer, first, half // self.allocated_rows)
+            for layer, half in halves
+            for first in (0, half)
+        ]
 
     def layer(self, index: int) -> Tensor:
         """Return one layer in its memory layout: [2, B * H * capacity * padded D]."""

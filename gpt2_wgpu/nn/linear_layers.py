@@ -131,7 +131,7 @@ def project_qkv(
         "qkv",
         {"start": start, "result": queries, "cache": cache.layer(layer)},
         {
-            "batch": cache.batch_size,
+            "batch": cache.allocated_rows,
             "tokens_per_row": x.shape[1],
             "heads": cache.num_heads,
             "head_dim": cache.padded_dim,

@@ -127,6 +127,23 @@ class SamplingState:
         }
         return replace(self, **tensors)
 
+    def first_rows(self, rows: int) -> SamplingState:
+        """Return views of the first ``rows``, in the same memory."""
+        tensors: dict[str, Any] = {
+            name: value.view(value.shape) if name == "options" else value.first(rows)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
+        }
+        return replace(self, **tensors)
+
+    def row_slices(self) -> list[tuple[Tensor, int, int]]:
+        """Return tensor, first byte and bytes per row of each array of rows."""
+        return [
+            (value, 0, value.nbytes // value.shape[0])
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor) and name != "options"
+        ]
+
     def write(
         self,
         rows: Sequence[History],

@@ -183,6 +183,14 @@ class Tensor(Operators, NotPicklable):
         self.check()
         return Tensor(self.device, self.storage.retain(), shape, self.dtype, self.label)
 
+    def first(self, rows: int) -> Tensor:
+        """Return a view of the first ``rows`` of the first axis."""
+        if not 0 <= rows <= self.shape[0]:
+            raise ShapeError(f"cannot view {rows} rows of {self}")
+        self.check()
+        shape = (rows, *self.shape[1:])
+        return Tensor(self.device, self.storage.retain(), shape, self.dtype, self.label)
+
     def renewed(self) -> Tensor:
         """A new tensor over the buffer of this disposed one, which others have kept allocated."""
         return Tensor(self.device, self.storage.retain(), self.shape, self.dtype, self.label)

@@ -29,15 +29,25 @@ class Recording(NotCopyable):
     Their buffers stay allocated until :meth:`close`, even if the tensors are disposed.
     """
 
-    def __init__(self, device: Device, *, reuses_workspace: bool = False) -> None:
+    def __init__(
+        self,
+        device: Device,
+        *,
+        reuses_workspace: bool = False,
+        borrowed: Sequence[Storage] = (),
+    ) -> None:
         """Create a recording on ``device``.
 
         ``reuses_workspace``: new tensors get buffers of the recording's own disposed tensors.
-        Nothing may be uploaded to a tensor created in it.
+        Nothing may be uploaded to a tensor created in it. ``borrowed``: the ``workspace`` of
+        another recording, used likewise; neither depends on contents that the other may overwrite.
         """
         self.device = device
+        self.workspace: list[Storage] = []  # buffers that only its dispatches use
         self.was_read = False  # a read was rejected, also if the caller caught the error
-        self._reuses_workspace = reuses_workspace
+        self._reuses_workspace = reuses_workspace or bool(borrowed)
+        self._borrowed = borrowed
+        self._references: dict[int, int] = {}  # of borrowed buffers while idle, by id
         self.recorded: list[Dispatch] = []
         self._pinned: dict[int, Storage] = {}
         self._workspace: dict[int, list[Storage]] = {}  # of those pinned, by size
@@ -49,6 +59,10 @@ class Recording(NotCopyable):
     def __enter__(self) -> Recording:
         if open_recorder.get() is not None:
             raise ScopeError("a recording is already open: recordings cannot be nested")
+        for storage in self._borrowed:
+            self._pinned[id(storage)] = storage.retain()
+            self._workspace.setdefault(storage.size, []).append(storage)
+            self._references[id(storage)] = storage.references
         self._tokens = [open_recorder.set(self)]
         if self._reuses_workspace:
             self._tokens.append(reuse_workspace.set(self._idle_workspace))
@@ -124,6 +138,7 @@ class Recording(NotCopyable):
     def close(self) -> None:
         """Release all buffers. Idempotent."""
         self.recorded, self._parts, self._workspace = [], [], {}
+        self.workspace, self._borrowed = [], ()
         for storage in self.unpin():
             storage.release()
 
@@ -131,7 +146,8 @@ class Recording(NotCopyable):
         """Return the smallest buffer of at least ``size`` that no tensor uses any more."""
         for fitting in sorted(known for known in self._workspace if known >= size):
             for storage in self._workspace[fitting]:
-                if storage.references == 1 and storage.pool is pool:
+                idle = self._references.get(id(storage), 1)
+                if storage.references == idle and storage.pool is pool:
                     return storage
         return None
 
@@ -142,6 +158,11 @@ class Recording(NotCopyable):
 
     def _finish(self) -> None:
         device = self.device
+        self.workspace = [
+            storage
+            for key, storage in self._pinned.items()
+            if storage.kind == "workspace" and storage.references == self._references.get(key, 1)
+        ]
         params = bytearray(len(self.recorded) * PARAMS_STRIDE)
         commands: list[Command] = []
         with device.translated_errors():

@@ -114,6 +114,24 @@ def test_a_stream_and_packed_ids_use_the_same_recording(fresh, made):
     assert len(fresh.kept_runs) == 1
 
 
+def test_steps_of_fewer_rows_are_kept_and_take_no_workspace(fresh, made):
+    def generate(stops):
+        fresh.sampler = samplers.TopK(50, seed=3)
+        inputs = tiny.packed([[1, 2, 3], [4], [9, 8, 7, 6, 5], [100]], tiny.CONTEXT)
+        return tiny.ids_of(fresh.generate(inputs, stop_token_ids=stops))
+
+    stops = [*range(0, 257, 16)]
+    generate([256] * len(stops))
+    before = pooled()
+    expected = generate(stops)
+    ((_, parts),) = fresh.kept_runs._runs
+    assert len(parts.steps) > 2
+    assert pooled() - before < 2**14 * len(parts.steps)  # their parameters, and a row on its way
+    made.clear()
+    assert generate(stops) == expected
+    assert made["create_bind_group"] == 0  # (a read-back in flight at the end is not pooled)
+
+
 def test_the_embedded_model_needs_a_fraction_of_the_calls(device, made):
     with gw.GPT2CausalLM.from_preset("fairytales", dtype="float16") as lm:
         lm.compile("greedy")
