@@ -31,8 +31,13 @@ Started = Callable[..., subprocess.Popen[bytes]]
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a started process: this checkout, and nothing that changes output."""
+    """The environment of a started process: this checkout, and nothing that changes output.
+
+    Its cache folder is empty, but for the shaders that Mesa compiled for other processes.
+    """
     env = {name: value for name, value in os.environ.items() if name not in CHANGES_OUTPUT}
+    mesa = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    env = {"MESA_SHADER_CACHE_DIR": mesa} | env
     caches = str(tmp_path_factory.mktemp("caches"))
     return env | {"PYTHONPATH": str(ROOT), "TERM": "xterm", "XDG_CACHE_HOME": caches}
 

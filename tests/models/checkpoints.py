@@ -72,7 +72,8 @@ def greedy(model, ids, new_tokens):
     cache, margin = None, np.inf
     step = torch.tensor([ids])
     for _ in range(new_tokens):
-        out = model(step, past_key_values=cache, use_cache=True)
+        with torch.inference_mode():
+            out = model(step, past_key_values=cache, use_cache=True)
         cache = out.past_key_values
         best = torch.topk(out.logits[0, -1], 2)
         margin = min(margin, float(best.values[0] - best.values[1]))

