@@ -3,7 +3,8 @@
 //
 // Formula:  position[r] += 1; token[r] = chosen[r]; recent[r, position[r] % 16] = chosen[r];
 //           finished[r] = 2 where the row is full, 1 where chosen[r] is a stop token; only 3 where
-//           a logit is not finite. Finished rows stay as they are. Maxima are reset to 0.
+//           a logit is not finite, 4 where all tokens are excluded. Finished rows stay as they
+//           are. Maxima are reset to 0.
 // Bindings: chosen [rows] · the rest as in sample.wgsl
 // Threads:  thread -> one row
 // Limits:   chosen[r] < candidates
@@ -27,12 +28,14 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let row = id.x;
   if (row >= params.rows || finished[row] != 0u) { return; }
   let first = row * params.maxima_and_counts_width;
+  var highest = 0u;
   for (var i = 0u; i < chunks_of(params.candidates); i++) {
-    if (maxima_and_counts[first + i] == NOT_FINITE) {
-      finished[row] = 3u;
-      return;
-    }
+    highest = max(highest, maxima_and_counts[first + i]);
     maxima_and_counts[first + i] = 0u;
+  }
+  if (highest == NOT_FINITE || highest <= rank(LOWEST)) {
+    finished[row] = select(4u, 3u, highest == NOT_FINITE);
+    return;
   }
   advance(row, chosen[row]);
 }

@@ -10,7 +10,8 @@
 // Bindings: logits [rows, stride] · maxima_and_counts [rows, maxima_and_counts_width]
 //           (maxima_and_counts.wgsl; the maxima are reset to 0) · options, row_params: see below ·
 //           token, position, finished [rows] · recent [rows, 16]: the last 16 tokens, each at its
-//           position % 16; finished: 0 no, 1 a stop token, 2 full, 3 logits with NaN or infinity
+//           position % 16; finished: 0 no, 1 a stop token, 2 full, 3 logits with NaN or infinity,
+//           4 every token is excluded
 // Threads:  WORKGROUP (32 to 256) threads share workgroup (x) = one row
 // Limits:   candidates < 2^30; rows <= 65,535
 //
@@ -65,8 +66,9 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
   if (workgroupUniformLoad(&already_finished) != 0u) { return; }
 
   find_best(row, thread);
-  if (workgroupUniformLoad(&best_rank[0]) == NOT_FINITE) {
-    if (thread == 0u) { finished[row] = 3u; }
+  let best = workgroupUniformLoad(&best_rank[0]);
+  if (best == NOT_FINITE || best <= rank(LOWEST)) {
+    if (thread == 0u) { finished[row] = select(4u, 3u, best == NOT_FINITE); }
     return;
   }
   highest = logits[first + best_index[0]];

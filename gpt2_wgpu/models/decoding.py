@@ -17,6 +17,7 @@ from gpt2_wgpu.models.self_test import require_right_results
 from gpt2_wgpu.models.token_choice import TokenChoice
 from gpt2_wgpu.models.token_ids import Candidates
 from gpt2_wgpu.nn import (
+    ALL_EXCLUDED,
     FULL,
     LIVE,
     NOT_FINITE,
@@ -28,7 +29,7 @@ from gpt2_wgpu.nn import (
 from gpt2_wgpu.text.token_arrays import rows_of_ids
 from gpt2_wgpu.webgpu.waiting import can_submit_ahead
 
-ENDED = 1 + max(LIVE, STOPPED, FULL, NOT_FINITE)  # by the caller; the GPU does not know it
+ENDED = 1 + ALL_EXCLUDED  # by the caller; the GPU does not know it
 
 
 class Generation(NotCopyable):
@@ -108,7 +109,7 @@ class Generation(NotCopyable):
         After :meth:`close`, also one by another task or thread, there are no new ids.
 
         Raises:
-            NumericalError: the logits of a row are not finite.
+            NumericalError: the logits of a row are not finite, or exclude every token.
             DeviceLostError: the device was lost twice within a short time.
             OutOfGPUMemoryError: GPU memory is exhausted.
             BusyError: another caller is advancing.
@@ -233,6 +234,11 @@ class Generation(NotCopyable):
                     f"the logits of row {index} at position {position} are not finite: the "
                     "weights hold NaN or overflow (float16?), a logits processor or replaced "
                     "method returned them, or the device computes wrongly"
+                )
+            if finished == ALL_EXCLUDED:
+                raise NumericalError(
+                    f"every token of row {index} is excluded at position {position}: a logits "
+                    "processor or replaced method returned minus infinity for all; leave one"
                 )
         return new
 

@@ -1,7 +1,7 @@
 """Compaction of a batch: rows that are finished leave the decode step, which goes on with fewer.
 
 It happens between steps that are a multiple of ``COMPACTED_EVERY``, and only for rows whose end is
-certainly known there, whatever the sizes of submits: so the dispatches of a text, and with them the
+certainly known there, for all sizes of submits: so the dispatches of a text, and with them the
 last bits of its numbers, are the same in every run.
 """
 

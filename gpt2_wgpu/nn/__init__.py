@@ -25,6 +25,7 @@ from gpt2_wgpu.nn.matrix import (
 )
 from gpt2_wgpu.nn.row_moves import move_rows
 from gpt2_wgpu.nn.sampling import (
+    ALL_EXCLUDED,
     FULL,
     LIVE,
     NOT_FINITE,
@@ -40,6 +41,7 @@ from gpt2_wgpu.nn.sampling import (
 from gpt2_wgpu.nn.transformer_block import Block, LayerNorm, Linear, attend, feed_forward
 
 __all__ = [
+    "ALL_EXCLUDED",
     "FULL",
     "LIVE",
     "NOT_FINITE",

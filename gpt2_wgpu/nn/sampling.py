@@ -21,7 +21,7 @@ OF_PROMPT = 1 << 31  # flag in a token's count: in the prompt
 EXCLUDED = 1 << 30  # flag in a token's count: never chosen
 PASSES = 20  # max passes over the vocabulary, including the overhead of a pass
 RECENT = 16  # newest tokens stored per row, the max number of new tokens per submit
-LIVE, STOPPED, FULL, NOT_FINITE = range(4)  # values of ``finished``
+LIVE, STOPPED, FULL, NOT_FINITE, ALL_EXCLUDED = range(5)  # values of ``finished``
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class SamplingState:
 
     token: Tensor  # [B, 1] newest token
     position: Tensor  # [B] its position
-    finished: Tensor  # [B] LIVE, STOPPED, FULL or NOT_FINITE
+    finished: Tensor  # [B] LIVE, STOPPED, FULL, NOT_FINITE or ALL_EXCLUDED
     recent: Tensor  # [B, RECENT] ring buffer: the token of position p is at p % RECENT
     row_params: Tensor  # [B, 4] total length at which a row is full; stream and seed of its draws
     maxima_and_counts: Tensor  # [B, chunks (+ candidates)]: include/maxima_and_counts.wgsl

@@ -1,10 +1,11 @@
 // Floats as words in the same order, so that integer atomics can compare them. 0 ranks below every
 // number; NaN and infinities of both signs rank above all, so that they are always found.
 //
-// Provides: NOT_FINITE, rank
+// Provides: NOT_FINITE, LOWEST, rank
 // Needs:    nothing
 
 const NOT_FINITE: u32 = 0xffffffffu;
+const LOWEST: f32 = -3.4e38; // an excluded token's logit: finite, and 0 after exp() when tempered
 
 fn rank(x: f32) -> u32 {
   let bits = bitcast<u32>(x);

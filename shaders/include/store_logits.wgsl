@@ -3,13 +3,11 @@
 // them. Only outputs below `candidates` count. With HAS_PENALTIES a logit is lowered first by how
 // often its token has occurred: see `Penalties` in sampling.py.
 //
-// Provides: LOWEST, HAS_BIAS, bias, result, maxima_and_counts, params, store_one, store
+// Provides: HAS_BIAS, bias, result, maxima_and_counts, params, store_one, store
 // Needs:    nothing
 
 //!include "rank.wgsl"
 //!include "maxima_and_counts.wgsl"
-
-const LOWEST: f32 = -3.4e38; // finite, and 0 after exp() at every temperature
 
 override HAS_BIAS: bool = false;
 

@@ -254,8 +254,13 @@ def test_a_loop_that_is_assigned_refuses_processors_too(lm):
         (lambda ids, logits: "x", InvalidArgumentError, "not float32"),
         (lambda ids, logits: [[1.0]], ShapeError, r"of shape \(1, \d+\), not \(1, 1\)"),
         (not_finite, NumericalError, "not finite"),
+        (
+            lambda ids, logits: [[-math.inf] * logits.shape[1]],
+            NumericalError,
+            "every token of row 0 is excluded at position 3",
+        ),
     ],
-    ids=["flat", "none", "text", "narrow", "nan"],
+    ids=["flat", "none", "text", "narrow", "nan", "excluded"],
 )
 @pytest.mark.parametrize("sampler", ["greedy", LikeliestOnGPU()], ids=str)
 def test_wrong_results_of_processors(lm, sampler, processor, error, match):

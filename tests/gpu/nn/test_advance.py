@@ -8,6 +8,7 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.nn import (
+    ALL_EXCLUDED,
     FULL,
     LIVE,
     NOT_FINITE,
@@ -86,6 +87,7 @@ def test_rows_advance_by_given_tokens(device, rows):
         state = state_of(device, rows, candidates, penalties, [stop], limit=rows + 4)
         before = {name: getattr(state, name).numpy().copy() for name in NAMES}
         for tokens in chosen:
+            penalize(gw.tensor(references.random(rows, candidates)), state)
             advance(tokens.tolist(), state)
         after = {name: getattr(state, name).numpy() for name in NAMES}
     expected = before
@@ -102,6 +104,10 @@ def test_rows_advance_by_given_tokens(device, rows):
                 expected["finished"][row] = FULL
             if token == stop:
                 expected["finished"][row] = STOPPED
+    # Where a row is finished, what penalize noted stays.
+    live = expected["finished"] == LIVE
+    for values in (after, expected):
+        values["maxima_and_counts"][~live, :counts] = 0
     for name in NAMES:
         np.testing.assert_array_equal(after[name], expected[name], err_msg=name)
     assert {FULL, STOPPED} & {*after["finished"].tolist()}
@@ -110,15 +116,16 @@ def test_rows_advance_by_given_tokens(device, rows):
 NAMES = ("token", "position", "finished", "recent", "maxima_and_counts")
 
 
-def test_maxima_are_reset_and_what_is_not_finite_ends_the_row(device):
-    logits = references.random(2, 600)
+def test_maxima_are_reset_and_logits_that_allow_no_choice_end_the_row(device):
+    logits = references.random(3, 600)
     logits[1, 599] = np.inf
+    logits[2] = -np.inf
     with gw.tidy():
-        state = state_of(device, 2, 600)
+        state = state_of(device, 3, 600)
         penalize(gw.tensor(logits), state)
-        advance([4, 5], state)
-        assert state.finished.tolist() == [LIVE, NOT_FINITE]
-        assert state.token.tolist() == [[4], [8]]
+        advance([4, 5, 6], state)
+        assert state.finished.tolist() == [LIVE, NOT_FINITE, ALL_EXCLUDED]
+        assert state.token.tolist() == [[4], [8], [9]]
         assert state.maxima_and_counts.numpy()[0].tolist() == [0, 0, 0]
 
 

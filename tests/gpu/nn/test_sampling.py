@@ -8,6 +8,7 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.nn import (
+    ALL_EXCLUDED,
     FULL,
     LIVE,
     NOT_FINITE,
@@ -219,6 +220,18 @@ def test_logits_that_are_not_finite_end_the_row(device, bad, options):
     found = sampled(device, logits, options)
     assert found["finished"].tolist() == [LIVE, NOT_FINITE, LIVE]
     assert found["position"].tolist() == [4, 3, 4]
+
+
+@pytest.mark.parametrize("lowest", [-3.4e38, -3.4028e38])
+@pytest.mark.parametrize("options", [SamplingOptions(temperature=0), SamplingOptions(top_k=3)])
+def test_a_row_whose_tokens_are_all_excluded_ends(device, lowest, options):
+    logits = references.random(3, 300)
+    logits[1] = lowest
+    logits[2, :299] = lowest
+    found = sampled(device, logits, options)
+    assert found["finished"].tolist() == [LIVE, ALL_EXCLUDED, LIVE]
+    assert found["position"].tolist() == [4, 3, 4]
+    assert found["token"][2, 0] == 299
 
 
 def test_shapes(device):
