@@ -20,8 +20,8 @@ FORMATS = (
     ),
     (
         r"model\.weights\.h5|task\.json|.*\.weights\.h5|assets",
-        "a KerasHub preset: use the checkpoint in Hugging Face's format (gpt2_base_en and so on "
-        "load by name)",
+        "a KerasHub preset: load its whole directory with from_preset() outside of a browser, or "
+        "use the checkpoint in Hugging Face's format",
     ),
     (r".*\.gguf|ggml-.*\.bin", f"a GGUF file of llama.cpp: {_ORIGINAL}"),
     (r"onnx|.*\.onnx|.*\.ort", f"an ONNX export: {_ORIGINAL}"),

@@ -10,6 +10,7 @@ from typing import Any
 
 from gpt2_wgpu import small_files, strict_json
 from gpt2_wgpu.errors import ConfigError
+from gpt2_wgpu.models.keras_config import from_keras, is_keras_config
 from gpt2_wgpu.shown import shown
 
 #: Hugging Face's activation names (``ACT2FN``) → formula.
@@ -96,7 +97,7 @@ class GPT2Config:
         """Create a configuration from a parsed ``config.json``; missing keys get the defaults.
 
         Args:
-            values: the JSON object.
+            values: the JSON object, in Hugging Face's or KerasHub's format.
 
         Returns:
             The configuration.
@@ -105,12 +106,9 @@ class GPT2Config:
             ConfigError: this is not a GPT-2 configuration, a value is malformed, or a switch
                 (named with its value) is not supported.
         """
+        if is_keras_config(values):
+            values = from_keras(values)
         model_type = values.get("model_type")
-        if model_type is None and ("registered_name" in values or "class_name" in values):
-            raise ConfigError(
-                "this is the config.json of a KerasHub preset: use the checkpoint in Hugging "
-                "Face's format (gpt2_base_en and so on load by name)"
-            )
         if model_type is None and not all(key in values for key in _OWN_SIZES):
             raise ConfigError("key 'model_type' is missing; for GPT-2 it is 'gpt2'")
         if model_type not in (None, "gpt2"):

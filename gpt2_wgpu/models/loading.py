@@ -21,7 +21,9 @@ from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 from gpt2_wgpu.webgpu import Device
 from gpt2_wgpu.weights.blobs import Blob, BlobCheckpoint, read_blob
-from gpt2_wgpu.weights.checkpoint import Checkpoint, WeightSource
+from gpt2_wgpu.weights.checkpoint import Checkpoint, WeightSource, weights_there
+from gpt2_wgpu.weights.keras_weights import WEIGHTS_FILE as KERAS_WEIGHTS
+from gpt2_wgpu.weights.keras_weights import KerasWeights
 from gpt2_wgpu.weights.presets import resolve as resolve_preset
 
 
@@ -88,7 +90,7 @@ async def stored_weights(
     @contextmanager
     def open_directory(device: Device, dtype: str) -> Iterator[Fetch]:
         assert isinstance(weights, Path)
-        with Checkpoint.open(weights) as source:
+        with _opened(weights, config) as source:
             yield stored_fetch(device, source, config, dtype, on_progress)
 
     def open_source(device: Device, dtype: str) -> AbstractContextManager[Fetch]:
@@ -96,11 +98,18 @@ async def stored_weights(
         return nullcontext(stored_fetch(device, weights, config, dtype, on_progress))
 
     if isinstance(weights, Path):
-        with Checkpoint.open(weights) as source:
+        with _opened(weights, config) as source:
             config, dtype = await as_stored(config, dtype, source)
         return config, dtype, open_directory
     config, dtype = await as_stored(config, dtype, weights)
     return config, dtype, open_source
+
+
+def _opened(directory: Path, config: GPT2Config) -> AbstractContextManager[WeightSource]:
+    """Open the weights of a directory: safetensors, else those of KerasHub."""
+    if (directory / KERAS_WEIGHTS).is_file() and not weights_there(directory):
+        return KerasWeights.open(directory, config.n_layer)
+    return Checkpoint.open(directory)
 
 
 def _preprocessor_of(directory: Path, config: GPT2Config) -> GPT2CausalLMPreprocessor:

@@ -61,14 +61,21 @@ def test_an_unknown_file_or_directory(tmp_path: Path) -> None:
         resolve(tmp_path / "README.md")
 
 
-def test_the_config_of_a_kerashub_preset() -> None:
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("GPT2Backbone", "GPT2Backbone lacks num_layers"),
+        ("BertBackbone", "'BertBackbone' of Keras"),
+    ],
+)
+def test_the_config_of_another_kerashub_preset(kind: str, says: str) -> None:
     values = {
-        "module": "keras_hub.src.models.gpt2.gpt2_backbone",
-        "class_name": "GPT2Backbone",
+        "module": "keras_hub.src.models",
+        "class_name": kind,
         "config": {"vocabulary_size": 50257},
-        "registered_name": "keras_hub>GPT2Backbone",
+        "registered_name": f"keras_hub>{kind}",
     }
-    with pytest.raises(ConfigError, match="of a KerasHub preset: use the checkpoint in Hugging"):
+    with pytest.raises(ConfigError, match=says):
         GPT2Config.from_dict(values)
 
 

@@ -1,0 +1,165 @@
+"""Preset directories of KerasHub: configuration, tokenizer, and weights in HDF5.
+
+h5py is replaced by a dictionary of arrays here; `make parity` reads a file of KerasHub itself.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import gpt2_wgpu as gw
+from gpt2_wgpu.errors import WeightsError
+from gpt2_wgpu.models import GPT2Config
+from tests.memory import tiny
+
+pytestmark = pytest.mark.native("NumPy and files")
+
+LAYERS, HEADS, WIDTH, INNER = 2, 3, 12, 20  # heads of 4: padded on the GPU
+IDS = [[1, 2, 3, 200]]
+SIZES = {
+    "vocabulary_size": 257,
+    "num_layers": LAYERS,
+    "num_heads": HEADS,
+    "hidden_dim": WIDTH,
+    "intermediate_dim": INNER,
+    "max_sequence_length": 8,
+}
+
+
+class File(dict[str, np.ndarray]):
+    """What ``h5py.File`` gives for a path."""
+
+    opened: int = 0
+
+    def close(self) -> None:
+        File.opened -= 1
+
+
+def tensors() -> dict[str, np.ndarray]:
+    """Random weights under Hugging Face's names."""
+    config = GPT2Config.from_dict({"class_name": "GPT2Backbone", "config": SIZES})
+    random = np.random.default_rng(7)
+    shapes = config.expected_tensors()
+    return {name: random.normal(0, 0.3, shape).astype("f4") for name, shape in shapes.items()}
+
+
+def arrays_of_keras(weights: dict[str, np.ndarray]) -> File:
+    """The same weights as KerasHub stores them: query, key, value apart, and an axis of heads."""
+    size = WIDTH // HEADS
+    found = File()
+
+    def put(
+        path: str, name: str, shape: tuple[int, ...] = (-1,), columns: slice = slice(None)
+    ) -> None:
+        for index, kind in enumerate(("weight", "bias")):
+            array = weights[f"{name}.{kind}"][..., columns]
+            lone = () if kind == "bias" or len(array.shape) < 2 else (WIDTH,)
+            found[f"layers/{path}/vars/{index}"] = array.reshape(*lone, *shape)
+
+    found["layers/reversible_embedding/vars/0"] = weights["wte.weight"]
+    found["layers/position_embedding/vars/0"] = weights["wpe.weight"]
+    put("layer_normalization", "ln_f")
+    for i in range(LAYERS):
+        block = "transformer_decoder" + (f"_{i}" if i else "")
+        attention = f"{block}/_self_attention_layer"
+        put(f"{block}/_self_attention_layer_norm", f"h.{i}.ln_1")
+        put(f"{block}/_feedforward_layer_norm", f"h.{i}.ln_2")
+        for part, name in enumerate(("query", "key", "value")):
+            columns = slice(part * WIDTH, (part + 1) * WIDTH)
+            put(f"{attention}/{name}_dense", f"h.{i}.attn.c_attn", (HEADS, size), columns)
+        out = f"layers/{attention}/output_dense/vars"
+        found[f"{out}/0"] = weights[f"h.{i}.attn.c_proj.weight"].reshape(HEADS, size, WIDTH)
+        found[f"{out}/1"] = weights[f"h.{i}.attn.c_proj.bias"]
+        for part_name, name in (("intermediate", "c_fc"), ("output", "c_proj")):
+            dense = f"layers/{block}/_feedforward_{part_name}_dense/vars"
+            found[f"{dense}/0"] = weights[f"h.{i}.mlp.{name}.weight"]
+            found[f"{dense}/1"] = weights[f"h.{i}.mlp.{name}.bias"]
+    return found
+
+
+@pytest.fixture
+def preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, File]:
+    """A preset directory of KerasHub, and the arrays that its weights file holds."""
+    directory = tmp_path / "keras"
+    assets = directory / "assets" / "tokenizer"
+    assets.mkdir(parents=True)
+    config = tiny.tokenizer().get_config()
+    (assets / "vocabulary.json").write_text(json.dumps(config["vocabulary"]))
+    (assets / "merges.txt").write_text("#version: 0.2\n")
+    files: list[tuple[str, str, dict[str, Any]]] = [
+        ("config", "GPT2Backbone", SIZES),
+        ("tokenizer", "GPT2Tokenizer", {"sequence_length": None}),
+    ]
+    for name, kind, values in files:
+        serialised = {"class_name": kind, "config": {"trainable": True, **values}}
+        (directory / f"{name}.json").write_text(json.dumps(serialised))
+    (directory / "model.weights.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    stored = arrays_of_keras(tensors())
+
+    def opened(path: Path, mode: str) -> File:
+        assert (path, mode) == (directory / "model.weights.h5", "r")
+        File.opened += 1
+        return stored
+
+    monkeypatch.setitem(sys.modules, "h5py", SimpleNamespace(File=opened))
+    return directory, stored
+
+
+def logits_of(lm: gw.GPT2CausalLM) -> Any:
+    with gw.tidy():
+        return lm({"token_ids": IDS}).numpy()
+
+
+def test_a_preset_of_kerashub_gives_the_model_of_hugging_faces_files(
+    preset: tuple[Path, File], tmp_path: Path, no_leak: None
+) -> None:
+    directory, _ = preset
+    other = tmp_path / "transformers"
+    other.mkdir()
+    safetensors.numpy.save_file(tensors(), other / "model.safetensors")
+    config = GPT2Config.from_json_file(directory / "config.json")
+    (other / "config.json").write_text(json.dumps(config.to_dict()))
+    reference = gw.GPT2CausalLM.from_preset(other, None, "float32")
+    with gw.GPT2CausalLM.from_preset(directory, dtype="float32") as lm, reference:
+        np.testing.assert_array_equal(logits_of(lm), logits_of(reference))
+        assert lm.preprocessor is not None
+        assert lm.preprocessor.sequence_length == lm.backbone.max_sequence_length == 8
+        assert lm.generate("ab", max_length=6).startswith("ab")
+    assert File.opened == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "replacement", "says"),
+    [
+        ("layers/transformer_decoder_1/_feedforward_layer_norm/vars/0", None, "holds no layers/"),
+        ("layers/position_embedding/vars/0", np.zeros((8, WIDTH), "f8"), "float64; only float32"),
+        ("layers/position_embedding/vars/0", np.zeros((9, WIDTH), "f4"), "wpe.weight"),
+    ],
+)
+def test_other_weights_are_rejected(
+    preset: tuple[Path, File], path: str, replacement: np.ndarray | None, says: str, no_leak: None
+) -> None:
+    directory, stored = preset
+    if replacement is None:
+        del stored[path]
+    else:
+        stored[path] = replacement
+    with pytest.raises(WeightsError, match=says):
+        gw.GPT2Backbone.from_preset(directory, dtype="float32")
+    assert File.opened == 0
+
+
+def test_without_h5py_the_error_names_the_extra(
+    preset: tuple[Path, File], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(WeightsError, match=r"pip install 'gpt2-wgpu\[keras\]'"):
+        gw.GPT2Backbone.from_preset(preset[0])
