@@ -19,6 +19,7 @@ from typing import Any
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.models import decoding
+from gpt2_wgpu.models.decode_run import DecodeRun
 from gpt2_wgpu.models.decoding import Generation
 from gpt2_wgpu.models.pace import Pace
 from gpt2_wgpu.webgpu import time_waiting
@@ -87,7 +88,7 @@ def main() -> None:
     lm = gw.GPT2CausalLM(backbone)
     recorded = start(lm, CONTEXT - 1)
     run = recorded._run
-    assert run is not None and run._recording is not None
+    assert isinstance(run, DecodeRun) and run._recording is not None
     commands = run._recording.commands
     bundle = native_bundle(commands)
     if bundle is None:

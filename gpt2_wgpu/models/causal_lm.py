@@ -38,6 +38,7 @@ from gpt2_wgpu.models.packed_ids import (
     without_prompts,
 )
 from gpt2_wgpu.models.prefill import Prefill
+from gpt2_wgpu.models.prompt_lookup import check_prompt_lookup
 from gpt2_wgpu.models.row_ends import RowEnds, with_start_token
 from gpt2_wgpu.models.sampler_call import generate_by_call
 from gpt2_wgpu.models.search import generate_by_search, is_search
@@ -217,19 +218,21 @@ class CausalLM(GenerativeTask):
         if rows:
             limits = [len(row) - start for row, start in zip(ids, starts, strict=True)]
             self.total_length(max(limits), rows)
-            if runs_its_own_loop(self.sampler):
-                check_processors(self.logits_processors, self.sampler)  # it may be assigned
-                stops = stop_token_ids or ()
-                candidates = self.candidates(stops)
-                if is_search(self.sampler):
-                    return await generate_by_search(self, self.sampler, inputs, stops, candidates)
-                return await generate_by_call(self, self.sampler, inputs, stops, candidates)
             settings = settings_of(self)
             if settings is not None and settings.max_new_tokens is not None:
                 most = settings.max_new_tokens
                 limits = [
                     min(limit, len(row) + most) for limit, row in zip(limits, rows, strict=True)
                 ]
+            if runs_its_own_loop(self.sampler):
+                check_processors(self.logits_processors, self.sampler)  # it may be assigned
+                stops = stop_token_ids or ()
+                candidates = self.candidates(stops)
+                if is_search(self.sampler):
+                    return await generate_by_search(
+                        self, self.sampler, inputs, limits, stops, candidates
+                    )
+                return await generate_by_call(self, self.sampler, inputs, stops, candidates)
             generation = self.start_generation(rows, limits, stop_token_ids or ())
             await run_to_the_end(generation, rows, None if settings is None else settings.watch)
         return packed(rows, ids, is_one_row(inputs["token_ids"]), starts)
@@ -244,6 +247,9 @@ class CausalLM(GenerativeTask):
         candidates = self.candidates(stop_token_ids)
         choice = TokenChoice.of(self.sampler, self.logits_processors)
         options = choice.options(self.sampler)
+        lookup = check_prompt_lookup(
+            self.prompt_lookup_num_tokens, self.sampler, self.logits_processors
+        )
         return Generation(
             self,
             prompts,
@@ -253,6 +259,7 @@ class CausalLM(GenerativeTask):
             candidates,
             choice=choice,
             check=self._checks_steps,
+            prompt_lookup=0 if self._checks_steps else lookup,  # checked: step by step
         )
 
     # --- streaming ------------------------------------------------------------------------------

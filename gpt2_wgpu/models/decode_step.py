@@ -27,6 +27,7 @@ class DecodeStep:
     and stores maxima. A replaced one, or one with logits processors, returns plain logits, and a
     separate kernel does the same. ``token_ids`` returns each row's token history, for ``choice``.
     ``borrowed``: the workspace of another step's recording, for this one's.
+    ``tokens``: of each row, from ``start`` [B] on; the state has a row for each of them.
     """
 
     def __init__(
@@ -37,6 +38,8 @@ class DecodeStep:
         choice: TokenChoice,
         token_ids: Callable[[], list[list[int]]],
         borrowed: Sequence[Storage] = (),
+        tokens: int = 1,
+        start: Tensor | None = None,
     ) -> None:
         self._model = model
         self._cache = cache
@@ -44,6 +47,8 @@ class DecodeStep:
         self._choice = choice
         self._token_ids = token_ids
         self._borrowed = borrowed
+        self._tokens = tokens
+        self._start = state.position if start is None else start
         self._call = chosen(model, "call_with_cache")
 
     async def recorded(self) -> Recording | None:
@@ -69,8 +74,9 @@ class DecodeStep:
         state, choice = self._state, self._choice
         with tidy("step"):
             if is_default(self._call) and not choice.processors:
-                logits, _, _ = self._call(state.token, self._cache, state.position, sampling=state)
-                logits = logits.view((logits.shape[0], logits.shape[-1]))
+                ids = state.token.view((self._start.size, self._tokens))
+                logits, _, _ = self._call(ids, self._cache, self._start, sampling=state)
+                logits = logits.view((state.position.size, logits.shape[-1]))
             else:
                 logits = await choice.processed(token_ids, await self._plain_logits())
                 logits = nn.penalize(logits, state)
@@ -83,11 +89,10 @@ class DecodeStep:
                 nn.advance(await next_tokens(choice.sampler, logits, rows), state)
 
     async def _plain_logits(self) -> Tensor:
-        """Return logits [B, V] of ``call_with_cache``, without penalties."""
-        state = self._state
-        found = await settled(self._call(state.token, self._cache, state.position))
-        logits, _, cache = checked_result(found)
-        shape = (state.position.size, 1, self._model.backbone.config.vocab_size)
+        """Return logits of ``call_with_cache``, a row for each of the state, without penalties."""
+        ids = self._state.token.view((self._start.size, self._tokens))
+        logits, _, cache = checked_result(await settled(self._call(ids, self._cache, self._start)))
+        shape = (*ids.shape, self._model.backbone.config.vocab_size)
         if not isinstance(logits, Tensor) or logits.shape != shape:
             raise ShapeError(
                 f"call_with_cache must return logits as a Tensor of shape {shape}, "
@@ -95,7 +100,7 @@ class DecodeStep:
             )
         if cache is not self._cache:
             raise ShapeError("call_with_cache must return the cache that it was given, updated")
-        return logits.view((shape[0], shape[2]))
+        return logits.view((ids.size, shape[2]))
 
 
 def checked_result(found: Any) -> Any:

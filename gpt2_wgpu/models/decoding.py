@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from threading import Lock
 
 from gpt2_wgpu.copying import NotCopyable
@@ -11,7 +12,9 @@ from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.call_settings import Watch
 from gpt2_wgpu.models.decode_run import DecodeRun, Result
 from gpt2_wgpu.models.kept_runs import DecodeInputs
+from gpt2_wgpu.models.lookup_run import LookupRun
 from gpt2_wgpu.models.pace import Pace
+from gpt2_wgpu.models.prompt_lookup import DraftStats
 from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.models.self_test import require_right_results
 from gpt2_wgpu.models.token_choice import TokenChoice
@@ -57,6 +60,7 @@ class Generation(NotCopyable):
         seeds: Sequence[int] | None = None,
         choice: TokenChoice | None = None,
         check: bool = False,
+        prompt_lookup: int = 0,
     ) -> None:
         backbone = model.backbone
         # Check ids: out of range, the GPU would silently read outside the embedding.
@@ -77,7 +81,9 @@ class Generation(NotCopyable):
         ]
         self._check = check  # compare recorded steps with eager ones
         self._pace = Pace()
-        self._run: DecodeRun | None = None
+        self._prompt_lookup = prompt_lookup  # max length of drafts
+        self.drafts = DraftStats()
+        self._run: DecodeRun | LookupRun | None = None
         self._lock = Lock()
         self._advancing = self._closing = self._failed = False
         self._kept_runs = model.kept_runs  # those of now: compile() begins new ones
@@ -150,20 +156,16 @@ class Generation(NotCopyable):
                     self._rows, self._limits, self._finished, strict=True
                 )
             ]
-            self._run = await DecodeRun.start(
-                self._model,
-                DecodeInputs(
-                    [History(*row) for row in zip(self._rows, self._prompts, strict=True)],
-                    limits,
-                    self._options,
-                    self._stop_token_ids,
-                    self._candidates,
-                    self._seeds,
-                    max(*self._limits, *self._prompts),
-                ),
-                self._choice,
-                lambda: [list(row) for row in self._rows],
+            inputs = DecodeInputs(
+                [History(*row) for row in zip(self._rows, self._prompts, strict=True)],
+                limits,
+                self._options,
+                self._stop_token_ids,
+                self._candidates,
+                self._seeds,
+                max(*self._limits, *self._prompts),
             )
+            self._run = await self._new_run(inputs)
         run = self._run
         # One submit is always in flight when this returns, so that the GPU works while the caller
         # looks at the tokens; best is to hand it the next one before this one ends. Eager steps
@@ -180,7 +182,17 @@ class Generation(NotCopyable):
             await self._submit(run)
         return new
 
-    async def _submit(self, run: DecodeRun) -> None:
+    async def _new_run(self, inputs: DecodeInputs) -> DecodeRun | LookupRun:
+        def rows() -> list[list[int]]:
+            return [list(row) for row in self._rows]
+
+        if not self._prompt_lookup:
+            return await DecodeRun.start(self._model, inputs, self._choice, rows)
+        most = self._backbone.config.n_positions  # with room for a draft after the last token
+        inputs = replace(inputs, length=min(inputs.length + self._prompt_lookup, most))
+        return await LookupRun.start(self._model, inputs, self._prompt_lookup, rows, self.drafts)
+
+    async def _submit(self, run: DecodeRun | LookupRun) -> None:
         """Submit more steps, if rows have room for them."""
         room = min(self._room() - run.in_flight, run.steps_at_once)
         steps = self._pace.steps(room) if run.is_recorded else 1

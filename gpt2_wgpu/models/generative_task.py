@@ -18,6 +18,7 @@ from gpt2_wgpu.models.generate_methods import GenerateMethods
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.kept_runs import KeptRuns
 from gpt2_wgpu.models.overrides import default
+from gpt2_wgpu.models.prompt_lookup import check_prompt_lookup
 from gpt2_wgpu.models.token_choice import LogitsProcessor, check_processors
 from gpt2_wgpu.models.token_ids import (
     Candidates,
@@ -77,6 +78,7 @@ class GenerativeTask(GenerateMethods, CopiedByAttributes):
         optimizer: object = None,
         loss: object = None,
         weighted_metrics: object = None,
+        prompt_lookup_num_tokens: int = 0,
     ) -> None:
         """Set the sampler and the logits processors.
 
@@ -94,10 +96,13 @@ class GenerativeTask(GenerateMethods, CopiedByAttributes):
                 with a ``UserWarning``, without effect.
             loss: likewise.
             weighted_metrics: likewise.
+            prompt_lookup_num_tokens: length of the drafts that prompt lookup takes from earlier
+                text, up to 7 (transformers' name); 0: none. The text is the same; it is computed
+                in fewer steps where it repeats prompt or text (docs/search.md).
 
         Raises:
             InvalidArgumentError: an unknown sampler, one that defines no choice, or a processor
-                that cannot be called like this or beside this sampler.
+                or prompt lookup that cannot be used like this or with this sampler.
         """
         if not (optimizer is loss is weighted_metrics is None):
             warnings.warn(
@@ -105,7 +110,11 @@ class GenerativeTask(GenerateMethods, CopiedByAttributes):
                 stacklevel=2,
             )
         chosen = samplers.check_usable(samplers.get(sampler))
-        self.logits_processors = check_processors(logits_processors, chosen)
+        processors = check_processors(logits_processors, chosen)
+        self.prompt_lookup_num_tokens = check_prompt_lookup(
+            prompt_lookup_num_tokens, chosen, processors
+        )
+        self.logits_processors = processors
         self.sampler = chosen
         self._function: Any = None  # the default one as a weak reference: it refers to the model
         self._checks_steps = False

@@ -160,8 +160,9 @@ class GPT2CausalLM(CausalLM):
             cache: [B, L, 2, S, H, D]; keys and values are written in place.
             cache_update_index: position of the first token, one number or one per row; host
                 values or an integer tensor, whose values are not checked.
-            sampling: state of the default sampler, not passed to a replacement. With it T is 1,
-                the logits are penalised for the sampler, and hidden states are None.
+            sampling: state of the default sampler, with a row for each of the B * T tokens; not
+                passed to a replacement. With it the logits are penalised for the sampler, and
+                hidden states are None.
 
         Returns:
             (logits [B, T, V], hidden_states [B, T, D], cache).
@@ -182,8 +183,8 @@ class GPT2CausalLM(CausalLM):
             starts = _starts(backbone, cache_update_index, ids.shape, cache.length)
             x = backbone.blocks(ids, cache, starts)
             if sampling is not None:
-                logits = backbone.head(x, sampling)
-                return scope.escape(logits.view((batch, 1, logits.shape[-1]))), None, cache
+                logits = backbone.head(x.view((batch * tokens, 1, x.shape[-1])), sampling)
+                return scope.escape(logits.view((batch, tokens, logits.shape[-1]))), None, cache
             logits, hidden = backbone.logits(x), backbone.unpad(backbone.final_norm(x))
             scope.escape([logits, hidden])
         return logits, hidden, cache

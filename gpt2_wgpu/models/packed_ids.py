@@ -122,7 +122,7 @@ def cut(
     prompts, ids = for_each_row(prompts, len(new)), for_each_row(ids, len(new))
     starts = for_each_row(starts, len(new))
     rows = [prompt + row[: keep(row)] for prompt, row in zip(prompts, new, strict=True)]
-    return packed(rows, ids, is_one_row(output["token_ids"]), starts)
+    return {**output, **packed(rows, ids, is_one_row(output["token_ids"]), starts)}
 
 
 def masked(output: Any, hidden: Collection[int]) -> dict[str, Any]:
@@ -142,4 +142,4 @@ def without_prompts(output: Any, inputs: Any, vocabulary_size: int) -> dict[str,
     padding, _ = rows_of(inputs, vocabulary_size)
     new = new_ids(output, inputs, vocabulary_size)
     padding = for_each_row(padding, len(new))
-    return packed(new, padding, is_one_row(output["token_ids"]))
+    return {**output, **packed(new, padding, is_one_row(output["token_ids"]))}

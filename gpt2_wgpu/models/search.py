@@ -34,18 +34,18 @@ async def generate_by_search(
     model: CachedModel,
     sampler: BeamSampler,
     inputs: dict[str, Any],
+    limits: Sequence[int],
     stop_token_ids: Sequence[int],
     candidates: Candidates | None,
 ) -> dict[str, Any]:
-    """Generate from packed ids by ``sampler``; see ``CausalLM.generate_step``.
+    """Generate from packed ids by ``sampler``, up to total lengths of ``limits``.
 
-    With ``return_all_beams`` the result has ``num_beams`` rows for each prompt, best first, and
-    their ``scores``.
+    See ``CausalLM.generate_step``. With ``return_all_beams`` the result has ``num_beams`` rows for
+    each prompt, best first, and their ``scores``.
     """
     vocabulary = model.backbone.config.vocab_size
     ids, mask = rows_of(inputs, vocabulary)
     prompts, starts = prompts_of(ids, mask)
-    limits = [len(row) - start for row, start in zip(ids, starts, strict=True)]
 
     async def search() -> list[tuple[list[int], float]]:
         backbone = model.backbone

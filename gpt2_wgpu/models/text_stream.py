@@ -26,6 +26,8 @@ class StreamStats:
     finish_reason: str | None = None  # "stop", "stop_text", "length", "closed"; None: running
     seconds_to_first_token: float | None = None
     seconds: float = 0.0
+    drafted_tokens: int = 0  # by prompt lookup
+    accepted_tokens: int = 0  # of those drafted
 
     @property
     def new_tokens(self) -> int:
@@ -126,6 +128,8 @@ class TextStream(NotCopyable):
             if source.done:
                 return self._finish("stop" if source.stopped(0) else "length")
             (self._pending,) = await source.advance()
+            self.stats.drafted_tokens = source.drafts.drafted
+            self.stats.accepted_tokens = source.drafts.accepted
             self._note_time()
             if not self._pending or self._ended:
                 return ""  # closed by another task or thread

@@ -111,6 +111,19 @@ def test_text_and_streams(tales):
     assert asyncio.run(tales.generate_async("The king", 16)) == texts[0]
 
 
+def test_limits_and_stop_texts_of_a_call(tales):
+    tales.compile("greedy")
+    prompts, beams = ["The king had three sons", "A"], BeamSampler(2, return_all_beams=True)
+    texts = tales.generate(prompts, max_new_tokens=6, sampler=beams, stop_token_ids=None)
+    for prompt, found in zip(prompts, (texts[:2], texts[2:]), strict=True):
+        alone = tales.generate(prompt, max_new_tokens=6, sampler=beams, stop_token_ids=None)
+        assert alone == found
+        assert len(tales.preprocessor.encode_prompts([found[0]])[0]) <= 12
+    packed_ids = tales.preprocessor.generate_preprocess("A", sequence_length=8)
+    out = tales.generate(packed_ids, sampler=beams, strip_prompt=True, max_new_tokens=3)
+    assert len(out["token_ids"]) == len(out["scores"]) == 2
+
+
 def test_a_full_prompt_comes_back(small_lm):
     small_lm.compile(BeamSampler(2, return_all_beams=True))
     ids, scores = generated(small_lm, [[1, 2, 3]], 3, [])

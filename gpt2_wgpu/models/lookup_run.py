@@ -1,0 +1,241 @@
+"""LookupRun: the counterpart of ``DecodeRun`` whose steps verify drafts of several tokens."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from itertools import repeat
+
+from gpt2_wgpu.copying import NotCopyable
+from gpt2_wgpu.models.cached_model import CachedModel
+from gpt2_wgpu.models.decode_run import Result, filled_cache
+from gpt2_wgpu.models.decode_step import DecodeStep, dispose_unkept
+from gpt2_wgpu.models.kept_runs import DecodeInputs, KeptRuns
+from gpt2_wgpu.models.live_rows import LiveRows
+from gpt2_wgpu.models.prompt_lookup import DraftStats, PromptLookup
+from gpt2_wgpu.models.replay import replay_texts
+from gpt2_wgpu.models.token_choice import TokenChoice
+from gpt2_wgpu.nn import FULL, LIVE, NOT_FINITE, RECENT, STOPPED, History, KVCache, SamplingState
+from gpt2_wgpu.tensors import dispose, keep, tidy
+from gpt2_wgpu.webgpu import Readback, Recording
+
+_NEVER = 2**31 - 1  # a total length that no row reaches: LookupRun ends rows
+
+
+class LookupRun(NotCopyable):
+    """KV cache and steps of a decoding loop with prompt lookup, on one device.
+
+    A step has room for the newest token and a draft for each row, or, where no row has a draft,
+    for the newest token only. The result is read before the next step.
+    """
+
+    is_recorded = False  # in the sense of DecodeRun: steps are not submitted ahead
+    steps_at_once = 1
+
+    def __init__(
+        self,
+        model: CachedModel,
+        cache: KVCache,
+        inputs: DecodeInputs,
+        most: int,
+        token_ids: Callable[[], list[list[int]]],
+        stats: DraftStats,
+    ) -> None:
+        self.device = cache.device
+        self.in_flight = 0
+        self._open = ExitStack()
+        self._open.callback(dispose_unkept if cache.kept else dispose, cache)
+        keep(cache)
+        self._model, self._cache, self._inputs, self._most = model, cache, inputs, most
+        self._token_ids = token_ids
+        self._stats = stats
+        self._lookups = [PromptLookup() for _ in inputs.rows]
+        self._steps: dict[int, VerifyStep] = {}
+        self._finished = [
+            LIVE if len(row.ids) < limit else FULL
+            for row, limit in zip(inputs.rows, inputs.limits, strict=True)
+        ]
+        self._drafts: list[list[int]] = []
+        self._lengths: list[int] = []
+        self._step: VerifyStep | None = None
+        self._begun = 0.0
+
+    @classmethod
+    async def start(
+        cls,
+        model: CachedModel,
+        inputs: DecodeInputs,
+        most: int,
+        token_ids: Callable[[], list[list[int]]],
+        stats: DraftStats,
+    ) -> LookupRun:
+        """Compute all tokens of the rows except the last of each; drafts have up to ``most``."""
+        with ExitStack() as undo, tidy("generation"):
+            prefill = await filled_cache(model, inputs, None)
+            prefill.close()
+            run = cls(model, prefill.cache, inputs, most, token_ids, stats)
+            undo.callback(run.close)
+            if any(len(row.ids) > row.prompt for row in inputs.rows):  # after a loss of the device
+                step = await run._verify_step(1)
+                await replay_texts(model, inputs.rows, LiveRows(prefill.cache, step.state), None)
+            undo.pop_all()
+            return run
+
+    async def compact(self, ended: Sequence[int | None]) -> None:
+        """Do nothing: finished rows stay in the step."""
+
+    async def submit(self, steps: int, check: bool = False) -> None:
+        """Submit one step; :meth:`result` returns the state after it."""
+        rows = self._token_ids()
+        self._begun = time.perf_counter()
+        self._lengths = [len(row) for row in rows]
+        self._drafts = []
+        for row, lookup, limit, finished in zip(
+            rows, self._lookups, self._inputs.limits, self._finished, strict=True
+        ):
+            room = limit - len(row) - 1  # a token is sampled after the draft, too
+            self._drafts.append(
+                lookup.draft(row, min(self._most, room)) if finished == LIVE else []
+            )
+        tokens = self._most + 1
+        if not any(self._drafts) or max(self._lengths) - 1 + tokens > self._cache.length:
+            tokens, self._drafts = 1, [[] for _ in rows]
+        self._step = await self._verify_step(tokens)
+        given = [[row[-1], *draft] for row, draft in zip(rows, self._drafts, strict=True)]
+        await self._step.submit(given, [length - 1 for length in self._lengths])
+        self.in_flight = 1
+
+    async def _verify_step(self, tokens: int) -> VerifyStep:
+        """Return the step of ``tokens`` per row, recorded at its first use."""
+        if tokens not in self._steps:
+            step = VerifyStep(self._model, self._cache, self._inputs, tokens)
+            self._open.callback(step.close)
+            self._steps[tokens] = step
+            await step.record()
+        return self._steps[tokens]
+
+    async def result(self) -> Result:
+        """Wait for the step; return the state after it."""
+        assert self._step is not None
+        sampled, flags = await self._step.result()
+        self.in_flight = 0
+        recent = array("I", [0] * RECENT * len(self._drafts))
+        tokens = self._step.tokens
+        for which, draft in enumerate(self._drafts):
+            if self._finished[which] != LIVE:
+                continue
+            row = slice(which * tokens, (which + 1) * tokens)
+            new = self._accepted(which, draft, sampled[row], flags[row])
+            for place, token in enumerate(new, self._lengths[which]):
+                recent[which * RECENT + place % RECENT] = token
+            self._lengths[which] += len(new)
+        return Result(
+            1,
+            time.perf_counter() - self._begun,
+            range(len(self._drafts)),
+            memoryview(array("I", [length - 1 for length in self._lengths])),
+            memoryview(array("I", self._finished)),
+            memoryview(recent),
+        )
+
+    def _accepted(
+        self, which: int, draft: Sequence[int], sampled: Sequence[int], flags: Sequence[int]
+    ) -> list[int]:
+        """Return the tokens sampled for a row up to the first that its draft does not have.
+
+        They end, too, at a stop token and where the row is full.
+        """
+        inputs, new = self._inputs, []
+        room = inputs.limits[which] - self._lengths[which]
+        for token, flag, drafted in zip(sampled, flags, [*draft, None], strict=False):
+            if flag == NOT_FINITE:
+                self._finished[which] = NOT_FINITE
+                break
+            new.append(token)
+            if token in inputs.stop_token_ids:
+                self._finished[which] = STOPPED
+            elif len(new) == room:
+                self._finished[which] = FULL
+            if token != drafted or self._finished[which] != LIVE:
+                break
+        self._stats.drafted += len(draft)
+        self._stats.accepted += sum(
+            token == drafted for token, drafted in zip(new, draft, strict=False)
+        )
+        return new
+
+    def close(self, kept_runs: KeptRuns | None = None) -> None:
+        """Free everything. Idempotent."""
+        self._open.close()
+
+
+class VerifyStep(NotCopyable):
+    """Step of ``tokens`` tokens per row, with a sampled token after each."""
+
+    def __init__(
+        self, model: CachedModel, cache: KVCache, inputs: DecodeInputs, tokens: int
+    ) -> None:
+        device, rows = cache.device, len(inputs.rows)
+        self.tokens = tokens
+        self._queue = device.queue
+        self._open = ExitStack()
+        with tidy("verify step"):
+            self.state = SamplingState.create(
+                device,
+                [History([0], 1)] * (rows * tokens),
+                [_NEVER] * (rows * tokens),
+                inputs.options,
+                (),
+                inputs.candidates.end,
+                None,
+                inputs.candidates.excluded,
+            )
+            self._start = model.backbone.as_uint32([0] * rows)
+            self._open.callback(dispose, keep([self.state, self._start]))
+        keys: list[int] = []
+        for which in range(rows):
+            seeds = inputs.seeds
+            stream, seed = (which, inputs.options.seed) if seeds is None else (0, seeds[which])
+            keys += [_NEVER, stream, seed & 0xFFFFFFFF, seed >> 32] * tokens
+        self._queue.upload(self.state.row_params.storage, 0, array("I", keys))
+        self._step = DecodeStep(
+            model, cache, self.state, TokenChoice(), lambda: [], tokens=tokens, start=self._start
+        )
+        self._recording: Recording | None = None
+        reported = (self.state.token, self.state.finished)
+        self._readback = Readback(device, [(each.storage, 0, each.nbytes) for each in reported])
+        self._open.callback(self._readback.close)
+
+    async def record(self) -> None:
+        """Record the step, unless a replaced method reads values."""
+        self._recording = await self._step.recorded()
+        if self._recording is not None:
+            self._open.callback(self._recording.close)
+
+    async def submit(self, rows: Sequence[Sequence[int]], starts: Sequence[int]) -> None:
+        """Submit the step for ``rows`` of up to ``tokens`` ids, which begin at ``starts``."""
+        ids, positions = array("I"), array("I")
+        for row, start in zip(rows, starts, strict=True):
+            ids.extend([*row, *repeat(0, self.tokens - len(row))])  # padding: results are unused
+            positions.extend(range(start, start + self.tokens))
+        state, upload = self.state, self._queue.upload
+        upload(state.token.storage, 0, ids)
+        upload(state.position.storage, 0, positions)
+        upload(state.finished.storage, 0, array("I", bytes(4 * len(ids))))
+        upload(self._start.storage, 0, array("I", starts))
+        if self._recording is not None:
+            self._recording.replay()
+        else:
+            await self._step.run()
+        self._readback.begin()
+
+    async def result(self) -> tuple[list[int], list[int]]:
+        """Wait for the step; return the sampled tokens and flags, ``tokens`` per row."""
+        token, finished = await self._readback.finish()
+        return token.cast("I").tolist(), finished.cast("I").tolist()
+
+    def close(self) -> None:
+        """Free everything. Idempotent."""
+        self._open.close()
