@@ -28,14 +28,19 @@ from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.nn import NO_TARGET
 from gpt2_wgpu.tensors import Tensor, ops, tidy
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor
-from gpt2_wgpu.text.token_arrays import rows_of_ids
+from gpt2_wgpu.text.token_arrays import is_one_row, rows_of_ids
 from gpt2_wgpu.validation import integer
 
 BATCH = 8  # windows per batch
 LOGIT_BYTES = 32 << 20  # max size of a chunk of logits, which are not read back
 
-# (logits [R, V] of each model, targets [R]) → values [R] to be summed over positions.
-Score = Callable[[Sequence[Tensor], Tensor], Sequence[Tensor]]
+
+@dataclass(frozen=True)
+class Score:
+    """Function (logits [R, V] of each model, targets [R]) → so many ``results`` [R]."""
+
+    of: Callable[[Sequence[Tensor], Tensor], Sequence[Tensor]]
+    results: int
 
 
 class LanguageModel(Protocol):
@@ -70,7 +75,7 @@ class Window:
 
 async def perplexity(lm: LanguageModel, texts: Any, stride: int | None) -> float:
     """See ``GPT2CausalLM.perplexity``."""
-    tokens, (nats,) = await _totals("perplexity", [lm], texts, stride, _losses)
+    tokens, (nats,) = await _totals("perplexity", [lm], texts, stride, LOSSES)
     return math.exp(nats / tokens)
 
 
@@ -90,7 +95,7 @@ async def divergence(
             f"{theirs.config.vocab_size} tokens: no comparison is possible"
         )
     models = [lm, reference]
-    tokens, (nats, same) = await _totals("divergence", models, texts, stride, _divergences)
+    tokens, (nats, same) = await _totals("divergence", models, texts, stride, DIVERGENCES)
     return Divergence(nats / tokens, same / tokens, tokens)
 
 
@@ -102,6 +107,21 @@ def _losses(logits: Sequence[Tensor], targets: Tensor) -> Sequence[Tensor]:
 def _divergences(logits: Sequence[Tensor], targets: Tensor) -> Sequence[Tensor]:
     ours, theirs = logits
     return nn.divergence(ours, theirs, targets)
+
+
+LOSSES, DIVERGENCES = Score(_losses, 1), Score(_divergences, 2)
+
+
+async def logprobs(lm: LanguageModel, texts: Any, stride: int | None) -> Any:
+    """See ``GPT2CausalLM.logprobs``."""
+    if isinstance(texts, str) or any(isinstance(text, str) for text in texts):
+        one, rows = isinstance(texts, str), _ids_of(lm, texts)
+    else:
+        one = len(texts) > 0 and is_one_row(texts)
+        rows = rows_of_ids(texts, lm.backbone.config.vocab_size) if len(texts) else []
+    found = await _values("logprobs", [lm], rows, stride, LOSSES)
+    results = [[-nats for nats in losses] for (losses,) in found]
+    return results[0] if one else results
 
 
 def windows(ids: Sequence[int], context: int, stride: int) -> Iterator[Window]:
@@ -119,29 +139,53 @@ async def _totals(
     function: str, models: Sequence[LanguageModel], texts: Any, stride: int | None, score: Score
 ) -> tuple[int, list[float]]:
     """Return the number of predicted tokens, and the sums of the values of ``score``."""
+    rows = await _values(function, models, _ids_of(models[0], texts), stride, score)
+    tokens = sum(len(columns[0]) for columns in rows)
+    if not tokens:
+        raise InvalidArgumentError(f"{function}: the texts contain no token to predict")
+    return tokens, [math.fsum(chain(*column)) for column in zip(*rows, strict=True)]
+
+
+async def _values(
+    function: str,
+    models: Sequence[LanguageModel],
+    rows: Sequence[Sequence[int]],
+    stride: int | None,
+    score: Score,
+) -> list[list[list[float]]]:
+    """Return the values of ``score`` for each row, each result, each token but the first."""
     backbones = [lm.backbone for lm in models]
     context = min(backbone.config.n_positions for backbone in backbones)
     stride = max(1, context // 2) if stride is None else integer("stride", stride, 1, context)
-    rows = _ids_of(models[0], texts)
-    tokens = sum(len(row) - 1 for row in rows if row)
-    if not tokens:
-        raise InvalidArgumentError(f"{function}: the texts contain no token to predict")
-    pieces = [piece for row in rows for piece in windows(row, context, stride)]
-    pieces.sort(key=lambda piece: len(piece.ids))  # minimises padding
+    pieces = [
+        (index, piece) for index, row in enumerate(rows) for piece in windows(row, context, stride)
+    ]
+    order = sorted(range(len(pieces)), key=lambda i: len(pieces[i][1].ids))  # minimises padding
     device = backbones[0].device
+    sorted_pieces = [pieces[i][1] for i in order]
     try:
-        sums = await _sums(backbones, pieces, score)
+        found = await _window_values(backbones, sorted_pieces, score)
     except DeviceLostError:
         for backbone in backbones:
             await recover(backbone, device)
-        sums = await _sums(backbones, pieces, score)
-    for total in sums:
-        if not math.isfinite(total):
-            raise NumericalError(
-                f"{function}: the sum over all tokens is {total}: the weights hold NaN or "
-                "overflow, or the device computes wrongly"
-            )
-    return tokens, sums
+        found = await _window_values(backbones, sorted_pieces, score)
+    by_piece = dict(zip(order, found, strict=True))
+    results: list[list[list[float]]] = [[[] for _ in range(score.results)] for _ in rows]
+    for i, (index, piece) in enumerate(pieces):
+        for column, values in zip(results[index], by_piece[i], strict=True):
+            column += [
+                value
+                for value, target in zip(values, piece.targets, strict=True)
+                if target != NO_TARGET
+            ]
+    for row in results:
+        for column in row:
+            if not math.isfinite(total := sum(column)):
+                raise NumericalError(
+                    f"{function}: the sum over all tokens is {total}: the weights hold NaN or "
+                    "overflow, or the device computes wrongly"
+                )
+    return results
 
 
 def _ids_of(lm: LanguageModel, texts: Any) -> list[list[int]]:
@@ -153,23 +197,25 @@ def _ids_of(lm: LanguageModel, texts: Any) -> list[list[int]]:
     return rows_of_ids(texts, lm.backbone.config.vocab_size)
 
 
-async def _sums(
+async def _window_values(
     backbones: Sequence[GPT2Backbone], pieces: Sequence[Window], score: Score
-) -> list[float]:
+) -> list[list[list[float]]]:
     batches = [pieces[first : first + BATCH] for first in range(0, len(pieces), BATCH)]
-    sums = [await _batch_sums(backbones, batch, score) for batch in batches]
-    return [math.fsum(column) for column in zip(*sums, strict=True)]
+    return [window for batch in batches for window in await _batch_values(backbones, batch, score)]
 
 
-async def _batch_sums(
+async def _batch_values(
     backbones: Sequence[GPT2Backbone], batch: Sequence[Window], score: Score
-) -> list[float]:
-    """Return the sums of a batch of windows, padded on the right, where padding has no effect."""
+) -> list[list[list[float]]]:
+    """Return the values of each window, each result and each position.
+
+    The windows are padded on the right, where padding has no effect.
+    """
     as_uint32 = backbones[0].as_uint32
     longest = max(len(window.ids) for window in batch)
     dtypes = " ".join(backbone.dtype for backbone in backbones)
     pace = WorkPace(backbones[0].device, dtypes)
-    sums: list[list[float]] = []
+    values: list[list[list[float]]] = [[[] for _ in range(score.results)] for _ in batch]
     async with tidy("evaluation"):
         caches = [backbone.new_cache(len(batch), longest) for backbone in backbones]
         rows = min(map(chunk_rows, backbones, caches))
@@ -188,11 +234,16 @@ async def _batch_sums(
                 ]
                 found = await _scores(backbones, hidden, list(chain(*targets)), score, pace)
                 scores = scope.escape(found)
-            for piece in scores:
-                sums.append([math.fsum(await values.data()) for values in piece])
-                for values in piece:
-                    values.dispose()
-    return [math.fsum(column) for column in zip(*sums, strict=True)]
+            for column in range(score.results):
+                flat = [0.0] * (len(batch) * (end - begin))
+                for first, piece in scores:
+                    data = await piece[column].data()
+                    flat[first : first + len(data)] = data
+                    piece[column].dispose()
+                for row, window in enumerate(batch):
+                    part = flat[row * (end - begin) : (row + 1) * (end - begin)]
+                    values[row][column] += part[: max(0, len(window.ids) - begin)]
+    return values
 
 
 async def _scores(
@@ -201,13 +252,16 @@ async def _scores(
     targets: Sequence[int],
     score: Score,
     pace: WorkPace,
-) -> list[Sequence[Tensor]]:
-    """Return the scores of each model's residual stream ``hidden`` [B, T, D], in chunks."""
+) -> list[tuple[int, Sequence[Tensor]]]:
+    """Return the scores of each model's residual stream ``hidden`` [B, T, D], in chunks.
+
+    Each with its first position; chunks without a target are left out.
+    """
     head = backbones[0].weights.lm_head
     most = max(1, LOGIT_BYTES // (4 * head.out_features * len(backbones)))
     work = 2 * head.out_features * head.in_features
     most = fitting_rows(backbones[0], most, work)
-    scores = []
+    scores: list[tuple[int, Sequence[Tensor]]] = []
     for first in range(0, len(targets), most):
         wanted = targets[first : first + most]
         if set(wanted) == {NO_TARGET}:
@@ -218,7 +272,8 @@ async def _scores(
                 _logits(backbone, states, first, len(wanted))
                 for backbone, states in zip(backbones, hidden, strict=True)
             ]
-            scores.append(scope.escape(score(logits, backbones[0].as_uint32(wanted))))
+            found = score.of(logits, backbones[0].as_uint32(wanted))
+            scores.append((first, scope.escape(found)))
     return scores
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -29,6 +29,8 @@ from gpt2_wgpu.webgpu import (
     default_device,
     sync,
 )
+
+Intercept = Callable[[Tensor, int], Tensor]  # (residual stream [B, T, D], index) -> the same
 
 
 class GPT2Backbone(LoadedBackbone):
@@ -114,8 +116,13 @@ class GPT2Backbone(LoadedBackbone):
 
         return with_recovery(self, compute)
 
-    def forward_without_cache(self, inputs: Mapping[str, Any]) -> Tensor:
-        """The residual stream after the last block for such inputs → [B, T, D padded to 8]."""
+    def forward_without_cache(
+        self, inputs: Mapping[str, Any], intercept: Intercept | None = None
+    ) -> Tensor:
+        """The residual stream after the last block for such inputs → [B, T, D padded to 8].
+
+        ``intercept``: see :meth:`half_blocks`.
+        """
         if not isinstance(inputs, Mapping) or "token_ids" not in inputs:
             raise InvalidArgumentError(
                 f"a backbone takes {{'token_ids', 'padding_mask'}}, not {type(inputs).__name__}"
@@ -138,7 +145,8 @@ class GPT2Backbone(LoadedBackbone):
                 pad = [0] * (cache.capacity - length)
                 mask = self.as_uint32([row + pad for row in rows])
             ids_there, start = self.as_uint32(ids), self.as_uint32([0] * batch)
-            return scope.escape(self.blocks(ids_there, cache, start, mask))
+            *_, x = self.half_blocks(ids_there, cache, start, mask, intercept)
+            return scope.escape(x)
 
     def blocks(
         self, ids: Tensor, cache: KVCache, start: Tensor, mask: Tensor | None = None
@@ -152,20 +160,47 @@ class GPT2Backbone(LoadedBackbone):
         return x
 
     def half_blocks(
-        self, ids: Tensor, cache: KVCache, start: Tensor, mask: Tensor | None = None
+        self,
+        ids: Tensor,
+        cache: KVCache,
+        start: Tensor,
+        mask: Tensor | None = None,
+        intercept: Intercept | None = None,
     ) -> Iterator[Tensor]:
         """Yield the residual stream after each attention and each MLP; see :meth:`blocks`.
 
-        Each tensor is disposed when the next one is requested.
+        Each tensor is disposed when the next one is requested. ``intercept``: replaces the stream
+        [B, T, D] after the embedding (index -1) and after each block (0, 1, ...); it may keep the
+        tensors that it gets, which live as long as the caller's scope.
         """
         x = nn.embed(ids, start, self.weights.wte, self.weights.wpe)  # (B, T, D)
+        if intercept is not None:
+            x = self._intercepted(intercept, x, -1)
         for layer in range(self.config.n_layer):
             previous, x = x, self._attention(layer, x, cache, start, mask)
-            previous.dispose()
+            if intercept is None:
+                previous.dispose()
             yield x
             previous, x = x, self._mlp(layer, x)
             previous.dispose()
+            if intercept is not None:
+                x = self._intercepted(intercept, x, layer)
             yield x
+
+    def _intercepted(self, intercept: Intercept, x: Tensor, index: int) -> Tensor:
+        """Return ``intercept(x without padding, index)`` with padding."""
+        width = self.config.n_embd
+        given = ops.slice(x, (0, 0, 0), (*x.shape[:2], width)) if x.shape[-1] != width else x
+        result = intercept(given, index)
+        if not isinstance(result, Tensor) or result.shape != given.shape:
+            raise ShapeError(
+                f"layer_intercept_fn must return a Tensor of shape {given.shape}, "
+                f"not {shown(result)}"
+            )
+        if result.shape == x.shape:
+            return result
+        padding = ops.slice(x, (0, 0, width), (*x.shape[:2], x.shape[-1] - width))
+        return ops.concat([result, padding], -1)
 
     def _attention(
         self, layer: int, x: Tensor, cache: KVCache, start: Tensor, mask: Tensor | None

@@ -12,10 +12,8 @@ from gpt2_wgpu.errors import (
     InvalidArgumentError,
     ShapeError,
 )
-from gpt2_wgpu.models import evaluation
-from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.decode_step import check_cache, checked_result
-from gpt2_wgpu.models.evaluation import Divergence
+from gpt2_wgpu.models.evaluated_causal_lm import EvaluatedCausalLM
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.gpt2_weights import Progress
 from gpt2_wgpu.models.loading import ModelFiles, open_blobs, open_preset, stored_weights
@@ -31,10 +29,8 @@ from gpt2_wgpu.validation import integer
 from gpt2_wgpu.webgpu import Device, sync
 from gpt2_wgpu.weights.blobs import Blob
 
-Texts = str | Sequence[str] | Sequence[Sequence[int]]
 
-
-class GPT2CausalLM(CausalLM):
+class GPT2CausalLM(EvaluatedCausalLM):
     """GPT-2 with a language-model head, for text generation.
 
     ``preprocessor``: conversion of text to ids and back; None for ids only.
@@ -254,51 +250,6 @@ class GPT2CausalLM(CausalLM):
                         states = backbone.unpad(backbone.final_norm(x))
                 if hidden is not None:
                     hidden.append(scope.escape(states))
-
-    # --- evaluation -----------------------------------------------------------------------------
-
-    def perplexity(self, texts: Texts, stride: int | None = None) -> float:
-        """Perplexity, exp of the mean -log p of the tokens; blocks (``perplexity_async``).
-
-        Args:
-            texts: a text or texts, encoded like prompts; rows of ids without a preprocessor.
-            stride: step of the windows (models/evaluation.py), from 1 to the context; default:
-                half the context.
-
-        Raises:
-            InvalidArgumentError: the stride is out of range, or there is no token to predict.
-            NumericalError: logits are not finite.
-        """
-        return sync(self.perplexity_async(texts, stride), "perplexity_async(...)")
-
-    async def perplexity_async(self, texts: Texts, stride: int | None = None) -> float:
-        """Async counterpart of :meth:`perplexity`."""
-        return await evaluation.perplexity(self, texts, stride)
-
-    def divergence(
-        self, texts: Texts, reference: GPT2CausalLM, stride: int | None = None
-    ) -> Divergence:
-        """Divergence of the predictions from a reference model; blocks (``divergence_async``).
-
-        Unlike perplexity it is meaningful for untrained models, too.
-
-        Args:
-            texts: as in :meth:`perplexity`.
-            reference: e.g. the same model in float32; on the same device, with the same number of
-                tokens.
-            stride: as in :meth:`perplexity`.
-
-        Returns:
-            The mean Kullback-Leibler divergence KL(reference || self) per token in nats, and the
-            fraction of tokens with the same most likely prediction. Errors: :meth:`perplexity`.
-        """
-        return sync(self.divergence_async(texts, reference, stride), "divergence_async(...)")
-
-    async def divergence_async(
-        self, texts: Texts, reference: GPT2CausalLM, stride: int | None = None
-    ) -> Divergence:
-        """Async counterpart of :meth:`divergence`."""
-        return await evaluation.divergence(self, reference, texts, stride)
 
     def get_config(self) -> dict[str, Any]:
         """Return the configurations of backbone and preprocessor."""

@@ -98,21 +98,21 @@ def test_perplexity_refuses_what_has_no_answer(tales, monkeypatch):
         tales.perplexity("")
     with pytest.raises(InvalidArgumentError, match="stride"):
         tales.perplexity("Once", stride=513)
-    monkeypatch.setattr(evaluation, "_sums", not_a_number)
+    monkeypatch.setattr(evaluation, "_window_values", not_a_number)
     with pytest.raises(NumericalError, match="the sum over all tokens is nan"):
         tales.perplexity("Once upon")
 
 
 async def not_a_number(backbones, pieces, score):
-    return [math.nan]
+    return [[[math.nan] * len(piece.ids)] for piece in pieces]
 
 
 @pytest.mark.parametrize("sums", [[math.nan, 2.0], [1.0, math.nan]])
 def test_the_sum_that_is_not_finite_is_told(tales, monkeypatch, sums):
-    async def totals(backbones, pieces, score):
-        return sums
+    async def values(backbones, pieces, score):
+        return [[[value] * len(piece.ids) for value in sums] for piece in pieces]
 
-    monkeypatch.setattr(evaluation, "_sums", totals)
+    monkeypatch.setattr(evaluation, "_window_values", values)
     with pytest.raises(NumericalError, match="the sum over all tokens is nan"):
         tales.divergence("Once upon", tales)
 
