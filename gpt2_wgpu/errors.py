@@ -29,6 +29,10 @@ class TokenizerError(InvalidArgumentError):
 class ContextLengthError(InvalidArgumentError):
     """A prompt does not fit into the model's context (or into ``max_length``)."""
 
+    def __init__(self, message: str, how_to_fit_more: str = "") -> None:
+        super().__init__(message + how_to_fit_more)
+        self.message = message  # the part that is true of any caller
+
 
 # --- checkpoints --------------------------------------------------------------------------------
 

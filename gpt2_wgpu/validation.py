@@ -67,6 +67,12 @@ def integer(name: str, value: Any, low: int, high: int) -> int:
     return int(Range(low, high, whole=True).check(name, value))
 
 
+def instance(name: str, value: Any, kind: type) -> None:
+    """Raise InvalidArgumentError unless ``value`` is a ``kind``."""
+    if not isinstance(value, kind):
+        raise InvalidArgumentError(f"{name} must be a {kind.__name__}, not {shown(value)}")
+
+
 def made_from(kind: type[T], config: Any) -> T:
     """Return ``kind(**config)``.
 

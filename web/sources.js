@@ -67,7 +67,7 @@ export async function parse(source, { hub = HUB } = {}) {
   const [, id, revision = "main"] = /^((?:[\w.-]+\/)?[\w.-]+)(?:@([\w./-]+))?$/.exec(repository) ?? [];
   if (id && (id.includes("/") || text.startsWith("hf://"))) return onHub(id, revision, hub);
   const known = [EMBEDDED, ...Object.keys(PRESETS)].join(", ");
-  throw presetError(`unknown model '${text.slice(0, 80)}': known are ${known}, the address of a directory, or a hub id such as owner/name`);
+  throw presetError(`unknown model '${text.slice(0, 80)}': choose from ${known}, the address of a directory, or a hub id such as owner/name`);
 }
 
 /** The models published with this site: [{source, name, bytes}]. */

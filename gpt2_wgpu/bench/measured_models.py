@@ -9,6 +9,7 @@ from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.models import GPT2Backbone, GPT2CausalLM
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.default_dtype import default_dtype
+from gpt2_wgpu.models.loading import open_preset
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.webgpu import Device
 
@@ -27,6 +28,10 @@ class Preset:
     """Model of a preset name, directory or hub id; see ``GPT2CausalLM.from_preset``."""
 
     name: str
+
+    async def config(self) -> GPT2Config:
+        """Read the configuration alone."""
+        return (await open_preset(self.name, None)).config
 
     async def load(self, dtype: str | None, device: Device) -> GPT2CausalLM:
         """Load the model, without a preprocessor."""
@@ -59,16 +64,24 @@ class RandomModel:
             )
         return cls(f"random {text}", *size)
 
+    async def config(self) -> GPT2Config:
+        """Return the configuration."""
+        return GPT2Config(
+            vocab_size=VOCABULARY,
+            n_embd=self.width,
+            n_layer=self.layers,
+            n_head=self.width // HEAD,
+        )
+
     async def load(self, dtype: str | None, device: Device) -> GPT2CausalLM:
         """Create the model, without a preprocessor."""
-        heads = self.width // HEAD
-        config = GPT2Config(n_embd=self.width, n_layer=self.layers, n_head=heads)
+        config = await self.config()
         backbone = GPT2Backbone(
-            VOCABULARY,
-            self.layers,
-            heads,
-            self.width,
-            4 * self.width,
+            config.vocab_size,
+            config.n_layer,
+            config.n_head,
+            config.n_embd,
+            4 * config.n_embd,
             dtype=dtype or await default_dtype(device, config),
             device=device,
             seed=SEED,

@@ -74,6 +74,7 @@ async def measure_async(plan: Plan, device: Device | None = None, say: Say | Non
         ContextLengthError: the tokens exceed the model's context.
         GPT2WGPUError: the model cannot be loaded.
     """
+    _check_context(plan, (await plan.model.config()).n_positions)
     device = checked_device(device) or await default_device_async()
     say = say or _say_nothing
     use = machine.ProcessorUse()
@@ -88,7 +89,6 @@ async def measure_async(plan: Plan, device: Device | None = None, say: Say | Non
         with await plan.model.load(dtype, device) as lm:
             if dtype is None:
                 say(f"weights are {_format_of(lm)}, its default on this adapter")
-            _check_context(plan, lm)
             parameters = lm.backbone.config.parameter_count()
             rows += [await _measure_row(plan, lm, batch, say) for batch in plan.batches]
     # The maximum, since other load can only slow down one of the two.
@@ -228,8 +228,7 @@ async def _by_position(lm: GPT2CausalLM, batch: int, repeats: int, say: Say) -> 
     return found
 
 
-def _check_context(plan: Plan, lm: GPT2CausalLM) -> None:
-    context = lm.backbone.config.n_positions
+def _check_context(plan: Plan, context: int) -> None:
     if plan.prompt_tokens + plan.new_tokens > context:
         raise ContextLengthError(
             f"{plan.prompt_tokens} prompt tokens and {plan.new_tokens} new ones exceed the "

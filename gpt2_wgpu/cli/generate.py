@@ -20,6 +20,7 @@ from gpt2_wgpu.cli.stream_printer import StreamPrinter
 from gpt2_wgpu.cli.terminal import INTERRUPTED, Terminal
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.sampling_parameters import (
+    COMMON_PARAMETERS,
     MAX_BEAMS,
     MAX_NEW_TOKENS,
     SAMPLER_PARAMETERS,
@@ -218,16 +219,17 @@ def _watch_memory(device: gw.Device) -> dict[str, int]:
 
 
 def _note_what_is_ignored(args: argparse.Namespace, greedy: bool, terminal: Terminal) -> None:
-    given = {"--temp": args.temperature, "--seed": args.seed is not None}
-    why = "--greedy" if args.greedy else "--temp 0"
-    if args.beams:
-        names = {each.name: each.flags[-1] for each in SAMPLER_PARAMETERS}
-        given = {flag: getattr(args, name) is not None for name, flag in names.items()}
-        given["--greedy"] = args.greedy
-        why = "--beams"
-    elif not greedy:
+    if not (args.beams or greedy):
         return
-    if ignored := [option for option, value in given.items() if value]:
+    unused = [each for each in SAMPLER_PARAMETERS if args.beams or each not in COMMON_PARAMETERS]
+    ignored = [each.flags[-1] for each in unused if getattr(args, each.name) is not None]
+    why = "--beams" if args.beams else "--greedy"
+    if args.beams and args.greedy:
+        ignored.append("--greedy")
+    if not (args.beams or args.greedy):
+        ignored.remove("--temp")
+        why = "--temp 0"
+    if ignored:
         verb = "have" if len(ignored) > 1 else "has"
         terminal.info(f"{' and '.join(ignored)} {verb} no effect with {why}")
 

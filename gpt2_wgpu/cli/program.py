@@ -83,6 +83,11 @@ def build_parser() -> Parser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, help="print the versions and exit")
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        help="show the traceback of an error (also: GPT2_WGPU_DEBUG=1)",
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (generate, convert, serve, info, bench):
         own = command.add_parser(commands)
@@ -90,6 +95,7 @@ def build_parser() -> Parser:
         own.add_argument(
             "--debug",
             action="store_true",
+            default=argparse.SUPPRESS,  # keeps the value given before the command
             help="show the traceback of an error (also: GPT2_WGPU_DEBUG=1)",
         )
     return parser

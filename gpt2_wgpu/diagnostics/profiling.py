@@ -11,7 +11,8 @@ from typing import Any
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.diagnostics.memory_reports import memory
-from gpt2_wgpu.errors import BusyError, DeviceLostError
+from gpt2_wgpu.errors import BusyError, DeviceLostError, InvalidArgumentError
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.webgpu.defaults import checked_device, default_device
 from gpt2_wgpu.webgpu.device import Device
 from gpt2_wgpu.webgpu.fork import check_not_forked
@@ -82,6 +83,10 @@ async def profile_async(function: Callable[[], Any], device: Device | None = Non
     Raises:
         BusyError: the device is already being profiled (profiles cannot be nested).
     """
+    if not callable(function):
+        raise InvalidArgumentError(
+            f"profile takes a function without arguments, not {shown(function)}"
+        )
     device = checked_device(device) or default_device()
     if device.queue.profiler is not None:
         raise BusyError(f"{device.info.name} is already being profiled: run one profile at a time")

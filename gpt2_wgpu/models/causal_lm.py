@@ -169,7 +169,12 @@ class CausalLM(GenerativeTask):
         """Pack prompts to ``length`` and check their ids; the result may be awaitable."""
         extra = {} if allowed_special is None else {"allowed_special": allowed_special}
         preprocess = chosen(preprocessor, "generate_preprocess")
-        given = preprocess(prompts, sequence_length=length, **extra)
+        try:
+            given = preprocess(prompts, sequence_length=length, **extra)
+        except ContextLengthError as error:
+            if length < self.backbone.config.n_positions:
+                raise
+            raise ContextLengthError(error.message) from None  # no length can be raised
         if is_default(preprocess):
             rows = rows_of_ids(given["token_ids"])
             check_rows(rows, preprocessor.tokenizer, self.backbone.config.vocab_size)

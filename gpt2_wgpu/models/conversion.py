@@ -180,5 +180,6 @@ def _check_destination(source: Path, destination: Path, force: bool) -> None:
     there = [name for name in names if (destination / name).exists()]
     if there and not force:
         raise InvalidArgumentError(
-            f"{destination} already has a {there[0]}: choose another directory or use --force"
+            f"{destination} already has a {there[0]}: choose another directory, or overwrite it "
+            "with --force (Python: force=True)"
         )

@@ -11,6 +11,7 @@ from gpt2_wgpu.models.evaluation import Divergence
 from gpt2_wgpu.models.gpt2_backbone import Intercept
 from gpt2_wgpu.models.recovery import with_recovery
 from gpt2_wgpu.tensors import Tensor
+from gpt2_wgpu.validation import instance
 from gpt2_wgpu.webgpu import sync
 
 Texts = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]
@@ -109,4 +110,5 @@ class EvaluatedCausalLM(CausalLM):
         self, texts: Texts, reference: EvaluatedCausalLM, stride: int | None = None
     ) -> Divergence:
         """Async counterpart of :meth:`divergence`."""
+        instance("reference", reference, EvaluatedCausalLM)
         return await evaluation.divergence(self, reference, texts, stride)

@@ -30,7 +30,7 @@ from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor
 from gpt2_wgpu.text.preprocessor import AllowedSpecial
 from gpt2_wgpu.text.token_arrays import rows_of_ids
-from gpt2_wgpu.validation import integer
+from gpt2_wgpu.validation import instance, integer
 from gpt2_wgpu.webgpu import Device
 
 
@@ -43,7 +43,9 @@ class GenerativeTask(GenerateMethods, CopiedByAttributes):
     def __init__(
         self, backbone: GPT2Backbone, preprocessor: GPT2CausalLMPreprocessor | None = None
     ) -> None:
+        instance("backbone", backbone, GPT2Backbone)
         if preprocessor is not None:
+            instance("preprocessor", preprocessor, GPT2CausalLMPreprocessor)
             check_vocabularies(preprocessor.tokenizer, backbone.config.vocab_size)
         self.backbone = backbone
         self.preprocessor = preprocessor

@@ -84,7 +84,7 @@ def check_processors(
     InvalidArgumentError for one that cannot be called with (token_ids, logits), and for any in
     combination with a sampler that runs its own loop.
     """
-    if callable(processors) or isinstance(processors, str | bytes):
+    if not isinstance(processors, Iterable | None) or isinstance(processors, str | bytes):
         raise InvalidArgumentError(
             f"logits_processors must be a list of functions, not {shown(processors)}"
         )

@@ -178,6 +178,7 @@ class Tensor(Operators, NotPicklable):
 
     def view(self, shape: Sequence[int]) -> Tensor:
         """Return a view of the same buffer with another shape of equal size."""
+        shape = _sizes(shape)
         if math.prod(shape) != self.size:
             raise ShapeError(f"cannot view {self.shape} ({self.size} elements) as {tuple(shape)}")
         self.check()
@@ -354,7 +355,7 @@ def empty(
 
 def check_dtype(dtype: str) -> None:
     """Raise InvalidArgumentError unless ``dtype`` is a dtype of values."""
-    if dtype not in FORMATS:
+    if not isinstance(dtype, str) or dtype not in FORMATS:
         raise InvalidArgumentError(f"dtype must be one of {tuple(FORMATS)}, not {shown(dtype)}")
 
 

@@ -88,8 +88,8 @@ class GPT2CausalLMPreprocessor(GPT2Preprocessor):
             if sequence_length is not None and len(ids) > sequence_length:
                 raise ContextLengthError(
                     f"{which} has {len(ids)} tokens (start token included), but only "
-                    f"{sequence_length} fit: shorten it, or raise sequence_length (max_length of "
-                    "generate) up to the model's context"
+                    f"{sequence_length} fit: shorten it",
+                    ", or raise sequence_length (max_length of generate) up to the model's context",
                 )
             rows.append(ids)
         return rows

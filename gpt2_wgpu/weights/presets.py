@@ -67,7 +67,7 @@ def resolve(
     """
     name: object = os.fspath(preset) if isinstance(preset, str | os.PathLike) else preset
     if not isinstance(name, str) or not name.strip():
-        raise PresetError(f"model name {shown(name)} is empty or not text; known are {_known()}")
+        raise PresetError(f"model name {shown(name)} is empty or not text; choose from {_known()}")
     if not is_possible(name):
         raise PresetError(
             f"model name {shown(name)} holds a character that names of files and repositories "
@@ -110,7 +110,7 @@ def resolve(
         raise PresetError(f"no such directory: {shown(name)}")
     if "/" in name:
         return resolve_directory(name, on_progress)
-    raise PresetError(f"unknown model {shown(name)}{_suggestion(name)}; known are {_known()}")
+    raise PresetError(f"unknown model {shown(name)}{_suggestion(name)}; choose from {_known()}")
 
 
 def _no_config(directory: str) -> str:

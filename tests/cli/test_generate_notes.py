@@ -44,7 +44,10 @@ def test_a_warning_is_one_line(engine: FakeEngine, capsys: Captured) -> None:
         (["--greedy", "--temp", "2", "--seed", "1"], "--temp and --seed have no effect"),
         (["--temp", "0", "--seed", "1"], "--seed has no effect with --temp 0"),
         (["--greedy"], ""),
-        (["--greedy", "--temp", "0"], ""),
+        (["--greedy", "--temp", "0"], "--temp has no effect with --greedy"),
+        (["--greedy", "--top-k", "5", "--top-p", "0.5"], "--top-k and --top-p have no effect"),
+        (["--greedy", "--repeat-penalty", "1.2"], ""),
+        (["--temp", "0"], ""),
         (["--temp", "2", "--seed", "1"], ""),
         (["--beams", "2", "--top-k", "3", "--greedy"], "--top-k and --greedy have no effect with"),
         (["--beams", "2"], ""),
@@ -129,8 +132,9 @@ def test_a_fault_of_ours_asks_for_a_report(
         "gpt2-wgpu: error: unexpected KeyError: 'wte'. Please report it, with the output of "
         "--debug\n"
     )
-    assert main(["generate", "Once", "--debug"]) == 1
-    assert "Traceback (most recent call last)" in capsys.readouterr().err
+    for argv in (["generate", "Once", "--debug"], ["--debug", "generate", "Once"]):
+        assert main(argv) == 1
+        assert "Traceback (most recent call last)" in capsys.readouterr().err
     monkeypatch.setenv("GPT2_WGPU_DEBUG", "1")
     assert main(["generate", "Once"]) == 1
     assert "Traceback (most recent call last)" in capsys.readouterr().err

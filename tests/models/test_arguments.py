@@ -54,6 +54,9 @@ def test_a_temperature_next_to_zero_is_greedy(small_lm, temperature):
         (lambda lm: lm.call_with_cache([[1]], None, 0), "not NoneType"),
         (lambda lm: lm.stream(["a"]), "no preprocessor: stream works on text"),
         (lambda lm: type(lm).from_preset("fairytales", device="cuda"), "not 'cuda'"),
+        (lambda lm: type(lm)("gpt2"), "backbone must be a GPT2Backbone, not 'gpt2'"),
+        (lambda lm: type(lm)(lm.backbone, "x"), "must be a GPT2CausalLMPreprocessor, not 'x'"),
+        (lambda lm: lm.divergence([[1]], "float32"), "reference must be a .*CausalLM, not"),
     ],
 )
 @pytest.mark.native("PyTorch")

@@ -235,7 +235,7 @@ def test_prompts_that_do_not_fit(tales):
         tales.generate(["A", "once upon a time there was a king"], max_length=5)
     with pytest.raises(ContextLengthError, match=f"exceeds the model's context of {context}"):
         tales.generate("A", max_length=context + 1)
-    with pytest.raises(ContextLengthError, match=f"only {context} fit: shorten it"):
+    with pytest.raises(ContextLengthError, match=f"only {context} fit: shorten it$"):
         tales.generate("word " * context)
     for bad in (0, -1, 2.5, True):
         with pytest.raises(InvalidArgumentError, match="max_length must be an integer"):

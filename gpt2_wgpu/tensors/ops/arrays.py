@@ -123,7 +123,7 @@ def concat(tensors: Sequence[TensorLike], axis: int = 0) -> Tensor:
         ShapeError: sizes along another axis differ.
         InvalidArgumentError: the list is empty or ``axis`` does not exist.
     """
-    if isinstance(tensors, Tensor) or not len(tensors):
+    if not isinstance(tensors, Sequence) or not tensors:
         raise InvalidArgumentError(
             f"concat takes a non-empty list of tensors, not {shown(tensors)}"
         )
