@@ -11,7 +11,7 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # instead of typing's: importing it would delay the handling of Ctrl-C
 if TYPE_CHECKING:
-    from gpt2_wgpu import diagnostics, errors, models, nn, samplers, tensors, webgpu
+    from gpt2_wgpu import diagnostics, errors, layers, models, nn, samplers, tensors, webgpu
     from gpt2_wgpu._version import __version__ as __version__
     from gpt2_wgpu.diagnostics import (
         Profile,
@@ -75,6 +75,7 @@ __all__ = [
     "end_scope",
     "errors",
     "keep",
+    "layers",
     "leaks",
     "memory",
     "models",
@@ -99,7 +100,7 @@ __all__ = [
 
 # Submodules are imported when a name is first used, so that `gpt2-wgpu --help` loads none of them.
 # Type checkers read the imports above; at run time names are searched in _HOMES, in this order.
-_MODULES = ("diagnostics", "errors", "models", "nn", "samplers", "tensors", "webgpu")
+_MODULES = ("diagnostics", "errors", "layers", "models", "nn", "samplers", "tensors", "webgpu")
 _HOMES = ("webgpu", "tensors", "diagnostics", "text", "models", "weights.presets")
 
 

@@ -9,29 +9,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gpt2_wgpu import small_files, strict_json
+from gpt2_wgpu.activation_names import ACTIVATION_KINDS
 from gpt2_wgpu.errors import ConfigError
 from gpt2_wgpu.models.keras_config import from_keras, is_keras_config
 from gpt2_wgpu.shown import shown
-
-#: Hugging Face's activation names (``ACT2FN``) → formula.
-#: ``gelu_tanh`` is 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), ``gelu_erf`` x Phi(x),
-#: ``quick_gelu`` x sigmoid(1.702 x), ``silu`` x sigmoid(x).
-ACTIVATION_KINDS: Mapping[str, str] = {
-    "gelu_new": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-    "gelu_accurate": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_python_tanh": "gelu_tanh",
-    "gelu": "gelu_erf",
-    "gelu_python": "gelu_erf",
-    "quick_gelu": "quick_gelu",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-    "tanh": "tanh",
-    "sigmoid": "sigmoid",
-    "linear": "linear",
-}
 
 # Bounds far above any GPT-2, which reject invalid sizes before an allocation.
 _BOUNDS = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -14,7 +13,8 @@ from gpt2_wgpu.errors import (
     InvalidArgumentError,
     ShapeError,
 )
-from gpt2_wgpu.models.backbone_loading import SWITCHES, LoadedBackbone
+from gpt2_wgpu.models.backbone_layers import LayeredBackbone
+from gpt2_wgpu.models.backbone_loading import SWITCHES
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.gpt2_weights import Fetch, random_fetch
 from gpt2_wgpu.models.recovery import with_recovery
@@ -33,10 +33,11 @@ from gpt2_wgpu.webgpu import (
 Intercept = Callable[[Tensor, int], Tensor]  # (residual stream [B, T, D], index) -> the same
 
 
-class GPT2Backbone(LoadedBackbone):
+class GPT2Backbone(LayeredBackbone):
     """Transformer: embeddings, ``num_layers`` blocks, final norm. Arithmetic is f32.
 
     The constructor creates random weights; :meth:`from_preset` loads them (backbone_loading.py).
+    Its parts are also layers, with KerasHub's names (backbone_layers.py).
 
     Args:
         dropout: accepted for compatibility with KerasHub, without effect in inference.
@@ -99,7 +100,7 @@ class GPT2Backbone(LoadedBackbone):
 
     # --- the model ------------------------------------------------------------------------------
 
-    def __call__(self, inputs: dict[str, Any]) -> Tensor:
+    def __call__(self, inputs: Mapping[str, Any]) -> Tensor:
         """Compute hidden states, without a cache.
 
         ``inputs``: ``{"token_ids", "padding_mask"}`` [B, T]; the mask (default: all ones) excludes
@@ -208,7 +209,7 @@ class GPT2Backbone(LoadedBackbone):
         block = self.weights.blocks[layer]
         return nn.attend(
             x, block.c_attn, block.attn_c_proj, cache, layer, start, residual=x, mask=mask,
-            norm=self._norm(block.ln_1, block.c_attn.folded), scale=self._scale(layer),
+            norm=self._norm(block.ln_1, block.c_attn.folded), scale=self.attention_scale(layer),
         )  # fmt: skip
 
     def _mlp(self, layer: int, x: Tensor) -> Tensor:
@@ -246,11 +247,6 @@ class GPT2Backbone(LoadedBackbone):
         return ops.layer_norm(
             x, ln_f.weight, ln_f.bias, config.layer_norm_epsilon, columns=config.n_embd
         )
-
-    def _scale(self, layer: int) -> float:
-        config = self.config
-        scale = 1 / math.sqrt(config.head_dim) if config.scale_attn_weights else 1.0
-        return scale / (layer + 1) if config.scale_attn_by_inverse_layer_idx else scale
 
     # --- around it ------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ MAX_RUNS = 4
 # Methods of the backbone that a step records; one that is replaced is called for each recording.
 _RECORDED = {
     name: getattr(GPT2Backbone, name)
-    for name in ("blocks", "half_blocks", "_attention", "_mlp", "_norm", "_scale", "head")
+    for name in ("blocks", "half_blocks", "_attention", "_mlp", "_norm", "head", "attention_scale")
 }
 
 

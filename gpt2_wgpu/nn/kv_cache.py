@@ -15,6 +15,7 @@ from gpt2_wgpu.tensors.ops.launch import groups_for
 from gpt2_wgpu.tensors.ops.strides import row_major
 from gpt2_wgpu.tensors.tensor import Tensor, empty
 from gpt2_wgpu.tensors.tidying import tidy
+from gpt2_wgpu.validation import integer
 from gpt2_wgpu.webgpu.device import Device
 
 PACKED = {"float32": "f32", "float16": "f16"}  # dtype → name of the format in kernels
@@ -111,6 +112,31 @@ class KVCache(Tensor):
             for layer, half in halves
             for first in (0, half)
         ]
+
+    def __getitem__(self, key: Any) -> KVCache:
+        """One layer, ``cache[:, i]`` or ``cache[:, i, ...]``: a cache that shares its memory.
+
+        Raises:
+            InvalidArgumentError: another kind of index, or there is no such layer.
+        """
+        self.check()
+        places = key if isinstance(key, tuple) else (key,)
+        if places[2:] not in ((), (...,)) or len(places) < 2 or places[0] != slice(None):
+            raise InvalidArgumentError(
+                f"a cache is indexed by layer, cache[:, i], not by {shown(key)}: for values take "
+                "cache.unpacked()"
+            )
+        count = len(self.children)
+        place = integer("layer of a cache", places[1], -count, count - 1)
+        layer = KVCache.__new__(KVCache)
+        for name in KVCache.__slots__:
+            setattr(layer, name, getattr(self, name))
+        with tidy("kv cache") as scope:
+            (child,) = layers = scope.escape((copy(self.children[place]),))
+        shape = (self.shape[0], 1, *self.shape[2:])
+        Tensor.__init__(layer, self.device, child.storage.retain(), shape, self.dtype, self.label)
+        layer.children = layers
+        return layer
 
     def layer(self, index: int) -> Tensor:
         """Return one layer in its memory layout: [2, B * H * capacity * padded D]."""

@@ -1,4 +1,4 @@
-"""The Python blocks of docs/extending.md, run in their order in one namespace."""
+"""The Python blocks of pages in docs/, run in their order in one namespace."""
 
 from __future__ import annotations
 
@@ -10,17 +10,38 @@ import pytest
 
 import gpt2_wgpu as gw
 
-PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
+DOCS = Path(__file__).parents[2] / "docs"
+
+pytestmark = pytest.mark.filterwarnings("ignore:running on the CPU")
 
 
-@pytest.mark.filterwarnings("ignore:running on the CPU")
-def test_the_blocks_run(device: gw.Device, capsys: pytest.CaptureFixture[str]) -> None:
+def lines_of(page: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Return the lines that the blocks of a page print."""
     names: dict[str, Any] = {}
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-    for block in blocks:
+    text = (DOCS / page).read_text()
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
         exec(block, names)
-    second_best, without_king, shape = capsys.readouterr().out.splitlines()[-3:]
+    return capsys.readouterr().out.splitlines()
+
+
+def test_the_blocks_of_extending_run(device: gw.Device, capsys: pytest.CaptureFixture[str]) -> None:
+    second_best, without_king, shape = lines_of("extending.md", capsys)[-3:]
     assert second_best.startswith("The king")
     assert without_king.startswith("Once upon a time there was a")
     assert " king" not in without_king
     assert shape == "shape: (2, 8)"
+
+
+def test_the_blocks_of_layers_run(
+    device: gw.Device, capsys: pytest.CaptureFixture[str], no_leak: None
+) -> None:
+    *blocks, token, own = lines_of("layers.md", capsys)
+    config = gw.GPT2Config.from_json_file(DOCS.parent / "models" / "fairytales" / "config.json")
+    assert [line.split()[0] for line in blocks] == [
+        f"transformer_layer_{i}" for i in range(config.n_layer)
+    ]
+    lm = gw.GPT2CausalLM.from_preset("fairytales")
+    assert lm.preprocessor is not None
+    assert blocks[-1].endswith(repr(lm.preprocessor.tokenizer.decode([int(token)])))
+    lm.dispose()
+    assert own == "(1, 5, 32) self_attention/query/kernel (32, 4, 8)"

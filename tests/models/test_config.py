@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpt2_wgpu.activation_names import ACTIVATION_KINDS
 from gpt2_wgpu.errors import ConfigError
-from gpt2_wgpu.models.config import ACTIVATION_KINDS, GPT2Config
+from gpt2_wgpu.models.config import GPT2Config
 
 pytestmark = pytest.mark.native("Hypothesis")
 

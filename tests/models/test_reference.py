@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.models.config import ACTIVATION_KINDS
+from gpt2_wgpu.activation_names import ACTIVATION_KINDS
 from tests.models import checkpoints
 
 pytestmark = pytest.mark.native("PyTorch")

@@ -22,7 +22,7 @@ from gpt2_wgpu.tensors.ops.conditions import (
 )
 from gpt2_wgpu.tensors.ops.dot_product_attention import attention
 from gpt2_wgpu.tensors.ops.elementwise import add, div, gelu, mul, relu, sigmoid, silu, sub, tanh
-from gpt2_wgpu.tensors.ops.indexing import expand_dims, get_item, ones_like
+from gpt2_wgpu.tensors.ops.indexing import broadcast_to, expand_dims, get_item, ones_like
 from gpt2_wgpu.tensors.ops.linalg import matmul
 from gpt2_wgpu.tensors.ops.normalization import layer_norm
 from gpt2_wgpu.tensors.ops.reductions import argmax, log_softmax, softmax, top_k
@@ -37,6 +37,7 @@ __all__ = [
     "add",
     "argmax",
     "attention",
+    "broadcast_to",
     "cast",
     "concat",
     "div",

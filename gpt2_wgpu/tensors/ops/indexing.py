@@ -1,7 +1,8 @@
-"""Indexing of tensors by NumPy's basic indices, new axes, and tensors of ones."""
+"""Indexing of tensors by NumPy's basic indices, new and repeated axes, and tensors of ones."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import index
 from types import EllipsisType
 from typing import Any
@@ -10,7 +11,13 @@ from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors.ops.arrays import copy_strided
 from gpt2_wgpu.tensors.ops.operands import ANY_DTYPE, TensorLike, full, operands
-from gpt2_wgpu.tensors.ops.strides import axis_of, integers, row_major
+from gpt2_wgpu.tensors.ops.strides import (
+    axis_of,
+    broadcast,
+    broadcast_strides,
+    integers,
+    row_major,
+)
 from gpt2_wgpu.tensors.tensor import Tensor
 from gpt2_wgpu.tensors.tidying import tidy
 
@@ -38,6 +45,20 @@ def expand_dims(x: TensorLike, axis: int) -> Tensor:
         place = axis_of("expand_dims", axis, (*x.shape, 1))
         result: Tensor = x.view((*x.shape[:place], 1, *x.shape[place:]))
         return scope.escape(result)
+
+
+def broadcast_to(x: TensorLike, shape: Sequence[int]) -> Tensor:
+    """Return ``x`` repeated to ``shape`` by NumPy's broadcasting, a copy.
+
+    Raises:
+        ShapeError: ``x`` does not broadcast to ``shape``.
+    """
+    sizes = integers("broadcast_to", "shape", shape)
+    with tidy("broadcast_to") as scope:
+        (x,) = operands("broadcast_to", x, dtypes=ANY_DTYPE)
+        if min(sizes, default=0) < 0 or broadcast("broadcast_to", x.shape, sizes) != sizes:
+            raise ShapeError(f"broadcast_to: shape {x.shape} does not broadcast to {sizes}")
+        return scope.escape(copy_strided(x, sizes, broadcast_strides(x.shape, sizes)))
 
 
 def get_item(x: Tensor, key: Any) -> Tensor:

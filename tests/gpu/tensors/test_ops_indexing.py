@@ -10,6 +10,7 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
+from gpt2_wgpu.tensors import ops
 
 pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.native("NumPy")]
 
@@ -75,3 +76,15 @@ def test_ones_like(device: gw.Device, dtype: str) -> None:
         ones = gw.ops.ones_like(gw.tensor(X.astype(dtype), dtype))
         assert (ones.shape, ones.dtype) == (X.shape, dtype)
         assert (ones.numpy() == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "to"), [((), (2, 3)), ((3, 1), (2, 3, 4)), ((4,), (4,)), ((1,), (0,))]
+)
+def test_broadcast_to_repeats_as_numpy(device: gw.Device, shape: Any, to: Any) -> None:
+    x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    with gw.tidy():
+        np.testing.assert_array_equal(ops.broadcast_to(x, to).numpy(), np.broadcast_to(x, to))
+        for wrong in ((*to, -1), (*to[:-1], to[-1] + 3, 2)):
+            with pytest.raises(ShapeError, match="broadcast"):
+                ops.broadcast_to([[[1.0] * 3] * 3], wrong)

@@ -40,6 +40,7 @@ CALLS: dict[str, Any] = {
     "transpose": ((PLAIN,), ops.transpose),
     "gather": ((PLAIN,), lambda x: ops.gather(x, [1, 1, 3])),
     "ones_like": ((PLAIN,), ops.ones_like),
+    "broadcast_to": ((PLAIN,), lambda x: ops.broadcast_to(x, (3, 4, 6))),
     "expand_dims": ((PLAIN,), lambda x: ops.expand_dims(x, 1)),
     "softmax": ((PLAIN,), ops.softmax),
     "log_softmax": ((PLAIN,), ops.log_softmax),

@@ -1,0 +1,80 @@
+"""Attention masks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
+from gpt2_wgpu.tensors import Tensor, ops, tensor, tidy
+from gpt2_wgpu.validation import integer
+from gpt2_wgpu.webgpu import Device
+
+
+def compute_causal_mask(
+    batch_size: int,
+    input_length: int,
+    output_length: int,
+    cache_index: int = 0,
+    *,
+    device: Device | None = None,
+) -> Tensor:
+    """Return a causal mask, bool [batch_size, output_length, input_length].
+
+    Args:
+        batch_size: number of rows.
+        input_length: number of key positions.
+        output_length: number of queries.
+        cache_index: position of the first query, which attends to keys up to its own position.
+        device: default: the default device.
+    """
+    sizes = (batch_size, input_length, output_length, cache_index)
+    names = ("batch_size", "input_length", "output_length", "cache_index")
+    rows, keys, queries, first = (
+        integer(name, size, 0, 2**31 - 1) for name, size in zip(names, sizes, strict=True)
+    )
+    with tidy("compute_causal_mask") as scope:
+        i = tensor([[first + query] for query in range(queries)], "int32", device=device)
+        j = tensor([list(range(keys))], "int32", device=device)
+        seen = ops.greater_equal(i, j)
+        return scope.escape(ops.broadcast_to(seen, (rows, queries, keys)))
+
+
+def merge_padding_and_attention_mask(
+    inputs: Any, padding_mask: Any, attention_mask: Any
+) -> Tensor | None:
+    """Return the positions that both masks show, bool; None without masks.
+
+    Args:
+        inputs: the input sequence, whose device the mask is made on.
+        padding_mask: [B, S], 0 or False hides a key; or None.
+        attention_mask: [B, T, S]; or None.
+
+    Returns:
+        [B, 1, S] without ``attention_mask``, else [B, T, S].
+
+    Raises:
+        ShapeError: a mask has another number of axes.
+    """
+    device = inputs.device if isinstance(inputs, Tensor) else None
+    with tidy("merge masks") as scope:
+        merged = None
+        if padding_mask is not None:
+            merged = ops.expand_dims(as_mask("padding_mask", padding_mask, 2, device), 1)
+        if attention_mask is not None:
+            seen = as_mask("attention_mask", attention_mask, 3, device)
+            merged = seen if merged is None else ops.logical_and(merged, seen)
+        return scope.escape(merged)
+
+
+def as_mask(name: str, values: Any, axes: int, device: Device | None) -> Tensor:
+    """Return a mask as a bool tensor; ShapeError unless it has so many axes."""
+    if isinstance(values, Tensor):
+        mask = values if values.dtype == "bool" else ops.cast(values, "bool")
+    elif isinstance(values, str | bytes):
+        raise InvalidArgumentError(f"{name} must be an array of bools, not text")
+    else:
+        mask = tensor(values, "bool", device=device)
+    if mask.ndim != axes:
+        shape = "[batch, keys]" if axes == 2 else "[batch, queries, keys]"
+        raise ShapeError(f"{name} must have the shape {shape}, not {mask.shape}")
+    return mask

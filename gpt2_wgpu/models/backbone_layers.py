@@ -1,0 +1,118 @@
+"""Layers of a backbone, with KerasHub's names, over the backbone's weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.layers import (
+    LayerNormalization,
+    PositionEmbedding,
+    ReversibleEmbedding,
+    TransformerDecoder,
+)
+from gpt2_wgpu.layers.layer import Layer
+from gpt2_wgpu.models.backbone_loading import LoadedBackbone
+from gpt2_wgpu.shown import shown
+from gpt2_wgpu.tensors import Tensor, tidy
+
+
+class LayeredBackbone(LoadedBackbone):
+    """Base class of ``GPT2Backbone``: its layers, as objects.
+
+    They are made when they are asked for and share the weights, so that they hold no memory. After
+    a device loss, or when weights are replaced, ask for them again.
+    """
+
+    @property
+    def token_embedding(self) -> ReversibleEmbedding:
+        """Token embedding; with ``reverse=True`` the head."""
+        weights, config = self.weights, self.config
+        return ReversibleEmbedding.of_model(
+            (weights.wte, weights.lm_head), self.device, (), name="token_embedding",
+            dtype=self.dtype, input_dim=config.vocab_size, output_dim=config.n_embd,
+            tie_weights=config.tie_word_embeddings,
+        )  # fmt: skip
+
+    @property
+    def position_embedding(self) -> PositionEmbedding:
+        """Position embedding."""
+        return PositionEmbedding.of_model(
+            self.weights.wpe, self.device, (None, self.config.n_embd), name="position_embedding",
+            sequence_length=self.config.n_positions,
+        )  # fmt: skip
+
+    @property
+    def transformer_layers(self) -> list[TransformerDecoder]:
+        """The transformer blocks."""
+        config = self.config
+        return [
+            TransformerDecoder.of_model(
+                block, self.device, (None, None, config.n_embd), name=f"transformer_layer_{i}",
+                dtype=self.dtype, intermediate_dim=config.intermediate_dim,
+                num_heads=config.n_head, dropout=self.dropout,
+                activation=config.activation_function, normalize_first=True,
+                layer_norm_epsilon=config.layer_norm_epsilon, scale=self.attention_scale(i),
+            )
+            for i, block in enumerate(self.weights.blocks)
+        ]  # fmt: skip
+
+    @property
+    def layer_norm(self) -> LayerNormalization:
+        """The final norm."""
+        return LayerNormalization.of_model(
+            self.weights.ln_f, self.device, (None, self.config.n_embd), name="layer_norm",
+            epsilon=self.config.layer_norm_epsilon,
+        )  # fmt: skip
+
+    @property
+    def layers(self) -> list[Layer]:
+        """All layers, in the order in which they compute."""
+        embeddings = (self.token_embedding, self.position_embedding)
+        return [*embeddings, *self.transformer_layers, self.layer_norm]
+
+    def get_layer(self, name: str) -> Layer:
+        """Return the layer of this name; InvalidArgumentError if there is none."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        names = ", ".join(layer.name for layer in self.layers)
+        raise InvalidArgumentError(f"no layer is called {shown(name)}: there are {names}")
+
+    def get_weights(self) -> list[Tensor]:
+        """Return all weights as float32 tensors, in the shapes and the order of KerasHub."""
+        with tidy("get_weights") as scope:
+            return scope.escape([value for layer in self.layers for value in layer.get_weights()])
+
+    def attention_scale(self, layer: int) -> float:
+        """Factor of the attention scores of a block."""
+        config = self.config
+        scale = 1 / math.sqrt(config.head_dim) if config.scale_attn_weights else 1.0
+        return scale / (layer + 1) if config.scale_attn_by_inverse_layer_idx else scale
+
+    def predict(self, x: Mapping[str, Any], batch_size: int = 32) -> Any:
+        """Return the hidden states as a NumPy array, computed in batches; blocks.
+
+        Args:
+            x: ``{"token_ids", "padding_mask"}`` [N, T], as for a call.
+            batch_size: rows that are computed together.
+        """
+        import numpy as np
+
+        count = len(x["token_ids"])
+        found = []
+        for first in range(0, max(1, count), batch_size):
+            rows = {
+                name: values[first : first + batch_size]
+                for name, values in x.items()
+                if values is not None
+            }
+            with tidy("predict"):
+                found.append(self(rows).numpy())
+        return np.concatenate(found)
+
+    def __call__(self, inputs: Mapping[str, Any]) -> Tensor:
+        """Hidden states; see ``GPT2Backbone``."""
+        raise NotImplementedError

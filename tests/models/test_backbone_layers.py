@@ -1,0 +1,139 @@
+"""Layers of a backbone: put together they are the model; weights and hidden states."""
+
+from __future__ import annotations
+
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.tensors import ops
+
+SIZES = {
+    "vocabulary_size": 50, "num_layers": 2, "num_heads": 3, "hidden_dim": 36,
+    "intermediate_dim": 44, "max_sequence_length": 9,
+}  # fmt: skip
+IDS = [[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]]
+MASK = [[1, 1, 1, 1, 1], [1, 1, 1, 0, 1]]
+SWITCHES = {
+    "activation_function": "relu", "scale_attn_by_inverse_layer_idx": True,
+    "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+def assembled(backbone, ids, mask):
+    """Hidden states as a user of KerasHub computes them from the layers."""
+    x = backbone.token_embedding(ids)
+    x = x + backbone.position_embedding(x)
+    for layer in backbone.transformer_layers:
+        x = layer(x, decoder_padding_mask=mask)
+    return backbone.layer_norm(x)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "q8"])
+@pytest.mark.parametrize("switches", [{}, SWITCHES], ids=["GPT-2", "switches"])
+def test_layers_put_together_are_the_model(device, no_leak, dtype, switches):
+    backbone = gw.GPT2Backbone(**SIZES, dtype=dtype, initializer_range=0.3, **switches)
+    lm = gw.GPT2CausalLM(backbone)
+    with gw.tidy():
+        inputs = {"token_ids": IDS, "padding_mask": MASK}
+        hidden = assembled(backbone, IDS, MASK)
+        expected = backbone(inputs)
+        assert ops.max(ops.mul(hidden - expected, hidden - expected)).item() < 1e-10
+        logits = backbone.token_embedding(hidden, reverse=True)
+        difference = logits - lm(inputs)
+        # W8A8 rounds activations, which a last bit can move to the next level.
+        assert ops.max(ops.mul(difference, difference)).item() < (1e-2 if dtype == "q8" else 1e-8)
+    lm.dispose()
+
+
+def test_layers_decode_with_the_model_s_cache(device, no_leak):
+    """Step by step, as the models' own ``call_with_cache``."""
+    backbone = gw.GPT2Backbone(**SIZES, initializer_range=0.3)
+    lm = gw.GPT2CausalLM(backbone)
+    with gw.tidy():
+        ours, theirs = backbone.new_cache(2, 5), backbone.new_cache(2, 5)
+        for first, last in ((0, 3), (3, 4), (4, 5)):
+            ids = [row[first:last] for row in IDS]
+            x = backbone.token_embedding(ids)
+            x = x + backbone.position_embedding(x, start_index=first)
+            for i, layer in enumerate(backbone.transformer_layers):
+                x, _ = layer(
+                    x,
+                    self_attention_cache=ours[:, i, ...],
+                    self_attention_cache_update_index=first,
+                )
+            logits = backbone.token_embedding(backbone.layer_norm(x), reverse=True)
+            expected, _, _ = lm.call_with_cache(ids, theirs, first)
+            difference = logits[:, -1:] - expected[:, -1:]
+            assert ops.max(ops.mul(difference, difference)).item() < 1e-8
+    lm.dispose()
+
+
+def test_layers_have_keras_hub_s_names_and_configurations(device, no_leak):
+    backbone = gw.GPT2Backbone(**SIZES, layer_norm_epsilon=1e-3)
+    names = [layer.name for layer in backbone.layers]
+    assert names == [
+        "token_embedding", "position_embedding", "transformer_layer_0", "transformer_layer_1",
+        "layer_norm",
+    ]  # fmt: skip
+    config = backbone.get_layer("transformer_layer_1").get_config()
+    expected = {"intermediate_dim": 44, "num_heads": 3, "layer_norm_epsilon": 1e-3}
+    assert config.items() >= expected.items() and config["normalize_first"]
+    with pytest.raises(InvalidArgumentError, match="no layer is called 'head'"):
+        backbone.get_layer("head")
+    with pytest.raises(InvalidArgumentError, match="shares the weights of a model"):
+        backbone.layer_norm.set_weights([[1.0] * 36, [0.0] * 36])
+    for layer in backbone.layers:
+        layer.dispose()  # the model's weights stay
+    with gw.tidy():
+        own = gw.layers.TransformerDecoder.from_config(config)
+        own.build((None, None, 36))
+        layer = backbone.transformer_layers[1]
+        own.set_weights(layer.get_weights())
+        x = gw.tensor([[[0.1 * i for i in range(36)]] * 2])
+        difference = own(x) - layer(x)
+        assert ops.max(ops.mul(difference, difference)).item() == 0
+        own.dispose()
+    backbone.dispose()
+
+
+@pytest.mark.native("PyTorch")
+def test_weights_and_hidden_states_are_transformers_(small, small_lm, no_leak):
+    import numpy as np
+    import torch
+
+    model = small[0]
+    backbone = small_lm.backbone
+    state = {name: value.numpy() for name, value in model.transformer.state_dict().items()}
+    with gw.tidy():
+        names = [f"{layer.name}/{name}" for layer in backbone.layers for name in layer.weight_names]
+        found = dict(zip(names, map(np.asarray, backbone.get_weights()), strict=True))
+        assert found["token_embedding/embeddings"].shape == (211, 48)
+        queries, keys, values = np.split(state["h.1.attn.c_attn.weight"], 3, axis=1)
+        for name, expected in {
+            "token_embedding/embeddings": state["wte.weight"],
+            "position_embedding/embeddings": state["wpe.weight"],
+            "transformer_layer_1/self_attention/query/kernel": queries.reshape(48, 3, 16),
+            "transformer_layer_1/self_attention/key/kernel": keys.reshape(48, 3, 16),
+            "transformer_layer_1/self_attention/value/kernel": values.reshape(48, 3, 16),
+            "transformer_layer_1/self_attention/attention_output/kernel": state[
+                "h.1.attn.c_proj.weight"
+            ].reshape(3, 16, 48),
+            "transformer_layer_2/feedforward_output_dense/bias": state["h.2.mlp.c_proj.bias"],
+            "layer_norm/gamma": state["ln_f.weight"],
+        }.items():
+            np.testing.assert_array_equal(found[name], expected)
+    ids = np.array([[5, 7, 11, 13], [1, 2, 3, 210]])
+    with torch.no_grad():
+        theirs = model.transformer(torch.tensor(ids), output_hidden_states=True)
+    with gw.tidy():
+        x = backbone.token_embedding(ids)
+        x = x + backbone.position_embedding(x)
+        for i, layer in enumerate(backbone.transformer_layers):
+            np.testing.assert_allclose(x.numpy(), theirs.hidden_states[i], atol=2e-4)
+            x = layer(x)
+        np.testing.assert_allclose(
+            backbone.layer_norm(x).numpy(), theirs.last_hidden_state, atol=2e-4
+        )
+    predicted = backbone.predict({"token_ids": ids, "padding_mask": None}, batch_size=1)
+    np.testing.assert_allclose(predicted, theirs.last_hidden_state, atol=2e-4)

@@ -1,0 +1,106 @@
+"""KerasHub's layers with small weights: results for each kind of mask and cache."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+os.environ["KERAS_BACKEND"] = "torch"
+
+import keras
+import keras_hub
+import numpy as np
+from keras_hub import layers
+
+_RANDOM = np.random.default_rng(12)
+
+
+def values() -> dict[str, Any]:
+    """Inputs, weights and results of each layer."""
+    x = numbers(2, 5, 12)
+    given = {
+        "x": x,
+        "other": numbers(2, 3, 12),
+        "padding_mask": np.array([[1, 1, 1, 1, 0], [1, 0, 1, 1, 1]]),
+        "attention_mask": np.maximum(_RANDOM.integers(0, 2, (2, 5, 5)), np.eye(5, dtype=int)),
+        "cache": numbers(2, 2, 7, 2, 6),
+        "ids": np.array([[1, 5, 10], [0, 0, 3]]),
+        "positions": np.array([4, 2, 0, 8, 8]),
+    }
+    return {
+        "version": keras_hub.__version__,
+        "inputs": given,
+        "norm last": decoder(given, activation="relu"),
+        "norm first": decoder(given, activation="gelu", normalize_first=True),
+        "attention": attention(given),
+        "embeddings": embeddings(given),
+    }
+
+
+def numbers(*shape: int) -> np.ndarray:
+    """Numbers with one decimal, which are short in JSON and equal in all dtypes."""
+    return (_RANDOM.integers(-9, 10, shape) / 10).astype("float32")
+
+
+def with_weights(layer: Any, input_shape: Any) -> list[np.ndarray]:
+    """The weights that a layer is given."""
+    layer.build(*input_shape)
+    weights = [numbers(*weight.shape) for weight in layer.weights]
+    layer.set_weights(weights)
+    return weights
+
+
+def decoder(given: dict[str, Any], **config: Any) -> dict[str, Any]:
+    layer = layers.TransformerDecoder(20, 2, layer_norm_epsilon=1e-3, **config)
+    weights = with_weights(layer, [(None, None, 12)])
+    x, padding, attention = given["x"], given["padding_mask"], given["attention_mask"]
+    step = {"self_attention_cache": given["cache"], "self_attention_cache_update_index": 3}
+    return {
+        "weights": weights,
+        "names": [weight.path.partition("/")[2] for weight in layer.weights],
+        "plain": array(layer(x)),
+        "padded": array(layer(x, decoder_padding_mask=padding)),
+        "masked": array(layer(x, decoder_padding_mask=padding, decoder_attention_mask=attention)),
+        "not causal": array(layer(x, use_causal_mask=False)),
+        "cached": [array(each) for each in layer(x[:, :2], **step)],
+    }
+
+
+def attention(given: dict[str, Any]) -> dict[str, Any]:
+    layer = layers.CachedMultiHeadAttention(2, 6)
+    weights = with_weights(layer, [(2, 5, 12), (2, 5, 12)])
+    x, cache = given["x"], given["cache"]
+    return {
+        "weights": weights,
+        "plain": array(layer(x, x)),
+        "masked": array(layer(x, x, attention_mask=given["attention_mask"])),
+        "other": array(layer(x, given["other"])),
+        "cached": [array(y) for y in layer(x[:, :2], x[:, :2], cache=cache, cache_update_index=1)],
+        "read": array(layer(x[:, :2], x[:, :2], cache=cache)[0]),
+    }
+
+
+def embeddings(given: dict[str, Any]) -> dict[str, Any]:
+    position = layers.PositionEmbedding(9)
+    tied, untied = (layers.ReversibleEmbedding(11, 12, tie_weights=tie) for tie in (True, False))
+    both = layers.TokenAndPositionEmbedding(11, 9, 12)
+    weights = {
+        "position": with_weights(position, [(None, None, 12)]),
+        "tied": with_weights(tied, []),
+        "untied": with_weights(untied, []),
+        "both": with_weights(both, [(1, 3)]),
+    }
+    x, ids = given["x"], given["ids"]
+    return {
+        "weights": weights,
+        "position": array(position(x)),
+        "later position": array(position(x, start_index=3)),
+        "positions": array(position(x, positions=given["positions"])),
+        "tied": [array(tied(ids)), array(tied(x, reverse=True))],
+        "untied": [array(untied(ids)), array(untied(x, reverse=True))],
+        "both": array(both(ids, start_index=4)),
+    }
+
+
+def array(tensor: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(tensor))

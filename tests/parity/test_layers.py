@@ -1,0 +1,96 @@
+"""Layers against the recorded values of KerasHub's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu import layers
+from tests.parity import cases
+
+pytestmark = [pytest.mark.native("NumPy"), pytest.mark.usefixtures("device", "no_leak")]
+
+RECORDED = cases.recorded("keras_layers")
+GIVEN = {name: np.array(values) for name, values in RECORDED["inputs"].items()}
+X = GIVEN["x"].astype(np.float32)
+CACHE = GIVEN["cache"].astype(np.float32)
+DECODERS: dict[str, Any] = {
+    "norm last": {"activation": "relu"},
+    "norm first": {"activation": "gelu", "normalize_first": True},
+}
+
+
+def assert_close(found: Any, expected: Any) -> None:
+    found = found.numpy()
+    assert found.shape == np.shape(expected)
+    np.testing.assert_allclose(found, expected, atol=2e-4, rtol=1e-5)
+
+
+def with_weights(layer: Any, weights: Any, input_shape: Any = (2, 5, 12)) -> Any:
+    layer.build(input_shape)
+    layer.set_weights(weights)
+    return layer
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_transformer_decoder_equals_keras_hub_s(name: str) -> None:
+    expected = RECORDED[name]
+    padding, attention = GIVEN["padding_mask"], GIVEN["attention_mask"]
+    with gw.tidy():
+        layer = layers.TransformerDecoder(20, 2, layer_norm_epsilon=1e-3, **DECODERS[name])
+        with_weights(layer, expected["weights"])
+        assert layer.weight_names == expected["names"]
+        assert_close(layer(X), expected["plain"])
+        assert_close(layer(X, decoder_padding_mask=padding), expected["padded"])
+        masked = layer(X, decoder_padding_mask=padding, decoder_attention_mask=attention)
+        assert_close(masked, expected["masked"])
+        assert_close(layer(X, use_causal_mask=False), expected["not causal"])
+        cache = gw.tensor(CACHE)
+        step: dict[str, Any] = {"self_attention_cache": cache}
+        step["self_attention_cache_update_index"] = 3
+        for found, value in zip(layer(X[:, :2], **step), expected["cached"], strict=True):
+            assert_close(found, value)
+        assert_close(cache, CACHE)  # not changed
+        layer.dispose()
+
+
+def test_attention_equals_keras_hub_s() -> None:
+    expected = RECORDED["attention"]
+    with gw.tidy():
+        layer = with_weights(layers.CachedMultiHeadAttention(2, 6), expected["weights"])
+        x, cache = gw.tensor(X), gw.tensor(CACHE)
+        assert_close(layer(x, x), expected["plain"])
+        mask = GIVEN["attention_mask"]
+        assert_close(layer(X, X, attention_mask=mask), expected["masked"])
+        assert_close(layer(x, GIVEN["other"]), expected["other"])
+        step = layer(x[:, :2], x[:, :2], cache=cache, cache_update_index=1)
+        for found, value in zip(step, expected["cached"], strict=True):
+            assert_close(found, value)
+        assert_close(layer(x[:, :2], x[:, :2], cache=cache)[0], expected["read"])
+        layer.dispose()
+
+
+def test_embeddings_equal_keras_hub_s() -> None:
+    expected = RECORDED["embeddings"]
+    weights, ids = expected["weights"], GIVEN["ids"]
+    with gw.tidy():
+        position = with_weights(layers.PositionEmbedding(9), weights["position"])
+        assert_close(position(X), expected["position"])
+        assert_close(position(X, start_index=3), expected["later position"])
+        assert_close(position(X, positions=GIVEN["positions"]), expected["positions"])
+        token = {
+            name: with_weights(
+                layers.ReversibleEmbedding(11, 12, tie_weights=name == "tied"), weights[name]
+            )
+            for name in ("tied", "untied")
+        }
+        for name, layer in token.items():
+            assert_close(layer(ids), expected[name][0])
+            assert_close(layer(X, reverse=True), expected[name][1])
+        both = with_weights(layers.TokenAndPositionEmbedding(11, 9, 12), weights["both"])
+        assert_close(both(gw.tensor(ids, "int32"), start_index=4), expected["both"])
+        for layer in (position, *token.values(), both):
+            layer.dispose()
