@@ -88,6 +88,27 @@ TOP_P = Parameter(
         "Top-p", (0.01, 1), (0.01, 1, 0.01), "smallest set of tokens with total probability p"
     ),
 )
+MIN_P = Parameter(
+    "min_p",
+    "minP",
+    Range(0, 1),
+    neutral=0.0,
+    default=0.0,
+    flags=("--min-p",),
+    metavar="P",
+    help="drop tokens with less than P times the probability of the most likely one; 0: off",
+)
+TYPICAL_P = Parameter(
+    "typical_p",
+    "typicalP",
+    Range(0, 1, open_low=True),
+    neutral=1.0,
+    default=1.0,
+    flags=("--typical-p",),
+    metavar="P",
+    help="locally typical sampling: the tokens of cumulative probability P whose information is "
+    "closest to the expected one; 1: off",
+)
 REPETITION_PENALTY = Parameter(
     "repetition_penalty",
     "repetitionPenalty",
@@ -144,7 +165,7 @@ SEED = Parameter(
     help="seed of the random numbers: same seed, same adapter, same text",
 )
 # Keyword arguments of every sampler.
-COMMON_PARAMETERS = (REPETITION_PENALTY, PRESENCE_PENALTY, FREQUENCY_PENALTY)
+COMMON_PARAMETERS = (MIN_P, TYPICAL_P, REPETITION_PENALTY, PRESENCE_PENALTY, FREQUENCY_PENALTY)
 # Arguments of `samplers.of_settings`.
 SAMPLER_PARAMETERS = (TEMPERATURE, TOP_K, TOP_P, *COMMON_PARAMETERS, SEED)
 PARAMETERS = (*SAMPLER_PARAMETERS, MAX_NEW_TOKENS)

@@ -1,12 +1,13 @@
-// The next token of each row, greedy or drawn with temperature, top-k and top-p; then the row's
-// state advances by one position. One workgroup a row.
+// The next token of each row, greedy or drawn with temperature, top-k, top-p, min-p and
+// typical_p, in this order; then the row's state advances by one position. One workgroup a row.
 //
 // Formula:  greedy: the first index of the largest logit. Else a draw from p = softmax(logits /
 //           temperature). Tokens are ranked by logit, ties by index; a token is kept while fewer
 //           than top_k rank before it and while the probability ranked before it is <= top_p
-//           (Holtzman et al. 2020; top-k first, not renormalised, as in KerasHub). Probabilities
-//           are summed as integers, see sample_mass.wgsl. The random word is pcg4d(seed, stream,
-//           position): no state to store or restore.
+//           (Holtzman et al. 2020; top-k first, not renormalised, as in KerasHub) and while its p
+//           is at least min_p times the largest (Nguyen et al. 2024); typical_p: see
+//           sample_typical.wgsl. Probabilities are summed as integers, see sample_mass.wgsl. The
+//           random word is pcg4d(seed, stream, position): no state to store or restore.
 // Bindings: logits [rows, stride] · maxima_and_counts [rows, maxima_and_counts_width]
 //           (maxima_and_counts.wgsl; the maxima are reset to 0) · options, row_params: see below ·
 //           token, position, finished [rows] · recent [rows, 16]: the last 16 tokens, each at its
@@ -16,8 +17,8 @@
 // Limits:   candidates < 2^30; rows <= 65,535
 //
 // Its steps are includes: the largest logit (sample_best.wgsl), then for a draw either the few
-// tokens of the top-k (sample_listed.wgsl), or the cuts (sample_narrow.wgsl) and a draw from what
-// they leave (sample_draw.wgsl).
+// tokens of the top-k (sample_listed.wgsl), or the cuts (sample_narrow.wgsl, sample_typical.wgsl)
+// and a draw from what they leave (sample_draw.wgsl).
 
 override WORKGROUP: u32 = 256u;
 override LISTING: bool = true; // try sample_listed.wgsl first: false on CPU adapters
@@ -28,6 +29,7 @@ override LISTING: bool = true; // try sample_listed.wgsl first: false on CPU ada
 //!include "sample_best.wgsl"
 //!include "sample_mass.wgsl"
 //!include "sample_narrow.wgsl"
+//!include "sample_typical.wgsl"
 //!include "sample_draw.wgsl"
 //!include "sample_listed.wgsl"
 //!include "advance_row.wgsl"
@@ -50,11 +52,13 @@ var<private> first: u32;         // index of this row's first logit
 fn choose(row: u32, thread: u32) {
   set_mass_scale(thread);
   let random = pcg4d(vec4<u32>(row_params[row].seed, row_params[row].stream, position[row])).x;
+  drop_below_reach();
   if (LISTING) {
     if (draw_listed(row, random, thread)) { return; }
   }
   if (options.top_k != 0u) { narrow(false, options.top_k - 1u, thread); }
   if (options.top_p < 1.0) { narrow(true, u32(options.top_p * ONE), thread); }
+  if (options.typical_p < 1.0) { keep_typical(thread); }
   draw(random, thread);
 }
 

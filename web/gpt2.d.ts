@@ -146,6 +146,15 @@ export interface Settings {
    */
   topP?: number;
   /**
+   * Drop tokens with less than P times the probability of the most likely one; 0: off. Default: 0.
+   */
+  minP?: number;
+  /**
+   * Locally typical sampling: the tokens of cumulative probability P whose information is closest
+   * to the expected one; 1: off. Default: 1.
+   */
+  typicalP?: number;
+  /**
    * Divide positive logits of tokens in prompt and text by R, multiply negative ones; 1: off.
    * Default: 1.1; 1 at temperature 0.
    */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from array import array
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ OF_PROMPT = 1 << 31  # flag in a token's count: in the prompt
 EXCLUDED = 1 << 30  # flag in a token's count: never chosen
 PASSES = 20  # max passes over the vocabulary, including the overhead of a pass
 RECENT = 16  # newest tokens stored per row, the max number of new tokens per submit
+_ALL_LOGITS = 3.4e38  # larger than a difference of logits
 LIVE, STOPPED, FULL, NOT_FINITE, ALL_EXCLUDED = range(5)  # values of ``finished``
 
 
@@ -46,23 +48,32 @@ class Penalties:
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """Sampling options. ``temperature`` 0: greedy; ``top_k`` 0 and ``top_p`` 1: all tokens."""
+    """Sampling options.
+
+    ``temperature`` 0: greedy; ``top_k`` 0, ``top_p`` 1, ``min_p`` 0 and ``typical_p`` 1: all
+    tokens.
+    """
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
     seed: int = 0  # 64 bits
     penalties: Penalties = Penalties()
+    min_p: float = 0.0
+    typical_p: float = 1.0
 
     def pack(self, stop_token_ids: Sequence[int]) -> memoryview:
         """Return the bytes of ``Options`` in shaders/sample.wgsl."""
         greedy = self.temperature < 1e-30  # not representable in f32
+        reach = -self.temperature * math.log(self.min_p) if self.min_p else _ALL_LOGITS
         stops = list(stop_token_ids) or [0]  # arrays in WGSL cannot be empty
         return memoryview(
             struct.pack(
-                f"<ffIII{len(stops)}I",
+                f"<ffffIII{len(stops)}I",
                 1.0 if greedy else self.temperature,
                 self.top_p,
+                reach,
+                self.typical_p,
                 self.top_k,
                 greedy,
                 len(stop_token_ids),

@@ -7,27 +7,33 @@ from typing import Any
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.samplers.beam_sampler import BeamSampler
 from gpt2_wgpu.samplers.greedy_sampler import GreedySampler
+from gpt2_wgpu.samplers.min_p_sampler import MinPSampler
 from gpt2_wgpu.samplers.random_sampler import RandomSampler
 from gpt2_wgpu.samplers.sampler import Sampler, check_usable, runs_in_python, runs_its_own_loop
 from gpt2_wgpu.samplers.top_k_sampler import TopKSampler
 from gpt2_wgpu.samplers.top_p_sampler import TopPSampler
+from gpt2_wgpu.samplers.typical_sampler import TypicalSampler
 from gpt2_wgpu.sampling_parameters import TOP_K, TOP_P
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.validation import made_from
 
 Beam = BeamSampler
 Greedy = GreedySampler
+MinP = MinPSampler
 Random = RandomSampler
 TopK = TopKSampler
 TopP = TopPSampler
+Typical = TypicalSampler
 
 # KerasHub serialises class names; users write the short names.
 _NAMES: dict[str, type[Sampler]] = {
     "beam": BeamSampler,
     "greedy": GreedySampler,
+    "min_p": MinPSampler,
     "random": RandomSampler,
     "top_k": TopKSampler,
     "top_p": TopPSampler,
+    "typical": TypicalSampler,
 }
 
 
@@ -88,6 +94,8 @@ __all__ = [
     "BeamSampler",
     "Greedy",
     "GreedySampler",
+    "MinP",
+    "MinPSampler",
     "Random",
     "RandomSampler",
     "Sampler",
@@ -95,6 +103,8 @@ __all__ = [
     "TopKSampler",
     "TopP",
     "TopPSampler",
+    "Typical",
+    "TypicalSampler",
     "check_usable",
     "get",
     "of_settings",

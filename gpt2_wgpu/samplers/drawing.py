@@ -20,14 +20,33 @@ def ranked(values: Sequence[float]) -> list[int]:
 
 
 def kept_tokens(masses: Sequence[int], order: Sequence[int], options: SamplingOptions) -> list[int]:
-    """Return the tokens that top-k and top-p keep of those in ``order``, by index."""
+    """Return the tokens that ``options`` keep of those in ``order``, by index."""
     kept, before, budget = [], 0, int(options.top_p * ONE)
+    least = options.min_p * masses[order[0]]
     for token in order[: options.top_k or None]:
-        if options.top_p < 1 and before > budget:
+        if masses[token] < least or (options.top_p < 1 and before > budget):
             break
         kept.append(token)
         before += masses[token]
-    return sorted(kept)
+    return sorted(kept if options.typical_p >= 1 else typical_tokens(masses, kept, options))
+
+
+def typical_tokens(
+    masses: Sequence[int], kept: Sequence[int], options: SamplingOptions
+) -> list[int]:
+    """Return the locally typical ones of ``kept`` (shaders/include/sample_typical.wgsl)."""
+    logs = {token: math.log(masses[token]) for token in kept if masses[token]}
+    total = sum(masses[token] for token in logs)
+    if not total:
+        return list(kept)
+    expected = sum(masses[token] * log for token, log in logs.items()) / total
+    deviations = {token: abs(log - expected) for token, log in logs.items()}
+    mass, most = 0, 0.0
+    for token in sorted(deviations, key=lambda token: deviations[token]):
+        if mass >= options.typical_p * total:
+            break
+        mass, most = mass + masses[token], deviations[token]
+    return [token for token in logs if deviations[token] <= most]
 
 
 def draw_token(

@@ -36,6 +36,11 @@ class Sampler:
     Args:
         temperature: divisor of the logits, 0 to 1e30; 0 (below 1e-30, in f32) is greedy search
             (KerasHub: NaN).
+        min_p: tokens with less than this fraction of the largest probability are dropped
+            (Nguyen et al. 2024); 0 drops none. Like ``typical_p``, after top-k and top-p, and
+            without effect on greedy search.
+        typical_p: locally typical sampling (Meister et al. 2022): only tokens whose information
+            is closest to the entropy are kept, until their probability reaches this; 1 keeps all.
         repetition_penalty: above 1, divides positive logits of tokens in the prompt or the new
             text and multiplies negative ones (Keskar et al. 2019, as in transformers; the start
             token is part of the prompt).
@@ -51,11 +56,15 @@ class Sampler:
         self,
         temperature: float = 1.0,
         *,
+        min_p: float = 0.0,
+        typical_p: float = 1.0,
         repetition_penalty: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
     ) -> None:
         self.temperature = temperature
+        self.min_p = min_p
+        self.typical_p = typical_p
         self.repetition_penalty = repetition_penalty
         self.presence_penalty = presence_penalty
         self.frequency_penalty = frequency_penalty
@@ -79,13 +88,20 @@ class Sampler:
 
     def penalties(self) -> Penalties:
         """Return the three penalties; InvalidArgumentError for a value out of range."""
-        values = self.common()
-        return Penalties(*(values[f"{each.name}_penalty"] for each in fields(Penalties)))
+        return _penalties(self.common())
 
     def options(self, **chosen: Any) -> SamplingOptions:
         """Return ``SamplingOptions`` with the temperature, the common parameters and ``chosen``."""
-        defaults = {"temperature": self.temperature, "penalties": self.penalties()}
-        return SamplingOptions(**{**defaults, **chosen})
+        values = self.common()
+        return SamplingOptions(
+            **{
+                "temperature": self.temperature,
+                "penalties": _penalties(values),
+                "min_p": values["min_p"],
+                "typical_p": values["typical_p"],
+                **chosen,
+            }
+        )
 
     def next_options(self) -> SamplingOptions:
         """Return the options of one generation on the GPU; a seeded sampler advances its seed."""
@@ -232,6 +248,10 @@ def _splitmix64(state: int) -> int:
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
     return z ^ (z >> 31)
+
+
+def _penalties(values: dict[str, float]) -> Penalties:
+    return Penalties(*(values[f"{each.name}_penalty"] for each in fields(Penalties)))
 
 
 _REMEDY = "define get_next_token(probabilities), or next_options() for a choice on the GPU"

@@ -7,6 +7,8 @@
 struct Options {
   temperature: f32,
   top_p: f32,
+  reach: f32,     // logits lower than the largest by more are dropped: -temperature log(min_p)
+  typical_p: f32,
   top_k: u32, // 0: all
   greedy: u32,
   num_stops: u32,

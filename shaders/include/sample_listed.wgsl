@@ -1,9 +1,10 @@
-// Top-k, top-p and the draw over a short list of tokens, read from few chunks of the logits: what
-// sample_narrow.wgsl and sample_draw.wgsl do over all, for a top_k of at most LISTED / 2.
+// Top-k, top-p, min-p and the draw over a short list of tokens, read from few chunks of the logits:
+// what sample_narrow.wgsl and sample_draw.wgsl do over all, for a top_k of at most LISTED / 2.
 //
 // Provides: draw_listed
-// Needs:    CHUNK, ONE, WORKGROUP, chunks_of, found, mass, maxima_and_counts, multiply_high,
-//           options, rank_high, sampled_token, params.candidates, params.maxima_and_counts_width
+// Needs:    CHUNK, ONE, WORKGROUP, chunks_of, floor_high, found, mass, maxima_and_counts,
+//           multiply_high, options, rank_high, sampled_token, params.candidates,
+//           params.maxima_and_counts_width
 //
 // The k-th highest rank of the chunks' maxima is a lower bound of the k-th highest rank of the
 // logits: k chunks have a logit of at least that rank. So only chunks that reach the bound are
@@ -22,7 +23,7 @@ var<workgroup> list_mass: array<u32, LISTED>;
 fn draw_listed(row: u32, random: u32, thread: u32) -> bool {
   let k = options.top_k;
   let chunks = chunks_of(params.candidates);
-  if (k == 0u || k > min(chunks, LISTED / 2u)) { return false; }
+  if (k == 0u || k > min(chunks, LISTED / 2u) || options.typical_p < 1.0) { return false; }
   let maxima = row * params.maxima_and_counts_width;
   if (thread == 0u) { atomicStore(&listed, 0u); }
   for (var i = thread; i < chunks; i += WORKGROUP) {
@@ -63,7 +64,8 @@ fn draw_listed(row: u32, random: u32, thread: u32) -> bool {
         before += list_mass[m];
       }
     }
-    let kept = order < k && (options.top_p >= 1.0 || before <= u32(options.top_p * ONE));
+    let kept = order < k && list_rank[n] >= floor_high
+      && (options.top_p >= 1.0 || before <= u32(options.top_p * ONE));
     own_mass[n / WORKGROUP] = select(0u, list_mass[n], kept);
   }
   workgroupBarrier(); // all threads have read

@@ -59,11 +59,23 @@ def test_next_may_return_tensors_and_be_a_coroutine_function() -> None:
 def test_random_samplers_keep_the_top_and_repeat_with_their_seed() -> None:
     probabilities = gw.tensor([[0.1, 0.2, 0.3, 0.4]] * 100)
     drawn = {}
-    for sampler in (samplers.TopK(2, seed=1), samplers.TopP(0.5, seed=1), samplers.Random(seed=1)):
+    for sampler in (
+        samplers.TopK(2, seed=1),
+        samplers.TopP(0.5, seed=1),
+        samplers.Random(seed=1),
+        samplers.MinP(0.6, seed=1),
+        samplers.Typical(0.4, seed=1),
+    ):
         first, second = (sampler.get_next_token(probabilities) for _ in range(2))
         assert first != second
         drawn[type(sampler).__name__] = set(first)
-    assert drawn == {"TopKSampler": {2, 3}, "TopPSampler": {2, 3}, "RandomSampler": {0, 1, 2, 3}}
+    assert drawn == {
+        "TopKSampler": {2, 3},
+        "TopPSampler": {2, 3},
+        "RandomSampler": {0, 1, 2, 3},
+        "MinPSampler": {2, 3},
+        "TypicalSampler": {1, 2},
+    }
     repeated = samplers.TopK(2, seed=1).get_next_token(probabilities)
     assert repeated == samplers.TopK(2, seed=1).get_next_token(probabilities)
 

@@ -26,6 +26,8 @@ from gpt2_wgpu.sampling_parameters import (
         ("random", samplers.RandomSampler),
         ("top_k", samplers.TopKSampler),
         ("top_p", samplers.TopPSampler),
+        ("min_p", samplers.MinPSampler),
+        ("typical", samplers.TypicalSampler),
     ],
 )
 def test_names_and_configs_round_trip(name, kind):
@@ -117,6 +119,17 @@ def test_changed_attributes_are_checked(sampler, name, value):
 def test_bad_arguments_name_argument_bound_and_value(make, message):
     with pytest.raises(InvalidArgumentError, match=message):
         make()
+
+
+def test_min_p_and_typical_p_are_arguments_of_every_sampler():
+    options = samplers.TopP(0.9, seed=1, min_p=0.05, typical_p=0.8).next_options()
+    assert (options.top_p, options.min_p, options.typical_p) == (0.9, 0.05, 0.8)
+    assert samplers.MinP(0.2, typical_p=0.5).next_options().min_p == 0.2
+    assert samplers.Typical().get_config()["typical_p"] == 0.9
+    with pytest.raises(InvalidArgumentError, match=r"min_p must be .*, not 1.5"):
+        samplers.MinP(1.5)
+    with pytest.raises(InvalidArgumentError, match=r"typical_p must be .*, not 0"):
+        samplers.Greedy(typical_p=0)
 
 
 def test_numpy_numbers_are_welcome():

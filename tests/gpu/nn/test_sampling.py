@@ -41,6 +41,16 @@ def kept_tokens(logits, options):
     before = np.cumsum(masses[order]) - masses[order]
     if options.top_p < 1:
         order = order[before <= options.top_p * ONE]
+    scaled = logits / options.temperature
+    if options.min_p:
+        order = order[scaled[order] >= scaled.max() + np.log(options.min_p)]
+    if options.typical_p < 1:
+        log_p = scaled[order] - np.logaddexp.reduce(scaled[order])
+        deviations = np.abs((np.exp(log_p) * log_p).sum() - log_p)
+        by_deviation = np.argsort(deviations, kind="stable")
+        count = (np.exp(log_p)[by_deviation].cumsum() < options.typical_p).sum()
+        bound = deviations[by_deviation[min(count, len(order) - 1)]]
+        order = order[deviations <= bound + 1e-9]
     return np.sort(order), masses
 
 
@@ -126,8 +136,14 @@ def test_greedy_takes_the_first_of_the_largest(device, vocabulary):
         SamplingOptions(top_p=0.1, seed=6),
         SamplingOptions(top_p=0.9, temperature=2, seed=7),
         SamplingOptions(top_k=40, top_p=0.5, seed=2**64 - 1),
+        SamplingOptions(min_p=0.1, seed=8),
+        SamplingOptions(min_p=1.0, seed=9),
+        SamplingOptions(typical_p=0.2, seed=10),
+        SamplingOptions(typical_p=0.9, temperature=2, seed=11),
+        SamplingOptions(top_k=20, min_p=0.05, temperature=1.5, seed=12),
+        SamplingOptions(top_k=300, top_p=0.95, min_p=0.01, typical_p=0.5, seed=13),
     ],
-    ids=lambda o: f"t{o.temperature}k{o.top_k}p{o.top_p}",
+    ids=lambda o: f"t{o.temperature}k{o.top_k}p{o.top_p}m{o.min_p}y{o.typical_p}",
 )
 def test_draws_equal_numpy(device, vocabulary, options):
     logits = references.random(4, vocabulary, scale=3)
