@@ -13,8 +13,10 @@ from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.default_dtype import default_dtype
 from gpt2_wgpu.models.gpt2_weights import GPT2Weights, OpenWeights, Progress, load_weights
 from gpt2_wgpu.models.loading import open_preset, stored_weights
+from gpt2_wgpu.models.saving import StoredModel, save
 from gpt2_wgpu.nn import check_cache_dtype
 from gpt2_wgpu.tensors import dispose, keep, tidy
+from gpt2_wgpu.text import GPT2Preprocessor
 from gpt2_wgpu.webgpu import Device, checked_device, default_device_async, sync
 
 #: Fields of `GPT2Config` that KerasHub's GPT2Backbone lacks; their defaults are what it computes.
@@ -87,6 +89,30 @@ class LoadedBackbone(CopiedByAttributes):
         )
         return self
 
+    def save_to_preset(self, preset_dir: str | os.PathLike[str]) -> None:
+        """Write configuration and weights into a directory; blocks (``save_to_preset_async``).
+
+        The directory has Hugging Face's format, which KerasHub reads, too. Weights are copied from
+        where the model was loaded from, in the dtype they have there; for others see ``convert``.
+
+        Raises:
+            WeightsError: the directory cannot be written, or the weights' source cannot be read.
+        """
+        sync(self.save_to_preset_async(preset_dir), "save_to_preset_async(...)")
+
+    async def save_to_preset_async(
+        self,
+        preset_dir: str | os.PathLike[str],
+        *,
+        preprocessor: GPT2Preprocessor | None = None,
+    ) -> None:
+        """Async counterpart of :meth:`save_to_preset`; ``preprocessor`` is written, too."""
+        self.check_usable()
+        stored = StoredModel(self.config, self.dtype, self.device, self._open_weights)
+        await save(stored, preprocessor, preset_dir)
+
+    save_pretrained = save_to_preset
+
     async def _load(
         self, config: GPT2Config, open_weights: OpenWeights, dtype: str | None, device: Device
     ) -> None:
@@ -105,10 +131,14 @@ class LoadedBackbone(CopiedByAttributes):
         self.disposed = True
         dispose(self.weights)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Return a copy with its own weights, on the same device."""
+    def check_usable(self) -> None:
+        """Raise DisposedTensorError if the weights were freed."""
         if self.disposed:
             raise DisposedTensorError("this model was disposed: load it again")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return a copy with its own weights, on the same device."""
+        self.check_usable()
         with tidy("copy of a model"):  # an exception frees the matrices copied before
             copied = super().__deepcopy__(memo)
             keep(copied.weights)

@@ -9,7 +9,6 @@ from typing import Any
 from gpt2_wgpu import nn
 from gpt2_wgpu.errors import (
     ContextLengthError,
-    DisposedTensorError,
     InvalidArgumentError,
     ShapeError,
 )
@@ -253,8 +252,7 @@ class GPT2Backbone(LayeredBackbone):
     def new_cache(self, batch_size: int, length: int) -> KVCache:
         """Create a cache for ``batch_size`` rows of up to ``length`` positions."""
         config = self.config
-        if self.disposed:
-            raise DisposedTensorError("this model was disposed: load it again")
+        self.check_usable()
         if length > config.n_positions:
             raise ContextLengthError(
                 f"{length} positions exceed the model's context of {config.n_positions}"

@@ -259,6 +259,19 @@ class GPT2CausalLM(EvaluatedCausalLM):
             "preprocessor": None if preprocessor is None else preprocessor.get_config(),
         }
 
+    def save_to_preset(self, preset_dir: str | os.PathLike[str]) -> None:
+        """Write model and preprocessor into a directory; blocks (``save_to_preset_async``).
+
+        Format, weights and errors as in ``GPT2Backbone.save_to_preset``.
+        """
+        sync(self.save_to_preset_async(preset_dir), "save_to_preset_async(...)")
+
+    async def save_to_preset_async(self, preset_dir: str | os.PathLike[str]) -> None:
+        """Async counterpart of :meth:`save_to_preset`."""
+        await self.backbone.save_to_preset_async(preset_dir, preprocessor=self.preprocessor)
+
+    save_pretrained = save_to_preset
+
     def __str__(self) -> str:
         return f"{type(self).__name__}: {self.backbone!r}, {self.sampler!r}"
 

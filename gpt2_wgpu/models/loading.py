@@ -19,6 +19,7 @@ from gpt2_wgpu.models.gpt2_weights import Fetch, OpenWeights, Progress, as_store
 from gpt2_wgpu.models.token_ids import check_vocabularies, settle_start_token
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
+from gpt2_wgpu.text.tokenizer_saving import preprocessor_settings
 from gpt2_wgpu.webgpu import Device
 from gpt2_wgpu.weights.blobs import Blob, BlobCheckpoint, read_blob
 from gpt2_wgpu.weights.checkpoint import Checkpoint, WeightSource, weights_there
@@ -116,4 +117,7 @@ def _preprocessor_of(directory: Path, config: GPT2Config) -> GPT2CausalLMPreproc
     tokenizer = GPT2Tokenizer.from_directory(directory)
     check_vocabularies(tokenizer, config.vocab_size)
     settle_start_token(tokenizer, config)
-    return GPT2CausalLMPreprocessor(tokenizer, config.n_positions)
+    settings = preprocessor_settings(directory, GPT2CausalLMPreprocessor.__name__)
+    return GPT2CausalLMPreprocessor(
+        tokenizer, **({"sequence_length": config.n_positions} | settings)
+    )

@@ -18,6 +18,7 @@ from gpt2_wgpu.text.tokenizer_files import (
     gpt2_merges,
     vocabulary_of_merges,
 )
+from gpt2_wgpu.text.tokenizer_saving import made_directory, write_tokenizer
 from gpt2_wgpu.weights.presets import resolve
 
 
@@ -96,6 +97,22 @@ class GPT2Tokenizer(BytePairTokenizer):
         found = read_directory(directory)
         arguments = {each.name: getattr(found, each.name) for each in fields(found)}
         return cls(**(arguments | kwargs))
+
+    def save_to_preset(self, preset_dir: str | os.PathLike[str]) -> None:
+        """Write the tokenizer's files in Hugging Face's format into a directory.
+
+        They are read back by :meth:`from_preset` and by transformers; a ``start_token`` of None
+        becomes ``<|endoftext|>`` if the vocabulary has it.
+
+        Raises:
+            TokenizerError: the directory cannot be written.
+        """
+        directory = made_directory(Path(checked_path(preset_dir)))
+        config, by_text = self.get_config(), self._vocabulary.by_text()
+        vocabulary = {token: i for token, i in config["vocabulary"].items() if token in by_text}
+        write_tokenizer(directory, vocabulary, self._merges.pairs, config, self._vocabulary.ids)
+
+    save_pretrained = save_to_preset
 
     @property
     def end_token_id(self) -> int | None:

@@ -51,8 +51,8 @@ def context_length(directory: Path) -> int | None:
     return context if type(context) is int and context > 0 else None
 
 
-def keras_config(path: Path, class_name: str) -> dict[str, Any]:
-    """Return the config of a serialised Keras object.
+def keras_config(path: Path, class_name: str, *, others: bool = False) -> dict[str, Any]:
+    """Return the config of a serialised Keras object; with ``others``, empty for another class.
 
     Raises:
         TokenizerError: the file is malformed, or the object is of another class.
@@ -61,6 +61,8 @@ def keras_config(path: Path, class_name: str) -> dict[str, Any]:
     if not isinstance(values, dict) or not isinstance(values.get("config"), dict):
         raise TokenizerError(f"{path}: this is not a serialised Keras object")
     if values.get("class_name") != class_name:
+        if others:
+            return {}
         raise TokenizerError(
             f"{path} describes a {shown(values.get('class_name'))}; only {class_name} is supported"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from gpt2_wgpu.errors import InvalidArgumentError
@@ -13,6 +14,7 @@ from gpt2_wgpu.text.keras_preset import context_length
 from gpt2_wgpu.text.preprocessing_layer import PreprocessingLayer
 from gpt2_wgpu.text.special_tokens import token_list
 from gpt2_wgpu.text.start_end_packer import StartEndPacker, checked_length
+from gpt2_wgpu.text.tokenizer_saving import preprocessor_settings, write_preprocessor
 from gpt2_wgpu.validation import made_from
 from gpt2_wgpu.weights.presets import resolve
 
@@ -155,6 +157,7 @@ class GPT2Preprocessor(PreprocessingLayer):
     def from_preset(cls, preset: str | os.PathLike[str], **kwargs: Any) -> Self:
         """Create a preprocessor with the tokenizer of a preset, directory or hub id.
 
+        Settings are those of ``preprocessor.json``, if the directory has one of this class; else
         ``sequence_length`` is the model's context (KerasHub: always 1024).
         ``kwargs``: arguments of the class, which replace these.
 
@@ -168,7 +171,18 @@ class GPT2Preprocessor(PreprocessingLayer):
             arguments["sequence_length"] = context
         if "tokenizer" not in kwargs:
             arguments["tokenizer"] = GPT2Tokenizer.from_directory(directory)
-        return cls(**(arguments | kwargs))
+        return cls(**(arguments | preprocessor_settings(directory, cls.__name__) | kwargs))
+
+    def save_to_preset(self, preset_dir: str | os.PathLike[str]) -> None:
+        """Write the tokenizer's files and ``preprocessor.json`` into a directory.
+
+        Raises:
+            TokenizerError: the directory cannot be written.
+        """
+        self.tokenizer.save_to_preset(preset_dir)
+        write_preprocessor(Path(preset_dir), type(self).__name__, self.get_config())
+
+    save_pretrained = save_to_preset
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments as JSON-serialisable values, with nested tokenizer."""

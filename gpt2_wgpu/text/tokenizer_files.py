@@ -107,8 +107,8 @@ def write_assets(
         TokenizerError: the directory does not exist or cannot be written.
     """
     lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges)]
-    _write_whole(Path(dir_path, "vocabulary.json"), json.dumps(vocabulary, ensure_ascii=False))
-    _write_whole(Path(dir_path, "merges.txt"), "\n".join(lines) + "\n")
+    write_whole(Path(dir_path, "vocabulary.json"), json.dumps(vocabulary, ensure_ascii=False))
+    write_whole(Path(dir_path, "merges.txt"), "\n".join(lines) + "\n")
 
 
 def _object(value: Any, name: str) -> dict[str, Any]:
@@ -144,7 +144,8 @@ def _read(path: StrPath) -> bytes:
         raise TokenizerError(f"{os.fspath(path)}: {error}") from None
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file atomically; TokenizerError if that fails."""
     part = path.with_name(path.name + ".part")
     try:
         part.write_text(text, encoding="utf-8", newline="\n")

@@ -1,0 +1,106 @@
+"""Directories in Hugging Face's format, written from a model: ``save_to_preset``."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpt2_wgpu.checkpoint_files import BESIDE_WEIGHTS, CONFIG
+from gpt2_wgpu.models.config import GPT2Config
+from gpt2_wgpu.models.gpt2_weights import OpenWeights
+from gpt2_wgpu.nn import Raw
+from gpt2_wgpu.nn.matrix import SOURCE_BYTES, STAGED_BYTES
+from gpt2_wgpu.tensors import tidy
+from gpt2_wgpu.text import GPT2Preprocessor
+from gpt2_wgpu.text.tokenizer_files import checked_path
+from gpt2_wgpu.text.tokenizer_saving import PREPROCESSOR
+from gpt2_wgpu.webgpu import Device
+from gpt2_wgpu.weights.checkpoint import INDEX_FILE, SINGLE_FILE, weights_there
+from gpt2_wgpu.weights.quantized import metadata_for
+from gpt2_wgpu.weights.staging import StagedDirectory
+from gpt2_wgpu.weights.writer import AtomicFile, Description, SafetensorsWriter
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """Configuration of a model, and the source of its weights on a device."""
+
+    config: GPT2Config
+    dtype: str
+    device: Device
+    open_weights: OpenWeights
+
+
+async def save(
+    model: StoredModel,
+    preprocessor: GPT2Preprocessor | None,
+    preset_dir: str | os.PathLike[str],
+) -> None:
+    """Write a model into a directory: ``config.json``, ``model.safetensors``, and its text's files.
+
+    A new directory is created by one rename; in an existing one the model's files are replaced at
+    the end. Weights are copied from where the model was loaded from, in the dtype they have there.
+
+    Raises:
+        WeightsError: the directory cannot be written, or the weights' source cannot be read.
+    """
+    destination = Path(checked_path(preset_dir))
+    old = weights_there(destination) if destination.is_dir() else ()
+    replaced = (*old, *BESIDE_WEIGHTS, PREPROCESSOR, SINGLE_FILE, INDEX_FILE)
+    with StagedDirectory(destination, replaced, SINGLE_FILE) as stage:
+        with AtomicFile(stage.path / CONFIG) as file:
+            file.write(_config(model.config, preprocessor))
+        if preprocessor is not None:
+            preprocessor.save_to_preset(stage.path)
+        await _write_weights(model, stage.path / SINGLE_FILE)
+
+
+def _config(config: GPT2Config, preprocessor: GPT2Preprocessor | None) -> bytes:
+    """Return ``config.json``; start and end token that it lacks are the tokenizer's."""
+    values = {"architectures": ["GPT2LMHeadModel"], **config.to_dict()}
+    if preprocessor is not None:
+        tokenizer = preprocessor.tokenizer
+        for name, token in (
+            ("bos_token_id", tokenizer.start_token_id),
+            ("eos_token_id", tokenizer.end_token_id),
+        ):
+            values[name] = token if values[name] is None else values[name]
+    return json.dumps(values, indent=2).encode()
+
+
+async def _write_weights(model: StoredModel, path: Path) -> None:
+    """Write all tensors: once through for dtypes and shapes, once for the bytes."""
+    device, names = model.device, list(model.config.expected_tensors())
+    described = []
+    with model.open_weights(device, model.dtype) as fetch:
+        for name in names:
+            raw = await fetch(name)
+            described.append(Description(name, raw.dtype, raw.shape))
+    quantized = any(tensor.dtype == "U32" for tensor in described)
+    metadata = metadata_for(model.dtype if quantized else "float32")
+    with (
+        model.open_weights(device, model.dtype) as fetch,
+        SafetensorsWriter(path, described, metadata) as writer,
+    ):
+        for name in names:
+            async for piece in _bytes_of(device, await fetch(name)):
+                writer.write(piece)
+
+
+async def _bytes_of(device: Device, raw: Raw) -> AsyncIterator[memoryview]:
+    """Yield the bytes of a tensor, in pieces; those made on the GPU are read back."""
+    if not callable(raw.data):
+        yield raw.data
+        return
+    item, count = SOURCE_BYTES[raw.dtype], math.prod(raw.shape)
+    step = STAGED_BYTES // item
+    for begin in range(0, count, step):
+        end = min(begin + step, count)
+        async with tidy("save"):
+            words = await raw.data(begin, end)
+            [piece] = await device.queue.read([(words.storage, 0, words.nbytes)])
+        yield piece[: (end - begin) * item]
