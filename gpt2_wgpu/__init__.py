@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gpt2_wgpu.models import (
         CausalLM,
         Divergence,
+        GenerationDetails,
         GenerativeTask,
         GPT2Backbone,
         GPT2CausalLM,
@@ -59,6 +60,7 @@ __all__ = [
     "GPT2Config",
     "GPT2Preprocessor",
     "GPT2Tokenizer",
+    "GenerationDetails",
     "GenerativeTask",
     "MemoryInfo",
     "Profile",

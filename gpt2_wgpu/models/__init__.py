@@ -4,6 +4,7 @@ from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.conversion import convert, convert_async
 from gpt2_wgpu.models.evaluation import Divergence
+from gpt2_wgpu.models.generation_details import GenerationDetails
 from gpt2_wgpu.models.generative_task import GenerativeTask
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.gpt2_causal_lm import GPT2CausalLM
@@ -19,6 +20,7 @@ __all__ = [
     "GPT2CausalLMPreprocessor",
     "GPT2Config",
     "GPT2Tokenizer",
+    "GenerationDetails",
     "GenerativeTask",
     "StreamStats",
     "TextStream",

@@ -19,6 +19,7 @@ from gpt2_wgpu.models.call_settings import CallSettings, sampler_of_call, settin
 from gpt2_wgpu.models.decoding import Generation, run_to_the_end
 from gpt2_wgpu.models.generate_arguments import GenerateRequest, SamplerLike, StopTokens
 from gpt2_wgpu.models.generate_function import GenerateFunction
+from gpt2_wgpu.models.generation_details import details_of
 from gpt2_wgpu.models.generative_task import GenerativeTask
 from gpt2_wgpu.models.overrides import (
     add_blocking_forms,
@@ -94,26 +95,42 @@ class CausalLM(GenerativeTask):
     # --- the pipeline ---------------------------------------------------------------------------
 
     async def _generate(self, request: GenerateRequest) -> Any:
-        inputs, strip_prompt = request.inputs, request.strip_prompt
+        inputs, preprocessor = request.inputs, self.preprocessor
         stops = self.resolve_stop_tokens(request.stop_token_ids)
         settings = self._settings(request.sampler, request.seed, request.max_new_tokens)
-        if isinstance(inputs, dict):
-            ends = RowEnds(self.preprocessor, request.max_new_tokens, request.stop_texts)
-            given = self._repeated(inputs, request)
-            return await self._generate_packed(given, stops, strip_prompt, settings, ends)
-        preprocessor = self._require_preprocessor(
-            "generate then takes a dict of token_ids and padding_mask"
+        if not isinstance(inputs, dict):
+            preprocessor = self._require_preprocessor(
+                "generate then takes a dict of token_ids and padding_mask"
+            )
+            preprocessor = with_start_token(preprocessor, request.add_start_token)
+        ends = RowEnds(
+            preprocessor,
+            request.max_new_tokens,
+            request.stop_texts,
+            request.callback,
+            request.return_details,
         )
-        preprocessor = with_start_token(preprocessor, request.add_start_token)
-        ends = RowEnds(preprocessor, request.max_new_tokens, request.stop_texts)
         if isinstance(inputs, list | tuple) and not inputs:
             return []
-        length = self._length_of(request, preprocessor)
-        packing = self._preprocess(preprocessor, inputs, length, request.allowed_special)
-        given = self._repeated(await settled(packing), request)
-        output = await self._generate_packed(given, stops, strip_prompt, settings, ends)
-        text = await self._postprocess(preprocessor, output, stops)
-        return ends.cut_text(text, None if strip_prompt else given)
+        if not isinstance(inputs, dict):
+            assert preprocessor is not None
+            length = self._length_of(request, preprocessor)
+            packing = self._preprocess(preprocessor, inputs, length, request.allowed_special)
+            inputs = await settled(packing)
+        given = self._repeated(inputs, request)
+        output = await self._generate_packed(given, stops, settings, ends)
+        result = output
+        if request.strip_prompt:
+            result = without_prompts(output, given, self.backbone.config.vocab_size)
+        if isinstance(request.inputs, dict) and not request.return_details:
+            return result
+        seconds, text = ends.seconds, None
+        if preprocessor is not None:
+            text = await self._postprocess(preprocessor, result, stops)
+            text = ends.cut_text(text, None if request.strip_prompt else given)
+        if not request.return_details:
+            return text
+        return await details_of(self, output, given, stops, ends, text, seconds, request)
 
     def _length_of(self, request: GenerateRequest, preprocessor: GPT2CausalLMPreprocessor) -> int:
         """Return the total length up to which prompts are packed."""
@@ -142,22 +159,25 @@ class CausalLM(GenerativeTask):
         self,
         inputs: dict[str, Any],
         stops: Sequence[int],
-        strip_prompt: bool,
         settings: CallSettings,
         ends: RowEnds | None = None,
     ) -> Any:
         """Generate from packed ids by the function of :meth:`make_generate_function`."""
         vocabulary = self.backbone.config.vocab_size
         make, step = chosen(self, "make_generate_function"), chosen(self, "generate_step")
-        if ends is not None and ends.any and is_default(make) and is_default(step):
-            settings = replace(settings, watch=ends.watch())
+        watch = None if ends is None else ends.watch()
+        by_steps = is_default(make) and is_default(step) and not runs_its_own_loop(settings.sampler)
+        if by_steps:
+            settings = replace(settings, watch=watch)
         with settings.applied():
             function = await settled(make())
             generate = function.call_async if isinstance(function, GenerateFunction) else function
             output = await settled(generate(inputs, stop_token_ids=stops))
         if ends is not None and ends.any:
             output = cut(output, inputs, vocabulary, ends.kept)
-        return without_prompts(output, inputs, vocabulary) if strip_prompt else output
+            if watch is not None and not by_steps:
+                output = cut(output, inputs, vocabulary, watch)
+        return output
 
     def _preprocess(
         self,
@@ -364,7 +384,8 @@ class CausalLM(GenerativeTask):
         inputs = packed([prompt], room, is_one_row(given["token_ids"]))
 
         async def whole() -> tuple[list[int], str]:
-            output = await self._generate_packed(inputs, stops, True, settings)
+            output = await self._generate_packed(inputs, stops, settings)
+            output = without_prompts(output, inputs, vocabulary)
             text = await self._postprocess(preprocessor, output, stops)
             (new, *_), (real, *_) = rows_of(output, vocabulary)  # the best of several beams
             text = text if isinstance(text, str) else text[0]

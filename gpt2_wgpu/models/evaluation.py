@@ -124,6 +124,43 @@ async def logprobs(lm: LanguageModel, texts: Any, stride: int | None) -> Any:
     return results[0] if one else results
 
 
+async def token_logprobs(
+    lm: LanguageModel, prompts: Sequence[list[int]], new: Sequence[list[int]], top: int
+) -> list[tuple[list[float], list[dict[int, float]]]]:
+    """Return for each row the log-probability of each new id, and the ``top`` most likely ids."""
+
+    def of(logits: Sequence[Tensor], targets: Tensor) -> list[Tensor]:
+        losses, columns = _losses(logits, targets), []
+        if top:
+            values, ids = ops.top_k(logits[0], top)
+            best = ops.slice(ids, (0, 0), (ids.shape[0], 1)).view((ids.shape[0],))
+            columns = [nn.target_loss(logits[0], best)]
+            for each in (values, ids):
+                columns += [
+                    ops.slice(each, (0, rank), (each.shape[0], 1)).view((each.shape[0],))
+                    for rank in range(top)
+                ]
+        return [*losses, *columns]
+
+    rows = [
+        Window([*prompt, *ids][:-1], [NO_TARGET] * (len(prompt) - 1) + ids)
+        for prompt, ids in zip(prompts, new, strict=True)
+    ]
+    score = Score(of, 2 + 2 * top if top else 1)
+    found = await _values_of("generate", [lm], [[row] if row.ids else [] for row in rows], score)
+    results = []
+    for losses, *others in found:
+        tops: list[dict[int, float]] = [{} for _ in losses]
+        if top:
+            best_loss, values, ids = others[0], others[1 : 1 + top], others[1 + top :]
+            for place, best in enumerate(best_loss):
+                total = values[0][place] + best  # log of the sum of exp
+                pairs = zip(ids, values, strict=True)
+                tops[place] = {int(i[place]): v[place] - total for i, v in pairs}
+        results.append(([-nats for nats in losses], tops))
+    return results
+
+
 def windows(ids: Sequence[int], context: int, stride: int) -> Iterator[Window]:
     """Yield windows of ``context`` ids that advance by ``stride``: each id is a target once."""
     done, last = 0, len(ids) - 1
@@ -154,12 +191,21 @@ async def _values(
     score: Score,
 ) -> list[list[list[float]]]:
     """Return the values of ``score`` for each row, each result, each token but the first."""
-    backbones = [lm.backbone for lm in models]
-    context = min(backbone.config.n_positions for backbone in backbones)
+    context = min(lm.backbone.config.n_positions for lm in models)
     stride = max(1, context // 2) if stride is None else integer("stride", stride, 1, context)
-    pieces = [
-        (index, piece) for index, row in enumerate(rows) for piece in windows(row, context, stride)
-    ]
+    pieces = [list(windows(row, context, stride)) for row in rows]
+    return await _values_of(function, models, pieces, score)
+
+
+async def _values_of(
+    function: str,
+    models: Sequence[LanguageModel],
+    rows: Sequence[Sequence[Window]],
+    score: Score,
+) -> list[list[list[float]]]:
+    """Return the values of ``score`` for each row of windows, each result, each target."""
+    backbones = [lm.backbone for lm in models]
+    pieces = [(index, piece) for index, row in enumerate(rows) for piece in row]
     order = sorted(range(len(pieces)), key=lambda i: len(pieces[i][1].ids))  # minimises padding
     device = backbones[0].device
     sorted_pieces = [pieces[i][1] for i in order]

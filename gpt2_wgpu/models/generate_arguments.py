@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -11,6 +11,8 @@ from gpt2_wgpu.text.preprocessor import AllowedSpecial
 
 StopTokens = Sequence[int] | str | None
 SamplerLike = str | dict[str, Any] | samplers.Sampler
+# (row of the result, new id, text that it completes); False ends the call
+Callback = Callable[[int, int, str], object]
 
 
 class GenerateOptions(TypedDict, total=False):
@@ -22,6 +24,8 @@ class GenerateOptions(TypedDict, total=False):
     seed: int | None
     add_start_token: bool | None
     allowed_special: AllowedSpecial | None
+    callback: Callback | None
+    top_logprobs: int
 
 
 @dataclass(frozen=True)
@@ -39,3 +43,6 @@ class GenerateRequest:
     num_return_sequences: int
     add_start_token: bool | None
     allowed_special: AllowedSpecial | None
+    return_details: bool
+    top_logprobs: int
+    callback: Callback | None

@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from typing import Any, Literal, Unpack, overload
 
 from gpt2_wgpu.models.generate_arguments import (
+    Callback,
     GenerateOptions,
     GenerateRequest,
     SamplerLike,
     StopTokens,
 )
+from gpt2_wgpu.models.generation_details import GenerationDetails
 from gpt2_wgpu.text.preprocessor import AllowedSpecial
 from gpt2_wgpu.validation import integer
 from gpt2_wgpu.webgpu import sync
 
 MAX_SEQUENCES = 1 << 16  # num_return_sequences
+MAX_TOP_LOGPROBS = 20  # as OpenAI's API
 
 
 class GenerateMethods(ABC):
@@ -30,7 +33,60 @@ class GenerateMethods(ABC):
         stop_token_ids: StopTokens = ...,
         strip_prompt: bool = ...,
         *,
+        return_details: Literal[True],
         num_return_sequences: Literal[1] = ...,
+        **options: Unpack[GenerateOptions],
+    ) -> GenerationDetails: ...
+
+    @overload
+    def generate(
+        self,
+        inputs: str,
+        max_length: int | None = ...,
+        stop_token_ids: StopTokens = ...,
+        strip_prompt: bool = ...,
+        *,
+        return_details: Literal[True],
+        num_return_sequences: int,
+        **options: Unpack[GenerateOptions],
+    ) -> GenerationDetails | list[GenerationDetails]: ...
+
+    @overload
+    def generate(
+        self,
+        inputs: list[str] | tuple[str, ...],
+        max_length: int | None = ...,
+        stop_token_ids: StopTokens = ...,
+        strip_prompt: bool = ...,
+        *,
+        return_details: Literal[True],
+        num_return_sequences: int = ...,
+        **options: Unpack[GenerateOptions],
+    ) -> list[GenerationDetails]: ...
+
+    @overload
+    def generate(
+        self,
+        inputs: dict[str, Any],
+        max_length: int | None = ...,
+        stop_token_ids: StopTokens = ...,
+        strip_prompt: bool = ...,
+        *,
+        return_details: Literal[True],
+        num_return_sequences: int = ...,
+        **options: Unpack[GenerateOptions],
+    ) -> GenerationDetails | list[GenerationDetails]: ...
+
+    @overload
+    def generate(
+        self,
+        inputs: str,
+        max_length: int | None = ...,
+        stop_token_ids: StopTokens = ...,
+        strip_prompt: bool = ...,
+        *,
+        num_return_sequences: Literal[1] = ...,
+        return_details: Literal[False] = ...,
         **options: Unpack[GenerateOptions],
     ) -> str: ...
 
@@ -43,6 +99,7 @@ class GenerateMethods(ABC):
         strip_prompt: bool = ...,
         *,
         num_return_sequences: int,
+        return_details: Literal[False] = ...,
         **options: Unpack[GenerateOptions],
     ) -> str | list[str]: ...
 
@@ -55,6 +112,7 @@ class GenerateMethods(ABC):
         strip_prompt: bool = ...,
         *,
         num_return_sequences: int = ...,
+        return_details: Literal[False] = ...,
         **options: Unpack[GenerateOptions],
     ) -> list[str]: ...
 
@@ -67,6 +125,7 @@ class GenerateMethods(ABC):
         strip_prompt: bool = ...,
         *,
         num_return_sequences: int = ...,
+        return_details: Literal[False] = ...,
         **options: Unpack[GenerateOptions],
     ) -> dict[str, Any]: ...
 
@@ -84,6 +143,9 @@ class GenerateMethods(ABC):
         num_return_sequences: int = 1,
         add_start_token: bool | None = None,
         allowed_special: AllowedSpecial | None = None,
+        return_details: bool = False,
+        top_logprobs: int = 0,
+        callback: Callback | None = None,
     ) -> Any:
         """Generate text; blocks (async counterpart: ``generate_async``).
 
@@ -105,16 +167,24 @@ class GenerateMethods(ABC):
             add_start_token: default: the preprocessor's.
             allowed_special: special tokens to recognise in prompts, or "all"; default: the
                 preprocessor's, none.
+            return_details: whether to return ``GenerationDetails`` for each row: text, new ids,
+                their log-probabilities (computed in one pass afterwards), finish reason, times.
+            top_logprobs: number of the most likely ids in the details, at most 20.
+            callback: called as ``callback(row, token_id, text)`` for each new token, with the text
+                that it completes. False ends the call with what there is; an exception ends it,
+                too, and is raised. Where a whole step is replaced, it is called at the end.
 
         Returns:
-            A str, a list of str, or a dict of packed ids, according to ``inputs``.
+            A str, a list of str, or a dict of packed ids, according to ``inputs``. With details
+            one object for a str or one row of ids, else a list.
 
         Raises:
             ContextLengthError: a prompt does not fit (KerasHub truncates it silently), or
                 ``max_length`` exceeds the context.
             InvalidArgumentError: other invalid input.
         """
-        generating = self.generate_async(
+        generate: Any = self.generate_async  # its overloads are too many for mypy
+        generating = generate(
             inputs,
             max_length,
             stop_token_ids,
@@ -126,6 +196,9 @@ class GenerateMethods(ABC):
             num_return_sequences=num_return_sequences,
             add_start_token=add_start_token,
             allowed_special=allowed_special,
+            return_details=return_details,
+            top_logprobs=top_logprobs,
+            callback=callback,
         )
         return sync(generating, "generate_async(...)")
 
@@ -137,7 +210,60 @@ class GenerateMethods(ABC):
         stop_token_ids: StopTokens = ...,
         strip_prompt: bool = ...,
         *,
+        return_details: Literal[True],
         num_return_sequences: Literal[1] = ...,
+        **options: Unpack[GenerateOptions],
+    ) -> GenerationDetails: ...
+
+    @overload
+    async def generate_async(
+        self,
+        inputs: str,
+        max_length: int | None = ...,
+        stop_token_ids: StopTokens = ...,
+        strip_prompt: bool = ...,
+        *,
+        return_details: Literal[True],
+        num_return_sequences: int,
+        **options: Unpack[GenerateOptions],
+    ) -> GenerationDetails | list[GenerationDetails]: ...
+
+    @overload
+    async def generate_async(
+        self,
+        inputs: list[str] | tuple[str, ...],
+        max_length: int | None = ...,
+        stop_token_ids: StopTokens = ...,
+        strip_prompt: bool = ...,
+        *,
+        return_details: Literal[True],
+        num_return_sequences: int = ...,
+        **options: Unpack[GenerateOptions],
+    ) -> list[GenerationDetails]: ...
+
+    @overload
+    async def generate_async(
+        self,
+        inputs: dict[str, Any],
+        max_length: int | None = ...,
+        stop_token_ids: StopTokens = ...,
+        strip_prompt: bool = ...,
+        *,
+        return_details: Literal[True],
+        num_return_sequences: int = ...,
+        **options: Unpack[GenerateOptions],
+    ) -> GenerationDetails | list[GenerationDetails]: ...
+
+    @overload
+    async def generate_async(
+        self,
+        inputs: str,
+        max_length: int | None = ...,
+        stop_token_ids: StopTokens = ...,
+        strip_prompt: bool = ...,
+        *,
+        num_return_sequences: Literal[1] = ...,
+        return_details: Literal[False] = ...,
         **options: Unpack[GenerateOptions],
     ) -> str: ...
 
@@ -150,6 +276,7 @@ class GenerateMethods(ABC):
         strip_prompt: bool = ...,
         *,
         num_return_sequences: int,
+        return_details: Literal[False] = ...,
         **options: Unpack[GenerateOptions],
     ) -> str | list[str]: ...
 
@@ -162,6 +289,7 @@ class GenerateMethods(ABC):
         strip_prompt: bool = ...,
         *,
         num_return_sequences: int = ...,
+        return_details: Literal[False] = ...,
         **options: Unpack[GenerateOptions],
     ) -> list[str]: ...
 
@@ -174,6 +302,7 @@ class GenerateMethods(ABC):
         strip_prompt: bool = ...,
         *,
         num_return_sequences: int = ...,
+        return_details: Literal[False] = ...,
         **options: Unpack[GenerateOptions],
     ) -> dict[str, Any]: ...
 
@@ -191,6 +320,9 @@ class GenerateMethods(ABC):
         num_return_sequences: int = 1,
         add_start_token: bool | None = None,
         allowed_special: AllowedSpecial | None = None,
+        return_details: bool = False,
+        top_logprobs: int = 0,
+        callback: Callback | None = None,
     ) -> Any:
         """Async counterpart of :meth:`generate`."""
         request = GenerateRequest(
@@ -207,6 +339,9 @@ class GenerateMethods(ABC):
             ),
             add_start_token=add_start_token,
             allowed_special=allowed_special,
+            return_details=return_details,
+            top_logprobs=integer("top_logprobs", top_logprobs, 0, MAX_TOP_LOGPROBS),
+            callback=callback,
         )
         return await self._generate(request)
 

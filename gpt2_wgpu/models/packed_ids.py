@@ -113,15 +113,18 @@ def new_ids(output: Any, inputs: Any, vocabulary_size: int) -> Rows:
 
 
 def cut(
-    output: Any, inputs: Any, vocabulary_size: int, keep: Callable[[Sequence[int]], int]
+    output: Any, inputs: Any, vocabulary_size: int, keep: Callable[[int, Sequence[int]], int | None]
 ) -> dict[str, Any]:
-    """Return ``output`` of ``generate_step`` with the first ``keep(new ids)`` new ids of a row."""
+    """Return ``output`` of ``generate_step`` with ``keep(row, new ids)`` new ids (None: all)."""
     ids, mask = rows_of(inputs, vocabulary_size)
     prompts, starts = prompts_of(ids, mask)
     new = new_ids(output, inputs, vocabulary_size)
     prompts, ids = for_each_row(prompts, len(new)), for_each_row(ids, len(new))
     starts = for_each_row(starts, len(new))
-    rows = [prompt + row[: keep(row)] for prompt, row in zip(prompts, new, strict=True)]
+    rows = [
+        prompt + row[: keep(index, row)]
+        for index, (prompt, row) in enumerate(zip(prompts, new, strict=True))
+    ]
     return {**output, **packed(rows, ids, is_one_row(output["token_ids"]), starts)}
 
 

@@ -1,13 +1,15 @@
-"""Ends of rows by ``max_new_tokens`` and ``stop_texts`` of a call of ``generate``."""
+"""Ends of rows by ``max_new_tokens``, ``stop_texts`` and ``callback`` of ``generate``."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.models.call_settings import Watch
+from gpt2_wgpu.models.generate_arguments import Callback
 from gpt2_wgpu.models.packed_ids import for_each_row
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, StopTextMatcher, TokenReader
 from gpt2_wgpu.text.token_arrays import rows_of_ids, rows_of_mask
@@ -24,6 +26,8 @@ class RowEnds:
         preprocessor: GPT2CausalLMPreprocessor | None,
         max_new_tokens: int | None,
         stop_texts: Sequence[str],
+        callback: Callback | None = None,
+        details: bool = False,
     ) -> None:
         self._max_new_tokens = max_new_tokens
         self._stop_texts = StopTextMatcher(stop_texts).stops
@@ -33,29 +37,66 @@ class RowEnds:
                 "stop_token_ids"
             )
         self._preprocessor = preprocessor
+        self._callback, self._details = callback, details
+        self._begun = time.perf_counter()
+        self.first_token_after: dict[int, float] = {}  # by row, in seconds
+        self.aborted = False  # by the callback
+
+    @property
+    def seconds(self) -> float:
+        """Time since the call began."""
+        return time.perf_counter() - self._begun
 
     @property
     def any(self) -> bool:
-        """Return whether there is a limit."""
-        return bool(self._stop_texts) or self._max_new_tokens is not None
+        """Return whether new ids have to be looked at."""
+        watched = self._stop_texts or self._callback or self._details
+        return bool(watched) or self._max_new_tokens is not None
 
     def watch(self) -> Watch | None:
-        """Return the function that ends rows of a decoding loop at stop texts."""
-        if not self._stop_texts:
+        """Return the function that ends rows at stop texts, and calls the callback."""
+        if not (self._stop_texts or self._callback or self._details):
             return None
-        readers: dict[int, TokenReader] = {}
+        readers: dict[int, TokenReader | None] = {}
 
         def watch(row: int, new: Sequence[int]) -> int | None:
-            reader = readers.get(row) or readers.setdefault(row, self._reader())
-            return _kept(reader, new)
+            if self.aborted:
+                return 0
+            if row not in readers:
+                readers[row] = self._reader()
+            if new:
+                self.first_token_after.setdefault(row, self.seconds)
+            reader = readers[row]
+            for count, token in enumerate(new, 1):
+                text = "" if reader is None else reader.push(token)
+                if self._callback is not None and self._callback(row, token, text) is False:
+                    self.aborted = True
+                    return count
+                if reader is not None and reader.matched:
+                    return count
+            return None
 
         return watch
 
-    def kept(self, new: Sequence[int]) -> int:
+    def kept(self, _: int, new: Sequence[int]) -> int:
         """Return how many of the new ids of a row it keeps."""
         new = new[: self._max_new_tokens]
-        kept = _kept(self._reader(), new) if self._stop_texts else None
+        kept = self._matched_at(new)
         return len(new) if kept is None else kept
+
+    def matches(self, new: Sequence[int]) -> bool:
+        """Return whether the new ids of a row contain a stop text."""
+        return self._matched_at(new) is not None
+
+    def _matched_at(self, new: Sequence[int]) -> int | None:
+        """Return the number of ids up to the one that completes a stop text; None without one."""
+        reader = self._reader() if self._stop_texts else None
+        if reader is not None:
+            for count, token in enumerate(new, 1):
+                reader.push(token)
+                if reader.matched:
+                    return count
+        return None
 
     def cut_text(self, text: Any, prompts: Any) -> Any:
         """Return the text or texts of ``generate_postprocess`` without stop texts and the rest.
@@ -93,18 +134,10 @@ class RowEnds:
             for row in rows
         ]
 
-    def _reader(self) -> TokenReader:
-        assert self._preprocessor is not None
+    def _reader(self) -> TokenReader | None:
+        if self._preprocessor is None:
+            return None
         return TokenReader(self._preprocessor.tokenizer, self._stop_texts)
-
-
-def _kept(reader: TokenReader, new: Sequence[int]) -> int | None:
-    """Return the number of ids up to the one that completes a stop text; None without one."""
-    for count, token in enumerate(new, 1):
-        reader.push(token)
-        if reader.matched:
-            return count
-    return None
 
 
 def with_start_token(

@@ -191,6 +191,7 @@ class NoSeed(samplers.Sampler):
     ("arguments", "message"),
     [
         ({"max_new_tokens": 0}, "max_new_tokens must be an integer >= 1"),
+        ({"top_logprobs": 21}, "top_logprobs must be an integer >= 0 and <= 20"),
         ({"num_return_sequences": 0}, "num_return_sequences must be an integer >= 1"),
         ({"stop_texts": "ab"}, "stop_texts must be a list"),
         ({"sampler": "beam me up"}, "unknown sampler 'beam me up'"),
@@ -214,3 +215,113 @@ def test_max_length_of_a_stream(lm):
     assert "abc" + "".join(lm.stream("abc", 9, None)) == whole
     with pytest.raises(ContextLengthError, match="only 3 fit"):
         lm.stream("abc", 3)
+
+
+# --- details and callbacks ------------------------------------------------------------------------
+
+
+def test_details_of_each_row(lm, whole):
+    """Text as without details; reasons, ids, log-probabilities of each row."""
+    stop = whole[0][0][6:8]
+    found = lm.generate(
+        PROMPTS, max_new_tokens=20, stop_token_ids=None, stop_texts=[stop], return_details=True,
+        top_logprobs=3,
+    )  # fmt: skip
+    assert [row.text for row in found] == lm.generate(
+        PROMPTS, max_new_tokens=20, stop_token_ids=None, stop_texts=[stop]
+    )
+    assert [row.finish_reason for row in found] == ["stop_text", "length"]
+    assert found[1].token_ids == whole[1][1]
+    assert found[0].token_ids == whole[1][0][: len(found[0].token_ids)]
+    assert [row.prompt_tokens for row in found] == [4, 2]
+    for row, prompt in zip(found, lm.preprocessor.encode_prompts(PROMPTS), strict=True):
+        expected = lm.logprobs([*prompt, *row.token_ids])[len(prompt) - 1 :]
+        assert row.logprobs == pytest.approx(expected, abs=1e-4)
+        assert 0 < row.seconds_to_first_token <= row.seconds
+        for token, chance, top in zip(row.token_ids, row.logprobs, row.top_logprobs, strict=True):
+            assert next(iter(top)) == token  # greedy
+            assert len(top) == 3
+            assert top[token] == pytest.approx(chance, abs=1e-4)
+            assert [*top.values()] == sorted(top.values(), reverse=True)
+
+
+@pytest.mark.native("PyTorch")
+def test_logprobs_of_details_equal_transformers(small, small_lm):
+    """Of drawn tokens, with penalties: the model's own log-probabilities."""
+    import numpy as np
+
+    from tests.gpu import references
+    from tests.models import checkpoints
+
+    sampler = samplers.RandomSampler(seed=5, temperature=1.5, repetition_penalty=1.3)
+    row, other = small_lm.generate(
+        tiny.packed([[3, 9, 200], [7]], 20), stop_token_ids=None, sampler=sampler,
+        return_details=True, top_logprobs=4,
+    )  # fmt: skip
+    assert (row.text, len(row.token_ids), len(other.token_ids)) == (None, 17, 19)
+    logits = checkpoints.logits_of(small[0], [[3, 9, 200, *row.token_ids]])[0]
+    chances = references.log_softmax(logits)[2:-1]
+    picked = [line[token] for line, token in zip(chances, row.token_ids, strict=True)]
+    np.testing.assert_allclose(row.logprobs, picked, atol=1e-3)
+    for line, top in zip(chances, row.top_logprobs, strict=True):
+        np.testing.assert_allclose([*top.values()], np.sort(line)[::-1][:4], atol=1e-3)
+        np.testing.assert_allclose([*top.values()], [line[i] for i in top], atol=1e-3)
+
+
+def test_finish_reasons(lm, whole):
+    def reason(**arguments):
+        details = lm.generate("abc", return_details=True, **arguments)
+        return details.finish_reason, len(details.token_ids)
+
+    ids = whole[1][0]
+    token = next(i for i in ids if ids.index(i) > 0)
+    assert reason(stop_token_ids=[token]) == ("stop", ids.index(token) + 1)
+    assert reason(stop_token_ids=None) == ("context", tiny.CONTEXT - 4)
+    assert reason(stop_token_ids=None, max_length=9) == ("length", 5)
+    assert reason(stop_token_ids=None, max_length=4) == ("length", 0)
+
+
+@pytest.mark.parametrize("of", ["the decoding loop", "a replaced generate_step", "beams"])
+def test_a_callback_sees_each_token_and_may_end_the_call(lm, of):
+    model, extra = lm, {}
+    if of == "a replaced generate_step":
+        model = copy.copy(lm)
+        model.generate_step = lambda *arguments: lm.generate_step(*arguments)
+    elif of == "beams":
+        extra = {"sampler": samplers.BeamSampler(num_beams=2)}
+    seen = []
+
+    def look(row, token, text):
+        seen.append((row, token, text))
+        return len(seen) < 7
+
+    arguments = {"stop_token_ids": None, "max_new_tokens": 10, "return_details": True, **extra}
+    every = model.generate("abc", callback=lambda *token: seen.append(token), **arguments)
+    assert [token for _, token, _ in seen] == every.token_ids
+    new = "".join(text for _, _, text in seen)
+    assert ("abc" + new).rstrip("\ufffd") == every.text.rstrip("\ufffd")
+    seen.clear()
+    ended = model.generate("abc", callback=look, **arguments)
+    assert (ended.finish_reason, ended.token_ids) == ("aborted", every.token_ids[:7])
+    seen.clear()
+    rows = model.generate(PROMPTS, callback=look, **arguments)
+    assert sum(len(row.token_ids) for row in rows) == len(seen) == 7
+    assert {row.finish_reason for row in rows} <= {"aborted", "length"}
+
+
+def test_an_exception_of_a_callback_ends_the_call(lm):
+    """It arrives at the caller, nothing leaks, and the next call works."""
+
+    def fail(row, token, text):
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        generate(lm, "abc", max_new_tokens=10, callback=fail)
+    assert generate(lm, "abc", max_new_tokens=10)
+
+
+def test_logprobs_are_computed_only_when_asked(lm, whole, monkeypatch):
+    from gpt2_wgpu.models import evaluation
+
+    monkeypatch.setattr(evaluation, "_window_values", None)
+    assert generate(lm, PROMPTS, max_new_tokens=20) == whole[0]

@@ -16,5 +16,7 @@ async def results(lm: gw.GPT2CausalLM, packed: dict[str, Any], count: int) -> No
     assert_type(await lm.generate_async("text"), str)
     assert_type(await lm.generate_async(["text"]), list[str])
     assert_type("".join(lm.stream("text", 9, None, stop_texts=["."])), str)
+    assert_type(lm.generate("text", return_details=True).token_ids, list[int])
+    assert_type(lm.generate(["text"], return_details=True), list[gw.GenerationDetails])
     lm.generate("text", max_new_token=3)  # type: ignore[call-overload]
     lm.generate(3)  # type: ignore[call-overload]

@@ -1,0 +1,91 @@
+"""Details of generated rows: ``generate(..., return_details=True)``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from gpt2_wgpu.models.evaluation import LanguageModel, token_logprobs
+from gpt2_wgpu.models.generate_arguments import GenerateRequest
+from gpt2_wgpu.models.packed_ids import for_each_row, new_ids, prompts_of, rows_of
+from gpt2_wgpu.models.row_ends import RowEnds
+from gpt2_wgpu.text.token_arrays import is_one_row
+
+
+@dataclass(frozen=True)
+class GenerationDetails:
+    """Details of one row that ``generate`` returns.
+
+    Attributes:
+        text: the text, as without details; None for a model without a preprocessor.
+        token_ids: the new ids.
+        logprobs: log-probability of each new id by the model, in nats, before logits processors,
+            penalties and temperature.
+        top_logprobs: for each new id the most likely ids in descending order, with their
+            log-probabilities.
+        finish_reason: "stop" (a stop token), "stop_text", "length" (``max_length`` or
+            ``max_new_tokens``), "context" (the model's context is full) or "aborted" (by
+            ``callback``).
+        prompt_tokens: number of tokens of the prompt.
+        seconds_to_first_token: time from the call to this row's first tokens; None without any.
+        seconds: time of the whole call, without that of the log-probabilities.
+    """
+
+    text: str | None
+    token_ids: list[int]
+    logprobs: list[float]
+    top_logprobs: list[dict[int, float]]
+    finish_reason: str
+    prompt_tokens: int
+    seconds_to_first_token: float | None
+    seconds: float
+
+
+async def details_of(
+    model: LanguageModel,
+    output: Any,
+    inputs: Any,
+    stops: Collection[int],
+    ends: RowEnds,
+    text: Any,
+    seconds: float,
+    request: GenerateRequest,
+) -> Any:
+    """Return the details of ``output`` of ``generate_step``, one object for one row [T].
+
+    ``text``: the text or texts of the output, or None.
+    """
+    config = model.backbone.config
+    new = new_ids(output, inputs, config.vocab_size)
+    ids, mask = rows_of(inputs, config.vocab_size)
+    prompts, starts = prompts_of(ids, mask)
+    room = [len(row) - start for row, start in zip(ids, starts, strict=True)]
+    prompts, room = for_each_row(prompts, len(new)), for_each_row(room, len(new))
+    found = await token_logprobs(model, prompts, new, request.top_logprobs)
+    one = is_one_row(output["token_ids"])
+    texts = [text] * len(new) if text is None or isinstance(text, str) else text
+    details = []
+    for index, (prompt, row, most) in enumerate(zip(prompts, new, room, strict=True)):
+        limit = min(most, len(prompt) + (request.max_new_tokens or most))
+        length = len(prompt) + len(row)
+        if ends.matches(row):
+            reason = "stop_text"
+        elif row and row[-1] in stops:
+            reason = "stop"
+        elif length >= config.n_positions:
+            reason = "context"
+        else:
+            reason = "aborted" if ends.aborted and length < limit else "length"
+        details.append(
+            GenerationDetails(
+                texts[index],
+                row,
+                *found[index],
+                reason,
+                len(prompt),
+                ends.first_token_after.get(index),
+                seconds,
+            )
+        )
+    return details[0] if one else details
