@@ -14,7 +14,7 @@ from gpt2_wgpu.models.token_choice import TokenChoice, UnreadableIds
 from gpt2_wgpu.nn import KVCache, SamplingState
 from gpt2_wgpu.samplers.python_sampling import next_tokens
 from gpt2_wgpu.shown import shown
-from gpt2_wgpu.tensors import Tensor, ops, tidy
+from gpt2_wgpu.tensors import Tensor, ops, tensor, tidy
 from gpt2_wgpu.tensors.scopes import tensors_in
 from gpt2_wgpu.webgpu import Recording
 from gpt2_wgpu.webgpu.storage import Storage
@@ -93,6 +93,8 @@ class DecodeStep:
         ids = self._state.token.view((self._start.size, self._tokens))
         logits, _, cache = checked_result(await settled(self._call(ids, self._cache, self._start)))
         shape = (*ids.shape, self._model.backbone.config.vocab_size)
+        if not isinstance(logits, Tensor) and hasattr(logits, "tolist"):  # an array
+            logits = tensor(logits, "float32", device=self._model.backbone.device)
         if not isinstance(logits, Tensor) or logits.shape != shape:
             raise ShapeError(
                 f"call_with_cache must return logits as a Tensor of shape {shape}, "
@@ -114,9 +116,9 @@ def checked_result(found: Any) -> Any:
 
 def dispose_unkept(value: Any) -> None:
     """Dispose the tensors in ``value``, a replaced method's result, except those that are kept."""
-    for tensor in tensors_in(value):
-        if not tensor.kept:
-            tensor.dispose()
+    for each in tensors_in(value):
+        if not each.kept:
+            each.dispose()
 
 
 def checked_pair(found: Any) -> Any:

@@ -22,8 +22,10 @@ from gpt2_wgpu.models.pace import WorkPace
 from gpt2_wgpu.models.prefill import Prefill, chunk_rows, chunks, residual
 from gpt2_wgpu.models.recovery import recover, with_recovery
 from gpt2_wgpu.nn import KVCache, SamplingState
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, ops, tidy
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor
+from gpt2_wgpu.text.preprocessing_layer import inner_config
 from gpt2_wgpu.text.token_arrays import rows_of_ids
 from gpt2_wgpu.validation import integer
 from gpt2_wgpu.webgpu import Device, sync
@@ -258,6 +260,19 @@ class GPT2CausalLM(EvaluatedCausalLM):
             "backbone": self.backbone.get_config(),
             "preprocessor": None if preprocessor is None else preprocessor.get_config(),
         }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> GPT2CausalLM:
+        """Create a model of a ``get_config``, KerasHub's included, with random weights."""
+        if not isinstance(config, Mapping) or not isinstance(config.get("backbone"), Mapping):
+            raise InvalidArgumentError(
+                f"the config of {cls.__name__} must be a dict with a backbone, not {shown(config)}"
+            )
+        given = config.get("preprocessor")
+        return cls(
+            GPT2Backbone.from_config(inner_config(config["backbone"])),
+            None if given is None else GPT2CausalLMPreprocessor.from_config(inner_config(given)),
+        )
 
     def save_to_preset(self, preset_dir: str | os.PathLike[str]) -> None:
         """Write model and preprocessor into a directory; blocks (``save_to_preset_async``).

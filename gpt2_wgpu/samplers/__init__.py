@@ -89,6 +89,15 @@ def serialize(sampler: Sampler) -> dict[str, Any]:
     return {"class_name": type(sampler).__name__, "config": sampler.get_config()}
 
 
+def deserialize(config: dict[str, Any]) -> Sampler:
+    """Return the sampler of a result of `serialize`.
+
+    Raises:
+        InvalidArgumentError: ``config`` describes no sampler of this package.
+    """
+    return get(config)
+
+
 __all__ = [
     "Beam",
     "BeamSampler",
@@ -106,6 +115,7 @@ __all__ = [
     "Typical",
     "TypicalSampler",
     "check_usable",
+    "deserialize",
     "get",
     "of_settings",
     "runs_in_python",

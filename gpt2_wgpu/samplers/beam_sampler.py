@@ -10,12 +10,12 @@ from gpt2_wgpu import nn
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.nn import KVCache
 from gpt2_wgpu.samplers.beams import Beam, Beams, Continuations
-from gpt2_wgpu.samplers.python_sampling import awaited
+from gpt2_wgpu.samplers.python_sampling import awaited, rows_of_prompt
 from gpt2_wgpu.samplers.sampler import Sampler
 from gpt2_wgpu.sampling_parameters import MAX_BEAMS
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, dispose, ops, tensor, tidy
-from gpt2_wgpu.text.token_arrays import as_array, rows_of_ids, rows_of_mask
+from gpt2_wgpu.text.token_arrays import as_array, rows_of_mask
 from gpt2_wgpu.validation import Range
 
 NUM_BEAMS = Range(1, MAX_BEAMS, whole=True)
@@ -99,7 +99,7 @@ class BeamSampler(Sampler):
             [B, num_beams, T] and the scores [B, num_beams], best first.
         """
         count = self.checked().num_beams
-        rows = rows_of_ids(prompt, ragged=False, name="prompt")
+        rows = rows_of_prompt(prompt)
         given = [[False] * len(row) for row in rows] if mask is None else rows_of_mask(mask)
         stops = list(stop_token_ids or ())
         searches = [self.beams(len(row) - index, stops) for row in rows]

@@ -60,6 +60,25 @@ def _only(token: Any) -> Any:
     return token[0] if isinstance(token, list | tuple) and len(token) == 1 else token
 
 
+def rows_of_prompt(prompt: Any) -> list[list[int]]:
+    """Return a sampler's prompt [B, T] as rows of ids.
+
+    Arrays of whole floats are accepted: Keras' ``ops.full`` makes floats of integers.
+
+    Raises:
+        InvalidArgumentError, ShapeError: as in ``rows_of_ids``.
+    """
+    if "float" in str(getattr(prompt, "dtype", "")):
+        prompt = _whole(prompt.tolist())
+    return rows_of_ids(prompt, ragged=False, name="prompt")
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 async def run_loop(
     sampler: PythonSampler,
     next: Callable[[Any, Any, int], Any],
@@ -70,7 +89,7 @@ async def run_loop(
     stop_token_ids: Sequence[int] | None,
 ) -> Any:
     """Return ``prompt`` [B, T] with the tokens from ``index`` on chosen; see ``Sampler``."""
-    rows = rows_of_ids(prompt, ragged=False, name="prompt")
+    rows = rows_of_prompt(prompt)
     given = [[False] * len(row) for row in rows] if mask is None else rows_of_mask(mask)
     if [len(row) for row in given] != [len(row) for row in rows]:
         raise ShapeError(f"mask and prompt [{len(rows)}, {len(rows[0])}] differ in shape")

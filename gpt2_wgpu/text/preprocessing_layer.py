@@ -33,3 +33,9 @@ class PreprocessingLayer:
             raise TypeError(f"{kind}() got an unexpected keyword argument {unknown[0]!r}")
         words = re.findall(r"[A-Z0-9]+(?![a-z])|[A-Z][a-z0-9]*", kind)
         self.name = "_".join(words).lower() if name is None else name
+
+
+def inner_config(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a config, or that of a serialised Keras object, ``{"class_name", "config"}``."""
+    inner = given.get("config") if "class_name" in given else given
+    return inner if isinstance(inner, Mapping) else given

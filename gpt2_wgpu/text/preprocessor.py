@@ -11,7 +11,7 @@ from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.shown import odd_item, shown
 from gpt2_wgpu.text.gpt2_tokenizer import GPT2Tokenizer
 from gpt2_wgpu.text.keras_preset import context_length
-from gpt2_wgpu.text.preprocessing_layer import PreprocessingLayer
+from gpt2_wgpu.text.preprocessing_layer import PreprocessingLayer, inner_config
 from gpt2_wgpu.text.special_tokens import token_list
 from gpt2_wgpu.text.start_end_packer import StartEndPacker, checked_length
 from gpt2_wgpu.text.tokenizer_saving import preprocessor_settings, write_preprocessor
@@ -205,8 +205,7 @@ class GPT2Preprocessor(PreprocessingLayer):
         if isinstance(config, Mapping) and "tokenizer" in config:
             given = config["tokenizer"]
             if isinstance(given, Mapping):
-                inner = given["config"] if "class_name" in given else given
-                given = GPT2Tokenizer.from_config(inner)
+                given = GPT2Tokenizer.from_config(inner_config(given))
             config = {**config, "tokenizer": given}
         return made_from(cls, config)
 

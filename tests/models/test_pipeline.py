@@ -359,3 +359,41 @@ def test_arguments_for_training_have_no_effect_and_say_so(lm):
     with pytest.warns(UserWarning, match="does not train"):
         lm.compile("greedy", optimizer="adam", loss="auto")
     assert isinstance(lm.sampler, gw.samplers.Greedy)
+
+
+def test_a_replaced_call_with_cache_may_return_an_array_as_logits(lm, no_leak):
+    lm.compile("greedy")
+    original = lm.call_with_cache
+
+    def likes_x(token_ids, cache, index):
+        logits, hidden, cache = original(token_ids, cache, index)
+        rows = logits.tolist()
+        logits.dispose()
+        for row in rows:
+            row[0][X] = 1e9
+        return Array(rows), hidden, cache
+
+    with patch.object(lm, "call_with_cache", likes_x):
+        assert lm.generate(PROMPT, max_length=8) == PROMPT + "xxxx"
+
+
+class Array:
+    """An array of another library."""
+
+    def __init__(self, values):
+        self._values = values
+
+    def tolist(self):
+        return self._values
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["plain", "serialised"])
+def test_from_config_makes_a_model_of_the_same_configuration(lm, wrapped):
+    config = lm.get_config()
+    if wrapped:  # as Keras serialises objects
+        config = {name: {"class_name": name, "config": value} for name, value in config.items()}
+    again = gw.GPT2CausalLM.from_config(config)
+    assert again.get_config() == lm.get_config()
+    again.dispose()
+    with pytest.raises(InvalidArgumentError, match="with a backbone"):
+        gw.GPT2CausalLM.from_config({"preprocessor": None})
