@@ -143,7 +143,10 @@ class Model:
             samplers.of_settings(**{each.name: chosen[each.name] for each in SAMPLER_PARAMETERS})
         )
         stream = self._lm.stream(
-            prompt, chosen["max_new_tokens"], stop_texts=stop_texts, allowed_special=allowed
+            prompt,
+            max_new_tokens=chosen["max_new_tokens"],
+            stop_texts=stop_texts,
+            allowed_special=allowed,
         )
         seed = None if chosen["temperature"] == 0 else chosen["seed"]
         return Text(self, stream, seed)
