@@ -35,6 +35,8 @@ if TYPE_CHECKING:
         TextStream,
         convert,
         convert_async,
+        generate_batches,
+        generate_batches_async,
         self_check,
         self_check_async,
     )
@@ -76,6 +78,8 @@ __all__ = [
     "dispose",
     "end_scope",
     "errors",
+    "generate_batches",
+    "generate_batches_async",
     "keep",
     "layers",
     "leaks",

@@ -70,12 +70,21 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
         help="text to continue; '-', or no PROMPT with a pipe, reads standard input without its "
         "final newline; an empty prompt starts a new text",
     )
+    add_model(parser)
+    add_sampling(parser)
+    add_ending(parser)
+    _add_output(parser)
+    return parser
+
+
+def add_model(parser: Parser) -> None:
+    """Adds the options of the model, its weights and its adapter."""
     parser.add_argument(
         "-m",
         "--model",
         default="fairytales",
         metavar="MODEL",
-        help="model to load, see 'models' below (default: %(default)s)",
+        help="model to load, see 'models' in `generate --help` (default: %(default)s)",
     )
     parser.add_argument(
         "--dtype",
@@ -84,13 +93,10 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
         "else f16; without a GPU, q8 if it is measured to be faster)",
     )
     add_adapter(parser)
-    _add_sampling(parser)
-    _add_ending(parser)
-    _add_output(parser)
-    return parser
 
 
-def _add_sampling(parser: Parser) -> None:
+def add_sampling(parser: Parser) -> None:
+    """Adds the options of the sampler."""
     group = parser.add_argument_group("sampling options")
     for parameter in SAMPLER_PARAMETERS:
         _add_parameter(group, parameter)
@@ -114,7 +120,8 @@ def _add_parameter(group: argparse._ActionsContainer, parameter: Parameter) -> N
     )
 
 
-def _add_ending(parser: Parser) -> None:
+def add_ending(parser: Parser) -> None:
+    """Adds the options of the ends of prompt and text."""
     group = parser.add_argument_group("stopping")
     _add_parameter(group, MAX_NEW_TOKENS)
     group.add_argument(
@@ -174,14 +181,14 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         lm = gw.GPT2CausalLM.from_preset(
             args.model, dtype=OPTIONS.get(args.dtype), on_progress=on_progress
         )
-    lm.compile(sampler=_sampler(settings, args.beams))
+    lm.compile(sampler=sampler_of(settings, args.beams))
     terminal.waiting("compiling kernels")
     with lm.stream(
         prompt,
         max_new_tokens=settings["max_new_tokens"],
         stop_texts=args.stop,
         add_start_token=not args.no_start_token,
-        **_allowed_special(args.allowed_special),
+        **allowed_special(args.allowed_special),
     ) as stream:
         printer = StreamPrinter(stream, prompt, terminal, json=args.json, echo=not args.no_echo)
         printer.run(at_once=args.no_stream)
@@ -200,7 +207,8 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     return INTERRUPTED if printer.interrupted else 0
 
 
-def _allowed_special(tokens: list[str]) -> dict[str, Any]:
+def allowed_special(tokens: list[str]) -> dict[str, Any]:
+    """Returns the argument `allowed_special` of `stream` and `generate`."""
     if not tokens:
         return {}
     return {"allowed_special": "all" if "all" in tokens else tokens}
@@ -254,7 +262,8 @@ def _read_prompt(prompt: str | None, terminal: Terminal) -> str:
     return prompt
 
 
-def _sampler(settings: dict[str, Any], beams: int | None) -> gw.samplers.Sampler:
+def sampler_of(settings: dict[str, Any], beams: int | None) -> gw.samplers.Sampler:
+    """Returns the sampler of the options."""
     from gpt2_wgpu import samplers
 
     if beams:

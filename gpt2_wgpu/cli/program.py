@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from gpt2_wgpu.cli import bench, convert, generate, info, serve
+from gpt2_wgpu.cli import batch, bench, convert, generate, info, serve
 from gpt2_wgpu.cli.options import Parser
 from gpt2_wgpu.cli.terminal import (
     INTERRUPTED,
@@ -89,7 +89,7 @@ def build_parser() -> Parser:
         help="show the traceback of an error (also: GPT2_WGPU_DEBUG=1)",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (generate, convert, serve, info, bench):
+    for command in (generate, batch, convert, serve, info, bench):
         own = command.add_parser(commands)
         own.set_defaults(run=command.run, reject=own.reject)
         own.add_argument(

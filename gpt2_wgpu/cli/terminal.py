@@ -149,14 +149,14 @@ class Terminal:
         _print_error_stream(f"gpt2-wgpu: error: {line}", _RED)
 
     @contextlib.contextmanager
-    def progress(self, label: str) -> Iterator[Callable[[int, int], None] | None]:
-        """Yields `report(done_bytes, total_bytes)` for a progress bar; None without a terminal."""
+    def progress(self, label: str, unit: str = "B") -> Iterator[Callable[[int, int], None] | None]:
+        """Yields `report(done, total)` for a progress bar; None without a terminal."""
         if not self._is_watched():
             yield None
             return
         from tqdm import tqdm
 
-        with tqdm(desc=label, unit="B", unit_scale=True, file=sys.stderr, leave=False) as bar:
+        with tqdm(desc=label, unit=unit, unit_scale=True, file=sys.stderr, leave=False) as bar:
 
             def report(done: int, total: int) -> None:
                 bar.total = total

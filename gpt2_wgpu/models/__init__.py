@@ -1,5 +1,6 @@
 """GPT-2 models, with the names of KerasHub's ``keras_hub.models``."""
 
+from gpt2_wgpu.models.batches import generate_batches, generate_batches_async
 from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.conversion import convert, convert_async
@@ -26,6 +27,8 @@ __all__ = [
     "TextStream",
     "convert",
     "convert_async",
+    "generate_batches",
+    "generate_batches_async",
     "self_check",
     "self_check_async",
 ]

@@ -1,0 +1,174 @@
+"""The command `gpt2-wgpu batch`: a text for each record of a file, continued after a kill."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpt2_wgpu.cli.generate import (
+    add_ending,
+    add_model,
+    add_sampling,
+    allowed_special,
+    sampler_of,
+)
+from gpt2_wgpu.cli.options import Parser, integer, use_adapter
+from gpt2_wgpu.cli.record_files import RecordFile
+from gpt2_wgpu.cli.terminal import Terminal
+from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.sampling_parameters import with_defaults
+from gpt2_wgpu.shown import shown
+from gpt2_wgpu.weight_formats import OPTIONS
+
+if TYPE_CHECKING:
+    pass
+
+_EPILOG = """\
+IN and OUT are JSON Lines (.jsonl, an object a line) or CSV (.csv, with a header). A
+record of OUT is that of IN with a field for the text, in the same order. If the
+command was interrupted or killed, run it again: it continues after the last
+complete record of OUT.
+
+examples:
+  gpt2-wgpu batch prompts.jsonl texts.jsonl
+  gpt2-wgpu batch -n 40 --seed 1 --prompt-field beginning tales.csv texts.jsonl
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
+    """Adds the command `batch` to `commands`; returns its parser."""
+    parser = commands.add_parser(
+        "batch",
+        help="generate a text for each record of a file",
+        description="Writes the records of IN to OUT, each with a text that continues its prompt.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("source", metavar="IN", type=Path, help="file of prompts, .jsonl or .csv")
+    parser.add_argument("target", metavar="OUT", type=Path, help="file to write, .jsonl or .csv")
+    add_model(parser)
+    add_sampling(parser)
+    add_ending(parser)
+    group = parser.add_argument_group("records")
+    group.add_argument(
+        "--prompt-field",
+        default="prompt",
+        metavar="NAME",
+        help="field of the prompts (default: %(default)s)",
+    )
+    group.add_argument(
+        "--text-field",
+        default="text",
+        metavar="NAME",
+        help="field for the texts, which IN does not have (default: %(default)s)",
+    )
+    group.add_argument(
+        "--batch-size",
+        type=integer(1, 1 << 16),
+        default=64,
+        metavar="N",
+        help="texts at once; halved where they exceed the GPU memory (default: %(default)s)",
+    )
+    group.add_argument("--force", action="store_true", help="begin anew: overwrite OUT")
+    group.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+    return parser
+
+
+def run(args: argparse.Namespace, terminal: Terminal) -> int:
+    """Runs the command; returns the exit status."""
+    terminal.quiet = args.quiet
+    source, target = RecordFile(args.source), RecordFile(args.target)
+    total = sum(1 for _ in _prompts(source, args))
+    if args.target.exists() and args.target.samefile(args.source):
+        raise InvalidArgumentError(f"OUT is IN, {args.source}: give another file")
+    if args.force:
+        args.target.unlink(missing_ok=True)
+    done = _done(source, target, args) if args.target.exists() else 0
+    if done == total:
+        terminal.info(f"{args.target} is complete: {total} records")
+        return 0
+    if done:
+        terminal.info(f"continuing after {done} of {total} records")
+    seed = secrets.randbelow(2**31) if args.seed is None else args.seed
+    settings = with_defaults(vars(args) | ({"temperature": 0} if args.greedy else {}))
+
+    import gpt2_wgpu as gw
+
+    use_adapter(args)
+    with terminal.progress(f"loading {args.model}") as on_progress:
+        lm = gw.GPT2CausalLM.from_preset(
+            args.model, dtype=OPTIONS.get(args.dtype), on_progress=on_progress
+        )
+    lm.compile(sampler=sampler_of(settings, args.beams))
+    with terminal.progress("generating", " texts") as report:
+
+        def add(count: int) -> None:
+            nonlocal done
+            done += count
+            if report is not None:
+                report(done, total)
+
+        texts = gw.generate_batches(
+            lm,
+            (record[args.prompt_field] for record in islice(source, done, None)),
+            strip_prompt=True,
+            batch_size=args.batch_size,
+            first=done,
+            on_progress=add,
+            max_new_tokens=settings["max_new_tokens"],
+            stop_texts=args.stop,
+            seed=None if args.beams else seed,
+            add_start_token=not args.no_start_token,
+            **allowed_special(args.allowed_special),
+        )
+        _write(target, islice(source, done, None), texts, args)
+    terminal.info(f"wrote {args.target} ({total} records)")
+    return 0
+
+
+def _prompts(source: RecordFile, args: argparse.Namespace) -> Iterator[str]:
+    """Yield the prompts; InvalidArgumentError for a record without one, or with a text already."""
+    for number, record in enumerate(source, 1):
+        prompt = record.get(args.prompt_field)
+        if not isinstance(prompt, str):
+            raise InvalidArgumentError(
+                f"record {number} of {source.path} must have a text in the field "
+                f"{shown(args.prompt_field)}, not {shown(prompt)}: see --prompt-field"
+            )
+        if args.text_field in record:
+            raise InvalidArgumentError(
+                f"record {number} of {source.path} has a field {shown(args.text_field)} already: "
+                "name another with --text-field"
+            )
+        yield prompt
+
+
+def _done(source: RecordFile, target: RecordFile, args: argparse.Namespace) -> int:
+    """Return the number of records of an earlier run, whose prompts must be those of ``source``."""
+    target.cut_incomplete()
+    done, prompts = 0, _prompts(source, args)
+    for record in target:
+        if record.get(args.prompt_field) != next(prompts, None) or args.text_field not in record:
+            raise InvalidArgumentError(
+                f"record {done + 1} of {target.path} is not of this IN: give another file as OUT, "
+                "or overwrite it with --force"
+            )
+        done += 1
+    return done
+
+
+def _write(
+    target: RecordFile, records: Iterator[dict[str, Any]], texts: Iterator[str],
+    args: argparse.Namespace,
+) -> None:  # fmt: skip
+    """Append each record with its text, ``batch_size`` at a time."""
+    while chunk := [
+        record | {args.text_field: text}
+        for text, record in zip(islice(texts, args.batch_size), records, strict=False)
+    ]:
+        target.append(chunk)

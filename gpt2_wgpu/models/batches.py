@@ -1,0 +1,175 @@
+"""Generation for many prompts: sorted by length, in batches that fit into the memory budget."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from itertools import chain, islice
+from typing import Unpack
+
+from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError, OutOfGPUMemoryError
+from gpt2_wgpu.models.causal_lm import CausalLM
+from gpt2_wgpu.models.generate_arguments import GenerateOptions, StopTokens
+from gpt2_wgpu.shown import shown
+from gpt2_wgpu.validation import instance, integer
+from gpt2_wgpu.webgpu import sync
+
+WINDOW = 16  # batches of prompts that are sorted together
+OnProgress = Callable[[int], None]
+
+
+def generate_batches(
+    lm: CausalLM,
+    prompts: Iterable[str],
+    max_length: int | None = None,
+    stop_token_ids: StopTokens = "auto",
+    strip_prompt: bool = False,
+    *,
+    batch_size: int = 64,
+    first: int = 0,
+    on_progress: OnProgress | None = None,
+    **options: Unpack[GenerateOptions],
+) -> Iterator[str]:
+    """Generate a text for each of any number of prompts; blocks (``generate_batches_async``).
+
+    Prompts are read lazily, 16 batches at a time, and sorted by length, so that a batch has little
+    padding; texts come in the order of the prompts.
+
+    Args:
+        lm: the model, with a preprocessor.
+        prompts: any iterable of str.
+        max_length: as in ``generate``.
+        stop_token_ids: as in ``generate``.
+        strip_prompt: as in ``generate``.
+        batch_size: rows at once. Where they exceed the memory budget, it is halved with a warning.
+        first: number of the first prompt, for seeds and messages; where an earlier call ended.
+        on_progress: called with the number of texts that each batch adds.
+        options: as in ``generate``. Each batch has a seed of its own: ``seed`` plus the number of
+            its longest prompt.
+
+    Yields:
+        The texts.
+
+    Raises:
+        ContextLengthError: a prompt does not fit; the message has its number.
+        InvalidArgumentError: a prompt is not a str, or as in ``generate``.
+        OutOfGPUMemoryError: a single row exceeds the memory budget.
+    """
+    run = _Batches(
+        lm, max_length, stop_token_ids, strip_prompt, batch_size, first, on_progress, options
+    )
+    for window in _windows(prompts, run.size * WINDOW):
+        yield from sync(run.texts(window), "generate_batches_async(...)")
+
+
+async def generate_batches_async(
+    lm: CausalLM,
+    prompts: Iterable[str],
+    max_length: int | None = None,
+    stop_token_ids: StopTokens = "auto",
+    strip_prompt: bool = False,
+    *,
+    batch_size: int = 64,
+    first: int = 0,
+    on_progress: OnProgress | None = None,
+    **options: Unpack[GenerateOptions],
+) -> AsyncIterator[str]:
+    """Async counterpart of :func:`generate_batches`."""
+    run = _Batches(
+        lm, max_length, stop_token_ids, strip_prompt, batch_size, first, on_progress, options
+    )
+    for window in _windows(prompts, run.size * WINDOW):
+        for text in await run.texts(window):
+            yield text
+
+
+def _windows(prompts: Iterable[str], size: int) -> Iterator[list[str]]:
+    if isinstance(prompts, str | bytes) or not isinstance(prompts, Iterable):
+        raise InvalidArgumentError(f"prompts must be an iterable of str, not {shown(prompts)}")
+    rest = iter(prompts)
+    for first in rest:
+        yield list(islice(chain([first], rest), size))
+
+
+class _Batches:
+    """Batches of one call, by windows; ``size`` is the number of rows that fit."""
+
+    def __init__(
+        self,
+        lm: CausalLM,
+        max_length: int | None,
+        stop_token_ids: StopTokens,
+        strip_prompt: bool,
+        batch_size: int,
+        first: int,
+        on_progress: OnProgress | None,
+        options: GenerateOptions,
+    ) -> None:
+        instance("lm", lm, CausalLM)
+        if lm.preprocessor is None:
+            raise InvalidArgumentError(
+                "generate_batches takes texts, but this model has no preprocessor"
+            )
+        self.size = integer("batch_size", batch_size, 1, 1 << 16)
+        self._lm = lm
+        self._preprocessor = lm.preprocessor
+        context = lm.backbone.config.n_positions
+        if max_length is None:
+            new_tokens = options.get("max_new_tokens")
+            max_length = context if new_tokens is not None else self._preprocessor.sequence_length
+        self._limit = lm.total_length(max_length, [])
+        self._stops = stop_token_ids
+        self._strip_prompt = strip_prompt
+        self._on_progress = on_progress
+        self._options = options
+        self._before = integer("first", first, 0, 2**63)  # number of the window's first prompt
+
+    async def texts(self, prompts: list[str]) -> list[str]:
+        """Return the texts of a window of prompts."""
+        lengths = self._lengths(prompts)
+        order = sorted(range(len(prompts)), key=lengths.__getitem__, reverse=True)
+        texts: list[str] = [""] * len(prompts)
+        while order:
+            rows = order[: self.size]
+            try:
+                found = await self._batch([prompts[i] for i in rows], rows[0])
+            except OutOfGPUMemoryError:
+                if len(rows) == 1:
+                    raise
+                self.size = len(rows) // 2
+                warnings.warn(
+                    f"{len(rows)} rows exceed the GPU memory: going on with {self.size} at once",
+                    stacklevel=2,
+                )
+                continue
+            for i, text in zip(rows, found, strict=True):
+                texts[i] = text
+            del order[: len(rows)]
+            if self._on_progress is not None:
+                self._on_progress(len(rows))
+        self._before += len(prompts)
+        return texts
+
+    async def _batch(self, prompts: list[str], first: int) -> list[str]:
+        options = self._options.copy()
+        if (seed := options.get("seed")) is not None:
+            options["seed"] = (seed + self._before + first) % 2**64
+        return await self._lm.generate_async(
+            prompts, self._limit, self._stops, self._strip_prompt, **options
+        )
+
+    def _lengths(self, prompts: list[str]) -> list[int]:
+        """Return the numbers of tokens; they are checked before anything is generated."""
+        lengths = []
+        for number, prompt in enumerate(prompts, self._before):
+            if not isinstance(prompt, str):
+                raise InvalidArgumentError(f"prompt {number} must be a str, not {shown(prompt)}")
+            special = self._options.get("allowed_special")
+            (ids,) = self._lm.encode_prompts([prompt], self._preprocessor, special)
+            lengths.append(len(ids))
+            if len(ids) > self._limit:
+                raise ContextLengthError(
+                    f"prompt {number} has {len(ids)} tokens (start token included), but only "
+                    f"{self._limit} fit: shorten it"
+                )
+        return lengths

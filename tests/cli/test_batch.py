@@ -1,0 +1,108 @@
+"""`gpt2-wgpu batch` as a process: records in and out, and its continuation after a kill."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpt2_wgpu.cli.record_files import RecordFile
+from gpt2_wgpu.errors import InvalidArgumentError
+from tests.cli.conftest import COMMAND, Run, Started
+
+OPTIONS = ("batch", "--greedy", "-n", "2", "--dtype", "f16", "--batch-size", "2")
+
+
+def write_prompts(path: Path, count: int) -> list[dict[str, Any]]:
+    """Write `count` records to a file of JSON Lines; returns them."""
+    records = [{"id": n, "prompt": "Once" + " and" * (n % 5)} for n in range(count)]
+    path.write_text("".join(json.dumps(each) + "\n" for each in records))
+    return records
+
+
+def test_records_are_continued_in_order(run: Run, tmp_path: Path) -> None:
+    records = write_prompts(tmp_path / "in.jsonl", 5)
+    done = run(*OPTIONS, "in.jsonl", "out.csv")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert "wrote out.csv (5 records)" in done.stderr
+    out = list(csv.DictReader((tmp_path / "out.csv").open(newline="")))
+    assert [each["prompt"] for each in out] == [each["prompt"] for each in records]
+    assert out[0]["text"] == out[0]["text"].removeprefix("Once") != ""
+    again = run(*OPTIONS, "in.jsonl", "out.csv")
+    assert "out.csv is complete: 5 records" in again.stderr
+    assert list(csv.DictReader((tmp_path / "out.csv").open(newline=""))) == out
+
+
+def test_a_killed_run_loses_and_repeats_nothing(
+    run: Run, started: Started, environment: dict[str, str], tmp_path: Path
+) -> None:
+    write_prompts(tmp_path / "in.jsonl", 90)
+    target = tmp_path / "out.jsonl"
+    for least in (1, 2_500):  # within a window, and in a later one
+        process = started(
+            [*COMMAND, *OPTIONS, "-q", "in.jsonl", "out.jsonl"],
+            cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        while process.poll() is None and not (target.exists() and target.stat().st_size > least):
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        with target.open("ab") as file:
+            file.write(b'{"id": 3, "pro')  # a record that was being written
+    last = run(*OPTIONS, "in.jsonl", "out.jsonl")
+    assert last.returncode == 0, last.stderr
+    assert "continuing after" in last.stderr
+    found = target.read_text()
+    assert run(*OPTIONS, "--force", "in.jsonl", "out.jsonl").returncode == 0
+    assert target.read_text() == found
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        ('{"id": 1}\n', (), "record 1 of in.jsonl must have a text in the field 'prompt'"),
+        ('{"prompt": "a", "text": "b"}\n', (), "a field 'text' already: name another with --text"),
+        ('{"prompt": "a"}\n\n[1]\n', (), "in.jsonl, line 3 must be a JSON object, not [1]"),
+        ('{"prompt": "a"\n', (), "in.jsonl, line 1: "),
+        ('{"prompt": "other"}\n', ("out.jsonl",), "record 1 of out.jsonl is not of this IN"),
+        ('{"prompt": "a"}\n', ("in.jsonl",), "OUT is IN"),
+        ('{"prompt": "a"}\n', ("out.txt",), "out.txt must end with .jsonl or .csv"),
+    ],
+)
+def test_invalid_files(
+    content: str, options: tuple[str, ...], message: str, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "in.jsonl").write_text(content)
+    (tmp_path / "out.jsonl").write_text('{"prompt": "a", "text": "b"}\n')
+    done = run("batch", "in.jsonl", *(options or ("new.jsonl",)))
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
+def test_csv_with_newlines_in_fields_is_cut_at_a_record(tmp_path: Path) -> None:
+    file = RecordFile(tmp_path / "out.csv")
+    records = [{"prompt": 'a "b"\nc', "text": "d\r\n"}, {"prompt": "e", "text": 'f,\n"'}]
+    file.append(records[:1])
+    file.append(records[1:])
+    whole = file.path.read_bytes()
+    first = whole.index(b"e,")
+    header = len(b"prompt,text\n")
+    for length in range(len(whole) + 1):
+        file.path.write_bytes(whole[:length])
+        file.cut_incomplete()
+        kept = max(end for end in (0, header, first, len(whole)) if end <= length)
+        assert file.path.read_bytes() == whole[:kept], length
+    assert list(file) == records
+
+
+def test_rows_of_another_length_are_rejected(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    for line in ("a", "a,b,c"):
+        path.write_text(f"prompt,id\n1,2\n{line}\n")
+        with pytest.raises(InvalidArgumentError, match=r"line 3 must have 2 fields"):
+            list(RecordFile(path))

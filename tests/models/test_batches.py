@@ -1,0 +1,96 @@
+"""`generate_batches`: many prompts, sorted into batches, with texts in order."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError, OutOfGPUMemoryError
+
+pytestmark = pytest.mark.usefixtures("no_leak")
+
+PROMPTS = ["Once " + "and " * (5 * n % 7) + "the" for n in range(21)]
+
+
+@pytest.fixture
+def lm(tales):
+    """The embedded model, greedy, with recordings of its own."""
+    lm = gw.GPT2CausalLM(tales.backbone, tales.preprocessor)
+    lm.compile("greedy")
+    yield lm
+    lm.kept_runs.close()
+
+
+def test_texts_are_those_of_single_prompts_in_order(lm):
+    expected = [lm.generate(prompt, max_new_tokens=4, strip_prompt=True) for prompt in PROMPTS]
+    sizes = []
+    texts = gw.generate_batches(
+        lm, iter(PROMPTS), strip_prompt=True, batch_size=4, on_progress=sizes.append,
+        max_new_tokens=4,
+    )  # fmt: skip
+    assert list(texts) == expected
+    assert sizes == [4, 4, 4, 4, 4, 1]
+
+
+def test_prompts_are_read_lazily(lm):
+    endless = (f"Once {n}" for n in itertools.count())
+    texts = gw.generate_batches(lm, endless, batch_size=1, max_new_tokens=1)
+    assert next(texts).startswith("Once 0")
+    texts.close()
+
+
+def test_async(lm):
+    async def run():
+        return [text async for text in gw.generate_batches_async(lm, PROMPTS[:3], 8)]
+
+    assert asyncio.run(run()) == lm.generate(PROMPTS[:3], 8)
+
+
+def test_seeds_are_those_of_the_batches(lm):
+    lm.compile("random")
+    first = list(gw.generate_batches(lm, PROMPTS, batch_size=4, seed=5, max_new_tokens=4))
+    assert first == list(gw.generate_batches(lm, PROMPTS, batch_size=4, seed=5, max_new_tokens=4))
+    assert first != list(gw.generate_batches(lm, PROMPTS, batch_size=4, seed=6, max_new_tokens=4))
+    equal = list(gw.generate_batches(lm, ["Once"] * 2, batch_size=1, seed=5, max_new_tokens=8))
+    assert equal[0] != equal[1]
+    later = gw.generate_batches(lm, ["Once"], batch_size=1, seed=5, first=1, max_new_tokens=8)
+    assert list(later) == equal[1:]
+
+
+def test_a_batch_is_halved_until_it_fits(lm, monkeypatch):
+    sizes = []
+    generate = lm.generate_async
+
+    async def limited(prompts, *args, **options):
+        sizes.append(len(prompts))
+        if len(prompts) > limit:
+            raise OutOfGPUMemoryError("full")
+        return await generate(prompts, *args, **options)
+
+    limit = 3
+    monkeypatch.setattr(lm, "generate_async", limited)
+    with pytest.warns(UserWarning, match="8 rows exceed the GPU memory: going on with 4 at once"):
+        texts = list(gw.generate_batches(lm, PROMPTS[:9], batch_size=8, max_new_tokens=1))
+    assert sizes == [8, 4, 2, 2, 2, 2, 1]
+    assert [text.split()[0] for text in texts] == ["Once"] * 9
+    limit = 0
+    with pytest.raises(OutOfGPUMemoryError):
+        list(gw.generate_batches(lm, PROMPTS[:1], max_new_tokens=1))
+
+
+def test_invalid_arguments(lm):
+    long = "a " * 600
+    with pytest.raises(ContextLengthError, match=r"prompt 8 has \d+ tokens .* only 512 fit"):
+        list(gw.generate_batches(lm, ["a", long], first=7))
+    for prompts in ("text", b"text", 3, None):
+        with pytest.raises(InvalidArgumentError, match="prompts must be an iterable of str, not"):
+            list(gw.generate_batches(lm, prompts))
+    with pytest.raises(InvalidArgumentError, match="prompt 1 must be a str, not 5"):
+        list(gw.generate_batches(lm, ["a", 5]))  # type: ignore[list-item]
+    with pytest.raises(InvalidArgumentError, match="lm must be a CausalLM"):
+        list(gw.generate_batches("gpt2", ["a"]))
+    with pytest.raises(InvalidArgumentError, match="no preprocessor"):
+        list(gw.generate_batches(gw.GPT2CausalLM(lm.backbone), ["a"]))
