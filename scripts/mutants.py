@@ -86,6 +86,8 @@ COVERED_BY = {
         _ARRAYS,
     ),
     "shaders/reorder_cache.wgsl": "gpu/nn/test_cache_rows",
+    "shaders/similarity.wgsl": "gpu/nn/test_similarity",
+    "shaders/append_hidden.wgsl": "gpu/nn/test_similarity",
     "shaders/strided_copy.wgsl": "gpu/tensors/test_ops_arrays gpu/tensors/test_strides",
     "gpt2_wgpu/webgpu/buffer_pool.py": "webgpu/test_buffer_pool memory/test_budget",
     "gpt2_wgpu/webgpu/capabilities.py": "webgpu/test_default_budget gpu/webgpu/test_device"
@@ -96,6 +98,7 @@ COVERED_BY = {
     "gpt2_wgpu/nn/attention.py": f"{_CHOICES} {_ATTENTION}",
     "gpt2_wgpu/nn/kv_cache.py": _ATTENTION,
     "gpt2_wgpu/nn/cache_rows.py": "gpu/nn/test_cache_rows",
+    "gpt2_wgpu/nn/similarity.py": "gpu/nn/test_similarity",
     "gpt2_wgpu/nn/head.py": "gpu/nn/test_sampling",
     "gpt2_wgpu/nn/matrix.py": "gpu/nn/test_load_weight"
     " gpu/nn/test_quantization models/test_quantized",
@@ -105,6 +108,8 @@ COVERED_BY = {
     " gpu/tensors/test_ops_attention gpu/tensors/test_layer_norm gpu/tensors/test_strides"
     " gpu/tensors/test_ops_aggregation gpu/tensors/test_ops_conditions gpu/nn/test_linear_choice",
     "gpt2_wgpu/samplers/beam*.py": "samplers/test_beam_sampler models/test_beam_search",
+    "gpt2_wgpu/samplers/contrastive*.py": "samplers/test_contrastive_sampler"
+    " models/test_contrastive_search",
     "gpt2_wgpu/samplers/*.py": "samplers/test_samplers",
     "gpt2_wgpu/models/config.py": "models/test_config models/test_config_refusals",
     "gpt2_wgpu/models/weight_sizes.py": "models/test_quantized memory/test_budget"

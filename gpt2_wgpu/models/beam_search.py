@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError, NumericalError
 from gpt2_wgpu.models.cached_model import CachedModel
@@ -22,8 +21,8 @@ from gpt2_wgpu.tensors import Tensor, ops
 
 
 async def beam_search(
-    model: CachedModel,
     sampler: BeamSampler,
+    model: CachedModel,
     prompts: Sequence[Sequence[int]],
     limits: Sequence[int],
     stop_token_ids: Sequence[int],
@@ -49,7 +48,7 @@ async def beam_search(
     most = min(count + len(stops), candidates.end)
     temperature = sampler.temperature
 
-    def score(logits: Tensor, _: Any) -> tuple[Tensor, Tensor]:
+    def score(logits: Tensor) -> Sequence[Tensor]:
         logits = only(logits, candidates)
         if temperature != 1:
             logits = ops.div(logits, temperature)

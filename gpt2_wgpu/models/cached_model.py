@@ -28,6 +28,10 @@ class CachedModel(Protocol):
         """See ``GPT2CausalLM.call_with_cache``."""
 
     async def build_cache_async(
-        self, token_ids: Any, *, prefill: Prefill | None = None
+        self,
+        token_ids: Any,
+        *,
+        prefill: Prefill | None = None,
+        hidden: list[Tensor] | None = None,
     ) -> tuple[Tensor | None, KVCache]:
         """See ``GPT2CausalLM.build_cache_async``."""

@@ -88,7 +88,11 @@ class CausalLM(GenerativeTask):
 
     @abstractmethod
     async def build_cache_async(
-        self, token_ids: Any, *, prefill: Prefill | None = None
+        self,
+        token_ids: Any,
+        *,
+        prefill: Prefill | None = None,
+        hidden: list[Tensor] | None = None,
     ) -> tuple[Tensor | None, KVCache]:
         """Async counterpart of :meth:`build_cache`."""
 

@@ -37,7 +37,7 @@ from gpt2_wgpu.models.replay import replay_texts
 from gpt2_wgpu.models.step_check import CHECKED_EVERY, check_step
 from gpt2_wgpu.models.token_choice import TokenChoice
 from gpt2_wgpu.nn import KVCache
-from gpt2_wgpu.tensors import dispose, keep, tidy
+from gpt2_wgpu.tensors import Tensor, dispose, keep, tidy
 from gpt2_wgpu.text.token_arrays import as_array
 from gpt2_wgpu.webgpu import Readback, Recording
 
@@ -254,13 +254,17 @@ class DecodeRun(NotCopyable):
 
 
 async def filled_cache(
-    model: CachedModel, inputs: DecodeInputs, prefill: Prefill | None
+    model: CachedModel,
+    inputs: DecodeInputs,
+    prefill: Prefill | None,
+    hidden_states: list[Tensor] | None = None,
 ) -> Prefill:
     """Return a cache with the prompts of the rows, except the last tokens, or that of ``prefill``.
 
     The first step computes the last token, whose logits it needs. Shorter rows are padded with
     tokens whose keys are never read: a row writes a position before it reads it. A replaced
-    ``build_cache`` gets rows of ``length``, as in KerasHub.
+    ``build_cache`` gets rows of ``length``, as in KerasHub. Hidden states are appended to
+    ``hidden_states``.
     """
     prompts, length = [row.ids[: row.prompt] for row in inputs.rows], inputs.length
     backbone, build = model.backbone, chosen(model, "build_cache")
@@ -271,14 +275,17 @@ async def filled_cache(
         if longest:
             given = [[*prompt[:-1], *[0] * (longest + 1 - len(prompt))] for prompt in prompts]
             try:
-                await model.build_cache_async(given, prefill=prefill)
+                await model.build_cache_async(given, prefill=prefill, hidden=hidden_states)
             except BaseException:
                 prefill.close()
                 raise
         return prefill
     given = [[*prompt, *[0] * (length - len(prompt))] for prompt in prompts]
     hidden, built = checked_pair(await settled(build(as_array(given, "int32"))))
-    dispose_unkept(hidden)
+    if hidden_states is None:
+        dispose_unkept(hidden)
+    else:
+        hidden_states.append(hidden)
     cache = check_cache(built, backbone.config)
     if cache.batch_size != len(prompts) or cache.length < length:
         raise ShapeError(

@@ -200,21 +200,26 @@ class GPT2CausalLM(EvaluatedCausalLM):
 
     @default
     async def build_cache_async(
-        self, token_ids: Any, *, prefill: Prefill | None = None
+        self,
+        token_ids: Any,
+        *,
+        prefill: Prefill | None = None,
+        hidden: list[Tensor] | None = None,
     ) -> tuple[Tensor | None, KVCache]:
         """The asynchronous form of :meth:`build_cache`.
 
-        ``prefill``: has the cache to fill. Then no hidden states are computed (None).
+        ``prefill``: has the cache to fill. Then no hidden states are returned (None); ``hidden``:
+        list to which those of each chunk are appended.
         A method that replaces this one, or ``build_cache``, gets only ``token_ids``.
         """
         rows = rows_of_ids(token_ids, self.backbone.config.vocab_size, ragged=False)
         if not rows or not rows[0]:
             raise InvalidArgumentError("build_cache: token_ids are empty")
         if prefill is not None:
-            if is_default(chosen(self, "call_with_cache")):
+            if hidden is None and is_default(chosen(self, "call_with_cache")):
                 await prefill.run(rows)
             else:
-                await self._fill(prefill.cache, rows, None)
+                await self._fill(prefill.cache, rows, hidden)
             return None, prefill.cache
         device = self.backbone.device
         try:

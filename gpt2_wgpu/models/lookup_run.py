@@ -17,7 +17,17 @@ from gpt2_wgpu.models.live_rows import LiveRows
 from gpt2_wgpu.models.prompt_lookup import DraftStats, PromptLookup
 from gpt2_wgpu.models.replay import replay_texts
 from gpt2_wgpu.models.token_choice import TokenChoice
-from gpt2_wgpu.nn import FULL, LIVE, NOT_FINITE, RECENT, STOPPED, History, KVCache, SamplingState
+from gpt2_wgpu.nn import (
+    ALL_EXCLUDED,
+    FULL,
+    LIVE,
+    NOT_FINITE,
+    RECENT,
+    STOPPED,
+    History,
+    KVCache,
+    SamplingState,
+)
 from gpt2_wgpu.tensors import dispose, keep, tidy
 from gpt2_wgpu.webgpu import Readback, Recording
 
@@ -150,8 +160,8 @@ class LookupRun(NotCopyable):
         inputs, new = self._inputs, []
         room = inputs.limits[which] - self._lengths[which]
         for token, flag, drafted in zip(sampled, flags, [*draft, None], strict=False):
-            if flag == NOT_FINITE:
-                self._finished[which] = NOT_FINITE
+            if flag in (NOT_FINITE, ALL_EXCLUDED):
+                self._finished[which] = flag
                 break
             new.append(token)
             if token in inputs.stop_token_ids:

@@ -8,23 +8,23 @@ from typing import Any, TypeGuard, TypeVar
 from gpt2_wgpu.errors import DeviceLostError
 from gpt2_wgpu.models.beam_search import beam_search
 from gpt2_wgpu.models.cached_model import CachedModel
+from gpt2_wgpu.models.contrastive_search import contrastive_search
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.packed_ids import packed, prompts_of, rows_of
 from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.models.self_test import require_right_results
 from gpt2_wgpu.models.token_ids import Candidates
-from gpt2_wgpu.samplers import BeamSampler, Sampler, runs_in_python
+from gpt2_wgpu.samplers import BeamSampler, ContrastiveSampler, Sampler, runs_in_python
 from gpt2_wgpu.text.token_arrays import as_array, is_one_row
 
 T = TypeVar("T")
 
 
-def is_search(sampler: Sampler) -> TypeGuard[BeamSampler]:
+def is_search(sampler: Sampler) -> TypeGuard[BeamSampler | ContrastiveSampler]:
     """Return whether ``sampler`` has its loop here; a subclass that replaces a method has not."""
     kind = type(sampler)
     return (
-        isinstance(sampler, BeamSampler)
-        and kind.call_async is BeamSampler.call_async
+        kind.call_async in (BeamSampler.call_async, ContrastiveSampler.call_async)
         and kind.__call__ is Sampler.__call__
         and not runs_in_python(sampler)
     )
@@ -32,7 +32,7 @@ def is_search(sampler: Sampler) -> TypeGuard[BeamSampler]:
 
 async def generate_by_search(
     model: CachedModel,
-    sampler: BeamSampler,
+    sampler: BeamSampler | ContrastiveSampler,
     inputs: dict[str, Any],
     limits: Sequence[int],
     stop_token_ids: Sequence[int],
@@ -47,13 +47,17 @@ async def generate_by_search(
     ids, mask = rows_of(inputs, vocabulary)
     prompts, starts = prompts_of(ids, mask)
 
+    returns_all = isinstance(sampler, BeamSampler) and sampler.return_all_beams
+
     async def search() -> list[tuple[list[int], float]]:
         backbone = model.backbone
         await require_right_results(backbone.device, backbone.dtype, backbone.cache_dtype)
-        beams = await beam_search(
-            model, sampler, prompts, limits, stop_token_ids, candidates or Candidates(vocabulary)
-        )
-        kept = None if sampler.return_all_beams else 1
+        where = model, prompts, limits, stop_token_ids, candidates or Candidates(vocabulary)
+        if isinstance(sampler, ContrastiveSampler):
+            new = await contrastive_search(sampler, *where)
+            return [([*row[0], *row[1]], 0.0) for row in zip(prompts, new, strict=True)]
+        beams = await beam_search(sampler, *where)
+        kept = None if returns_all else 1
         return [
             ([*prompt, *beam.tokens], beam.score)
             for prompt, found in zip(prompts, beams, strict=True)
@@ -64,9 +68,9 @@ async def generate_by_search(
     beams = len(rows) // len(ids)
     padding = [row for row in ids for _ in range(beams)]
     starts = [start for start in starts for _ in range(beams)]
-    scalar = is_one_row(inputs["token_ids"]) and not sampler.return_all_beams
+    scalar = is_one_row(inputs["token_ids"]) and not returns_all
     result = packed([row for row, _ in rows], padding, scalar, starts)
-    if sampler.return_all_beams:
+    if returns_all:
         result["scores"] = as_array([score for _, score in rows], "float32")
     return result
 

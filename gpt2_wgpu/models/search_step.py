@@ -25,12 +25,14 @@ from gpt2_wgpu.nn import History, KVCache, SamplingOptions
 from gpt2_wgpu.tensors import Tensor, dispose, empty, keep, tidy
 from gpt2_wgpu.webgpu import Readback, Recording
 
-Score = Callable[[Tensor, Any], Sequence[Tensor]]
-"""Results to read, of logits [R, V] and hidden states [R, 1, D] of the newest tokens."""
+Score = Callable[[Tensor], Sequence[Tensor]]
+"""Results to read, of the logits [R, V] of the newest tokens."""
 
 
 class SearchStep(NotCopyable):
     """Step of ``count`` rows for each prompt; close it at the end."""
+
+    needs_hidden = False  # hidden states of the prompts
 
     def __init__(self, model: CachedModel, cache: KVCache, count: int, score: Score) -> None:
         device = cache.device
@@ -73,7 +75,8 @@ class SearchStep(NotCopyable):
                 seeds=None,
                 length=length,
             )
-            prefill = await filled_cache(model, inputs, None)
+            hidden: list[Tensor] | None = [] if cls.needs_hidden else None
+            prefill = await filled_cache(model, inputs, None, hidden)
             undo.callback(prefill.close)
             which = [index for index in range(len(prompts)) for _ in range(count)]
             step = cls(model, nn.select_rows(prefill.cache, which), count, score)
@@ -82,6 +85,7 @@ class SearchStep(NotCopyable):
             prefill.close()
             lengths = [len(prompts[index]) - 1 for index in which]
             step.device.queue.upload(step._first.storage, 0, array("I", lengths))
+            step._prepare(hidden or [])
             await step._record()
             undo.pop_all()
             return step
@@ -132,8 +136,15 @@ class SearchStep(NotCopyable):
             found = await settled(call(self._token, self._cache, positions))
             logits, hidden, _ = checked_result(found)
             rows = self._token.size
-            results = self._score(logits.view((rows, logits.shape[-1])), hidden)
+            results = self._results(logits.view((rows, logits.shape[-1])), hidden)
             return scope.escape(list(results))
+
+    def _prepare(self, hidden: Sequence[Tensor]) -> None:
+        """Use the hidden states [B, T, D] of the prompts, chunk by chunk."""
+
+    def _results(self, logits: Tensor, hidden: Any) -> Sequence[Tensor]:
+        """Return the results of logits [R, V] and hidden states [R, 1, D]."""
+        return self._score(logits)
 
     def close(self) -> None:
         """Free everything. Idempotent."""

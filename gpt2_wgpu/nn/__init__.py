@@ -38,6 +38,7 @@ from gpt2_wgpu.nn.sampling import (
     advance,
     sample,
 )
+from gpt2_wgpu.nn.similarity import append_hidden, similarity
 from gpt2_wgpu.nn.transformer_block import Block, LayerNorm, Linear, attend, feed_forward
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "SamplingOptions",
     "SamplingState",
     "advance",
+    "append_hidden",
     "attend",
     "cached_attention",
     "check_cache_dtype",
@@ -85,6 +87,7 @@ __all__ = [
     "rounds_activations",
     "sample",
     "select_rows",
+    "similarity",
     "stored_words",
     "target_loss",
 ]

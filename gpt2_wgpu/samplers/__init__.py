@@ -6,6 +6,7 @@ from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.samplers.beam_sampler import BeamSampler
+from gpt2_wgpu.samplers.contrastive_sampler import ContrastiveSampler
 from gpt2_wgpu.samplers.greedy_sampler import GreedySampler
 from gpt2_wgpu.samplers.min_p_sampler import MinPSampler
 from gpt2_wgpu.samplers.random_sampler import RandomSampler
@@ -18,6 +19,7 @@ from gpt2_wgpu.shown import shown
 from gpt2_wgpu.validation import made_from
 
 Beam = BeamSampler
+Contrastive = ContrastiveSampler
 Greedy = GreedySampler
 MinP = MinPSampler
 Random = RandomSampler
@@ -28,6 +30,7 @@ Typical = TypicalSampler
 # KerasHub serialises class names; users write the short names.
 _NAMES: dict[str, type[Sampler]] = {
     "beam": BeamSampler,
+    "contrastive": ContrastiveSampler,
     "greedy": GreedySampler,
     "min_p": MinPSampler,
     "random": RandomSampler,
@@ -101,6 +104,8 @@ def deserialize(config: dict[str, Any]) -> Sampler:
 __all__ = [
     "Beam",
     "BeamSampler",
+    "Contrastive",
+    "ContrastiveSampler",
     "Greedy",
     "GreedySampler",
     "MinP",

@@ -6,12 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gpt2_wgpu import nn
 from gpt2_wgpu.errors import InvalidArgumentError
-from gpt2_wgpu.nn import KVCache
 from gpt2_wgpu.samplers.beams import Beam, Beams, Continuations
 from gpt2_wgpu.samplers.python_sampling import awaited, rows_of_prompt
 from gpt2_wgpu.samplers.sampler import Sampler
+from gpt2_wgpu.samplers.selected_rows import selected
 from gpt2_wgpu.sampling_parameters import MAX_BEAMS
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, dispose, ops, tensor, tidy
@@ -104,7 +103,7 @@ class BeamSampler(Sampler):
         stops = list(stop_token_ids or ())
         searches = [self.beams(len(row) - index, stops) for row in rows]
         async with tidy("beams"):
-            cache = _selected(cache, [row for row in range(len(rows)) for _ in range(count)])
+            cache = selected(cache, [row for row in range(len(rows)) for _ in range(count)])
             for place in range(index, len(rows[0]) if rows else 0):
                 if all(search.done for search in searches):
                     break
@@ -127,7 +126,7 @@ class BeamSampler(Sampler):
                         moved = search.advance(found[first : first + count])
                     moved += [0] * (count - len(moved))
                     parents += [first + parent for parent in moved]
-                cache = _selected(cache, parents)
+                cache = selected(cache, parents)
             dispose(cache)
         best = [
             _texts(row, index, search.finished, count)
@@ -167,16 +166,3 @@ def _texts(row: list[int], start: int, beams: Sequence[Beam], count: int) -> lis
     """Return ``row`` with the tokens of each beam from ``start`` on, ``count`` rows."""
     texts = [[*row[:start], *beam.tokens, *row[start + len(beam.tokens) :]] for beam in beams]
     return texts + texts[:1] * (count - len(texts))
-
-
-def _selected(cache: Any, rows: Sequence[int]) -> Any:
-    """Return the ``rows`` of all tensors in ``cache``, which are disposed."""
-    if cache is None:
-        return None
-    if isinstance(cache, dict):
-        return {key: _selected(value, rows) for key, value in cache.items()}
-    if isinstance(cache, list | tuple):
-        return type(cache)(_selected(value, rows) for value in cache)
-    if isinstance(cache, KVCache):
-        return nn.select_rows(cache, rows)
-    return ops.gather(cache, list(rows))

@@ -84,12 +84,12 @@ def test_a_row_does_not_depend_on_its_batch(small_lm):
 def test_excluded_tokens_and_too_few(small, small_lm):
     candidates = Candidates(150, (3, 41))
     found = sync(
-        beam_search(small_lm, BeamSampler(3), PROMPTS, [14] * 3, [], candidates), "beam_search"
+        beam_search(BeamSampler(3), small_lm, PROMPTS, [14] * 3, [], candidates), "beam_search"
     )
     expected, _ = reference(small[0], PROMPTS, 14, [], 3, suppress_tokens=[3, 41, *range(150, 211)])
     rows = [[*prompt, *beams[0].tokens] for prompt, beams in zip(PROMPTS, found, strict=True)]
     np.testing.assert_array_equal(rows, expected[::3])
-    few = beam_search(small_lm, BeamSampler(3), PROMPTS, [14] * 3, [1], Candidates(4, (2,)))
+    few = beam_search(BeamSampler(3), small_lm, PROMPTS, [14] * 3, [1], Candidates(4, (2,)))
     with pytest.raises(InvalidArgumentError, match=r"num_beams 3 exceeds .* 2"):
         sync(few, "beam_search")
 

@@ -197,3 +197,15 @@ def test_a_lost_device_is_replaced(small, monkeypatch):
         assert gw.memory(lost).num_tensors == 0
     lm.device.close()
     lost.close()
+
+
+def test_logits_that_exclude_every_token_raise(lm, monkeypatch):
+    original = lm.call_with_cache
+
+    def excluding(token_ids, cache, cache_update_index):
+        logits, hidden, cache = original(token_ids, cache, cache_update_index)
+        return logits * 0.0 - float("inf"), hidden, cache
+
+    monkeypatch.setattr(lm, "call_with_cache", excluding)
+    with pytest.raises(NumericalError, match="row 0"):
+        texts(lm, Greedy(), lookup=2)

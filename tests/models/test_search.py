@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpt2_wgpu.samplers import BeamSampler
+from gpt2_wgpu.samplers import BeamSampler, ContrastiveSampler
 from tests.memory import tiny
 
 pytestmark = pytest.mark.usefixtures("no_leak")
@@ -30,3 +30,11 @@ def test_beam_search(lm):
     assert len({tuple(row) for row in rows}) == 6
     assert scores[:3] == sorted(scores[:3], reverse=True)
     assert scores[3:] == sorted(scores[3:], reverse=True)
+
+
+def test_contrastive_search(lm):
+    expected = tiny.text_of(lm)
+    lm.compile(ContrastiveSampler(4, 0))  # alpha 0: the most probable token
+    assert tiny.text_of(lm) == expected
+    lm.compile(ContrastiveSampler(4, 0.9))
+    assert tiny.text_of(lm) != expected

@@ -1,0 +1,133 @@
+"""Contrastive search: the decoding loop of ``ContrastiveSampler``.
+
+The candidates of a prompt are rows of one batch. A step computes them, their similarities with the
+hidden states of the text, and the candidates that follow each; Python chooses between them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from gpt2_wgpu import nn
+from gpt2_wgpu.errors import InvalidArgumentError, NumericalError
+from gpt2_wgpu.models.cached_model import CachedModel
+from gpt2_wgpu.models.sampler_call import only
+from gpt2_wgpu.models.search_step import SearchStep
+from gpt2_wgpu.models.token_ids import Candidates
+from gpt2_wgpu.samplers import ContrastiveSampler
+from gpt2_wgpu.tensors import Tensor, dispose, empty, keep, ops
+from gpt2_wgpu.tensors.ops.arrays import copy_block
+from gpt2_wgpu.tensors.ops.strides import row_major
+
+
+class ContrastiveStep(SearchStep):
+    """Step of candidates, with the hidden states of the texts."""
+
+    needs_hidden = True
+
+    def _prepare(self, hidden: Sequence[Tensor]) -> None:
+        """Keep the hidden states of the prompts."""
+        groups, rows = self._parents.shape
+        width = self._model.backbone.config.n_embd
+        shape = (groups, self._cache.length, width)
+        self._history = empty(self.device, shape)
+        self._newest = empty(self.device, (groups * rows, width))
+        self._open.callback(dispose, keep([self._history, self._newest]))
+        first = 0
+        for chunk in hidden:
+            copy_block(
+                chunk, self._history, chunk.shape, row_major(chunk.shape), 0,
+                row_major(shape), first * width,
+            )  # fmt: skip
+            first += chunk.shape[1]
+        dispose(hidden)
+
+    def _results(self, logits: Tensor, hidden: Any) -> Sequence[Tensor]:
+        """Return the results of ``score``, and the largest similarity of each row."""
+        newest = hidden.view(self._newest.shape)
+        nn.append_hidden(self._newest, self._history, self._parents, self._position, self._first)
+        similarities = nn.similarity(newest, self._history, self._position)
+        size = (newest.size,)
+        copy_block(newest, self._newest, size, (1,), 0, (1,), 0)
+        return [*super()._results(logits, hidden), ops.max(similarities, axis=1)]
+
+
+async def contrastive_search(
+    sampler: ContrastiveSampler,
+    model: CachedModel,
+    prompts: Sequence[Sequence[int]],
+    limits: Sequence[int],
+    stop_token_ids: Sequence[int],
+    candidates: Candidates,
+) -> list[list[int]]:
+    """Return the new tokens of each prompt, with total lengths up to ``limits``.
+
+    InvalidArgumentError with fewer candidates than ``k``.
+    """
+    count = sampler.checked().k
+    free = candidates.end - len(candidates.excluded)
+    if count > free:
+        raise InvalidArgumentError(
+            f"k {count} exceeds the number of tokens that can follow, {free}"
+        )
+    new: list[list[int]] = [[] for _ in prompts]
+    done = [len(prompt) >= limit for prompt, limit in zip(prompts, limits, strict=True)]
+    if all(done):
+        return new
+
+    def score(logits: Tensor) -> Sequence[Tensor]:
+        logits = only(logits, candidates)
+        return ops.top_k(ops.softmax(ops.div(logits, sampler.temperature)), count)
+
+    step = await ContrastiveStep.start(model, prompts, max(limits), count, score)
+    try:
+        tokens = [token for prompt in prompts for token in [prompt[-1]] * count]
+        best, weights = [0] * len(prompts), [0.0] * len(tokens)
+        places = [len(prompt) - 1 for prompt in prompts]
+        values, ids, _ = await step.run(tokens, _each(places, count), _each(best, count))
+        while True:
+            # The candidates that follow the best row of each prompt.
+            rows = [which * count + row for which, row in enumerate(best)]
+            weights = _of_rows(values.cast("f"), rows, count)
+            tokens = _of_rows(ids.cast("I"), rows, count)
+            _check_finite(weights, count)
+            places = [
+                len(prompt) - 1 if end else len(prompt) + len(row)
+                for prompt, row, end in zip(prompts, new, done, strict=True)
+            ]
+            values, ids, found = await step.run(tokens, _each(places, count), _each(best, count))
+            similarities = found.cast("f").tolist()
+            for which, row in enumerate(new):
+                if done[which]:
+                    continue
+                group = slice(which * count, (which + 1) * count)
+                best[which] = sampler.best_of(weights[group], similarities[group])
+                row.append(tokens[which * count + best[which]])
+                full = len(prompts[which]) + len(row) == limits[which]
+                done[which] = full or row[-1] in stop_token_ids
+            if all(done):
+                return new
+    finally:
+        step.close()
+
+
+def _each(values: Sequence[int], count: int) -> list[int]:
+    """Return each of ``values`` ``count`` times."""
+    return [value for value in values for _ in range(count)]
+
+
+def _of_rows(values: memoryview[Any], rows: Sequence[int], count: int) -> list[Any]:
+    """Return the ``rows`` of ``values`` [R, count], one after another."""
+    return [value for row in rows for value in values[row * count : (row + 1) * count]]
+
+
+def _check_finite(probabilities: Sequence[float], count: int) -> None:
+    """Raise NumericalError for probabilities with NaN."""
+    for place, probability in enumerate(probabilities):
+        if not math.isfinite(probability):
+            raise NumericalError(
+                f"the logits of row {place // count} are not finite: the weights hold NaN or "
+                "overflow (float16?), or the device computes wrongly"
+            )
