@@ -10,7 +10,7 @@ from typing import Any
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.layers.initializers import Initializer, check_initializer
 from gpt2_wgpu.layers.layer import Layer, Shapes
-from gpt2_wgpu.layers.masks import as_mask
+from gpt2_wgpu.layers.masks import as_bool, as_mask
 from gpt2_wgpu.layers.packed_weights import (
     pack_linear,
     pad_last_axis,
@@ -240,7 +240,7 @@ class CachedMultiHeadAttention(Layer):
             query: queries.
             value: what keys (without ``key``) and values are projected from.
             key: what keys are projected from.
-            attention_mask: [B, T, S], 0 or False hides a key.
+            attention_mask: [B, T, S], or [T, S] for all rows; 0 or False hides a key.
             cache: [B, 2, S, H, D], of which a changed copy is returned; or a `KVCache` of one
                 layer, which is updated in place by faster kernels: each query attends to positions
                 up to its own, and ``attention_mask`` is [B, S].
@@ -281,7 +281,8 @@ class CachedMultiHeadAttention(Layer):
                 return scope.escape(out[..., :width]), cache
             mask = None
             if attention_mask is not None:
-                mask = as_mask("attention_mask", attention_mask, 3, self.device)
+                mask = as_bool("attention_mask", attention_mask, self.device)
+                mask = as_mask("attention_mask", mask[None] if mask.ndim == 2 else mask, 3, None)
             out, changed = attend_in_any_order(
                 x, k, v, self._weights, cache, cache_update_index, mask
             )

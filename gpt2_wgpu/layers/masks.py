@@ -68,13 +68,17 @@ def merge_padding_and_attention_mask(
 
 def as_mask(name: str, values: Any, axes: int, device: Device | None) -> Tensor:
     """Return a mask as a bool tensor; ShapeError unless it has so many axes."""
-    if isinstance(values, Tensor):
-        mask = values if values.dtype == "bool" else ops.cast(values, "bool")
-    elif isinstance(values, str | bytes):
-        raise InvalidArgumentError(f"{name} must be an array of bools, not text")
-    else:
-        mask = tensor(values, "bool", device=device)
+    mask = as_bool(name, values, device)
     if mask.ndim != axes:
         shape = "[batch, keys]" if axes == 2 else "[batch, queries, keys]"
         raise ShapeError(f"{name} must have the shape {shape}, not {mask.shape}")
     return mask
+
+
+def as_bool(name: str, values: Any, device: Device | None) -> Tensor:
+    """Return an array as a bool tensor; InvalidArgumentError for text."""
+    if isinstance(values, Tensor):
+        return values if values.dtype == "bool" else ops.cast(values, "bool")
+    if isinstance(values, str | bytes):
+        raise InvalidArgumentError(f"{name} must be an array of bools, not text")
+    return tensor(values, "bool", device=device)

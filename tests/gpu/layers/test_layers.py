@@ -17,6 +17,7 @@ from gpt2_wgpu.errors import (
     InvalidArgumentError,
     ShapeError,
 )
+from gpt2_wgpu.layers.initializers import initial_values
 from gpt2_wgpu.nn import KVCache
 from gpt2_wgpu.tensors import ops
 
@@ -100,6 +101,7 @@ def test_an_explicit_causal_mask_is_the_default() -> None:
         cache = KVCache(layer.device, BATCH, 1, TOKENS, HEADS, WIDTH // HEADS)
         fast, _ = attention(x, x, cache=cache, cache_update_index=0)
         assert_close(fast, attention(x, x, attention_mask=mask))
+        assert_close(fast, attention(x, x, attention_mask=mask[0]))
         layer.dispose()
 
 
@@ -185,16 +187,24 @@ def test_a_copy_has_its_own_weights() -> None:
     ids=str,
 )
 def test_weights_start_with_the_variance_of_their_initializer(
-    initializer: Any, stddev: float
+    device: gw.Device, initializer: Any, stddev: float
 ) -> None:
     with gw.tidy():
-        layer = layers.TransformerDecoder(400, 2, kernel_initializer=initializer)
-        layer.build((None, None, 400))
-        kernel = layer.get_weights()[layer.weight_names.index("feedforward_output_dense/kernel")]
-        assert ops.mean(kernel).item() == pytest.approx(0, abs=0.01 * stddev)
-        assert math.sqrt(ops.mean(kernel * kernel).item()) == pytest.approx(stddev, rel=0.02)
-        gamma = layer.get_weights()[-2]
-        assert gamma.tolist() == [1.0] * 400
+        values = initial_values(device, (400, 400), initializer)
+        assert ops.mean(values).item() == pytest.approx(0, abs=0.01 * stddev)
+        assert math.sqrt(ops.mean(values * values).item()) == pytest.approx(stddev, rel=0.02)
+
+
+def test_weights_start_as_in_keras() -> None:
+    with gw.tidy():
+        layer = layers.TransformerDecoder(20, HEADS)
+        layer.build((None, None, WIDTH))
+        first = dict(zip(layer.weight_names, layer.get_weights(), strict=True))
+        assert first["feedforward_layer_norm/gamma"].tolist() == [1.0] * WIDTH
+        assert first["feedforward_layer_norm/beta"].tolist() == [0.0] * WIDTH
+        assert first["self_attention/query/bias"].tolist() == [[0.0] * 6] * HEADS
+        kernels = [first[f"self_attention/{name}/kernel"].tolist() for name in ("query", "key")]
+        assert kernels[0] != kernels[1]
         layer.dispose()
 
 
