@@ -33,14 +33,14 @@ def create(this, descriptor):
 
 
 def lacking(error):
-    refused = error is not None and str(TOO_LARGE) in error.message
-    return js.GPUOutOfMemoryError.new("said by the test") if refused else error
+    rejected = error is not None and str(TOO_LARGE) in error.message
+    return js.GPUOutOfMemoryError.new("said by the test") if rejected else error
 
 
-told = create_proxy(lacking)
+checked = create_proxy(lacking)
 prototype.createBuffer = create_proxy(create, capture_this=True)
 prototype.popErrorScope = create_proxy(
-    lambda this: pop_error_scope.call(this).then(told), capture_this=True
+    lambda this: pop_error_scope.call(this).then(checked), capture_this=True
 )
 
 
@@ -256,16 +256,16 @@ gpu.queue.submit([encoder.finish()])
 computed = (await x.data()).tolist()
 x.dispose()
 described["compute"]["entry_point"] = "absent"
-refused = None
+rejected = None
 try:
     await gpu.create_compute_pipeline_async(**described)
 except Exception as error:
-    refused = type(error).__name__
-{"computed": computed, "refused": refused}
+    rejected = type(error).__name__
+{"computed": computed, "rejected": rejected}
 """
 
 
 def test_a_pipeline_can_be_awaited(prepared: Worker) -> None:
     found = prepared.run(PIPELINES)
     assert found["computed"] == [7]
-    assert found["refused"] in ("GPUPipelineError", "GPUValidationError")
+    assert found["rejected"] in ("GPUPipelineError", "GPUValidationError")

@@ -58,7 +58,7 @@ def test_a_missing_tool_is_named(
 
 
 def test_the_slim_wheels(site: Path) -> None:
-    """micropip installs them with no package from elsewhere, and RECORD tells the truth."""
+    """micropip installs them with no package from elsewhere, and RECORD is correct."""
     for path in (site / "wheels").iterdir():
         with zipfile.ZipFile(path) as wheel:
             files = {name: wheel.read(name) for name in wheel.namelist()}

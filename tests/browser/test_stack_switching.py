@@ -16,7 +16,7 @@ async def fail(error):
     raise error
 
 class Failing:
-    def add_done_callback(self, told): pass
+    def add_done_callback(self, callback): pass
     def __await__(self): return fail(self.error).__await__()
 
 def fails(error):

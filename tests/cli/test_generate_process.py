@@ -130,14 +130,14 @@ def test_f32_reads_like_f16(run: Run) -> None:
     assert len(texts) == 1
 
 
-@pytest.mark.parametrize(("gain", "told"), [(3.0, True), (1.0, False)])
+@pytest.mark.parametrize(("gain", "reported"), [(3.0, True), (1.0, False)])
 def test_a_default_that_is_not_float16_is_told(
     run: Run,
     environment: dict[str, str],
     device: gw.Device,
     tmp_path: Path,
     gain: float,
-    told: bool,
+    reported: bool,
 ) -> None:
     """Measurements of an adapter are in the user's cache; here they are faked."""
     run("generate", "--greedy", "-n", "1", "-q", PROMPT)
@@ -149,8 +149,8 @@ def test_a_default_that_is_not_float16_is_told(
     made_up.parent.mkdir()
     seconds = {"float16": gain, "q8": 1.0}
     made_up.write_text(json.dumps(dict.fromkeys(json.loads(known.read_text()), seconds)))
-    silencing = (("-q",), ("--dtype", "f16")) if told else ()
-    for option, expected in ((), told), *((silent, False) for silent in silencing):
+    silencing = (("-q",), ("--dtype", "f16")) if reported else ()
+    for option, expected in ((), reported), *((silent, False) for silent in silencing):
         env = {"XDG_CACHE_HOME": str(tmp_path)}
         done = run("generate", "--greedy", "-n", "1", *option, PROMPT, env=env)
         assert done.returncode == 0

@@ -1,7 +1,7 @@
 """Fuzzing targets: each reader of a file or a name, with seed inputs.
 
 A target takes any bytes. It returns for a value, or raises an error of ``gpt2_wgpu.errors``; it may
-check the value and raise ``AssertionError``. Files lie in a directory of their own, under the names
+check the value and raise ``AssertionError``. Files are in a directory of their own, under the names
 that a checkpoint has.
 """
 

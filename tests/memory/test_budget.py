@@ -42,9 +42,9 @@ def test_the_refusal_says_what_was_asked_what_is_held_and_what_to_do(lm):
     cache = lm.backbone.new_cache(1, 8)
     held = gw.memory()
     leave(4096)
-    with pytest.raises(OutOfGPUMemoryError) as refused:
+    with pytest.raises(OutOfGPUMemoryError) as rejected:
         new(MEBIBYTE)
-    message = str(refused.value)
+    message = str(rejected.value)
     assert "the memory budget rejects 1,048,576 bytes for a workspace buffer" in message
     assert f"{held.num_bytes_in_gpu:,} bytes are in use" in message
     for kind in KINDS:
@@ -53,7 +53,7 @@ def test_the_refusal_says_what_was_asked_what_is_held_and_what_to_do(lm):
         assert not named or int(named[1].replace(",", "")) == held.by_kind[kind]
     assert f"of a budget of {gw.memory().budget:,}" in message
     assert "dispose tensors" in message and "set_memory_budget" in message
-    assert isinstance(refused.value, DeviceError) and isinstance(refused.value, MemoryError)
+    assert isinstance(rejected.value, DeviceError) and isinstance(rejected.value, MemoryError)
     assert "\n" not in message
     cache.dispose()
 
@@ -190,15 +190,15 @@ def test_weights_that_do_not_fit_are_refused_before_any_upload(uploads, lm, miss
 def test_weights_refused_half_way_leave_nothing(lm):
     """Padding and size classes may decide only while loading."""
     needed = stored_bytes(lm.backbone.config, "float32")
-    held, refused = gw.memory().num_bytes_in_gpu, 0
+    held, rejected = gw.memory().num_bytes_in_gpu, 0
     for extra in range(0, 40_000, 2000):
         leave(needed + extra)
         try:
             tiny.backbone().dispose()
         except OutOfGPUMemoryError:
-            refused += 1
+            rejected += 1
         assert gw.memory().num_bytes_in_gpu == held
-    assert 0 < refused < 20  # in the end it fits
+    assert 0 < rejected < 20  # in the end it fits
 
 
 def test_a_preset_that_does_not_fit_is_refused_before_any_upload(uploads):
@@ -232,7 +232,7 @@ def test_a_generation_goes_on_beside_a_refused_one(lm):
 # --- the driver -----------------------------------------------------------------------------------
 
 
-def refuse(device, monkeypatch, error, times=10_000):
+def reject(device, monkeypatch, error, times=10_000):
     """Let the driver reject the next buffers; a list of the requests."""
     asked, create = [], device.gpu.create_buffer
 
@@ -257,10 +257,10 @@ def test_the_drivers_own_refusal_is_translated(device, monkeypatch, error):
     kept = new(4096, 2.0)
     gw.trim()
     with monkeypatch.context() as patch:
-        refuse(device, patch, error)
-        with pytest.raises(OutOfGPUMemoryError) as refused:
+        reject(device, patch, error)
+        with pytest.raises(OutOfGPUMemoryError) as rejected:
             new(MEBIBYTE)
-    message = str(refused.value)
+    message = str(rejected.value)
     assert f"the driver of {device.info.name} rejects 1,048,576 bytes" in message
     assert "workspace" in message and "dispose tensors" in message and "\n" not in message
     assert device.is_open and set(kept.tolist()) == {2.0}
@@ -271,7 +271,7 @@ def test_the_drivers_own_refusal_is_translated(device, monkeypatch, error):
 def test_the_driver_is_asked_again_with_an_empty_pool(device, monkeypatch):
     new(MEBIBYTE).dispose()
     assert pooled()
-    asked = refuse(device, monkeypatch, wgpu.GPUOutOfMemoryError("Out of memory"), times=1)
+    asked = reject(device, monkeypatch, wgpu.GPUOutOfMemoryError("Out of memory"), times=1)
     x = new(2 * MEBIBYTE, 2.0)
     assert asked == [2 * MEBIBYTE] * 2 and pooled() == 0
     assert set(x.tolist()) == {2.0}

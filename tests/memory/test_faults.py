@@ -1,5 +1,7 @@
-"""A raise at every dispatch, bind, upload, submit, read and allocation of whatever a model does:
-each counter then stands where it stood, without garbage collection, and the next text is right."""
+"""Errors raised at every dispatch, bind, upload, submit, read and allocation of a model's calls.
+
+After each, all counters are what they were, without garbage collection, and the next text is right.
+"""
 
 from __future__ import annotations
 
@@ -122,7 +124,7 @@ def fresh_text(lm, prompts, length):
 
 def error_for(place):
     if place.name == "allocate":
-        return OutOfGPUMemoryError("refused by the test")
+        return OutOfGPUMemoryError("rejected by the test")
     return Fault("injected")
 
 
@@ -174,7 +176,7 @@ def outcome(work):
 def test_a_fault_that_lasts_until_everything_is_cleared_up(device, lm):
     """Submits fail from some moment on, those of freeing included; then they work again."""
     expected = tiny.text_of(lm, [[1, 2, 3]], 8)
-    error = wgpu.GPUInternalError("refused by the test")
+    error = wgpu.GPUInternalError("rejected by the test")
     place = Place(device.gpu.queue, "submit", 3)
 
     def work():

@@ -26,7 +26,7 @@ def children():
     return json.loads(done.stdout)
 
 
-def refused(found, expected=3):
+def rejected(found, expected=3):
     status, said = found
     named = "fork" in said and "spawn" in said
     return status == expected and said.startswith("DeviceError: ") and named
@@ -35,7 +35,7 @@ def refused(found, expected=3):
 def test_every_use_raises_and_names_fork_and_spawn(children):
     uses = {name: found for name, found in children.items() if name.startswith("use: ")}
     assert len(uses) == 16
-    assert {name: found for name, found in uses.items() if not refused(found)} == {}
+    assert {name: found for name, found in uses.items() if not rejected(found)} == {}
 
 
 def test_every_child_ends_whatever_it_frees(children):
@@ -49,11 +49,11 @@ def test_every_child_ends_whatever_it_frees(children):
     ["opening where the parent has listed adapters", "the lock is held by another thread"],
 )
 def test_a_child_raises_whatever_the_parent_did(children, name):
-    assert refused(children[name]), children[name]
+    assert rejected(children[name]), children[name]
 
 
 def test_a_child_forked_in_another_thread_raises(children):
-    assert refused(children["from another thread"], expected=0)  # sys.exit ends that thread only
+    assert rejected(children["from another thread"], expected=0)  # sys.exit ends that thread only
 
 
 def test_a_child_of_a_child_raises(children):

@@ -197,9 +197,9 @@ def test_one_profile_at_a_time(device):
             return_exceptions=True,
         )
 
-    done, refused = asyncio.run(overlapping())
+    done, rejected = asyncio.run(overlapping())
     assert isinstance(done, gw.Profile)
-    assert isinstance(refused, BusyError)
+    assert isinstance(rejected, BusyError)
     with pytest.raises(BusyError, match="one profile at a time"):
         gw.profile(lambda: gw.profile(lambda: None))
     assert device.queue.profiler is None

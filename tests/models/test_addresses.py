@@ -14,7 +14,7 @@ from gpt2_wgpu.errors import PresetError
 from gpt2_wgpu.models.addresses import address_of
 from gpt2_wgpu.weights import presets
 
-pytestmark = pytest.mark.native("a stand-in for the browser's page")
+pytestmark = pytest.mark.native("a fake of the browser's page")
 
 HUB_PAGES = json.loads((Path(__file__).parents[1] / "hub_pages.json").read_text(encoding="utf-8"))
 PAGE = SimpleNamespace(
@@ -134,7 +134,7 @@ def test_pages_of_the_hub(runs_in, monkeypatch, page, means):
     runs_in(PAGE)
     mirror = "https://mirror.example/hub"
     monkeypatch.setenv("HF_ENDPOINT", mirror)
-    if means == "refused":
+    if means == "rejected":
         with pytest.raises(PresetError, match="is not the page of a model on the Hub"):
             address_of(page)
     elif means is None:

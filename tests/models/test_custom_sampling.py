@@ -53,7 +53,7 @@ def recordings(monkeypatch):
     return found
 
 
-class Likeliest(samplers.Sampler):
+class MostLikely(samplers.Sampler):
     """KerasHub's example of a custom sampler, but for the largest probability."""
 
     def get_next_token(self, probabilities):
@@ -62,12 +62,12 @@ class Likeliest(samplers.Sampler):
         return [row.index(max(row)) for row in rows]
 
 
-class LikeliestOnGPU(samplers.Sampler):
+class MostLikelyOnGPU(samplers.Sampler):
     async def get_next_token(self, probabilities):
         return gw.ops.argmax(probabilities)
 
 
-class LikeliestLoop(samplers.Sampler):
+class MostLikelyLoop(samplers.Sampler):
     """A loop of its own, in KerasHub's form."""
 
     def __call__(
@@ -86,7 +86,7 @@ class LikeliestLoop(samplers.Sampler):
         return rows
 
 
-ALIKE = [Likeliest, LikeliestOnGPU, LikeliestLoop]
+ALIKE = [MostLikely, MostLikelyOnGPU, MostLikelyLoop]
 
 
 @pytest.mark.parametrize("kind", ALIKE, ids=lambda kind: kind.__name__)
@@ -116,7 +116,7 @@ def test_a_sampler_in_python_obeys_penalties_stops_and_limits(lm, kind):
 
 
 def test_a_sampler_in_python_runs_without_a_recording(lm, recordings):
-    lm.compile(Likeliest())
+    lm.compile(MostLikely())
     lm.generate("a", max_length=LENGTH)
     assert recordings == [False]
 
@@ -161,7 +161,7 @@ def only_x_with_ids(token_ids, logits):
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-@pytest.mark.parametrize("sampler", ["greedy", "top_k", Likeliest()], ids=str)
+@pytest.mark.parametrize("sampler", ["greedy", "top_k", MostLikely()], ids=str)
 def test_processors_change_the_logits(lm, recordings, processor, recorded, sampler):
     lm.compile(sampler, logits_processors=[processor])
     assert lm.generate("abc", max_length=LENGTH) == "abc" + "x" * (LENGTH - 4)
@@ -224,8 +224,8 @@ def test_processors_run_in_their_order_and_see_every_token(lm):
         ("greedy", only_x, "must be a list of functions"),
         ("greedy", [3], r"called as processor\(token_ids, logits\): 3 cannot be"),
         ("greedy", [lambda logits: logits], r"called as processor\(token_ids, logits\)"),
-        (LikeliestLoop(), [only_x], "LikeliestLoop replaces the sampling loop"),
-        (LikeliestLoop(presence_penalty=1), (), "loop, which applies penalties"),
+        (MostLikelyLoop(), [only_x], "MostLikelyLoop replaces the sampling loop"),
+        (MostLikelyLoop(presence_penalty=1), (), "loop, which applies penalties"),
     ],
 )
 def test_compile_refuses_what_cannot_work(lm, sampler, processors, match):
@@ -241,8 +241,8 @@ def not_finite(token_ids, logits):
 
 def test_a_loop_that_is_assigned_refuses_processors_too(lm):
     lm.compile("greedy", logits_processors=[only_x])
-    lm.sampler = LikeliestLoop()
-    with pytest.raises(InvalidArgumentError, match="LikeliestLoop replaces the sampling loop"):
+    lm.sampler = MostLikelyLoop()
+    with pytest.raises(InvalidArgumentError, match="MostLikelyLoop replaces the sampling loop"):
         lm.generate("abc", 8)
 
 
@@ -262,7 +262,7 @@ def test_a_loop_that_is_assigned_refuses_processors_too(lm):
     ],
     ids=["flat", "none", "text", "narrow", "nan", "excluded"],
 )
-@pytest.mark.parametrize("sampler", ["greedy", LikeliestOnGPU()], ids=str)
+@pytest.mark.parametrize("sampler", ["greedy", MostLikelyOnGPU()], ids=str)
 def test_wrong_results_of_processors(lm, sampler, processor, error, match):
     lm.compile(sampler, logits_processors=[processor])
     with pytest.raises(error, match=match):

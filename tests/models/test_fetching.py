@@ -12,7 +12,7 @@ import pytest
 from gpt2_wgpu.errors import GPT2WGPUError, PresetError
 from gpt2_wgpu.models import GPT2CausalLM, fetching
 
-pytestmark = pytest.mark.native("a stand-in for the browser's fetch")
+pytestmark = pytest.mark.native("a fake of the browser's fetch")
 
 FAIRYTALES = Path(__file__).parents[2] / "models" / "fairytales"
 ADDRESS = "https://host/model/"

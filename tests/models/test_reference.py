@@ -279,12 +279,12 @@ def test_124m_in_f32(base, device):
         assert np.abs(logits_with_cache(lm, ids, (16,)) - expected).max() <= 1e-3
 
         prompt = ids[0, :5].tolist()
-        expected, margin = checkpoints.greedy(model, prompt, 100)
+        expected, margin = checkpoints.greedy(model, prompt, 32)
         assert margin > 0.005, "the reference itself is undecided: choose another seed"
         lm.compile(sampler="greedy")
         packed = {
-            "token_ids": prompt + [0] * 100,
-            "padding_mask": [True] * 5 + [False] * 100,
+            "token_ids": prompt + [0] * 32,
+            "padding_mask": [True] * 5 + [False] * 32,
         }
         found = lm.generate(packed, stop_token_ids=None)["token_ids"].tolist()
         assert found == expected

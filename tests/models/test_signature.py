@@ -154,7 +154,7 @@ def test_threads_and_tasks_have_samplers_of_their_own(lm):
 
 
 def test_num_return_sequences(lm):
-    """Texts of one prompt stand together; each row draws for itself."""
+    """Texts of one prompt are adjacent; each row draws for itself."""
     texts = generate(
         lm, ["abc", "a"], max_new_tokens=20, num_return_sequences=2, sampler="random", seed=1
     )

@@ -44,12 +44,12 @@ def test_stats(tales):
     assert next(stream, None) is None
 
 
-@pytest.mark.parametrize(("tokens", "told"), [(1, False), (2, False), (3, True)])
-def test_a_speed_takes_three_tokens(tales, tokens, told):
+@pytest.mark.parametrize(("tokens", "measured"), [(1, False), (2, False), (3, True)])
+def test_a_speed_takes_three_tokens(tales, tokens, measured):
     """The first two submits are in flight together: their tokens give no speed."""
     stream = tales.stream("The wolf", max_new_tokens=tokens, stop_token_ids=None)
     assert list(stream)
-    assert (stream.stats.tokens_per_second is not None) is told
+    assert (stream.stats.tokens_per_second is not None) is measured
 
 
 def test_async_for(tales):

@@ -97,13 +97,13 @@ def test_a_second_task_is_refused_and_the_first_goes_on(tales, undisturbed, on_s
         on_submit(waiting.set)
         async with open_stream(tales) as stream:
             first = asyncio.create_task(collect_async(stream))
-            refused = 0
-            while refused < 3:
+            rejected = 0
+            while rejected < 3:
                 waiting.clear()
                 await waiting.wait()
                 with pytest.raises(BusyError):
                     await anext(stream)
-                refused += 1
+                rejected += 1
             assert stream.stats.finish_reason is None
             return await first, stream.stats
 

@@ -40,8 +40,8 @@ def test_wrong_bytes_are_refused_and_deleted(tmp_path: Path) -> None:
     repositories = {asked[:7]: files for asked, (files, _) in cases.items()}
     wrong = {f"{asked[:7]}/{name}": altered(files[name]) for asked, (files, name) in cases.items()}
     with serve(repositories, wrong) as (address, _):
-        refused = resolve_in_process(tmp_path, [*cases], HF_ENDPOINT=address)
-    for (asked, (_, name)), outcome in zip(cases.items(), refused, strict=True):
+        rejected = resolve_in_process(tmp_path, [*cases], HF_ENDPOINT=address)
+    for (asked, (_, name)), outcome in zip(cases.items(), rejected, strict=True):
         assert outcome.error == "PresetError"
         assert outcome.message.startswith(f"{name} of {asked} arrived with another hash than the")
     left = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
@@ -65,8 +65,8 @@ def test_the_old_model_stays_in_use_until_the_new_one_is_checked(tmp_path: Path)
     (old / "merges.txt").rename(tmp_path / "merges.txt")  # so that the Hub is asked at all
     wrong = {"owner/name/model.safetensors": altered(MODEL["model.safetensors"])}
     with serve({"owner/name": MODEL}, wrong) as (address, _):
-        (refused,) = resolve_in_process(tmp_path, ["owner/name"], HF_ENDPOINT=address)
-    assert refused.error == "PresetError"
+        (rejected,) = resolve_in_process(tmp_path, ["owner/name"], HF_ENDPOINT=address)
+    assert rejected.error == "PresetError"
     assert main.read_text() == OLD
     (tmp_path / "merges.txt").rename(old / "merges.txt")
     (kept,) = resolve_in_process(tmp_path, ["owner/name"], HF_HUB_OFFLINE="1")

@@ -64,11 +64,11 @@ def test_hub_ids_are_passed_on(name: str, asked: list[str]) -> None:
 
 
 def test_progress_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    monkeypatch.setattr(module, "resolve_directory", lambda name, tell: tell(name) or HUB)
+    reported: list[str] = []
+    monkeypatch.setattr(module, "resolve_directory", lambda name, report: report(name) or HUB)
     for name in ("gpt2", "owner/name", "hf://owner/name"):
-        resolve(name, told.append)
-    assert told == ["hf://openai-community/gpt2", "owner/name", "hf://owner/name"]
+        resolve(name, reported.append)
+    assert reported == ["hf://openai-community/gpt2", "owner/name", "hf://owner/name"]
 
 
 @pytest.mark.parametrize("name", ["gpt2", "owner/name", "fairytales", "my model"])
@@ -106,7 +106,7 @@ def test_path_of_a_file(asked: list[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["/no/where", "./none", "../none", "~/none", "a/b/c", "a\\b", "none/", ".", "~nobody/x"]
+    "name", ["/no/where", "./none", "../none", "~/none", "a/b/c", "a\\b", "none/", ".", "~absent/x"]
 )
 def test_missing_directory(name: str, asked: list[str]) -> None:
     with pytest.raises(PresetError, match=r"no such directory: |has no config\.json"):
@@ -158,10 +158,10 @@ def test_empty_name(name: Any) -> None:
 
 
 def test_what_was_typed_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(name: str, on_progress: object) -> Path:
+    def reject(name: str, on_progress: object) -> Path:
         raise PresetError(f"{name} is gone")
 
-    monkeypatch.setattr(module, "resolve_directory", refuse)
+    monkeypatch.setattr(module, "resolve_directory", reject)
     for name, message in {
         "gpt2": "gpt2: hf://openai-community/gpt2 is gone",
         "hf://owner/name": "hf://owner/name is gone",

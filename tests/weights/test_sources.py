@@ -34,13 +34,13 @@ import json, sys, time
 from gpt2_wgpu.weights.sources import resolve_directory
 outcomes = []
 for name in json.loads(sys.argv[1]):
-    told, start = [], time.monotonic()
+    reported, start = [], time.monotonic()
     try:
-        outcome = {"path": str(resolve_directory(name, told.append))}
+        outcome = {"path": str(resolve_directory(name, reported.append))}
     except Exception as error:
         outcome = {"error": type(error).__name__, "message": str(error),
                    "hidden": error.__suppress_context__ or error.__context__ is None}
-    outcomes.append({**outcome, "told": told, "seconds": time.monotonic() - start})
+    outcomes.append({**outcome, "reported": reported, "seconds": time.monotonic() - start})
 print(json.dumps(outcomes))
 """
 
@@ -49,7 +49,7 @@ print(json.dumps(outcomes))
 class Outcome:
     """What `resolve_directory` did with one name."""
 
-    told: list[str]
+    reported: list[str]
     seconds: float
     path: str = ""
     error: str = ""
@@ -80,7 +80,7 @@ def resolving_process(
 
 
 def fill_cache(home: Path, repository: str, files: dict[str, bytes]) -> Path:
-    """Lay out a snapshot as the Hub's cache has it."""
+    """Write a snapshot as the Hub's cache has it."""
     folder = home / "hub" / f"models--{repository.replace('/', '--')}"
     snapshot = folder / "snapshots" / COMMIT
     snapshot.mkdir(parents=True)
@@ -148,8 +148,8 @@ def test_download_then_cache_without_a_request(tmp_path: Path) -> None:
         assert first.message == ""
         fetched = {path.name: path.read_bytes() for path in Path(first.path).rglob("*")}
         assert fetched == MODEL
-        assert first.told == ["fetching owner/name from the Hugging Face Hub"]
-        assert [(other.path, other.told) for other in others] == [(first.path, [])] * 2
+        assert first.reported == ["fetching owner/name from the Hugging Face Hub"]
+        assert [(other.path, other.reported) for other in others] == [(first.path, [])] * 2
         count = len(requests)
         (again,) = resolve_in_process(tmp_path, ["hf://owner/name"], HF_ENDPOINT=address)
         assert again.path == first.path
@@ -209,7 +209,7 @@ def test_sharded_repository(shard: str, tmp_path: Path) -> None:
     with serve({"owner/large": files | others}) as (address, _):
         names = ["owner/large", "owner/large"]
         outcome, again = resolve_in_process(tmp_path, names, HF_ENDPOINT=address)
-        assert (again.path, again.told) == (outcome.path, [])
+        assert (again.path, again.reported) == (outcome.path, [])
     assert {path.name for path in Path(outcome.path).iterdir()} == set(files)
     (Path(outcome.path) / shard).unlink()
     (cut,) = resolve_in_process(tmp_path, ["owner/large"], HF_HUB_OFFLINE="1")
@@ -240,7 +240,7 @@ def test_a_page_of_the_hub_names_its_repository(
 ) -> None:
     """The cases are those of tests/browser/library/test_sources.py."""
     monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example/hub/")
-    if means == "refused":
+    if means == "rejected":
         with pytest.raises(PresetError, match="is not the page of a model on the Hub"):
             hub_page(address)
     else:
@@ -305,7 +305,7 @@ def test_offline(environment: dict[str, str], tmp_path: Path) -> None:
     names = ["owner/cached", *states]
     cached, *others = resolve_in_process(tmp_path, names, **environment)
     assert cached.path == str(snapshot)
-    assert cached.told == []
+    assert cached.reported == []
     for name, outcome in zip(names[1:], others, strict=True):
         assert outcome.error == "PresetError"
         assert outcome.message.startswith(

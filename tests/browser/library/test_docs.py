@@ -13,7 +13,7 @@ from tests.browser.library.host import Host, Hosted
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "docs" / "browser.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TOLD = "() => / tokens$/.test(state.value)"  # up to 60: chance may end a story early
+FINISHED = "() => / tokens$/.test(state.value)"  # up to 60: chance may end a story early
 PAGES = dict(re.findall(r"<!-- test: (\S+) -->\n```html\n(.*?)```", TEXT, re.DOTALL))
 (SCRIPT,) = re.findall(r"^```js\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
@@ -40,7 +40,7 @@ def test_the_javascript_page(browser: Browser, addresses: dict[str, str]) -> Non
     tab = browser.open(addresses["javascript.html"])
     tab.wait_for("() => state.value.startsWith('ready on')")
     tab.evaluate("() => generate.click()")
-    tab.wait_for(TOLD)
+    tab.wait_for(FINISHED)
     story = tab.evaluate("() => story.textContent")
     assert story.startswith("Once upon a time")
     assert len(story) > 100
@@ -53,7 +53,7 @@ def test_the_javascript_page(browser: Browser, addresses: dict[str, str]) -> Non
     tab.wait_for("() => !generate.disabled")
     assert "512" in tab.evaluate("() => state.value")  # the error says how much fits
     tab.evaluate(begin, "The end")
-    tab.wait_for(TOLD)
+    tab.wait_for(FINISHED)
     tab.close()
     assert not [text for text in tab.complaints if "favicon" not in text]
 

@@ -48,10 +48,10 @@ def test_greedy_text_equals_the_native_one(tab: Tab, device: gw.Device) -> None:
     with gw.GPT2CausalLM.from_preset("fairytales", dtype="float16", device=device) as lm:
         lm.compile("greedy")
         native = "".join(lm.stream(PROMPT, max_new_tokens=60))
-    told = tab.evaluate("(o) => tell(lm, 'Once upon a time', o)", {**GREEDY, "maxTokens": 60})
-    assert told["text"] == native
-    assert told["pieces"] > 20
-    stats = told["stats"]
+    written = tab.evaluate("(o) => write(lm, 'Once upon a time', o)", {**GREEDY, "maxTokens": 60})
+    assert written["text"] == native
+    assert written["pieces"] > 20
+    stats = written["stats"]
     assert (stats["tokens"], stats["finishReason"], stats["seed"]) == (60, "length", None)
     assert stats["tokensPerSecond"] > 0 < stats["secondsToFirstToken"]
     whole = tab.evaluate("(o) => lm.generate('Once upon a time', o)", {**GREEDY, "maxTokens": 60})
@@ -60,21 +60,21 @@ def test_greedy_text_equals_the_native_one(tab: Tab, device: gw.Device) -> None:
 
 def test_a_seed_repeats(tab: Tab) -> None:
     options = {"maxTokens": 30, "seed": 7}
-    first, again = (tab.evaluate("(o) => tell(lm, 'The', o)", options) for _ in range(2))
+    first, again = (tab.evaluate("(o) => write(lm, 'The', o)", options) for _ in range(2))
     assert first["text"] == again["text"]
     assert first["stats"]["seed"] == 7
-    drawn = [tab.evaluate("() => tell(lm, 'The', {maxTokens: 30})") for _ in range(2)]
+    drawn = [tab.evaluate("() => write(lm, 'The', {maxTokens: 30})") for _ in range(2)]
     assert drawn[0]["text"] != drawn[1]["text"]
     options["seed"] = drawn[0]["stats"]["seed"]
-    assert tab.evaluate("(o) => tell(lm, 'The', o)", options)["text"] == drawn[0]["text"]
+    assert tab.evaluate("(o) => write(lm, 'The', o)", options)["text"] == drawn[0]["text"]
 
 
 def test_stop_texts_and_unicode(tab: Tab) -> None:
     plain = tab.evaluate("(o) => lm.generate('Once upon a time', o)", GREEDY)
     stop = plain[10:14]
-    told = tab.evaluate("(o) => tell(lm, 'Once upon a time', o)", {**GREEDY, "stop": [stop]})
-    assert told["text"] == plain[: plain.index(stop)]
-    assert told["stats"]["finishReason"] == "stop_text"
+    written = tab.evaluate("(o) => write(lm, 'Once upon a time', o)", {**GREEDY, "stop": [stop]})
+    assert written["text"] == plain[: plain.index(stop)]
+    assert written["stats"]["finishReason"] == "stop_text"
     assert "\ufffd" not in tab.evaluate("(o) => lm.generate('Der Kö', o)", {"maxTokens": 40})
 
 
@@ -98,7 +98,7 @@ def test_a_signal_stops_within_a_submit(tab: Tab) -> None:
     assert found["stats"]["tokens"] < 5 + 2 * 16  # a submit holds 16 at most
     assert found["milliseconds"] < 2000
     assert weights_of(tab) == before
-    assert tab.evaluate("(o) => tell(lm, 'Once', o)", GREEDY)["stats"]["tokens"] == 24
+    assert tab.evaluate("(o) => write(lm, 'Once', o)", GREEDY)["stats"]["tokens"] == 24
 
 
 def test_leaving_the_loop_stops(tab: Tab) -> None:
@@ -124,15 +124,15 @@ def test_a_second_text_at_once_is_refused(tab: Tab) -> None:
     alone = tab.evaluate("(o) => lm.generate('The king', o)", GREEDY)
     found = tab.evaluate(
         """async (options) => {
-          const told = ({ value, reason }) => value ?? `${reason.name}: ${reason.message}`;
+          const outcome = ({ value, reason }) => value ?? `${reason.name}: ${reason.message}`;
           const work = [lm.generate("The king", options), lm.generate("The wolf"), lm.python("1")];
-          return (await Promise.allSettled(work)).map(told);
+          return (await Promise.allSettled(work)).map(outcome);
         }""",
         GREEDY,
     )
     assert found[0] == alone  # undisturbed
-    for refused in found[1:]:
-        assert refused == (
+    for rejected in found[1:]:
+        assert rejected == (
             "BusyError: this model is generating already. Wait for its end, or stop it"
         )
 
@@ -182,8 +182,8 @@ def test_python(tab: Tab) -> None:
         "result": "21",
     }
     assert tab.evaluate(run, "x") == {"output": "", "result": "20"}
-    told = tab.evaluate(run, "lm.compile('greedy')\nawait lm.generate_async('The', max_length=9)")
-    assert told["result"][1:].startswith("The")
+    found = tab.evaluate(run, "lm.compile('greedy')\nawait lm.generate_async('The', max_length=9)")
+    assert found["result"][1:].startswith("The")
     code = (
         "with gw.tidy():\n    y = gw.ops.softmax(gw.tensor([[1.0, 1.0]]))\n    z = await y.data()"
     )

@@ -13,7 +13,7 @@ from tests.browser.chromium import PLAIN_FLAGS
 from tests.browser.library.browsing import Browser
 from tests.browser.library.host import PREFIX, Host, Hosted
 
-TELL = """async () => {
+ANSWER = """async () => {
   const found = await check();
   const error = await thrown(() => GPT2.load("fairytales"));
   return { found, error };
@@ -40,14 +40,14 @@ def no_gpu(chromium: str) -> Iterator[Browser]:
     browser.close()
 
 
-def told(browser: Browser, address: str) -> tuple[Any, list[str]]:
+def answered(browser: Browser, address: str) -> tuple[Any, list[str]]:
     """What the library says there, and the addresses that were asked for meanwhile."""
     tab = browser.open("about:blank")
     asked: list[str] = []
     browser.do(lambda: tab.page.context.on("request", lambda request: asked.append(request.url)))
     browser.do(lambda: tab.page.goto(f"{address}tests/library.html"))
     tab.wait_for("() => Boolean(globalThis.GPT2)")
-    found = tab.evaluate(TELL)
+    found = tab.evaluate(ANSWER)
     tab.close()
     return found, asked
 
@@ -69,7 +69,7 @@ def test_the_reason_is_told_and_nothing_is_downloaded(
     if code == "no-webgpu":
         script = WITHOUT + (site / "web" / "worker.js").read_bytes()
         host.files[f"{PREFIX}web/worker.js"] = Hosted(script, kind="text/javascript")
-    answer, asked = told(no_gpu, at)
+    answer, asked = answered(no_gpu, at)
     found, error = answer["found"], answer["error"]
     assert (found["ok"], found["code"], found["warnings"]) == (False, code, [])
     assert reason in found["reason"] and remedy in found["remedy"]

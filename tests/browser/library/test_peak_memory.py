@@ -59,19 +59,19 @@ def test_loading_124m_takes_little_memory(
     before = {process: own_memory(process) for process in processes}
     tab.evaluate(
         """(source) => {
-          globalThis.told = null;
-          GPT2.load(source).then(({ info }) => (told = info), (error) => (told = error.message));
+          globalThis.loaded = null;
+          GPT2.load(source).then(({ info }) => (loaded = info), (e) => (loaded = e.message));
         }""",
         source,
     )
-    peak, told, asked = 0, None, 0.0
-    while told is None:
+    peak, loaded, asked = 0, None, 0.0
+    while loaded is None:
         peak = max(peak, *(own_memory(process) - before[process] for process in processes))
         time.sleep(0.02)
         if time.monotonic() - asked > 1:
-            told, asked = tab.evaluate("() => told"), time.monotonic()
+            loaded, asked = tab.evaluate("() => loaded"), time.monotonic()
     tab.close()
-    assert isinstance(told, dict), told
-    assert told["parameters"] == 124_439_808
+    assert isinstance(loaded, dict), loaded
+    assert loaded["parameters"] == 124_439_808
     assert peak > 20 * MEGABYTE  # the right processes were looked at
     assert peak <= ALLOWED, f"{peak / MEGABYTE:.0f} MB"

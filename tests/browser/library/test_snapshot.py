@@ -61,12 +61,12 @@ START = """([python, until]) => new Promise((resolve) => {
   worker.onmessage = ({ data }) => until in data && (worker.terminate(), resolve(data));
   worker.postMessage({ python });
 })"""
-TELL = """async () => {
-  let told;
-  const onProgress = ({ snapshot }) => (told = snapshot ?? told);
+WRITE = """async () => {
+  let reported;
+  const onProgress = ({ snapshot }) => (reported = snapshot ?? reported);
   const lm = await GPT2.load("fairytales", { dtype: "float16", onProgress });
   const text = await lm.generate("Once upon a time", { temperature: 0, maxTokens: 40 });
-  return { snapshot: told, text };
+  return { snapshot: reported, text };
 }"""
 DRAW = "import random; random.random()"
 
@@ -112,7 +112,7 @@ def test_the_site_has_one(site: Path) -> None:
 
 
 def test_the_same_text_comes_from_it(kept: Tab, native: str) -> None:
-    assert kept.evaluate(TELL) == {"snapshot": "used", "text": native}
+    assert kept.evaluate(WRITE) == {"snapshot": "used", "text": native}
     assert kept.evaluate(KEPT)
 
 
@@ -120,7 +120,7 @@ def test_the_same_text_comes_without_it(kept: Tab, native: str) -> None:
     kept.evaluate(REPLACE, "of another Pyodide")
     kept.reload()  # a page starts Python once
     kept.wait_for("() => Boolean(globalThis.GPT2)")
-    found = kept.evaluate(TELL)
+    found = kept.evaluate(WRITE)
     assert found["snapshot"].startswith("Snapshot build id mismatch")
     assert found["text"] == native
 

@@ -146,8 +146,8 @@ def test_pages_of_the_hub_are_those_of_python(attempt: Attempt) -> None:
               if (kind !== "hub") return null;
               return (await parse(id)).id.slice("hf://".length);  // what is stored is a source, too
             } catch (error) {
-              const refused = error.message.includes("is not the page of a model on the Hub");
-              return refused ? "refused" : error.message;
+              const rejected = error.message.includes("is not the page of a model on the Hub");
+              return rejected ? "rejected" : error.message;
             }
           };
           return Promise.all(cases.map(async ([address]) => [address, await means(address)]));

@@ -14,8 +14,8 @@ def test_two_tabs_do_not_erase_each_others_model(
     source = host.add("url-model", files)
     other = Attempt(attempt.tab.beside(f"{host.page}tests/downloads.html"))
     assert "error" not in attempt("hold", source)  # all is here, but not proved to be a model
-    for refused in (other("obtain", source, {}), other("remove", source)):
-        assert refused["error"]["name"] == "BusyError"
+    for rejected in (other("obtain", source, {}), other("remove", source)):
+        assert rejected["error"]["name"] == "BusyError"
     assert "error" not in attempt("finish")
     assert len(attempt("files")["value"]) == len(files) + 1
     found = obtain(other, source)

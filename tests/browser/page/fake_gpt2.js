@@ -29,7 +29,7 @@ const fake = Object.assign(
     piece: null, // every piece of text is this
     console: {}, // code → {output, result} or {error}
     calls: [], // what the page asked for
-    running: 0, // texts under way
+    running: 0, // texts in flight
     most: 0, // ... at most
   },
   globalThis.fake,
@@ -127,7 +127,7 @@ export class GPT2 extends EventTarget {
     return Object.assign(stream, { stats: null });
   }
 
-  async *#pieces(signal, maxTokens, seed, tell) {
+  async *#pieces(signal, maxTokens, seed, report) {
     this.#check();
     if (fake.running) throw named("BusyError", "this model is writing already");
     const stats = { promptTokens: 4, tokens: 0, tokensPerSecond: null, secondsToFirstToken: 0.05, seed, finishReason: null };
@@ -144,13 +144,13 @@ export class GPT2 extends EventTarget {
         if (fake.end === i) this.#end();
         if (fake.lose === i) this.onlost?.({ message: "driver reset" });
         if (fake.lose === i - 60) this.onrecovered?.({});
-        tell(stats);
+        report(stats);
         yield fake.piece ?? ` ${WORDS[(i * 3 + seed) % WORDS.length]}`;
       }
       stats.finishReason = "length";
     } finally {
       stats.finishReason ??= "closed";
-      tell(stats);
+      report(stats);
       fake.running -= 1;
       this.#cache = 0;
       if (this.#alive) this.onmemory?.(this.#memory());

@@ -211,8 +211,8 @@ def test_a_folder_is_judged_as_any_other_place_of_a_model(visit: Begin) -> None:
     tokenizer = ["vocab.json", "merges.txt"]
     found = me.page.evaluate(_SIZE, ["config.json", "model.safetensors", *tokenizer, "README.md"])
     assert (found["bytes"], len(found["files"]), found["cached"]) == (8, 4, False)
-    refused = me.page.evaluate(_SIZE, ["config.json", *tokenizer])
-    assert "has no model.safetensors" in refused
+    rejected = me.page.evaluate(_SIZE, ["config.json", *tokenizer])
+    assert "has no model.safetensors" in rejected
     assert "has no tokenizer" in me.page.evaluate(_SIZE, ["config.json", "model.safetensors"])
 
 

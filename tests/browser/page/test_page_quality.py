@@ -32,8 +32,8 @@ def audit(me: Visit, node_modules: Path, look: str, state: str) -> None:
     me.evaluate((node_modules / "axe-core" / "axe.min.js").read_text())
     # (Everything but rules that axe itself calls experimental.)
     found = me.evaluate("async () => (await axe.run({ resultTypes: ['violations'] })).violations")
-    told = [(rule["id"], rule["help"], [n["html"] for n in rule["nodes"]]) for rule in found]
-    assert told == [], json.dumps(told, indent=1)
+    violations = [(rule["id"], rule["help"], [n["html"] for n in rule["nodes"]]) for rule in found]
+    assert violations == [], json.dumps(violations, indent=1)
     assert me.evaluate("() => document.documentElement.scrollWidth - innerWidth") <= 0
 
 

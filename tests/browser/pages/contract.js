@@ -39,8 +39,8 @@ export async function observe({ GPT2, check, models }) {
   if (weights.length) see("onMemory", weights.at(-1));
   see("info", lm.info);
 
-  const told = [];
-  lm.onmemory = (memory) => told.push(memory);
+  const reported = [];
+  lm.onmemory = (memory) => reported.push(memory);
   const stream = lm.stream("Once", { maxTokens: 3, seed: 1 });
   seen.statsBefore = shape(stream.stats);
   const pieces = [];
@@ -49,7 +49,7 @@ export async function observe({ GPT2, check, models }) {
   see("stats", stream.stats);
   seen.finishReason = stream.stats.finishReason;
   await new Promise((resolve) => setTimeout(resolve, 50));
-  see("onmemory", told.at(-1));
+  see("onmemory", reported.at(-1));
   see("memory", await lm.memory());
 
   const controller = new AbortController();
@@ -60,17 +60,17 @@ export async function observe({ GPT2, check, models }) {
   seen.stoppedReason = long.stats.finishReason;
   see("python", await lm.python("print(1)"));
 
-  told.length = 0;
+  reported.length = 0;
   await lm.dispose();
   await lm.dispose();
-  see("disposed", told);
-  seen.heldAfterDispose = told.map(({ byKind, numTensors }) => byKind.weights + numTensors);
+  see("disposed", reported);
+  seen.heldAfterDispose = reported.map(({ byKind, numTensors }) => byKind.weights + numTensors);
   seen.disposedMemory = await caught(() => lm.memory());
   seen.disposedStream = await caught(() => lm.stream("Once").next());
   seen.disposedPython = await caught(() => lm.python("1"));
 
   const cancelling = new AbortController();
-  const loading = caught(() => GPT2.load("fairytales", { signal: cancelling.signal, onMemory: (m) => told.push(m) }));
+  const loading = caught(() => GPT2.load("fairytales", { signal: cancelling.signal, onMemory: (m) => reported.push(m) }));
   cancelling.abort();
   seen.cancelled = await loading;
   return seen;

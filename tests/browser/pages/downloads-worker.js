@@ -1,4 +1,4 @@
-// The library's downloads without its Python: obtains a model, and tells what its files hold.
+// The library's downloads without its Python: obtains a model, and reports what its files hold.
 
 import { download } from "../web/downloads.js";
 import * as models from "../web/models.js";
@@ -34,7 +34,7 @@ serve({
       return bytes < 0 ? 2 ** 32 + bytes : write.call(this, chunk.subarray(0, bytes), options);
     };
   },
-  // From now on the storage tells of so much room.
+  // From now on the storage reports so much room.
   tellOfRoom(_, quota) {
     StorageManager.prototype.estimate = async () => ({ quota, usage: 0 });
   },

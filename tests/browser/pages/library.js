@@ -13,7 +13,7 @@ globalThis.thrown = async (work) => {
 };
 
 // A model's text and figures.
-globalThis.tell = async (lm, prompt, options) => {
+globalThis.write = async (lm, prompt, options) => {
   const stream = lm.stream(prompt, options);
   const pieces = [];
   for await (const text of stream) pieces.push(text);

@@ -11,7 +11,7 @@ worker.onmessage = ({ data: { id, value, error } }) => {
   else reject(new Error(error));
 };
 worker.onerror = (event) => {
-  // Python itself has ended: nobody will answer any more.
+  // Python itself has ended: no answer will come.
   for (const { reject } of waiting.values()) reject(new Error(`the worker ended: ${event.message}`));
   waiting.clear();
 };

@@ -18,7 +18,7 @@ const ready = boot();
 
 addEventListener("unhandledrejection", ({ reason }) => {
   setTimeout(() => {
-    throw reason; // as an error, which the page is told
+    throw reason; // as an error, which the page sees
   });
 });
 
