@@ -143,6 +143,36 @@ FREQUENCY_PENALTY = Parameter(
     metavar="X",
     help="subtract X once for each time a token was generated; 0: off",
 )
+NO_REPEAT_NGRAM_SIZE = Parameter(
+    "no_repeat_ngram_size",
+    "noRepeatNgramSize",
+    Range(0, MAX_COUNT, whole=True),
+    neutral=0,
+    default=0,
+    flags=("--no-repeat-ngram-size",),
+    metavar="N",
+    help="let no sequence of N tokens occur twice in prompt and text; 0: off",
+)
+MIN_LENGTH = Parameter(
+    "min_length",
+    "minLength",
+    Range(0, MAX_COUNT, whole=True),
+    neutral=0,
+    default=0,
+    flags=("--min-length",),
+    metavar="N",
+    help="no end token before N tokens, with those of the prompt; 0: off",
+)
+MIN_NEW_TOKENS = Parameter(
+    "min_new_tokens",
+    "minNewTokens",
+    Range(0, MAX_COUNT, whole=True),
+    neutral=0,
+    default=0,
+    flags=("--min-new-tokens",),
+    metavar="N",
+    help="no end token before N new tokens; 0: off",
+)
 MAX_NEW_TOKENS = Parameter(
     "max_new_tokens",
     "maxTokens",
@@ -165,7 +195,16 @@ SEED = Parameter(
     help="seed of the random numbers: same seed, same adapter, same text",
 )
 # Keyword arguments of every sampler.
-COMMON_PARAMETERS = (MIN_P, TYPICAL_P, REPETITION_PENALTY, PRESENCE_PENALTY, FREQUENCY_PENALTY)
+COMMON_PARAMETERS = (
+    MIN_P,
+    TYPICAL_P,
+    REPETITION_PENALTY,
+    PRESENCE_PENALTY,
+    FREQUENCY_PENALTY,
+    NO_REPEAT_NGRAM_SIZE,
+    MIN_LENGTH,
+    MIN_NEW_TOKENS,
+)
 # Arguments of `samplers.of_settings`.
 SAMPLER_PARAMETERS = (TEMPERATURE, TOP_K, TOP_P, *COMMON_PARAMETERS, SEED)
 PARAMETERS = (*SAMPLER_PARAMETERS, MAX_NEW_TOKENS)

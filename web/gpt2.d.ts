@@ -163,6 +163,12 @@ export interface Settings {
   presencePenalty?: number;
   /** Subtract X once for each time a token was generated; 0: off. Default: 0. */
   frequencyPenalty?: number;
+  /** Let no sequence of N tokens occur twice in prompt and text; 0: off. Default: 0. */
+  noRepeatNgramSize?: number;
+  /** No end token before N tokens, with those of the prompt; 0: off. Default: 0. */
+  minLength?: number;
+  /** No end token before N new tokens; 0: off. Default: 0. */
+  minNewTokens?: number;
   /**
    * Seed of the random numbers: same seed, same adapter, same text. Default: a random one, reported
    * in the statistics.

@@ -73,7 +73,8 @@ class DecodeStep:
     async def _run(self, token_ids: Any) -> None:
         state, choice = self._state, self._choice
         with tidy("step"):
-            if is_default(self._call) and not choice.processors:
+            nn.exclude_tokens(state)
+            if is_default(self._call) and not choice.processors and state.bias is None:
                 ids = state.token.view((self._start.size, self._tokens))
                 logits, _, _ = self._call(ids, self._cache, self._start, sampling=state)
                 logits = logits.view((state.position.size, logits.shape[-1]))

@@ -17,7 +17,7 @@ from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.gpt2_weights import GPT2Weights
 from gpt2_wgpu.models.prefill import Prefill
 from gpt2_wgpu.models.token_ids import Candidates
-from gpt2_wgpu.nn import History, KVCache, Penalties, SamplingOptions, SamplingState
+from gpt2_wgpu.nn import History, KVCache, Penalties, SamplingOptions, SamplingState, TokenRules
 from gpt2_wgpu.tensors import dispose, keep
 from gpt2_wgpu.webgpu import Capabilities, Device, Recording
 from gpt2_wgpu.webgpu.idle_recording import IdleRecording
@@ -69,6 +69,7 @@ class DecodeInputs:
             self.candidates.end,
             self.seeds,
             self.candidates.excluded,
+            self.length,
         )
 
     def write(self, state: SamplingState) -> None:
@@ -97,6 +98,7 @@ class RunKey:
     excludes: bool
     stops: int
     penalties: Penalties
+    rules: TokenRules
 
     @classmethod
     def of(cls, backbone: GPT2Backbone, inputs: DecodeInputs) -> RunKey:
@@ -112,6 +114,7 @@ class RunKey:
             excludes=bool(inputs.candidates.excluded),
             stops=len(inputs.stop_token_ids),
             penalties=inputs.options.penalties,
+            rules=inputs.options.rules,
         )
 
 

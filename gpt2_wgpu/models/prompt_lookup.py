@@ -66,9 +66,11 @@ def check_prompt_lookup(tokens: int, sampler: Sampler, processors: Sequence[Any]
         or runs_in_python(sampler)
         or runs_its_own_loop(sampler)
         or sampler.penalties().any
+        or sampler.rules().any
     ):
         raise InvalidArgumentError(
-            "prompt_lookup_num_tokens cannot be combined with penalties, logits processors or a "
-            "sampler with a loop or choice in Python: they need each token before the next; use 0"
+            "prompt_lookup_num_tokens cannot be combined with penalties, logits processors, rules "
+            "that exclude tokens, or a sampler with a loop or choice in Python: they need each "
+            "token before the next; use 0"
         )
     return tokens

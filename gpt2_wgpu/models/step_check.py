@@ -13,7 +13,14 @@ from gpt2_wgpu.webgpu.queue import Batch, Dispatch, open_recorder
 from gpt2_wgpu.webgpu.storage import Storage
 
 CHECKED_EVERY = 16  # steps
-ADVANCED = ("token", "position", "finished", "recent", "maxima_and_counts")  # by a step, in place
+ADVANCED = (
+    "token",
+    "position",
+    "finished",
+    "recent",
+    "maxima_and_counts",
+    "texts",
+)  # by a step, in place
 
 
 class _Trace(NotCopyable):
@@ -44,7 +51,7 @@ async def check_step(recording: Recording, step: DecodeStep, state: SamplingStat
     """
     device = recording.device
     queue, trace = device.queue, _Trace(device)
-    advanced = [getattr(state, name) for name in ADVANCED]
+    advanced = [x for name in ADVANCED if (x := getattr(state, name)) is not None]
     token = open_recorder.set(trace)
     try:
         try:

@@ -34,7 +34,9 @@ class TokenChoice:
         """Return the options of one generation with ``sampler`` for the GPU."""
         if self.sampler is None:
             return sampler.next_options()
-        return SamplingOptions(temperature=0.0, penalties=sampler.penalties())
+        return SamplingOptions(
+            temperature=0.0, penalties=sampler.penalties(), rules=sampler.rules()
+        )
 
     async def processed(self, token_ids: Any, logits: Tensor) -> Tensor:
         """Return ``logits`` [B, V] after all processors.

@@ -36,9 +36,11 @@ from gpt2_wgpu.nn.sampling import (
     SamplingOptions,
     SamplingState,
     advance,
+    exclude_tokens,
     sample,
 )
 from gpt2_wgpu.nn.similarity import append_hidden, similarity
+from gpt2_wgpu.nn.token_rules import TokenRules
 from gpt2_wgpu.nn.transformer_block import Block, LayerNorm, Linear, attend, feed_forward
 
 __all__ = [
@@ -62,6 +64,7 @@ __all__ = [
     "Raw",
     "SamplingOptions",
     "SamplingState",
+    "TokenRules",
     "advance",
     "append_hidden",
     "attend",
@@ -70,6 +73,7 @@ __all__ = [
     "choose_kernels",
     "divergence",
     "embed",
+    "exclude_tokens",
     "feed_forward",
     "fold_norm",
     "kernels_are_chosen",

@@ -44,7 +44,7 @@ def project_logits(
 
 
 def penalize(logits: Tensor, state: SamplingState) -> Tensor:
-    """Return ``logits`` [B, V] penalised as by :func:`project_logits`; ShapeError."""
+    """Return ``logits`` [B, V], with biases, penalised as by :func:`project_logits`; ShapeError."""
     rows = state.position.size
     if logits.ndim != 2 or logits.shape[0] != rows or logits.shape[1] < state.candidates:
         raise ShapeError(
@@ -59,7 +59,7 @@ def penalize(logits: Tensor, state: SamplingState) -> Tensor:
         groups_for(logits.size, 64),
         {
             "x": logits,
-            "bias": logits,
+            "bias": logits if state.bias is None else state.bias,
             "result": result,
             "maxima_and_counts": state.maxima_and_counts,
         },
@@ -70,7 +70,11 @@ def penalize(logits: Tensor, state: SamplingState) -> Tensor:
             **unused,
             **_params(state),
         },
-        constants={"HAS_PENALTIES": int(state.counted), "HAS_BIAS": 0},
+        constants={
+            "HAS_PENALTIES": int(state.counted),
+            "HAS_BIAS": 0,
+            "HAS_LOGIT_BIAS": int(state.bias is not None),
+        },
     )
     return result
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
+from gpt2_wgpu.nn.token_rules import NO_RULES, TokenRules
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors.creation import tensor
 from gpt2_wgpu.tensors.dispatch import dispatch
@@ -22,6 +23,7 @@ OF_PROMPT = 1 << 31  # flag in a token's count: in the prompt
 EXCLUDED = 1 << 30  # flag in a token's count: never chosen
 PASSES = 20  # max passes over the vocabulary, including the overhead of a pass
 RECENT = 16  # newest tokens stored per row, the max number of new tokens per submit
+_SHARED = ("options", "rules", "bias")  # by all rows of a state
 _ALL_LOGITS = 3.4e38  # larger than a difference of logits
 LIVE, STOPPED, FULL, NOT_FINITE, ALL_EXCLUDED = range(5)  # values of ``finished``
 
@@ -61,6 +63,7 @@ class SamplingOptions:
     penalties: Penalties = Penalties()
     min_p: float = 0.0
     typical_p: float = 1.0
+    rules: TokenRules = NO_RULES
 
     def pack(self, stop_token_ids: Sequence[int]) -> memoryview:
         """Return the bytes of ``Options`` in shaders/sample.wgsl."""
@@ -101,6 +104,9 @@ class SamplingState:
     row_params: Tensor  # [B, 4] total length at which a row is full; stream and seed of its draws
     maxima_and_counts: Tensor  # [B, chunks (+ candidates)]: include/maxima_and_counts.wgsl
     options: Tensor
+    rules: Tensor | None  # words of the token rules that depend on the text, and the
+    texts: Tensor | None  # [B, 1 + max length] length of the prompt, and token history
+    bias: Tensor | None  # [candidates] added to the logits
     candidates: int  # ids below this may be chosen
     penalties: Penalties
     counted: bool = False  # has counts as well: for penalties, or for excluded ids
@@ -116,19 +122,35 @@ class SamplingState:
         candidates: int,
         seeds: Sequence[int] | None = None,
         excluded: Sequence[int] = (),
+        length: int = 0,
     ) -> SamplingState:
         """Create the state of ``rows`` whose newest tokens are not yet computed.
 
         Rows share the seed of ``options``, with their index as the random stream. With ``seeds``
         each row draws as the only row of a batch with that seed. ``excluded``: ids below
-        ``candidates`` that are never chosen.
+        ``candidates`` that are never chosen. ``length``: room for the text of a row, at least
+        the largest of ``limits`` (default).
         """
+        rules = options.rules
+        rules.check(candidates)
+        excluded = sorted({*excluded, *rules.always_excluded(stop_token_ids)})
         words = _words_of(rows, limits, options, stop_token_ids, candidates, seeds, excluded)
+        if rules.depend_on_text:
+            longest = max(*limits, *(len(row.ids) for row in rows))
+            words |= _rule_words(rows, rules, stop_token_ids, length or longest)
+        tensors: dict[str, Tensor | None] = dict.fromkeys(("rules", "texts", "bias"))
+        for name, values in words.items():
+            tensors[name] = tensor(values, "uint32", device=device)
+        if rules.logit_bias:
+            bias = array("f", bytes(4 * candidates))
+            for token, value in rules.logit_bias:
+                bias[token] = value
+            tensors["bias"] = tensor(bias, "float32", device=device)
         return cls(
-            **{name: tensor(values, "uint32", device=device) for name, values in words.items()},
+            **tensors,  # type: ignore[arg-type]
             candidates=candidates,
             penalties=options.penalties,
-            counted=options.penalties.any or bool(excluded),
+            counted=options.penalties.any or bool(excluded) or rules.depend_on_text,
         )
 
     def renewed(self) -> SamplingState:
@@ -141,7 +163,7 @@ class SamplingState:
     def first_rows(self, rows: int) -> SamplingState:
         """Return views of the first ``rows``, in the same memory."""
         tensors: dict[str, Any] = {
-            name: value.view(value.shape) if name == "options" else value.first(rows)
+            name: value.view(value.shape) if name in _SHARED else value.first(rows)
             for name, value in vars(self).items()
             if isinstance(value, Tensor)
         }
@@ -152,7 +174,7 @@ class SamplingState:
         return [
             (value, 0, value.nbytes // value.shape[0])
             for name, value in vars(self).items()
-            if isinstance(value, Tensor) and name != "options"
+            if isinstance(value, Tensor) and name not in _SHARED
         ]
 
     def write(
@@ -165,7 +187,11 @@ class SamplingState:
         excluded: Sequence[int] = (),
     ) -> None:
         """Begin anew, as :meth:`create` with arguments that give tensors of the same shapes."""
+        excluded = sorted({*excluded, *options.rules.always_excluded(stop_token_ids)})
         words = _words_of(rows, limits, options, stop_token_ids, self.candidates, seeds, excluded)
+        if self.texts is not None:
+            length = self.texts.shape[1] - 1
+            words |= _rule_words(rows, options.rules, stop_token_ids, length)
         for name, values in words.items():
             self.token.device.queue.upload(getattr(self, name).storage, 0, values)
 
@@ -190,9 +216,10 @@ def _words_of(
     for limit, (stream, seed) in zip(limits, keys, strict=True):
         row_params += (limit, stream, seed & 0xFFFFFFFF, seed >> 32)
     room = [limit - len(row.ids) for row, limit in zip(rows, limits, strict=True)]
+    counted = options.penalties.any or bool(excluded) or options.rules.depend_on_text
     notes: list[int] = []
     for row in rows:
-        notes += _maxima_and_counts(row, candidates, options.penalties, excluded)
+        notes += _maxima_and_counts(row, candidates, counted, excluded)
     return {
         "token": _words([row.ids[-1] for row in rows], count, 1),
         "position": _words([len(row.ids) - 1 for row in rows], count),
@@ -204,17 +231,31 @@ def _words_of(
     }
 
 
+def _rule_words(
+    rows: Sequence[History], rules: TokenRules, stop_token_ids: Sequence[int], length: int
+) -> dict[str, memoryview]:
+    """The contents of ``rules`` and ``texts``."""
+    texts: list[int] = []
+    for row in rows:
+        texts += (row.prompt, *row.ids, *[0] * (length - len(row.ids)))
+    words = rules.words(stop_token_ids)
+    return {
+        "rules": _words(words, len(words)),
+        "texts": _words(texts, len(rows), 1 + length),
+    }
+
+
 def _words(values: Sequence[int], *shape: int) -> memoryview:
     """``values`` as 32-bit words of ``shape``."""
     return memoryview(array("I", values)).cast("B").cast("I", shape)
 
 
 def _maxima_and_counts(
-    row: History, candidates: int, penalties: Penalties, excluded: Sequence[int]
+    row: History, candidates: int, counted: bool, excluded: Sequence[int]
 ) -> list[int]:
     """Return a row of ``SamplingState.maxima_and_counts`` before the first step."""
     chunks = [0] * -(-candidates // CHUNK)
-    if not penalties.any and not excluded:
+    if not counted:
         return chunks
     counts = [0] * candidates
     for place, token in enumerate(row.ids):
@@ -223,6 +264,26 @@ def _maxima_and_counts(
     for token in excluded:
         counts[token] = EXCLUDED
     return chunks + counts
+
+
+def exclude_tokens(state: SamplingState) -> None:
+    """Flag the tokens that the rules of ``state`` exclude from the next step, if it has rules."""
+    if state.rules is None or state.texts is None:
+        return
+    dispatch(
+        state.position.device,
+        "exclude_tokens",
+        (state.position.size, 1, 1),
+        {
+            "rules": state.rules,
+            "texts": state.texts,
+            "token": state.token,
+            "position": state.position,
+            "row_params": state.row_params,
+            "maxima_and_counts": state.maxima_and_counts,
+        },
+        {**_params(state), "texts_width": state.texts.shape[1]},
+    )
 
 
 def sample(logits: Tensor, state: SamplingState) -> None:

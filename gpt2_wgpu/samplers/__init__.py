@@ -63,7 +63,7 @@ def get(identifier: str | dict[str, Any] | Sampler) -> Sampler:
 
 
 def of_settings(
-    temperature: float, top_k: int, top_p: float, seed: int | None, **others: float
+    temperature: float, top_k: int, top_p: float, seed: int | None, **others: Any
 ) -> Sampler:
     """Return the sampler for the settings of the CLI or the web page.
 

@@ -14,7 +14,7 @@ class GreedySampler(Sampler):
     ``temperature`` is validated but has no effect, as in KerasHub.
     """
 
-    def __init__(self, temperature: float = 1.0, **others: float) -> None:
+    def __init__(self, temperature: float = 1.0, **others: Any) -> None:
         super().__init__(temperature, **others)
 
     def next_options(self) -> SamplingOptions:

@@ -15,7 +15,7 @@ class MinPSampler(RandomSampler):
         min_p: float = 0.1,
         seed: int | None = None,
         temperature: float = 1.0,
-        **others: float,
+        **others: Any,
     ) -> None:
         super().__init__(seed, temperature, min_p=min_p, **others)
 

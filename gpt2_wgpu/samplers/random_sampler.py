@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gpt2_wgpu.nn import SamplingOptions
 from gpt2_wgpu.samplers.sampler import SeededSampler
 
@@ -12,7 +14,7 @@ class RandomSampler(SeededSampler):
     The first argument is the seed, as in KerasHub: ``RandomSampler(42)`` has temperature 1.
     """
 
-    def __init__(self, seed: int | None = None, temperature: float = 1.0, **others: float) -> None:
+    def __init__(self, seed: int | None = None, temperature: float = 1.0, **others: Any) -> None:
         super().__init__(temperature, seed, **others)
 
     def next_options(self) -> SamplingOptions:

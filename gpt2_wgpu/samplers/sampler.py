@@ -6,15 +6,16 @@ import copy
 import copyreg
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any, Self
 
 from gpt2_wgpu.errors import InvalidArgumentError
-from gpt2_wgpu.nn import Penalties, SamplingOptions
+from gpt2_wgpu.nn import Penalties, SamplingOptions, TokenRules
 from gpt2_wgpu.samplers.drawing import draw_token
 from gpt2_wgpu.samplers.python_sampling import run_loop
+from gpt2_wgpu.samplers.rule_arguments import RULE_ARGUMENTS
 from gpt2_wgpu.sampling_parameters import COMMON_PARAMETERS, SEED, TEMPERATURE, TOP_K
 from gpt2_wgpu.tensors import Tensor, ops, tensor
 from gpt2_wgpu.webgpu import sync
@@ -47,6 +48,15 @@ class Sampler:
         presence_penalty: subtracted from the logits of tokens in the new text (as in OpenAI's
             API).
         frequency_penalty: subtracted once per occurrence in the new text (as in OpenAI's API).
+        no_repeat_ngram_size: no n-gram of this size occurs twice in prompt and text; 0: off.
+            This and the following arguments are those of transformers' ``generate``.
+        min_length: no stop token before the text has this length, with prompt and start token.
+        min_new_tokens: no stop token before this number of new tokens.
+        suppress_tokens: ids that are never chosen.
+        begin_suppress_tokens: ids that are not chosen as the first new token.
+        bad_words_ids: lists of ids that do not occur in the new text.
+        logit_bias: numbers that are added to the logits of ids, a dict (as in OpenAI's API).
+        forced_eos_token_id: id, or list of ids: the last token of a text that reaches its length.
 
     Raises:
         InvalidArgumentError: a value is out of range.
@@ -61,6 +71,14 @@ class Sampler:
         repetition_penalty: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
+        no_repeat_ngram_size: int = 0,
+        min_length: int = 0,
+        min_new_tokens: int = 0,
+        suppress_tokens: Sequence[int] = (),
+        begin_suppress_tokens: Sequence[int] = (),
+        bad_words_ids: Sequence[Sequence[int]] = (),
+        logit_bias: Mapping[int, float] | None = None,
+        forced_eos_token_id: int | Sequence[int] | None = None,
     ) -> None:
         self.temperature = temperature
         self.min_p = min_p
@@ -68,7 +86,15 @@ class Sampler:
         self.repetition_penalty = repetition_penalty
         self.presence_penalty = presence_penalty
         self.frequency_penalty = frequency_penalty
-        self.common()  # raises for a value out of range
+        self.no_repeat_ngram_size = no_repeat_ngram_size
+        self.min_length = min_length
+        self.min_new_tokens = min_new_tokens
+        self.suppress_tokens = suppress_tokens
+        self.begin_suppress_tokens = begin_suppress_tokens
+        self.bad_words_ids = bad_words_ids
+        self.logit_bias = logit_bias
+        self.forced_eos_token_id = forced_eos_token_id
+        self.rules()  # raises for a value out of range
 
     @property
     def temperature(self) -> float:
@@ -90,6 +116,16 @@ class Sampler:
         """Return the three penalties; InvalidArgumentError for a value out of range."""
         return _penalties(self.common())
 
+    def rules(self) -> TokenRules:
+        """Return the rules that exclude tokens; InvalidArgumentError as above."""
+        values = self.common()
+        return TokenRules(
+            no_repeat_ngram_size=int(values["no_repeat_ngram_size"]),
+            min_length=int(values["min_length"]),
+            min_new_tokens=int(values["min_new_tokens"]),
+            **{name: check(name, getattr(self, name)) for name, check in RULE_ARGUMENTS.items()},
+        )
+
     def options(self, **chosen: Any) -> SamplingOptions:
         """Return ``SamplingOptions`` with the temperature, the common parameters and ``chosen``."""
         values = self.common()
@@ -99,6 +135,7 @@ class Sampler:
                 "penalties": _penalties(values),
                 "min_p": values["min_p"],
                 "typical_p": values["typical_p"],
+                "rules": self.rules(),
                 **chosen,
             }
         )
@@ -178,11 +215,13 @@ class Sampler:
 
     def _common_config(self) -> dict[str, Any]:
         values = self.common()
-        return {
+        numbers = {
             each.name: values[each.name]
             for each in COMMON_PARAMETERS
             if values[each.name] != each.neutral
         }
+        given = {name: getattr(self, name) for name in RULE_ARGUMENTS}
+        return numbers | {name: value for name, value in given.items() if value not in (None, ())}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle as a new sampler with the same arguments.
@@ -210,7 +249,7 @@ class SeededSampler(Sampler):
         **others: see `Sampler`.
     """
 
-    def __init__(self, temperature: float = 1.0, seed: int | None = None, **others: float) -> None:
+    def __init__(self, temperature: float = 1.0, seed: int | None = None, **others: Any) -> None:
         super().__init__(temperature, **others)
         self.seed = None if seed is None else int(SEED.range.check("seed", seed))
         self._start = secrets.randbits(64) if self.seed is None else self.seed
@@ -277,10 +316,10 @@ def check_usable(sampler: Sampler) -> Sampler:
     replaces = _replaces(sampler, "get_next_token")
     if not (chooses or replaces or runs_its_own_loop(sampler)):
         raise InvalidArgumentError(f"{_name(sampler)} has no choice of its own: {_REMEDY}")
-    if runs_its_own_loop(sampler) and sampler.penalties().any:
+    if runs_its_own_loop(sampler) and (sampler.penalties().any or sampler.rules().any):
         raise InvalidArgumentError(
-            f"{_name(sampler)} replaces the sampling loop, which applies penalties: leave them at "
-            "their defaults, or replace get_next_token only"
+            f"{_name(sampler)} replaces the sampling loop, which applies penalties and excludes "
+            "tokens: leave these arguments at their defaults, or replace get_next_token only"
         )
     return sampler
 

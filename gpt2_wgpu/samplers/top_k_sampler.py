@@ -12,7 +12,7 @@ class TopKSampler(SeededSampler):
     """Random sampling from the ``k`` most probable tokens; all, if ``k`` exceeds the vocabulary."""
 
     def __init__(
-        self, k: int = 5, seed: int | None = None, temperature: float = 1.0, **others: float
+        self, k: int = 5, seed: int | None = None, temperature: float = 1.0, **others: Any
     ) -> None:
         super().__init__(temperature, seed, **others)
         self.k = int(K.check("k", k))

@@ -22,7 +22,7 @@ class TopPSampler(SeededSampler):
         k: int | None = None,
         seed: int | None = None,
         temperature: float = 1.0,
-        **others: float,
+        **others: Any,
     ) -> None:
         super().__init__(temperature, seed, **others)
         self.p = TOP_P.range.check("p", p)

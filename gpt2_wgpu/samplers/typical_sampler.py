@@ -20,7 +20,7 @@ class TypicalSampler(RandomSampler):
         typical_p: float = 0.9,
         seed: int | None = None,
         temperature: float = 1.0,
-        **others: float,
+        **others: Any,
     ) -> None:
         super().__init__(seed, temperature, typical_p=typical_p, **others)
 

@@ -27,7 +27,7 @@ struct Params {
 
 fn penalised(value: f32, count: u32) -> f32 {
   if (count == 0u || value == LOWEST) { return value; }
-  if ((count & EXCLUDED) != 0u) { return LOWEST; }
+  if ((count & (EXCLUDED | BANNED)) != 0u) { return LOWEST; }
   let repeated = select(value / params.repetition, value * params.repetition, value < 0.0);
   let times = f32(count & ~OF_PROMPT);
   return repeated - params.frequency * times - params.presence * min(times, 1.0);

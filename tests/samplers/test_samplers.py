@@ -11,6 +11,7 @@ import pytest
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.nn import Penalties
+from gpt2_wgpu.samplers.rule_arguments import RULE_ARGUMENTS
 from gpt2_wgpu.sampling_parameters import (
     COMMON_PARAMETERS,
     PARAMETERS,
@@ -223,7 +224,9 @@ def test_odd_values_are_refused_in_our_words(value):
 def test_a_sampler_takes_the_common_parameters_of_the_table():
     arguments = inspect.signature(samplers.Sampler).parameters.values()
     keywords = {each.name: each.default for each in arguments if each.kind == each.KEYWORD_ONLY}
-    assert keywords == {each.name: each.neutral for each in COMMON_PARAMETERS}
+    numbers = {name: keywords.pop(name) for name in [*keywords] if name not in RULE_ARGUMENTS}
+    assert numbers == {each.name: each.neutral for each in COMMON_PARAMETERS}
+    assert keywords.keys() == RULE_ARGUMENTS.keys()
 
 
 def test_defaults_and_neutral_values_are_in_range():

@@ -1,0 +1,61 @@
+"""Arguments of a sampler that are token ids: checked, as parts of ``TokenRules``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.sampling_parameters import MAX_COUNT
+from gpt2_wgpu.shown import shown
+from gpt2_wgpu.validation import Range
+
+_ID = Range(0, MAX_COUNT, whole=True)
+_BIAS = Range(-1e30, 1e30)
+
+
+def _ids(name: str, value: Any) -> tuple[int, ...]:
+    """Token ids; an integer is one of them."""
+    if _ID.find(value) is not None:
+        value = (value,)
+    return tuple(int(_ID.check(f"a token id of {name}", each)) for each in _listed(name, value))
+
+
+def _words(name: str, value: Any) -> tuple[tuple[int, ...], ...]:
+    """Lists of token ids, none of them empty."""
+    words = tuple(_ids(name, _listed(name, each)) for each in _listed(name, value))
+    if () in words:
+        raise InvalidArgumentError(f"{name} holds an empty list: give at least one token id")
+    return words
+
+
+def _biases(name: str, value: Any) -> tuple[tuple[int, float], ...]:
+    """Pairs of token id and number, of a mapping."""
+    if value is None:
+        return ()
+    if not isinstance(value, Mapping):
+        raise InvalidArgumentError(
+            f"{name} must be a dict of token ids and numbers, not {shown(value)}"
+        )
+    pairs = (
+        (int(_ID.check(f"a token id of {name}", token)), _BIAS.check(f"a bias of {name}", bias))
+        for token, bias in value.items()
+    )
+    return tuple(sorted(pairs))
+
+
+def _listed(name: str, value: Any) -> Iterable[Any]:
+    if value is None:
+        return ()
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise InvalidArgumentError(f"{name} must be a list of token ids, not {shown(value)}")
+    return value
+
+
+RULE_ARGUMENTS: dict[str, Callable[[str, Any], tuple[Any, ...]]] = {
+    "suppress_tokens": _ids,
+    "begin_suppress_tokens": _ids,
+    "bad_words_ids": _words,
+    "logit_bias": _biases,
+    "forced_eos_token_id": _ids,
+}
