@@ -15,6 +15,7 @@ from gpt2_wgpu.layers import (
 )
 from gpt2_wgpu.layers.layer import Layer
 from gpt2_wgpu.models.backbone_loading import LoadedBackbone
+from gpt2_wgpu.models.prediction import predicted
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, tidy
 
@@ -99,19 +100,7 @@ class LayeredBackbone(LoadedBackbone):
             x: ``{"token_ids", "padding_mask"}`` [N, T], as for a call.
             batch_size: rows that are computed together.
         """
-        import numpy as np
-
-        count = len(x["token_ids"])
-        found = []
-        for first in range(0, max(1, count), batch_size):
-            rows = {
-                name: values[first : first + batch_size]
-                for name, values in x.items()
-                if values is not None
-            }
-            with tidy("predict"):
-                found.append(self(rows).numpy())
-        return np.concatenate(found)
+        return predicted(self, x, batch_size)
 
     def __call__(self, inputs: Mapping[str, Any]) -> Tensor:
         """Hidden states; see ``GPT2Backbone``."""

@@ -19,6 +19,7 @@ from gpt2_wgpu.models.gpt2_weights import Progress
 from gpt2_wgpu.models.loading import ModelFiles, open_blobs, open_preset, stored_weights
 from gpt2_wgpu.models.overrides import chosen, default, is_default, settled
 from gpt2_wgpu.models.pace import WorkPace
+from gpt2_wgpu.models.prediction import predicted
 from gpt2_wgpu.models.prefill import Prefill, chunk_rows, chunks, residual
 from gpt2_wgpu.models.recovery import recover, with_recovery
 from gpt2_wgpu.nn import KVCache, SamplingState
@@ -135,6 +136,18 @@ class GPT2CausalLM(EvaluatedCausalLM):
                 )
 
         return with_recovery(self.backbone, compute)
+
+    def predict(self, x: Any, batch_size: int = 32) -> Any:
+        """Return the logits [N, T, V] as a NumPy array, computed in batches; blocks.
+
+        Args:
+            x: ``{"token_ids", "padding_mask"}`` [N, T]; or texts, which the preprocessor packs to
+                its ``sequence_length``.
+            batch_size: rows that are computed together.
+        """
+        if self.preprocessor is not None and not isinstance(x, Mapping):
+            x = self.preprocessor(x)[0]
+        return predicted(self, x, batch_size)
 
     # --- the pieces of generation ---------------------------------------------------------------
 

@@ -137,3 +137,29 @@ def test_weights_and_hidden_states_are_transformers_(small, small_lm, no_leak):
         )
     predicted = backbone.predict({"token_ids": ids, "padding_mask": None}, batch_size=1)
     np.testing.assert_allclose(predicted, theirs.last_hidden_state, atol=2e-4)
+
+
+@pytest.mark.native("NumPy")
+def test_predict_gives_what_a_call_gives(tales, no_leak):
+    import numpy as np
+
+    inputs = {"token_ids": [[5, 7, 11], [1, 2, 3], [9, 9, 9]], "padding_mask": None}
+    with gw.tidy():
+        expected = tales(inputs).numpy()
+        hidden = tales.backbone(inputs).numpy()
+    for batch_size in (1, 2, 32):
+        np.testing.assert_allclose(tales.predict(inputs, batch_size), expected, atol=1e-4)
+        np.testing.assert_allclose(tales.backbone.predict(inputs, batch_size), hidden, atol=1e-4)
+    texts = ["Once upon a time", "The king"]
+    preprocessor = gw.GPT2CausalLMPreprocessor(tales.preprocessor.tokenizer, 8)
+    lm = gw.GPT2CausalLM(tales.backbone, preprocessor)
+    packed = preprocessor(texts)[0]
+    with gw.tidy():
+        expected = lm(packed).numpy()
+    assert expected.shape[:2] == (2, 8)
+    np.testing.assert_allclose(lm.predict(texts), expected, atol=1e-4)
+    for wrong in ({"token_ids": []}, {}):
+        with pytest.raises(InvalidArgumentError, match="of some rows"):
+            lm.predict(wrong)
+    with pytest.raises(InvalidArgumentError, match="batch_size"):
+        lm.predict(inputs, 0)
