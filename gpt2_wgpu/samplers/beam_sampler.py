@@ -19,6 +19,7 @@ from gpt2_wgpu.validation import Range
 
 NUM_BEAMS = Range(1, MAX_BEAMS, whole=True)
 LENGTH_PENALTY = Range(-1e3, 1e3)
+_LOWEST = -1e9  # log-probability of a token with probability 0
 _EARLY_STOPPING = (True, False, "never")
 
 
@@ -147,7 +148,7 @@ class BeamSampler(Sampler):
             found: Any = (await values.data()).tolist()
             tokens: Any = (await ids.data()).tolist()
             return [
-                [(token, math.log(p)) for token, p in zip(*row, strict=True) if p > 0]
+                [(token, math.log(p) if p > 0 else _LOWEST) for token, p in zip(*row, strict=True)]
                 for row in zip(tokens, found, strict=True)
             ]
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError
-from gpt2_wgpu.samplers.python_sampling import awaited
+from gpt2_wgpu.samplers.python_sampling import awaited, rows_of_prompt
 from gpt2_wgpu.samplers.sampler import Sampler
 from gpt2_wgpu.samplers.selected_rows import selected
 from gpt2_wgpu.sampling_parameters import MAX_BEAMS
 from gpt2_wgpu.tensors import Tensor, dispose, ops, tensor, tidy
-from gpt2_wgpu.text.token_arrays import as_array, rows_of_ids, rows_of_mask
+from gpt2_wgpu.text.token_arrays import as_array, rows_of_mask
 from gpt2_wgpu.validation import Range
 
 K = Range(1, MAX_BEAMS, whole=True)
@@ -78,7 +78,7 @@ class ContrastiveSampler(Sampler):
         if hidden_states is None:
             raise InvalidArgumentError("ContrastiveSampler needs the hidden_states of the prompt")
         count = self.checked().k
-        rows = rows_of_ids(prompt, ragged=False, name="prompt")
+        rows = rows_of_prompt(prompt)
         given = [[False] * len(row) for row in rows] if mask is None else rows_of_mask(mask)
         stops, stopped = {*(stop_token_ids or ())}, [False] * len(rows)
         async with tidy("candidates"):

@@ -106,3 +106,8 @@ def test_a_call_finds_the_best_text_where_greedy_search_does_not():
         assert tokens.tolist()[0][0] == [3, 1, 1, 1]
         assert scores.tolist()[0][0] == pytest.approx(math.log(0.4 * 0.999**2), abs=1e-5)
         assert samplers.Greedy()(following, prompt, index=1).tolist() == [[3, 0, 0, 0]]
+        certain = samplers.BeamSampler(5, return_all_beams=True)  # four beams of probability 0
+        tokens, scores = certain(forced, np.zeros((1, 2), np.int32), gw.tensor([[7, 8]], "int32"))
+        assert tokens.shape == (1, 5, 2)
+        assert tokens.tolist()[0][0] == [7, 8]
+        assert scores.shape == (1, 5)
