@@ -38,6 +38,17 @@ PENALTIES = [1.3, 2.0]  # repetition penalties of greedy search
 LONG = "There was once a king who had a daughter. " * 3
 TEXTS = ["Once upon a time", "", LONG, "Ünïcode  \n 日本"]
 PACKED_LENGTH = 12
+# Where KerasHub's pattern splits words as GPT-2's does: not at two line ends before a word.
+TOKENIZED = [
+    "",
+    " ",
+    "The king's daughter, and I'll 12345 go!!",
+    "  two  spaces   and\ttabs\n",
+    "ends\n\n",
+    "\xa0 \xa0 s",
+    "Ünïcode 日本 🙂 é",
+    "WOLF wolf's WE'RE",
+]
 SHORT_TEXTS = ["Once upon a time", "", "日本"]
 
 # A context and a continuation, and a text whose every token is scored.

@@ -17,7 +17,15 @@ from typing import Any
 
 from tests.parity.cases import RECORDED, recorded
 
-NAMES = ("keras_hub", "keras_layers", "lm_eval", "ray", "transformer_lens", "transformers")
+NAMES = (
+    "keras_hub",
+    "keras_layers",
+    "keras_text",
+    "lm_eval",
+    "ray",
+    "transformer_lens",
+    "transformers",
+)
 DIGITS = 5
 ROUNDING = 5e-5
 
