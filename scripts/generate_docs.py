@@ -1,19 +1,23 @@
-"""Writes docs/cli.md from the parsers of the command line: `python scripts/generate_docs.py`.
+"""Writes docs/cli.md and docs/ops.md: `python scripts/generate_docs.py`.
 
-The text has all that `--help` prints, in a form that does not depend on the version of argparse.
-With `--check` nothing is written: the exit status is 1 if the file is not current.
+docs/cli.md has all that `--help` prints, in a form that does not depend on the version of argparse;
+docs/ops.md has the signature and first line of each operation of `gw.ops`. With `--check` nothing
+is written: the exit status is 1 if a file is not current.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from gpt2_wgpu import ops
 from gpt2_wgpu.cli.program import build_parser
 
-PATH = Path(__file__).resolve().parents[1] / "docs" / "cli.md"
+_DOCS = Path(__file__).resolve().parents[1] / "docs"
 _HEAD = """\
 # The command line
 
@@ -21,11 +25,49 @@ The help texts of `gpt2-wgpu`, written by `python scripts/generate_docs.py`.
 """
 
 
+_OPS_HEAD = """\
+# Operations
+
+The functions of `gw.ops`, written by `python scripts/generate_docs.py`; `help(gw.ops.softmax)`
+gives shapes, dtypes and errors. Arguments are tensors, numbers, nested sequences or NumPy arrays.
+Each runs on the GPU, and `gw.tidy` frees its result ([memory.md](memory.md)). Tensors also have the
+operators `+ - * / @`, comparisons, `& | ~` and indexing; `gw.tensor` makes float32 of any numbers
+unless a dtype is given.
+"""
+
+
 def main(argv: list[str]) -> int:
-    current = PATH.is_file() and PATH.read_text("utf-8") == document()
-    if not current and argv != ["--check"]:
-        PATH.write_text(document(), "utf-8")
-    return int(argv == ["--check"] and not current)
+    texts = documents()
+    stale = [path for path in texts if not path.is_file() or path.read_text("utf-8") != texts[path]]
+    if argv == ["--check"]:
+        return int(bool(stale))
+    for path in stale:
+        path.write_text(texts[path], "utf-8")
+    return 0
+
+
+def documents() -> dict[Path, str]:
+    """The text of each file."""
+    return {_DOCS / "cli.md": document(), _DOCS / "ops.md": operations()}
+
+
+def operations() -> str:
+    """The text of docs/ops.md."""
+    lines = [_OPS_HEAD, "| Operation | |", "|---|---|"]
+    for name in sorted(ops.__all__):
+        operation = getattr(ops, name)
+        arguments = ", ".join(map(argument, inspect.signature(operation).parameters.values()))
+        summary = (inspect.getdoc(operation) or "").partition("\n")[0]
+        summary = re.sub(r":func:`(\w+)`", r"`\1`", summary).replace("``", "`")
+        lines.append(f"| `{name}({arguments})` | {summary} |")
+    return "\n".join(lines) + "\n"
+
+
+def argument(parameter: inspect.Parameter) -> str:
+    """The name of an argument, with its default; `*` marks those that need their name."""
+    star = "*, " if parameter.kind is parameter.KEYWORD_ONLY else ""
+    default = "" if parameter.default is parameter.empty else f"={parameter.default!r}"
+    return f"{star}{parameter.name}{default}"
 
 
 def document() -> str:

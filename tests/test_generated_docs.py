@@ -1,17 +1,25 @@
-"""docs/cli.md is what `scripts/generate_docs.py` writes, and has every option of the command."""
+"""docs/cli.md and docs/ops.md are what `scripts/generate_docs.py` writes, and are complete."""
 
 from __future__ import annotations
 
 import argparse
 import re
 
-from generate_docs import PATH, document
+from generate_docs import document, documents
 
+from gpt2_wgpu import ops
 from gpt2_wgpu.cli.program import build_parser
 
 
-def test_the_file_is_current() -> None:
-    assert PATH.read_text(encoding="utf-8") == document(), "run python scripts/generate_docs.py"
+def test_the_files_are_current() -> None:
+    for path, text in documents().items():
+        assert path.read_text(encoding="utf-8") == text, "run python scripts/generate_docs.py"
+
+
+def test_every_operation_has_a_row_with_a_sentence() -> None:
+    (text,) = (text for path, text in documents().items() if path.name == "ops.md")
+    rows = re.findall(r"^\| `(\w+)\([^`|]*\)` \| [A-Z`][^|]*[.:] \|$", text, re.MULTILINE)
+    assert rows == sorted(ops.__all__)
 
 
 def test_every_option_is_there() -> None:

@@ -168,6 +168,8 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     """Runs the command; returns the exit status."""
     terminal.quiet = args.quiet
     prompt = _read_prompt(args.prompt, terminal)
+    if args.no_start_token and not prompt:
+        terminal.info("--no-start-token has no effect: a text without a prompt begins with it")
     greedy = args.greedy or args.temperature == 0
     _note_what_is_ignored(args, greedy, terminal)
     seed = secrets.randbelow(2**31) if args.seed is None else args.seed
@@ -190,7 +192,14 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         add_start_token=not args.no_start_token,
         **allowed_special(args.allowed_special),
     ) as stream:
-        printer = StreamPrinter(stream, prompt, terminal, json=args.json, echo=not args.no_echo)
+        printer = StreamPrinter(
+            stream,
+            prompt,
+            terminal,
+            json=args.json,
+            echo=not args.no_echo,
+            limit=settings["max_new_tokens"],
+        )
         printer.run(at_once=args.no_stream)
     adapter = lm.device.info
     seed = None if greedy or args.beams else seed

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _REASONS = {
     "stop": "end of text",
     "length": "token limit",
+    "context": "end of the model's context",
     "stop_text": "stop text",
     "interrupted": "Ctrl-C",
 }
@@ -30,10 +31,18 @@ class StreamPrinter:
         terminal: the output.
         json: print JSON objects, one per line, instead of text.
         echo: print the prompt before the text.
+        limit: the most new tokens; a text that is full before has reached the context.
     """
 
     def __init__(
-        self, stream: gw.TextStream, prompt: str, terminal: Terminal, *, json: bool, echo: bool
+        self,
+        stream: gw.TextStream,
+        prompt: str,
+        terminal: Terminal,
+        *,
+        json: bool,
+        echo: bool,
+        limit: int = 1,
     ) -> None:
         self.text = ""
         self.interrupted = False
@@ -42,6 +51,7 @@ class StreamPrinter:
         self._terminal = terminal
         self._json = json
         self._echo = echo and not json
+        self._limit = limit
         self._at_once = False
         self._printed_tokens = 0
 
@@ -110,9 +120,12 @@ class StreamPrinter:
     def _figures(self) -> dict[str, Any]:
         """The statistics of a run; None for those that could not be measured."""
         stats = self._stream.stats
+        reason = "interrupted" if self.interrupted else stats.finish_reason
+        if reason == "length" and stats.new_tokens < self._limit:
+            reason = "context"
         return {
             "done": True,
-            "reason": "interrupted" if self.interrupted else stats.finish_reason,
+            "reason": reason,
             "prompt_tokens": stats.prompt_tokens,
             "tokens": stats.new_tokens,
             "seconds_to_first_token": _measured(stats.seconds_to_first_token, 4),

@@ -89,6 +89,8 @@ async def run_loop(
     stop_token_ids: Sequence[int] | None,
 ) -> Any:
     """Return ``prompt`` [B, T] with the tokens from ``index`` on chosen; see ``Sampler``."""
+    if not callable(next):
+        raise InvalidArgumentError(f"next must be a function, not {shown(next)}")
     rows = rows_of_prompt(prompt)
     given = [[False] * len(row) for row in rows] if mask is None else rows_of_mask(mask)
     if [len(row) for row in given] != [len(row) for row in rows]:
@@ -99,7 +101,8 @@ async def run_loop(
         if all(stopped):
             break
         with tidy("sampler step") as scope:
-            logits, _, cache = await awaited(next(as_array(rows, "int32"), cache, place))
+            found = await awaited(next(as_array(rows, "int32"), cache, place))
+            logits, cache = _logits_and_cache(found, len(rows))
             tokens = await next_tokens(sampler, logits, len(rows))
             scope.escape(cache)
         for which, token in enumerate(tokens):
@@ -107,6 +110,29 @@ async def run_loop(
                 rows[which][place] = token
                 stopped[which] = stopped[which] or token in stops
     return as_array(rows, "int32")
+
+
+def _logits_and_cache(found: Any, batch: int) -> tuple[Any, Any]:
+    """Return logits and cache of what ``next`` returned.
+
+    Raises:
+        InvalidArgumentError: it is not (logits, hidden states, cache).
+        ShapeError: the logits are not [``batch``, V].
+    """
+    if not isinstance(found, list | tuple) or len(found) != 3:
+        raise InvalidArgumentError(
+            f"next must return (logits, hidden states, cache), not {shown(found)}"
+        )
+    logits, _, cache = found
+    shape, part = [], logits
+    if hasattr(logits, "shape"):
+        shape = list(logits.shape)
+    while not hasattr(logits, "shape") and isinstance(part, list | tuple):
+        shape.append(len(part))
+        part = part[0] if part else None
+    if len(shape) != 2 or shape[0] != batch:
+        raise ShapeError(f"next must return logits of shape [{batch}, V], not {shape}")
+    return logits, cache
 
 
 async def awaited(value: Any) -> Any:

@@ -9,7 +9,9 @@ They call functions of ``ops``, which imports tensors and so registers them here
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, NoReturn, Self
+
+from gpt2_wgpu.errors import InvalidArgumentError
 
 _functions: dict[str, Callable[..., Any]] = {}
 
@@ -99,3 +101,9 @@ class Operators:
     def __getitem__(self, key: Any) -> Self:
         """The elements that integers, slices, ``...`` and None select, as a new tensor."""
         return _functions["get_item"](self, key)
+
+    def __setitem__(self, key: Any, value: Any) -> NoReturn:
+        raise InvalidArgumentError(
+            "elements of a tensor cannot be assigned: make a new tensor with "
+            "gw.ops.slice_update(x, start, updates) or gw.ops.where(condition, a, b)"
+        )

@@ -209,11 +209,7 @@ class BytePairTokenizer(PreprocessingLayer):
         if not isinstance(text, str):
             raise TokenizerError(f"only a str can be encoded, not {shown(text)}")
         _reject_surrogates(text)
-        allowed = (
-            self.special_tokens
-            if isinstance(allowed_special, str) and allowed_special == "all"
-            else token_list(allowed_special, "allowed_special")
-        )
+        allowed = self._allowed(allowed_special)
         whole = {
             token: self._vocabulary.id_of(token) for token in (*self.unsplittable_tokens, *allowed)
         }
@@ -259,6 +255,25 @@ class BytePairTokenizer(PreprocessingLayer):
                 self._words.clear()
             self._words[word] = ids
         return ids
+
+    def _allowed(self, allowed_special: Any) -> list[str]:
+        """Return the allowed special tokens; TokenizerError if one does not exist."""
+        if isinstance(allowed_special, str):
+            if allowed_special == "all":
+                return self.special_tokens
+            raise TokenizerError(
+                f'allowed_special must be "all" or a list of special tokens, not '
+                f"{shown(allowed_special)}"
+            )
+        allowed = token_list(allowed_special, "allowed_special")
+        for token in allowed:
+            if token not in self._vocabulary.ids:
+                special = ", ".join(map(repr, self.special_tokens[:5])) or "none"
+                raise TokenizerError(
+                    f"allowed_special: {shown(token)} is not in the vocabulary; its special "
+                    f"tokens are: {special}"
+                )
+        return allowed
 
     # --- ids → text -----------------------------------------------------------------------------
 

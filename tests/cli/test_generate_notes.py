@@ -64,10 +64,22 @@ def test_options_without_effect_are_noted(
     assert capsys.readouterr().err == ""
 
 
+def test_start_token_and_context_are_named(engine: FakeEngine, capsys: Captured) -> None:
+    assert main(["generate", "", "--no-start-token", "-n", "3"]) == 0
+    err = capsys.readouterr().err
+    assert "--no-start-token has no effect" in err
+    assert "stopped: end of the model's context" in err  # 2 of 3 tokens, and no other reason
+    engine.stats.new_tokens = 0
+    assert main(["generate", "Once", "--no-start-token", "-n", "2"]) == 0
+    err = capsys.readouterr().err
+    assert "no effect" not in err
+    assert "stopped: token limit" in err
+
+
 def test_json_without_streaming_is_one_object(engine: FakeEngine, capsys: Captured) -> None:
     engine.stats.tokens_per_second = float("nan")
     engine.stats.seconds_to_first_token = None
-    assert main(["generate", "Once", "--json", "--no-stream", "--greedy"]) == 0
+    assert main(["generate", "Once", "--json", "--no-stream", "--greedy", "-n", "2"]) == 0
     out, err = capsys.readouterr()
     assert out.count("\n") == 1
     assert json.loads(out) == {

@@ -31,7 +31,7 @@ def pipe_in(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
 
 
 def test_prompt_and_text_read_as_one(engine: FakeEngine, capsys: Captured) -> None:
-    assert main(["generate", "Once", "--seed", "7"]) == 0
+    assert main(["generate", "Once", "--seed", "7", "-n", "2"]) == 0
     out, err = capsys.readouterr()
     assert out == "Once a b\n"
     assert err == (
@@ -175,7 +175,7 @@ def test_a_pipe_that_is_not_utf8(
 
 def test_json_lines(engine: FakeEngine, capsys: Captured) -> None:
     engine.pieces = [(" a", [5]), ("ü", [200, 120]), ("", [7]), ("end", []), ("", [8, 9])]
-    assert main(["generate", "Once", "--json", "--seed", "1", "-q"]) == 0
+    assert main(["generate", "Once", "--json", "--seed", "1", "-q", "-n", "6"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line) for line in lines] == [
         {"token": 5, "text": " a"},

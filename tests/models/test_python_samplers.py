@@ -140,3 +140,22 @@ def test_wrong_results_of_get_next_token(result: Any, error: type[Exception], ma
     sampler.get_next_token = lambda probabilities: result  # type: ignore[method-assign]
     with pytest.raises(error, match=match):
         sampler(forced, [[0, 0], [0, 0]], [[1, 1], [1, 1]])
+
+
+@pytest.mark.parametrize(
+    ("result", "error", "match"),
+    [
+        (3, InvalidArgumentError, r"next must return \(logits, hidden states, cache\), not 3"),
+        (([[1.0]], None), InvalidArgumentError, "next must return"),
+        ((3, None, None), ShapeError, r"logits of shape \[2, V\], not \[\]"),
+        (([1.0, 2.0], None, None), ShapeError, r"not \[2\]"),
+        (([[[1.0]], [[2.0]]], None, None), ShapeError, r"not \[2, 1, 1\]"),
+        ((np.zeros((1, 4)), None, None), ShapeError, r"not \[1, 4\]"),
+    ],
+    ids=["a number", "a pair", "scalar", "one axis", "three axes", "one row"],
+)
+def test_wrong_results_of_next(result: Any, error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        samplers.Greedy()(lambda *_: result, [[0, 0], [0, 0]])
+    with pytest.raises(InvalidArgumentError, match="next must be a function, not 3"):
+        samplers.Greedy()(3, [[0, 0]])

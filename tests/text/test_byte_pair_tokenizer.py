@@ -96,6 +96,19 @@ def test_a_special_token_keeps_its_text(token: str) -> None:
     assert tokenizer.decode(tokenizer.encode("a" + token)) == "a" + token
 
 
+@pytest.mark.parametrize(
+    ("allowed", "message"),
+    [
+        (["<x>"], "allowed_special: '<x>' is not in the vocabulary; its special tokens are: none"),
+        ("x", "allowed_special must be \"all\" or a list of special tokens, not 'x'"),
+    ],
+)
+def test_messages_about_allowed_special(allowed: Any, message: str) -> None:
+    with pytest.raises(TokenizerError) as found:
+        small().encode("a", allowed)
+    assert str(found.value) == message
+
+
 def test_unknown_special_tokens_are_refused() -> None:
     with pytest.raises(TokenizerError, match="<nope>"):
         small().encode("air", {"<nope>"})

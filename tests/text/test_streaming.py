@@ -110,5 +110,5 @@ def test_held_text_comes_with_flush() -> None:
 
 @pytest.mark.parametrize("stops", ["stop", [""], ["a", 3]])
 def test_bad_stop_strings(stops: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match="stops"):
+    with pytest.raises(InvalidArgumentError, match="stop_texts must be a list"):
         StopTextMatcher(stops)
