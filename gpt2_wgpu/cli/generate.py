@@ -92,6 +92,13 @@ def add_model(parser: Parser) -> None:
         help="storage format of the weights on the GPU (default: the format that `convert` wrote, "
         "else f16; without a GPU, q8 if it is measured to be faster)",
     )
+    parser.add_argument(
+        "--adapter-weights",
+        action="append",
+        type=utf8,
+        metavar="DIR",
+        help="directory of a LoRA adapter in PEFT's format to merge into the weights (repeatable)",
+    )
     add_adapter(parser)
 
 
@@ -181,7 +188,10 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     peak = _watch_memory(gw.default_device()) if args.memory else None
     with terminal.progress(f"loading {args.model}") as on_progress:
         lm = gw.GPT2CausalLM.from_preset(
-            args.model, dtype=OPTIONS.get(args.dtype), on_progress=on_progress
+            args.model,
+            dtype=OPTIONS.get(args.dtype),
+            on_progress=on_progress,
+            adapter=args.adapter_weights,
         )
     lm.compile(sampler=sampler_of(settings, args.beams))
     terminal.waiting("compiling kernels")

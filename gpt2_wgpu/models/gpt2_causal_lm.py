@@ -17,6 +17,7 @@ from gpt2_wgpu.models.evaluated_causal_lm import EvaluatedCausalLM
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.gpt2_weights import Progress
 from gpt2_wgpu.models.loading import ModelFiles, open_blobs, open_preset, stored_weights
+from gpt2_wgpu.models.lora_merge import with_adapters
 from gpt2_wgpu.models.overrides import chosen, default, is_default, settled
 from gpt2_wgpu.models.pace import WorkPace
 from gpt2_wgpu.models.prediction import predicted
@@ -31,6 +32,7 @@ from gpt2_wgpu.text.token_arrays import rows_of_ids
 from gpt2_wgpu.validation import integer
 from gpt2_wgpu.webgpu import Device, sync
 from gpt2_wgpu.weights.blobs import Blob
+from gpt2_wgpu.weights.lora import Adapters, weighted
 
 
 class GPT2CausalLM(EvaluatedCausalLM):
@@ -49,6 +51,7 @@ class GPT2CausalLM(EvaluatedCausalLM):
         on_progress: Progress | None = None,
         *,
         cache_dtype: str = "float32",
+        adapter: Adapters | None = None,
     ) -> GPT2CausalLM:
         """Load a model; blocks (async counterpart: ``from_preset_async``).
 
@@ -62,6 +65,8 @@ class GPT2CausalLM(EvaluatedCausalLM):
             device: default: the default device.
             on_progress: called with (done_bytes, total_bytes) while weights load.
             cache_dtype: dtype of keys and values, "float32" or "float16".
+            adapter: directory of a LoRA adapter in PEFT's format, a list of them, or a dict
+                directory → weight, merged into the weights as they load (docs/lora.md).
 
         Raises:
             PresetError, ConfigError, WeightsError, TokenizerError: the checkpoint is missing,
@@ -69,7 +74,13 @@ class GPT2CausalLM(EvaluatedCausalLM):
             DeviceError: the device failed. After an error no memory stays allocated.
         """
         loading = cls.from_preset_async(
-            preset, preprocessor, dtype, device, on_progress, cache_dtype=cache_dtype
+            preset,
+            preprocessor,
+            dtype,
+            device,
+            on_progress,
+            cache_dtype=cache_dtype,
+            adapter=adapter,
         )
         return sync(loading, "from_preset_async(...)")
 
@@ -83,14 +94,16 @@ class GPT2CausalLM(EvaluatedCausalLM):
         on_progress: Progress | None = None,
         *,
         cache_dtype: str = "float32",
+        adapter: Adapters | None = None,
     ) -> GPT2CausalLM:
         """Async counterpart of :meth:`from_preset`.
 
         In a browser ``preset`` may also be the URL of a directory, absolute or relative to the
         page. ``os.environ["HF_ENDPOINT"]`` sets a mirror of the Hub.
         """
+        adapters = weighted(adapter)
         files = await open_preset(preset, preprocessor)
-        return await cls._from_files(files, dtype, device, on_progress, cache_dtype)
+        return await cls._from_files(files, dtype, device, on_progress, cache_dtype, adapters)
 
     @classmethod
     async def from_blobs(
@@ -120,9 +133,11 @@ class GPT2CausalLM(EvaluatedCausalLM):
         device: Device | None,
         on_progress: Progress | None,
         cache_dtype: str,
+        adapters: Sequence[tuple[str, float]] = (),
     ) -> GPT2CausalLM:
         stored = await stored_weights(files.config, files.weights, dtype, on_progress)
         config, dtype, open_weights = stored
+        open_weights = with_adapters(config, open_weights, adapters)
         backbone = await GPT2Backbone.from_weights(config, open_weights, dtype, cache_dtype, device)
         return cls(backbone, files.preprocessor)
 

@@ -81,8 +81,8 @@ class FakeEngine:
             monkeypatch.setattr(gpt2_wgpu, name, fake, raising=False)
         return self
 
-    def _from_preset(self, preset: str, *, dtype: str, on_progress: Any) -> Any:
-        self.calls["from_preset"] = {"preset": preset, "dtype": dtype}
+    def _from_preset(self, preset: str, *, dtype: str, on_progress: Any, adapter: Any) -> Any:
+        self.calls["from_preset"] = {"preset": preset, "dtype": dtype, "adapter": adapter}
         if self.failure:
             raise self.failure
         if self.warning:

@@ -43,7 +43,7 @@ def test_a_real_text_is_what_the_fake_gives(monkeypatch: pytest.MonkeyPatch) -> 
 
     engine = FakeEngine().install(monkeypatch)
     assert main(["generate", "-q", "--greedy", "-n", "4", "--stop", "zzz", "Once"]) == 0
-    fake = engine._from_preset("fairytales", dtype="float16", on_progress=None)
+    fake = engine._from_preset("fairytales", dtype="float16", on_progress=None, adapter=None)
     same_shape(fake, lm)
     asked = dict(engine.calls["stream"])  # as the command has asked
     lm.compile("greedy")

@@ -111,9 +111,25 @@ def test_without_a_seed_every_run_has_its_own_and_says_which(
 
 
 def test_options_reach_the_engine(engine: FakeEngine) -> None:
-    options = ["--dtype", "f32", "-n", "9", "--stop", "END", "--stop", "!", "--no-start-token"]
+    adapters = ["--adapter-weights", "one", "--adapter-weights", "two"]
+    options = [
+        *adapters,
+        "--dtype",
+        "f32",
+        "-n",
+        "9",
+        "--stop",
+        "END",
+        "--stop",
+        "!",
+        "--no-start-token",
+    ]
     assert main(["generate", "Once", "-m", "gpt2", *options]) == 0
-    assert engine.calls["from_preset"] == {"preset": "gpt2", "dtype": "float32"}
+    assert engine.calls["from_preset"] == {
+        "preset": "gpt2",
+        "dtype": "float32",
+        "adapter": ["one", "two"],
+    }
     assert engine.calls["stream"] == {
         "prompt": "Once",
         "max_new_tokens": 9,
@@ -125,7 +141,7 @@ def test_options_reach_the_engine(engine: FakeEngine) -> None:
         assert main(["generate", "Once", *options]) == 0
         assert engine.calls["stream"]["allowed_special"] == allowed
     assert main(["generate", "Once"]) == 0
-    assert engine.calls["from_preset"] == {"preset": "fairytales", "dtype": None}
+    assert engine.calls["from_preset"] == {"preset": "fairytales", "dtype": None, "adapter": None}
     assert engine.calls["stream"] == {
         "prompt": "Once",
         "max_new_tokens": 128,

@@ -1,0 +1,210 @@
+"""LoRA adapters in PEFT's format: ``adapter_config.json`` and ``adapter_model.safetensors``.
+
+An adapter adds ``scale * B A`` to some matrices W [out_features, in_features] of a model, with A
+[r, in_features] and B [out_features, r] (Hu et al. 2021). ``scale`` is alpha / r, or alpha /
+sqrt(r) with ``use_rslora`` (Kalajdzievski 2023); r and alpha may differ between modules.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpt2_wgpu import small_files, strict_json
+from gpt2_wgpu.errors import InvalidArgumentError, WeightsError
+from gpt2_wgpu.shown import listed, shown
+from gpt2_wgpu.weights.header import TensorEntry
+from gpt2_wgpu.weights.naming import SUPPORTED_DTYPES
+from gpt2_wgpu.weights.safetensors import SafetensorsFile
+
+CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+Adapters = (
+    str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, float]
+)  # Mapping: directory -> weight
+
+_NAME = re.compile(
+    r"(?:base_model\.model\.)?((?:transformer\.)?(.+))\.lora_([AB])(?:\.[^.]+)?\.weight"
+)
+_MATRICES = re.compile(r"h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)")
+
+
+@dataclass(frozen=True)
+class LoraModule:
+    """Matrices of an adapter for one matrix of the model."""
+
+    a: TensorEntry  # [r, in_features]
+    b: TensorEntry  # [out_features, r]
+    scale: float
+
+
+class LoraAdapter:
+    """An open adapter: ``modules``, by name of the model's matrix, and their bytes.
+
+    Raises:
+        WeightsError: the adapter is missing, malformed or of a kind that is not supported.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], weight: float = 1.0) -> None:
+        self.directory = Path(directory)
+        config = _config(self.directory)
+        self._file = SafetensorsFile(self.directory / WEIGHTS_FILE)
+        try:
+            self.modules = _modules(config, self._file.tensors, str(self.directory), weight)
+        except WeightsError:
+            self.close()
+            raise
+
+    def read(self, entry: TensorEntry) -> memoryview:
+        """Return the bytes of a matrix."""
+        return self._file.read(entry.name)
+
+    def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Check names and shapes against the model's matrices [in_features, out_features].
+
+        Raises:
+            WeightsError: the model lacks a module, or has another size.
+        """
+        unknown = [name for name in self.modules if name not in shapes]
+        if unknown:
+            raise WeightsError(
+                f"{self.directory}: the model has no {listed(unknown, 3)}: the adapter belongs to "
+                "another model"
+            )
+        for name, module in self.modules.items():
+            fitting = (module.a.shape[-1], module.b.shape[0])
+            if shapes[name] != fitting:
+                raise WeightsError(
+                    f"{self.directory}: {name} is for {list(fitting)}, but the model has "
+                    f"{list(shapes[name])}: the adapter belongs to another model"
+                )
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        self._file.close()
+
+    def __enter__(self) -> LoraAdapter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def weighted(adapters: Adapters | None) -> list[tuple[str, float]]:
+    """Return directory and weight of each adapter.
+
+    Raises:
+        InvalidArgumentError: they are neither a directory, a list, nor a dict with weights.
+    """
+    if adapters is None:
+        return []
+    if isinstance(adapters, str | os.PathLike):
+        return [(os.fspath(adapters), 1.0)]
+    if not isinstance(adapters, Mapping | list | tuple):
+        raise InvalidArgumentError(
+            "adapter must be a directory, a list of them or a dict directory → weight, not "
+            f"{shown(adapters)}"
+        )
+    pairs = adapters.items() if isinstance(adapters, Mapping) else [(a, 1.0) for a in adapters]
+    found = []
+    for directory, weight in pairs:
+        number = isinstance(weight, int | float) and math.isfinite(weight)
+        if not isinstance(directory, str | os.PathLike) or not number:
+            raise InvalidArgumentError(
+                f"adapter maps {shown(directory)} to {shown(weight)}; a directory and a finite "
+                "number are needed"
+            )
+        found.append((os.fspath(directory), float(weight)))
+    return found
+
+
+def _config(directory: Path) -> dict[str, Any]:
+    path = directory / CONFIG_FILE
+    try:
+        config = strict_json.parse(small_files.read(path))
+    except FileNotFoundError:
+        raise WeightsError(
+            f"{path} does not exist: an adapter is a directory that PEFT's save_pretrained() wrote"
+        ) from None
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}") from None
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        kind = config.get("peft_type") if isinstance(config, dict) else config
+        raise WeightsError(f"{path}: peft_type must be 'LORA', not {shown(kind)}")
+    if config.get("use_dora"):
+        raise WeightsError(f"{path}: use_dora is not supported: {_MERGE}")
+    if config.get("bias", "none") != "none":
+        raise WeightsError(f"{path}: bias {shown(config['bias'])} is not supported: {_MERGE}")
+    if config.get("modules_to_save"):
+        modules = shown(config["modules_to_save"])
+        raise WeightsError(f"{path}: modules_to_save {modules} are not supported: {_MERGE}")
+    return config
+
+
+_MERGE = "merge the adapter with PEFT's merge_and_unload(), then save_pretrained()"
+
+
+def _modules(
+    config: Mapping[str, Any], tensors: Mapping[str, TensorEntry], where: str, weight: float
+) -> dict[str, LoraModule]:
+    """Return the pairs of matrices by name of the model's matrix."""
+    halves: dict[str, dict[str, TensorEntry]] = {}
+    names = {}
+    for entry in tensors.values():
+        found = _NAME.fullmatch(entry.name)
+        if found is None or not _MATRICES.fullmatch(found[2]):
+            raise WeightsError(
+                f"{where}: tensor {shown(entry.name)} is not lora_A or lora_B of c_attn, c_proj or "
+                f"c_fc of a block, the modules that are supported: {_MERGE}"
+            )
+        if entry.dtype not in SUPPORTED_DTYPES or len(entry.shape) != 2:
+            raise WeightsError(
+                f"{where}: tensor {shown(entry.name)} is {entry.dtype} {list(entry.shape)}, not a "
+                f"matrix in {', '.join(SUPPORTED_DTYPES)}"
+            )
+        halves.setdefault(found[2], {})[found[3]] = entry
+        names[found[2]] = found[1]
+    if not halves:
+        raise WeightsError(f"{where}: {WEIGHTS_FILE} holds no tensors")
+    modules = {}
+    for module, pair in halves.items():
+        if len(pair) != 2:
+            raise WeightsError(f"{where}: {module} has lora_{next(iter(pair))} only")
+        rank = _of_module(config, "rank_pattern", "r", names[module], where)
+        alpha = _of_module(config, "alpha_pattern", "lora_alpha", names[module], where)
+        a, b = pair["A"], pair["B"]
+        if a.shape[0] != rank or b.shape[1] != rank:
+            raise WeightsError(
+                f"{where}: {module} has lora_A {list(a.shape)} and lora_B {list(b.shape)} for a "
+                f"rank of {shown(rank)} in {CONFIG_FILE}"
+            )
+        divisor = math.sqrt(rank) if config.get("use_rslora") else rank
+        modules[f"{module}.weight"] = LoraModule(a, b, weight * alpha / divisor)
+    return modules
+
+
+def _of_module(
+    config: Mapping[str, Any], pattern: str, default: str, module: str, where: str
+) -> float:
+    """Return the rank or alpha of a module: of the first matching pattern, else the default."""
+    patterns = config.get(pattern) or {}
+    value = config.get(default)
+    try:
+        for key, special in patterns.items():
+            if re.fullmatch(rf"(?:.*\.)?(?:{key})", module):
+                value = special
+                break
+    except (AttributeError, re.error) as error:
+        raise WeightsError(f"{where}/{CONFIG_FILE}: {pattern} is not valid: {error}") from None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
+        raise WeightsError(
+            f"{where}/{CONFIG_FILE}: {default} of {module} must be a positive number, not "
+            f"{shown(value)}"
+        )
+    return value
