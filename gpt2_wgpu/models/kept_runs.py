@@ -185,7 +185,15 @@ class KeptRuns(NotCopyable):
         return len(self._runs)
 
     def take(self, key: RunKey) -> RunParts | None:
-        """Return a run for ``key``, the caller's until :meth:`put`; None if there is none."""
+        """Return a run for ``key``, the caller's until :meth:`put`; None if there is none.
+
+        Runs of a lost or closed device are freed.
+        """
+        with self._lock:
+            lost = [parts for known, parts in self._runs if not known.device.is_open]
+            self._runs = [run for run in self._runs if run[0].device.is_open]
+        for parts in lost:
+            parts.close()
         while True:
             with self._lock:
                 found = next((run for run in reversed(self._runs) if run[0] == key), None)

@@ -1,7 +1,9 @@
-"""Kept runs are not used with other weights or other kernels."""
+"""Kept runs are not used with other weights, another device or other kernels."""
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -10,6 +12,7 @@ import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DisposedTensorError
 from gpt2_wgpu.nn import choose_kernels
 from tests.memory import tiny
+from tests.models.test_device_loss import lose_device
 
 pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.native("NumPy")]
 
@@ -43,6 +46,23 @@ def test_replaced_weights_are_used(device):
         lm.dispose()
         other.dispose()
     gw.trim()
+
+
+def test_runs_of_a_lost_device_are_freed_with_the_next_generation():
+    device = gw.Device()
+    lm = tiny.model(device)
+    for length in (20, 36):
+        lm.generate("abc", max_length=length)
+    assert len(lm.kept_runs) == 2
+    lost = weakref.ref(device.gpu)
+    lose_device(device)
+    del device
+    lm.generate("abc", max_length=20)
+    assert len(lm.kept_runs) == 1
+    gc.collect()
+    assert lost() is None
+    lm.dispose()
+    lm.device.close()
 
 
 def test_kernels_that_a_caller_chooses_are_recorded_anew(device):
