@@ -133,14 +133,16 @@ def end_scope(result: T = None) -> T:  # type: ignore[assignment]
 
     Raises:
         ScopeError: the innermost scope was not opened by ``start_scope`` in this task or thread.
+        DisposedTensorError: a tensor of ``result`` is disposed; the scope is closed all the same.
     """
     scope = _current.get()
     if not isinstance(scope, StartedScope) or scope.closed or scope.owner != _task_or_thread():
         raise ScopeError("end_scope without start_scope: none is open in this task or thread")
     _current.set(scope.parent)
-    scope.escape(result)
-    scope.close()
-    return result
+    try:
+        return scope.escape(result)
+    finally:
+        scope.close()
 
 
 def keep(value: T) -> T:

@@ -7,6 +7,7 @@ the task that spawned it, as asyncio's do. The model says which tensors live and
 from __future__ import annotations
 
 import copy
+from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 
@@ -66,6 +67,15 @@ class Task:
 
     def run(self, function, *arguments):
         return self.context.run(function, *arguments)
+
+
+@contextmanager
+def rejecting_disposed(tensors):
+    """Expects DisposedTensorError of the block if one of ``tensors`` is disposed."""
+    with ExitStack() as expecting:
+        if not all(tensor.alive for tensor in tensors):
+            expecting.enter_context(pytest.raises(DisposedTensorError))
+        yield
 
 
 class Programs(RuleBasedStateMachine):
@@ -200,8 +210,9 @@ class Programs(RuleBasedStateMachine):
     def escape(self, task, chosen):
         scopes = [scope for each in self.tasks for scope in each.own]
         scope, found = scopes[task % len(scopes)], self.some(chosen)
-        scope.real.escape([t.real for t in found])
-        self.move_up(found, scope)
+        with rejecting_disposed(found):
+            scope.real.escape([t.real for t in found])
+            self.move_up(found, scope)
 
     @rule(task=numbers, raising=st.booleans(), chosen=st.lists(numbers, max_size=3))
     def close(self, task, raising, chosen):
@@ -214,8 +225,9 @@ class Programs(RuleBasedStateMachine):
             return
         scope = task.own[-1]
         if scope.opened is None:
-            task.run(gw.end_scope, [t.real for t in found])
-            self.move_up(found, scope)
+            with rejecting_disposed(found):
+                task.run(gw.end_scope, [t.real for t in found])
+                self.move_up(found, scope)
         else:
             error = KeyError("random") if raising else None
             task.run(scope.opened.__exit__, type(error) if error else None, error, None)
