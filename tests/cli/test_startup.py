@@ -90,7 +90,7 @@ def test_every_public_name_is_what_the_type_checker_sees() -> None:
                 named[alias.name] = import_module(f"gpt2_wgpu.{alias.name}")
             else:
                 named[alias.name] = getattr(import_module(node.module or ""), alias.name)
-    assert sorted(named) == sorted(gw.__all__)
+    assert sorted(named) == sorted([*gw.__all__, "__version__"])
     for name, value in named.items():
         assert getattr(gw, name) is value, name
     assert {*gw.__all__} <= {*dir(gw)}
