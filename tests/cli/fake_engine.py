@@ -96,8 +96,8 @@ class FakeEngine:
             stream=self._stream,
         )
 
-    def _stream(self, prompt: str, **options: Any) -> FakeStream:
-        self.calls["stream"] = {"prompt": prompt, **options}
+    def _stream(self, inputs: str, **options: Any) -> FakeStream:
+        self.calls["stream"] = {"inputs": inputs, **options}
         self.stats.new_tokens, self.stats.token_ids = 0, []
         self.stream = FakeStream(self.pieces, self.stats)
         return self.stream

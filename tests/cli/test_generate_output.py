@@ -131,7 +131,7 @@ def test_options_reach_the_engine(engine: FakeEngine) -> None:
         "adapter": ["one", "two"],
     }
     assert engine.calls["stream"] == {
-        "prompt": "Once",
+        "inputs": "Once",
         "max_new_tokens": 9,
         "stop_texts": ["END", "!"],
         "add_start_token": False,
@@ -143,7 +143,7 @@ def test_options_reach_the_engine(engine: FakeEngine) -> None:
     assert main(["generate", "Once"]) == 0
     assert engine.calls["from_preset"] == {"preset": "fairytales", "dtype": None, "adapter": None}
     assert engine.calls["stream"] == {
-        "prompt": "Once",
+        "inputs": "Once",
         "max_new_tokens": 128,
         "stop_texts": [],
         "add_start_token": True,
@@ -172,7 +172,7 @@ def test_where_the_prompt_comes_from(
 ) -> None:
     pipe_in(monkeypatch, piped.encode())
     assert main(["generate", *argv]) == 0
-    assert engine.calls["stream"]["prompt"] == prompt
+    assert engine.calls["stream"]["inputs"] == prompt
     assert ("no prompt: starting a new text" in capsys.readouterr().err) == (prompt == "")
 
 
