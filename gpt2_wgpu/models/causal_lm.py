@@ -44,7 +44,7 @@ from gpt2_wgpu.models.row_ends import RowEnds, with_start_token
 from gpt2_wgpu.models.sampler_call import generate_by_call
 from gpt2_wgpu.models.search import generate_by_search, is_search
 from gpt2_wgpu.models.text_stream import TextStream, TokenSource, WholeText
-from gpt2_wgpu.models.token_choice import TokenChoice, check_processors
+from gpt2_wgpu.models.token_choice import TokenChoice, check_processors, with_rules
 from gpt2_wgpu.models.token_ids import (
     check_rows,
 )
@@ -254,7 +254,8 @@ class CausalLM(GenerativeTask):
                     min(limit, len(row) + most) for limit, row in zip(limits, rows, strict=True)
                 ]
             if runs_its_own_loop(self.sampler):
-                check_processors(self.logits_processors, self.sampler)  # it may be assigned
+                # The sampler may be assigned.
+                check_processors(self.logits_processors, self.sampler, self.token_rules)
                 stops = stop_token_ids or ()
                 candidates = self.candidates(stops)
                 if is_search(self.sampler):
@@ -276,6 +277,7 @@ class CausalLM(GenerativeTask):
         candidates = self.candidates(stop_token_ids)
         choice = TokenChoice.of(self.sampler, self.logits_processors)
         options = choice.options(self.sampler)
+        options = with_rules(options, self.token_rules, self.prompt_lookup_num_tokens)
         lookup = check_prompt_lookup(
             self.prompt_lookup_num_tokens, self.sampler, self.logits_processors
         )

@@ -1,4 +1,4 @@
-"""Configuration of a directory: ``config.json``, overridden by ``generation_config.json``."""
+"""``generation_config.json`` of a directory: it overrides ``config.json``, and has token rules."""
 
 from __future__ import annotations
 
@@ -8,10 +8,36 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gpt2_wgpu.errors import ConfigError
+from gpt2_wgpu.errors import ConfigError, InvalidArgumentError
 from gpt2_wgpu.models.config import GPT2Config, flat_ids, read_object
+from gpt2_wgpu.nn import NO_RULES, TokenRules
+from gpt2_wgpu.samplers import GreedySampler
 
 _FILE = "generation_config.json"
+RULES = (
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "bad_words_ids",
+    "forced_eos_token_id",
+    "no_repeat_ngram_size",
+    "min_length",
+    "min_new_tokens",
+)
+# Settings that change the text in transformers, with the value that has no effect there.
+_NOT_OBEYED = {
+    **dict.fromkeys(("do_sample", "min_p", "top_h", "epsilon_cutoff", "eta_cutoff")),
+    **dict.fromkeys(("max_new_tokens", "max_time", "stop_strings", "penalty_alpha", "dola_layers")),
+    **dict.fromkeys(("prompt_lookup_num_tokens", "force_words_ids", "constraints")),
+    **dict.fromkeys(("forced_bos_token_id", "sequence_bias", "exponential_decay_length_penalty")),
+    **dict.fromkeys(("guidance_scale", "watermarking_config", "renormalize_logits")),
+    **dict.fromkeys(("encoder_no_repeat_ngram_size", "remove_invalid_values", "token_healing")),
+    **dict.fromkeys(("temperature", "top_p", "typical_p", "repetition_penalty"), 1),
+    **dict.fromkeys(("num_beams", "num_beam_groups", "num_return_sequences"), 1),
+    **dict.fromkeys(("length_penalty", "encoder_repetition_penalty"), 1),
+    "diversity_penalty": 0,
+    "top_k": 50,
+    "max_length": 20,
+}
 
 
 def read_config(directory: Path) -> GPT2Config:
@@ -39,6 +65,36 @@ def read_config(directory: Path) -> GPT2Config:
         raise ConfigError(f"{directory / _FILE}: {error}") from None
     _warn_of_difference(read_object(path), config, changed)
     return changed
+
+
+def read_rules(directory: Path) -> TokenRules:
+    """Read the rules that exclude tokens from ``generation_config.json`` of a directory.
+
+    Other settings that would change the text are named in a ``UserWarning``.
+
+    Raises:
+        ConfigError: the file is malformed, or a rule is not valid.
+    """
+    path = directory / _FILE
+    if not path.is_file():
+        return NO_RULES
+    values = {key: value for key, value in read_object(path).items() if value is not None}
+    try:
+        rules = GreedySampler(**{name: values[name] for name in RULES if name in values}).rules()
+    except InvalidArgumentError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    unused = [
+        name
+        for name, value in values.items()
+        if name in _NOT_OBEYED and value not in (_NOT_OBEYED[name], False, [], {})
+    ]
+    if unused:
+        warnings.warn(
+            f"{_FILE} sets {', '.join(unused)}, which the model does not apply by itself: give "
+            "the sampler and generate these values where they support them",
+            stacklevel=4,
+        )
+    return rules
 
 
 def _warn_of_difference(written: Mapping[str, Any], old: GPT2Config, new: GPT2Config) -> None:

@@ -26,6 +26,7 @@ from gpt2_wgpu.models.token_ids import (
     check_vocabularies,
     end_token_ids,
 )
+from gpt2_wgpu.nn import NO_RULES
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor
 from gpt2_wgpu.text.preprocessor import AllowedSpecial
@@ -49,6 +50,7 @@ class GenerativeTask(GenerateMethods, CopiedByAttributes):
             check_vocabularies(preprocessor.tokenizer, backbone.config.vocab_size)
         self.backbone = backbone
         self.preprocessor = preprocessor
+        self.token_rules = NO_RULES  # of generation_config.json; those of the sampler win
         self.kept_runs = KeptRuns()
         self.compile()
 

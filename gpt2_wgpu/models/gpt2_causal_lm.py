@@ -139,7 +139,9 @@ class GPT2CausalLM(EvaluatedCausalLM):
         config, dtype, open_weights = stored
         open_weights = with_adapters(config, open_weights, adapters)
         backbone = await GPT2Backbone.from_weights(config, open_weights, dtype, cache_dtype, device)
-        return cls(backbone, files.preprocessor)
+        lm = cls(backbone, files.preprocessor)
+        lm.token_rules = files.rules
+        return lm
 
     def __call__(self, inputs: Mapping[str, Any]) -> Tensor:
         """Return logits [B, T, V] of ``{"token_ids", "padding_mask"}`` [B, T], without a cache."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,9 +14,10 @@ from gpt2_wgpu.errors import ConfigError, InvalidArgumentError, TokenizerError
 from gpt2_wgpu.models.addresses import address_of
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.fetching import fetch_files, name_of
-from gpt2_wgpu.models.generation_config import read_config
+from gpt2_wgpu.models.generation_config import read_config, read_rules
 from gpt2_wgpu.models.gpt2_weights import Fetch, OpenWeights, Progress, as_stored, stored_fetch
 from gpt2_wgpu.models.token_ids import check_vocabularies, settle_start_token
+from gpt2_wgpu.nn import NO_RULES, TokenRules
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 from gpt2_wgpu.text.tokenizer_saving import preprocessor_settings
@@ -35,6 +36,7 @@ class ModelFiles:
     config: GPT2Config
     preprocessor: GPT2CausalLMPreprocessor | None
     weights: Path | WeightSource
+    rules: TokenRules = NO_RULES  # of generation_config.json
 
 
 async def open_preset(
@@ -52,12 +54,12 @@ async def open_preset(
         files = await open_blobs(await fetch_files(address), name_of(address))
         if isinstance(preprocessor, str):
             return files
-        return ModelFiles(files.config, preprocessor, files.weights)
+        return replace(files, preprocessor=preprocessor)
     directory = resolve_preset(preset)
     config = read_config(directory)
     if isinstance(preprocessor, str):
         preprocessor = _preprocessor_of(directory, config)
-    return ModelFiles(config, preprocessor, directory)
+    return ModelFiles(config, preprocessor, directory, read_rules(directory))
 
 
 async def open_blobs(blobs: Mapping[str, Blob], name: str) -> ModelFiles:
@@ -71,7 +73,8 @@ async def open_blobs(blobs: Mapping[str, Blob], name: str) -> ModelFiles:
             )
         try:
             config = read_config(directory)
-            return ModelFiles(config, _preprocessor_of(directory, config), source)
+            preprocessor = _preprocessor_of(directory, config)
+            return ModelFiles(config, preprocessor, source, read_rules(directory))
         except (ConfigError, TokenizerError) as error:
             # The folder is ours: messages name the model instead.
             raise type(error)(str(error).replace(folder, name)) from None

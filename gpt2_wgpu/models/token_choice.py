@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from gpt2_wgpu.errors import InvalidArgumentError, NotRecordableError, ShapeError
-from gpt2_wgpu.nn import SamplingOptions
+from gpt2_wgpu.nn import NO_RULES, SamplingOptions, TokenRules
 from gpt2_wgpu.samplers import Sampler, runs_in_python, runs_its_own_loop
 from gpt2_wgpu.samplers.python_sampling import awaited
 from gpt2_wgpu.shown import shown
@@ -60,6 +60,23 @@ class TokenChoice:
         return logits
 
 
+def with_rules(
+    options: SamplingOptions, defaults: TokenRules, prompt_lookup_num_tokens: int
+) -> SamplingOptions:
+    """Return ``options`` with ``defaults``, the rules of the checkpoint; those of a sampler win."""
+    rules = options.rules.over(defaults)
+    if rules.any and prompt_lookup_num_tokens:
+        _refuse_rules("prompt_lookup_num_tokens")
+    return replace(options, rules=rules)
+
+
+def _refuse_rules(feature: str) -> NoReturn:
+    raise InvalidArgumentError(
+        f"{feature} cannot be combined with the rules of generation_config.json that exclude "
+        "tokens: to ignore them, set token_rules of the model to gpt2_wgpu.nn.TokenRules()"
+    )
+
+
 class UnreadableIds:
     """Placeholder of token ids while a step is recorded; reading them aborts the recording."""
 
@@ -79,12 +96,12 @@ class UnreadableIds:
 
 
 def check_processors(
-    processors: Sequence[LogitsProcessor] | None, sampler: Sampler
+    processors: Sequence[LogitsProcessor] | None, sampler: Sampler, rules: TokenRules = NO_RULES
 ) -> tuple[LogitsProcessor, ...]:
     """Return ``processors`` as a tuple.
 
-    InvalidArgumentError for one that cannot be called with (token_ids, logits), and for any in
-    combination with a sampler that runs its own loop.
+    InvalidArgumentError for one that cannot be called with (token_ids, logits), and for any, or
+    ``rules`` of the checkpoint, in combination with a sampler that runs its own loop.
     """
     if not isinstance(processors, Iterable | None) or isinstance(processors, str | bytes):
         raise InvalidArgumentError(
@@ -99,6 +116,8 @@ def check_processors(
                 f"a logits processor is called as processor(token_ids, logits): "
                 f"{shown(processor)} cannot be"
             ) from None
+    if rules.any and runs_its_own_loop(sampler):
+        _refuse_rules(type(sampler).__name__)
     if checked and runs_its_own_loop(sampler):
         raise InvalidArgumentError(
             f"{type(sampler).__name__} replaces the sampling loop, which logits_processors are "

@@ -40,7 +40,7 @@ from gpt2_wgpu.nn.sampling import (
     sample,
 )
 from gpt2_wgpu.nn.similarity import append_hidden, similarity
-from gpt2_wgpu.nn.token_rules import TokenRules
+from gpt2_wgpu.nn.token_rules import NO_RULES, TokenRules
 from gpt2_wgpu.nn.transformer_block import Block, LayerNorm, Linear, attend, feed_forward
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "FULL",
     "LIVE",
     "NOT_FINITE",
+    "NO_RULES",
     "NO_TARGET",
     "RECENT",
     "STOPPED",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpt2_wgpu.errors import InvalidArgumentError
 
@@ -40,6 +40,11 @@ class TokenRules:
             or self.min_new_tokens
             or any(len(word) > 1 for word in self.bad_words_ids)
         )
+
+    def over(self, defaults: TokenRules) -> TokenRules:
+        """Return these rules, with those of ``defaults`` where these have no effect."""
+        own = {name: value for name, value in vars(self).items() if value}
+        return replace(defaults, **own)
 
     def always_excluded(self, stop_token_ids: Sequence[int]) -> set[int]:
         """Return the tokens that are never chosen; a bad word that is a stop token is not bad."""
