@@ -13,6 +13,7 @@ from typing import Any
 from gpt2_wgpu import nn
 from gpt2_wgpu.errors import InvalidArgumentError, NumericalError
 from gpt2_wgpu.models.cached_model import CachedModel
+from gpt2_wgpu.models.decode_step import dispose_unkept
 from gpt2_wgpu.models.sampler_call import only
 from gpt2_wgpu.models.search_step import SearchStep
 from gpt2_wgpu.models.token_ids import Candidates
@@ -42,7 +43,7 @@ class ContrastiveStep(SearchStep):
                 row_major(shape), first * width,
             )  # fmt: skip
             first += chunk.shape[1]
-        dispose(hidden)
+        dispose_unkept(hidden)
 
     def _results(self, logits: Tensor, hidden: Any) -> Sequence[Tensor]:
         """Return the results of ``score``, and the largest similarity of each row."""

@@ -92,9 +92,13 @@ def test_replaced_methods_are_called(small_lm, monkeypatch):
     built, called = small_lm.build_cache, small_lm.call_with_cache
     calls: list[object] = []
 
+    kept: list[gw.Tensor] = []
+
     def build_cache(token_ids):
         calls.append("build")
-        return built(token_ids)
+        hidden, cache = built(token_ids)
+        kept.append(gw.keep(hidden))
+        return hidden, cache
 
     def call_with_cache(token_ids, cache, cache_update_index):
         found = called(token_ids, cache, cache_update_index)
@@ -105,6 +109,8 @@ def test_replaced_methods_are_called(small_lm, monkeypatch):
     assert generated(small_lm, PROMPTS, 12) == expected
     monkeypatch.setattr(small_lm, "call_with_cache", call_with_cache)
     assert generated(small_lm, PROMPTS, 12) == expected
+    assert not any(hidden.disposed for hidden in kept)
+    gw.dispose(kept)
     assert calls[0] == "build"
     assert calls[-1] == (9, 1, 211)
 
