@@ -165,6 +165,7 @@ def test_two_hundred_aborted_streams(device, lm):
     assert list(lm.stream("Once", max_new_tokens=10, stop_token_ids=None)) == expected
 
 
+@pytest.mark.native("/proc: the memory of the process")
 def test_models_on_devices_of_their_own():
     """A software driver's compiled kernels take some 8 MiB a device: they come and go with it."""
     before = 0
