@@ -2,7 +2,7 @@
 
 export const FORMATS = [
   ["adapter_config\\.json|adapter_model\\.(safetensors|bin)", "a LoRA adapter and no model: merge it into its base model with PEFT's merge_and_unload() and save_pretrained()"],
-  ["model\\.weights\\.h5|task\\.json|.*\\.weights\\.h5|assets", "a KerasHub preset: use the checkpoint in Hugging Face's format (gpt2_base_en and so on load by name)"],
+  ["model\\.weights\\.h5|task\\.json|.*\\.weights\\.h5|assets", "a KerasHub preset: load its whole directory with from_preset() outside of a browser, or use the checkpoint in Hugging Face's format"],
   [".*\\.gguf|ggml-.*\\.bin", "a GGUF file of llama.cpp: use the original checkpoint in Hugging Face's format"],
   ["onnx|.*\\.onnx|.*\\.ort", "an ONNX export: use the original checkpoint in Hugging Face's format"],
   ["tf_model.*\\.h5|saved_model\\.pb|checkpoint|model\\.ckpt.*|.*\\.tflite", "a TensorFlow model: load it in transformers and write it with save_pretrained() (from_tf=True), or use the original checkpoint in Hugging Face's format"],
