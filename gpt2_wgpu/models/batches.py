@@ -10,6 +10,7 @@ from typing import Unpack
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError, OutOfGPUMemoryError
 from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.generate_arguments import GenerateOptions, StopTokens
+from gpt2_wgpu.sampling_parameters import SEED
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.validation import instance, integer
 from gpt2_wgpu.webgpu import sync
@@ -44,8 +45,8 @@ def generate_batches(
         batch_size: rows at once. Where they exceed the memory budget, it is halved with a warning.
         first: number of the first prompt, for seeds and messages; where an earlier call ended.
         on_progress: called with the number of texts that each batch adds.
-        options: as in ``generate``. Each batch has a seed of its own: ``seed`` plus the number of
-            its longest prompt.
+        options: as in ``generate``. ``seed`` plus the number of a prompt is the seed of its text,
+            which does not depend on the batch.
 
     Yields:
         The texts.
@@ -132,7 +133,7 @@ class _Batches:
         while order:
             rows = order[: self.size]
             try:
-                found = await self._batch([prompts[i] for i in rows], rows[0])
+                found = await self._batch([prompts[i] for i in rows], rows)
             except OutOfGPUMemoryError:
                 if len(rows) == 1:
                     raise
@@ -150,10 +151,11 @@ class _Batches:
         self._before += len(prompts)
         return texts
 
-    async def _batch(self, prompts: list[str], first: int) -> list[str]:
+    async def _batch(self, prompts: list[str], rows: list[int]) -> list[str]:
         options = self._options.copy()
         if (seed := options.get("seed")) is not None:
-            options["seed"] = (seed + self._before + first) % 2**64
+            first = self._before + int(SEED.range.check("seed", seed))
+            options["seed"] = [(first + row) % 2**64 for row in rows]
         return await self._lm.generate_async(
             prompts, self._limit, self._stops, self._strip_prompt, **options
         )

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import InvalidArgumentError
-from gpt2_wgpu.models.generate_arguments import SamplerLike
+from gpt2_wgpu.models.generate_arguments import SamplerLike, Seeds
 from gpt2_wgpu.models.token_choice import LogitsProcessor, check_processors
-from gpt2_wgpu.samplers.sampler import SeededSampler
+from gpt2_wgpu.samplers.sampler import SeededSampler, runs_in_python, runs_its_own_loop
 
 # Takes a row's index and its new ids; returns how many of them the row keeps, None for all.
 Watch = Callable[[int, Sequence[int]], int | None]
@@ -28,6 +28,7 @@ class CallSettings:
     task: object
     sampler: samplers.Sampler
     max_new_tokens: int | None = None
+    seeds: Sequence[int] | None = None  # of the random numbers of each row
     watch: Watch | None = None  # of the default ``generate_step``: sees new ids as they come
 
     @contextmanager
@@ -50,13 +51,26 @@ def settings_of(task: object) -> CallSettings | None:
     return found if found is not None and found.task is task else None
 
 
+def seeds_of_call(task: object, rows: int) -> Sequence[int] | None:
+    """Return the seeds of ``rows`` rows; InvalidArgumentError for another number of seeds."""
+    settings = settings_of(task)
+    seeds = None if settings is None else settings.seeds
+    if seeds is not None and len(seeds) != rows:
+        raise InvalidArgumentError(
+            f"seed has {len(seeds)} entries for {rows} rows: give one for each row"
+        )
+    return seeds
+
+
 def sampler_of_call(
     compiled: samplers.Sampler,
     processors: Sequence[LogitsProcessor],
     sampler: SamplerLike | None,
-    seed: int | None,
-) -> samplers.Sampler:
-    """Return the sampler of a call: ``sampler``, or else ``compiled``, with ``seed`` if given.
+    seed: Seeds | None,
+) -> tuple[samplers.Sampler, list[int] | None]:
+    """Return the sampler of a call, ``sampler`` or else ``compiled``, and the seeds of its rows.
+
+    It has the ``seed`` if this is one.
 
     Raises:
         InvalidArgumentError: an unusable sampler, or a seed for one that takes none.
@@ -64,12 +78,38 @@ def sampler_of_call(
     chosen = compiled if sampler is None else samplers.check_usable(samplers.get(sampler))
     check_processors(processors, chosen)
     if seed is None:
-        return chosen
+        return chosen, None
+    if isinstance(seed, list | tuple | range):
+        return chosen, _seeds_of_rows(chosen, seed)
     if isinstance(chosen, SeededSampler):
-        return chosen.reseeded(seed)
+        return chosen.reseeded(seed), None
     if type(chosen).next_options is samplers.GreedySampler.next_options:
-        return chosen  # no random numbers
+        return chosen, None  # no random numbers
     raise InvalidArgumentError(
         f"{type(chosen).__name__} takes no seed: it is not a SeededSampler; seed it by its own "
         "arguments"
     )
+
+
+def _seeds_of_rows(sampler: samplers.Sampler, seeds: Sequence[int]) -> list[int] | None:
+    """Return the seed of each row's random numbers: those of ``sampler`` with one of ``seeds``.
+
+    Returns:
+        The seeds of the GPU; None for greedy search, which has no random numbers.
+
+    Raises:
+        InvalidArgumentError: the sampler does not choose on the GPU, takes no seed, or a seed is
+            out of range.
+    """
+    if runs_in_python(sampler) or runs_its_own_loop(sampler):
+        raise InvalidArgumentError(
+            f"{type(sampler).__name__} takes no seeds of rows, since it does not choose on the GPU "
+            "row by row: give one seed"
+        )
+    if type(sampler).next_options is samplers.GreedySampler.next_options:
+        return None
+    if not isinstance(sampler, SeededSampler):
+        raise InvalidArgumentError(
+            f"{type(sampler).__name__} takes no seed: it is not a SeededSampler"
+        )
+    return [sampler.reseeded(seed).next_seed() for seed in seeds]

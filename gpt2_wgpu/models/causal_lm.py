@@ -15,9 +15,9 @@ from dataclasses import replace
 from typing import Any
 
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
-from gpt2_wgpu.models.call_settings import CallSettings, sampler_of_call, settings_of
+from gpt2_wgpu.models.call_settings import CallSettings, sampler_of_call, seeds_of_call, settings_of
 from gpt2_wgpu.models.decoding import Generation, run_to_the_end
-from gpt2_wgpu.models.generate_arguments import GenerateRequest, SamplerLike, StopTokens
+from gpt2_wgpu.models.generate_arguments import GenerateRequest, SamplerLike, Seeds, StopTokens
 from gpt2_wgpu.models.generate_function import GenerateFunction
 from gpt2_wgpu.models.generation_details import details_of
 from gpt2_wgpu.models.generative_task import GenerativeTask
@@ -45,9 +45,7 @@ from gpt2_wgpu.models.sampler_call import generate_by_call
 from gpt2_wgpu.models.search import generate_by_search, is_search
 from gpt2_wgpu.models.text_stream import TextStream, TokenSource, WholeText
 from gpt2_wgpu.models.token_choice import TokenChoice, check_processors, with_rules
-from gpt2_wgpu.models.token_ids import (
-    check_rows,
-)
+from gpt2_wgpu.models.token_ids import check_rows
 from gpt2_wgpu.nn import KVCache, SamplingState
 from gpt2_wgpu.samplers import runs_its_own_loop
 from gpt2_wgpu.shown import shown
@@ -151,13 +149,13 @@ class CausalLM(GenerativeTask):
         return repeated(packed, request.num_return_sequences, vocabulary)
 
     def _settings(
-        self, sampler: SamplerLike | None, seed: int | None, max_new_tokens: int | None = None
+        self, sampler: SamplerLike | None, seed: Seeds | None, max_new_tokens: int | None = None
     ) -> CallSettings:
         """Return the settings of a call; InvalidArgumentError for invalid ones."""
         if max_new_tokens is not None:
             integer("max_new_tokens", max_new_tokens, 1, 2**31 - 1)
-        chosen = sampler_of_call(self.sampler, self.logits_processors, sampler, seed)
-        return CallSettings(self, chosen, max_new_tokens)
+        chosen, seeds = sampler_of_call(self.sampler, self.logits_processors, sampler, seed)
+        return CallSettings(self, chosen, max_new_tokens, seeds)
 
     async def _generate_packed(
         self,
@@ -288,6 +286,7 @@ class CausalLM(GenerativeTask):
             options,
             stop_token_ids,
             candidates,
+            seeds_of_call(self, len(prompts)),
             choice=choice,
             check=self._checks_steps,
             prompt_lookup=0 if self._checks_steps else lookup,  # checked: step by step

@@ -10,6 +10,7 @@ from gpt2_wgpu import samplers
 from gpt2_wgpu.text.preprocessor import AllowedSpecial
 
 StopTokens = Sequence[int] | str | None
+Seeds = int | list[int] | tuple[int, ...] | range  # of a call, or of each row
 SamplerLike = str | dict[str, Any] | samplers.Sampler
 # (row of the result, new id, text that it completes); False ends the call
 Callback = Callable[[int, int, str], object]
@@ -21,7 +22,7 @@ class GenerateOptions(TypedDict, total=False):
     max_new_tokens: int | None
     stop_texts: Sequence[str]
     sampler: SamplerLike | None
-    seed: int | None
+    seed: Seeds | None
     add_start_token: bool | None
     allowed_special: AllowedSpecial | None
     callback: Callback | None
@@ -39,7 +40,7 @@ class GenerateRequest:
     max_new_tokens: int | None
     stop_texts: Sequence[str]
     sampler: SamplerLike | None
-    seed: int | None
+    seed: Seeds | None
     num_return_sequences: int
     add_start_token: bool | None
     allowed_special: AllowedSpecial | None

@@ -11,6 +11,7 @@ from gpt2_wgpu.models.generate_arguments import (
     GenerateOptions,
     GenerateRequest,
     SamplerLike,
+    Seeds,
     StopTokens,
 )
 from gpt2_wgpu.models.generation_details import GenerationDetails
@@ -139,7 +140,7 @@ class GenerateMethods(ABC):
         max_new_tokens: int | None = None,
         stop_texts: Sequence[str] = (),
         sampler: SamplerLike | None = None,
-        seed: int | None = None,
+        seed: Seeds | None = None,
         num_return_sequences: int = 1,
         add_start_token: bool | None = None,
         allowed_special: AllowedSpecial | None = None,
@@ -161,7 +162,8 @@ class GenerateMethods(ABC):
             stop_texts: texts before which a row's text ends. One that is a special token ends it
                 when this token is generated. Ids end with the token that completes the text.
             sampler: as in ``compile``, for this call; default: the compiled one.
-            seed: seed of this call's random numbers, as of a new sampler with this seed.
+            seed: seed of this call's random numbers, as of a new sampler with this seed; or one for
+                each row of the result, which then has the text of the prompt alone with that seed.
             num_return_sequences: number of texts for each prompt, one after the other in the
                 result; above 1 a str gives a list.
             add_start_token: default: the preprocessor's.
@@ -316,7 +318,7 @@ class GenerateMethods(ABC):
         max_new_tokens: int | None = None,
         stop_texts: Sequence[str] = (),
         sampler: SamplerLike | None = None,
-        seed: int | None = None,
+        seed: Seeds | None = None,
         num_return_sequences: int = 1,
         add_start_token: bool | None = None,
         allowed_special: AllowedSpecial | None = None,

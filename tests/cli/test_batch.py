@@ -15,7 +15,7 @@ from gpt2_wgpu.cli.record_files import RecordFile
 from gpt2_wgpu.errors import InvalidArgumentError
 from tests.cli.conftest import COMMAND, Run, Started
 
-OPTIONS = ("batch", "--greedy", "-n", "2", "--dtype", "f16", "--batch-size", "2")
+OPTIONS = ("batch", "--seed", "3", "-n", "2", "--dtype", "f16", "--batch-size", "2")
 
 
 def write_prompts(path: Path, count: int) -> list[dict[str, Any]]:

@@ -49,15 +49,38 @@ def test_async(lm):
     assert asyncio.run(run()) == lm.generate(PROMPTS[:3], 8)
 
 
-def test_seeds_are_those_of_the_batches(lm):
+def test_a_seeded_text_depends_on_the_number_of_its_prompt_only(lm):
     lm.compile("random")
-    first = list(gw.generate_batches(lm, PROMPTS, batch_size=4, seed=5, max_new_tokens=4))
-    assert first == list(gw.generate_batches(lm, PROMPTS, batch_size=4, seed=5, max_new_tokens=4))
-    assert first != list(gw.generate_batches(lm, PROMPTS, batch_size=4, seed=6, max_new_tokens=4))
-    equal = list(gw.generate_batches(lm, ["Once"] * 2, batch_size=1, seed=5, max_new_tokens=8))
-    assert equal[0] != equal[1]
-    later = gw.generate_batches(lm, ["Once"], batch_size=1, seed=5, first=1, max_new_tokens=8)
-    assert list(later) == equal[1:]
+    prompts = [*PROMPTS[:6], PROMPTS[0]]
+    alone = [
+        lm.generate(prompt, max_new_tokens=4, seed=5 + number)
+        for number, prompt in enumerate(prompts)
+    ]
+    assert alone[0] != alone[6]
+    for size in (4, 7):
+        texts = gw.generate_batches(lm, prompts, batch_size=size, seed=5, max_new_tokens=4)
+        assert list(texts) == alone
+    later = gw.generate_batches(lm, prompts[2:], batch_size=4, seed=5, first=2, max_new_tokens=4)
+    assert list(later) == alone[2:]
+
+
+def test_seeds_of_rows(lm):
+    class InPython(gw.samplers.RandomSampler):
+        def get_next_token(self, probabilities):
+            return [1] * probabilities.shape[0]
+
+    lm.compile("top_k")
+    texts = lm.generate(["Once", "The king"], 8, seed=[3, 4])
+    assert texts == [lm.generate("Once", 8, seed=3), lm.generate("The king", 8, seed=4)]
+    greedy = lm.generate(["Once"], 8, sampler="greedy", seed=[3])
+    assert greedy == [lm.generate("Once", 8, sampler="greedy")]
+    with pytest.raises(InvalidArgumentError, match="seed has 1 entries for 2 rows"):
+        lm.generate(["Once", "The king"], 8, seed=[3])
+    for sampler in ("beam", InPython()):
+        with pytest.raises(InvalidArgumentError, match="takes no seeds of rows"):
+            lm.generate(["Once"], 8, sampler=sampler, seed=[3])
+    with pytest.raises(InvalidArgumentError, match="seed"):
+        lm.generate(["Once"], 8, seed=[-1])
 
 
 def test_a_batch_is_halved_until_it_fits(lm, monkeypatch):
