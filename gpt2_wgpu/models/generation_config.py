@@ -23,19 +23,19 @@ RULES = (
     "min_length",
     "min_new_tokens",
 )
-# Settings that change the text in transformers, with the value that has no effect there.
+# Settings that change the text in transformers, with the value that has no effect there. Without
+# do_sample, temperature, top_k and top_p: the sampler and the command always choose these.
 _NOT_OBEYED = {
-    **dict.fromkeys(("do_sample", "min_p", "top_h", "epsilon_cutoff", "eta_cutoff")),
+    **dict.fromkeys(("min_p", "top_h", "epsilon_cutoff", "eta_cutoff")),
     **dict.fromkeys(("max_new_tokens", "max_time", "stop_strings", "penalty_alpha", "dola_layers")),
     **dict.fromkeys(("prompt_lookup_num_tokens", "force_words_ids", "constraints")),
     **dict.fromkeys(("forced_bos_token_id", "sequence_bias", "exponential_decay_length_penalty")),
     **dict.fromkeys(("guidance_scale", "watermarking_config", "renormalize_logits")),
     **dict.fromkeys(("encoder_no_repeat_ngram_size", "remove_invalid_values", "token_healing")),
-    **dict.fromkeys(("temperature", "top_p", "typical_p", "repetition_penalty"), 1),
+    **dict.fromkeys(("typical_p", "repetition_penalty"), 1),
     **dict.fromkeys(("num_beams", "num_beam_groups", "num_return_sequences"), 1),
     **dict.fromkeys(("length_penalty", "encoder_repetition_penalty"), 1),
     "diversity_penalty": 0,
-    "top_k": 50,
     "max_length": 20,
 }
 

@@ -79,10 +79,10 @@ def test_rules_are_obeyed_and_arguments_win(small_lm, load):
 
 
 def test_settings_that_are_not_obeyed_are_named_once(load):
-    with pytest.warns(
-        UserWarning, match=r"sets do_sample, temperature, num_beams, which"
-    ) as caught:
-        load(do_sample=True, temperature=0.7, top_k=50, num_beams=4, use_cache=True, top_p=None)
+    with pytest.warns(UserWarning, match=r"sets repetition_penalty, num_beams, which") as caught:
+        load(
+            do_sample=True, top_k=9, repetition_penalty=1.2, num_beams=4, use_cache=True, top_p=None
+        )
     assert len(caught) == 1
 
 
