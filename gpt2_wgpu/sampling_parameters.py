@@ -30,8 +30,9 @@ class Field:
 class Parameter:
     """Sampling parameter.
 
-    ``default`` is that of the command and the page, ``neutral`` that of a ``Sampler``: with it the
-    parameter changes nothing. None: no value, so a random seed.
+    ``default`` is that of the command and the page, where the model's generation_config.json has
+    none; ``neutral`` is that of a ``Sampler``: with it the parameter changes nothing. None: no
+    value, so a random seed.
     """
 
     name: str  # in Python
@@ -210,9 +211,18 @@ SAMPLER_PARAMETERS = (TEMPERATURE, TOP_K, TOP_P, *COMMON_PARAMETERS, SEED)
 PARAMETERS = (*SAMPLER_PARAMETERS, MAX_NEW_TOKENS)
 
 
-def with_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A value for each of `PARAMETERS`, by its name: the given one, or the default for None."""
-    values = {each.name: given.get(each.name) for each in PARAMETERS}
+def with_defaults(
+    given: Mapping[str, Any], checkpoint: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """A value for each of `PARAMETERS`, by its name: the given one, or the default for None.
+
+    ``checkpoint``: the defaults that a model sets (``lm.generation_defaults``).
+    """
+    own = {} if checkpoint is None else checkpoint
+    values = {
+        each.name: own.get(each.name) if given.get(each.name) is None else given[each.name]
+        for each in PARAMETERS
+    }
     greedy = values["temperature"] == 0
     for each in PARAMETERS:
         if values[each.name] is None:

@@ -88,6 +88,8 @@ def section(parser: argparse.ArgumentParser) -> Iterator[str]:
         if not actions:
             continue
         title = (group.title or "").capitalize()
+        if group.description:
+            yield from ("", group.description)
         yield from ("", f"| {title} | |", "|---|---|")
         for action in actions:
             yield from rows(parser, action)

@@ -15,12 +15,12 @@ from gpt2_wgpu.cli.generate import (
     add_sampling,
     allowed_special,
     sampler_of,
+    settings_of,
 )
 from gpt2_wgpu.cli.options import Parser, integer, use_adapter
 from gpt2_wgpu.cli.record_files import RecordFile
 from gpt2_wgpu.cli.terminal import Terminal
 from gpt2_wgpu.errors import InvalidArgumentError
-from gpt2_wgpu.sampling_parameters import with_defaults
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.weight_formats import OPTIONS
 
@@ -95,15 +95,18 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     if done:
         terminal.info(f"continuing after {done} of {total} records")
     seed = secrets.randbelow(2**31) if args.seed is None else args.seed
-    settings = with_defaults(vars(args) | ({"temperature": 0} if args.greedy else {}))
 
     import gpt2_wgpu as gw
 
     use_adapter(args)
     with terminal.progress(f"loading {args.model}") as on_progress:
         lm = gw.GPT2CausalLM.from_preset(
-            args.model, dtype=OPTIONS.get(args.dtype), on_progress=on_progress
+            args.model,
+            dtype=OPTIONS.get(args.dtype),
+            on_progress=on_progress,
+            adapter=args.adapter_weights,
         )
+    settings = settings_of(args, lm)
     lm.compile(sampler=sampler_of(settings, args.beams))
     with terminal.progress("generating", " texts") as report:
 

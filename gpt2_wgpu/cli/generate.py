@@ -104,7 +104,10 @@ def add_model(parser: Parser) -> None:
 
 def add_sampling(parser: Parser) -> None:
     """Adds the options of the sampler."""
-    group = parser.add_argument_group("sampling options")
+    group = parser.add_argument_group(
+        "sampling options",
+        "Values of the model's generation_config.json take precedence over these defaults.",
+    )
     for parameter in SAMPLER_PARAMETERS:
         _add_parameter(group, parameter)
     group.add_argument("--greedy", action="store_true", help="always take the most likely token")
@@ -177,10 +180,6 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     prompt = _read_prompt(args.prompt, terminal)
     if args.no_start_token and not prompt:
         terminal.info("--no-start-token has no effect: a text without a prompt begins with it")
-    greedy = args.greedy or args.temperature == 0
-    _note_what_is_ignored(args, greedy, terminal)
-    seed = secrets.randbelow(2**31) if args.seed is None else args.seed
-    settings = with_defaults(vars(args) | ({"temperature": 0} if greedy else {}) | {"seed": seed})
 
     import gpt2_wgpu as gw
 
@@ -193,6 +192,11 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
             on_progress=on_progress,
             adapter=args.adapter_weights,
         )
+    settings = settings_of(args, lm)
+    greedy = settings["temperature"] == 0
+    _note_what_is_ignored(args, greedy, terminal)
+    if settings["seed"] is None:
+        settings["seed"] = secrets.randbelow(2**31)
     lm.compile(sampler=sampler_of(settings, args.beams))
     terminal.waiting("compiling kernels")
     with lm.stream(
@@ -212,7 +216,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         )
         printer.run(at_once=args.no_stream)
     adapter = lm.device.info
-    seed = None if greedy or args.beams else seed
+    seed = None if greedy or args.beams else settings["seed"]
     figures = {"model": args.model, "adapter": adapter.name, "seed": seed}
     printer.report(figures | ({} if peak is None else {"memory": peak}))
     if peak is not None:
@@ -254,8 +258,10 @@ def _note_what_is_ignored(args: argparse.Namespace, greedy: bool, terminal: Term
     if args.beams and args.greedy:
         ignored.append("--greedy")
     if not (args.beams or args.greedy):
-        ignored.remove("--temp")
-        why = "--temp 0"
+        why = "the greedy search of generation_config.json: give --temp to sample"
+        if args.temperature == 0:
+            ignored.remove("--temp")
+            why = "--temp 0"
     if ignored:
         verb = "have" if len(ignored) > 1 else "has"
         terminal.info(f"{' and '.join(ignored)} {verb} no effect with {why}")
@@ -279,6 +285,12 @@ def _read_prompt(prompt: str | None, terminal: Terminal) -> str:
     if not prompt:
         terminal.info("no prompt: starting a new text")
     return prompt
+
+
+def settings_of(args: argparse.Namespace, lm: gw.GPT2CausalLM) -> dict[str, Any]:
+    """Returns the sampling parameters: options, else the model's defaults, else the command's."""
+    greedy = {"temperature": 0} if args.greedy else {}
+    return with_defaults(vars(args) | greedy, lm.generation_defaults)
 
 
 def sampler_of(settings: dict[str, Any], beams: int | None) -> gw.samplers.Sampler:

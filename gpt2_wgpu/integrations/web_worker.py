@@ -101,6 +101,7 @@ class Model:
     def info(self) -> dict[str, Any]:
         """Return name, sizes and formats of the model."""
         lm, config = self._lm, self._lm.backbone.config
+        defaults = with_defaults({}, lm.generation_defaults)
         return {
             "model": self._name,
             "dtype": lm.backbone.dtype,
@@ -110,7 +111,7 @@ class Model:
             "storedBytes": stored_bytes(
                 config, lm.backbone.dtype, lm.device.capabilities.max_binding
             ),
-            "defaults": dict(DEFAULTS),
+            "defaults": {each.javascript: defaults[each.name] for each in PARAMETERS},
             "warnings": list(self._warned),
         }
 
@@ -136,7 +137,10 @@ class Model:
             raise gw.errors.InvalidArgumentError(
                 f"no setting {shown(unknown[0])}; there are {known}"
             )
-        chosen = with_defaults({each.name: given.get(each.javascript) for each in PARAMETERS})
+        chosen = with_defaults(
+            {each.name: given.get(each.javascript) for each in PARAMETERS},
+            self._lm.generation_defaults,
+        )
         if chosen["seed"] is None:
             chosen["seed"] = secrets.randbelow(2**53)
         self._lm.compile(

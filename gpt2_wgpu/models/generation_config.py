@@ -1,10 +1,10 @@
-"""``generation_config.json`` of a directory: it overrides ``config.json``, and has token rules."""
+"""``generation_config.json`` of a directory: end tokens, token rules and defaults of sampling."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,15 @@ from gpt2_wgpu.errors import ConfigError, InvalidArgumentError
 from gpt2_wgpu.models.config import GPT2Config, flat_ids, read_object
 from gpt2_wgpu.nn import NO_RULES, TokenRules
 from gpt2_wgpu.samplers import GreedySampler
+from gpt2_wgpu.sampling_parameters import (
+    MIN_P,
+    REPETITION_PENALTY,
+    TEMPERATURE,
+    TOP_K,
+    TOP_P,
+    TYPICAL_P,
+)
+from gpt2_wgpu.shown import shown
 
 _FILE = "generation_config.json"
 RULES = (
@@ -23,21 +32,28 @@ RULES = (
     "min_length",
     "min_new_tokens",
 )
-# Settings that change the text in transformers, with the value that has no effect there. Without
-# do_sample, temperature, top_k and top_p: the sampler and the command always choose these.
+_SAMPLING = (TEMPERATURE, TOP_K, TOP_P, MIN_P, TYPICAL_P, REPETITION_PENALTY)
+# Settings that change the text in transformers, with the value that has no effect there.
 _NOT_OBEYED = {
-    **dict.fromkeys(("min_p", "top_h", "epsilon_cutoff", "eta_cutoff")),
+    **dict.fromkeys(("top_h", "epsilon_cutoff", "eta_cutoff")),
     **dict.fromkeys(("max_new_tokens", "max_time", "stop_strings", "penalty_alpha", "dola_layers")),
     **dict.fromkeys(("prompt_lookup_num_tokens", "force_words_ids", "constraints")),
     **dict.fromkeys(("forced_bos_token_id", "sequence_bias", "exponential_decay_length_penalty")),
     **dict.fromkeys(("guidance_scale", "watermarking_config", "renormalize_logits")),
     **dict.fromkeys(("encoder_no_repeat_ngram_size", "remove_invalid_values", "token_healing")),
-    **dict.fromkeys(("typical_p", "repetition_penalty"), 1),
     **dict.fromkeys(("num_beams", "num_beam_groups", "num_return_sequences"), 1),
     **dict.fromkeys(("length_penalty", "encoder_repetition_penalty"), 1),
     "diversity_penalty": 0,
     "max_length": 20,
 }
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """Rules of a ``generation_config.json``, and defaults of the parameters of sampling."""
+
+    rules: TokenRules = NO_RULES
+    defaults: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_config(directory: Path) -> GPT2Config:
@@ -67,20 +83,21 @@ def read_config(directory: Path) -> GPT2Config:
     return changed
 
 
-def read_rules(directory: Path) -> TokenRules:
-    """Read the rules that exclude tokens from ``generation_config.json`` of a directory.
+def read_settings(directory: Path) -> GenerationSettings:
+    """Read ``generation_config.json`` of a directory, except its start and end tokens.
 
     Other settings that would change the text are named in a ``UserWarning``.
 
     Raises:
-        ConfigError: the file is malformed, or a rule is not valid.
+        ConfigError: the file is malformed, or a setting is not valid.
     """
     path = directory / _FILE
     if not path.is_file():
-        return NO_RULES
+        return GenerationSettings()
     values = {key: value for key, value in read_object(path).items() if value is not None}
     try:
         rules = GreedySampler(**{name: values[name] for name in RULES if name in values}).rules()
+        defaults = _sampling_of(values)
     except InvalidArgumentError as error:
         raise ConfigError(f"{path}: {error}") from None
     unused = [
@@ -94,7 +111,19 @@ def read_rules(directory: Path) -> TokenRules:
             "the sampler and generate these values where they support them",
             stacklevel=4,
         )
-    return rules
+    return GenerationSettings(rules, defaults)
+
+
+def _sampling_of(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return the parameters of sampling; greedy search is temperature 0."""
+    found = {
+        each.name: each.range.check(each.name, values[each.name])
+        for each in _SAMPLING
+        if each.name in values
+    }
+    if not isinstance(do_sample := values.get("do_sample", True), bool):
+        raise InvalidArgumentError(f"do_sample must be true or false, not {shown(do_sample)}")
+    return found if do_sample else found | {"temperature": 0.0}
 
 
 def _warn_of_difference(written: Mapping[str, Any], old: GPT2Config, new: GPT2Config) -> None:

@@ -51,6 +51,9 @@ class GenerativeTask(GenerateMethods, CopiedByAttributes):
         self.backbone = backbone
         self.preprocessor = preprocessor
         self.token_rules = NO_RULES  # of generation_config.json; those of the sampler win
+        # Sampling parameters of generation_config.json (greedy: temperature 0): defaults of the
+        # command and the page, and arguments of `samplers.of_settings`; `compile` has its own.
+        self.generation_defaults: dict[str, float] = {}
         self.kept_runs = KeptRuns()
         self.compile()
 

@@ -140,7 +140,8 @@ class GPT2CausalLM(EvaluatedCausalLM):
         open_weights = with_adapters(config, open_weights, adapters)
         backbone = await GPT2Backbone.from_weights(config, open_weights, dtype, cache_dtype, device)
         lm = cls(backbone, files.preprocessor)
-        lm.token_rules = files.rules
+        lm.token_rules = files.generation.rules
+        lm.generation_defaults = dict(files.generation.defaults)
         return lm
 
     def __call__(self, inputs: Mapping[str, Any]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,10 +14,13 @@ from gpt2_wgpu.errors import ConfigError, InvalidArgumentError, TokenizerError
 from gpt2_wgpu.models.addresses import address_of
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.fetching import fetch_files, name_of
-from gpt2_wgpu.models.generation_config import read_config, read_rules
+from gpt2_wgpu.models.generation_config import (
+    GenerationSettings,
+    read_config,
+    read_settings,
+)
 from gpt2_wgpu.models.gpt2_weights import Fetch, OpenWeights, Progress, as_stored, stored_fetch
 from gpt2_wgpu.models.token_ids import check_vocabularies, settle_start_token
-from gpt2_wgpu.nn import NO_RULES, TokenRules
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 from gpt2_wgpu.text.tokenizer_saving import preprocessor_settings
@@ -36,7 +39,7 @@ class ModelFiles:
     config: GPT2Config
     preprocessor: GPT2CausalLMPreprocessor | None
     weights: Path | WeightSource
-    rules: TokenRules = NO_RULES  # of generation_config.json
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
 
 
 async def open_preset(
@@ -59,7 +62,7 @@ async def open_preset(
     config = read_config(directory)
     if isinstance(preprocessor, str):
         preprocessor = _preprocessor_of(directory, config)
-    return ModelFiles(config, preprocessor, directory, read_rules(directory))
+    return ModelFiles(config, preprocessor, directory, read_settings(directory))
 
 
 async def open_blobs(blobs: Mapping[str, Blob], name: str) -> ModelFiles:
@@ -74,7 +77,7 @@ async def open_blobs(blobs: Mapping[str, Blob], name: str) -> ModelFiles:
         try:
             config = read_config(directory)
             preprocessor = _preprocessor_of(directory, config)
-            return ModelFiles(config, preprocessor, source, read_rules(directory))
+            return ModelFiles(config, preprocessor, source, read_settings(directory))
         except (ConfigError, TokenizerError) as error:
             # The folder is ours: messages name the model instead.
             raise type(error)(str(error).replace(folder, name)) from None

@@ -63,9 +63,13 @@ def get(identifier: str | dict[str, Any] | Sampler) -> Sampler:
 
 
 def of_settings(
-    temperature: float, top_k: int, top_p: float, seed: int | None, **others: Any
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int | None = None,
+    **others: Any,
 ) -> Sampler:
-    """Return the sampler for the settings of the CLI or the web page.
+    """Return the sampler for settings as of the CLI, the web page or ``lm.generation_defaults``.
 
     Args:
         temperature: 0: greedy search.

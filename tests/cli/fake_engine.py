@@ -66,6 +66,7 @@ class FakeEngine:
         self.checks = [check("matmul", True), check("softmax", True)]
         self.failure: Exception | None = None
         self.warning = ""
+        self.generation_defaults: dict[str, float] = {}
         self.progress: list[tuple[int, int]] = []
         self.device_closed = False
         self.stream: FakeStream | None = None
@@ -92,6 +93,7 @@ class FakeEngine:
                 on_progress(done, total)
         return SimpleNamespace(
             device=SimpleNamespace(info=self.info),
+            generation_defaults=self.generation_defaults,
             compile=lambda sampler: self.calls.update(sampler=samplers.serialize(sampler)),
             stream=self._stream,
         )

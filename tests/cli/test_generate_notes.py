@@ -6,6 +6,7 @@ import io
 import json
 import sys
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -62,6 +63,28 @@ def test_options_without_effect_are_noted(
     assert said in err
     assert main(["generate", "Once", "-q", *options]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_values_of_the_model_are_defaults(engine: FakeEngine, capsys: Captured) -> None:
+    engine.generation_defaults = {"temperature": 0.0, "repetition_penalty": 1.5}
+    assert main(["generate", "Once", "--seed", "3"]) == 0
+    greedy = {"class_name": "GreedySampler", "config": {"repetition_penalty": 1.5}}
+    assert engine.calls["sampler"] == greedy
+    assert "--seed has no effect with the greedy search of generation_config.json" in (
+        capsys.readouterr().err
+    )
+    options = ["--temp", "0.5", "--top-k", "7", "--repeat-penalty", "1", "--seed", "3"]
+    assert main(["generate", "Once", *options]) == 0
+    assert engine.calls["sampler"]["config"] == {"k": 7, "p": 0.95, "temperature": 0.5, "seed": 3}
+    assert "no effect" not in capsys.readouterr().err
+
+
+def test_batch_merges_adapters(engine: FakeEngine, tmp_path: Path) -> None:
+    engine.failure = PresetError("no preset")
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"prompt": "a"}\n')
+    assert main(["batch", str(source), str(target), "--adapter-weights", "a"]) == 1
+    assert engine.calls["from_preset"]["adapter"] == ["a"]
 
 
 def test_start_token_and_context_are_named(engine: FakeEngine, capsys: Captured) -> None:

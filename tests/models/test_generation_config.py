@@ -11,6 +11,7 @@ import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import ConfigError, InvalidArgumentError
 from gpt2_wgpu.nn import TokenRules
+from gpt2_wgpu.sampling_parameters import with_defaults
 from tests.memory.tiny import packed
 from tests.models.checkpoints import without_gradients
 
@@ -79,13 +80,45 @@ def test_rules_are_obeyed_and_arguments_win(small_lm, load):
 
 
 def test_settings_that_are_not_obeyed_are_named_once(load):
-    with pytest.warns(UserWarning, match=r"sets repetition_penalty, num_beams, which") as caught:
-        load(
-            do_sample=True, top_k=9, repetition_penalty=1.2, num_beams=4, use_cache=True, top_p=None
-        )
+    with pytest.warns(UserWarning, match=r"sets num_beams, length_penalty, which") as caught:
+        load(do_sample=True, top_k=9, num_beams=4, length_penalty=2.0, use_cache=True, top_p=None)
     assert len(caught) == 1
 
 
 def test_a_wrong_rule_names_the_file(load):
     with pytest.raises(ConfigError, match=r"generation_config\.json: min_length must be .*'x'"):
         load(min_length="x")
+
+
+def test_sampling_values_are_defaults_of_the_model(small_lm, load):
+    assert small_lm.generation_defaults == {}
+    given = {"temperature": 0.7, "top_k": 9, "top_p": 0.8, "min_p": 0.1, "typical_p": 0.9}
+    given["repetition_penalty"] = 1.2
+    lm, _ = load(**given, do_sample=True, max_time=None)
+    assert lm.generation_defaults == given
+    settings = with_defaults({"top_k": 0, "seed": 1}, lm.generation_defaults)
+    assert settings == with_defaults(given | {"top_k": 0, "seed": 1})
+    lm.compile()
+    assert lm.sampler.get_config() == samplers.TopK().get_config()  # KerasHub's
+
+
+def test_greedy_search_of_the_file_is_that_of_transformers(small_lm, load):
+    small_lm.compile("greedy")
+    lm, directory = load(do_sample=False, repetition_penalty=1.8, temperature=0.5, top_k=3)
+    lm.compile(samplers.of_settings(**lm.generation_defaults | {"top_k": 5}))
+    assert text(lm) == reference(directory) != text(small_lm)
+    settings = with_defaults({}, lm.generation_defaults)
+    assert (settings["temperature"], settings["repetition_penalty"]) == (0, 1.8)
+    assert with_defaults({}, {"temperature": 0})["repetition_penalty"] == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"top_p": 1.5}, "top_p must be .*1.5"),
+        ({"do_sample": 1}, "do_sample must be true or false"),
+    ],
+)
+def test_a_wrong_sampling_value_names_the_file(settings, message, load):
+    with pytest.raises(ConfigError, match=rf"generation_config\.json: {message}"):
+        load(**settings)
