@@ -11,4 +11,4 @@ with gw.GPT2CausalLM.from_preset("fairytales") as lm:
         print()
     stats = stream.stats
     print(f"{stats.new_tokens} tokens, {stats.tokens_per_second or 0:.1f} per second")
-    print(f"finish reason: {stats.finish_reason}")  # "length", "stop" or "stop_text"
+    print(f"finish reason: {stats.finish_reason}")  # "stop", "stop_text", "length", "context"

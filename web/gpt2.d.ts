@@ -195,7 +195,11 @@ export interface Stats {
   secondsToFirstToken: number | null;
   /** The seed in use, also if none was given. */
   seed: number | null;
-  finishReason: "stop" | "stop_text" | "length" | "closed" | null;
+  /**
+   * "stop": a stop token; "length": maxTokens reached; "context": the model's context is full;
+   * "aborted": stopped by the caller or an error; null: still running.
+   */
+  finishReason: "stop" | "stop_text" | "length" | "context" | "aborted" | null;
 }
 
 /** Pieces of text in whole characters. Generation starts at the first `next()`. */

@@ -212,7 +212,6 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
             terminal,
             json=args.json,
             echo=not args.no_echo,
-            limit=settings["max_new_tokens"],
         )
         printer.run(at_once=args.no_stream)
     adapter = lm.device.info

@@ -18,7 +18,7 @@ _REASONS = {
     "length": "token limit",
     "context": "end of the model's context",
     "stop_text": "stop text",
-    "interrupted": "Ctrl-C",
+    "aborted": "Ctrl-C",
 }
 
 
@@ -31,7 +31,6 @@ class StreamPrinter:
         terminal: the output.
         json: print JSON objects, one per line, instead of text.
         echo: print the prompt before the text.
-        limit: the most new tokens; a text that is full before has reached the context.
     """
 
     def __init__(
@@ -42,7 +41,6 @@ class StreamPrinter:
         *,
         json: bool,
         echo: bool,
-        limit: int = 1,
     ) -> None:
         self.text = ""
         self.interrupted = False
@@ -51,7 +49,6 @@ class StreamPrinter:
         self._terminal = terminal
         self._json = json
         self._echo = echo and not json
-        self._limit = limit
         self._at_once = False
         self._printed_tokens = 0
 
@@ -120,12 +117,9 @@ class StreamPrinter:
     def _figures(self) -> dict[str, Any]:
         """The statistics of a run; None for those that could not be measured."""
         stats = self._stream.stats
-        reason = "interrupted" if self.interrupted else stats.finish_reason
-        if reason == "length" and stats.new_tokens < self._limit:
-            reason = "context"
         return {
             "done": True,
-            "reason": reason,
+            "reason": "aborted" if self.interrupted else stats.finish_reason,
             "prompt_tokens": stats.prompt_tokens,
             "tokens": stats.new_tokens,
             "seconds_to_first_token": _measured(stats.seconds_to_first_token, 4),

@@ -36,6 +36,7 @@ from gpt2_wgpu.errors import (
 from gpt2_wgpu.integrations.visible_gpus import assigned_adapter
 from gpt2_wgpu.models import GPT2CausalLM
 from gpt2_wgpu.models.decoding import Generation
+from gpt2_wgpu.models.row_ends import limit_reached
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.validation import integer
 from gpt2_wgpu.webgpu import Device, adapters, sync
@@ -63,7 +64,8 @@ class GPT2Generator(NotCopyable):
     and columns unchanged, and these additional columns, without nulls:
 
     - ``generated_text``: str, without the prompt
-    - ``finish_reason``: "stop" (stop token), "length" (limit or end of the context) or "error"
+    - ``finish_reason``: "stop" (stop token), "length" (limit), "context" (the model's context
+      is full) or "error"
     - ``prompt_tokens`` (with the start token), ``new_tokens`` (with the stop token): int
     - ``error``: the row's error message, or empty
 
@@ -276,7 +278,9 @@ class GPT2Generator(NotCopyable):
             generation.close()
         for index, row in enumerate(group):
             row.new = new[index]
-            row.finish_reason = "stop" if generation.stopped(index) else "length"
+            tokens, context = len(row.prompt) + len(row.new), self._lm.backbone.config.n_positions
+            stopped = generation.stopped(index)
+            row.finish_reason = "stop" if stopped else limit_reached(tokens, context)
 
     @property
     def _preprocessor(self) -> Any:

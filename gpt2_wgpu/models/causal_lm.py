@@ -317,8 +317,7 @@ class CausalLM(GenerativeTask):
             inputs: one prompt.
             max_length: limit of all tokens, including prompt and start token; default, and
                 maximum: the context.
-            max_new_tokens: limit of the new tokens, besides ``max_length``. At a limit the finish
-                reason in ``stream.stats`` is "length".
+            max_new_tokens: limit of the new tokens, besides ``max_length``.
             stop_token_ids: see :meth:`generate`, as for all other arguments.
             stop_texts: see there.
             sampler: see there.
@@ -327,7 +326,8 @@ class CausalLM(GenerativeTask):
             allowed_special: see there.
 
         Returns:
-            A stream, for ``for`` and ``async for``.
+            A stream, for ``for`` and ``async for``; its ``stats`` hold the finish reason of
+            :class:`GenerationDetails`.
 
         Raises:
             ContextLengthError: the prompt fills the context.
@@ -348,7 +348,7 @@ class CausalLM(GenerativeTask):
         def open_source(given: Any) -> TokenSource:
             return self._token_source(preprocessor, given, length, stops, settings)
 
-        return TextStream(given, open_source, reader, begun)
+        return TextStream(given, open_source, reader, begun, context)
 
     stream_async = stream
 

@@ -9,7 +9,7 @@ from typing import Any
 from gpt2_wgpu.models.evaluation import LanguageModel, token_logprobs
 from gpt2_wgpu.models.generate_arguments import GenerateRequest
 from gpt2_wgpu.models.packed_ids import for_each_row, new_ids, prompts_of, rows_of
-from gpt2_wgpu.models.row_ends import RowEnds
+from gpt2_wgpu.models.row_ends import RowEnds, limit_reached
 from gpt2_wgpu.text.token_arrays import is_one_row
 
 
@@ -73,10 +73,10 @@ async def details_of(
             reason = "stop_text"
         elif row and row[-1] in stops:
             reason = "stop"
-        elif length >= config.n_positions:
-            reason = "context"
+        elif ends.aborted and length < limit:
+            reason = "aborted"
         else:
-            reason = "aborted" if ends.aborted and length < limit else "length"
+            reason = limit_reached(length, config.n_positions)
         details.append(
             GenerationDetails(
                 texts[index],

@@ -140,6 +140,11 @@ class RowEnds:
         return TokenReader(self._preprocessor.tokenizer, self._stop_texts)
 
 
+def limit_reached(tokens: int, context: int) -> str:
+    """Return the finish reason of a row of ``tokens``, with its prompt, that ended at a limit."""
+    return "context" if tokens >= context else "length"
+
+
 def with_start_token(
     preprocessor: GPT2CausalLMPreprocessor, add_start_token: bool | None
 ) -> GPT2CausalLMPreprocessor:

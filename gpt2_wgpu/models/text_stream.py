@@ -13,6 +13,7 @@ from typing import Any
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import BusyError
 from gpt2_wgpu.models.decoding import Generation
+from gpt2_wgpu.models.row_ends import limit_reached
 from gpt2_wgpu.text import TokenReader
 from gpt2_wgpu.webgpu import sync
 
@@ -23,7 +24,7 @@ class StreamStats:
 
     prompt_tokens: int
     token_ids: list[int] = field(default_factory=list)
-    finish_reason: str | None = None  # "stop", "stop_text", "length", "closed"; None: running
+    finish_reason: str | None = None  # as in GenerationDetails; "aborted": closed; None: running
     seconds_to_first_token: float | None = None
     seconds: float = 0.0
     drafted_tokens: int = 0  # by prompt lookup
@@ -73,6 +74,7 @@ class TextStream(NotCopyable):
         open_source: Callable[[Any], TokenSource],
         reader: TokenReader,
         begun: float,
+        context: int,
     ) -> None:
         self.stats = StreamStats(0)
         self.last_token_ids: list[int] = []  # ids of the last piece
@@ -81,6 +83,7 @@ class TextStream(NotCopyable):
         self._source: TokenSource | None = None
         self._reader = reader
         self._begun = begun
+        self._context = context
         self._pending: list[int] = []
         self._ended = False
         self._in_use = Lock()
@@ -126,7 +129,7 @@ class TextStream(NotCopyable):
             return await self._whole_text(source)
         if not self._pending:
             if source.done:
-                return self._finish("stop" if source.stopped(0) else "length")
+                return self._finish(source.stopped(0))
             (self._pending,) = await source.advance()
             self.stats.drafted_tokens = source.drafts.drafted
             self.stats.accepted_tokens = source.drafts.accepted
@@ -152,15 +155,18 @@ class TextStream(NotCopyable):
         if self._reader.matched:
             self._end("stop_text")
             return piece
-        return piece + self._finish("stop" if stopped else "length")
+        return piece + self._finish(stopped)
 
     def _note_time(self) -> None:
         self.stats.seconds = time.perf_counter() - self._begun
         if self.stats.seconds_to_first_token is None:
             self.stats.seconds_to_first_token = self.stats.seconds
 
-    def _finish(self, reason: str) -> str:
+    def _finish(self, stopped: bool) -> str:
+        """End at a stop token or a limit; return the text held back."""
         text = self._reader.flush()
+        tokens = self.stats.prompt_tokens + self.stats.new_tokens
+        reason = "stop" if stopped else limit_reached(tokens, self._context)
         self._end("stop_text" if self._reader.matched else reason)
         return text
 
@@ -174,7 +180,7 @@ class TextStream(NotCopyable):
 
     def close(self) -> None:
         """Stop and free the GPU memory. Idempotent."""
-        self._end("closed")
+        self._end("aborted")
 
     async def aclose(self) -> None:
         """Async counterpart of :meth:`close`."""

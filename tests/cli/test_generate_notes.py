@@ -88,11 +88,12 @@ def test_batch_merges_adapters(engine: FakeEngine, tmp_path: Path) -> None:
 
 
 def test_start_token_and_context_are_named(engine: FakeEngine, capsys: Captured) -> None:
+    engine.stats.finish_reason = "context"
     assert main(["generate", "", "--no-start-token", "-n", "3"]) == 0
     err = capsys.readouterr().err
     assert "--no-start-token has no effect" in err
-    assert "stopped: end of the model's context" in err  # 2 of 3 tokens, and no other reason
-    engine.stats.new_tokens = 0
+    assert "stopped: end of the model's context" in err
+    engine.stats.new_tokens, engine.stats.finish_reason = 0, "length"
     assert main(["generate", "Once", "--no-start-token", "-n", "2"]) == 0
     err = capsys.readouterr().err
     assert "no effect" not in err

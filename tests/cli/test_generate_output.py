@@ -251,10 +251,10 @@ def test_control_c_does_not_break_json(engine: FakeEngine, capsys: Captured) -> 
     assert err == ""
     first, end = map(json.loads, out.splitlines())
     assert first == {"token": 5, "text": " a"}
-    assert (end["done"], end["reason"], end["seed"]) == (True, "interrupted", 7)
+    assert (end["done"], end["reason"], end["seed"]) == (True, "aborted", 7)
     assert main(["generate", "Once", "--json", "--no-stream", "-q"]) == 130
     whole = json.loads(capsys.readouterr().out)
-    assert (whole["text"], whole["token_ids"], whole["reason"]) == (" a", [5, 6], "interrupted")
+    assert (whole["text"], whole["token_ids"], whole["reason"]) == (" a", [5, 6], "aborted")
 
 
 @pytest.mark.usefixtures("patient_signals")

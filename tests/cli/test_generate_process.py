@@ -226,7 +226,7 @@ def test_control_c_in_mid_json(environment: dict[str, str], started: Started) ->
     assert (process.returncode, err) == (130, b"")
     *tokens, end = map(json.loads, (first + rest).splitlines())
     assert all(token.keys() == {"token", "text"} for token in tokens)
-    assert (end["done"], end["reason"]) == (True, "interrupted")
+    assert (end["done"], end["reason"]) == (True, "aborted")
 
 
 def test_control_c_while_a_prompt_is_read(environment: dict[str, str], started: Started) -> None:

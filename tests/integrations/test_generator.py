@@ -86,7 +86,7 @@ def test_columns_stay_and_new_ones_come(generator):
     assert list(result) == ["prompt", "limit", "id", *ADDED]
     assert all(result[name] is batch[name] for name in batch)
     assert set(result["error"]) == {""}
-    assert set(result["finish_reason"]) <= {"stop", "length"}
+    assert set(result["finish_reason"]) <= {"stop", "length", "context"}
     assert all(isinstance(text, str) and text for text in result["generated_text"])
     assert result["new_tokens"].dtype == result["prompt_tokens"].dtype == np.int64
     assert result["new_tokens"].max() == 12
@@ -183,7 +183,7 @@ def test_a_long_prompt_gets_what_the_context_holds(generator):
     assert 0 < room < 12
     result = generator(batch_of([prompt]))
     assert result["new_tokens"][0] == room
-    assert result["finish_reason"][0] == "length"
+    assert result["finish_reason"][0] == "context"
 
 
 def test_faults_are_raised_where_that_is_wished(make):

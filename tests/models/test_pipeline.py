@@ -352,7 +352,7 @@ def test_a_stream_closed_while_its_prompt_is_awaited_ends(lm):
 
     original = lm.preprocessor.generate_preprocess
     with patch.object(lm.preprocessor, "generate_preprocess", preprocess):
-        assert asyncio.run(read_and_close()) == (None, "closed")
+        assert asyncio.run(read_and_close()) == (None, "aborted")
 
 
 def test_arguments_for_training_have_no_effect_and_say_so(lm):

@@ -270,13 +270,23 @@ def test_logprobs_of_details_equal_transformers(small, small_lm):
 
 def test_finish_reasons(lm, whole):
     def reason(**arguments):
+        """The reason and number of new tokens of `generate`, after a comparison with `stream`."""
         details = lm.generate("abc", return_details=True, **arguments)
-        return details.finish_reason, len(details.token_ids)
+        found = details.finish_reason, len(details.token_ids)
+        if details.token_ids:
+            for model in (lm, in_one_piece):
+                with model.stream("abc", **arguments) as stream:
+                    list(stream)
+                assert (stream.stats.finish_reason, stream.stats.new_tokens) == found
+        return found
 
+    in_one_piece = copy.copy(lm)
+    in_one_piece.generate_step = lambda *arguments: lm.generate_step(*arguments)
     ids = whole[1][0]
     token = next(i for i in ids if ids.index(i) > 0)
     assert reason(stop_token_ids=[token]) == ("stop", ids.index(token) + 1)
     assert reason(stop_token_ids=None) == ("context", tiny.CONTEXT - 4)
+    assert reason(stop_token_ids=None, max_new_tokens=tiny.CONTEXT - 4)[0] == "context"
     assert reason(stop_token_ids=None, max_length=9) == ("length", 5)
     assert reason(stop_token_ids=None, max_length=4) == ("length", 0)
 

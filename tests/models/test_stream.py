@@ -87,7 +87,7 @@ def test_closing_early_frees_everything(tales, taken):
     stream.close()
     stream.close()
     assert gw.memory().num_bytes == before.num_bytes
-    assert stream.stats.finish_reason == "closed"
+    assert stream.stats.finish_reason == "aborted"
     assert next(stream, None) is None
 
 
@@ -184,7 +184,7 @@ def test_the_context_ends_a_stream(tales):
     stream = tales.stream("A", stop_token_ids=None)
     assert "".join(stream)
     stats = stream.stats
-    assert (stats.finish_reason, stats.prompt_tokens + stats.new_tokens) == ("length", context)
+    assert (stats.finish_reason, stats.prompt_tokens + stats.new_tokens) == ("context", context)
 
 
 def test_start_token(tales):

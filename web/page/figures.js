@@ -11,14 +11,13 @@ const first = element("figure-first", HTMLElement);
 const tokens = element("figure-tokens", HTMLElement);
 const ended = element("figure-ended", HTMLElement);
 
-/** @type {Record<string, string>} finishReason, or the page's own, → words */
+/** @type {Record<string, string>} finishReason, or "error", → words */
 const REASONS = {
   stop: "end of text",
   stop_text: "stop text",
-  max_tokens: "max tokens",
+  length: "max tokens",
   context: "context full",
-  closed: "stopped",
-  cancelled: "stopped",
+  aborted: "stopped",
   error: "error",
 };
 

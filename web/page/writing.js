@@ -78,7 +78,7 @@ export class Writer {
     this.#controller = null;
     endStory();
     const stopped = controller.signal.aborted;
-    const reason = stopped ? "closed" : stopReason(stream.stats, settings.maxTokens);
+    const reason = stopped ? "aborted" : stream.stats?.finishReason;
     showFigures(stream.stats, problem ? "error" : reason);
     if (problem) complain(problem);
     else announceNow(stopped ? "Stopped." : "Text finished.");
@@ -93,15 +93,6 @@ export class Writer {
     if (running) button.setAttribute("aria-keyshortcuts", "Escape");
     else button.removeAttribute("aria-keyshortcuts");
   }
-}
-
-/**
- * The finish reason, with "length" parted into its two causes.
- * @param {import("../gpt2.js").Stats | null} stats @param {number} maxTokens
- */
-function stopReason(stats, maxTokens) {
-  if (stats?.finishReason !== "length") return stats?.finishReason;
-  return stats.tokens < maxTokens ? "context" : "max_tokens";
 }
 
 /** Shows an error below the Generate button. @param {unknown} problem */

@@ -122,7 +122,7 @@ def test_the_fake_worker_keeps_the_contract(browser: Browser, real: dict[str, An
 def test_what_the_page_relies_on(real: dict[str, Any]) -> None:
     assert real["heldAfterDispose"] == [0]  # one event, and nothing is held
     assert real["finishReason"] == "length"
-    assert (real["stopped"], real["stoppedReason"]) == ("AbortError", "closed")
+    assert (real["stopped"], real["stoppedReason"]) == ("AbortError", "aborted")
     assert real["cancelled"] == "AbortError"
     for name in ("disposedMemory", "disposedStream", "disposedPython"):
         assert real[name] == "DisposedTensorError"

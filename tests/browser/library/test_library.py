@@ -94,7 +94,7 @@ def test_a_signal_stops_within_a_submit(tab: Tab) -> None:
         }"""
     )
     assert found["error"]["name"] == "AbortError"
-    assert found["stats"]["finishReason"] == "closed"
+    assert found["stats"]["finishReason"] == "aborted"
     assert found["stats"]["tokens"] < 5 + 2 * 16  # a submit holds 16 at most
     assert found["milliseconds"] < 2000
     assert weights_of(tab) == before

@@ -147,9 +147,9 @@ export class GPT2 extends EventTarget {
         report(stats);
         yield fake.piece ?? ` ${WORDS[(i * 3 + seed) % WORDS.length]}`;
       }
-      stats.finishReason = "length";
+      stats.finishReason = stats.tokens < maxTokens ? "context" : "length";
     } finally {
-      stats.finishReason ??= "closed";
+      stats.finishReason ??= "aborted";
       report(stats);
       fake.running -= 1;
       this.#cache = 0;

@@ -41,7 +41,7 @@ const { post } = serve({
       if (stats.tokens > 2) Object.assign(stats, { tokensPerSecond: 12.5 });
       emit({ text: " a", stats: { ...stats, finishReason: null } });
     }
-    const ended = { ...stats, finishReason: signal.aborted ? "closed" : "length" };
+    const ended = { ...stats, finishReason: signal.aborted ? "aborted" : "length" };
     emit({ text: "", stats: ended });
     post("memory", { model, ...MEMORY });
     if (signal.aborted) throw aborted();
