@@ -105,11 +105,15 @@ class LoadedBackbone(CopiedByAttributes):
         preset_dir: str | os.PathLike[str],
         *,
         preprocessor: GPT2Preprocessor | None = None,
+        generation: Mapping[str, Any] | None = None,
     ) -> None:
-        """Async counterpart of :meth:`save_to_preset`; ``preprocessor`` is written, too."""
+        """Async counterpart of :meth:`save_to_preset`; writes ``preprocessor``, too.
+
+        ``generation``: values of ``generation_config.json``, if it is needed.
+        """
         self.check_usable()
         stored = StoredModel(self.config, self.dtype, self.device, self._open_weights)
-        await save(stored, preprocessor, preset_dir)
+        await save(stored, preprocessor, generation or {}, preset_dir)
 
     save_pretrained = save_to_preset
 

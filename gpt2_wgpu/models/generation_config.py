@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from gpt2_wgpu.sampling_parameters import (
 )
 from gpt2_wgpu.shown import shown
 
-_FILE = "generation_config.json"
+GENERATION_CONFIG = "generation_config.json"
 RULES = (
     "suppress_tokens",
     "begin_suppress_tokens",
@@ -32,6 +32,7 @@ RULES = (
     "min_length",
     "min_new_tokens",
 )
+_BIAS = "sequence_bias"
 _SAMPLING = (TEMPERATURE, TOP_K, TOP_P, MIN_P, TYPICAL_P, REPETITION_PENALTY)
 # Settings that change the text in transformers, with the value that has no effect there.
 _NOT_OBEYED = {
@@ -54,6 +55,24 @@ class GenerationSettings:
 
     rules: TokenRules = NO_RULES
     defaults: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)  # all of the file
+
+    def to_dict(self, rules: TokenRules, defaults: Mapping[str, float]) -> dict[str, Any]:
+        """Return the file's values, with other rules and defaults where these differ."""
+        values = dict(self.values)
+        if rules != self.rules:
+            values = _without(values, (*RULES, _BIAS))
+            values |= {name: value for name, value in vars(rules).items() if value}
+            if biases := values.pop("logit_bias", ()):
+                values[_BIAS] = [[[token], bias] for token, bias in biases]
+        if defaults != self.defaults:
+            values = _without(values, ("do_sample", *(each.name for each in _SAMPLING)))
+            values |= defaults
+            if defaults:
+                values["do_sample"] = values.get("temperature") != 0
+            if not values.get("do_sample", True):
+                del values["temperature"]
+        return values
 
 
 def read_config(directory: Path) -> GPT2Config:
@@ -67,9 +86,9 @@ def read_config(directory: Path) -> GPT2Config:
     """
     path = directory / "config.json"
     config = GPT2Config.from_json_file(path)
-    if not (directory / _FILE).is_file():
+    if not (directory / GENERATION_CONFIG).is_file():
         return config
-    values = read_object(directory / _FILE)
+    values = read_object(directory / GENERATION_CONFIG)
     given = {
         key: flat_ids(values[key])
         for key in ("bos_token_id", "eos_token_id")
@@ -78,7 +97,7 @@ def read_config(directory: Path) -> GPT2Config:
     try:
         changed = replace(config, **given)
     except ConfigError as error:
-        raise ConfigError(f"{directory / _FILE}: {error}") from None
+        raise ConfigError(f"{directory / GENERATION_CONFIG}: {error}") from None
     _warn_of_difference(read_object(path), config, changed)
     return changed
 
@@ -91,27 +110,44 @@ def read_settings(directory: Path) -> GenerationSettings:
     Raises:
         ConfigError: the file is malformed, or a setting is not valid.
     """
-    path = directory / _FILE
+    path = directory / GENERATION_CONFIG
     if not path.is_file():
         return GenerationSettings()
     values = {key: value for key, value in read_object(path).items() if value is not None}
     try:
-        rules = GreedySampler(**{name: values[name] for name in RULES if name in values}).rules()
+        given = {name: values[name] for name in RULES if name in values}
+        biases = _biases_of(values)
+        rules = GreedySampler(**given, logit_bias=biases).rules()
         defaults = _sampling_of(values)
     except InvalidArgumentError as error:
         raise ConfigError(f"{path}: {error}") from None
     unused = [
         name
         for name, value in values.items()
-        if name in _NOT_OBEYED and value not in (_NOT_OBEYED[name], False, [], {})
+        if name in _NOT_OBEYED
+        and not (name == _BIAS and biases)
+        and value not in (_NOT_OBEYED[name], False, [], {})
     ]
     if unused:
         warnings.warn(
-            f"{_FILE} sets {', '.join(unused)}, which the model does not apply by itself: give "
-            "the sampler and generate these values where they support them",
+            f"{GENERATION_CONFIG} sets {', '.join(unused)}, which the model does not apply by "
+            "itself: give the sampler and generate these values where they support them",
             stacklevel=4,
         )
-    return GenerationSettings(rules, defaults)
+    return GenerationSettings(rules, defaults, values)
+
+
+def _without(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
+
+
+def _biases_of(values: Mapping[str, Any]) -> dict[int, float] | None:
+    """Return ``sequence_bias`` as a ``logit_bias``; None if a sequence has several tokens."""
+    pairs = values.get(_BIAS, [])
+    try:
+        return {token: bias for [token], bias in pairs}
+    except (TypeError, ValueError):
+        return None
 
 
 def _sampling_of(values: Mapping[str, Any]) -> dict[str, float]:
@@ -130,7 +166,7 @@ def _warn_of_difference(written: Mapping[str, Any], old: GPT2Config, new: GPT2Co
     if written.get("eos_token_id") is None or {*old.eos_token_ids} <= {*new.eos_token_ids}:
         return
     warnings.warn(
-        f"config.json ends a text with token {old.eos_token_id}, {_FILE} with {new.eos_token_id}: "
-        "the latter is used, as in transformers",
+        f"config.json ends a text with token {old.eos_token_id}, {GENERATION_CONFIG} with "
+        f"{new.eos_token_id}: the latter is used, as in transformers",
         stacklevel=4,
     )

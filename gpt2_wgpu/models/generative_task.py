@@ -15,6 +15,7 @@ from gpt2_wgpu.models.call_settings import settings_of
 from gpt2_wgpu.models.generate_arguments import SamplerLike, StopTokens
 from gpt2_wgpu.models.generate_function import GenerateFunction
 from gpt2_wgpu.models.generate_methods import GenerateMethods
+from gpt2_wgpu.models.generation_config import GenerationSettings
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.kept_runs import KeptRuns
 from gpt2_wgpu.models.overrides import default
@@ -54,6 +55,7 @@ class GenerativeTask(GenerateMethods, CopiedByAttributes):
         # Sampling parameters of generation_config.json (greedy: temperature 0): defaults of the
         # command and the page, and arguments of `samplers.of_settings`; `compile` has its own.
         self.generation_defaults: dict[str, float] = {}
+        self.generation_settings = GenerationSettings()  # of the file, for `save_to_preset`
         self.kept_runs = KeptRuns()
         self.compile()
 

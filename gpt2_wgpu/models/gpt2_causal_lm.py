@@ -142,6 +142,7 @@ class GPT2CausalLM(EvaluatedCausalLM):
         lm = cls(backbone, files.preprocessor)
         lm.token_rules = files.generation.rules
         lm.generation_defaults = dict(files.generation.defaults)
+        lm.generation_settings = files.generation
         return lm
 
     def __call__(self, inputs: Mapping[str, Any]) -> Tensor:
@@ -319,7 +320,11 @@ class GPT2CausalLM(EvaluatedCausalLM):
 
     async def save_to_preset_async(self, preset_dir: str | os.PathLike[str]) -> None:
         """Async counterpart of :meth:`save_to_preset`."""
-        await self.backbone.save_to_preset_async(preset_dir, preprocessor=self.preprocessor)
+        await self.backbone.save_to_preset_async(
+            preset_dir,
+            preprocessor=self.preprocessor,
+            generation=self.generation_settings.to_dict(self.token_rules, self.generation_defaults),
+        )
 
     save_pretrained = save_to_preset
 

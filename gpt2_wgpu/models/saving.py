@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gpt2_wgpu.checkpoint_files import BESIDE_WEIGHTS, CONFIG
 from gpt2_wgpu.models.config import GPT2Config
+from gpt2_wgpu.models.generation_config import GENERATION_CONFIG
 from gpt2_wgpu.models.gpt2_weights import OpenWeights
 from gpt2_wgpu.nn import Raw
 from gpt2_wgpu.nn.matrix import SOURCE_BYTES, STAGED_BYTES
@@ -38,9 +40,12 @@ class StoredModel:
 async def save(
     model: StoredModel,
     preprocessor: GPT2Preprocessor | None,
+    generation: Mapping[str, Any],
     preset_dir: str | os.PathLike[str],
 ) -> None:
     """Write a model into a directory: ``config.json``, ``model.safetensors``, and its text's files.
+
+    ``generation_config.json`` is written if ``generation`` has values.
 
     A new directory is created by one rename; in an existing one the model's files are replaced at
     the end. Weights are copied from where the model was loaded from, in the dtype they have there.
@@ -51,16 +56,21 @@ async def save(
     destination = Path(checked_path(preset_dir))
     old = weights_there(destination) if destination.is_dir() else ()
     replaced = (*old, *BESIDE_WEIGHTS, PREPROCESSOR, SINGLE_FILE, INDEX_FILE)
+    config = _config(model.config, preprocessor)
     with StagedDirectory(destination, replaced, SINGLE_FILE) as stage:
         with AtomicFile(stage.path / CONFIG) as file:
-            file.write(_config(model.config, preprocessor))
+            file.write(json.dumps(config, indent=2).encode())
+        if generation:  # transformers then reads start and end token from it only
+            ids = {name: config[name] for name in ("bos_token_id", "eos_token_id")}
+            with AtomicFile(stage.path / GENERATION_CONFIG) as file:
+                file.write(json.dumps({**generation, **ids}, indent=2).encode())
         if preprocessor is not None:
             preprocessor.save_to_preset(stage.path)
         await _write_weights(model, stage.path / SINGLE_FILE)
 
 
-def _config(config: GPT2Config, preprocessor: GPT2Preprocessor | None) -> bytes:
-    """Return ``config.json``; start and end token that it lacks are the tokenizer's."""
+def _config(config: GPT2Config, preprocessor: GPT2Preprocessor | None) -> dict[str, Any]:
+    """Return the values of ``config.json``; missing start and end tokens are the tokenizer's."""
     values = {"architectures": ["GPT2LMHeadModel"], **config.to_dict()}
     if preprocessor is not None:
         tokenizer = preprocessor.tokenizer
@@ -69,7 +79,7 @@ def _config(config: GPT2Config, preprocessor: GPT2Preprocessor | None) -> bytes:
             ("eos_token_id", tokenizer.end_token_id),
         ):
             values[name] = token if values[name] is None else values[name]
-    return json.dumps(values, indent=2).encode()
+    return values
 
 
 async def _write_weights(model: StoredModel, path: Path) -> None:

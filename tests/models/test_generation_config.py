@@ -10,6 +10,7 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import ConfigError, InvalidArgumentError
+from gpt2_wgpu.models.generation_config import GenerationSettings
 from gpt2_wgpu.nn import TokenRules
 from gpt2_wgpu.sampling_parameters import with_defaults
 from tests.memory.tiny import packed
@@ -122,3 +123,43 @@ def test_greedy_search_of_the_file_is_that_of_transformers(small_lm, load):
 def test_a_wrong_sampling_value_names_the_file(settings, message, load):
     with pytest.raises(ConfigError, match=rf"generation_config\.json: {message}"):
         load(**settings)
+
+
+def test_single_biased_tokens_are_obeyed(small_lm, load):
+    small_lm.compile("greedy")
+    plain = text(small_lm)
+    lm, directory = load(sequence_bias=[[[plain[6]], -50.0], [[3], 0.5]])
+    assert text(lm) == reference(directory) != plain
+    with pytest.warns(UserWarning, match="sets sequence_bias, which"):
+        lm, _ = load(sequence_bias=[[[plain[6], 3], -50.0]])
+    assert lm.token_rules == TokenRules()
+
+
+def test_a_saved_model_keeps_its_settings(load, tmp_path):
+    with pytest.warns(UserWarning, match="sets num_beams, which"):
+        lm, directory = load(
+            do_sample=False, repetition_penalty=1.8, temperature=0.5, num_beams=3, eos_token_id=[7],
+            bad_words_ids=[[5, 6]], sequence_bias=[[[9], 1.5]],
+        )  # fmt: skip
+    assert saved(lm, tmp_path / "same") == {**read(directory), "bos_token_id": None}
+    lm.token_rules = TokenRules(suppress_tokens=(4,), logit_bias=((8, 2.0),))
+    lm.generation_defaults = {"temperature": 0.7}
+    others = {"num_beams": 3, "bos_token_id": None, "eos_token_id": [7], "do_sample": True}
+    rules = {"suppress_tokens": [4], "sequence_bias": [[[8], 2.0]]}
+    assert saved(lm, tmp_path / "other") == {**others, **rules, "temperature": 0.7}
+    lm.generation_defaults = {"temperature": 0, "top_k": 3}
+    found = saved(lm, tmp_path / "greedy")
+    assert "temperature" not in found
+    assert (found["do_sample"], found["top_k"]) == (False, 3)
+    lm.token_rules, lm.generation_defaults = TokenRules(), {}
+    assert saved(lm, tmp_path / "none") == {key: others[key] for key in others if key[0] != "d"}
+    assert GenerationSettings().to_dict(TokenRules(), {}) == {}  # no file
+
+
+def saved(lm, directory):
+    lm.save_to_preset(directory)
+    return read(directory)
+
+
+def read(directory):
+    return json.loads((directory / "generation_config.json").read_text())
