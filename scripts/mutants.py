@@ -108,8 +108,10 @@ COVERED_BY = {
     " gpu/tensors/test_ops_elementwise gpu/tensors/test_ops_matmul gpu/tensors/test_ops_reductions"
     " gpu/tensors/test_ops_attention gpu/tensors/test_layer_norm gpu/tensors/test_strides"
     " gpu/tensors/test_ops_aggregation gpu/tensors/test_ops_conditions gpu/nn/test_linear_choice",
-    "gpt2_wgpu/samplers/beam*.py": "samplers/test_beam_sampler models/test_beam_search",
+    "gpt2_wgpu/samplers/beam*.py": "samplers/test_beam_sampler models/test_beam_search"
+    " models/test_search_calls",
     "gpt2_wgpu/samplers/contrastive*.py": "samplers/test_contrastive_sampler"
+    " models/test_search_calls"
     " models/test_contrastive_search",
     "gpt2_wgpu/samplers/*.py": "samplers/test_samplers",
     "gpt2_wgpu/models/config.py": "models/test_config models/test_config_refusals",

@@ -159,3 +159,19 @@ def test_wrong_results_of_next(result: Any, error: type[Exception], match: str) 
         samplers.Greedy()(lambda *_: result, [[0, 0], [0, 0]])
     with pytest.raises(InvalidArgumentError, match="next must be a function, not 3"):
         samplers.Greedy()(3, [[0, 0]])
+
+
+@pytest.mark.parametrize("name", ["greedy", "beam"])
+def test_a_prompt_of_whole_floats_is_accepted(name: str) -> None:
+    """Keras' ops.full makes floats of integers."""
+
+    def following(prompt, cache, index):  # the token after that before index
+        logits = np.full((len(prompt), 9), -50.0, np.float32)
+        for row, ids in enumerate(prompt):
+            logits[row, (int(ids[index - 1]) + 1) % 9] = 50.0
+        return logits, None, cache
+
+    found = samplers.get(name)(following, np.full((1, 5), 3.0), index=2)
+    assert np.asarray(found).tolist() == [[3, 3, 4, 5, 6]]
+    with pytest.raises(InvalidArgumentError, match="integers"):
+        samplers.get(name)(following, np.full((1, 5), 3.5), index=2)

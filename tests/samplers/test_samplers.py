@@ -246,22 +246,6 @@ def test_settings_of_every_parameter_make_a_sampler():
     assert all(greedy[each.name] == each.neutral for each in COMMON_PARAMETERS)
 
 
-@pytest.mark.parametrize("name", ["greedy", "beam"])
-def test_a_prompt_of_whole_floats_is_accepted(name: str) -> None:
-    """Keras' ops.full makes floats of integers."""
-
-    def following(prompt, cache, index):  # the token after that before index
-        logits = np.full((len(prompt), 9), -50.0, np.float32)
-        for row, ids in enumerate(prompt):
-            logits[row, (int(ids[index - 1]) + 1) % 9] = 50.0
-        return logits, None, cache
-
-    found = samplers.get(name)(following, np.full((1, 5), 3.0), index=2)
-    assert np.asarray(found).tolist() == [[3, 3, 4, 5, 6]]
-    with pytest.raises(InvalidArgumentError, match="integers"):
-        samplers.get(name)(following, np.full((1, 5), 3.5), index=2)
-
-
 def test_deserialize_is_the_inverse_of_serialize() -> None:
     sampler = samplers.TopK(k=7, seed=2)
     again = samplers.deserialize(samplers.serialize(sampler))
