@@ -14,6 +14,7 @@ from gpt2_wgpu.validation import Range
 
 MAX_COUNT = 2**31 - 1
 MAX_BEAMS = 32  # shaders/reorder_cache.wgsl
+MAX_TOP_LOGPROBS = 20  # as OpenAI's API
 
 
 @dataclass(frozen=True)

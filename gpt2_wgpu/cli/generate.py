@@ -23,6 +23,7 @@ from gpt2_wgpu.sampling_parameters import (
     COMMON_PARAMETERS,
     MAX_BEAMS,
     MAX_NEW_TOKENS,
+    MAX_TOP_LOGPROBS,
     SAMPLER_PARAMETERS,
     Parameter,
     with_defaults,
@@ -74,6 +75,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
     add_sampling(parser)
     add_ending(parser)
     _add_output(parser)
+    parser.set_defaults(error=parser.error)
     return parser
 
 
@@ -106,7 +108,7 @@ def add_sampling(parser: Parser) -> None:
     """Adds the options of the sampler."""
     group = parser.add_argument_group(
         "sampling options",
-        "Values of the model's generation_config.json take precedence over these defaults.",
+        "The model's generation_config.json takes precedence over these defaults.",
     )
     for parameter in SAMPLER_PARAMETERS:
         _add_parameter(group, parameter)
@@ -166,6 +168,13 @@ def _add_output(parser: Parser) -> None:
         help='one object per token {"token", "text"}, then one of statistics {"done": true, ...}; '
         'text flushed after the last token has "token": null; with --no-stream a single object',
     )
+    group.add_argument(
+        "--logprobs",
+        type=integer(0, MAX_TOP_LOGPROBS),
+        metavar="N",
+        help="with --json: add to the last object the log-probability of each token by the model, "
+        "before penalties and temperature, and its N most likely alternatives",
+    )
     group.add_argument("--no-stream", action="store_true", help="print the whole text at the end")
     group.add_argument("--no-echo", action="store_true", help="do not print the prompt")
     group.add_argument(
@@ -177,6 +186,8 @@ def _add_output(parser: Parser) -> None:
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
     """Runs the command; returns the exit status."""
     terminal.quiet = args.quiet
+    if args.logprobs is not None and not args.json:
+        args.error("--logprobs needs --json: they are printed in its last object")
     prompt = _read_prompt(args.prompt, terminal)
     if args.no_start_token and not prompt:
         terminal.info("--no-start-token has no effect: a text without a prompt begins with it")
@@ -217,6 +228,8 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     adapter = lm.device.info
     seed = None if greedy or args.beams else settings["seed"]
     figures = {"model": args.model, "adapter": adapter.name, "seed": seed}
+    if args.logprobs is not None:
+        figures["logprobs"] = _logprobs(lm, stream, args.logprobs)
     printer.report(figures | ({} if peak is None else {"memory": peak}))
     if peak is not None:
         parts = [f"{kind} {nbytes / 2**20:.1f} MiB" for kind, nbytes in peak.items()]
@@ -234,6 +247,22 @@ def allowed_special(tokens: list[str]) -> dict[str, Any]:
     if not tokens:
         return {}
     return {"allowed_special": "all" if "all" in tokens else tokens}
+
+
+def _logprobs(lm: gw.GPT2CausalLM, stream: gw.TextStream, top: int) -> list[dict[str, Any]]:
+    """Returns the log-probability of each new token, with its `top` most likely alternatives."""
+    assert lm.preprocessor is not None
+    decode = lm.preprocessor.tokenizer.decode_shown
+
+    def entry(token: int, logprob: float) -> dict[str, Any]:
+        return {"token": token, "text": decode([token]), "logprob": round(logprob, 6)}
+
+    details = stream.details(top)
+    rows = zip(details.token_ids, details.logprobs, details.top_logprobs, strict=True)
+    return [
+        entry(token, logprob) | {"top_logprobs": [entry(*each) for each in best.items()]}
+        for token, logprob, best in rows
+    ]
 
 
 def _watch_memory(device: gw.Device) -> dict[str, int]:

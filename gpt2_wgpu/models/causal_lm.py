@@ -8,16 +8,15 @@ by a function or a coroutine function (overrides.py).
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
+from gpt2_wgpu.errors import ContextLengthError
 from gpt2_wgpu.models.call_settings import CallSettings, sampler_of_call, seeds_of_call, settings_of
 from gpt2_wgpu.models.decoding import Generation, run_to_the_end
-from gpt2_wgpu.models.generate_arguments import GenerateRequest, SamplerLike, Seeds, StopTokens
+from gpt2_wgpu.models.generate_arguments import GenerateRequest, SamplerLike, Seeds
 from gpt2_wgpu.models.generate_function import GenerateFunction
 from gpt2_wgpu.models.generation_details import details_of
 from gpt2_wgpu.models.generative_task import GenerativeTask
@@ -43,14 +42,12 @@ from gpt2_wgpu.models.prompt_lookup import check_prompt_lookup
 from gpt2_wgpu.models.row_ends import RowEnds, with_start_token
 from gpt2_wgpu.models.sampler_call import generate_by_call
 from gpt2_wgpu.models.search import generate_by_search, is_search
-from gpt2_wgpu.models.text_stream import TextStream, TokenSource, WholeText
 from gpt2_wgpu.models.token_choice import TokenChoice, check_processors, with_rules
 from gpt2_wgpu.models.token_ids import check_rows
 from gpt2_wgpu.nn import KVCache, SamplingState
 from gpt2_wgpu.samplers import runs_its_own_loop
-from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor
-from gpt2_wgpu.text import GPT2CausalLMPreprocessor, TokenReader
+from gpt2_wgpu.text import GPT2CausalLMPreprocessor
 from gpt2_wgpu.text.preprocessor import AllowedSpecial
 from gpt2_wgpu.text.token_arrays import is_one_row, rows_of_ids
 from gpt2_wgpu.validation import integer
@@ -291,109 +288,3 @@ class CausalLM(GenerativeTask):
             check=self._checks_steps,
             prompt_lookup=0 if self._checks_steps else lookup,  # checked: step by step
         )
-
-    # --- streaming ------------------------------------------------------------------------------
-
-    def stream(
-        self,
-        inputs: str,
-        max_length: int | None = None,
-        stop_token_ids: StopTokens = "auto",
-        *,
-        max_new_tokens: int | None = None,
-        stop_texts: Sequence[str] = (),
-        sampler: SamplerLike | None = None,
-        seed: int | None = None,
-        add_start_token: bool | None = None,
-        allowed_special: AllowedSpecial | None = None,
-    ) -> TextStream:
-        """Generate text piece by piece, without the prompt.
-
-        A replaced ``generate_preprocess``, ``build_cache`` or ``call_with_cache`` is called here,
-        too. If ``make_generate_function``, ``generate_step``, ``generate_postprocess`` or the
-        sampler's ``__call__`` is replaced, the text arrives in one piece when it is complete.
-
-        Args:
-            inputs: one prompt.
-            max_length: limit of all tokens, including prompt and start token; default, and
-                maximum: the context.
-            max_new_tokens: limit of the new tokens, besides ``max_length``.
-            stop_token_ids: see :meth:`generate`, as for all other arguments.
-            stop_texts: see there.
-            sampler: see there.
-            seed: see there.
-            add_start_token: see there.
-            allowed_special: see there.
-
-        Returns:
-            A stream, for ``for`` and ``async for``; its ``stats`` hold the finish reason of
-            :class:`GenerationDetails`.
-
-        Raises:
-            ContextLengthError: the prompt fills the context.
-            InvalidArgumentError: a token has no row in the model, or an argument is invalid.
-        """
-        begun = time.perf_counter()
-        preprocessor = self._require_preprocessor("stream works on text; for ids use generate")
-        if not isinstance(inputs, str):
-            raise InvalidArgumentError(f"stream takes one prompt, a str, not {shown(inputs)}")
-        settings = self._settings(sampler, seed, max_new_tokens)
-        preprocessor = with_start_token(preprocessor, add_start_token)
-        stops = self.resolve_stop_tokens(stop_token_ids)
-        reader = TokenReader(preprocessor.tokenizer, stop_texts)
-        context = self.backbone.config.n_positions
-        length = context if max_length is None else self.total_length(max_length, [])
-        given = self._preprocess(preprocessor, inputs, length, allowed_special)
-
-        def open_source(given: Any) -> TokenSource:
-            return self._token_source(preprocessor, given, length, stops, settings)
-
-        return TextStream(given, open_source, reader, begun, context)
-
-    stream_async = stream
-
-    def _token_source(
-        self,
-        preprocessor: GPT2CausalLMPreprocessor,
-        given: dict[str, Any],
-        length: int,
-        stops: Sequence[int],
-        settings: CallSettings,
-    ) -> TokenSource:
-        """Return the source of a stream: the decoding loop, or the text of replaced methods."""
-        vocabulary = self.backbone.config.vocab_size
-        ids, mask = rows_of(given, vocabulary)
-        (prompt,), (start,) = prompts_of(ids, mask)
-        if len(prompt) >= length:
-            fits = (
-                "fill the model's context"
-                if length == self.backbone.config.n_positions
-                else (f"reach max_length {length}")
-            )
-            raise ContextLengthError(
-                f"the prompt's {len(prompt)} tokens (start token included) {fits}, so nothing can "
-                f"follow: at most {length - 1} may"
-            )
-        limit = length
-        if settings.max_new_tokens is not None:
-            limit = min(length, len(prompt) + settings.max_new_tokens)
-        of_the_whole = [
-            chosen(self, "make_generate_function"),
-            chosen(self, "generate_step"),
-            chosen(preprocessor, "generate_postprocess"),
-        ]
-        if all(map(is_default, of_the_whole)) and not runs_its_own_loop(settings.sampler):
-            with settings.applied():
-                return self.start_generation([prompt], [limit], stops)
-        room = [row[start : start + limit] for row in ids]
-        inputs = packed([prompt], room, is_one_row(given["token_ids"]))
-
-        async def whole() -> tuple[list[int], str]:
-            output = await self._generate_packed(inputs, stops, settings)
-            output = without_prompts(output, inputs, vocabulary)
-            text = await self._postprocess(preprocessor, output, stops)
-            (new, *_), (real, *_) = rows_of(output, vocabulary)  # the best of several beams
-            text = text if isinstance(text, str) else text[0]
-            return [token for token, is_new in zip(new, real, strict=True) if is_new], text
-
-        return WholeText(len(prompt), stops, whole)

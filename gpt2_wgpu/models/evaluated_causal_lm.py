@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpt2_wgpu.models import evaluation, scoring
-from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.evaluation import Divergence
 from gpt2_wgpu.models.gpt2_backbone import Intercept
 from gpt2_wgpu.models.recovery import with_recovery
+from gpt2_wgpu.models.streamed_causal_lm import StreamedCausalLM
 from gpt2_wgpu.tensors import Tensor
 from gpt2_wgpu.validation import instance
 from gpt2_wgpu.webgpu import sync
@@ -17,8 +17,8 @@ from gpt2_wgpu.webgpu import sync
 Texts = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]
 
 
-class EvaluatedCausalLM(CausalLM):
-    """``CausalLM`` with scores, log-probabilities, perplexity and divergence."""
+class EvaluatedCausalLM(StreamedCausalLM):
+    """``StreamedCausalLM`` with scores, log-probabilities, perplexity and divergence."""
 
     def score(
         self,

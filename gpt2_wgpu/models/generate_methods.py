@@ -15,12 +15,12 @@ from gpt2_wgpu.models.generate_arguments import (
     StopTokens,
 )
 from gpt2_wgpu.models.generation_details import GenerationDetails
+from gpt2_wgpu.sampling_parameters import MAX_TOP_LOGPROBS
 from gpt2_wgpu.text.preprocessor import AllowedSpecial
 from gpt2_wgpu.validation import integer
 from gpt2_wgpu.webgpu import sync
 
 MAX_SEQUENCES = 1 << 16  # num_return_sequences
-MAX_TOP_LOGPROBS = 20  # as OpenAI's API
 
 
 class GenerateMethods(ABC):

@@ -11,10 +11,15 @@ from threading import Lock
 from typing import Any
 
 from gpt2_wgpu.copying import NotCopyable
-from gpt2_wgpu.errors import BusyError
+from gpt2_wgpu.errors import BusyError, InvalidArgumentError
 from gpt2_wgpu.models.decoding import Generation
+from gpt2_wgpu.models.evaluation import LanguageModel, token_logprobs
+from gpt2_wgpu.models.generation_details import GenerationDetails
+from gpt2_wgpu.models.packed_ids import prompts_of, rows_of
 from gpt2_wgpu.models.row_ends import limit_reached
+from gpt2_wgpu.sampling_parameters import MAX_TOP_LOGPROBS
 from gpt2_wgpu.text import TokenReader
+from gpt2_wgpu.validation import integer
 from gpt2_wgpu.webgpu import sync
 
 
@@ -74,7 +79,7 @@ class TextStream(NotCopyable):
         open_source: Callable[[Any], TokenSource],
         reader: TokenReader,
         begun: float,
-        context: int,
+        model: LanguageModel,
     ) -> None:
         self.stats = StreamStats(0)
         self.last_token_ids: list[int] = []  # ids of the last piece
@@ -83,7 +88,9 @@ class TextStream(NotCopyable):
         self._source: TokenSource | None = None
         self._reader = reader
         self._begun = begun
-        self._context = context
+        self._model = model
+        self._text = ""
+        self._packed: Any = None  # the prompt
         self._pending: list[int] = []
         self._ended = False
         self._in_use = Lock()
@@ -91,7 +98,7 @@ class TextStream(NotCopyable):
             self._open(given)
 
     def _open(self, given: Any) -> None:
-        self._given = None
+        self._given, self._packed = None, given
         self._source = self._open_source(given)
         self.stats.prompt_tokens = self._source.prompt_tokens
 
@@ -106,6 +113,7 @@ class TextStream(NotCopyable):
             self.last_token_ids = []
             while not self._ended:
                 piece = await self._next_piece()
+                self._text += piece
                 if piece:
                     return piece
         except BaseException:
@@ -166,7 +174,9 @@ class TextStream(NotCopyable):
         """End at a stop token or a limit; return the text held back."""
         text = self._reader.flush()
         tokens = self.stats.prompt_tokens + self.stats.new_tokens
-        reason = "stop" if stopped else limit_reached(tokens, self._context)
+        reason = (
+            "stop" if stopped else limit_reached(tokens, self._model.backbone.config.n_positions)
+        )
         self._end("stop_text" if self._reader.matched else reason)
         return text
 
@@ -185,6 +195,42 @@ class TextStream(NotCopyable):
     async def aclose(self) -> None:
         """Async counterpart of :meth:`close`."""
         self.close()
+
+    def details(self, top_logprobs: int = 0) -> GenerationDetails:
+        """Details of the text, with log-probabilities, after its end or :meth:`close`; blocks.
+
+        Args:
+            top_logprobs: number of the most likely ids for each new id, at most 20.
+
+        Raises:
+            InvalidArgumentError: the text has not ended, or ``top_logprobs`` is out of range.
+        """
+        return sync(self.details_async(top_logprobs), "details_async(...)")
+
+    async def details_async(self, top_logprobs: int = 0) -> GenerationDetails:
+        """Async counterpart of :meth:`details`."""
+        stats, reason = self.stats, self.stats.finish_reason
+        if reason is None:
+            raise InvalidArgumentError(
+                "details of a text that has not ended: read the stream to its end, or close it"
+            )
+        integer("top_logprobs", top_logprobs, 0, MAX_TOP_LOGPROBS)
+        prompt: list[int] = []
+        if self._packed is not None:
+            rows = rows_of(self._packed, self._model.backbone.config.vocab_size)
+            ((prompt,), _) = prompts_of(*rows)
+        new = list(stats.token_ids)
+        ((logprobs, top),) = await token_logprobs(self._model, [prompt], [new], top_logprobs)
+        return GenerationDetails(
+            self._text,
+            new,
+            logprobs,
+            top,
+            reason,
+            stats.prompt_tokens,
+            stats.seconds_to_first_token,
+            stats.seconds,
+        )
 
     def __iter__(self) -> TextStream:
         return self

@@ -73,6 +73,22 @@ def test_json_says_the_same(run: Run, story: str) -> None:
     assert end["model"] == "fairytales"
 
 
+def test_json_with_logprobs(run: Run) -> None:
+    """They are those of the library: tests/models/test_signature.py."""
+    options = ("generate", "--greedy", "-n", "6", "--no-stream", "--logprobs", "2")
+    plain = run(*options, PROMPT)
+    assert (plain.returncode, plain.stdout) == (2, "")
+    assert "--logprobs needs --json" in plain.stderr
+    answer = json.loads(run(*options, "--json", PROMPT).stdout)
+    entries = answer["logprobs"]
+    assert [entry["token"] for entry in entries] == answer["token_ids"]
+    assert "".join(entry["text"] for entry in entries) == answer["text"]
+    for entry in entries:
+        best, second = entry.pop("top_logprobs")
+        assert 0 > best["logprob"] >= second["logprob"]
+        assert best == {**entry, "logprob": pytest.approx(entry["logprob"], abs=1e-4)}  # greedy
+
+
 def test_a_stop_text_ends_before_itself(run: Run, story: str) -> None:
     stop = story.split()[-3]
     done = run("generate", "--greedy", "-n", "24", "--json", "--no-stream", "--stop", stop, PROMPT)
