@@ -217,7 +217,7 @@ def with_defaults(
 ) -> dict[str, Any]:
     """A value for each of `PARAMETERS`, by its name: the given one, or the default for None.
 
-    ``checkpoint``: the defaults that a model sets (``lm.generation_defaults``).
+    ``checkpoint``: a model's own (``lm.generation_defaults``, ``lm.generation_limits``).
     """
     own = {} if checkpoint is None else checkpoint
     values = {

@@ -108,7 +108,7 @@ def add_sampling(parser: Parser) -> None:
     """Adds the options of the sampler."""
     group = parser.add_argument_group(
         "sampling options",
-        "The model's generation_config.json takes precedence over these defaults.",
+        "The model's generation_config.json takes precedence over these defaults and that of -n.",
     )
     for parameter in SAMPLER_PARAMETERS:
         _add_parameter(group, parameter)
@@ -318,7 +318,7 @@ def _read_prompt(prompt: str | None, terminal: Terminal) -> str:
 def settings_of(args: argparse.Namespace, lm: gw.GPT2CausalLM) -> dict[str, Any]:
     """Returns the sampling parameters: options, else the model's defaults, else the command's."""
     greedy = {"temperature": 0} if args.greedy else {}
-    return with_defaults(vars(args) | greedy, lm.generation_defaults)
+    return with_defaults(vars(args) | greedy, lm.generation_defaults | lm.generation_limits)
 
 
 def sampler_of(settings: dict[str, Any], beams: int | None) -> gw.samplers.Sampler:

@@ -101,7 +101,7 @@ class Model:
     def info(self) -> dict[str, Any]:
         """Return name, sizes and formats of the model."""
         lm, config = self._lm, self._lm.backbone.config
-        defaults = with_defaults({}, lm.generation_defaults)
+        defaults = with_defaults({}, lm.generation_defaults | lm.generation_limits)
         return {
             "model": self._name,
             "dtype": lm.backbone.dtype,
@@ -139,7 +139,7 @@ class Model:
             )
         chosen = with_defaults(
             {each.name: given.get(each.javascript) for each in PARAMETERS},
-            self._lm.generation_defaults,
+            self._lm.generation_defaults | self._lm.generation_limits,
         )
         if chosen["seed"] is None:
             chosen["seed"] = secrets.randbelow(2**53)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ from gpt2_wgpu.models.config import GPT2Config, flat_ids, read_object
 from gpt2_wgpu.nn import NO_RULES, TokenRules
 from gpt2_wgpu.samplers import GreedySampler
 from gpt2_wgpu.sampling_parameters import (
+    MAX_NEW_TOKENS,
     MIN_P,
     REPETITION_PENALTY,
     TEMPERATURE,
     TOP_K,
     TOP_P,
     TYPICAL_P,
+    Parameter,
 )
 from gpt2_wgpu.shown import shown
 
@@ -37,7 +39,7 @@ _SAMPLING = (TEMPERATURE, TOP_K, TOP_P, MIN_P, TYPICAL_P, REPETITION_PENALTY)
 # Settings that change the text in transformers, with the value that has no effect there.
 _NOT_OBEYED = {
     **dict.fromkeys(("top_h", "epsilon_cutoff", "eta_cutoff")),
-    **dict.fromkeys(("max_new_tokens", "max_time", "stop_strings", "penalty_alpha", "dola_layers")),
+    **dict.fromkeys(("max_time", "stop_strings", "penalty_alpha", "dola_layers")),
     **dict.fromkeys(("prompt_lookup_num_tokens", "force_words_ids", "constraints")),
     **dict.fromkeys(("forced_bos_token_id", "sequence_bias", "exponential_decay_length_penalty")),
     **dict.fromkeys(("guidance_scale", "watermarking_config", "renormalize_logits")),
@@ -51,14 +53,17 @@ _NOT_OBEYED = {
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """Rules of a ``generation_config.json``, and defaults of the parameters of sampling."""
+    """Rules of a ``generation_config.json``, and defaults of sampling and of ``max_new_tokens``."""
 
     rules: TokenRules = NO_RULES
     defaults: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, int] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)  # all of the file
 
-    def to_dict(self, rules: TokenRules, defaults: Mapping[str, float]) -> dict[str, Any]:
-        """Return the file's values, with other rules and defaults where these differ."""
+    def to_dict(
+        self, rules: TokenRules, defaults: Mapping[str, float], limits: Mapping[str, int]
+    ) -> dict[str, Any]:
+        """Return the file's values, with other rules, defaults and limits where these differ."""
         values = dict(self.values)
         if rules != self.rules:
             values = _without(values, (*RULES, _BIAS))
@@ -72,7 +77,7 @@ class GenerationSettings:
                 values["do_sample"] = values.get("temperature") != 0
             if not values.get("do_sample", True):
                 del values["temperature"]
-        return values
+        return _without(values, (MAX_NEW_TOKENS.name,)) | dict(limits)
 
 
 def read_config(directory: Path) -> GPT2Config:
@@ -119,6 +124,7 @@ def read_settings(directory: Path) -> GenerationSettings:
         biases = _biases_of(values)
         rules = GreedySampler(**given, logit_bias=biases).rules()
         defaults = _sampling_of(values)
+        limits = _given(values, (MAX_NEW_TOKENS,))
     except InvalidArgumentError as error:
         raise ConfigError(f"{path}: {error}") from None
     unused = [
@@ -134,7 +140,7 @@ def read_settings(directory: Path) -> GenerationSettings:
             "itself: give the sampler and generate these values where they support them",
             stacklevel=4,
         )
-    return GenerationSettings(rules, defaults, values)
+    return GenerationSettings(rules, defaults, limits, values)
 
 
 def _without(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
@@ -150,13 +156,17 @@ def _biases_of(values: Mapping[str, Any]) -> dict[int, float] | None:
         return None
 
 
-def _sampling_of(values: Mapping[str, Any]) -> dict[str, float]:
-    """Return the parameters of sampling; greedy search is temperature 0."""
-    found = {
+def _given(values: Mapping[str, Any], parameters: Iterable[Parameter]) -> dict[str, Any]:
+    return {
         each.name: each.range.check(each.name, values[each.name])
-        for each in _SAMPLING
+        for each in parameters
         if each.name in values
     }
+
+
+def _sampling_of(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return the parameters of sampling; greedy search is temperature 0."""
+    found = _given(values, _SAMPLING)
     if not isinstance(do_sample := values.get("do_sample", True), bool):
         raise InvalidArgumentError(f"do_sample must be true or false, not {shown(do_sample)}")
     return found if do_sample else found | {"temperature": 0.0}

@@ -55,6 +55,8 @@ class GenerativeTask(GenerateMethods, CopiedByAttributes):
         # Sampling parameters of generation_config.json (greedy: temperature 0): defaults of the
         # command and the page, and arguments of `samplers.of_settings`; `compile` has its own.
         self.generation_defaults: dict[str, float] = {}
+        # max_new_tokens of that file: default of command and page, and argument of `generate`.
+        self.generation_limits: dict[str, int] = {}
         self.generation_settings = GenerationSettings()  # of the file, for `save_to_preset`
         self.kept_runs = KeptRuns()
         self.compile()

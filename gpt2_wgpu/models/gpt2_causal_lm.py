@@ -142,6 +142,7 @@ class GPT2CausalLM(EvaluatedCausalLM):
         lm = cls(backbone, files.preprocessor)
         lm.token_rules = files.generation.rules
         lm.generation_defaults = dict(files.generation.defaults)
+        lm.generation_limits = dict(files.generation.limits)
         lm.generation_settings = files.generation
         return lm
 
@@ -323,7 +324,9 @@ class GPT2CausalLM(EvaluatedCausalLM):
         await self.backbone.save_to_preset_async(
             preset_dir,
             preprocessor=self.preprocessor,
-            generation=self.generation_settings.to_dict(self.token_rules, self.generation_defaults),
+            generation=self.generation_settings.to_dict(
+                self.token_rules, self.generation_defaults, self.generation_limits
+            ),
         )
 
     save_pretrained = save_to_preset

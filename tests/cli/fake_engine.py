@@ -67,6 +67,7 @@ class FakeEngine:
         self.failure: Exception | None = None
         self.warning = ""
         self.generation_defaults: dict[str, float] = {}
+        self.generation_limits: dict[str, int] = {}
         self.progress: list[tuple[int, int]] = []
         self.device_closed = False
         self.stream: FakeStream | None = None
@@ -94,6 +95,7 @@ class FakeEngine:
         return SimpleNamespace(
             device=SimpleNamespace(info=self.info),
             generation_defaults=self.generation_defaults,
+            generation_limits=self.generation_limits,
             compile=lambda sampler: self.calls.update(sampler=samplers.serialize(sampler)),
             stream=self._stream,
         )

@@ -73,6 +73,12 @@ def test_values_of_the_model_are_defaults(engine: FakeEngine, capsys: Captured) 
     assert "--seed has no effect with the greedy search of generation_config.json" in (
         capsys.readouterr().err
     )
+    engine.generation_limits = {"max_new_tokens": 5}
+    assert main(["generate", "Once"]) == 0
+    assert engine.calls["stream"]["max_new_tokens"] == 5
+    assert main(["generate", "Once", "-n", "7"]) == 0
+    assert engine.calls["stream"]["max_new_tokens"] == 7
+    capsys.readouterr()
     options = ["--temp", "0.5", "--top-k", "7", "--repeat-penalty", "1", "--seed", "3"]
     assert main(["generate", "Once", *options]) == 0
     assert engine.calls["sampler"]["config"] == {"k": 7, "p": 0.95, "temperature": 0.5, "seed": 3}

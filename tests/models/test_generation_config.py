@@ -46,15 +46,15 @@ def text(lm, length=24):
 
 
 @without_gradients
-def reference(directory):
+def reference(directory, max_length=24):
     import torch
     from transformers import GPT2LMHeadModel
 
     ids = torch.tensor([PROMPT])
     model = GPT2LMHeadModel.from_pretrained(directory)
     out = model.generate(
-        ids, attention_mask=torch.ones_like(ids), do_sample=False, eos_token_id=[], max_length=24,
-        pad_token_id=210,
+        ids, attention_mask=torch.ones_like(ids), do_sample=False, eos_token_id=[],
+        max_length=max_length, pad_token_id=210,
     )  # fmt: skip
     return out[0].tolist()
 
@@ -117,12 +117,21 @@ def test_greedy_search_of_the_file_is_that_of_transformers(small_lm, load):
     ("settings", "message"),
     [
         ({"top_p": 1.5}, "top_p must be .*1.5"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be .*0"),
         ({"do_sample": 1}, "do_sample must be true or false"),
     ],
 )
 def test_a_wrong_sampling_value_names_the_file(settings, message, load):
     with pytest.raises(ConfigError, match=rf"generation_config\.json: {message}"):
         load(**settings)
+
+
+def test_the_limit_of_new_tokens_is_that_of_transformers(load):
+    lm, directory = load(max_new_tokens=3, eos_token_id=[])
+    out = lm.generate(packed([PROMPT], 24), stop_token_ids=None, **lm.generation_limits)
+    expected = reference(directory, max_length=None)
+    assert out["token_ids"][0][: sum(out["padding_mask"][0])].tolist() == expected
+    assert len(expected) == len(PROMPT) + 3
 
 
 def test_single_biased_tokens_are_obeyed(small_lm, load):
@@ -139,11 +148,11 @@ def test_a_saved_model_keeps_its_settings(load, tmp_path):
     with pytest.warns(UserWarning, match="sets num_beams, which"):
         lm, directory = load(
             do_sample=False, repetition_penalty=1.8, temperature=0.5, num_beams=3, eos_token_id=[7],
-            bad_words_ids=[[5, 6]], sequence_bias=[[[9], 1.5]],
+            bad_words_ids=[[5, 6]], sequence_bias=[[[9], 1.5]], max_new_tokens=3,
         )  # fmt: skip
     assert saved(lm, tmp_path / "same") == {**read(directory), "bos_token_id": None}
     lm.token_rules = TokenRules(suppress_tokens=(4,), logit_bias=((8, 2.0),))
-    lm.generation_defaults = {"temperature": 0.7}
+    lm.generation_defaults, lm.generation_limits = {"temperature": 0.7}, {}
     others = {"num_beams": 3, "bos_token_id": None, "eos_token_id": [7], "do_sample": True}
     rules = {"suppress_tokens": [4], "sequence_bias": [[[8], 2.0]]}
     assert saved(lm, tmp_path / "other") == {**others, **rules, "temperature": 0.7}
@@ -153,7 +162,7 @@ def test_a_saved_model_keeps_its_settings(load, tmp_path):
     assert (found["do_sample"], found["top_k"]) == (False, 3)
     lm.token_rules, lm.generation_defaults = TokenRules(), {}
     assert saved(lm, tmp_path / "none") == {key: others[key] for key in others if key[0] != "d"}
-    assert GenerationSettings().to_dict(TokenRules(), {}) == {}  # no file
+    assert GenerationSettings().to_dict(TokenRules(), {}, {}) == {}  # no file
 
 
 def saved(lm, directory):

@@ -45,4 +45,4 @@ def test_a_field_is_obeyed_or_named_as_documented(name, tmp_path):
     named = [f"sets {name}, which" in str(each.message) for each in caught]
     assert named == [True] * (ROWS[name] == "no")
     obeyed = ROWS[name] in ("full", "partly") and name not in READ_WITH_CONFIG
-    assert (settings.rules.any or settings.defaults != {}) == obeyed
+    assert (settings.rules.any or bool({**settings.defaults, **settings.limits})) == obeyed

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.native("the tests of the page run it in the browser")
         ({}, {"temperature": 0.5}, 1.1),
         ({}, {"temperature": 0}, 1.0),
         ({}, {"temperature": 0, "repetitionPenalty": 1.3}, 1.3),
-        ({}, {"repetitionPenalty": 1}, 1),
+        ({}, {"repetitionPenalty": 1, "maxTokens": 9}, 1),
         ({"temperature": 0}, {}, 1.0),
         ({"temperature": 0}, {"temperature": 0.5}, 1.1),
         ({"repetition_penalty": 1.2}, {}, 1.2),
@@ -27,14 +27,15 @@ pytestmark = pytest.mark.native("the tests of the page run it in the browser")
     ],
 )
 def test_drawn_tokens_are_kept_out_of_loops(of_file, settings, penalty):
-    compiled = []
+    compiled, called = [], {}
     lm = SimpleNamespace(
-        device=None, compile=compiled.append, stream=lambda *_, **__: SimpleNamespace(stats=None),
-        generation_defaults=of_file,
+        device=None, compile=compiled.append, stream=lambda *_, **given: called.update(given),
+        generation_defaults=of_file, generation_limits={"max_new_tokens": 5},
     )  # fmt: skip
     web_worker.Model("a model", lm).stream("Once", **settings)
     (sampler,) = compiled
     assert sampler.repetition_penalty == penalty
+    assert called["max_new_tokens"] == settings.get("maxTokens", 5)
 
 
 def test_the_embedded_model_keeps_the_documented_defaults(tales):
@@ -43,5 +44,6 @@ def test_the_embedded_model_keeps_the_documented_defaults(tales):
     assert model.info()["defaults"] == web_worker.DEFAULTS
     changed = copy(tales)
     changed.generation_defaults = {"top_p": 0.5}
+    changed.generation_limits = {"max_new_tokens": 9}
     info = web_worker.Model("a model", changed).info()
-    assert info["defaults"] == web_worker.DEFAULTS | {"topP": 0.5}
+    assert info["defaults"] == web_worker.DEFAULTS | {"topP": 0.5, "maxTokens": 9}
