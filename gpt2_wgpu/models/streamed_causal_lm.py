@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
@@ -18,7 +18,7 @@ from gpt2_wgpu.samplers import runs_its_own_loop
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, TokenReader
 from gpt2_wgpu.text.preprocessor import AllowedSpecial
-from gpt2_wgpu.text.token_arrays import is_one_row
+from gpt2_wgpu.text.token_arrays import is_one_row, rows_of_ids
 
 
 class StreamedCausalLM(CausalLM):
@@ -26,7 +26,7 @@ class StreamedCausalLM(CausalLM):
 
     def stream(
         self,
-        inputs: str,
+        inputs: str | Sequence[int] | dict[str, Any],
         max_length: int | None = None,
         stop_token_ids: StopTokens = "auto",
         *,
@@ -44,9 +44,10 @@ class StreamedCausalLM(CausalLM):
         sampler's ``__call__`` is replaced, the text arrives in one piece when it is complete.
 
         Args:
-            inputs: one prompt.
+            inputs: one prompt: a str; its ids, to which no start token is added; or a dict with
+                one row of packed ids, as in :meth:`generate`.
             max_length: limit of all tokens, including prompt and start token; default, and
-                maximum: the context.
+                maximum: the context. For a dict the array's length is used.
             max_new_tokens: limit of the new tokens, besides ``max_length``.
             stop_token_ids: see :meth:`generate`, as for all other arguments.
             stop_texts: see there.
@@ -64,9 +65,7 @@ class StreamedCausalLM(CausalLM):
             InvalidArgumentError: a token has no row in the model, or an argument is invalid.
         """
         begun = time.perf_counter()
-        preprocessor = self._require_preprocessor("stream works on text; for ids use generate")
-        if not isinstance(inputs, str):
-            raise InvalidArgumentError(f"stream takes one prompt, a str, not {shown(inputs)}")
+        preprocessor = self._require_preprocessor("stream gives text; for ids use generate")
         settings = self._settings(sampler, seed, max_new_tokens)
         preprocessor = with_start_token(preprocessor, add_start_token)
         stops = self.resolve_stop_tokens(stop_token_ids)
@@ -74,7 +73,11 @@ class StreamedCausalLM(CausalLM):
         ends = RowEnds(preprocessor, None, stop_texts)
         context = self.backbone.config.n_positions
         length = context if max_length is None else self.total_length(max_length, [])
-        given = self._preprocess(preprocessor, inputs, length, allowed_special)
+        given: Any
+        if isinstance(inputs, str):
+            given = self._preprocess(preprocessor, inputs, length, allowed_special)
+        else:
+            given, length = self._packed_prompt(inputs, length)
 
         def open_source(given: Any) -> TokenSource:
             return self._token_source(preprocessor, given, length, stops, settings, ends)
@@ -82,6 +85,25 @@ class StreamedCausalLM(CausalLM):
         return TextStream(given, open_source, reader, begun, self)
 
     stream_async = stream
+
+    def _packed_prompt(self, inputs: Any, length: int) -> tuple[dict[str, Any], int]:
+        """Return the ids of a prompt, packed in one row, and the limit of its total length."""
+        vocabulary = self.backbone.config.vocab_size
+        one = "stream takes one prompt: a str, a list of ids, or a dict with one row of ids"
+        if isinstance(inputs, Mapping):
+            ids, mask = rows_of(inputs, vocabulary)
+            if len(ids) != 1:
+                raise InvalidArgumentError(f"{one}, not {len(ids)} rows")
+            (prompt,), (start,) = prompts_of(ids, mask)
+            return dict(inputs), self.total_length(len(ids[0]) - start, [prompt])
+        if isinstance(inputs, bytes | set) or not hasattr(inputs, "__len__"):
+            raise InvalidArgumentError(f"{one}, not {shown(inputs)}")
+        texts = any(isinstance(each, str) for each in inputs)
+        if not len(inputs) or texts or not is_one_row(inputs):
+            raise InvalidArgumentError(f"{one}, not {shown(inputs)}")
+        (prompt,) = rows_of_ids(inputs, vocabulary)
+        self.total_length(length, [prompt])
+        return packed([prompt], [prompt + [0] * (length - len(prompt))], True), length
 
     def _token_source(
         self,
@@ -97,11 +119,8 @@ class StreamedCausalLM(CausalLM):
         ids, mask = rows_of(given, vocabulary)
         (prompt,), (start,) = prompts_of(ids, mask)
         if len(prompt) >= length:
-            fits = (
-                "fill the model's context"
-                if length == self.backbone.config.n_positions
-                else (f"reach max_length {length}")
-            )
+            full = length == self.backbone.config.n_positions
+            fits = "fill the model's context" if full else f"reach max_length {length}"
             raise ContextLengthError(
                 f"the prompt's {len(prompt)} tokens (start token included) {fits}, so nothing can "
                 f"follow: at most {length - 1} may"

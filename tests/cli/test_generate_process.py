@@ -74,7 +74,7 @@ def test_json_says_the_same(run: Run, story: str) -> None:
 
 
 def test_json_with_logprobs(run: Run) -> None:
-    """They are those of the library: tests/models/test_signature.py."""
+    """They are those of the library: tests/models/test_stream_inputs.py."""
     options = ("generate", "--greedy", "-n", "6", "--no-stream", "--logprobs", "2")
     plain = run(*options, PROMPT)
     assert (plain.returncode, plain.stdout) == (2, "")

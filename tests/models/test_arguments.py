@@ -52,7 +52,7 @@ def test_a_temperature_next_to_zero_is_greedy(small_lm, temperature):
         (lambda lm: lm.backbone([[1, 2]]), "a backbone takes .*not list"),
         (lambda lm: lm.backbone({"token_ids": [[1, 2]], "padding_mask": [[1]]}), "padding_mask"),
         (lambda lm: lm.call_with_cache([[1]], None, 0), "not NoneType"),
-        (lambda lm: lm.stream(["a"]), "no preprocessor: stream works on text"),
+        (lambda lm: lm.stream(["a"]), "no preprocessor: stream gives text"),
         (lambda lm: type(lm).from_preset("fairytales", device="cuda"), "not 'cuda'"),
         (lambda lm: type(lm)("gpt2"), "backbone must be a GPT2Backbone, not 'gpt2'"),
         (lambda lm: type(lm)(lm.backbone, "x"), "must be a GPT2CausalLMPreprocessor, not 'x'"),

@@ -245,42 +245,6 @@ def test_details_of_each_row(lm, whole):
             assert [*top.values()] == sorted(top.values(), reverse=True)
 
 
-@pytest.mark.parametrize("of", ["the decoding loop", "a replaced generate_step"])
-def test_details_of_a_stream_are_those_of_generate(lm, whole, of):
-    model = lm
-    if of == "a replaced generate_step":
-        model = copy.copy(lm)
-        model.generate_step = lambda *arguments: lm.generate_step(*arguments)
-    arguments = {"max_new_tokens": 20, "stop_token_ids": None, "stop_texts": [whole[0][0][6:8]]}
-    expected = lm.generate(
-        "abc", strip_prompt=True, return_details=True, top_logprobs=3, **arguments
-    )
-    stream = model.stream("abc", **arguments)
-    with pytest.raises(InvalidArgumentError, match="has not ended"):
-        stream.details()
-    assert "".join(stream) == expected.text
-    found = stream.details(top_logprobs=3)
-    for field in ("text", "token_ids", "finish_reason", "prompt_tokens"):
-        assert getattr(found, field) == getattr(expected, field)
-    assert found.logprobs == pytest.approx(expected.logprobs, abs=1e-5)
-    for ours, theirs in zip(found.top_logprobs, expected.top_logprobs, strict=True):
-        assert ours == pytest.approx(theirs, abs=1e-5)
-    with pytest.raises(InvalidArgumentError, match="top_logprobs must be an integer"):
-        stream.details(21)
-
-
-def test_details_of_a_closed_stream(lm):
-    stream = lm.stream("abc", stop_token_ids=None)
-    text = next(stream) + next(stream)
-    stream.close()
-    found = asyncio.run(stream.details_async())
-    assert (found.text, found.finish_reason) == (text, "aborted")
-    assert len(found.logprobs) == len(found.token_ids) == len(stream.stats.token_ids) > 0
-    unread = lm.stream("abc")
-    unread.close()
-    assert unread.details().token_ids == []
-
-
 @pytest.mark.native("PyTorch")
 def test_logprobs_of_details_equal_transformers(small, small_lm):
     """Of drawn tokens, with penalties: the model's own log-probabilities."""
