@@ -31,8 +31,8 @@ _OPS_HEAD = """\
 The functions of `gw.ops`, written by `python scripts/generate_docs.py`; `help(gw.ops.softmax)`
 gives shapes, dtypes and errors. Arguments are tensors, numbers, nested sequences or NumPy arrays.
 Each runs on the GPU, and `gw.tidy` frees its result ([memory.md](memory.md)). Tensors also have the
-operators `+ - * / @`, comparisons, `& | ~` and indexing; `gw.tensor` makes float32 of any numbers
-unless a dtype is given.
+operators `+ - * / @`, `< <= > >=`, `& | ~` and indexing; `gw.ops.equal` compares values (`==`
+compares objects). `gw.tensor` makes float32 of any numbers unless a dtype is given.
 """
 
 

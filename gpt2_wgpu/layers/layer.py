@@ -11,6 +11,7 @@ from gpt2_wgpu.errors import DisposedTensorError, InvalidArgumentError, ShapeErr
 from gpt2_wgpu.layers.initializers import Initializer, initial_values
 from gpt2_wgpu.tensors import Tensor, dispose, keep, tensor, tidy
 from gpt2_wgpu.tensors.ops.operands import operands
+from gpt2_wgpu.validation import made_from
 from gpt2_wgpu.webgpu import Device, checked_device, default_device
 from gpt2_wgpu.weight_formats import check_weight_format
 
@@ -175,7 +176,15 @@ class Layer(CopiedByAttributes):
         (x,) = operands(self.name, self._on_device(values))
         if axes is not None and x.ndim != axes:
             raise ShapeError(f"layer {self.name} takes inputs of {axes} axes, not {x.shape}")
+        if not x.shape:
+            raise ShapeError(f"layer {self.name} takes inputs with an axis, not a number")
         self.build(x.shape)
+        if self._weight_shapes(x.shape) != self._shapes:
+            name, shape = next(iter(self._shapes.items()))
+            raise ShapeError(
+                f"layer {self.name} was made for another width: its {name} is {list(shape)}, the "
+                f"input {list(x.shape)}"
+            )
         return x
 
     def _on_device(self, values: Any, dtype: str = "float32") -> Tensor:
@@ -189,7 +198,7 @@ class Layer(CopiedByAttributes):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Create a layer from ``get_config``, of this package or of KerasHub."""
-        return cls(**config)
+        return made_from(cls, config)
 
     def __str__(self) -> str:
         return f"{type(self).__name__} {self.name}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from gpt2_wgpu.copying import CopiedByAttributes
 from gpt2_wgpu.errors import DisposedTensorError
@@ -17,7 +17,9 @@ from gpt2_wgpu.models.saving import StoredModel, save
 from gpt2_wgpu.nn import check_cache_dtype
 from gpt2_wgpu.tensors import dispose, keep, tidy
 from gpt2_wgpu.text import GPT2Preprocessor
+from gpt2_wgpu.validation import made_from
 from gpt2_wgpu.webgpu import Device, checked_device, default_device_async, sync
+from gpt2_wgpu.weights.presets import presets as all_presets
 
 #: Fields of `GPT2Config` that KerasHub's GPT2Backbone lacks; their defaults are what it computes.
 SWITCHES = (
@@ -36,6 +38,7 @@ class LoadedBackbone(CopiedByAttributes):
     """
 
     name = "gpt2_backbone"
+    presets: ClassVar[Mapping[str, str]] = all_presets()  # name → description
 
     config: GPT2Config
     device: Device
@@ -214,4 +217,4 @@ class LoadedBackbone(CopiedByAttributes):
         arguments = {key: value for key, value in config.items() if key != "trainable"}
         if isinstance(policy := arguments.get("dtype"), Mapping):  # a serialised DTypePolicy
             arguments["dtype"] = policy.get("config", {}).get("name")
-        return cls(**arguments)
+        return made_from(cls, arguments)

@@ -41,6 +41,9 @@ class GPT2CausalLM(EvaluatedCausalLM):
     ``preprocessor``: conversion of text to ids and back; None for ids only.
     """
 
+    name = "gpt2_causal_lm"
+    presets = GPT2Backbone.presets
+
     @classmethod
     def from_preset(
         cls,

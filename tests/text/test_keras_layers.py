@@ -93,7 +93,8 @@ def test_an_unknown_argument_is_a_type_error() -> None:
 
 
 def test_presets_are_an_attribute_of_each_class() -> None:
-    assert all(layer.presets == gw.presets() for layer in layers())
+    models = [gw.GPT2Backbone, gw.GPT2CausalLM]
+    assert all(each.presets == gw.presets() for each in [*layers(), *models])
 
 
 def test_a_nested_keras_tokenizer_is_read() -> None:

@@ -254,6 +254,13 @@ X = [[[0.5] * WIDTH] * 3]
 MISTAKES: dict[str, tuple[Any, type[Exception], str]] = {
     "cross-attention": (lambda d: d(X, X), InvalidArgumentError, "encoder_sequence is given"),
     "cross cache": (lambda d: d(X, cross_attention_cache=0), InvalidArgumentError, "no cross-att"),
+    "width": (lambda d: d([[[0.5] * (WIDTH - 2)]]), ShapeError, "made for another width"),
+    "width, one more axis": (lambda d: d([[[0.5] * (WIDTH + 2)]]), ShapeError, "another width"),
+    "width of a part": (
+        lambda d: d.self_attention_layer([[[0.5] * 11]], [[[0.5] * 11]]), ShapeError, "another w",
+    ),
+    "a number": (lambda d: layers.LayerNormalization()(0.5), ShapeError, "inputs with an axis"),
+    "config": (lambda d: type(d).from_config({"foo": 1}), InvalidArgumentError, "config"),
     "axes": (lambda d: d(X[0]), ShapeError, "takes inputs of 3 axes"),
     "cache shape": (
         lambda d: d(X, self_attention_cache=gw.tensor([1.0])), ShapeError, "a cache has the shape",
