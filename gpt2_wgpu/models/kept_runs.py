@@ -58,6 +58,12 @@ class DecodeInputs:
         rows = zip(self.rows, self.limits, strict=True)
         return [len(r.ids) - r.prompt if limit <= len(r.ids) else None for r, limit in rows]
 
+    @property
+    def excluded(self) -> list[int]:
+        """Ids that are never chosen: with counts in the state, which its recordings depend on."""
+        by_rules = self.options.rules.always_excluded(self.stop_token_ids)
+        return sorted({*self.candidates.excluded, *by_rules})
+
     def new_state(self, device: Device) -> SamplingState:
         """Create the sampling state."""
         return SamplingState.create(
@@ -68,7 +74,7 @@ class DecodeInputs:
             self.stop_token_ids,
             self.candidates.end,
             self.seeds,
-            self.candidates.excluded,
+            self.excluded,
             self.length,
         )
 
@@ -80,7 +86,7 @@ class DecodeInputs:
             self.options,
             self.stop_token_ids,
             self.seeds,
-            self.candidates.excluded,
+            self.excluded,
         )
 
 
@@ -111,7 +117,7 @@ class RunKey:
             rows=len(inputs.rows),
             length=inputs.length,
             candidates=inputs.candidates.end,
-            excludes=bool(inputs.candidates.excluded),
+            excludes=bool(inputs.excluded),
             stops=len(inputs.stop_token_ids),
             penalties=inputs.options.penalties,
             rules=inputs.options.rules,

@@ -134,7 +134,9 @@ class SamplingState:
         rules = options.rules
         rules.check(candidates)
         excluded = sorted({*excluded, *rules.always_excluded(stop_token_ids)})
-        words = _words_of(rows, limits, options, stop_token_ids, candidates, seeds, excluded)
+        counted = options.penalties.any or bool(excluded) or rules.depend_on_text
+        counts = excluded if counted else None
+        words = _words_of(rows, limits, options, stop_token_ids, candidates, seeds, counts)
         if rules.depend_on_text:
             longest = max(*limits, *(len(row.ids) for row in rows))
             words |= _rule_words(rows, rules, stop_token_ids, length or longest)
@@ -150,7 +152,7 @@ class SamplingState:
             **tensors,  # type: ignore[arg-type]
             candidates=candidates,
             penalties=options.penalties,
-            counted=options.penalties.any or bool(excluded) or rules.depend_on_text,
+            counted=counted,
         )
 
     def renewed(self) -> SamplingState:
@@ -188,7 +190,10 @@ class SamplingState:
     ) -> None:
         """Begin anew, as :meth:`create` with arguments that give tensors of the same shapes."""
         excluded = sorted({*excluded, *options.rules.always_excluded(stop_token_ids)})
-        words = _words_of(rows, limits, options, stop_token_ids, self.candidates, seeds, excluded)
+        if excluded and not self.counted:
+            raise InvalidArgumentError("a state without counts cannot exclude tokens")
+        counts = excluded if self.counted else None
+        words = _words_of(rows, limits, options, stop_token_ids, self.candidates, seeds, counts)
         if self.texts is not None:
             length = self.texts.shape[1] - 1
             words |= _rule_words(rows, options.rules, stop_token_ids, length)
@@ -203,9 +208,12 @@ def _words_of(
     stop_token_ids: Sequence[int],
     candidates: int,
     seeds: Sequence[int] | None,
-    excluded: Sequence[int],
+    excluded: Sequence[int] | None,
 ) -> dict[str, memoryview]:
-    """The contents of each tensor of a ``SamplingState``, in its shape."""
+    """The contents of each tensor of a ``SamplingState``, in its shape.
+
+    ``excluded``: None without counts.
+    """
     count = len(rows)
     keys = (
         [(r, options.seed) for r in range(count)]
@@ -216,10 +224,9 @@ def _words_of(
     for limit, (stream, seed) in zip(limits, keys, strict=True):
         row_params += (limit, stream, seed & 0xFFFFFFFF, seed >> 32)
     room = [limit - len(row.ids) for row, limit in zip(rows, limits, strict=True)]
-    counted = options.penalties.any or bool(excluded) or options.rules.depend_on_text
     notes: list[int] = []
     for row in rows:
-        notes += _maxima_and_counts(row, candidates, counted, excluded)
+        notes += _maxima_and_counts(row, candidates, excluded)
     return {
         "token": _words([row.ids[-1] for row in rows], count, 1),
         "position": _words([len(row.ids) - 1 for row in rows], count),
@@ -250,12 +257,10 @@ def _words(values: Sequence[int], *shape: int) -> memoryview:
     return memoryview(array("I", values)).cast("B").cast("I", shape)
 
 
-def _maxima_and_counts(
-    row: History, candidates: int, counted: bool, excluded: Sequence[int]
-) -> list[int]:
+def _maxima_and_counts(row: History, candidates: int, excluded: Sequence[int] | None) -> list[int]:
     """Return a row of ``SamplingState.maxima_and_counts`` before the first step."""
     chunks = [0] * -(-candidates // CHUNK)
-    if not counted:
+    if excluded is None:
         return chunks
     counts = [0] * candidates
     for place, token in enumerate(row.ids):

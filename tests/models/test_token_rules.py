@@ -119,6 +119,21 @@ def test_a_kept_run_begins_anew(small_lm, plain):
     assert again["token_ids"].tolist() == plain
 
 
+@pytest.mark.parametrize("bad_word_first", [False, True])
+def test_a_kept_run_of_other_stop_tokens(small_lm, plain, bad_word_first):
+    """A bad word that is a stop token is not excluded; for another stop token it is."""
+    word, other = plain[0][6], PAD
+    expected = {}
+    for stop in (word, other):
+        expected[stop] = generated(small_lm, [stop], bad_words_ids=[[word]])  # no kept run
+    assert expected[word] != expected[other]
+    small_lm.compile(samplers.Greedy(bad_words_ids=[[word]]))
+    for stop in (word, other, word) if bad_word_first else (other, word, other):
+        again = small_lm.generate(packed(PROMPTS, LENGTH), stop_token_ids=[stop])
+        ids = np.where(again["padding_mask"], again["token_ids"], PAD)
+        assert ids.tolist() == expected[stop]
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
