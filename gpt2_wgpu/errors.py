@@ -61,7 +61,7 @@ class NoAdapterError(DeviceError):
 
 
 class DependencyError(DeviceError, ImportError):
-    """wgpu is missing, of another release or broken; the message says what to install."""
+    """A package is missing, of another release or broken; the message says what to install."""
 
 
 class NotRecordableError(DeviceError):

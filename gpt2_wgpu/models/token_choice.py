@@ -27,8 +27,12 @@ class TokenChoice:
 
     @classmethod
     def of(cls, sampler: Sampler, processors: Iterable[LogitsProcessor]) -> TokenChoice:
-        """Return the choice of a task compiled with these."""
-        return cls(tuple(processors), sampler if runs_in_python(sampler) else None)
+        """Return the choice of one generation of a task compiled with these."""
+        started = tuple(
+            each.for_generation() if hasattr(each, "for_generation") else each
+            for each in processors
+        )
+        return cls(started, sampler if runs_in_python(sampler) else None)
 
     def options(self, sampler: Sampler) -> SamplingOptions:
         """Return the options of one generation with ``sampler`` for the GPU."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.samplers.beam_sampler import BeamSampler
+from gpt2_wgpu.samplers.constraints import Constraint, GrammarConstraint, TextConstraint
 from gpt2_wgpu.samplers.contrastive_sampler import ContrastiveSampler
 from gpt2_wgpu.samplers.greedy_sampler import GreedySampler
 from gpt2_wgpu.samplers.min_p_sampler import MinPSampler
@@ -108,8 +109,10 @@ def deserialize(config: dict[str, Any]) -> Sampler:
 __all__ = [
     "Beam",
     "BeamSampler",
+    "Constraint",
     "Contrastive",
     "ContrastiveSampler",
+    "GrammarConstraint",
     "Greedy",
     "GreedySampler",
     "MinP",
@@ -117,6 +120,7 @@ __all__ = [
     "Random",
     "RandomSampler",
     "Sampler",
+    "TextConstraint",
     "TopK",
     "TopKSampler",
     "TopP",

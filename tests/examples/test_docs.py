@@ -25,10 +25,11 @@ def lines_of(page: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 def test_the_blocks_of_extending_run(device: gw.Device, capsys: pytest.CaptureFixture[str]) -> None:
-    second_best, without_king, shape = lines_of("extending.md", capsys)[-3:]
+    second_best, without_king, age, shape = lines_of("extending.md", capsys)[-4:]
     assert second_best.startswith("The king")
     assert without_king.startswith("Once upon a time there was a")
     assert " king" not in without_king
+    assert re.fullmatch(r"[0-9]{1,3}\.", age)
     assert shape == "shape: (2, 8)"
 
 

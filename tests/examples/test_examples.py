@@ -15,6 +15,7 @@ OUTPUT = {
     "stream": "24 tokens, ",
     "batch": "Once upon a time there was a king",
     "custom_sampler": "temperature 0.25: The wolf ",
+    "constrained": ", brave: ",
     "custom_kernel": "[[0.0, 16.0], [1.0, 0.0]]",
     "memory_scopes": "after the scope: 1 tensor: [[25.0, 75.0], [50.0, 50.0]]",
 }
