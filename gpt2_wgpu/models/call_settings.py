@@ -16,6 +16,7 @@ from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.models.generate_arguments import SamplerLike, Seeds
 from gpt2_wgpu.models.token_choice import LogitsProcessor, check_processors
 from gpt2_wgpu.samplers.sampler import SeededSampler, runs_in_python, runs_its_own_loop
+from gpt2_wgpu.sampling_parameters import SEED
 
 # Takes a row's index and its new ids; returns how many of them the row keeps, None for all.
 Watch = Callable[[int, Sequence[int]], int | None]
@@ -79,6 +80,8 @@ def sampler_of_call(
     check_processors(processors, chosen)
     if seed is None:
         return chosen, None
+    for each in seed if isinstance(seed, list | tuple | range) else [seed]:
+        SEED.range.check("seed", each)  # greedy search ignores a seed, but not a wrong one
     if isinstance(seed, list | tuple | range):
         return chosen, _seeds_of_rows(chosen, seed)
     if isinstance(chosen, SeededSampler):

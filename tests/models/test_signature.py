@@ -120,6 +120,13 @@ def test_a_sampler_and_a_seed_of_one_call(lm):
     fresh.kept_runs.close()
 
 
+@pytest.mark.parametrize("sampler", ["greedy", "random", "beam"])
+@pytest.mark.parametrize("seed", ["a", 1.5, -1, 2**64, [1, "b"]])
+def test_invalid_seeds(lm, sampler, seed):
+    with pytest.raises(InvalidArgumentError, match="seed must be an integer"):
+        lm.generate("abc", max_new_tokens=2, sampler=sampler, seed=seed)
+
+
 def test_replaced_methods_see_the_sampler_of_the_call(lm):
     model = copy.copy(lm)
     model.generate_step = lambda *arguments: type(lm).generate_step(model, *arguments)
