@@ -53,6 +53,7 @@ def test_wrong_usage(run: Run, arguments: list[str], said: str) -> None:
 def test_a_signal_leaves_no_file(name: str, tmp_path: Path) -> None:
     script = (
         "import os, signal, sys\n"
+        f"signal.signal(signal.{name}, signal.SIG_DFL)\n"  # nohup ignores SIGHUP
         "from gpt2_wgpu.weights import writer\n"
         "from gpt2_wgpu.cli.main import main\n"
         f"writer.os.fsync = lambda _: os.kill(os.getpid(), signal.{name})\n"
