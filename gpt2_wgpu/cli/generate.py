@@ -108,7 +108,7 @@ def add_sampling(parser: Parser) -> None:
     """Adds the options of the sampler."""
     group = parser.add_argument_group(
         "sampling options",
-        "The model's generation_config.json takes precedence over these defaults and that of -n.",
+        "generation_config.json takes precedence over these defaults and that of -n.",
     )
     for parameter in SAMPLER_PARAMETERS:
         _add_parameter(group, parameter)
