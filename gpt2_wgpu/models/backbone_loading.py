@@ -97,6 +97,7 @@ class LoadedBackbone(CopiedByAttributes):
 
         The directory has Hugging Face's format, which KerasHub reads, too. Weights are copied from
         where the model was loaded from, in the dtype they have there; for others see ``convert``.
+        Files of a tokenizer and ``generation_config.json`` in the directory stay.
 
         Raises:
             WeightsError: the directory cannot be written, or the weights' source cannot be read.
@@ -112,11 +113,12 @@ class LoadedBackbone(CopiedByAttributes):
     ) -> None:
         """Async counterpart of :meth:`save_to_preset`; writes ``preprocessor``, too.
 
-        ``generation``: values of ``generation_config.json``, if it is needed.
+        ``generation``: values of ``generation_config.json``; empty: none is written, and an old one
+        is removed.
         """
         self.check_usable()
         stored = StoredModel(self.config, self.dtype, self.device, self._open_weights)
-        await save(stored, preprocessor, generation or {}, preset_dir)
+        await save(stored, preprocessor, generation, preset_dir)
 
     save_pretrained = save_to_preset
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,22 +40,26 @@ class StoredModel:
 async def save(
     model: StoredModel,
     preprocessor: GPT2Preprocessor | None,
-    generation: Mapping[str, Any],
+    generation: Mapping[str, Any] | None,
     preset_dir: str | os.PathLike[str],
 ) -> None:
     """Write a model into a directory: ``config.json``, ``model.safetensors``, and its text's files.
 
-    ``generation_config.json`` is written if ``generation`` has values.
-
     A new directory is created by one rename; in an existing one the model's files are replaced at
-    the end. Weights are copied from where the model was loaded from, in the dtype they have there.
+    the end, the text's only with a ``preprocessor``. ``generation_config.json`` is written if
+    ``generation`` has values, and removed if it is empty. Weights are copied from where the model
+    was loaded from, in the dtype they have there.
 
     Raises:
         WeightsError: the directory cannot be written, or the weights' source cannot be read.
     """
     destination = Path(checked_path(preset_dir))
     old = weights_there(destination) if destination.is_dir() else ()
-    replaced = (*old, *BESIDE_WEIGHTS, PREPROCESSOR, SINGLE_FILE, INDEX_FILE)
+    replaced = [*old, CONFIG, SINGLE_FILE, INDEX_FILE]
+    if preprocessor is not None:
+        replaced += [*(name for name in BESIDE_WEIGHTS if name != GENERATION_CONFIG), PREPROCESSOR]
+    if generation is not None:
+        replaced.append(GENERATION_CONFIG)
     config = _config(model.config, preprocessor)
     with StagedDirectory(destination, replaced, SINGLE_FILE) as stage:
         with AtomicFile(stage.path / CONFIG) as file:
@@ -89,7 +93,8 @@ async def _write_weights(model: StoredModel, path: Path) -> None:
     with model.open_weights(device, model.dtype) as fetch:
         for name in names:
             raw = await fetch(name)
-            described.append(Description(name, raw.dtype, raw.shape))
+            shape = raw.shape[::-1] if raw.transposed else raw.shape
+            described.append(Description(name, raw.dtype, shape))
     quantized = any(tensor.dtype == "U32" for tensor in described)
     metadata = metadata_for(model.dtype if quantized else "float32")
     with (
@@ -97,8 +102,24 @@ async def _write_weights(model: StoredModel, path: Path) -> None:
         SafetensorsWriter(path, described, metadata) as writer,
     ):
         for name in names:
-            async for piece in _bytes_of(device, await fetch(name)):
-                writer.write(piece)
+            raw = await fetch(name)
+            pieces = _bytes_of(device, raw)
+            if raw.transposed:
+                data = bytearray()
+                async for piece in pieces:
+                    data += piece
+                for row in _transposed(data, raw):
+                    writer.write(row)
+            else:
+                async for piece in pieces:
+                    writer.write(piece)
+
+
+def _transposed(data: bytearray, raw: Raw) -> Iterator[bytes]:
+    """Yield the rows of the transpose of ``raw``, whose bytes are ``data``."""
+    width, view = raw.shape[1], memoryview(data)
+    elements = view.cast("H") if SOURCE_BYTES[raw.dtype] == 2 else view.cast("I")
+    return (elements[column::width].tobytes() for column in range(width))
 
 
 async def _bytes_of(device: Device, raw: Raw) -> AsyncIterator[memoryview]:

@@ -126,6 +126,18 @@ def test_a_lost_device_gets_the_adapter_again(small, tmp_path):
             np.testing.assert_allclose(lm.score(IDS).numpy(), expected, atol=2e-4)
 
 
+@pytest.mark.parametrize("module", ["h.1.attn.c_proj", "h.1.mlp.c_fc"])
+def test_a_merged_model_is_saved(small, tmp_path, module):
+    """The matrix of attn.c_proj is square."""
+    pairs = write_adapter(tmp_path / "adapter", small[0], [module])
+    expected = merged_logits(small[0], (pairs, lambda _: 2.0))
+    with gw.GPT2CausalLM.from_preset(
+        small[1], preprocessor=None, dtype="float32", adapter=tmp_path / "adapter"
+    ) as lm:
+        lm.save_to_preset(tmp_path / "merged")
+    np.testing.assert_allclose(logits(tmp_path / "merged"), expected, atol=2e-4)
+
+
 def test_adapters_that_do_not_fit(small, tmp_path):
     path = tmp_path / "adapter"
     write_adapter(path, small[0], ["h.0.attn.c_attn"])

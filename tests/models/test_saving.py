@@ -94,6 +94,39 @@ def test_old_files_are_replaced(lm, tmp_path):
     assert not names & {"model.safetensors.index.json", "tokenizer.json"}
 
 
+def test_a_backbone_leaves_the_files_of_the_text(lm, tmp_path):
+    lm.save_to_preset(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"top_k": 5}')
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    del kept["config.json"]  # now without the tokenizer's ids
+    lm.backbone.save_to_preset(tmp_path)
+    found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert found == kept | {"config.json": found["config.json"]}
+    lm.save_to_preset(tmp_path)
+    assert not (tmp_path / "generation_config.json").exists()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_matrices_of_linear_layers_are_saved_transposed(lm, tmp_path, dtype):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    lm.save_to_preset(tmp_path)
+    path = tmp_path / "model.safetensors"
+    usual = {name: data.to(getattr(torch, dtype)) for name, data in load_file(path).items()}
+    linear = {
+        name: data.T.contiguous() if name.startswith("h.") and data.ndim == 2 else data
+        for name, data in usual.items()
+    }
+    assert linear["h.0.attn.c_attn.weight"].shape != usual["h.0.attn.c_attn.weight"].shape
+    save_file(linear, path)
+    with gw.GPT2CausalLM.from_preset(tmp_path, None, "float32", lm.device) as again:
+        again.save_to_preset(tmp_path / "saved")
+    saved = load_file(tmp_path / "saved" / "model.safetensors")
+    assert saved.keys() == usual.keys()
+    assert all(torch.equal(saved[name], usual[name]) for name in usual)
+
+
 def test_a_disposed_model_and_a_file_in_the_way(tmp_path, device):
     (tmp_path / "file").write_text("")
     backbone = tiny.backbone(device)
