@@ -123,10 +123,12 @@ def read_settings(directory: Path) -> GenerationSettings:
         given = {name: values[name] for name in RULES if name in values}
         biases = _biases_of(values)
         rules = GreedySampler(**given, logit_bias=biases).rules()
-        defaults = _sampling_of(values)
-        limits = _given(values, (MAX_NEW_TOKENS,))
     except InvalidArgumentError as error:
         raise ConfigError(f"{path}: {error}") from None
+    defaults, limits = _given(values, _SAMPLING), _given(values, (MAX_NEW_TOKENS,))
+    if values.get("do_sample") is False:
+        defaults["temperature"] = 0.0  # greedy search
+    _warn_of_invalid(values, defaults | limits)
     unused = [
         name
         for name, value in values.items()
@@ -157,19 +159,26 @@ def _biases_of(values: Mapping[str, Any]) -> dict[int, float] | None:
 
 
 def _given(values: Mapping[str, Any], parameters: Iterable[Parameter]) -> dict[str, Any]:
-    return {
-        each.name: each.range.check(each.name, values[each.name])
-        for each in parameters
-        if each.name in values
-    }
+    """Return the valid values of ``parameters``; 50.0 is an integer here, as in JSON."""
+    given = {}
+    for each in parameters:
+        value = values.get(each.name)
+        if each.range.whole and isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if (found := each.range.find(value)) is not None:
+            given[each.name] = found
+    return given
 
 
-def _sampling_of(values: Mapping[str, Any]) -> dict[str, float]:
-    """Return the parameters of sampling; greedy search is temperature 0."""
-    found = _given(values, _SAMPLING)
-    if not isinstance(do_sample := values.get("do_sample", True), bool):
-        raise InvalidArgumentError(f"do_sample must be true or false, not {shown(do_sample)}")
-    return found if do_sample else found | {"temperature": 0.0}
+def _warn_of_invalid(values: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Name the defaults that are left out: a model is loaded without them, too."""
+    for each in (*_SAMPLING, MAX_NEW_TOKENS):
+        if each.name in values and each.name not in given:
+            warnings.warn(
+                f"{GENERATION_CONFIG} sets {each.name} to {shown(values[each.name])}, which is not "
+                f"{each.range}: it is ignored",
+                stacklevel=4,
+            )
 
 
 def _warn_of_difference(written: Mapping[str, Any], old: GPT2Config, new: GPT2Config) -> None:

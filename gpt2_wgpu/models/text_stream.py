@@ -42,10 +42,14 @@ class StreamStats:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Speed after the first token; None before the third, as the first two arrive together."""
+        """Speed after the first token; None before the third, as the first two arrive together.
+
+        Also None where all tokens arrive together, as in beam search.
+        """
         if self.seconds_to_first_token is None or self.new_tokens < 3:
             return None
-        return (self.new_tokens - 1) / max(self.seconds - self.seconds_to_first_token, 1e-9)
+        since = self.seconds - self.seconds_to_first_token
+        return (self.new_tokens - 1) / since if since > 0 else None
 
 
 @dataclass

@@ -108,6 +108,7 @@ def test_text_and_streams(tales):
     with tales.stream("The king", max_new_tokens=16 - len(ids)) as stream:
         assert "The king" + "".join(stream) == texts[0]
     assert stream.stats.new_tokens == 16 - len(ids)
+    assert stream.stats.tokens_per_second is None  # they arrive together
     assert asyncio.run(tales.generate_async("The king", 16)) == texts[0]
 
 

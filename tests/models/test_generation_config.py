@@ -116,14 +116,21 @@ def test_greedy_search_of_the_file_is_that_of_transformers(small_lm, load):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"top_p": 1.5}, "top_p must be .*1.5"),
-        ({"max_new_tokens": 0}, "max_new_tokens must be .*0"),
-        ({"do_sample": 1}, "do_sample must be true or false"),
+        ({"top_p": 0.0}, "sets top_p to 0.0, which is not a number > 0 and <= 1: it is ignored"),
+        ({"top_k": -1}, "sets top_k to -1"),
+        ({"temperature": "hot"}, "sets temperature to 'hot'"),
+        ({"max_new_tokens": 0}, "sets max_new_tokens to 0"),
     ],
 )
-def test_a_wrong_sampling_value_names_the_file(settings, message, load):
-    with pytest.raises(ConfigError, match=rf"generation_config\.json: {message}"):
-        load(**settings)
+def test_an_invalid_default_is_ignored_with_a_warning(settings, message, load):
+    with pytest.warns(UserWarning, match=message):
+        lm, _ = load(**settings)
+    assert lm.generation_defaults == lm.generation_limits == {}
+
+
+def test_whole_floats_are_integers(load):
+    lm, _ = load(top_k=50.0)
+    assert lm.generation_defaults == {"top_k": 50}
 
 
 def test_the_limit_of_new_tokens_is_that_of_transformers(load):
