@@ -3,7 +3,7 @@
 // Formula:  result[i] = x[i] as f32, i32 (rounded towards zero), u32 or 0/1 (x[i] != 0), by TO
 // Bindings: x of the type of variant `scalar`: f32, i32 or u32 · result: bits of the new type
 // Threads:  thread -> one element
-// Limits:   a float outside of an integer type's range becomes its nearest integer
+// Limits:   a float outside of an integer type's range becomes the nearest f32 in it
 
 override TO: u32 = 0u; // f32, i32, u32, bool
 //!include "scalar_{scalar}.wgsl"

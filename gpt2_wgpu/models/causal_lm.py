@@ -18,7 +18,7 @@ from gpt2_wgpu.models.call_settings import CallSettings, sampler_of_call, seeds_
 from gpt2_wgpu.models.decoding import Generation, run_to_the_end
 from gpt2_wgpu.models.generate_arguments import GenerateRequest, SamplerLike, Seeds
 from gpt2_wgpu.models.generate_function import GenerateFunction
-from gpt2_wgpu.models.generation_details import details_of
+from gpt2_wgpu.models.generation_details import check_top_logprobs, details_of
 from gpt2_wgpu.models.generative_task import GenerativeTask
 from gpt2_wgpu.models.overrides import (
     add_blocking_forms,
@@ -102,13 +102,9 @@ class CausalLM(GenerativeTask):
                 "generate then takes a dict of token_ids and padding_mask"
             )
             preprocessor = with_start_token(preprocessor, request.add_start_token)
-        ends = RowEnds(
-            preprocessor,
-            request.max_new_tokens,
-            request.stop_texts,
-            request.callback,
-            request.return_details,
-        )
+        check_top_logprobs(request.top_logprobs, self)
+        limits = request.max_new_tokens, request.stop_texts
+        ends = RowEnds(preprocessor, *limits, request.callback, request.return_details)
         if isinstance(inputs, list | tuple) and not inputs:
             return []
         if not isinstance(inputs, dict):

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpt2_wgpu import nn
-from gpt2_wgpu.errors import InvalidArgumentError, NumericalError
+from gpt2_wgpu.errors import InvalidArgumentError, NumericalError, ShapeError
 from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.decode_step import dispose_unkept
 from gpt2_wgpu.models.sampler_call import only
 from gpt2_wgpu.models.search_step import SearchStep
 from gpt2_wgpu.models.token_ids import Candidates
 from gpt2_wgpu.samplers import ContrastiveSampler
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, dispose, empty, keep, ops
 from gpt2_wgpu.tensors.ops.arrays import copy_block
 from gpt2_wgpu.tensors.ops.strides import row_major
@@ -38,6 +39,7 @@ class ContrastiveStep(SearchStep):
         self._open.callback(dispose, keep([self._history, self._newest]))
         first = 0
         for chunk in hidden:
+            _check_hidden(chunk, groups, width)
             copy_block(
                 chunk, self._history, chunk.shape, row_major(chunk.shape), 0,
                 row_major(shape), first * width,
@@ -47,6 +49,7 @@ class ContrastiveStep(SearchStep):
 
     def _results(self, logits: Tensor, hidden: Any) -> Sequence[Tensor]:
         """Return the results of ``score``, and the largest similarity of each row."""
+        _check_hidden(hidden, *self._newest.shape)
         newest = hidden.view(self._newest.shape)
         nn.append_hidden(self._newest, self._history, self._parents, self._position, self._first)
         similarities = nn.similarity(newest, self._history, self._position)
@@ -112,6 +115,19 @@ async def contrastive_search(
                 return new
     finally:
         step.close()
+
+
+def _check_hidden(hidden: Any, rows: int, width: int) -> None:
+    """Raise ShapeError unless ``hidden`` is a tensor [rows, T, width]."""
+    if (
+        not isinstance(hidden, Tensor)
+        or hidden.ndim != 3
+        or (hidden.shape[0], hidden.shape[2]) != (rows, width)
+    ):
+        raise ShapeError(
+            "contrastive search needs hidden states of build_cache and call_with_cache as a "
+            f"Tensor of shape ({rows}, T, {width}), not {shown(hidden)}"
+        )
 
 
 def _each(values: Sequence[int], count: int) -> list[int]:

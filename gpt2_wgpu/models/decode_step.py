@@ -92,18 +92,28 @@ class DecodeStep:
     async def _plain_logits(self) -> Tensor:
         """Return logits of ``call_with_cache``, a row for each of the state, without penalties."""
         ids = self._state.token.view((self._start.size, self._tokens))
-        logits, _, cache = checked_result(await settled(self._call(ids, self._cache, self._start)))
-        shape = (*ids.shape, self._model.backbone.config.vocab_size)
-        if not isinstance(logits, Tensor) and hasattr(logits, "tolist"):  # an array
-            logits = tensor(logits, "float32", device=self._model.backbone.device)
-        if not isinstance(logits, Tensor) or logits.shape != shape:
-            raise ShapeError(
-                f"call_with_cache must return logits as a Tensor of shape {shape}, "
-                f"not {shown(logits)}"
-            )
-        if cache is not self._cache:
-            raise ShapeError("call_with_cache must return the cache that it was given, updated")
-        return logits.view((ids.size, shape[2]))
+        found = await settled(self._call(ids, self._cache, self._start))
+        return logits_and_hidden(found, ids, self._cache, self._model)[0]
+
+
+def logits_and_hidden(
+    found: Any, ids: Tensor, given: KVCache, model: CachedModel
+) -> tuple[Tensor, Any]:
+    """Return logits [B * T, V] and hidden states of a ``call_with_cache`` of ``ids`` [B, T].
+
+    Logits may be an array. ShapeError unless it returned logits [B, T, V] and the ``given`` cache.
+    """
+    logits, hidden, cache = checked_result(found)
+    shape = (*ids.shape, model.backbone.config.vocab_size)
+    if not isinstance(logits, Tensor) and hasattr(logits, "tolist"):  # an array
+        logits = tensor(logits, "float32", device=model.backbone.device)
+    if not isinstance(logits, Tensor) or logits.shape != shape:
+        raise ShapeError(
+            f"call_with_cache must return logits as a Tensor of shape {shape}, not {shown(logits)}"
+        )
+    if cache is not given:
+        raise ShapeError("call_with_cache must return the cache that it was given, updated")
+    return logits.view((ids.size, shape[2])), hidden
 
 
 def checked_result(found: Any) -> Any:

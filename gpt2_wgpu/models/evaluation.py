@@ -26,6 +26,7 @@ from gpt2_wgpu.models.pace import WorkPace
 from gpt2_wgpu.models.prefill import chunk_rows, fitting_rows, residual
 from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.nn import NO_TARGET
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, ops, tidy
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor
 from gpt2_wgpu.text.token_arrays import is_one_row, rows_of_ids
@@ -114,7 +115,13 @@ LOSSES, DIVERGENCES = Score(_losses, 1), Score(_divergences, 2)
 
 async def logprobs(lm: LanguageModel, texts: Any, stride: int | None) -> Any:
     """See ``GPT2CausalLM.logprobs``."""
-    if isinstance(texts, str) or any(isinstance(text, str) for text in texts):
+    try:
+        has_text = len(texts) > 0 and any(isinstance(text, str) for text in texts)
+    except TypeError:
+        raise InvalidArgumentError(
+            f"logprobs takes texts or token ids, not {shown(texts)}"
+        ) from None
+    if isinstance(texts, str) or has_text:
         one, rows = isinstance(texts, str), _ids_of(lm, texts)
     else:
         one = len(texts) > 0 and is_one_row(texts)

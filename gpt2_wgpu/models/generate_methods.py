@@ -15,7 +15,6 @@ from gpt2_wgpu.models.generate_arguments import (
     StopTokens,
 )
 from gpt2_wgpu.models.generation_details import GenerationDetails
-from gpt2_wgpu.sampling_parameters import MAX_TOP_LOGPROBS
 from gpt2_wgpu.text.preprocessor import AllowedSpecial
 from gpt2_wgpu.validation import integer
 from gpt2_wgpu.webgpu import sync
@@ -342,7 +341,7 @@ class GenerateMethods(ABC):
             add_start_token=add_start_token,
             allowed_special=allowed_special,
             return_details=return_details,
-            top_logprobs=integer("top_logprobs", top_logprobs, 0, MAX_TOP_LOGPROBS),
+            top_logprobs=top_logprobs,
             callback=callback,
         )
         return await self._generate(request)

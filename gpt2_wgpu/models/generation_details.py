@@ -10,7 +10,9 @@ from gpt2_wgpu.models.evaluation import LanguageModel, token_logprobs
 from gpt2_wgpu.models.generate_arguments import GenerateRequest
 from gpt2_wgpu.models.packed_ids import for_each_row, new_ids, prompts_of, rows_of
 from gpt2_wgpu.models.row_ends import RowEnds, limit_reached
+from gpt2_wgpu.sampling_parameters import MAX_TOP_LOGPROBS
 from gpt2_wgpu.text.token_arrays import is_one_row
+from gpt2_wgpu.validation import integer
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,12 @@ class GenerationDetails:
     prompt_tokens: int
     seconds_to_first_token: float | None
     seconds: float
+
+
+def check_top_logprobs(top: int, model: LanguageModel) -> int:
+    """Return ``top_logprobs``; InvalidArgumentError unless the vocabulary has so many ids."""
+    most = min(MAX_TOP_LOGPROBS, model.backbone.config.vocab_size)
+    return integer("top_logprobs", top, 0, most)
 
 
 async def details_of(

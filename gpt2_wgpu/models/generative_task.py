@@ -94,9 +94,9 @@ class GenerativeTask(GenerateMethods, CopiedByAttributes):
         """Set the sampler and the logits processors.
 
         Args:
-            sampler: "greedy", "random", "top_k", "top_p", "beam", "contrastive" or an object. A
-                subclass of ``samplers.Sampler`` that replaces its ``get_next_token`` runs in
-                Python, token by token.
+            sampler: "greedy", "random", "top_k", "top_p", "min_p", "typical", "beam",
+                "contrastive" or an object. A subclass of ``samplers.Sampler`` that replaces its
+                ``get_next_token`` runs in Python, token by token.
             logits_processors: functions ``(token_ids, logits) -> logits``, called in this order
                 at every step: the ids of each row so far, as lists, and the model's logits [B, V]
                 on the GPU, before penalties and temperature. Minus infinity excludes a token. A

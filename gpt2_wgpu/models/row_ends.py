@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Sequence
 from copy import copy
@@ -11,6 +12,7 @@ from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.models.call_settings import Watch
 from gpt2_wgpu.models.generate_arguments import Callback
 from gpt2_wgpu.models.packed_ids import for_each_row
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, StopTextMatcher, TokenReader
 from gpt2_wgpu.text.token_arrays import rows_of_ids, rows_of_mask
 
@@ -18,7 +20,8 @@ from gpt2_wgpu.text.token_arrays import rows_of_ids, rows_of_mask
 class RowEnds:
     """Limits of the new tokens of each row of a call.
 
-    InvalidArgumentError for invalid ``stop_texts``, or any without a preprocessor.
+    InvalidArgumentError for invalid ``stop_texts`` or ``callback``, or stop texts without a
+    preprocessor.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class RowEnds:
                 "stop_token_ids"
             )
         self._preprocessor = preprocessor
+        _check_callback(callback)
         self._callback, self._details = callback, details
         self._begun = time.perf_counter()
         self.first_token_after: dict[int, float] = {}  # by row, in seconds
@@ -138,6 +142,19 @@ class RowEnds:
         if self._preprocessor is None:
             return None
         return TokenReader(self._preprocessor.tokenizer, self._stop_texts)
+
+
+def _check_callback(callback: Any) -> None:
+    """Raise InvalidArgumentError unless ``callback`` is None or a function, not a coroutine's."""
+    if callback is not None and not callable(callback):
+        raise InvalidArgumentError(
+            f"callback must be a function (row, token, text), not {shown(callback)}"
+        )
+    methods = (callback, getattr(callback, "__call__", None))  # noqa: B004
+    if any(inspect.iscoroutinefunction(each) for each in methods):
+        raise InvalidArgumentError(
+            "callback is a coroutine function, which generate does not await: use a plain function"
+        )
 
 
 def limit_reached(tokens: int, context: int) -> str:

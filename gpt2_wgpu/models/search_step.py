@@ -17,7 +17,7 @@ from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import NotRecordableError
 from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.decode_run import filled_cache
-from gpt2_wgpu.models.decode_step import checked_result, dispose_unkept
+from gpt2_wgpu.models.decode_step import dispose_unkept, logits_and_hidden
 from gpt2_wgpu.models.kept_runs import DecodeInputs
 from gpt2_wgpu.models.overrides import chosen, settled
 from gpt2_wgpu.models.token_ids import Candidates
@@ -134,9 +134,8 @@ class SearchStep(NotCopyable):
             call: Any = chosen(self._model, "call_with_cache")
             positions = self._position.view((self._token.size,))
             found = await settled(call(self._token, self._cache, positions))
-            logits, hidden, _ = checked_result(found)
-            rows = self._token.size
-            results = self._results(logits.view((rows, logits.shape[-1])), hidden)
+            logits, hidden = logits_and_hidden(found, self._token, self._cache, self._model)
+            results = self._results(logits, hidden)
             return scope.escape(list(results))
 
     def _prepare(self, hidden: Sequence[Tensor]) -> None:

@@ -14,12 +14,10 @@ from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import BusyError, InvalidArgumentError
 from gpt2_wgpu.models.decoding import Generation
 from gpt2_wgpu.models.evaluation import LanguageModel, token_logprobs
-from gpt2_wgpu.models.generation_details import GenerationDetails
+from gpt2_wgpu.models.generation_details import GenerationDetails, check_top_logprobs
 from gpt2_wgpu.models.packed_ids import prompts_of, rows_of
 from gpt2_wgpu.models.row_ends import limit_reached
-from gpt2_wgpu.sampling_parameters import MAX_TOP_LOGPROBS
 from gpt2_wgpu.text import TokenReader
-from gpt2_wgpu.validation import integer
 from gpt2_wgpu.webgpu import sync
 
 
@@ -218,7 +216,7 @@ class TextStream(NotCopyable):
             raise InvalidArgumentError(
                 "details of a text that has not ended: read the stream to its end, or close it"
             )
-        integer("top_logprobs", top_logprobs, 0, MAX_TOP_LOGPROBS)
+        check_top_logprobs(top_logprobs, self._model)
         prompt: list[int] = []
         if self._packed is not None:
             rows = rows_of(self._packed, self._model.backbone.config.vocab_size)

@@ -18,9 +18,8 @@ from gpt2_wgpu.text.token_arrays import as_array, rows_of_mask
 from gpt2_wgpu.validation import Range
 
 NUM_BEAMS = Range(1, MAX_BEAMS, whole=True)
-LENGTH_PENALTY = Range(-1e3, 1e3)
+LENGTH_PENALTY = Range(-50, 50)  # powers of lengths up to 2**20 are finite
 _LOWEST = -1e9  # log-probability of a token with probability 0
-_EARLY_STOPPING = (True, False, "never")
 
 
 class BeamSampler(Sampler):
@@ -35,7 +34,7 @@ class BeamSampler(Sampler):
         return_all_beams: whether to return all beams of a prompt, best first, instead of the
             best: ``generate`` then returns a list for one prompt, and for packed ids ``scores``
             [B * num_beams], too.
-        length_penalty: exponent of the length; above 0 favours longer texts.
+        length_penalty: exponent of the length, -50 to 50; above 0 favours longer texts.
         early_stopping: when a prompt's search ends: True: with ``num_beams`` finished beams;
             False: when the running beams are unlikely to become better; "never": when they cannot.
         temperature: divisor of the logits.
@@ -64,9 +63,10 @@ class BeamSampler(Sampler):
         """Return the sampler; InvalidArgumentError for an attribute out of range."""
         NUM_BEAMS.check("num_beams", self.num_beams)
         LENGTH_PENALTY.check("length_penalty", self.length_penalty)
-        if self.early_stopping not in _EARLY_STOPPING:
+        given = self.early_stopping
+        if not isinstance(given, bool) and not (isinstance(given, str) and given == "never"):
             raise InvalidArgumentError(
-                f"early_stopping must be one of {_EARLY_STOPPING}, not {shown(self.early_stopping)}"
+                f'early_stopping must be True, False or "never", not {shown(given)}'
             )
         if self.temperature < 1e-30:
             raise InvalidArgumentError(

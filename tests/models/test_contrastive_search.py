@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.errors import InvalidArgumentError, NumericalError
+from gpt2_wgpu.errors import InvalidArgumentError, NumericalError, ShapeError
 from gpt2_wgpu.models import search_step
 from gpt2_wgpu.samplers import ContrastiveSampler
 from gpt2_wgpu.webgpu.backends import flush_promises
@@ -126,6 +126,26 @@ def test_logits_that_are_not_finite_raise(small_lm, monkeypatch):
     monkeypatch.setattr(small_lm, "call_with_cache", broken)
     with pytest.raises(NumericalError, match="not finite"):
         generated(small_lm, PROMPTS, 10)
+
+
+def test_results_of_a_replaced_call_with_cache(small_lm, monkeypatch):
+    """An array as logits is taken; missing hidden states and another cache are errors."""
+    small_lm.compile(ContrastiveSampler(3))
+    expected = generated(small_lm, PROMPTS, 12)
+    original = small_lm.call_with_cache
+    monkeypatch.setattr(
+        small_lm, "call_with_cache",
+        lambda *args: (lambda logits, *others: (logits.numpy(), *others))(*original(*args)),
+    )  # fmt: skip
+    assert generated(small_lm, PROMPTS, 12) == expected
+    monkeypatch.setattr(
+        small_lm, "call_with_cache", lambda *args: (original(*args)[0], None, args[1])
+    )
+    with pytest.raises(ShapeError, match=r"needs hidden states .*, not None"):
+        generated(small_lm, PROMPTS, 12)
+    monkeypatch.setattr(small_lm, "call_with_cache", lambda *args: (*original(*args)[:2], None))
+    with pytest.raises(ShapeError, match="the cache that it was given"):
+        generated(small_lm, PROMPTS, 12)
 
 
 def test_a_lost_device_is_replaced(small, monkeypatch):

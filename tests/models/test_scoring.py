@@ -110,6 +110,12 @@ def test_layer_intercept_fn_changes_the_hidden_states(lm, narrow, width):
     assert any(value != 0 for value in plain[0][0])
 
 
+@pytest.mark.parametrize("wrong", [5, None, iter("ab")])
+def test_logprobs_of_something_else(lm, wrong):
+    with pytest.raises(InvalidArgumentError, match="logprobs takes texts or token ids, not"):
+        lm.logprobs(wrong)
+
+
 def test_logprobs_of_texts(lm):
     one = lm.logprobs("abc")
     assert len(one) == 3  # after the start token

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -324,6 +325,32 @@ def test_a_callback_sees_each_token_and_may_end_the_call(lm, of):
     rows = model.generate(PROMPTS, callback=look, **arguments)
     assert sum(len(row.token_ids) for row in rows) == len(seen) == 7
     assert {row.finish_reason for row in rows} <= {"aborted", "length"}
+
+
+def test_arguments_that_are_checked_before_anything_is_computed(lm):
+    async def later(row, token, text):
+        pass
+
+    class Later:
+        async def __call__(self, row, token, text):
+            pass
+
+    small: Any = gw.GPT2CausalLM(gw.GPT2Backbone(4, 1, 1, 8, 8, max_sequence_length=8, seed=1))
+    model: Any = copy.copy(lm)
+    computed: list[Any] = []
+    for each in (model, small):
+        each.generate_step = lambda *args: computed.append(args)
+    with pytest.raises(InvalidArgumentError, match=r"callback must be a function .* not 5"):
+        model.generate("abc", callback=5)
+    for callback in (later, Later()):
+        with pytest.raises(InvalidArgumentError, match="a coroutine function"):
+            model.generate("abc", callback=callback)
+    with pytest.raises(InvalidArgumentError, match=r"top_logprobs must .*4.*, not 5"):
+        small.generate(
+            tiny.packed([[1, 2]], 5), stop_token_ids=None, return_details=True, top_logprobs=5
+        )
+    assert not computed
+    small.dispose()
 
 
 def test_an_exception_of_a_callback_ends_the_call(lm):

@@ -8,7 +8,7 @@ import pytest
 
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import InvalidArgumentError
-from gpt2_wgpu.samplers.beams import Beams
+from gpt2_wgpu.samplers.beams import Beam, Beams
 from gpt2_wgpu.samplers.sampler import check_usable
 
 
@@ -33,7 +33,10 @@ def test_config_round_trip_and_defaults():
         {"num_beams": 33},
         {"num_beams": 2.5},
         {"length_penalty": math.nan},
+        {"length_penalty": 50.5},
+        {"length_penalty": -1000},
         {"early_stopping": "always"},
+        {"early_stopping": 1},
         {"temperature": 0},
     ],
 )
@@ -52,6 +55,18 @@ def test_penalties_are_rejected():
     sampler.repetition_penalty = 1.5
     with pytest.raises(InvalidArgumentError, match="penalties"):
         check_usable(sampler)
+
+
+@pytest.mark.parametrize("length_penalty", [-50, 50])
+def test_scores_with_an_extreme_length_penalty(length_penalty):
+    length = 2**20
+    sampler = samplers.BeamSampler(1, length_penalty=length_penalty, early_stopping="never")
+    beams = sampler.beams(length, [9])
+    beams.running = [Beam((1,) * (length - 2), -1e6)]
+    assert beams.advance([[(1, -1.0), (9, -2.0)]]) == [0]
+    assert beams.advance([[(1, -1.0)]]) == []
+    assert math.isfinite(beams.finished[0].score)
+    assert beams.finished[0].score < 0
 
 
 def test_finished_beams_leave_room_for_others_and_scores_are_per_token():

@@ -144,8 +144,9 @@ def cast(x: TensorLike, dtype: str) -> Tensor:
 
     Args:
         x: tensor.
-        dtype: "float32", "int32" or "uint32" (floats are rounded towards zero, and to the nearest
-            integer of the dtype), or "bool" (``x != 0``).
+        dtype: "float32", "int32" or "uint32" (floats are rounded towards zero; those outside of
+            its range become the nearest float32 in it, at most 2147483520 or 4294967040), or
+            "bool" (``x != 0``).
 
     Raises:
         InvalidArgumentError: the dtype is unknown.
