@@ -83,13 +83,16 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     """Runs the command; returns the exit status."""
     terminal.quiet = args.quiet
     source, target = RecordFile(args.source), RecordFile(args.target)
-    total = sum(1 for _ in _prompts(source, args))
-    if args.target.exists() and args.target.samefile(args.source):
+    total = sum(1 for _ in _records(source, target, args))
+    exists = args.target.exists()
+    if exists and args.target.samefile(args.source):
         raise InvalidArgumentError(f"OUT is IN, {args.source}: give another file")
-    if args.force:
-        args.target.unlink(missing_ok=True)
-    done = _done(source, target, args) if args.target.exists() else 0
+    if args.target.is_dir():
+        raise InvalidArgumentError(f"OUT is a directory, {args.target}: give a file")
+    done = _done(source, target, args) if exists and not args.force else 0
     if done == total:
+        if exists and args.force:  # IN has no records
+            target.cut(0)
         terminal.info(f"{args.target} is complete: {total} records")
         return 0
     if done:
@@ -134,8 +137,11 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     return 0
 
 
-def _prompts(source: RecordFile, args: argparse.Namespace) -> Iterator[str]:
-    """Yield the prompts; InvalidArgumentError for a record without one, or with a text already."""
+def _records(
+    source: RecordFile, target: RecordFile, args: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    """Yield the records of IN; InvalidArgumentError for one that OUT could not have with a text."""
+    first: dict[str, Any] = {}
     for number, record in enumerate(source, 1):
         prompt = record.get(args.prompt_field)
         if not isinstance(prompt, str):
@@ -148,30 +154,56 @@ def _prompts(source: RecordFile, args: argparse.Namespace) -> Iterator[str]:
                 f"record {number} of {source.path} has a field {shown(args.text_field)} already: "
                 "name another with --text-field"
             )
-        yield prompt
+        first = first or record
+        if target.is_csv and (differ := sorted(record.keys() ^ first.keys())):
+            raise InvalidArgumentError(
+                f"record {number} of {source.path} and record 1 differ in the field "
+                f"{shown(differ[0])}, but records of CSV have the same fields: write a .jsonl file"
+            )
+        yield record
 
 
 def _done(source: RecordFile, target: RecordFile, args: argparse.Namespace) -> int:
-    """Return the number of records of an earlier run, whose prompts must be those of ``source``."""
-    target.cut_incomplete()
-    done, prompts = 0, _prompts(source, args)
-    for record in target:
-        if record.get(args.prompt_field) != next(prompts, None) or args.text_field not in record:
-            raise InvalidArgumentError(
-                f"record {done + 1} of {target.path} is not of this IN: give another file as OUT, "
-                "or overwrite it with --force"
-            )
+    """Return the number of records of an earlier run, after removing an incomplete one.
+
+    OUT must be of this IN; otherwise it is not changed.
+    """
+    found, data, length = target.complete()
+    done, records = 0, _records(source, target, args)
+    text = {args.text_field: ""}
+    for record in found:
         done += 1
+        expected = next(records, {}) | text
+        same = record.get(args.prompt_field) == expected.get(args.prompt_field)
+        if not same or record.keys() != expected.keys():
+            raise _not_ours(target, f"record {done} of {target.path}")
+    if not done and data:
+        begin = b""
+        for record in islice(records, 1):
+            # Without the end of the empty text: `"` and a newline, in JSON also `}`.
+            begin = target.encoded([record | text])[: -2 if target.is_csv else -3]
+        if not begin or not (data.startswith(begin) or begin.startswith(data)):
+            raise _not_ours(target, str(target.path))
+    if length < len(data):
+        target.cut(length)
     return done
+
+
+def _not_ours(target: RecordFile, subject: str) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"{subject} is not of this IN: give another file as OUT, or overwrite it with --force"
+    )
 
 
 def _write(
     target: RecordFile, records: Iterator[dict[str, Any]], texts: Iterator[str],
     args: argparse.Namespace,
 ) -> None:  # fmt: skip
-    """Append each record with its text, ``batch_size`` at a time."""
+    """Append each record with its text, ``batch_size`` at a time; with --force, overwrite OUT."""
+    anew = args.force
     while chunk := [
         record | {args.text_field: text}
         for text, record in zip(islice(texts, args.batch_size), records, strict=False)
     ]:
-        target.append(chunk)
+        target.append(chunk, anew=anew)
+        anew = False

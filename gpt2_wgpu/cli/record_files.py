@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.shown import shown
@@ -25,17 +25,31 @@ class RecordFile:
         if path.suffix.lower() not in SUFFIXES:
             raise InvalidArgumentError(f"{path} must end with {' or '.join(SUFFIXES)}")
         self.path = path
-        self._is_csv = path.suffix.lower() == ".csv"
+        self.is_csv = path.suffix.lower() == ".csv"
 
     def __iter__(self) -> Iterator[Record]:
         """Yield the records; InvalidArgumentError for a malformed one, with its line."""
         try:
-            with self.path.open(encoding="utf-8-sig", newline="") as file:
-                yield from self._csv_records(file) if self._is_csv else self._objects(file)
-        except UnicodeDecodeError as error:
-            raise InvalidArgumentError(f"{self.path} is not valid UTF-8: {error.reason}") from None
+            with self.path.open("rb") as file:
+                yield from self._records(file)
         except OSError as error:
             raise InvalidArgumentError(f"cannot read {self.path}: {error.strerror}") from None
+
+    def complete(self) -> tuple[Iterator[Record], bytes, int]:
+        """Return the complete records, all bytes of the file, and the length of those records."""
+        try:
+            data = self.path.read_bytes()
+        except OSError as error:
+            raise InvalidArgumentError(f"cannot read {self.path}: {error.strerror}") from None
+        length = _complete(data, quoted=self.is_csv)
+        return self._records(io.BytesIO(data[:length])), data, length
+
+    def _records(self, file: IO[bytes]) -> Iterator[Record]:
+        lines = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        try:
+            yield from self._csv_records(lines) if self.is_csv else self._objects(lines)
+        except UnicodeDecodeError as error:
+            raise InvalidArgumentError(f"{self.path} is not valid UTF-8: {error.reason}") from None
 
     def _objects(self, lines: Iterable[str]) -> Iterator[Record]:
         for number, line in enumerate(lines, 1):
@@ -65,31 +79,45 @@ class RecordFile:
         except csv.Error as error:
             raise InvalidArgumentError(f"{self.path}, line {reader.line_num}: {error}") from None
 
-    def cut_incomplete(self) -> None:
-        """Remove the end of a record whose writing was interrupted."""
-        with self.path.open("r+b") as file:
-            file.truncate(_complete(file.read(), quoted=self._is_csv))
+    def cut(self, length: int) -> None:
+        """Keep the first ``length`` bytes; InvalidArgumentError if the file cannot be written."""
+        try:
+            os.truncate(self.path, length)
+        except OSError as error:
+            raise InvalidArgumentError(f"cannot write {self.path}: {error.strerror}") from None
 
-    def append(self, records: list[Record]) -> None:
-        """Append records, on the disk when this returns.
+    def append(self, records: list[Record], *, anew: bool = False) -> None:
+        """Append records, or replace the file by them; they are on the disk when this returns.
 
         InvalidArgumentError if the file cannot be written.
         """
-        text = io.StringIO(newline="")
-        if self._is_csv:
-            writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
-            if not self.path.exists() or not self.path.stat().st_size:
-                writer.writeheader()
-            writer.writerows(records)
-        else:
-            text.writelines(json.dumps(each, ensure_ascii=False) + "\n" for each in records)
         try:
-            with self.path.open("ab") as file:
-                file.write(text.getvalue().encode())
+            with self.path.open("wb" if anew else "ab") as file:
+                names = self._header() if file.tell() else None
+                file.write(self.encoded(records, names))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise InvalidArgumentError(f"cannot write {self.path}: {error.strerror}") from None
+
+    def encoded(self, records: list[Record], names: list[str] | None = None) -> bytes:
+        """Return records as the file holds them; a CSV file begins with a header without names."""
+        if not self.is_csv:
+            return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in records).encode()
+        text = io.StringIO(newline="")
+        fields = names or list(records[0])
+        # All are quoted: csv writes a lone carriage return without quotes, and cannot read it.
+        writer = csv.DictWriter(text, fields, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        if names is None:
+            writer.writeheader()
+        writer.writerows(records)
+        return text.getvalue().encode()
+
+    def _header(self) -> list[str] | None:
+        if not self.is_csv:
+            return None
+        with self.path.open(encoding="utf-8-sig", newline="") as file:
+            return next(csv.reader(file))
 
 
 def _complete(data: bytes, *, quoted: bool) -> int:

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from gpt2_wgpu.cli.main import main
 from gpt2_wgpu.cli.record_files import RecordFile
-from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.errors import InvalidArgumentError, PresetError
 from tests.cli.conftest import COMMAND, Run, Started
+from tests.cli.fake_engine import FakeEngine
 
 OPTIONS = ("batch", "--seed", "3", "-n", "2", "--dtype", "f16", "--batch-size", "2")
 
@@ -90,11 +92,11 @@ def test_csv_with_newlines_in_fields_is_cut_at_a_record(tmp_path: Path) -> None:
     file.append(records[:1])
     file.append(records[1:])
     whole = file.path.read_bytes()
-    first = whole.index(b"e,")
-    header = len(b"prompt,text\n")
+    first = whole.index(b'"e",')
+    header = len(b'"prompt","text"\n')
     for length in range(len(whole) + 1):
         file.path.write_bytes(whole[:length])
-        file.cut_incomplete()
+        file.cut(file.complete()[2])
         kept = max(end for end in (0, header, first, len(whole)) if end <= length)
         assert file.path.read_bytes() == whole[:kept], length
     assert list(file) == records
@@ -106,3 +108,89 @@ def test_rows_of_another_length_are_rejected(tmp_path: Path) -> None:
         path.write_text(f"prompt,id\n1,2\n{line}\n")
         with pytest.raises(InvalidArgumentError, match=r"line 3 must have 2 fields"):
             list(RecordFile(path))
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeEngine:
+    """An engine whose loading fails, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    engine = FakeEngine().install(monkeypatch)
+    engine.failure = PresetError("no preset")
+    return engine
+
+
+FOREIGN = [
+    "notes without a newline",
+    '{"prompt": "b", "te',
+    "a,b\n1,2",
+    '{"prompt": "b"}\nxy',
+    "\n",
+]
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
+@pytest.mark.parametrize("content", FOREIGN)
+def test_a_file_of_another_program_is_not_changed(
+    name: str, content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "a"}\n')
+    out = tmp_path / name
+    out.write_text(content)
+    assert main(["batch", "in.jsonl", name]) == 1
+    assert out.read_text() == content
+    assert "no preset" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
+def test_an_incomplete_first_record_is_continued(name: str, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "a"}\n')
+    out = RecordFile(tmp_path / name)
+    whole = out.encoded([{"prompt": "a", "text": "some"}])
+    for length in range(1, len(whole)):
+        out.path.write_bytes(whole[:length])
+        assert main(["batch", "in.jsonl", name]) == 1
+        header = b'"prompt","text"\n' if name == "out.csv" else b""
+        assert out.path.read_bytes() == (header if length >= len(header) else b"")
+
+
+@pytest.mark.usefixtures("engine")
+def test_force_keeps_the_file_until_there_are_texts(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "a"}\n')
+    out = tmp_path / "out.jsonl"
+    out.write_text("an earlier result")
+    assert main(["batch", "--force", "in.jsonl", "out.jsonl"]) == 1
+    assert out.read_text() == "an earlier result"
+
+
+@pytest.mark.usefixtures("engine")
+def test_directories_are_no_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "a"}\n')
+    (tmp_path / "folder.jsonl").mkdir()
+    for options in ([], ["--force"]):
+        assert main(["batch", "in.jsonl", "folder.jsonl", *options]) == 1
+        assert "OUT is a directory, folder.jsonl" in capsys.readouterr().err
+    assert main(["batch", "folder.jsonl", "out.jsonl"]) == 1
+    assert "cannot read folder.jsonl: " in capsys.readouterr().err
+    with pytest.raises(InvalidArgumentError, match="cannot write"):
+        RecordFile(tmp_path / "folder.jsonl").cut(0)
+
+
+@pytest.mark.usefixtures("engine")
+def test_records_of_csv_have_the_same_fields(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "a"}\n{"prompt": "b", "id": 1}\n')
+    assert main(["batch", "in.jsonl", "out.csv"]) == 1
+    assert "record 2 of in.jsonl and record 1 differ in the field 'id'" in capsys.readouterr().err
+
+
+def test_csv_keeps_the_order_of_its_header_and_carriage_returns(tmp_path: Path) -> None:
+    file = RecordFile(tmp_path / "out.csv")
+    records = [{"prompt": "a\rb", "text": "c"}, {"text": "d", "prompt": "e"}]
+    file.append(records[:1])
+    file.append(records[1:])
+    assert list(file) == records
+    file.append(records[1:], anew=True)
+    assert list(file) == records[1:]
