@@ -30,6 +30,10 @@ Adapters = (
 _NAME = re.compile(
     r"(?:base_model\.model\.)?((?:transformer\.)?(.+))\.lora_([AB])(?:\.[^.]+)?\.weight"
 )
+# Keys of rank_pattern and alpha_pattern are regular expressions. Those of another's file are only
+# run if their time is linear: names, each with at most one \d+.
+_TEXT = r"(?:[\w.-]|\\\.)*"
+_KEY = re.compile(rf"\^?{_TEXT}(?:\\d\+{_TEXT})?(?:\|\^?{_TEXT}(?:\\d\+{_TEXT})?)*")
 _MATRICES = re.compile(r"h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)")
 
 
@@ -194,14 +198,20 @@ def _of_module(
 ) -> float:
     """Return the rank or alpha of a module: of the first matching pattern, else the default."""
     patterns = config.get(pattern) or {}
+    if not isinstance(patterns, dict):
+        raise WeightsError(
+            f"{where}/{CONFIG_FILE}: {pattern} must be an object, not {shown(patterns)}"
+        )
+    if bad := next((key for key in patterns if not _KEY.fullmatch(key)), None):
+        raise WeightsError(
+            f"{where}/{CONFIG_FILE}: {pattern} has the key {shown(bad)}; supported are names of "
+            r"modules, with one \d+ for a number, and | between names"
+        )
     value = config.get(default)
-    try:
-        for key, special in patterns.items():
-            if re.fullmatch(rf"(?:.*\.)?(?:{key})", module):
-                value = special
-                break
-    except (AttributeError, re.error) as error:
-        raise WeightsError(f"{where}/{CONFIG_FILE}: {pattern} is not valid: {error}") from None
+    for key, special in patterns.items():
+        if re.fullmatch(rf"(?:.*\.)?(?:{key})", module):
+            value = special
+            break
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
         raise WeightsError(
             f"{where}/{CONFIG_FILE}: {default} of {module} must be a positive number, not "

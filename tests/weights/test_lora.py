@@ -51,7 +51,10 @@ def test_names_and_scales(prefix: str, infix: str, tmp_path: Path) -> None:
         ({"r": 0}, "r of .* must be a positive number, not 0"),
         ({"lora_alpha": None}, "lora_alpha of .* must be a positive number, not None"),
         ({"rank_pattern": {"c_attn": 7}}, "for a rank of 7"),
-        ({"rank_pattern": {"(": 7}}, "rank_pattern is not valid"),
+        ({"rank_pattern": {"(": 7}}, "rank_pattern has the key '\\('; supported are names"),
+        ({"rank_pattern": {"(([a-z._0-9])*)*!": 7}}, "supported are names of modules"),
+        ({"rank_pattern": {r"\d+\d+\d+!": 7}}, "supported are names of modules"),
+        ({"alpha_pattern": [1]}, "alpha_pattern must be an object"),
     ],
 )
 def test_configurations_that_are_not_supported(
@@ -59,6 +62,15 @@ def test_configurations_that_are_not_supported(
 ) -> None:
     with pytest.raises(WeightsError, match=message):
         LoraAdapter(write(tmp_path, {**CONFIG, **changes}))
+
+
+@pytest.mark.parametrize(
+    "key", ["c_attn", r"h\.0\.attn\.c_attn", r"^transformer.h.\d+.attn.c_attn", "c_fc|attn.c_attn"]
+)
+def test_patterns_of_modules(key: str, tmp_path: Path) -> None:
+    config = {**CONFIG, "alpha_pattern": {"mlp.c_fc": 5, key: 2}}
+    with LoraAdapter(write(tmp_path, config)) as adapter:
+        assert [module.scale for module in adapter.modules.values()] == [1.0]
 
 
 @pytest.mark.parametrize(
