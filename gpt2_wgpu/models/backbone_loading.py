@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from gpt2_wgpu.copying import CopiedByAttributes
@@ -46,6 +47,7 @@ class LoadedBackbone(CopiedByAttributes):
     cache_dtype: str
     dropout = 0.1
     weights: GPT2Weights
+    adapted: Path | None = None  # directory of the weights that adapters are merged into
     disposed = False
     recovered_at = -math.inf  # when a lost device was last replaced (recovery.py)
 
@@ -117,7 +119,7 @@ class LoadedBackbone(CopiedByAttributes):
         is removed.
         """
         self.check_usable()
-        stored = StoredModel(self.config, self.dtype, self.device, self._open_weights)
+        stored = StoredModel(self.config, self.dtype, self.device, self._open_weights, self.adapted)
         await save(stored, preprocessor, generation, preset_dir)
 
     save_pretrained = save_to_preset

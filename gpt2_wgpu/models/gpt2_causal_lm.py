@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from gpt2_wgpu.errors import (
@@ -142,6 +143,8 @@ class GPT2CausalLM(EvaluatedCausalLM):
         config, dtype, open_weights = stored
         open_weights = with_adapters(config, open_weights, adapters)
         backbone = await GPT2Backbone.from_weights(config, open_weights, dtype, cache_dtype, device)
+        if adapters and isinstance(files.weights, Path):
+            backbone.adapted = files.weights
         lm = cls(backbone, files.preprocessor)
         lm.token_rules = files.generation.rules
         lm.generation_defaults = dict(files.generation.defaults)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2_wgpu.checkpoint_files import BESIDE_WEIGHTS, CONFIG
+from gpt2_wgpu.errors import WeightsError
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.generation_config import GENERATION_CONFIG
 from gpt2_wgpu.models.gpt2_weights import OpenWeights
@@ -35,6 +36,7 @@ class StoredModel:
     dtype: str
     device: Device
     open_weights: OpenWeights
+    adapted: Path | None = None  # directory of the weights that adapters are merged into
 
 
 async def save(
@@ -51,9 +53,15 @@ async def save(
     was loaded from, in the dtype they have there.
 
     Raises:
-        WeightsError: the directory cannot be written, or the weights' source cannot be read.
+        WeightsError: the directory cannot be written, or is the one that adapters are merged into,
+            or the weights' source cannot be read.
     """
     destination = Path(checked_path(preset_dir))
+    if model.adapted is not None and destination.exists() and destination.samefile(model.adapted):
+        raise WeightsError(
+            f"{destination} holds the weights that this model's adapters are merged into whenever "
+            "they are read: save into another directory"
+        )
     old = weights_there(destination) if destination.is_dir() else ()
     replaced = [*old, CONFIG, SINGLE_FILE, INDEX_FILE]
     if preprocessor is not None:

@@ -138,6 +138,19 @@ def test_a_merged_model_is_saved(small, tmp_path, module):
     np.testing.assert_allclose(logits(tmp_path / "merged"), expected, atol=2e-4)
 
 
+def test_a_merged_model_is_not_saved_over_its_base(small, tmp_path):
+    """Its adapters would be merged again when its weights are read again."""
+    write_adapter(tmp_path / "adapter", small[0], ["h.1.mlp.c_fc"])
+    (tmp_path / "link").symlink_to(small[1])
+    with gw.GPT2CausalLM.from_preset(
+        small[1], preprocessor=None, dtype="float32", adapter=tmp_path / "adapter"
+    ) as lm:
+        with pytest.raises(WeightsError, match="save into another directory"):
+            lm.save_to_preset(tmp_path / "link")
+        with pytest.raises(WeightsError, match="save into another directory"):
+            lm.backbone.save_to_preset(small[1])
+
+
 def test_adapters_that_do_not_fit(small, tmp_path):
     path = tmp_path / "adapter"
     write_adapter(path, small[0], ["h.0.attn.c_attn"])
