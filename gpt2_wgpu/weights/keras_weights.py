@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from gpt2_wgpu.errors import WeightsError
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.weights.header import TensorEntry
 
 WEIGHTS_FILE = "model.weights.h5"
@@ -41,7 +42,10 @@ class KerasWeights:
         self.where = where
         self._file = file
         self._paths = _paths(num_layers)
-        self._width = self._array("wte.weight", 0).shape[-1]
+        shape = self._array("wte.weight", 0).shape
+        if len(shape) != 2 or not all(shape):
+            raise WeightsError(f"{where}: wte.weight has shape {shown(shape)}, not two axes")
+        self._width = shape[1]
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str], num_layers: int) -> KerasWeights:
@@ -131,14 +135,26 @@ class KerasWeights:
         return [self._array(name, index) for index in range(len(self._paths[name]))]
 
     def _array(self, name: str, index: int) -> Any:
+        """Return a dataset, whose data must be in this file: HDF5 can refer to other files."""
+        import h5py
+
         path = self._paths[name][index]
-        try:
-            return self._file[path]
-        except KeyError:
-            raise WeightsError(
-                f"{self.where} holds no {path}: it is not a GPT2Backbone of KerasHub with "
-                "the number of layers that config.json gives"
-            ) from None
+        parts = path.split("/")
+        for end in range(1, len(parts) + 1):
+            link = self._file.get("/".join(parts[:end]), getclass=True, getlink=True)
+            if link is None:
+                raise WeightsError(
+                    f"{self.where} holds no {path}: it is not a GPT2Backbone of KerasHub with "
+                    "the number of layers that config.json gives"
+                )
+            if link is not h5py.HardLink:
+                raise WeightsError(f"{self.where}: {path} is a link, which is not supported")
+        array = self._file[path]
+        if not isinstance(array, h5py.Dataset) or not array.shape:
+            raise WeightsError(f"{self.where}: {path} is not an array")
+        if array.external or array.is_virtual:
+            raise WeightsError(f"{self.where}: {path} is stored in other files; copy it into this")
+        return array
 
 
 def _paths(num_layers: int) -> dict[str, tuple[str, ...]]:

@@ -34,10 +34,32 @@ SIZES = {
 }
 
 
-class File(dict[str, np.ndarray]):
-    """What ``h5py.File`` gives for a path."""
+class Dataset(np.ndarray):
+    """What ``h5py.File`` gives for the path of an array."""
+
+    external: list[tuple[str, int, int]] | None = None
+    is_virtual = False
+
+
+class HardLink:
+    """Kind of a link to data of the same file."""
+
+
+class ExternalLink:
+    """Kind of a link to data of another file."""
+
+
+class File(dict[str, Any]):
+    """``h5py.File``: path → array."""
 
     opened: int = 0
+
+    def get(self, path: str, *, getclass: bool, getlink: bool) -> Any:  # type: ignore[override]
+        assert getclass
+        assert getlink
+        if super().get(path) is ExternalLink:
+            return ExternalLink
+        return HardLink if any(f"{each}/".startswith(f"{path}/") for each in self) else None
 
     def close(self) -> None:
         File.opened -= 1
@@ -82,7 +104,7 @@ def arrays_of_keras(weights: dict[str, np.ndarray]) -> File:
             dense = f"layers/{block}/_feedforward_{part_name}_dense/vars"
             found[f"{dense}/0"] = weights[f"h.{i}.mlp.{name}.weight"]
             found[f"{dense}/1"] = weights[f"h.{i}.mlp.{name}.bias"]
-    return found
+    return File({path: array.view(Dataset) for path, array in found.items()})
 
 
 @pytest.fixture
@@ -109,7 +131,9 @@ def preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, File]
         File.opened += 1
         return stored
 
-    monkeypatch.setitem(sys.modules, "h5py", SimpleNamespace(File=opened))
+    monkeypatch.setitem(
+        sys.modules, "h5py", SimpleNamespace(File=opened, Dataset=Dataset, HardLink=HardLink)
+    )
     return directory, stored
 
 
@@ -136,16 +160,28 @@ def test_a_preset_of_kerashub_gives_the_model_of_hugging_faces_files(
     assert File.opened == 0
 
 
+def array(shape: tuple[int, ...] = (8, WIDTH), dtype: str = "f4", **attributes: Any) -> Dataset:
+    found = np.zeros(shape, dtype).view(Dataset)
+    vars(found).update(attributes)
+    return found
+
+
 @pytest.mark.parametrize(
     ("path", "replacement", "says"),
     [
         ("layers/transformer_decoder_1/_feedforward_layer_norm/vars/0", None, "holds no layers/"),
-        ("layers/position_embedding/vars/0", np.zeros((8, WIDTH), "f8"), "float64; only float32"),
-        ("layers/position_embedding/vars/0", np.zeros((9, WIDTH), "f4"), "wpe.weight"),
+        ("layers/position_embedding/vars/0", array((8, WIDTH), "f8"), "float64; only float32"),
+        ("layers/position_embedding/vars/0", array((9, WIDTH)), "wpe.weight"),
+        ("layers/reversible_embedding/vars/0", array((9,)), r"wte.weight has shape \(9,\)"),
+        ("layers/position_embedding/vars/0", array(()), "vars/0 is not an array"),
+        ("layers/position_embedding/vars/0", {}, "vars/0 is not an array"),
+        ("layers/position_embedding", ExternalLink, "vars/0 is a link"),
+        ("layers/position_embedding/vars/0", array(external=[("f", 0, 9)]), "in other files"),
+        ("layers/position_embedding/vars/0", array(is_virtual=True), "in other files"),
     ],
 )
 def test_other_weights_are_rejected(
-    preset: tuple[Path, File], path: str, replacement: np.ndarray | None, says: str, no_leak: None
+    preset: tuple[Path, File], path: str, replacement: Any, says: str, no_leak: None
 ) -> None:
     directory, stored = preset
     if replacement is None:
