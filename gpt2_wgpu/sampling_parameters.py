@@ -50,7 +50,7 @@ class Parameter:
     def described_default(self, greedy: str) -> str:
         """The default in words; ``greedy`` says when it is another one: "with --greedy"."""
         if self.default is None:
-            return "a random one, reported in the statistics"
+            return "a random one, which is reported"
         other = f"; {self.neutral:g} {greedy}" if self.neutral_if_greedy else ""
         return f"{self.default:g}{other}"
 

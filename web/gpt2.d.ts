@@ -170,8 +170,8 @@ export interface Settings {
   /** No end token before N new tokens; 0: off. Default: 0. */
   minNewTokens?: number;
   /**
-   * Seed of the random numbers: same seed, same adapter, same text. Default: a random one, reported
-   * in the statistics.
+   * Seed of the random numbers: same seed, same adapter, same text. Default: a random one, which is
+   * reported.
    */
   seed?: number | null;
   /** Stop after N tokens, or at the end of the model's context. Default: 128. */

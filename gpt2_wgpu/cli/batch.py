@@ -14,6 +14,7 @@ from gpt2_wgpu.cli.generate import (
     add_model,
     add_sampling,
     allowed_special,
+    note_what_is_ignored,
     sampler_of,
     settings_of,
 )
@@ -110,6 +111,10 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
             adapter=args.adapter_weights,
         )
     settings = settings_of(args, lm)
+    greedy = settings["temperature"] == 0
+    note_what_is_ignored(args, greedy, terminal)
+    if not (greedy or args.beams):
+        terminal.info(f"seed {seed}")  # before the texts: a killed run may be continued with it
     lm.compile(sampler=sampler_of(settings, args.beams))
     with terminal.progress("generating", " texts") as report:
 

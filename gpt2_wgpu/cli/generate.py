@@ -205,7 +205,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         )
     settings = settings_of(args, lm)
     greedy = settings["temperature"] == 0
-    _note_what_is_ignored(args, greedy, terminal)
+    note_what_is_ignored(args, greedy, terminal)
     if settings["seed"] is None:
         settings["seed"] = secrets.randbelow(2**31)
     lm.compile(sampler=sampler_of(settings, args.beams))
@@ -277,7 +277,8 @@ def _watch_memory(device: gw.Device) -> dict[str, int]:
     return peak
 
 
-def _note_what_is_ignored(args: argparse.Namespace, greedy: bool, terminal: Terminal) -> None:
+def note_what_is_ignored(args: argparse.Namespace, greedy: bool, terminal: Terminal) -> None:
+    """Names the sampling options without effect with beam or greedy search."""
     if not (args.beams or greedy):
         return
     unused = [each for each in SAMPLER_PARAMETERS if args.beams or each not in COMMON_PARAMETERS]

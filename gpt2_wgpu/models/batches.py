@@ -7,9 +7,12 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Unpack
 
+from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError, OutOfGPUMemoryError
 from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.generate_arguments import GenerateOptions, StopTokens
+from gpt2_wgpu.models.row_ends import with_start_token
+from gpt2_wgpu.samplers.sampler import runs_in_python, runs_its_own_loop
 from gpt2_wgpu.sampling_parameters import SEED
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.validation import instance, integer
@@ -45,15 +48,16 @@ def generate_batches(
         batch_size: rows at once. Where they exceed the memory budget, it is halved with a warning.
         first: number of the first prompt, for seeds and messages; where an earlier call ended.
         on_progress: called with the number of texts that each batch adds.
-        options: as in ``generate``. ``seed`` plus the number of a prompt is the seed of its text,
-            which does not depend on the batch.
+        options: as in ``generate``, without ``callback`` and ``num_return_sequences``. ``seed``
+            plus the number of a prompt is the seed of its text, which does not depend on the batch.
 
     Yields:
         The texts.
 
     Raises:
         ContextLengthError: a prompt does not fit; the message has its number.
-        InvalidArgumentError: a prompt is not a str, or as in ``generate``.
+        InvalidArgumentError: a prompt is not a str, the options give several texts for a prompt,
+            the sampler takes no seeds of rows, or as in ``generate``.
         OutOfGPUMemoryError: a single row exceeds the memory budget.
     """
     run = _Batches(
@@ -113,7 +117,8 @@ class _Batches:
             )
         self.size = integer("batch_size", batch_size, 1, 1 << 16)
         self._lm = lm
-        self._preprocessor = lm.preprocessor
+        _check_options(lm, options)
+        self._preprocessor = with_start_token(lm.preprocessor, options.get("add_start_token"))
         context = lm.backbone.config.n_positions
         if max_length is None:
             new_tokens = options.get("max_new_tokens")
@@ -175,3 +180,24 @@ class _Batches:
                     f"{self._limit} fit: shorten it"
                 )
         return lengths
+
+
+def _check_options(lm: CausalLM, options: GenerateOptions) -> None:
+    """Raise InvalidArgumentError for options of ``generate`` that many batches cannot have."""
+    if options.get("callback") is not None:
+        raise InvalidArgumentError(
+            "generate_batches takes no callback, since it sorts its rows: give on_progress"
+        )
+    sampler = options.get("sampler")
+    chosen = lm.sampler if sampler is None else samplers.get(sampler)
+    several = isinstance(chosen, samplers.BeamSampler) and chosen.return_all_beams
+    if several or options.get("num_return_sequences", 1) != 1:
+        name = "return_all_beams" if several else "num_return_sequences"
+        raise InvalidArgumentError(
+            f"generate_batches yields one text for each prompt: omit {name}, or call generate"
+        )
+    if options.get("seed") is not None and (runs_in_python(chosen) or runs_its_own_loop(chosen)):
+        raise InvalidArgumentError(
+            f"generate_batches seeds each prompt, but {type(chosen).__name__} does not choose on "
+            "the GPU row by row: omit seed"
+        )

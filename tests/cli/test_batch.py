@@ -6,11 +6,13 @@ import csv
 import json
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import gpt2_wgpu
 from gpt2_wgpu.cli.main import main
 from gpt2_wgpu.cli.record_files import RecordFile
 from gpt2_wgpu.errors import InvalidArgumentError, PresetError
@@ -194,3 +196,32 @@ def test_csv_keeps_the_order_of_its_header_and_carriage_returns(tmp_path: Path) 
     assert list(file) == records
     file.append(records[1:], anew=True)
     assert list(file) == records[1:]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--seed", "7"], "seed 7"),
+        ([], "seed "),
+        (["--beams", "2", "--seed", "7"], "--seed has no effect with --beams"),
+        (["--greedy", "--top-k", "5"], "--top-k has no effect with --greedy"),
+    ],
+)
+def test_seed_and_options_without_effect_are_reported(
+    options: list[str], said: str, engine: FakeEngine, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    engine.failure = None
+    seeds = []
+
+    def texts(*_: object, seed: int | None, **__: object) -> Iterator[str]:
+        seeds.append(seed)
+        return iter(["b"])
+
+    monkeypatch.setattr(gpt2_wgpu, "generate_batches", texts)
+    (tmp_path / "in.jsonl").write_text('{"prompt": "a"}\n')
+    assert main(["batch", "in.jsonl", "out.jsonl", *options]) == 0
+    first = capsys.readouterr().err.splitlines()[0].removeprefix("gpt2-wgpu: ")
+    assert first.startswith(said)
+    if said.startswith("seed"):
+        assert first == f"seed {seeds[0]}"

@@ -117,3 +117,33 @@ def test_invalid_arguments(lm):
         list(gw.generate_batches("gpt2", ["a"]))
     with pytest.raises(InvalidArgumentError, match="no preprocessor"):
         list(gw.generate_batches(gw.GPT2CausalLM(lm.backbone), ["a"]))
+
+
+def test_lengths_are_those_without_the_start_token(lm):
+    prompt = PROMPTS[1]
+    length = len(lm.encode_prompts([prompt], lm.preprocessor)[0])
+    options = {"max_length": length - 1, "add_start_token": False}
+    assert list(gw.generate_batches(lm, [prompt], **options)) == [lm.generate(prompt, **options)]
+    with pytest.raises(ContextLengthError, match=f"has {length} tokens"):
+        list(gw.generate_batches(lm, [prompt], max_length=length - 1))
+
+
+def test_options_that_batches_cannot_have(lm, monkeypatch):
+    class InPython(gw.samplers.RandomSampler):
+        def get_next_token(self, probabilities):
+            return [1] * probabilities.shape[0]
+
+    monkeypatch.setattr(lm, "generate_async", None)  # all are rejected before the first batch
+    beams = gw.samplers.BeamSampler(2, return_all_beams=True)
+    for options, message in (
+        ({"callback": print}, "takes no callback"),
+        ({"num_return_sequences": 2}, "omit num_return_sequences, or call generate"),
+        ({"sampler": beams}, "omit return_all_beams, or call generate"),
+        ({"sampler": InPython(), "seed": 1}, "InPython does not choose on the GPU .* omit seed"),
+        ({"sampler": "beam", "seed": 1}, "BeamSampler does not choose on the GPU"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=message):
+            next(gw.generate_batches(lm, ["Once"], **options))
+    lm.compile(beams)
+    with pytest.raises(InvalidArgumentError, match="omit return_all_beams"):
+        next(gw.generate_batches(lm, ["Once"]))
