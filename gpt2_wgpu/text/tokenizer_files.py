@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from gpt2_wgpu import file_signatures, small_files, strict_json
-from gpt2_wgpu.errors import TokenizerError
+from gpt2_wgpu.errors import TokenizerError, WeightsError
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text.byte_symbols import SYMBOL_TO_BYTE
 from gpt2_wgpu.text.merge_table import Merge
+from gpt2_wgpu.weights.writer import AtomicFile
 
 StrPath = str | os.PathLike[str]
 
@@ -146,11 +147,10 @@ def _read(path: StrPath) -> bytes:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a text file atomically; TokenizerError if that fails."""
-    part = path.with_name(path.name + ".part")
     try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(part, path)
-    except OSError as error:
-        raise TokenizerError(f"cannot write {path}: {error.strerror}") from None
+        with AtomicFile(path) as file:
+            file.write(text.encode())
+    except WeightsError as error:
+        raise TokenizerError(str(error)) from None
     except ValueError as error:  # a NUL or a lone surrogate in the path
         raise TokenizerError(f"cannot write {shown(str(path))}: {error}") from None

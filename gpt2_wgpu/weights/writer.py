@@ -73,14 +73,13 @@ class AtomicFile:
             if kind is None:
                 self._file.flush()
                 os.fsync(self._file.fileno())
+                self._file.close()
+                os.replace(self._part, self.path)
         except OSError as failure:
             raise _cannot_write(self.path, failure) from None
-        else:
-            self._file.close()
-            if kind is None:
-                os.replace(self._part, self.path)
         finally:
-            self._file.close()
+            with suppress(OSError):  # a full disk: the bytes that could not be written before
+                self._file.close()
             self._part.unlink(missing_ok=True)
 
 

@@ -261,8 +261,13 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "merges.txt").write_bytes(b"\xff\xfe a\n")
     with pytest.raises(TokenizerError, match="UTF-8"):
         BytePairTokenizer(VOCABULARY, tmp_path / "merges.txt")
-    with pytest.raises(TokenizerError, match="cannot write"):
+    with pytest.raises(TokenizerError, match="cannot be written"):
         small().save_assets(tmp_path / "missing")
+    saved = tmp_path / "saved"
+    (saved / "merges.txt").mkdir(parents=True)
+    with pytest.raises(TokenizerError, match=r"merges\.txt: cannot be written"):
+        small().save_assets(saved)
+    assert {path.name for path in saved.iterdir()} == {"merges.txt", "vocabulary.json"}
 
 
 def test_merges_file_with_windows_line_ends(tmp_path: Path) -> None:

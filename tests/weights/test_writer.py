@@ -6,6 +6,9 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
+from gpt2_wgpu.errors import WeightsError
 from gpt2_wgpu.weights.writer import AtomicFile
 
 
@@ -20,3 +23,15 @@ def test_parts_of_killed_processes_are_removed_after_a_day(tmp_path: Path) -> No
     with AtomicFile(tmp_path / "a.txt") as file:
         file.write(b"whole")
     assert sorted(os.listdir(tmp_path)) == [".a.txt.1.part", ".b.txt.2.part", "a.txt"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    file = AtomicFile(path)
+    file._file.close()
+    file._file = Path("/dev/full").open("wb")  # noqa: SIM115
+    with pytest.raises(WeightsError, match=r"a\.txt: cannot be written: No space"), file:
+        file.write(b"new")
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["old"]
