@@ -225,3 +225,17 @@ def test_seed_and_options_without_effect_are_reported(
     assert first.startswith(said)
     if said.startswith("seed"):
         assert first == f"seed {seeds[0]}"
+
+
+@pytest.mark.usefixtures("engine")
+def test_an_input_without_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in.jsonl").touch()
+    out = tmp_path / "out.jsonl"
+    out.write_text("notes")
+    assert main(["batch", "in.jsonl", "out.jsonl"]) == 1
+    assert "out.jsonl is not of this IN" in capsys.readouterr().err
+    assert out.read_text() == "notes"
+    assert main(["batch", "in.jsonl", "out.jsonl", "--force"]) == 0
+    assert out.read_text() == ""
+    with pytest.raises(InvalidArgumentError, match=r"cannot read .*none\.jsonl: No such file"):
+        RecordFile(tmp_path / "none.jsonl").complete()
