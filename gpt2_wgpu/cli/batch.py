@@ -20,7 +20,7 @@ from gpt2_wgpu.cli.generate import (
 )
 from gpt2_wgpu.cli.options import Parser, integer, use_adapter
 from gpt2_wgpu.cli.record_files import RecordFile
-from gpt2_wgpu.cli.terminal import Terminal
+from gpt2_wgpu.cli.terminal import Terminal, recorded_interrupts
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.weight_formats import OPTIONS
@@ -32,7 +32,7 @@ _EPILOG = """\
 IN and OUT are JSON Lines (.jsonl, an object a line) or CSV (.csv, with a header). A
 record of OUT is that of IN with a field for the text, in the same order. If the
 command was interrupted or killed, run it again: it continues after the last
-complete record of OUT.
+complete record of OUT. Records are written 4 batches at a time.
 
 examples:
   gpt2-wgpu batch prompts.jsonl texts.jsonl
@@ -116,13 +116,18 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     if not (greedy or args.beams):
         terminal.info(f"seed {seed}")  # before the texts: a killed run may be continued with it
     lm.compile(sampler=sampler_of(settings, args.beams))
-    with terminal.progress("generating", " texts") as report:
+    with (
+        terminal.progress("generating", " texts") as report,
+        recorded_interrupts() as interrupted,
+    ):
 
         def add(count: int) -> None:
             nonlocal done
             done += count
             if report is not None:
                 report(done, total)
+            if interrupted():
+                raise KeyboardInterrupt
 
         texts = gw.generate_batches(
             lm,

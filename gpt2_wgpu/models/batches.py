@@ -18,7 +18,7 @@ from gpt2_wgpu.shown import shown
 from gpt2_wgpu.validation import instance, integer
 from gpt2_wgpu.webgpu import sync
 
-WINDOW = 16  # batches of prompts that are sorted together
+WINDOW = 4  # batches of prompts that are sorted together, and lost if the process is killed
 OnProgress = Callable[[int], None]
 
 
@@ -36,7 +36,7 @@ def generate_batches(
 ) -> Iterator[str]:
     """Generate a text for each of any number of prompts; blocks (``generate_batches_async``).
 
-    Prompts are read lazily, 16 batches at a time, and sorted by length, so that a batch has little
+    Prompts are read lazily, 4 batches at a time, and sorted by length, so that a batch has little
     padding; texts come in the order of the prompts.
 
     Args:
