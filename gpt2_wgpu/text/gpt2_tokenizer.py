@@ -12,14 +12,13 @@ from gpt2_wgpu.errors import TokenizerError
 from gpt2_wgpu.text.byte_pair_tokenizer import BytePairTokenizer, MergesSource, VocabularySource
 from gpt2_wgpu.text.keras_preset import is_keras_preset, tokenizer_arguments
 from gpt2_wgpu.text.special_tokens import token_list
-from gpt2_wgpu.text.tokenizer_directory import END_OF_TEXT, read_directory
+from gpt2_wgpu.text.tokenizer_directory import END_OF_TEXT, find_directory, read_directory
 from gpt2_wgpu.text.tokenizer_files import (
     checked_path,
     gpt2_merges,
     vocabulary_of_merges,
 )
 from gpt2_wgpu.text.tokenizer_saving import made_directory, write_tokenizer
-from gpt2_wgpu.weights.presets import resolve
 
 
 class GPT2Tokenizer(BytePairTokenizer):
@@ -72,13 +71,15 @@ class GPT2Tokenizer(BytePairTokenizer):
     def from_preset(cls, preset: str | os.PathLike[str], **kwargs: Any) -> Self:
         """Load the tokenizer of a preset, directory or hub id; see ``GPT2CausalLM.from_preset``.
 
+        A directory of tokenizer files alone is read, too.
+
         ``kwargs``: arguments that replace those of the files, e.g. ``sequence_length``.
 
         Raises:
             PresetError: no model of that name exists or can be fetched.
             TokenizerError: as in :meth:`from_directory`.
         """
-        return cls.from_directory(resolve(preset), **kwargs)
+        return cls.from_directory(find_directory(preset), **kwargs)
 
     @classmethod
     def from_directory(cls, path: str | os.PathLike[str], **kwargs: Any) -> Self:

@@ -14,9 +14,9 @@ from gpt2_wgpu.text.keras_preset import context_length
 from gpt2_wgpu.text.preprocessing_layer import PreprocessingLayer, inner_config
 from gpt2_wgpu.text.special_tokens import token_list
 from gpt2_wgpu.text.start_end_packer import StartEndPacker, checked_length
+from gpt2_wgpu.text.tokenizer_directory import find_directory
 from gpt2_wgpu.text.tokenizer_saving import preprocessor_settings, write_preprocessor
 from gpt2_wgpu.validation import made_from
-from gpt2_wgpu.weights.presets import resolve
 
 AllowedSpecial = Collection[str] | Literal["all"]
 """Special tokens to recognise in a text, or "all"."""
@@ -165,7 +165,7 @@ class GPT2Preprocessor(PreprocessingLayer):
             PresetError: no model of that name exists or can be fetched.
             TokenizerError: as in ``GPT2Tokenizer.from_directory``.
         """
-        directory = resolve(preset)
+        directory = find_directory(preset)
         arguments: dict[str, Any] = {}
         if (context := context_length(directory)) is not None:
             arguments["sequence_length"] = context

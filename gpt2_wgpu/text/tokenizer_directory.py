@@ -37,6 +37,7 @@ from gpt2_wgpu.text.tokenizer_files import (
 )
 from gpt2_wgpu.text.tokenizer_json import read_tokenizer_json
 from gpt2_wgpu.text.vocabulary import MAX_ID, tokens_of
+from gpt2_wgpu.weights.presets import resolve
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -69,6 +70,22 @@ class TokenizerDescription:
     token_rules: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     start_token: str | None = None
     end_token: str | None = None
+
+
+def find_directory(preset: str | os.PathLike[str]) -> Path:
+    """Return the directory of a preset's tokenizer, which may be one of tokenizer files alone.
+
+    Raises:
+        PresetError: as `gpt2_wgpu.weights.presets.resolve`, for anything else.
+    """
+    name: object = os.fspath(preset) if isinstance(preset, str | os.PathLike) else preset
+    if isinstance(name, str) and name.strip():
+        with suppress(ValueError):  # a NUL in the name
+            path = os.path.expanduser(name)
+            files = (os.path.join(path, file) for file in (WHOLE_TOKENIZER, *VOCABULARIES))
+            if any(map(os.path.isfile, files)):
+                return Path(path)
+    return resolve(preset)
 
 
 def read_directory(path: str | os.PathLike[str]) -> TokenizerDescription:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -156,7 +155,7 @@ def test_a_saved_tokenizer_comes_back_the_same(name: str, tmp_path: Path) -> Non
     plain = tiny.tokenizer().get_config()
     tokenizer = gw.GPT2Tokenizer(plain["vocabulary"], ["a b"][:0], **SETTINGS[name])
     tokenizer.save_to_preset(tmp_path / "new")
-    again = gw.GPT2Tokenizer.from_preset(with_config(tmp_path / "new"))
+    again = gw.GPT2Tokenizer.from_preset(tmp_path / "new")
     for text in ("a [x]b", "<|end|> b", "", "é <|endoftext|>"):
         for allowed in ((), "all"):
             assert again.encode(text, allowed) == tokenizer.encode(text, allowed)
@@ -165,15 +164,9 @@ def test_a_saved_tokenizer_comes_back_the_same(name: str, tmp_path: Path) -> Non
     assert (again.start_token, again.end_token) == (tokenizer.start_token, tokenizer.end_token)
 
 
-def with_config(directory: Path) -> Path:
-    """Add the file by which a directory is known as a model's."""
-    (directory / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    return directory
-
-
 def test_preprocessor_settings_belong_to_their_class(tmp_path: Path) -> None:
     gw.GPT2Preprocessor(tiny.tokenizer(), 9, add_start_token=False).save_to_preset(tmp_path)
-    found = gw.GPT2Preprocessor.from_preset(with_config(tmp_path))
+    found = gw.GPT2Preprocessor.from_preset(str(tmp_path))
     assert (found.sequence_length, found.add_start_token) == (9, False)
     other = gw.GPT2CausalLMPreprocessor.from_preset(tmp_path, sequence_length=5)
     assert (other.sequence_length, other.add_start_token) == (5, True)
