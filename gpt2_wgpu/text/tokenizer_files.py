@@ -90,6 +90,8 @@ def checked_path(path: object) -> str:
     if not isinstance(path, (str, os.PathLike)):
         raise TokenizerError(f"the path of a directory must be a str or a Path, not {shown(path)}")
     text = os.fsdecode(path)
+    if not text.strip():
+        raise TokenizerError(f"the path of a directory must not be empty: {shown(text)}")
     try:
         os.fsencode(text)
     except UnicodeEncodeError:

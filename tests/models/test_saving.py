@@ -164,6 +164,14 @@ def test_a_saved_tokenizer_comes_back_the_same(name: str, tmp_path: Path) -> Non
     assert (again.start_token, again.end_token) == (tokenizer.start_token, tokenizer.end_token)
 
 
+def test_an_empty_path_is_not_the_current_directory(lm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for saved in (lm, lm.backbone, tiny.tokenizer(), gw.GPT2Preprocessor(tiny.tokenizer(), 9)):
+        with pytest.raises(TokenizerError, match="must not be empty"):
+            saved.save_to_preset("")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_preprocessor_settings_belong_to_their_class(tmp_path: Path) -> None:
     gw.GPT2Preprocessor(tiny.tokenizer(), 9, add_start_token=False).save_to_preset(tmp_path)
     found = gw.GPT2Preprocessor.from_preset(str(tmp_path))
