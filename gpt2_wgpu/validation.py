@@ -73,6 +73,12 @@ def instance(name: str, value: Any, kind: type) -> None:
         raise InvalidArgumentError(f"{name} must be a {kind.__name__}, not {shown(value)}")
 
 
+def optional_function(name: str, value: Any) -> None:
+    """Raise InvalidArgumentError unless ``value`` is None or can be called."""
+    if value is not None and not callable(value):
+        raise InvalidArgumentError(f"{name} must be a function, not {shown(value)}")
+
+
 def made_from(kind: type[T], config: Any) -> T:
     """Return ``kind(**config)``.
 

@@ -15,26 +15,26 @@ fn main(@builtin(local_invocation_index) thread: u32,
   if (row >= params.rows) { return; }
   let start = row / params.inner * params.inner * params.columns + row % params.inner;
 
-  var last_value = 0.0;
+  var last_rank = 0u;
   var last = 0u;
   if (params.first > 0u) { // continue after an earlier dispatch
-    last_value = values[row * params.k + params.first - 1u];
     last = u32(indices[row * params.k + params.first - 1u]);
+    last_rank = order(x[start + last * params.inner]);
   }
   for (var j = params.first; j < params.end; j++) {
-    var value = 0.0;
+    var rank = 0u;
     var index = 0xffffffffu; // none yet
     for (var c = 0u; c < params.columns; c++) {
-      let candidate = x[start + c * params.inner];
-      let open = j == 0u || last_value > candidate || (last_value == candidate && c > last);
-      if (open && (index == 0xffffffffu || candidate > value)) {
-        value = candidate;
+      let candidate = order(x[start + c * params.inner]);
+      let open = j == 0u || precedes(last_rank, last, candidate, c);
+      if (open && (index == 0xffffffffu || candidate > rank)) {
+        rank = candidate;
         index = c;
       }
     }
-    last_value = value;
+    last_rank = rank;
     last = index;
-    values[row * params.k + j] = value;
+    values[row * params.k + j] = x[start + index * params.inner];
     indices[row * params.k + j] = i32(index);
   }
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors.scopes import current_scope
+from gpt2_wgpu.webgpu.capabilities import default_budget
 from gpt2_wgpu.webgpu.defaults import checked_device, current_device, default_device
 from gpt2_wgpu.webgpu.device import Device
 from gpt2_wgpu.webgpu.storage import MemoryInfo
@@ -72,23 +73,28 @@ def set_memory_debug(enabled: bool = True, device: Device | None = None) -> None
     (checked_device(device) or default_device()).memory.debug = enabled
 
 
-def set_memory_budget(nbytes: int, device: Device | None = None) -> None:
+def set_memory_budget(nbytes: int | None, device: Device | None = None) -> None:
     """Limit the live bytes; allocations beyond raise ``OutOfGPUMemoryError``.
 
     Existing tensors are not affected.
 
     Args:
-        nbytes: the limit.
+        nbytes: the limit; None: the adapter's default again.
         device: default: the default device.
 
     Raises:
         InvalidArgumentError: ``nbytes`` is not a positive integer.
     """
-    if isinstance(nbytes, bool) or not isinstance(nbytes, int) or nbytes < 1:
+    if nbytes is not None and (
+        isinstance(nbytes, bool) or not isinstance(nbytes, int) or nbytes < 1
+    ):
         raise InvalidArgumentError(
-            f"the budget must be a positive number of bytes, not {shown(nbytes)}"
+            f"the budget must be a positive number of bytes, or None, not {shown(nbytes)}"
         )
-    manager = (checked_device(device) or default_device()).memory
+    device = checked_device(device) or default_device()
+    manager = device.memory
+    if nbytes is None:
+        nbytes = default_budget(device.info)
     manager.budget = nbytes
     manager.trim(max(0, nbytes - manager.info().num_bytes_in_gpu))
 

@@ -18,7 +18,7 @@ from gpt2_wgpu.models.saving import StoredModel, save
 from gpt2_wgpu.nn import check_cache_dtype
 from gpt2_wgpu.tensors import dispose, keep, tidy
 from gpt2_wgpu.text import GPT2Preprocessor
-from gpt2_wgpu.validation import made_from
+from gpt2_wgpu.validation import made_from, optional_function
 from gpt2_wgpu.webgpu import Device, checked_device, default_device_async, sync
 from gpt2_wgpu.weights.presets import presets as all_presets
 
@@ -76,6 +76,7 @@ class LoadedBackbone(CopiedByAttributes):
         cache_dtype: str = "float32",
     ) -> Self:
         """Async counterpart of :meth:`from_preset`."""
+        optional_function("on_progress", on_progress)
         files = await open_preset(preset, None)
         stored = await stored_weights(files.config, files.weights, dtype, on_progress)
         config, dtype, open_weights = stored

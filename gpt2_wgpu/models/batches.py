@@ -15,7 +15,7 @@ from gpt2_wgpu.models.row_ends import with_start_token
 from gpt2_wgpu.samplers.sampler import runs_in_python, runs_its_own_loop
 from gpt2_wgpu.sampling_parameters import SEED
 from gpt2_wgpu.shown import shown
-from gpt2_wgpu.validation import instance, integer
+from gpt2_wgpu.validation import instance, integer, optional_function
 from gpt2_wgpu.webgpu import sync
 
 WINDOW = 4  # batches of prompts that are sorted together, and lost if the process is killed
@@ -111,6 +111,7 @@ class _Batches:
         options: GenerateOptions,
     ) -> None:
         instance("lm", lm, CausalLM)
+        optional_function("on_progress", on_progress)
         if lm.preprocessor is None:
             raise InvalidArgumentError(
                 "generate_batches takes texts, but this model has no preprocessor"

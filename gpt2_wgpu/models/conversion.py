@@ -16,6 +16,7 @@ from gpt2_wgpu.models.weight_sizes import Layout, layouts, quantized_shapes
 from gpt2_wgpu.nn import Axis, Raw, load_matrix
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import tidy
+from gpt2_wgpu.validation import optional_function
 from gpt2_wgpu.webgpu import Device, checked_device, default_device_async, sync
 from gpt2_wgpu.weight_formats import QUANTIZED, WEIGHT_FORMATS, check_weight_format
 from gpt2_wgpu.weights.checkpoint import INDEX_FILE, SINGLE_FILE, Checkpoint, weights_there
@@ -81,6 +82,7 @@ async def convert_async(
 ) -> Path:
     """Async counterpart of :func:`convert`."""
     check_weight_format(dtype)
+    optional_function("on_progress", on_progress)
     source, destination = resolve_preset(source), Path(destination)
     config = GPT2Config.from_json_file(source / "config.json")
     besides = [name for name in BESIDE_WEIGHTS if (source / name).is_file()]

@@ -30,7 +30,7 @@ from gpt2_wgpu.tensors import Tensor, ops, tidy
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor
 from gpt2_wgpu.text.preprocessing_layer import inner_config
 from gpt2_wgpu.text.token_arrays import rows_of_ids
-from gpt2_wgpu.validation import integer
+from gpt2_wgpu.validation import integer, optional_function
 from gpt2_wgpu.webgpu import Device, sync
 from gpt2_wgpu.weights.blobs import Blob
 from gpt2_wgpu.weights.lora import Adapters, weighted
@@ -105,6 +105,7 @@ class GPT2CausalLM(EvaluatedCausalLM):
         In a browser ``preset`` may also be the URL of a directory, absolute or relative to the
         page. ``os.environ["HF_ENDPOINT"]`` sets a mirror of the Hub.
         """
+        optional_function("on_progress", on_progress)
         adapters = weighted(adapter)
         files = await open_preset(preset, preprocessor)
         return await cls._from_files(files, dtype, device, on_progress, cache_dtype, adapters)
@@ -126,6 +127,7 @@ class GPT2CausalLM(EvaluatedCausalLM):
         weights are copied to the GPU in pieces, again after a device loss. ``name``: name of the
         model in messages. Other arguments and errors as in ``from_preset``.
         """
+        optional_function("on_progress", on_progress)
         files = await open_blobs(blobs, name)
         return await cls._from_files(files, dtype, device, on_progress, cache_dtype)
 

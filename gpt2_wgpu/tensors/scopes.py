@@ -72,7 +72,9 @@ class Scope(NotCopyable):
         """Dispose all remaining tensors. Idempotent."""
         self.closed = True
         for tensor in list(self.tensors.values()):
-            tensor.dispose(f"the end of tidy scope {self.name!r}")
+            tensor.dispose(
+                f"the end of tidy scope {self.name!r}: keep() it, or return it from its scope"
+            )
 
     def depth(self) -> int:
         """Return the number of open scopes, including this one."""

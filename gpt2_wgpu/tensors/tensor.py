@@ -171,9 +171,7 @@ class Tensor(Operators, NotPicklable):
         """Return the tensor; DisposedTensorError if it is disposed."""
         if self.disposed:
             made = f"; it was made at:\n{self.created}" if self.created else ""
-            raise DisposedTensorError(
-                f"{self} was freed by {self.freed_by}: keep() it, or return it from its scope{made}"
-            )
+            raise DisposedTensorError(f"{self} was freed by {self.freed_by}{made}")
         return self
 
     def view(self, shape: Sequence[int]) -> Tensor:
@@ -261,7 +259,7 @@ class Tensor(Operators, NotPicklable):
             (value,) = value
         return value
 
-    def dispose(self, by: str = "dispose()") -> None:
+    def dispose(self, by: str = "dispose(), so it cannot be used any more") -> None:
         """Free the tensor, and its buffer with the last view. Idempotent.
 
         Args:

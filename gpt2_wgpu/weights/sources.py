@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from gpt2_wgpu.checkpoint_files import BESIDE_WEIGHTS, TOKENIZER_PARTS, WHOLE_TOKENIZER
 from gpt2_wgpu.errors import PresetError, WeightsError
 from gpt2_wgpu.shown import listed, shown
+from gpt2_wgpu.validation import optional_function
 from gpt2_wgpu.weights.checkpoint import INDEX_FILE, SINGLE_FILE, shard_names
 from gpt2_wgpu.weights.hub import UnreachableError, download, first_line
 
@@ -59,6 +60,7 @@ def resolve_directory(
         PresetError: the name is neither, huggingface_hub is not installed, the repository does
             not exist, is gated or has no safetensors, or it is not cached and cannot be fetched.
     """
+    optional_function("on_progress", on_progress)
     typed = os.fspath(name_or_path)
     if os.path.isdir(typed):
         return Path(typed)

@@ -11,6 +11,7 @@ import wgpu
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DeviceError, InvalidArgumentError, OutOfGPUMemoryError
 from gpt2_wgpu.models.weight_sizes import stored_bytes
+from gpt2_wgpu.webgpu.capabilities import default_budget
 from gpt2_wgpu.webgpu.queue import CommandQueue
 from gpt2_wgpu.webgpu.storage import KINDS, size_class
 from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
@@ -121,10 +122,18 @@ def test_a_budget_below_what_lives_frees_nothing_and_refuses_everything():
     x.dispose()
 
 
-@pytest.mark.parametrize("nbytes", [0, -1, 1.5, "1 GB", None, True])
+@pytest.mark.parametrize("nbytes", [0, -1, 1.5, "1 GB", True])
 def test_a_budget_is_a_positive_number_of_bytes(nbytes):
     with pytest.raises(InvalidArgumentError, match="a positive number of bytes"):
         gw.set_memory_budget(nbytes)
+
+
+def test_none_is_the_default_budget_again(device):
+    default = default_budget(device.info)
+    gw.set_memory_budget(4096)
+    gw.set_memory_budget(None)
+    assert gw.memory().budget == default
+    new(MEBIBYTE).dispose()
 
 
 def test_each_device_has_its_own():

@@ -11,7 +11,7 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import ops, samplers
-from gpt2_wgpu.errors import GPT2WGPUError
+from gpt2_wgpu.errors import GPT2WGPUError, InvalidArgumentError
 
 VALUES: list[Any] = [
     None, "x", "", 3, -1, 1.5, True, b"x", [1, "a"], [[1], [2, 3]], {"a": 1}, object(), len,
@@ -93,6 +93,20 @@ def test_operations(device: Any, operation: Callable[..., Any], count: int, plac
             given: list[Any] = [gw.tensor([[1.0, 2.0], [3.0, 4.0]], device=device)] * count
             given[place] = bad
             expect_own_error(lambda: operation(*given), bad)  # noqa: B023 - called at once
+
+
+ON_PROGRESS: list[Callable[[Any], Any]] = [
+    lambda lm: lm.from_preset("fairytales", on_progress=5),
+    lambda lm: gw.GPT2Backbone.from_preset("fairytales", on_progress=5),
+    lambda lm: gw.convert("fairytales", "nowhere", "q8", on_progress=5),
+    lambda lm: next(gw.generate_batches(lm, ["a"], 4, on_progress=5)),
+]
+
+
+@pytest.mark.parametrize("call", ON_PROGRESS)
+def test_on_progress_is_a_function(tales: Any, call: Callable[[Any], Any]) -> None:
+    with pytest.raises(InvalidArgumentError, match="on_progress must be a function, not 5"):
+        call(tales)
 
 
 def expect_own_error(call: Callable[[], Any], bad: Any) -> None:

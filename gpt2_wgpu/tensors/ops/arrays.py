@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from operator import index
 from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
@@ -15,6 +14,7 @@ from gpt2_wgpu.tensors.ops.launch import groups_for
 from gpt2_wgpu.tensors.ops.operands import ANY_DTYPE, TensorLike, bits_of, operands
 from gpt2_wgpu.tensors.ops.strides import (
     Shape,
+    as_integer,
     axis_of,
     integers,
     merge_axes,
@@ -39,7 +39,8 @@ def reshape(x: TensorLike, shape: int | Sequence[int]) -> Tensor:
     Raises:
         ShapeError: the number of elements differs.
     """
-    wanted = integers("reshape", "shape", [shape] if isinstance(shape, int) else shape)
+    sizes: Any = [shape] if hasattr(shape, "__index__") else shape
+    wanted = integers("reshape", "shape", sizes)
     with tidy("reshape") as scope:
         (x,) = operands("reshape", x, dtypes=ANY_DTYPE)
         known = math.prod(size for size in wanted if size != -1)
@@ -228,10 +229,8 @@ def _check_indices(indices: Any, axis: int, shape: Shape) -> None:
         if isinstance(item, list | tuple):
             pending.extend(item)
             continue
-        try:
-            number = index(item)
-        except TypeError:
-            raise InvalidArgumentError(f"gather: index {shown(item)} is not an integer") from None
+        if (number := as_integer(item)) is None:
+            raise InvalidArgumentError(f"gather: index {shown(item)} is not an integer")
         if not 0 <= number < shape[axis]:
             raise InvalidArgumentError(
                 f"gather: index {number} is outside axis {axis} of shape {shape}: "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import index
 from types import EllipsisType
 from typing import Any
 
@@ -12,9 +11,10 @@ from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors.ops.arrays import copy_strided
 from gpt2_wgpu.tensors.ops.operands import ANY_DTYPE, TensorLike, full, operands
 from gpt2_wgpu.tensors.ops.strides import (
-    axis_of,
+    as_integer,
     broadcast,
     broadcast_strides,
+    integer,
     integers,
     row_major,
 )
@@ -41,8 +41,12 @@ def expand_dims(x: TensorLike, axis: int) -> Tensor:
     """
     with tidy("expand_dims") as scope:
         (x,) = operands("expand_dims", x, dtypes=ANY_DTYPE)
-        (axis,) = integers("expand_dims", "axis", [axis])
-        place = axis_of("expand_dims", axis, (*x.shape, 1))
+        place, axes = integer("expand_dims", "axis", axis), x.ndim + 1
+        if not -axes <= place < axes:
+            raise InvalidArgumentError(
+                f"expand_dims: axis {place} is not in [{-axes}, {axes - 1}], for shape {x.shape}"
+            )
+        place %= axes
         result: Tensor = x.view((*x.shape[:place], 1, *x.shape[place:]))
         return scope.escape(result)
 
@@ -83,7 +87,7 @@ def get_item(x: Tensor, key: Any) -> Tensor:
                 continue
             size, stride = next(axes)
             if isinstance(item, slice):
-                first, last, step = item.indices(size)
+                first, last, step = _ends(item, size)
                 if step < 1:
                     raise InvalidArgumentError(f"x[...]: the step of {item} is not positive")
                 shape.append(len(range(first, last, step)))
@@ -105,14 +109,20 @@ def _expanded(key: Any, ndim: int) -> list[Any]:
     return [*items[:place], *[slice(None)] * (ndim - given), *items[place + 1 :]]
 
 
+def _ends(item: slice, size: int) -> tuple[int, int, int]:
+    """Return start, stop and step of a slice of an axis; the step 0 stays one."""
+    given = (item.start, item.stop, item.step)
+    if any(each is not None and as_integer(each) is None for each in given):
+        raise InvalidArgumentError(f"x[...]: {shown(item)} is not a slice of integers")
+    return (0, 0, 0) if item.step == 0 else item.indices(size)
+
+
 def _place(item: Any, size: int, shape: tuple[int, ...]) -> int:
     """Return an integer index as a non-negative one."""
-    try:
-        place = index(item)
-    except TypeError:
+    if (place := as_integer(item)) is None:
         raise InvalidArgumentError(
             f"x[...] takes integers, slices, ... and None, not {shown(item)}: see ops.gather"
-        ) from None
+        )
     if not -size <= place < size:
         raise ShapeError(f"x[...]: index {place} is out of range for an axis of {size} in {shape}")
     return place % size

@@ -6,7 +6,7 @@ from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.tensors.dispatch import dispatch
 from gpt2_wgpu.tensors.ops.launch import groups_for, iterations, use_cpu_kernel
 from gpt2_wgpu.tensors.ops.operands import TensorLike, operands
-from gpt2_wgpu.tensors.ops.strides import axis_of, integers, split_at
+from gpt2_wgpu.tensors.ops.strides import axis_of, integer, split_at
 from gpt2_wgpu.tensors.tensor import Tensor, empty
 from gpt2_wgpu.tensors.tidying import tidy
 
@@ -53,7 +53,7 @@ def argmax(x: TensorLike, axis: int = -1) -> Tensor:
     """Index of the largest element along ``axis``; the first of equal ones.
 
     Args:
-        x: float32 tensor without NaN.
+        x: float32 tensor; NaN is the largest, as in NumPy.
         axis: axis of the comparison.
 
     Returns:
@@ -77,7 +77,7 @@ def top_k(x: TensorLike, k: int) -> tuple[Tensor, Tensor]:
     The time is proportional to k * N.
 
     Args:
-        x: [..., N], float32 without NaN.
+        x: [..., N], float32; NaN is the largest, as in ``torch.topk`` and NumPy's order.
         k: from 1 to N.
 
     Returns:
@@ -86,7 +86,7 @@ def top_k(x: TensorLike, k: int) -> tuple[Tensor, Tensor]:
     Raises:
         InvalidArgumentError: ``k`` is out of range.
     """
-    (k,) = integers("top_k", "k", [k])
+    k = integer("top_k", "k", k)
     with tidy("top_k") as scope:
         (x,) = operands("top_k", x)
         axis = axis_of("top_k", -1, x.shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from operator import index
+from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.shown import shown
@@ -66,19 +67,39 @@ def numbered(names: Sequence[str], columns: Sequence[Sequence[int]]) -> dict[str
     }
 
 
+def as_integer(value: Any) -> int | None:
+    """Return an integer, also of NumPy; None for another value and for booleans."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return index(value)
+    except TypeError:
+        return None
+
+
 def integers(function: str, name: str, values: Sequence[int]) -> Shape:
     """Return ``values`` as a tuple of ints; InvalidArgumentError if they are not integers."""
     try:
-        return tuple(index(value) for value in values)
+        found = [as_integer(value) for value in values]
     except TypeError:
+        found = [None]
+    if None in found:
         raise InvalidArgumentError(
             f"{function}: {name} must be a sequence of integers, not {shown(values)}"
-        ) from None
+        )
+    return tuple(value for value in found if value is not None)
+
+
+def integer(function: str, name: str, value: int) -> int:
+    """Return ``value`` as an int; InvalidArgumentError if it is not an integer."""
+    if (found := as_integer(value)) is None:
+        raise InvalidArgumentError(f"{function}: {name} must be an integer, not {shown(value)}")
+    return found
 
 
 def axis_of(function: str, axis: int, shape: Shape) -> int:
     """Return ``axis`` as a non-negative index; InvalidArgumentError if it does not exist."""
-    (axis,) = integers(function, "axis", [axis])
+    axis = integer(function, "axis", axis)
     if not -len(shape) <= axis < len(shape):
         raise InvalidArgumentError(f"{function}: no axis {axis} in shape {shape}")
     return axis % len(shape)

@@ -88,6 +88,11 @@ def test_other_axes_are_refused(axis):
         ops.sum(gw.tensor([[1.0, 2.0]]), axis)
 
 
+def test_the_message_of_a_fractional_axis():
+    with gw.tidy(), pytest.raises(InvalidArgumentError, match=r"axis must be an integer, not 1\.0"):
+        ops.sum(gw.tensor([[1.0, 2.0]]), axis=1.0)
+
+
 def test_a_mean_is_of_floats():
     with gw.tidy(), pytest.raises(InvalidArgumentError, match="computes with float32"):
         ops.mean(gw.tensor([1, 2], "int32"))

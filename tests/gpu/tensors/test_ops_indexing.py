@@ -41,6 +41,11 @@ def test_an_index_selects_what_numpy_selects(device: gw.Device, key: Any, dtype:
         ((0, 0, 0, 0), ShapeError, "too many indices for 3 axes"),
         ((..., ...), ShapeError, "too many indices"),
         (slice(None, None, -1), InvalidArgumentError, "is not positive"),
+        (slice(None, None, 0), InvalidArgumentError, "is not positive"),
+        (slice(0, 1.5), InvalidArgumentError, "is not a slice of integers"),
+        (slice("a", None), InvalidArgumentError, "is not a slice of integers"),
+        (True, InvalidArgumentError, "takes integers, slices, ... and None, not True"),
+        ((0, slice(False, 2)), InvalidArgumentError, "is not a slice of integers"),
         (1.0, InvalidArgumentError, "takes integers, slices"),
         ([0, 1], InvalidArgumentError, "see ops.gather"),
     ],
@@ -66,8 +71,37 @@ def test_a_tensor_cannot_be_iterated(device: gw.Device) -> None:
 def test_expand_dims(device: gw.Device, axis: int) -> None:
     with gw.tidy():
         assert gw.ops.expand_dims(gw.tensor(X), axis).shape == np.expand_dims(X, axis).shape
-    with pytest.raises(InvalidArgumentError, match="no axis"), gw.tidy():
-        gw.ops.expand_dims(gw.tensor(X), 4)
+    for wrong, message in (
+        (4, r"axis 4 is not in \[-4, 3\], for shape \(3, 4, 5\)"),
+        (-5, r"axis -5 is not in \[-4, 3\]"),
+        (1.0, "axis must be an integer, not 1.0"),
+        (True, "axis must be an integer, not True"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=message), gw.tidy():
+            gw.ops.expand_dims(gw.tensor(X), wrong)
+
+
+def test_booleans_are_not_integers(device: gw.Device) -> None:
+    calls: list[Callable[[Any], Any]] = [
+        lambda x: ops.reshape(x, True),
+        lambda x: ops.sum(x, axis=True),
+        lambda x: ops.softmax(x, False),
+        lambda x: ops.transpose(x, (True, False, 2)),
+        lambda x: ops.gather(x, [True]),
+        lambda x: ops.slice(x, (True, 0, 0), (1, 1, 1)),
+        lambda x: ops.top_k(x, True),
+    ]
+    for call in calls:
+        with gw.tidy(), pytest.raises(InvalidArgumentError, match="integer"):
+            call(gw.tensor(X))
+
+
+def test_numpy_integers_are_integers(device: gw.Device) -> None:
+    with gw.tidy():
+        x = gw.tensor(X)
+        assert ops.reshape(x, np.int64(60)).shape == (60,)
+        assert x[np.int32(1), slice(np.int64(0), np.int64(2))].shape == (2, 5)
+        assert ops.sum(x, axis=np.int64(1)).shape == (3, 5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int32", "uint32"])

@@ -126,6 +126,20 @@ def test_top_k(shape, k):
     np.testing.assert_array_equal(values.numpy(), expected_values)
 
 
+@pytest.mark.parametrize("size", [6, 22_000])  # 22,000: several dispatches
+def test_nan_is_the_largest(size):
+    """The order of NumPy and torch: NaN of either sign, infinity, numbers, -infinity."""
+    x = np.full((2, size), -2.0, np.float32)
+    x[0, :6] = [3, np.nan, np.inf, -np.inf, -np.nan, 3]
+    x[1, :6] = [-np.inf, -0.0, 0.0, 1, -np.inf, np.inf]
+    tensor = gw.tensor(x)
+    values, indices = ops.top_k(tensor, 6)
+    assert indices.tolist()[0][:5] == [1, 4, 2, 0, 5]
+    assert indices.tolist()[1][:4] == [5, 3, 1, 2]
+    np.testing.assert_array_equal(values.numpy(), np.take_along_axis(x, indices.numpy(), 1))
+    assert ops.argmax(tensor).tolist() == [1, 5]
+
+
 def test_bad_arguments_are_refused():
     x = references.random(2, 3)
     for k in (0, 4, -1):
