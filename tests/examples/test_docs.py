@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import gpt2_wgpu as gw
+from tests import llm_plugin
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -46,3 +47,12 @@ def test_the_blocks_of_layers_run(
     assert blocks[-1].endswith(repr(lm.preprocessor.tokenizer.decode([int(token)])))
     lm.dispose()
     assert own == "(1, 5, 32) self_attention/query/kernel (32, 4, 8)"
+
+
+def test_the_block_of_llm_runs(device: gw.Device, capsys: pytest.CaptureFixture[str]) -> None:
+    llm_plugin.load()
+    text, usage = lines_of("llm.md", capsys)
+    with gw.GPT2CausalLM.from_preset("fairytales") as lm:
+        lm.compile("greedy")
+        assert text == lm.generate("Once upon a time", strip_prompt=True, max_new_tokens=8)
+    assert usage == "8 length"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import gpt2_wgpu as gw
+from tests import llm_plugin
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 OUTPUT = {
@@ -17,6 +18,7 @@ OUTPUT = {
     "custom_sampler": "temperature 0.25: The wolf ",
     "constrained": ", brave: ",
     "custom_kernel": "[[0.0, 16.0], [1.0, 0.0]]",
+    "llm_conversation": "tokens of the last turn: 24",
     "memory_scopes": "after the scope: 1 tensor: [[25.0, 75.0], [50.0, 50.0]]",
 }
 
@@ -28,5 +30,7 @@ def test_every_example_is_listed() -> None:
 @pytest.mark.parametrize("name", OUTPUT)
 @pytest.mark.filterwarnings("ignore:running on the CPU")
 def test_an_example_runs(name: str, device: gw.Device, capsys: pytest.CaptureFixture[str]) -> None:
+    if name.startswith("llm"):
+        llm_plugin.load()
     runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     assert OUTPUT[name] in capsys.readouterr().out
