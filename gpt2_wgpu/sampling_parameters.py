@@ -14,6 +14,7 @@ from gpt2_wgpu.validation import Range
 
 MAX_COUNT = 2**31 - 1
 MAX_BEAMS = 32  # shaders/reorder_cache.wgsl
+MAX_DRAFT = 7  # tokens of prompt lookup: with the newest one, half of the kernels' tiles of 16
 MAX_TOP_LOGPROBS = 20  # as OpenAI's API
 
 
@@ -61,7 +62,7 @@ TEMPERATURE = Parameter(
     Range(0, 1e30),
     neutral=1.0,
     default=0.8,
-    flags=("--temp",),
+    flags=("--temp", "--temperature"),
     metavar="T",
     help="temperature; higher is more random, 0 is greedy search",
     field=Field("Temperature", (0, 5), (0, 2, 0.05), "0 = greedy, higher = more random"),
@@ -117,7 +118,7 @@ REPETITION_PENALTY = Parameter(
     Range(0, 1e3, open_low=True),
     neutral=1.0,
     default=1.1,  # without it small models fall into loops
-    flags=("--repeat-penalty",),
+    flags=("--repeat-penalty", "--repetition-penalty"),
     metavar="R",
     help="divide positive logits of tokens in prompt and text by R, multiply negative ones; 1: off",
     field=Field(
@@ -181,7 +182,7 @@ MAX_NEW_TOKENS = Parameter(
     Range(1, MAX_COUNT, whole=True),
     neutral=None,
     default=128,
-    flags=("-n", "--max-new-tokens"),
+    flags=("-n", "--max-new-tokens", "--max-tokens"),
     metavar="N",
     help="stop after N tokens, or at the end of the model's context",
     field=Field("Max tokens", (1, 1024), (1, 512, 1), "at most the context length"),

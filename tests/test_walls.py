@@ -63,7 +63,7 @@ BELOW = {
         "weights",
     },
     "bench": {"diagnostics", "models", "nn", "samplers", "tensors", "webgpu"},
-    "cli": {"bench", "public", "samplers"},
+    "cli": {"bench", "public", "samplers", "weights"},
     "__main__": {"cli"},
 }
 
@@ -75,7 +75,16 @@ SHARED_NAMES = {
 }
 
 # Absent in the browser, so imported only inside functions; wgpu is there: only webgpu/ imports it.
-NATIVE_ONLY = {"h5py", "huggingface_hub", "llguidance", "numpy", "ray", "regex", "tqdm"}
+NATIVE_ONLY = {
+    "h5py",
+    "huggingface_hub",
+    "llguidance",
+    "numpy",
+    "prompt_toolkit",
+    "ray",
+    "regex",
+    "tqdm",
+}
 LARGE = ("keras_hub.", "ray.", "safetensors.torch.", "torch.", "transformers.")
 GUARDED = {"text/pretokenizer.py"}  # imports regex at the top, in a try
 

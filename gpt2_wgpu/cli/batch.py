@@ -7,32 +7,28 @@ import secrets
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gpt2_wgpu.cli.generate import (
-    add_ending,
-    add_model,
-    add_sampling,
-    allowed_special,
-    note_what_is_ignored,
-    sampler_of,
-    settings_of,
-)
+from gpt2_wgpu.cli.model_options import add_model, load_model
 from gpt2_wgpu.cli.options import Parser, integer, use_adapter
 from gpt2_wgpu.cli.record_files import RecordFile
+from gpt2_wgpu.cli.sampling_options import (
+    add_ending,
+    add_sampling,
+    allowed_special,
+    compile_model,
+    note_what_is_ignored,
+    settings_of,
+)
 from gpt2_wgpu.cli.terminal import Terminal, recorded_interrupts
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.shown import shown
-from gpt2_wgpu.weight_formats import OPTIONS
-
-if TYPE_CHECKING:
-    pass
 
 _EPILOG = """\
-IN and OUT are JSON Lines (.jsonl, an object a line) or CSV (.csv, with a header). A
-record of OUT is that of IN with a field for the text, in the same order. If the
-command was interrupted or killed, run it again: it continues after the last
-complete record of OUT. Records are written 4 batches at a time.
+IN and OUT are JSON Lines (.jsonl, an object a line) or CSV (.csv, with a
+header). A record of OUT is that of IN with a field for the text, in the same
+order. If the command was interrupted or killed, run it again: it continues
+after the last complete record of OUT. Records are written 4 batches at a time.
 
 examples:
   gpt2-wgpu batch prompts.jsonl texts.jsonl
@@ -103,19 +99,12 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     import gpt2_wgpu as gw
 
     use_adapter(args)
-    with terminal.progress(f"loading {args.model}") as on_progress:
-        lm = gw.GPT2CausalLM.from_preset(
-            args.model,
-            dtype=OPTIONS.get(args.dtype),
-            on_progress=on_progress,
-            adapter=args.adapter_weights,
-        )
+    lm = load_model(args, terminal)
     settings = settings_of(args, lm)
-    greedy = settings["temperature"] == 0
-    note_what_is_ignored(args, greedy, terminal)
-    if not (greedy or args.beams):
+    is_random = note_what_is_ignored(args, settings, terminal)
+    if is_random:
         terminal.info(f"seed {seed}")  # before the texts: a killed run may be continued with it
-    lm.compile(sampler=sampler_of(settings, args.beams))
+    compile_model(lm, args, settings)
     with (
         terminal.progress("generating", " texts") as report,
         recorded_interrupts() as interrupted,
@@ -138,7 +127,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
             on_progress=add,
             max_new_tokens=settings["max_new_tokens"],
             stop_texts=args.stop,
-            seed=None if args.beams else seed,
+            seed=seed if is_random else None,
             add_start_token=not args.no_start_token,
             **allowed_special(args.allowed_special),
         )

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from gpt2_wgpu.cli.model_options import default_model
 from gpt2_wgpu.cli.options import Parser, add_adapter, integer, use_adapter
 from gpt2_wgpu.cli.terminal import Terminal
 from gpt2_wgpu.errors import InvalidArgumentError
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from gpt2_wgpu.bench import Preset, RandomModel
 
 T = TypeVar("T")
-_MODEL = "fairytales"
 _BUSY = 0.25  # cores kept busy by other programs, above which a warning is printed
 
 _EPILOG = """\
@@ -64,7 +64,7 @@ def _add_work(parser: Parser) -> None:
         "-m",
         "--model",
         metavar="MODEL",
-        help=f"model to load, as for `generate` (default: {_MODEL})",
+        help="model to load, as for `generate`",
     )
     model.add_argument(
         "--random",
@@ -176,7 +176,7 @@ def _model(args: argparse.Namespace) -> Preset | RandomModel:
     from gpt2_wgpu import bench
 
     if args.random is None:
-        return bench.Preset(_MODEL if args.model is None else args.model)
+        return bench.Preset(default_model() if args.model is None else args.model)
     random: RandomModel = args.random
     return random
 

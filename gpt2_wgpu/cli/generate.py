@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import argparse
 import secrets
-import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpt2_wgpu.cli.options import (
-    Parser,
-    add_adapter,
-    in_range,
-    integer,
-    stop_text,
-    use_adapter,
-    utf8,
+from gpt2_wgpu.cli.model_options import add_model, load_model
+from gpt2_wgpu.cli.options import Parser, integer, use_adapter, utf8
+from gpt2_wgpu.cli.sampling_options import (
+    add_ending,
+    add_sampling,
+    allowed_special,
+    compile_model,
+    note_what_is_ignored,
+    settings_of,
 )
 from gpt2_wgpu.cli.stream_printer import StreamPrinter
 from gpt2_wgpu.cli.terminal import INTERRUPTED, Terminal
-from gpt2_wgpu.errors import InvalidArgumentError
-from gpt2_wgpu.sampling_parameters import (
-    COMMON_PARAMETERS,
-    MAX_BEAMS,
-    MAX_NEW_TOKENS,
-    MAX_TOP_LOGPROBS,
-    SAMPLER_PARAMETERS,
-    Parameter,
-    with_defaults,
-)
-from gpt2_wgpu.weight_formats import OPTIONS
+from gpt2_wgpu.cli.text_input import is_terminal, read_text
+from gpt2_wgpu.sampling_parameters import MAX_TOP_LOGPROBS
 
 if TYPE_CHECKING:
     import gpt2_wgpu as gw
@@ -47,6 +39,7 @@ examples:
   gpt2-wgpu generate "Once upon a time"
   gpt2-wgpu generate --greedy -n 40 "The king had three sons"
   gpt2-wgpu generate --temp 1.1 --seed 7 --stop "The End" "The wolf"
+  gpt2-wgpu generate -f beginning.txt -n -1
   echo "The fox said" | gpt2-wgpu generate -q > tale.txt
   gpt2-wgpu generate --json "Once" | jq -j '.text // empty'
 """
@@ -71,93 +64,27 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
         help="text to continue; '-', or no PROMPT with a pipe, reads standard input without its "
         "final newline; an empty prompt starts a new text",
     )
+    parser.add_argument(
+        "-p",
+        "--prompt",
+        dest="prompt_option",
+        type=utf8,
+        metavar="TEXT",
+        help="the prompt as an option, taken as it is",
+    )
+    parser.add_argument(
+        "-f",
+        "--file",
+        type=Path,
+        metavar="FILE",
+        help="file of the prompt, without its final newline",
+    )
     add_model(parser)
     add_sampling(parser)
     add_ending(parser)
     _add_output(parser)
     parser.set_defaults(error=parser.error)
     return parser
-
-
-def add_model(parser: Parser) -> None:
-    """Adds the options of the model, its weights and its adapter."""
-    parser.add_argument(
-        "-m",
-        "--model",
-        default="fairytales",
-        metavar="MODEL",
-        help="model to load, see 'models' in `generate --help` (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=OPTIONS,
-        help="storage format of the weights on the GPU (default: the format that `convert` wrote, "
-        "else f16; without a GPU, q8 if it is measured to be faster)",
-    )
-    parser.add_argument(
-        "--adapter-weights",
-        action="append",
-        type=utf8,
-        metavar="DIR",
-        help="directory of a LoRA adapter in PEFT's format to merge into the weights (repeatable)",
-    )
-    add_adapter(parser)
-
-
-def add_sampling(parser: Parser) -> None:
-    """Adds the options of the sampler."""
-    group = parser.add_argument_group(
-        "sampling options",
-        "generation_config.json takes precedence over these defaults and that of -n.",
-    )
-    for parameter in SAMPLER_PARAMETERS:
-        _add_parameter(group, parameter)
-    group.add_argument("--greedy", action="store_true", help="always take the most likely token")
-    group.add_argument(
-        "--beams",
-        type=integer(1, MAX_BEAMS),
-        metavar="N",
-        help="beam search with N beams: the whole text is printed at the end, and the options "
-        "above have no effect",
-    )
-
-
-def _add_parameter(group: argparse._ActionsContainer, parameter: Parameter) -> None:
-    group.add_argument(
-        *parameter.flags,
-        dest=parameter.name,
-        type=in_range(parameter.range),
-        metavar=parameter.metavar,
-        help=f"{parameter.help} (default: {parameter.described_default('with --greedy')})",
-    )
-
-
-def add_ending(parser: Parser) -> None:
-    """Adds the options of the ends of prompt and text."""
-    group = parser.add_argument_group("stopping")
-    _add_parameter(group, MAX_NEW_TOKENS)
-    group.add_argument(
-        "--stop",
-        action="append",
-        type=stop_text,
-        default=[],
-        metavar="TEXT",
-        help="stop before TEXT would appear (repeatable)",
-    )
-    group.add_argument(
-        "--no-start-token",
-        action="store_true",
-        help="do not put the model's start token before the prompt",
-    )
-    group.add_argument(
-        "--allowed-special",
-        action="append",
-        type=utf8,
-        default=[],
-        metavar="TOKEN",
-        help="special token to recognise in the prompt, such as '<|endoftext|>', or 'all' "
-        "(repeatable; default: none, they are plain text)",
-    )
 
 
 def _add_output(parser: Parser) -> None:
@@ -188,7 +115,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     terminal.quiet = args.quiet
     if args.logprobs is not None and not args.json:
         args.error("--logprobs needs --json: they are printed in its last object")
-    prompt = _read_prompt(args.prompt, terminal)
+    prompt = _read_prompt(args, terminal)
     if args.no_start_token and not prompt:
         terminal.info("--no-start-token has no effect: a text without a prompt begins with it")
 
@@ -196,19 +123,12 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
 
     use_adapter(args)
     peak = _watch_memory(gw.default_device()) if args.memory else None
-    with terminal.progress(f"loading {args.model}") as on_progress:
-        lm = gw.GPT2CausalLM.from_preset(
-            args.model,
-            dtype=OPTIONS.get(args.dtype),
-            on_progress=on_progress,
-            adapter=args.adapter_weights,
-        )
+    lm = load_model(args, terminal)
     settings = settings_of(args, lm)
-    greedy = settings["temperature"] == 0
-    note_what_is_ignored(args, greedy, terminal)
     if settings["seed"] is None:
         settings["seed"] = secrets.randbelow(2**31)
-    lm.compile(sampler=sampler_of(settings, args.beams))
+    is_random = note_what_is_ignored(args, settings, terminal)
+    compile_model(lm, args, settings)
     terminal.waiting("compiling kernels")
     with lm.stream(
         prompt,
@@ -226,7 +146,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         )
         printer.run(at_once=args.no_stream)
     adapter = lm.device.info
-    seed = None if greedy or args.beams else settings["seed"]
+    seed = settings["seed"] if is_random else None
     figures = {"model": args.model, "adapter": adapter.name, "seed": seed}
     if args.logprobs is not None:
         figures["logprobs"] = _logprobs(lm, stream, args.logprobs)
@@ -240,13 +160,6 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
             "install its driver"
         )
     return INTERRUPTED if printer.interrupted else 0
-
-
-def allowed_special(tokens: list[str]) -> dict[str, Any]:
-    """Returns the argument `allowed_special` of `stream` and `generate`."""
-    if not tokens:
-        return {}
-    return {"allowed_special": "all" if "all" in tokens else tokens}
 
 
 def _logprobs(lm: gw.GPT2CausalLM, stream: gw.TextStream, top: int) -> list[dict[str, Any]]:
@@ -277,55 +190,17 @@ def _watch_memory(device: gw.Device) -> dict[str, int]:
     return peak
 
 
-def note_what_is_ignored(args: argparse.Namespace, greedy: bool, terminal: Terminal) -> None:
-    """Names the sampling options without effect with beam or greedy search."""
-    if not (args.beams or greedy):
-        return
-    unused = [each for each in SAMPLER_PARAMETERS if args.beams or each not in COMMON_PARAMETERS]
-    ignored = [each.flags[-1] for each in unused if getattr(args, each.name) is not None]
-    why = "--beams" if args.beams else "--greedy"
-    if args.beams and args.greedy:
-        ignored.append("--greedy")
-    if not (args.beams or args.greedy):
-        why = "the greedy search of generation_config.json: give --temp to sample"
-        if args.temperature == 0:
-            ignored.remove("--temp")
-            why = "--temp 0"
-    if ignored:
-        verb = "have" if len(ignored) > 1 else "has"
-        terminal.info(f"{' and '.join(ignored)} {verb} no effect with {why}")
-
-
-def _read_prompt(prompt: str | None, terminal: Terminal) -> str:
-    """Returns the prompt: the argument, or standard input."""
-    if prompt is None and sys.stdin is not None and sys.stdin.isatty():
-        prompt = ""
-    elif prompt is None or prompt == "-":
-        piped = sys.stdin.buffer.read() if sys.stdin is not None else b""
-        try:
-            prompt = piped.decode()
-        except UnicodeDecodeError as error:
-            raise InvalidArgumentError(
-                f"standard input is not valid UTF-8: byte {piped[error.start]:#04x} at "
-                f"{error.start}; convert it, or give the prompt as an argument"
-            ) from None
-        # `echo` and editors add a final newline that is not part of the prompt.
-        prompt = prompt.removesuffix("\n").removesuffix("\r")
+def _read_prompt(args: argparse.Namespace, terminal: Terminal) -> str:
+    """Returns the prompt: of an argument, a file, or standard input."""
+    given = [each for each in (args.prompt, args.prompt_option, args.file) if each is not None]
+    if len(given) > 1:
+        args.error("give one prompt: PROMPT, --prompt or --file")
+    if args.file is not None:
+        prompt = read_text(args.file)
+    elif args.prompt == "-" or (not given and not is_terminal()):
+        prompt = read_text()
+    else:
+        prompt = given[0] if given else ""
     if not prompt:
         terminal.info("no prompt: starting a new text")
     return prompt
-
-
-def settings_of(args: argparse.Namespace, lm: gw.GPT2CausalLM) -> dict[str, Any]:
-    """Returns the sampling parameters: options, else the model's defaults, else the command's."""
-    greedy = {"temperature": 0} if args.greedy else {}
-    return with_defaults(vars(args) | greedy, lm.generation_defaults | lm.generation_limits)
-
-
-def sampler_of(settings: dict[str, Any], beams: int | None) -> gw.samplers.Sampler:
-    """Returns the sampler of the options."""
-    from gpt2_wgpu import samplers
-
-    if beams:
-        return samplers.BeamSampler(beams)
-    return samplers.of_settings(**{each.name: settings[each.name] for each in SAMPLER_PARAMETERS})

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import platform
 import textwrap
+from collections.abc import Iterable
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -59,12 +61,19 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
 
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
     """Runs the command; returns the exit status."""
-    facts: dict[str, Any] = {"versions": versions(), "platform": platform.platform()}
+    return report({"versions": versions(), "platform": platform.platform()}, args, terminal)
+
+
+def report(facts: dict[str, Any], args: argparse.Namespace, terminal: Terminal) -> int:
+    """Prints `facts` and those of the device; returns the exit status.
+
+    Raises DeviceError, after printing, if there is no device.
+    """
     problem: DeviceError | None = None
     try:
-        facts |= _device_facts(args.adapter)
-    except DeviceError as error:  # report the versions all the same
-        facts |= {"adapter": None, "error": str(error)}
+        facts = facts | _device_facts(args.adapter)
+    except DeviceError as error:  # report the rest all the same
+        facts = facts | {"adapter": None, "error": str(error)}
         problem = error
     if args.json:
         terminal.write(json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
@@ -83,13 +92,18 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and the packages; 'unknown' for a package without metadata."""
+    """Versions of Python and the required packages; 'unknown' for one without metadata."""
     found = {"gpt2-wgpu": __version__, "python": platform.python_version()}
-    for package in ("wgpu", "numpy", "regex"):
-        try:
+    packages = ("wgpu", "numpy", "regex")
+    return found | dict.fromkeys(packages, "unknown") | versions_of(packages)
+
+
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of those packages that are installed."""
+    found = {}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "unknown"
     return found
 
 
@@ -99,10 +113,15 @@ def _device_facts(adapter: int | str | None) -> dict[str, Any]:
     device = gw.Device(adapter=adapter)
     try:
         report = gw.self_check(device)
+        memory = gw.memory(device)
         return {
             "adapter": _adapter(device.info),
             "limits": {name: device.limits[name] for name in _LIMITS if name in device.limits},
             "features": sorted(device.features),
+            "memory": {
+                "budget_bytes": memory.budget,
+                "self_test_bytes": memory.peak_bytes_in_gpu,
+            },
             "check": {
                 "passed": report.passed,
                 "checks": [
@@ -135,11 +154,15 @@ def _adapter(info: gw.webgpu.AdapterInfo) -> dict[str, Any]:
 def _page(facts: dict[str, Any]) -> str:
     """The facts as readable text."""
     sections = [("versions", _table(facts["versions"] | {"system": facts["platform"]}))]
-    if facts["adapter"] is not None:
-        limits = {name: _size(name, value) for name, value in facts["limits"].items()}
+    of_doctor = ("machine", "environment", "models", "adapters")
+    sections += [(name, _table(facts[name])) for name in of_doctor if facts.get(name)]
+    if facts["adapter"] is None:
+        sections.append(("adapter", textwrap.wrap(f"none: {facts['error']}", 76)))
+    else:
         sections += [
             ("adapter", _table(facts["adapter"])),
-            ("limits", _table(limits)),
+            ("limits", _table(facts["limits"])),
+            ("memory", _table(facts["memory"])),
             ("features", textwrap.wrap(" ".join(facts["features"]), 76, break_on_hyphens=False)),
             ("check", _check(facts["check"])),
         ]
@@ -149,17 +172,15 @@ def _page(facts: dict[str, Any]) -> str:
 
 def _table(rows: dict[str, Any]) -> list[str]:
     width = max(map(len, rows))
-    return [f"{name:<{width}}  {_word(value)}" for name, value in rows.items()]
+    return [f"{name:<{width}}  {_word(name, value)}" for name, value in rows.items()]
 
 
-def _word(value: object) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-
-
-def _size(name: str, value: int) -> str:
-    if not name.endswith("-size") or value < 2**20:
-        return str(value)
-    return f"{value} ({value / 2**20:,.0f} MiB)"
+def _word(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and name.endswith(("-size", "bytes")) and value >= 2**20:
+        return f"{value} ({value / 2**20:,.0f} MiB)"
+    return "unknown" if value is None else str(value)
 
 
 def _check(report: dict[str, Any]) -> list[str]:

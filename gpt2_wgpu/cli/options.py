@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gpt2_wgpu.cli.terminal import Terminal
@@ -35,8 +36,25 @@ class Parser(argparse.ArgumentParser):
 
     def reject(self, unknown: Sequence[str]) -> NoReturn:
         """Ends the program with status 2 because of unknown arguments."""
-        hint = "; " + self.quoting if self.quoting and not unknown[0].startswith("-") else ""
+        if unknown[0].startswith("-"):
+            hint = suggestion(unknown[0].partition("=")[0], self._option_string_actions)
+        else:
+            hint = "; " + self.quoting if self.quoting else ""
         self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Raises ArgumentError for a value that is no choice; a method of argparse."""
+        if action.choices is not None and value not in action.choices:
+            names = [str(each) for each in action.choices]
+            hint = suggestion(str(value), names)
+            message = f"invalid choice: {shown(value)}{hint} (choose from {', '.join(names)})"
+            raise argparse.ArgumentError(action, message)
+
+
+def suggestion(wrong: str, names: Iterable[str]) -> str:
+    """Returns "; did you mean X?" for the most similar of `names`, or ""."""
+    close = difflib.get_close_matches(wrong, list(names), 1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def in_range(allowed: Range) -> Callable[[str], Any]:
@@ -52,6 +70,21 @@ def in_range(allowed: Range) -> Callable[[str], Any]:
         return value
 
     return parse
+
+
+def count_or_unlimited(allowed: Range) -> Callable[[str], Any]:
+    """Makes a type for the counts of a range, where -1 is the largest one."""
+    parse = in_range(allowed)
+
+    def parse_count(text: str) -> Any:
+        if text.strip() == "-1":
+            return int(allowed.high)
+        try:
+            return parse(text)
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentTypeError(f"{error}, or -1") from None
+
+    return parse_count
 
 
 def integer(least: int, most: int = MAX_COUNT) -> Callable[[str], int]:

@@ -9,7 +9,19 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from gpt2_wgpu.cli import batch, bench, convert, generate, info, serve
+from gpt2_wgpu.cli import (
+    batch,
+    bench,
+    completion,
+    convert,
+    doctor,
+    generate,
+    info,
+    list_models,
+    score,
+    serve,
+    tokenize,
+)
 from gpt2_wgpu.cli.options import Parser
 from gpt2_wgpu.cli.terminal import (
     INTERRUPTED,
@@ -20,6 +32,19 @@ from gpt2_wgpu.cli.terminal import (
 )
 from gpt2_wgpu.errors import GPT2WGPUError
 
+_COMMANDS = (
+    generate,
+    batch,
+    score,
+    tokenize,
+    list_models,
+    convert,
+    serve,
+    info,
+    doctor,
+    bench,
+    completion,
+)
 _DESCRIPTION = "GPT-2 text generation in WGSL compute shaders, on any GPU that WebGPU supports."
 
 _EXAMPLES = """\
@@ -89,7 +114,7 @@ def build_parser() -> Parser:
         help="show the traceback of an error (also: GPT2_WGPU_DEBUG=1)",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (generate, batch, convert, serve, info, bench):
+    for command in _COMMANDS:
         own = command.add_parser(commands)
         own.set_defaults(run=command.run, reject=own.reject)
         own.add_argument(

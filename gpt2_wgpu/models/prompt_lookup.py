@@ -14,9 +14,9 @@ from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.samplers import Sampler, runs_in_python, runs_its_own_loop
+from gpt2_wgpu.sampling_parameters import MAX_DRAFT
 from gpt2_wgpu.validation import integer
 
-MAX_DRAFT = 7  # tokens: with the newest one, half of the kernels' tiles of 16
 NGRAMS = (3, 2)  # sizes of the n-grams looked up, longest first
 
 

@@ -74,7 +74,7 @@ def resolve_directory(
         directory = download(name.repository, name.revision, explicit=name.explicit)
     except UnreachableError:
         raise PresetError(_unreachable(name, cache_lacks)) from None
-    if lacking := _lacking(directory):
+    if lacking := missing_files(directory):
         raise PresetError(_unreachable(name, lacking))
     return directory
 
@@ -164,12 +164,12 @@ def _from_cache(name: _HubName) -> tuple[Path | None, list[str]]:
         part: str | None = getattr(error, "snapshot_path", None)
         if part is None:
             return None, []
-        return Path(part), _lacking(Path(part)) or ["some files"]
+        return Path(part), missing_files(Path(part)) or ["some files"]
     except HFValidationError as error:
         raise PresetError(
             f"{shown(name.repository)} is not a valid hub id: {first_line(error)}"
         ) from None
-    return Path(found), _lacking(Path(found))
+    return Path(found), missing_files(Path(found))
 
 
 def _pip_install(requirement: str) -> str:
@@ -186,7 +186,7 @@ def _unreachable(name: _HubName, cache_lacks: list[str]) -> str:
     )
 
 
-def _lacking(directory: Path) -> list[str]:
+def missing_files(directory: Path) -> list[str]:
     """Return the names of files missing from a snapshot (after an aborted download)."""
     lacking = _absent(directory, ["config.json"])
     if not (directory / SINGLE_FILE).exists():

@@ -18,6 +18,7 @@ COMMAND = (sys.executable, "-m", "gpt2_wgpu.cli")
 CHANGES_OUTPUT = {
     "DRI_PRIME",
     "GPT2_WGPU_DEBUG",
+    "GPT2_WGPU_MODEL",
     "MESA_VK_DEVICE_SELECT",
     "NO_COLOR",
     "NODEVICE_SELECT",

@@ -77,6 +77,8 @@ class FakeEngine:
         fakes = {
             "GPT2CausalLM": SimpleNamespace(from_preset=self._from_preset),
             "Device": self._device,
+            "adapters": lambda: [self.info],
+            "memory": lambda _: SimpleNamespace(budget=2**32, peak_bytes_in_gpu=2**21),
             "self_check": self._self_check,
         }
         for name, fake in fakes.items():
@@ -96,9 +98,13 @@ class FakeEngine:
             device=SimpleNamespace(info=self.info),
             generation_defaults=self.generation_defaults,
             generation_limits=self.generation_limits,
-            compile=lambda sampler: self.calls.update(sampler=samplers.serialize(sampler)),
+            compile=self._compile,
             stream=self._stream,
         )
+
+    def _compile(self, sampler: samplers.Sampler, prompt_lookup_num_tokens: int = 0) -> None:
+        self.calls["sampler"] = samplers.serialize(sampler)
+        self.calls["prompt_lookup_num_tokens"] = prompt_lookup_num_tokens
 
     def _stream(self, inputs: str, **options: Any) -> FakeStream:
         self.calls["stream"] = {"inputs": inputs, **options}

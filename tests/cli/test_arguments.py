@@ -11,6 +11,8 @@ from gpt2_wgpu._version import __version__
 from gpt2_wgpu.cli.program import build_parser, parse
 from tests.cli.conftest import Run
 
+COMMANDS = next(each.choices for each in build_parser()._actions if isinstance(each.choices, dict))
+
 
 def usage_error(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     """Parses `argv`, which must fail with status 2, nothing on stdout and one line on stderr."""
@@ -43,7 +45,9 @@ def usage_error(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
         ("--seed", str(2**64), f"must be an integer >= 0 and <= {2**64 - 1}"),
         ("--seed", "9" * 5000, "must be an integer"),
         ("-n", "0", "must be an integer >= 1"),
-        ("-n", "-1", "must be an integer >= 1"),
+        ("-n", "-2", f"must be an integer >= 1 and <= {2**31 - 1}, or -1"),
+        ("--penalty-alpha", "2", "must be a number >= 0 and <= 1"),
+        ("--prompt-lookup", "8", "must be an integer >= 0 and <= 7"),
         ("--max-new-tokens", "many", "must be an integer >= 1"),
         ("--stop", "", "at least 1 character"),
     ],
@@ -62,7 +66,10 @@ def test_a_value_out_of_bounds_is_named(
     ("argv", "said"),
     [
         ([], "required: COMMAND"),
-        (["sing"], "'sing'"),
+        (["sing"], "'sing' (choose from "),
+        (["genrate", "Once"], "'genrate'; did you mean generate? (choose from "),
+        (["generate", "--num-beams=3", "Once"], "--num-beams=3; did you mean --beams?"),
+        (["generate", "--beams", "2", "--penalty-alpha", "0.6"], "not allowed with"),
         (["generate", "--dtype", "f8"], "'f8'"),
         (["generate", "--top-k"], "--top-k: expected one argument"),
         (["generate", "--tem", "1"], "--tem"),  # no abbreviations: they break when options come
@@ -84,6 +91,9 @@ def test_wrong_usage(argv: list[str], said: str, capsys: pytest.CaptureFixture[s
         (["--top-p", "1"], "top_p", 1.0),
         (["--seed", str(2**64 - 1)], "seed", 2**64 - 1),
         (["-n", "1"], "max_new_tokens", 1),
+        (["-n", "-1"], "max_new_tokens", 2**31 - 1),
+        (["--max-tokens", "5"], "max_new_tokens", 5),
+        (["--temperature", "0.5"], "temperature", 0.5),
         (["-n", str(2**31 - 1)], "max_new_tokens", 2**31 - 1),
         (["--top-k", str(2**31 - 1)], "top_k", 2**31 - 1),
         (["--stop", "a", "--stop", "\n"], "stop", ["a", "\n"]),
@@ -116,8 +126,8 @@ def test_usage_errors_of_the_process(run: Run) -> None:
         ),
         (
             ["generate", "Once", "--tem", "1"],
-            "gpt2-wgpu generate: error: unrecognized arguments: --tem 1 (see 'gpt2-wgpu generate "
-            "--help')\n",
+            "gpt2-wgpu generate: error: unrecognized arguments: --tem 1; did you mean --temp? "
+            "(see 'gpt2-wgpu generate --help')\n",
         ),
         (
             ["info", "me"],
@@ -136,7 +146,10 @@ def test_a_hint_points_at_the_help_that_helps(
     assert usage_error(capsys, *argv) == error
 
 
-@pytest.mark.parametrize("command", ["generate", "convert", "info", "bench"])
+@pytest.mark.parametrize(
+    "command",
+    [name for name in COMMANDS if name != "serve"],
+)
 def test_help_names_every_option_and_shows_examples(command: str, run: Run) -> None:
     done = run(command, "--help", env={"COLUMNS": "80"})
     assert (done.returncode, done.stderr) == (0, "")

@@ -52,6 +52,11 @@ def test_a_warning_is_one_line(engine: FakeEngine, capsys: Captured) -> None:
         (["--temp", "2", "--seed", "1"], ""),
         (["--beams", "2", "--top-k", "3", "--greedy"], "--top-k and --greedy have no effect with"),
         (["--beams", "2"], ""),
+        (["--penalty-alpha", "0.6", "--top-k", "4"], ""),
+        (
+            ["--penalty-alpha", "0.6", "--repeat-penalty", "2", "--greedy"],
+            "--repeat-penalty and --greedy have no effect with --penalty-alpha",
+        ),
     ],
 )
 def test_options_without_effect_are_noted(

@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,6 +88,19 @@ def test_quiet_means_text_alone(engine: FakeEngine, capsys: Captured) -> None:
             ["--top-p", "1", "--top-k", "0", "--temp", "1.5"],
             ("RandomSampler", {"temperature": 1.5, "seed": 3, **MILD}),
         ),
+        (
+            ["--penalty-alpha", "0.4"],
+            ("ContrastiveSampler", {"k": 5, "alpha": 0.4, "temperature": 1.0}),
+        ),
+        (
+            ["--penalty-alpha", "0.4", "--top-k", "8"],
+            ("ContrastiveSampler", {"k": 8, "alpha": 0.4, "temperature": 1.0}),
+        ),
+        (
+            ["--prompt-lookup", "4", "--top-p", "1"],
+            ("TopKSampler", {"k": 40, "temperature": 0.8, "seed": 3}),
+        ),
+        (["--greedy", "--prompt-lookup", "4"], ("GreedySampler", {})),
     ],
 )
 def test_the_sampler(
@@ -95,6 +109,7 @@ def test_the_sampler(
     assert main(["generate", "Once", "--seed", "3", *options]) == 0
     class_name, config = sampler
     assert engine.calls["sampler"] == {"class_name": class_name, "config": config}
+    assert engine.calls["prompt_lookup_num_tokens"] == 4 * ("--prompt-lookup" in options)
 
 
 def test_without_a_seed_every_run_has_its_own_and_says_which(
@@ -176,6 +191,41 @@ def test_where_the_prompt_comes_from(
     assert ("no prompt: starting a new text" in capsys.readouterr().err) == (prompt == "")
 
 
+def test_a_prompt_of_an_option_or_a_file(
+    engine: FakeEngine, tmp_path: Path, capsys: Captured
+) -> None:
+    file = tmp_path / "prompt.txt"
+    file.write_bytes("Es war\r\neinmal ü\r\n".encode())
+    for options, prompt in (
+        (["-p", "-"], "-"),
+        (["-f", str(file)], "Es war\r\neinmal ü"),
+    ):
+        assert main(["generate", *options]) == 0
+        assert engine.calls.pop("stream")["inputs"] == prompt
+    file.write_bytes(b"caf\xe9")
+    capsys.readouterr()
+    for options, status, said in (
+        (["-f", str(file)], 1, f"{file} is not valid UTF-8: byte 0xe9 at 3; convert it\n"),
+        (["-f", str(tmp_path)], 1, f"cannot read {tmp_path}: Is a directory\n"),
+        (["-f", str(file), "-p", "a"], 2, "give one prompt: PROMPT, --prompt or --file"),
+        (["-p", "a", "b"], 2, "give one prompt: PROMPT, --prompt or --file"),
+    ):
+        assert main(["generate", *options]) == status
+        assert said in capsys.readouterr().err
+    assert "stream" not in engine.calls
+
+
+def test_the_model_of_the_environment(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    for value, options, model in (
+        ("my/model", [], "my/model"),
+        ("my/model", ["-m", "other"], "other"),
+        ("", [], "fairytales"),
+    ):
+        monkeypatch.setenv("GPT2_WGPU_MODEL", value)
+        assert main(["generate", "-q", "Once", *options]) == 0
+        assert engine.calls["from_preset"]["preset"] == model
+
+
 def test_a_pipe_that_is_not_utf8(
     engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
@@ -184,7 +234,7 @@ def test_a_pipe_that_is_not_utf8(
     assert capsys.readouterr() == (
         "",
         "gpt2-wgpu: error: standard input is not valid UTF-8: byte 0xe9 at 3; convert it, or give "
-        "the prompt as an argument\n",
+        "the text as an argument\n",
     )
     assert engine.calls == {}
 

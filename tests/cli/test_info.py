@@ -1,4 +1,4 @@
-"""`gpt2-wgpu info`: facts, self-test, and messages if either is unavailable."""
+"""`gpt2-wgpu info` and `doctor`: facts, self-test, and messages if either is unavailable."""
 
 from __future__ import annotations
 
@@ -65,6 +65,32 @@ def test_a_wrong_number_fails(options: list[str], engine: FakeEngine, capsys: Ca
         "another adapter\n"
     )
     assert engine.device_closed
+
+
+def test_doctor_adds_what_a_bug_report_needs(
+    engine: FakeEngine, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VK_DRIVER_FILES", "/my/driver.json")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert main(["info", "--json"]) == 0
+    basis = json.loads(capsys.readouterr().out)
+    assert main(["doctor", "--json"]) == 0
+    out = capsys.readouterr().out
+    facts = json.loads(out)
+    assert basis.items() <= {**facts, "versions": basis["versions"]}.items()
+    assert basis["versions"].items() < facts["versions"].items()
+    assert facts["versions"]["tqdm"]
+    assert facts["environment"]["VK_DRIVER_FILES"] == "/my/driver.json"
+    assert "hf_secret" not in out
+    assert facts["adapters"] == {"0": "Fake 9000 (DiscreteGPU, Vulkan, driver 1.0)"}
+    assert facts["memory"] == {"budget_bytes": 2**32, "self_test_bytes": 2**21}
+    assert "fairytales" in facts["models"]
+    assert facts["machine"]["cores"] >= 1
+    assert main(["doctor"]) == 0
+    page = capsys.readouterr().out
+    assert "  budget_bytes     4294967296 (4,096 MiB)\n" in page
+    assert "  VK_DRIVER_FILES  /my/driver.json\n" in page
+    assert max(map(len, page.splitlines())) < 120
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])

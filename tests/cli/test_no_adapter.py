@@ -9,7 +9,9 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("command", [["info"], ["generate", "Once"], ["bench"]])
+@pytest.mark.parametrize(
+    "command", [["info"], ["doctor"], ["generate", "Once"], ["score", "Once"], ["bench"]]
+)
 def test_one_line_and_a_failure(command: list[str]) -> None:
     nowhere = {"VK_DRIVER_FILES": "/nonexistent", "VK_ICD_FILENAMES": "/nonexistent"}
     ran = subprocess.run(
@@ -24,3 +26,6 @@ def test_one_line_and_a_failure(command: list[str]) -> None:
     (line,) = ran.stderr.splitlines()
     assert line.startswith("gpt2-wgpu: error: no GPU adapter found: ")
     assert "Traceback" not in ran.stdout
+    if command == ["doctor"]:
+        assert "none: no GPU adapter found: " in ran.stdout
+        assert "fairytales" in ran.stdout

@@ -1,0 +1,174 @@
+"""The options of the sampler and of the end of a text, and what they set."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from gpt2_wgpu.cli.options import (
+    Parser,
+    count_or_unlimited,
+    in_range,
+    integer,
+    stop_text,
+    utf8,
+)
+from gpt2_wgpu.cli.terminal import Terminal
+from gpt2_wgpu.sampling_parameters import (
+    COMMON_PARAMETERS,
+    MAX_BEAMS,
+    MAX_DRAFT,
+    MAX_NEW_TOKENS,
+    REPETITION_PENALTY,
+    SAMPLER_PARAMETERS,
+    TOP_K,
+    Parameter,
+    with_defaults,
+)
+from gpt2_wgpu.validation import Range
+
+if TYPE_CHECKING:
+    import gpt2_wgpu as gw
+
+_UNLIMITED = "; -1: until the text ends by itself"
+
+
+def add_sampling(parser: Parser) -> None:
+    """Adds the options of the sampler."""
+    group = parser.add_argument_group(
+        "sampling options",
+        "generation_config.json takes precedence over these defaults and that of -n.",
+    )
+    for parameter in SAMPLER_PARAMETERS:
+        _add_parameter(group, parameter)
+    group.add_argument("--greedy", action="store_true", help="always take the most likely token")
+    search = group.add_mutually_exclusive_group()
+    search.add_argument(
+        "--beams",
+        type=integer(1, MAX_BEAMS),
+        metavar="N",
+        help="beam search with N beams: the whole text is printed at the end, and the options "
+        "above have no effect",
+    )
+    search.add_argument(
+        "--penalty-alpha",
+        type=in_range(Range(0, 1)),
+        metavar="A",
+        help="contrastive search: of the --top-k most likely tokens (here 5 by default) the one "
+        "that repeats least, by the weight A; the other options above have no effect",
+    )
+    group.add_argument(
+        "--prompt-lookup",
+        type=integer(0, MAX_DRAFT),
+        default=0,
+        metavar="N",
+        help="draft up to N tokens from earlier text and verify them together: the same text, "
+        "faster where it repeats itself; without penalties, so --repeat-penalty is 1; 0: off "
+        "(default: %(default)s)",
+    )
+
+
+def _add_parameter(group: argparse._ActionsContainer, parameter: Parameter) -> None:
+    limit = parameter is MAX_NEW_TOKENS
+    default = parameter.described_default("with --greedy")
+    group.add_argument(
+        *parameter.flags,
+        dest=parameter.name,
+        type=count_or_unlimited(parameter.range) if limit else in_range(parameter.range),
+        metavar=parameter.metavar,
+        help=f"{parameter.help}{_UNLIMITED if limit else ''} (default: {default})",
+    )
+
+
+def add_ending(parser: Parser) -> None:
+    """Adds the options of the ends of prompt and text."""
+    group = parser.add_argument_group("stopping")
+    _add_parameter(group, MAX_NEW_TOKENS)
+    group.add_argument(
+        "--stop",
+        action="append",
+        type=stop_text,
+        default=[],
+        metavar="TEXT",
+        help="stop before TEXT would appear (repeatable)",
+    )
+    group.add_argument(
+        "--no-start-token",
+        action="store_true",
+        help="do not put the model's start token before the prompt",
+    )
+    add_allowed_special(group, "the prompt")
+
+
+def add_allowed_special(group: argparse._ActionsContainer, text: str) -> None:
+    """Adds the option --allowed-special for special tokens in `text`."""
+    group.add_argument(
+        "--allowed-special",
+        action="append",
+        type=utf8,
+        default=[],
+        metavar="TOKEN",
+        help=f"special token to recognise in {text}, such as '<|endoftext|>', or 'all' "
+        "(repeatable; default: none, they are plain text)",
+    )
+
+
+def allowed_special(tokens: list[str]) -> dict[str, Any]:
+    """Returns the argument `allowed_special` of `stream` and `generate`."""
+    if not tokens:
+        return {}
+    return {"allowed_special": "all" if "all" in tokens else tokens}
+
+
+def settings_of(args: argparse.Namespace, lm: gw.GPT2CausalLM) -> dict[str, Any]:
+    """Returns the sampling parameters: options, else the model's defaults, else the command's."""
+    given = vars(args) | ({"temperature": 0} if args.greedy else {})
+    if args.prompt_lookup and args.repetition_penalty is None:
+        given["repetition_penalty"] = REPETITION_PENALTY.neutral
+    return with_defaults(given, lm.generation_defaults | lm.generation_limits)
+
+
+def note_what_is_ignored(
+    args: argparse.Namespace, settings: dict[str, Any], terminal: Terminal
+) -> bool:
+    """Names the sampling options without effect; returns whether the text is random."""
+    search = _search(args)
+    if not (search or settings["temperature"] == 0):
+        return True
+    used = {TOP_K} if search == "--penalty-alpha" else {*COMMON_PARAMETERS} if not search else set()
+    unused = [each for each in SAMPLER_PARAMETERS if each not in used]
+    ignored = [each.flags[0] for each in unused if getattr(args, each.name) is not None]
+    why = search or "--greedy"
+    if search and args.greedy:
+        ignored.append("--greedy")
+    if not (search or args.greedy):
+        why = "the greedy search of generation_config.json: give --temp to sample"
+        if args.temperature == 0:
+            ignored.remove("--temp")
+            why = "--temp 0"
+    if ignored:
+        verb = "have" if len(ignored) > 1 else "has"
+        terminal.info(f"{' and '.join(ignored)} {verb} no effect with {why}")
+    return False
+
+
+def compile_model(lm: gw.GPT2CausalLM, args: argparse.Namespace, settings: dict[str, Any]) -> None:
+    """Sets the sampler of the options; with None as the seed it draws its own."""
+    from gpt2_wgpu import samplers
+
+    sampler: samplers.Sampler
+    if args.beams:
+        sampler = samplers.BeamSampler(args.beams)
+    elif args.penalty_alpha is not None:
+        sampler = samplers.ContrastiveSampler(args.top_k or 5, args.penalty_alpha)
+    else:
+        chosen = {each.name: settings[each.name] for each in SAMPLER_PARAMETERS}
+        sampler = samplers.of_settings(**chosen)
+    lm.compile(sampler=sampler, prompt_lookup_num_tokens=args.prompt_lookup)
+
+
+def _search(args: argparse.Namespace) -> str:
+    """Returns the option that asks for a search, or ""."""
+    if args.beams:
+        return "--beams"
+    return "--penalty-alpha" if args.penalty_alpha is not None else ""
