@@ -197,6 +197,8 @@ SEED = Parameter(
     metavar="N",
     help="seed of the random numbers: same seed, same adapter, same text",
 )
+# Those that are rules: without a value that of the model's generation_config.json is used.
+RULE_PARAMETERS = (NO_REPEAT_NGRAM_SIZE, MIN_LENGTH, MIN_NEW_TOKENS)
 # Keyword arguments of every sampler.
 COMMON_PARAMETERS = (
     MIN_P,
@@ -204,9 +206,7 @@ COMMON_PARAMETERS = (
     REPETITION_PENALTY,
     PRESENCE_PENALTY,
     FREQUENCY_PENALTY,
-    NO_REPEAT_NGRAM_SIZE,
-    MIN_LENGTH,
-    MIN_NEW_TOKENS,
+    *RULE_PARAMETERS,
 )
 # Arguments of `samplers.of_settings`.
 SAMPLER_PARAMETERS = (TEMPERATURE, TOP_K, TOP_P, *COMMON_PARAMETERS, SEED)
@@ -218,7 +218,9 @@ def with_defaults(
 ) -> dict[str, Any]:
     """A value for each of `PARAMETERS`, by its name: the given one, or the default for None.
 
-    ``checkpoint``: a model's own (``lm.generation_defaults``, ``lm.generation_limits``).
+    ``checkpoint``: a model's own (``lm.generation_defaults``, ``lm.generation_limits``). None for
+    a parameter that the model has by itself: a rule, and ``max_new_tokens`` if the checkpoint
+    has ``max_length``.
     """
     own = {} if checkpoint is None else checkpoint
     values = {
@@ -226,8 +228,9 @@ def with_defaults(
         for each in PARAMETERS
     }
     greedy = values["temperature"] == 0
+    kept = {*RULE_PARAMETERS} | ({MAX_NEW_TOKENS} if "max_length" in own else set())
     for each in PARAMETERS:
-        if values[each.name] is None:
+        if values[each.name] is None and each not in kept:
             neutral = greedy and each.neutral_if_greedy
             values[each.name] = each.neutral if neutral else each.default
     return values

@@ -85,6 +85,7 @@ COVERED_BY = {
         [f"shaders/{name}.wgsl" for name in ("activate", "binary", "fill", "gather", "unpack")],
         _ARRAYS,
     ),
+    "shaders/bias_sequences.wgsl": "gpu/nn/test_exclude_tokens",
     "shaders/exclude_tokens.wgsl": "gpu/nn/test_exclude_tokens",
     "shaders/reorder_cache.wgsl": "gpu/nn/test_cache_rows",
     "shaders/similarity.wgsl": "gpu/nn/test_similarity",

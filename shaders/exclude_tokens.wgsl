@@ -3,15 +3,16 @@
 //
 // Formula:  a text of L tokens, P of them its prompt, gets the flag BANNED for
 //           - every token but the forced ones, if L + 1 is its limit and there are forced ones;
-//             else for
+//           - else every token but the forced second one, if L = 1 and there is one; else for
 //           - stop tokens, if L < min_length or L - P < min_new_tokens,
-//           - the begin-suppressed tokens, if L = P,
+//           - the begin-suppressed tokens, if L = P (P + 1 after a forced second token),
 //           - the last token of each n-gram of the text whose other tokens end it,
 //           - the last token of each bad word whose other tokens end the text.
-// Bindings: rules: seven numbers (below), then stop, begin-suppressed and forced tokens, the place
-//           of each bad word, and the bad words: length, tokens · texts [rows, texts_width]: prompt
-//           length, tokens; the newest is added · token, position [rows] · row_params [rows]: x is
-//           the limit · maxima_and_counts [rows, maxima_and_counts_width]: flags are replaced
+// Bindings: rules: nine numbers (below), then stop, begin-suppressed and forced tokens, the places
+//           of bad words (and of biased tokens: bias_sequences.wgsl), and the bad words: length,
+//           tokens · texts [rows, texts_width]: prompt length, tokens; the newest is added
+//           · token, position [rows] · row_params [rows]: x is the limit · maxima_and_counts [rows,
+//           maxima_and_counts_width]: flags are replaced
 // Threads:  256 threads share workgroup (x) = one row
 // Limits:   rows <= 65,535
 
@@ -37,7 +38,8 @@ const STOPS: u32 = 3u; // how many
 const BEGIN: u32 = 4u;
 const FORCED: u32 = 5u;
 const BAD_WORDS: u32 = 6u;
-const LISTS: u32 = 7u; // where the lists begin
+const SECOND: u32 = 7u; // the forced second token + 1; 0: none
+const LISTS: u32 = 9u; // where the lists begin; 8: how many biased tokens
 
 var<private> counts: u32; // place of this row's counts
 
@@ -61,9 +63,10 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
   let prompt = texts[text - 1u];
   counts = row * params.maxima_and_counts_width + count_at(0u, params.candidates);
   if (thread == 0u) { texts[text + length - 1u] = token[row]; }
-  let only_forced = rules[FORCED] > 0u && length + 1u == row_params[row].x;
+  let is_last = rules[FORCED] > 0u && length + 1u == row_params[row].x;
+  let only_forced = is_last || (rules[SECOND] > 0u && length == 1u);
   for (var i = thread; i < params.candidates; i += 256u) {
-    if (only_forced && !is_forced(i)) {
+    if (only_forced && !select(i + 1u == rules[SECOND], is_forced(i), is_last)) {
       atomicOr(&maxima_and_counts[counts + i], BANNED);
     } else {
       atomicAnd(&maxima_and_counts[counts + i], ~BANNED);
@@ -75,7 +78,8 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
   if (length < rules[MIN_LENGTH] || length - prompt < rules[MIN_NEW]) {
     for (var i = thread; i < rules[STOPS]; i += 256u) { ban(rules[LISTS + i]); }
   }
-  if (length == prompt) {
+  let was_forced = rules[SECOND] > 0u && prompt == 1u;
+  if (length == prompt + select(0u, 1u, was_forced)) {
     let first = LISTS + rules[STOPS];
     for (var i = thread; i < rules[BEGIN]; i += 256u) { ban(rules[first + i]); }
   }

@@ -4,14 +4,15 @@
 // Formula:  result[m, n] = penalised(x[m, n] + bias[n]);
 //           maxima[m, n / 256] = max(itself, rank(result[m, n])), both as in store_logits.wgsl
 // Bindings: x, result [tokens, out_features] f32 · maxima_and_counts [tokens,
-//           maxima_and_counts_width] (maxima_and_counts.wgsl) · bias [candidates], read with
-//           HAS_LOGIT_BIAS
+//           maxima_and_counts_width] (maxima_and_counts.wgsl) · bias [candidates], or [tokens,
+//           candidates] with BIAS_OF_ROW; read with HAS_LOGIT_BIAS
 // Threads:  thread -> one logit
 // Limits:   none
 
 //!include "store_logits.wgsl"
 
 override HAS_LOGIT_BIAS: bool = false;
+override BIAS_OF_ROW: bool = false;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 
@@ -26,7 +27,7 @@ fn main(@builtin(local_invocation_index) thread: u32,
   if (bitcast<u32>(value) == 0xff800000u) { // minus infinity
     value = LOWEST;
   } else if (HAS_LOGIT_BIAS && n < params.candidates && value != LOWEST) {
-    value += bias[n];
+    value += bias[select(0u, i / params.out_features * params.candidates, BIAS_OF_ROW) + n];
   }
   store_one(i / params.out_features, n, value);
 }

@@ -19,7 +19,12 @@ import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.models.self_test import require_right_results
 from gpt2_wgpu.models.weight_sizes import stored_bytes
-from gpt2_wgpu.sampling_parameters import PARAMETERS, SAMPLER_PARAMETERS, with_defaults
+from gpt2_wgpu.sampling_parameters import (
+    PARAMETERS,
+    RULE_PARAMETERS,
+    SAMPLER_PARAMETERS,
+    with_defaults,
+)
 from gpt2_wgpu.shown import shown
 
 DEFAULTS: dict[str, Any] = {each.javascript: each.default for each in PARAMETERS}
@@ -102,6 +107,9 @@ class Model:
         """Return name, sizes and formats of the model."""
         lm, config = self._lm, self._lm.backbone.config
         defaults = with_defaults({}, lm.generation_defaults | lm.generation_limits)
+        defaults |= {each.name: getattr(lm.token_rules, each.name) for each in RULE_PARAMETERS}
+        if defaults["max_new_tokens"] is None:
+            defaults["max_new_tokens"] = lm.generation_limits["max_length"]
         return {
             "model": self._name,
             "dtype": lm.backbone.dtype,

@@ -120,15 +120,14 @@ class _Batches:
         self._lm = lm
         _check_options(lm, options)
         self._preprocessor = with_start_token(lm.preprocessor, options.get("add_start_token"))
+        limits = max_length, options.get("max_new_tokens")
+        length, new = lm.limits_of_call(*limits, self._preprocessor.sequence_length)
         context = lm.backbone.config.n_positions
-        if max_length is None:
-            new_tokens = options.get("max_new_tokens")
-            max_length = context if new_tokens is not None else self._preprocessor.sequence_length
-        self._limit = lm.total_length(max_length, [])
+        self._limit = lm.total_length(context if length is None else length, [])
         self._stops = stop_token_ids
         self._strip_prompt = strip_prompt
         self._on_progress = on_progress
-        self._options = options
+        self._options: GenerateOptions = {**options, "max_new_tokens": new}
         self._before = integer("first", first, 0, 2**63)  # number of the window's first prompt
 
     async def texts(self, prompts: list[str]) -> list[str]:

@@ -95,6 +95,10 @@ class CausalLM(GenerativeTask):
 
     async def _generate(self, request: GenerateRequest) -> Any:
         inputs, preprocessor = request.inputs, self.preprocessor
+        if not isinstance(inputs, dict) and preprocessor is not None:
+            limits = request.max_length, request.max_new_tokens
+            length, new = self.limits_of_call(*limits, preprocessor.sequence_length)
+            request = replace(request, max_length=length, max_new_tokens=new)
         stops = self.resolve_stop_tokens(request.stop_token_ids)
         settings = self._settings(request.sampler, request.seed, request.max_new_tokens)
         if not isinstance(inputs, dict):
@@ -103,13 +107,15 @@ class CausalLM(GenerativeTask):
             )
             preprocessor = with_start_token(preprocessor, request.add_start_token)
         check_top_logprobs(request.top_logprobs, self)
-        limits = request.max_new_tokens, request.stop_texts
-        ends = RowEnds(preprocessor, *limits, request.callback, request.return_details)
+        ends = RowEnds(
+            preprocessor, request.max_new_tokens, request.stop_texts,
+            request.callback, request.return_details,
+        )  # fmt: skip
         if isinstance(inputs, list | tuple) and not inputs:
             return []
         if not isinstance(inputs, dict):
             assert preprocessor is not None
-            length = self._length_of(request, preprocessor)
+            length = self._length_of(request)
             packing = self._preprocess(preprocessor, inputs, length, request.allowed_special)
             inputs = await settled(packing)
         given = self._repeated(inputs, request)
@@ -127,12 +133,10 @@ class CausalLM(GenerativeTask):
             return text
         return await details_of(self, output, given, stops, ends, text, seconds, request)
 
-    def _length_of(self, request: GenerateRequest, preprocessor: GPT2CausalLMPreprocessor) -> int:
+    def _length_of(self, request: GenerateRequest) -> int:
         """Return the total length up to which prompts are packed."""
-        length = request.max_length
-        if length is None and request.max_new_tokens is not None:
-            length = self.backbone.config.n_positions
-        return self.total_length(preprocessor.sequence_length if length is None else length, [])
+        context = self.backbone.config.n_positions
+        return self.total_length(context if request.max_length is None else request.max_length, [])
 
     def _repeated(self, packed: Any, request: GenerateRequest) -> Any:
         """Return packed prompts once per sequence, those of texts no longer than needed."""
@@ -268,7 +272,7 @@ class CausalLM(GenerativeTask):
         candidates = self.candidates(stop_token_ids)
         choice = TokenChoice.of(self.sampler, self.logits_processors)
         options = choice.options(self.sampler)
-        options = with_rules(options, self.token_rules, self.prompt_lookup_num_tokens)
+        options = with_rules(options, self.sampler, self.token_rules, self.prompt_lookup_num_tokens)
         lookup = check_prompt_lookup(
             self.prompt_lookup_num_tokens, self.sampler, self.logits_processors
         )

@@ -74,6 +74,7 @@ class DecodeStep:
         state, choice = self._state, self._choice
         with tidy("step"):
             nn.exclude_tokens(state)
+            nn.bias_sequences(state)
             if is_default(self._call) and not choice.processors and state.bias is None:
                 ids = state.token.view((self._start.size, self._tokens))
                 logits, _, _ = self._call(ids, self._cache, self._start, sampling=state)

@@ -1,4 +1,4 @@
-"""``generation_config.json`` of a directory: end tokens, token rules and defaults of sampling."""
+"""``generation_config.json`` of a directory: end tokens, token rules, defaults and limits."""
 
 from __future__ import annotations
 
@@ -29,31 +29,37 @@ RULES = (
     "suppress_tokens",
     "begin_suppress_tokens",
     "bad_words_ids",
+    "sequence_bias",
+    "forced_bos_token_id",
     "forced_eos_token_id",
     "no_repeat_ngram_size",
     "min_length",
     "min_new_tokens",
 )
-_BIAS = "sequence_bias"
+_BOS = "forced_bos_token_id"
+_MAX_LENGTH = replace(MAX_NEW_TOKENS, name="max_length")
+_LIMITS = (MAX_NEW_TOKENS, _MAX_LENGTH)
 _SAMPLING = (TEMPERATURE, TOP_K, TOP_P, MIN_P, TYPICAL_P, REPETITION_PENALTY)
 # Settings that change the text in transformers, with the value that has no effect there.
 _NOT_OBEYED = {
     **dict.fromkeys(("top_h", "epsilon_cutoff", "eta_cutoff")),
     **dict.fromkeys(("max_time", "stop_strings", "penalty_alpha", "dola_layers")),
     **dict.fromkeys(("prompt_lookup_num_tokens", "force_words_ids", "constraints")),
-    **dict.fromkeys(("forced_bos_token_id", "sequence_bias", "exponential_decay_length_penalty")),
-    **dict.fromkeys(("guidance_scale", "watermarking_config", "renormalize_logits")),
+    **dict.fromkeys(("exponential_decay_length_penalty", "renormalize_logits")),
+    **dict.fromkeys(("guidance_scale", "watermarking_config")),
     **dict.fromkeys(("encoder_no_repeat_ngram_size", "remove_invalid_values", "token_healing")),
     **dict.fromkeys(("num_beams", "num_beam_groups", "num_return_sequences"), 1),
     **dict.fromkeys(("length_penalty", "encoder_repetition_penalty"), 1),
     "diversity_penalty": 0,
-    "max_length": 20,
 }
 
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """Rules of a ``generation_config.json``, and defaults of sampling and of ``max_new_tokens``."""
+    """Rules of a ``generation_config.json``, defaults of sampling, and limits of a text.
+
+    ``limits``: ``max_new_tokens``, else ``max_length``, if the file has one.
+    """
 
     rules: TokenRules = NO_RULES
     defaults: Mapping[str, float] = field(default_factory=dict)
@@ -66,10 +72,10 @@ class GenerationSettings:
         """Return the file's values, with other rules, defaults and limits where these differ."""
         values = dict(self.values)
         if rules != self.rules:
-            values = _without(values, (*RULES, _BIAS))
+            values = _without(values, RULES)
             values |= {name: value for name, value in vars(rules).items() if value}
-            if biases := values.pop("logit_bias", ()):
-                values[_BIAS] = [[[token], bias] for token, bias in biases]
+            if _BOS in values:
+                (values[_BOS],) = values[_BOS]
         if defaults != self.defaults:
             values = _without(values, ("do_sample", *(each.name for each in _SAMPLING)))
             values |= defaults
@@ -77,7 +83,9 @@ class GenerationSettings:
                 values["do_sample"] = values.get("temperature") != 0
             if not values.get("do_sample", True):
                 del values["temperature"]
-        return _without(values, (MAX_NEW_TOKENS.name,)) | dict(limits)
+        if limits != self.limits:
+            values = _without(values, [each.name for each in _LIMITS]) | dict(limits)
+        return values
 
 
 def read_config(directory: Path) -> GPT2Config:
@@ -120,21 +128,18 @@ def read_settings(directory: Path) -> GenerationSettings:
         return GenerationSettings()
     values = {key: value for key, value in read_object(path).items() if value is not None}
     try:
-        given = {name: values[name] for name in RULES if name in values}
-        biases = _biases_of(values)
-        rules = GreedySampler(**given, logit_bias=biases).rules()
+        rules = GreedySampler(**{name: values[name] for name in RULES if name in values}).rules()
     except InvalidArgumentError as error:
         raise ConfigError(f"{path}: {error}") from None
-    defaults, limits = _given(values, _SAMPLING), _given(values, (MAX_NEW_TOKENS,))
+    defaults = _given(values, _SAMPLING)
+    limits = _given(values, (MAX_NEW_TOKENS,)) or _given(values, (_MAX_LENGTH,))
     if values.get("do_sample") is False:
         defaults["temperature"] = 0.0  # greedy search
     _warn_of_invalid(values, defaults | limits)
     unused = [
         name
         for name, value in values.items()
-        if name in _NOT_OBEYED
-        and not (name == _BIAS and biases)
-        and value not in (_NOT_OBEYED[name], False, [], {})
+        if name in _NOT_OBEYED and value not in (_NOT_OBEYED[name], False, [], {})
     ]
     if unused:
         warnings.warn(
@@ -147,15 +152,6 @@ def read_settings(directory: Path) -> GenerationSettings:
 
 def _without(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in names}
-
-
-def _biases_of(values: Mapping[str, Any]) -> dict[int, float] | None:
-    """Return ``sequence_bias`` as a ``logit_bias``; None if a sequence has several tokens."""
-    pairs = values.get(_BIAS, [])
-    try:
-        return {token: bias for [token], bias in pairs}
-    except (TypeError, ValueError):
-        return None
 
 
 def _given(values: Mapping[str, Any], parameters: Iterable[Parameter]) -> dict[str, Any]:
@@ -172,7 +168,8 @@ def _given(values: Mapping[str, Any], parameters: Iterable[Parameter]) -> dict[s
 
 def _warn_of_invalid(values: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Name the defaults that are left out: a model is loaded without them, too."""
-    for each in (*_SAMPLING, MAX_NEW_TOKENS):
+    limited = any(each.name in given for each in _LIMITS)
+    for each in (*_SAMPLING, *(() if limited else _LIMITS)):
         if each.name in values and each.name not in given:
             warnings.warn(
                 f"{GENERATION_CONFIG} sets {each.name} to {shown(values[each.name])}, which is not "

@@ -55,7 +55,7 @@ class GenerativeTask(GenerateMethods, CopiedByAttributes):
         # Sampling parameters of generation_config.json (greedy: temperature 0): defaults of the
         # command and the page, and arguments of `samplers.of_settings`; `compile` has its own.
         self.generation_defaults: dict[str, float] = {}
-        # max_new_tokens of that file: default of command and page, and argument of `generate`.
+        # max_new_tokens or max_length of that file, for a text without limits of its own.
         self.generation_limits: dict[str, int] = {}
         self.generation_settings = GenerationSettings()  # of the file, for `save_to_preset`
         self.kept_runs = KeptRuns()
@@ -185,6 +185,18 @@ class GenerativeTask(GenerateMethods, CopiedByAttributes):
         return self.generate_function or self._new_function()
 
     # --- checks of arguments ---------------------------------------------------------------------
+
+    def limits_of_call(
+        self, max_length: int | None, max_new_tokens: int | None, longest: int
+    ) -> tuple[int | None, int | None]:
+        """Return ``max_length`` and ``max_new_tokens`` of a call, if it has neither the model's.
+
+        ``longest``: limit of ``max_length`` of generation_config.json.
+        """
+        if max_length is not None or max_new_tokens is not None:
+            return max_length, max_new_tokens
+        limits = self.generation_limits
+        return min(longest, limits.get("max_length", longest)), limits.get("max_new_tokens")
 
     def total_length(self, max_length: int, rows: Sequence[Sequence[int]]) -> int:
         """Return ``max_length``, validated against the context and the longest prompt."""

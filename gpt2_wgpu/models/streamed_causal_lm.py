@@ -66,12 +66,15 @@ class StreamedCausalLM(CausalLM):
         """
         begun = time.perf_counter()
         preprocessor = self._require_preprocessor("stream gives text; for ids use generate")
+        context = self.backbone.config.n_positions
+        if not isinstance(inputs, Mapping):
+            limits = max_length, max_new_tokens
+            max_length, max_new_tokens = self.limits_of_call(*limits, context)
         settings = self._settings(sampler, seed, max_new_tokens)
         preprocessor = with_start_token(preprocessor, add_start_token)
         stops = self.resolve_stop_tokens(stop_token_ids)
         reader = TokenReader(preprocessor.tokenizer, stop_texts)
         ends = RowEnds(preprocessor, None, stop_texts)
-        context = self.backbone.config.n_positions
         length = context if max_length is None else self.total_length(max_length, [])
         given: Any
         if isinstance(inputs, str):

@@ -65,10 +65,16 @@ class TokenChoice:
 
 
 def with_rules(
-    options: SamplingOptions, defaults: TokenRules, prompt_lookup_num_tokens: int
+    options: SamplingOptions,
+    sampler: Sampler,
+    defaults: TokenRules,
+    prompt_lookup_num_tokens: int,
 ) -> SamplingOptions:
-    """Return ``options`` with ``defaults``, the rules of the checkpoint; those of a sampler win."""
-    rules = options.rules.over(defaults)
+    """Return ``options`` with ``defaults``, the rules of the checkpoint.
+
+    Those that ``sampler`` is given win, also where they have no effect.
+    """
+    rules = options.rules.over(defaults, sampler.given_rules())
     if rules.any and prompt_lookup_num_tokens:
         _refuse_rules("prompt_lookup_num_tokens")
     return replace(options, rules=rules)

@@ -36,6 +36,7 @@ from gpt2_wgpu.nn.sampling import (
     SamplingOptions,
     SamplingState,
     advance,
+    bias_sequences,
     exclude_tokens,
     sample,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "advance",
     "append_hidden",
     "attend",
+    "bias_sequences",
     "cached_attention",
     "check_cache_dtype",
     "choose_kernels",

@@ -74,6 +74,7 @@ def penalize(logits: Tensor, state: SamplingState) -> Tensor:
             "HAS_PENALTIES": int(state.counted),
             "HAS_BIAS": 0,
             "HAS_LOGIT_BIAS": int(state.bias is not None),
+            "BIAS_OF_ROW": int(state.bias is not None and state.bias.ndim == 2),
         },
     )
     return result

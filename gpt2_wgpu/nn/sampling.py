@@ -23,7 +23,6 @@ OF_PROMPT = 1 << 31  # flag in a token's count: in the prompt
 EXCLUDED = 1 << 30  # flag in a token's count: never chosen
 PASSES = 20  # max passes over the vocabulary, including the overhead of a pass
 RECENT = 16  # newest tokens stored per row, the max number of new tokens per submit
-_SHARED = ("options", "rules", "bias")  # by all rows of a state
 _ALL_LOGITS = 3.4e38  # larger than a difference of logits
 LIVE, STOPPED, FULL, NOT_FINITE, ALL_EXCLUDED = range(5)  # values of ``finished``
 
@@ -106,7 +105,7 @@ class SamplingState:
     options: Tensor
     rules: Tensor | None  # words of the token rules that depend on the text, and the
     texts: Tensor | None  # [B, 1 + max length] length of the prompt, and token history
-    bias: Tensor | None  # [candidates] added to the logits
+    bias: Tensor | None  # [candidates] or [B, candidates] added to the logits
     candidates: int  # ids below this may be chosen
     penalties: Penalties
     counted: bool = False  # has counts as well: for penalties, or for excluded ids
@@ -143,11 +142,15 @@ class SamplingState:
         tensors: dict[str, Tensor | None] = dict.fromkeys(("rules", "texts", "bias"))
         for name, values in words.items():
             tensors[name] = tensor(values, "uint32", device=device)
-        if rules.logit_bias:
+        if rules.sequence_bias:
             bias = array("f", bytes(4 * candidates))
-            for token, value in rules.logit_bias:
+            for token, value in rules.biases().items():
                 bias[token] = value
-            tensors["bias"] = tensor(bias, "float32", device=device)
+            shape = [candidates]
+            if rules.has_long_biases:
+                bias, shape = bias * len(rows), [len(rows), candidates]
+            filled = memoryview(bias).cast("B").cast("f", shape)
+            tensors["bias"] = tensor(filled, "float32", device=device)
         return cls(
             **tensors,  # type: ignore[arg-type]
             candidates=candidates,
@@ -165,7 +168,7 @@ class SamplingState:
     def first_rows(self, rows: int) -> SamplingState:
         """Return views of the first ``rows``, in the same memory."""
         tensors: dict[str, Any] = {
-            name: value.view(value.shape) if name in _SHARED else value.first(rows)
+            name: value.view(value.shape) if self._is_shared(name) else value.first(rows)
             for name, value in vars(self).items()
             if isinstance(value, Tensor)
         }
@@ -176,8 +179,13 @@ class SamplingState:
         return [
             (value, 0, value.nbytes // value.shape[0])
             for name, value in vars(self).items()
-            if isinstance(value, Tensor) and name not in _SHARED
+            if isinstance(value, Tensor) and not self._is_shared(name)
         ]
+
+    def _is_shared(self, name: str) -> bool:
+        """Return whether a tensor is one of all rows."""
+        alike = self.bias is not None and self.bias.ndim == 1
+        return name in ("options", "rules") or (name == "bias" and alike)
 
     def write(
         self,
@@ -288,6 +296,27 @@ def exclude_tokens(state: SamplingState) -> None:
             "maxima_and_counts": state.maxima_and_counts,
         },
         {**_params(state), "texts_width": state.texts.shape[1]},
+    )
+
+
+def bias_sequences(state: SamplingState) -> None:
+    """Write the biases of the next step, if they depend on the text.
+
+    After :func:`exclude_tokens`, which appends the newest token to the text.
+    """
+    if state.bias is None or state.bias.ndim == 1 or state.rules is None or state.texts is None:
+        return
+    dispatch(
+        state.position.device,
+        "bias_sequences",
+        (state.position.size, 1, 1),
+        {
+            "rules": state.rules,
+            "texts": state.texts,
+            "position": state.position,
+            "bias": state.bias,
+        },
+        {"candidates": state.candidates, "texts_width": state.texts.shape[1]},
     )
 
 

@@ -12,6 +12,7 @@ from gpt2_wgpu.validation import Range
 
 _ID = Range(0, MAX_COUNT, whole=True)
 _BIAS = Range(-1e30, 1e30)
+Biases = tuple[tuple[tuple[int, ...], float], ...]
 
 
 def _ids(name: str, value: Any) -> tuple[int, ...]:
@@ -29,8 +30,8 @@ def _words(name: str, value: Any) -> tuple[tuple[int, ...], ...]:
     return words
 
 
-def _biases(name: str, value: Any) -> tuple[tuple[int, float], ...]:
-    """Pairs of token id and number, of a mapping."""
+def _biases(name: str, value: Any) -> Biases:
+    """Sequences of one token with their number, of a mapping."""
     if value is None:
         return ()
     if not isinstance(value, Mapping):
@@ -38,10 +39,39 @@ def _biases(name: str, value: Any) -> tuple[tuple[int, float], ...]:
             f"{name} must be a dict of token ids and numbers, not {shown(value)}"
         )
     pairs = (
-        (int(_ID.check(f"a token id of {name}", token)), _BIAS.check(f"a bias of {name}", bias))
+        ((int(_ID.check(f"a token id of {name}", token)),), _BIAS.check(f"a bias of {name}", bias))
         for token, bias in value.items()
     )
     return tuple(sorted(pairs))
+
+
+def _sequence_biases(name: str, value: Any) -> Biases:
+    """Pairs of token ids and number, of a mapping or of pairs."""
+    if isinstance(value, Mapping):
+        value = list(value.items())
+    found = {}
+    for pair in _listed(name, value):
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise InvalidArgumentError(
+                f"{name} must be a dict of tuples of token ids and numbers, or a list of pairs, "
+                f"not {shown(value)}"
+            )
+        (sequence,) = _words(name, [pair[0]])
+        found[sequence] = _BIAS.check(f"a bias of {name}", pair[1])
+    return tuple(sorted(found.items()))
+
+
+def _one_id(name: str, value: Any) -> tuple[int, ...]:
+    """A token id, or none."""
+    return () if value is None else (int(_ID.check(name, value)),)
+
+
+def all_biases(*given: Biases) -> Biases:
+    """Return the biases of sequences, the sums of those given."""
+    sums: dict[tuple[int, ...], float] = {}
+    for sequence, bias in (pair for biases in given for pair in biases):
+        sums[sequence] = sums.get(sequence, 0.0) + bias
+    return tuple(sorted(sums.items()))
 
 
 def _listed(name: str, value: Any) -> Iterable[Any]:
@@ -57,5 +87,7 @@ RULE_ARGUMENTS: dict[str, Callable[[str, Any], tuple[Any, ...]]] = {
     "begin_suppress_tokens": _ids,
     "bad_words_ids": _words,
     "logit_bias": _biases,
+    "sequence_bias": _sequence_biases,
+    "forced_bos_token_id": _one_id,
     "forced_eos_token_id": _ids,
 }

@@ -15,12 +15,19 @@ from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.nn import Penalties, SamplingOptions, TokenRules
 from gpt2_wgpu.samplers.drawing import draw_token
 from gpt2_wgpu.samplers.python_sampling import run_loop
-from gpt2_wgpu.samplers.rule_arguments import RULE_ARGUMENTS
-from gpt2_wgpu.sampling_parameters import COMMON_PARAMETERS, SEED, TEMPERATURE, TOP_K
+from gpt2_wgpu.samplers.rule_arguments import RULE_ARGUMENTS, all_biases
+from gpt2_wgpu.sampling_parameters import (
+    COMMON_PARAMETERS,
+    RULE_PARAMETERS,
+    SEED,
+    TEMPERATURE,
+    TOP_K,
+)
 from gpt2_wgpu.tensors import Tensor, ops, tensor
 from gpt2_wgpu.webgpu import sync
 
 K = replace(TOP_K.range, low=1)  # 0, all tokens, is another sampler
+SequenceBias = Mapping[tuple[int, ...], float] | Sequence[Sequence[Any]]
 
 
 class Sampler:
@@ -49,13 +56,17 @@ class Sampler:
             API).
         frequency_penalty: subtracted once per occurrence in the new text (as in OpenAI's API).
         no_repeat_ngram_size: no n-gram of this size occurs twice in prompt and text; 0: off.
-            This and the following arguments are those of transformers' ``generate``.
+            This and the following arguments are those of transformers' ``generate``; None: the
+            rule of the model's generation_config.json, which 0, () and {} switch off.
         min_length: no stop token before the text has this length, with prompt and start token.
         min_new_tokens: no stop token before this number of new tokens.
         suppress_tokens: ids that are never chosen.
         begin_suppress_tokens: ids that are not chosen as the first new token.
         bad_words_ids: lists of ids that do not occur in the new text.
         logit_bias: numbers that are added to the logits of ids, a dict (as in OpenAI's API).
+        sequence_bias: numbers that are added to the logit of the last of several tokens where
+            the others end the text: a dict of tuples of ids, or a list of [ids, number].
+        forced_bos_token_id: id: the second token of a text whose prompt is one token.
         forced_eos_token_id: id, or list of ids: the last token of a text that reaches its length.
 
     Raises:
@@ -71,13 +82,15 @@ class Sampler:
         repetition_penalty: float = 1.0,
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
-        no_repeat_ngram_size: int = 0,
-        min_length: int = 0,
-        min_new_tokens: int = 0,
-        suppress_tokens: Sequence[int] = (),
-        begin_suppress_tokens: Sequence[int] = (),
-        bad_words_ids: Sequence[Sequence[int]] = (),
+        no_repeat_ngram_size: int | None = None,
+        min_length: int | None = None,
+        min_new_tokens: int | None = None,
+        suppress_tokens: Sequence[int] | None = None,
+        begin_suppress_tokens: Sequence[int] | None = None,
+        bad_words_ids: Sequence[Sequence[int]] | None = None,
         logit_bias: Mapping[int, float] | None = None,
+        sequence_bias: SequenceBias | None = None,
+        forced_bos_token_id: int | None = None,
         forced_eos_token_id: int | Sequence[int] | None = None,
     ) -> None:
         self.temperature = temperature
@@ -93,6 +106,8 @@ class Sampler:
         self.begin_suppress_tokens = begin_suppress_tokens
         self.bad_words_ids = bad_words_ids
         self.logit_bias = logit_bias
+        self.sequence_bias = sequence_bias
+        self.forced_bos_token_id = forced_bos_token_id
         self.forced_eos_token_id = forced_eos_token_id
         self.rules()  # raises for a value out of range
 
@@ -107,10 +122,9 @@ class Sampler:
 
     def common(self) -> dict[str, float]:
         """Return the values of `COMMON_PARAMETERS` by name; InvalidArgumentError as above."""
-        return {
-            each.name: each.range.check(each.name, getattr(self, each.name))
-            for each in COMMON_PARAMETERS
-        }
+        given = {each: getattr(self, each.name) for each in COMMON_PARAMETERS}
+        given |= {each: each.neutral for each in RULE_PARAMETERS if given[each] is None}
+        return {each.name: each.range.check(each.name, value) for each, value in given.items()}
 
     def penalties(self) -> Penalties:
         """Return the three penalties; InvalidArgumentError for a value out of range."""
@@ -119,12 +133,16 @@ class Sampler:
     def rules(self) -> TokenRules:
         """Return the rules that exclude tokens; InvalidArgumentError as above."""
         values = self.common()
-        return TokenRules(
-            no_repeat_ngram_size=int(values["no_repeat_ngram_size"]),
-            min_length=int(values["min_length"]),
-            min_new_tokens=int(values["min_new_tokens"]),
-            **{name: check(name, getattr(self, name)) for name, check in RULE_ARGUMENTS.items()},
-        )
+        rules: dict[str, Any] = {each.name: int(values[each.name]) for each in RULE_PARAMETERS}
+        rules |= {name: check(name, getattr(self, name)) for name, check in RULE_ARGUMENTS.items()}
+        rules["sequence_bias"] = all_biases(rules.pop("logit_bias"), rules["sequence_bias"])
+        return TokenRules(**rules)
+
+    def given_rules(self) -> set[str]:
+        """Return the names in ``TokenRules`` of the rules that are given, also without effect."""
+        names = [*RULE_ARGUMENTS, *(each.name for each in RULE_PARAMETERS)]
+        given = {name for name in names if getattr(self, name) is not None}
+        return given - {"logit_bias"} | ({"sequence_bias"} if "logit_bias" in given else set())
 
     def options(self, **chosen: Any) -> SamplingOptions:
         """Return ``SamplingOptions`` with the temperature, the common parameters and ``chosen``."""
@@ -210,7 +228,7 @@ class Sampler:
         return await run_loop(self, next, prompt, cache, index, mask, stop_token_ids)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, without common parameters that have no effect."""
+        """Return the constructor's arguments, without penalties that have no effect."""
         return {"temperature": self.temperature, **self._common_config()}
 
     def _common_config(self) -> dict[str, Any]:
@@ -220,8 +238,9 @@ class Sampler:
             for each in COMMON_PARAMETERS
             if values[each.name] != each.neutral
         }
-        given = {name: getattr(self, name) for name in RULE_ARGUMENTS}
-        return numbers | {name: value for name, value in given.items() if value not in (None, ())}
+        rules = (*(each.name for each in RULE_PARAMETERS), *RULE_ARGUMENTS)
+        given = {name: getattr(self, name) for name in rules}
+        return numbers | {name: value for name, value in given.items() if value is not None}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle as a new sampler with the same arguments.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
+from typing import Any
 
 import pytest
 
@@ -141,14 +143,37 @@ def test_the_limit_of_new_tokens_is_that_of_transformers(load):
     assert len(expected) == len(PROMPT) + 3
 
 
-def test_single_biased_tokens_are_obeyed(small_lm, load):
+def test_biased_sequences_are_obeyed(small_lm, load):
     small_lm.compile("greedy")
     plain = text(small_lm)
-    lm, directory = load(sequence_bias=[[[plain[6]], -50.0], [[3], 0.5]])
+    lm, directory = load(sequence_bias=[[[plain[6]], -50.0], [[3], 0.5], [plain[8:10], -50.0]])
     assert text(lm) == reference(directory) != plain
-    with pytest.warns(UserWarning, match="sets sequence_bias, which"):
-        lm, _ = load(sequence_bias=[[[plain[6], 3], -50.0]])
-    assert lm.token_rules == TokenRules()
+
+
+@pytest.mark.parametrize(
+    ("rule", "off"),
+    [
+        ({"suppress_tokens": [*range(60)]}, {"suppress_tokens": ()}),
+        ({"no_repeat_ngram_size": 1}, {"no_repeat_ngram_size": 0}),
+        ({"sequence_bias": [[[3], 50.0]]}, {"logit_bias": {}}),
+        ({"sequence_bias": [[[3], 50.0]]}, {"sequence_bias": []}),
+        ({"forced_eos_token_id": 9}, {"forced_eos_token_id": ()}),
+    ],
+    ids=str,
+)
+def test_a_neutral_argument_switches_a_rule_off(small_lm, load, rule, off):
+    small_lm.compile("greedy")
+    lm, _ = load(**rule)
+    assert text(lm) != text(small_lm)
+    lm.compile(samplers.Greedy(**off))
+    assert text(lm) == text(small_lm)
+    given = with_defaults({"min_length": None, "temperature": 0, **off}, lm.generation_defaults)
+    assert given["min_length"] is None  # the model's
+    lm.compile(samplers.get(samplers.serialize(lm.sampler)))
+    assert text(lm) == text(small_lm)
+    lm.compile("greedy", prompt_lookup_num_tokens=2)
+    lm.sampler = samplers.Greedy(**off)
+    assert text(lm) == text(small_lm)
 
 
 def test_a_saved_model_keeps_its_settings(load, tmp_path):
@@ -158,7 +183,7 @@ def test_a_saved_model_keeps_its_settings(load, tmp_path):
             bad_words_ids=[[5, 6]], sequence_bias=[[[9], 1.5]], max_new_tokens=3,
         )  # fmt: skip
     assert saved(lm, tmp_path / "same") == {**read(directory), "bos_token_id": None}
-    lm.token_rules = TokenRules(suppress_tokens=(4,), logit_bias=((8, 2.0),))
+    lm.token_rules = TokenRules(suppress_tokens=(4,), sequence_bias=(((8,), 2.0),))
     lm.generation_defaults, lm.generation_limits = {"temperature": 0.7}, {}
     others = {"num_beams": 3, "bos_token_id": None, "eos_token_id": [7], "do_sample": True}
     rules = {"suppress_tokens": [4], "sequence_bias": [[[8], 2.0]]}
@@ -179,3 +204,46 @@ def saved(lm, directory):
 
 def read(directory):
     return json.loads((directory / "generation_config.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("limits", "length"),
+    [({"max_length": 9}, 9), ({"max_new_tokens": 3}, 6), ({"max_length": 5000}, 40)],
+    ids=str,
+)
+def test_limits_are_those_of_calls_without(tales, limits, length):
+    """A limit of the call replaces them; packed ids have their own length."""
+    lm = gw.GPT2CausalLM(tales.backbone, copy.copy(tales.preprocessor))
+    lm.preprocessor.sequence_length = 40
+    lm.compile("greedy")
+    lm.generation_limits = limits
+    prompt = "Once upon"
+    options: dict[str, Any] = {"stop_token_ids": None}
+    start = len(lm.preprocessor.tokenizer(prompt)) + 1
+    assert start == 3
+
+    def new(**others):
+        details = lm.generate(prompt, **options, **others, return_details=True)
+        return len(details.token_ids)
+
+    assert new() == length - start
+    assert (new(max_new_tokens=20), new(max_length=30)) == (20, 30 - start)
+    context = lm.backbone.config.n_positions
+    with lm.stream(prompt, **options) as stream:
+        text = "".join(stream)
+    assert stream.stats.new_tokens == (length if length < 40 else context) - start
+    if length < 40:
+        assert text == lm.generate(prompt, strip_prompt=True, **options)
+        assert [text] == list(gw.generate_batches(lm, [prompt], strip_prompt=True, **options))
+    out = lm.generate(packed([PROMPT], 24), stop_token_ids=None)
+    assert out["padding_mask"][0].sum() == 24
+
+
+def test_limits_of_the_file(load):
+    """As in transformers max_new_tokens comes before max_length."""
+    assert load(max_length=9)[0].generation_limits == {"max_length": 9}
+    lm, directory = load(max_length=9, max_new_tokens=3)
+    assert lm.generation_limits == {"max_new_tokens": 3}
+    assert len(reference(directory, max_length=None)) == len(PROMPT) + 3
+    assert with_defaults({}, load(max_length=9)[0].generation_limits)["max_new_tokens"] is None
+    assert with_defaults({"max_new_tokens": 4}, {"max_length": 9})["max_new_tokens"] == 4

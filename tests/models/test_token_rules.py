@@ -18,11 +18,11 @@ PAD = 210
 
 
 @without_gradients
-def reference(model, stops, **settings):
+def reference(model, stops, prompts=PROMPTS, **settings):
     """transformers' greedy texts."""
     import torch
 
-    ids = torch.tensor(PROMPTS)
+    ids = torch.tensor(prompts)
     out = model.generate(
         ids, attention_mask=torch.ones_like(ids), do_sample=False, eos_token_id=stops or None,
         pad_token_id=PAD, max_length=LENGTH, **settings,
@@ -58,13 +58,24 @@ def cases(plain):
             {"bad_words_ids": [[new[1][3]], new[0][:3], new[2][4:6], [end], [60, new[2][0]]]},
         ),
         "logit_bias": ([], {"logit_bias": {new[0][0]: -3.5, 17: 1.5, 0: 0.25}}),
+        "sequence_bias": (
+            [],
+            {
+                "sequence_bias": {
+                    (new[0][3],): -1.0, (7, new[0][0]): -9.0, (*new[1][:2], new[1][2]): -9.0,
+                    (3, 200, 200, 41, 5): 30.0, (60, 6): 2.0, (5, 17): 25.0, (*range(41), 3): 1.0,
+                },
+                "repetition_penalty": 1.1,
+            },
+        ),
         "forced_eos_token_id": ([], {"forced_eos_token_id": 9}),
         "all": (
             [end],
             {
                 "suppress_tokens": [new[1][2]], "begin_suppress_tokens": [new[0][0]],
                 "min_new_tokens": 20, "no_repeat_ngram_size": 2, "bad_words_ids": [new[2][:2]],
-                "logit_bias": {3: 1.0}, "repetition_penalty": 1.2, "forced_eos_token_id": [end],
+                "logit_bias": {3: 1.0}, "sequence_bias": {(7, 3): 9.5}, "repetition_penalty": 1.2,
+                "forced_eos_token_id": [end],
             },
         ),
     }  # fmt: skip
@@ -76,12 +87,24 @@ def test_texts_equal_transformers(small, small_lm, plain, rule):
     theirs = dict(settings)
     if "logit_bias" in theirs:
         biases = theirs.pop("logit_bias")
-        theirs["sequence_bias"] = {(token,): bias for token, bias in biases.items()}
+        singles = {(token,): bias for token, bias in biases.items()}
+        theirs["sequence_bias"] = singles | theirs.get("sequence_bias", {})
     expected = reference(small[0], stops, **theirs)
     assert expected != reference(small[0], stops)  # the rule matters
     assert generated(small_lm, stops, **settings) == expected
     alone = [generated(small_lm, stops, [prompt], **settings)[0] for prompt in PROMPTS]
     assert alone == expected
+
+
+@pytest.mark.parametrize("settings", [{}, {"begin_suppress_tokens": [*range(100)]}], ids=str)
+def test_a_forced_second_token(small, small_lm, settings):
+    """It follows a prompt of one token; the begin-suppressed tokens then are those after it."""
+    ids, settings = [[11]], {**settings, "forced_bos_token_id": 9}
+    expected = reference(small[0], [], ids, **settings)
+    assert generated(small_lm, [], ids, **settings) == expected
+    assert expected[0][:2] == [11, 9]
+    plain = generated(small_lm, [])
+    assert generated(small_lm, [], forced_bos_token_id=9) == plain  # prompts of several tokens
 
 
 def test_rules_of_eager_steps_and_python_samplers(small_lm, plain):
@@ -142,6 +165,13 @@ def test_a_kept_run_of_other_stop_tokens(small_lm, plain, bad_word_first):
         ({"bad_words_ids": [[]]}, "bad_words_ids holds an empty list"),
         ({"logit_bias": [1]}, r"logit_bias must be a dict of token ids and numbers, not \[1\]"),
         ({"logit_bias": {1: float("nan")}}, "a bias of logit_bias must be .*not nan"),
+        (
+            {"sequence_bias": [[1, 2, 3]]},
+            "sequence_bias must be a dict of tuples .*or a list of pairs",
+        ),
+        ({"sequence_bias": {(): 1.0}}, "sequence_bias holds an empty list"),
+        ({"sequence_bias": [[[1], "a"]]}, "a bias of sequence_bias must be .*not 'a'"),
+        ({"forced_bos_token_id": [1]}, r"forced_bos_token_id must be an integer .*not \[1\]"),
         ({"min_length": -1}, "min_length must be an integer >= 0"),
     ],
 )
@@ -159,7 +189,10 @@ def test_rules_that_do_not_fit(small_lm):
 
 
 def test_configs_hold_the_rules():
-    settings = {"bad_words_ids": [[1, 2]], "min_length": 4, "logit_bias": {3: 1.0}}
+    settings = {
+        "bad_words_ids": [[1, 2]], "min_length": 4, "logit_bias": {3: 1.0},
+        "sequence_bias": {(3, 4): 1.0}, "forced_bos_token_id": 7, "min_new_tokens": 0,
+    }  # fmt: skip
     sampler = samplers.TopK(3, **settings)
     assert samplers.get(samplers.serialize(sampler)).rules() == sampler.rules()
     assert sampler.get_config() == {"k": 3, "temperature": 1.0, "seed": None, **settings}

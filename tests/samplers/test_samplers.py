@@ -15,6 +15,7 @@ from gpt2_wgpu.samplers.rule_arguments import RULE_ARGUMENTS
 from gpt2_wgpu.sampling_parameters import (
     COMMON_PARAMETERS,
     PARAMETERS,
+    RULE_PARAMETERS,
     SAMPLER_PARAMETERS,
     with_defaults,
 )
@@ -225,7 +226,8 @@ def test_a_sampler_takes_the_common_parameters_of_the_table():
     arguments = inspect.signature(samplers.Sampler).parameters.values()
     keywords = {each.name: each.default for each in arguments if each.kind == each.KEYWORD_ONLY}
     numbers = {name: keywords.pop(name) for name in [*keywords] if name not in RULE_ARGUMENTS}
-    assert numbers == {each.name: each.neutral for each in COMMON_PARAMETERS}
+    rules = {each.name: None for each in RULE_PARAMETERS}  # None: the model's
+    assert numbers == {each.name: each.neutral for each in COMMON_PARAMETERS} | rules
     assert keywords.keys() == RULE_ARGUMENTS.keys()
 
 
@@ -243,7 +245,9 @@ def test_settings_of_every_parameter_make_a_sampler():
     changed = {each.name for each in COMMON_PARAMETERS if each.default != each.neutral}
     assert config.keys() == {"p", "k", "temperature", "seed"} | changed
     greedy = with_defaults({"temperature": 0})
-    assert all(greedy[each.name] == each.neutral for each in COMMON_PARAMETERS)
+    others = {*COMMON_PARAMETERS} - {*RULE_PARAMETERS}
+    assert all(greedy[each.name] == each.neutral for each in others)
+    assert all(greedy[each.name] is None for each in RULE_PARAMETERS)
 
 
 def test_deserialize_is_the_inverse_of_serialize() -> None:
