@@ -22,6 +22,8 @@ from gpt2_wgpu.nn import KVCache, LayerNorm, Linear, Norm, attend, linear, round
 from gpt2_wgpu.tensors import Tensor, ops, tensor, tidy
 from gpt2_wgpu.validation import integer
 
+HIDDEN = -1e9  # score of a hidden key, as in shaders/attention.wgsl
+
 
 @dataclass(frozen=True)
 class AttentionWeights:
@@ -140,11 +142,13 @@ def attend_in_any_order(
     mask: Tensor | None,
     norm: Norm | None = None,
     residual: Tensor | None = None,
-) -> tuple[Tensor, Tensor | None]:
+    return_scores: bool = False,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Attention of ``query`` [B, T, D padded] over all positions that ``mask`` [B, T, S] shows.
 
     ``cache`` [B, 2, S, H, D], not changed; ``index``: where keys and values are written in the new
-    one, which is returned; None: the cache is used as it is.
+    one, which is returned; None: the cache is used as it is. With ``return_scores`` also the
+    scores [B, H, T, S], else None.
     """
     heads, dim, padded = weights.heads, weights.dim, weights.padded_dim
     projected: dict[int, Tensor] = {}
@@ -173,13 +177,24 @@ def attend_in_any_order(
             k = ops.slice_update(k, (0, first, 0, 0), part(key, 1))
             v = ops.slice_update(v, (0, first, 0, 0), part(value, 2))
             cache = ops.concat([ops.expand_dims(k, 1), ops.expand_dims(v, 1)], axis=1)
+    scores = attention_scores(q, k, mask, weights.scale) if return_scores else None
     mixed = ops.attention(q, k, v, mask, scale=weights.scale)  # (B, T, H, D)
     if padded != dim:
         rest = tensor(0.0, device=q.device)
         zeros = ops.broadcast_to(rest, (*mixed.shape[:3], padded - dim))
         mixed = ops.concat([mixed, zeros], axis=-1)
     mixed = mixed.view((*query.shape[:2], heads * padded))
-    return linear(mixed, weights.c_proj.weight, weights.c_proj.bias, residual=residual), cache
+    out = linear(mixed, weights.c_proj.weight, weights.c_proj.bias, residual=residual)
+    return out, cache, scores
+
+
+def attention_scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Return what each query [B, T, H, D] takes of each key [B, S, H, D]: [B, H, T, S], sums 1."""
+    products = ops.matmul(ops.transpose(q, (0, 2, 1, 3)), ops.transpose(k, (0, 2, 3, 1)))
+    scores = ops.mul(products, scale)
+    if mask is not None:
+        scores = ops.where(ops.expand_dims(mask, 1), scores, HIDDEN)
+    return ops.softmax(scores)
 
 
 class CachedMultiHeadAttention(Layer):
@@ -246,18 +261,17 @@ class CachedMultiHeadAttention(Layer):
                 up to its own, and ``attention_mask`` is [B, S].
             cache_update_index: position in the cache of the first key, an integer (with a KVCache
                 also a tensor [B]). None: the cache is only read.
-            return_attention_scores: not supported.
+            return_attention_scores: whether to return, after the result, what each query takes of
+                each key: [B, H, T, S]. Not with a `KVCache`.
             training: without effect.
 
         Returns:
-            [B, T, D]; with a cache also the cache.
+            [B, T, D]; with scores also these; with a cache also the cache, as the last.
 
         Raises:
             ShapeError: the shapes do not fit.
             InvalidArgumentError: an argument is not supported.
         """
-        if return_attention_scores:
-            raise InvalidArgumentError("attention scores are not kept: leave the argument out")
         if cache is None and cache_update_index is not None:
             raise InvalidArgumentError("cache_update_index is given without a cache")
         with tidy(self.name) as scope:
@@ -269,10 +283,10 @@ class CachedMultiHeadAttention(Layer):
             if {x.shape[-1], k.shape[-1], v.shape[-1]} != {x.shape[-1]}:
                 raise ShapeError("query, key and value must have one width")
             if isinstance(cache, KVCache):
-                if not (x is k is v) or cache_update_index is None:
+                if not (x is k is v) or cache_update_index is None or return_attention_scores:
                     raise InvalidArgumentError(
-                        "a KVCache is for self-attention with a cache_update_index: pass a tensor "
-                        "[B, 2, S, H, D] for other attention"
+                        "a KVCache is for self-attention with a cache_update_index, without "
+                        "scores: pass a tensor [B, 2, S, H, D] for other attention"
                     )
                 mask = None
                 if attention_mask is not None:
@@ -283,11 +297,13 @@ class CachedMultiHeadAttention(Layer):
             if attention_mask is not None:
                 mask = as_bool("attention_mask", attention_mask, self.device)
                 mask = as_mask("attention_mask", mask[None] if mask.ndim == 2 else mask, 3, None)
-            out, changed = attend_in_any_order(
-                x, k, v, self._weights, cache, cache_update_index, mask
-            )
-            out = out[..., :width]
-            return scope.escape(out if cache is None else (out, changed))
+            out, changed, scores = attend_in_any_order(
+                x, k, v, self._weights, cache, cache_update_index, mask,
+                return_scores=return_attention_scores,
+            )  # fmt: skip
+            given = (out[..., :width], scores, changed)
+            results = tuple(result for result in given if result is not None)
+            return scope.escape(results if len(results) > 1 else results[0])
 
     def _weight_shapes(self, input_shape: tuple[Any, ...]) -> Shapes:
         return attention_shapes(input_shape[-1], self.num_heads, self.key_dim, self.use_bias)

@@ -175,7 +175,7 @@ class TransformerDecoder(Layer):
     ) -> tuple[Tensor, Tensor | None]:
         weights, block = self._attention(width), self._weights
         norm = self._norm(block.ln_1, block.c_attn, width)
-        x, cache = attend_in_any_order(x, x, x, weights, cache, index, mask, norm, residual=x)
+        x, cache, _ = attend_in_any_order(x, x, x, weights, cache, index, mask, norm, residual=x)
         return self._normalized(x, block.ln_1, width), cache
 
     def _feed_forward_block(self, x: Tensor, width: int) -> Tensor:

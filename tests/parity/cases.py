@@ -19,6 +19,8 @@ IDS = [
     [4095, 390, 391, 11, 2777, 45, 99, 1234, 3, 3, 3, 840, 1501, 77, 20, 4094],
 ]
 PREFILLED = 11
+PADDED = [[1] * 16, [1] * 11 + [0] * 5]  # mask of IDS for `score`
+TARGETS = [[*row[1:], 7] for row in IDS]
 EVERY = 16  # logits are recorded of each EVERY-th id of the vocabulary
 
 # Logits of 12 tokens with a clear order, and samplers by their KerasHub configurations.

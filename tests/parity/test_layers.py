@@ -65,6 +65,8 @@ def test_attention_equals_keras_hub_s() -> None:
         assert_close(layer(x, x), expected["plain"])
         mask = GIVEN["attention_mask"]
         assert_close(layer(X, X, attention_mask=mask), expected["masked"])
+        scores = layer(x, x, attention_mask=mask, return_attention_scores=True)[1]
+        assert_close(scores, expected["scores"])
         assert_close(layer(x, GIVEN["other"]), expected["other"])
         step = layer(x[:, :2], x[:, :2], cache=cache, cache_update_index=1)
         for found, value in zip(step, expected["cached"], strict=True):

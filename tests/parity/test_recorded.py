@@ -47,6 +47,25 @@ def test_logits_with_a_cache_equal_keras_hub_s(lm: gw.GPT2CausalLM) -> None:
     assert_close(hidden[..., ::4], expected["hidden"])
 
 
+def test_scores_equal_keras_hub_s(lm: gw.GPT2CausalLM) -> None:
+    expected = cases.recorded("keras_hub")["score"]
+
+    def halved(x: gw.Tensor, index: int) -> gw.Tensor:
+        return gw.ops.mul(x, 0.5) if index in (-1, 1) else x
+
+    loss: dict[str, Any] = {"scoring_mode": "loss", "target_ids": cases.TARGETS}
+    with gw.tidy():
+        logits = lm.score(cases.IDS).numpy()
+        assert_close(logits[..., :: cases.EVERY], expected["logits"])
+        assert_close(lm.score(cases.IDS, **loss).numpy(), expected["loss"])
+        padded = np.array(cases.PADDED)
+        found = lm.score(cases.IDS, padded, **loss).numpy()
+        shown = padded.astype(bool)
+        assert_close(found[shown], np.array(expected["padded"])[shown])
+        changed = lm.score(cases.IDS, layer_intercept_fn=halved, **loss).numpy()
+        assert_close(changed, expected["changed"])
+
+
 @pytest.mark.parametrize("reference", ["transformers", "transformer_lens"])
 def test_logits_without_a_cache_equal_theirs(lm: gw.GPT2CausalLM, reference: str) -> None:
     expected = np.array(cases.recorded(reference)["logits"])

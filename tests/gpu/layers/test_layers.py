@@ -105,6 +105,38 @@ def test_an_explicit_causal_mask_is_the_default() -> None:
         layer.dispose()
 
 
+def test_attention_scores_are_the_weights_of_the_values() -> None:
+    """Values that are equal in all positions but one show that position's score in the result."""
+    with gw.tidy():
+        layer = layers.CachedMultiHeadAttention(HEADS, 6, use_bias=False)
+        layer.build((None, None, WIDTH))
+        layer.set_weights([waves(*shape, step=0.3 + i) for i, shape in enumerate(shapes(layer))])
+        x, mask = waves(BATCH, TOKENS, WIDTH), layers.compute_causal_mask(BATCH, TOKENS, TOKENS)
+        plain = layer(x, x, attention_mask=mask)
+        out, scores = layer(x, x, attention_mask=mask, return_attention_scores=True)
+        assert out.tolist() == plain.tolist()
+        assert scores.shape == (BATCH, HEADS, TOKENS, TOKENS)
+        assert_close(ops.sum(scores, -1), ops.ones_like(scores[..., 0]))
+        assert ops.max(ops.where(ops.expand_dims(mask, 1), 0.0, scores)).item() == 0
+        value, projection = layer.get_weights()[2:]
+        for position in range(TOKENS):
+            one = gw.tensor([[[float(i == position)] for i in range(TOKENS)]] * BATCH)
+            alone = ops.mul(x, one)  # values of one position, keys of all
+            of_values = layer(x, alone, key=x, attention_mask=mask)
+            v = ops.matmul(alone, ops.reshape(value, (WIDTH, HEADS * 6)))[
+                :, position : position + 1
+            ]
+            v = ops.reshape(v, (BATCH, 1, HEADS, 6))
+            taken = ops.expand_dims(ops.transpose(scores[..., position], (0, 2, 1)), -1)
+            mixed = ops.reshape(ops.mul(taken, v), (BATCH, TOKENS, HEADS * 6))
+            assert_close(of_values, ops.matmul(mixed, ops.reshape(projection, (HEADS * 6, WIDTH))))
+        cache = ops.mul(waves(BATCH, 2, TOKENS, HEADS, 6), 0)
+        found = layer(x, x, None, mask, cache, 0, return_attention_scores=True)
+        assert_close(found[1], scores)
+        assert_close(found[2], layer(x, x, None, mask, cache, 0)[1])
+        layer.dispose()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", "q8", "q4"])
 def test_weights_are_those_that_are_computed_with(dtype: str) -> None:
     """A float32 layer with the rounded weights gives the same, and rounding them changes none."""
@@ -299,9 +331,12 @@ MISTAKES: dict[str, tuple[Any, type[Exception], str]] = {
         lambda d: layers.TransformerDecoder(8, 2).get_weights(), InvalidArgumentError, "call it",
     ),
     "weights": (lambda d: d.set_weights([X]), ShapeError, "has weights of shapes"),
-    "scores": (
-        lambda d: d.self_attention_layer(X, X, return_attention_scores=True),
-        InvalidArgumentError, "scores are not kept",
+    "scores of a KVCache": (
+        lambda d: d.self_attention_layer(
+            X, X, cache=KVCache(d.device, 1, 1, 4, HEADS, 6), cache_update_index=0,
+            return_attention_scores=True,
+        ),
+        InvalidArgumentError, "without scores",
     ),
     "value size": (
         lambda d: layers.CachedMultiHeadAttention(2, 6, value_dim=4),

@@ -21,6 +21,7 @@ def values() -> dict[str, Any]:
     return {
         "version": keras_hub.__version__,
         "logits": cached_logits(lm),
+        "score": scored(lm),
         "texts": texts(lm),
         "packed": packed(lm),
         "distributions": {name: distribution(config) for name, config in cases.SAMPLERS.items()},
@@ -46,6 +47,23 @@ def cached_logits(lm: Any) -> dict[str, Any]:
         "argmax": steps.argmax(-1),
         "logsumexp": np.log(np.exp(steps.astype(np.float64)).sum(-1)),
         "hidden": np.stack(hidden, 1)[..., ::4],
+    }
+
+
+def scored(lm: Any) -> dict[str, Any]:
+    """Logits and losses of ``score``, with a mask, and with a changed residual stream."""
+
+    def halved(x: Any, index: int) -> Any:
+        return x * 0.5 if index in (-1, 1) else x
+
+    ids, targets = np.array(cases.IDS, "int32"), np.array(cases.TARGETS, "int32")
+    loss = {"scoring_mode": "loss", "target_ids": targets}
+    padded = np.array(cases.PADDED, "int32")
+    return {
+        "logits": array(lm.score(ids))[..., :: cases.EVERY],
+        "loss": array(lm.score(ids, **loss)),
+        "padded": array(lm.score(ids, padded, **loss)),
+        "changed": array(lm.score(ids, layer_intercept_fn=halved, **loss)),
     }
 
 

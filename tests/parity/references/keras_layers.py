@@ -74,6 +74,9 @@ def attention(given: dict[str, Any]) -> dict[str, Any]:
         "weights": weights,
         "plain": array(layer(x, x)),
         "masked": array(layer(x, x, attention_mask=given["attention_mask"])),
+        "scores": array(
+            layer(x, x, attention_mask=given["attention_mask"], return_attention_scores=True)[1]
+        ),
         "other": array(layer(x, given["other"])),
         "cached": [array(y) for y in layer(x[:, :2], x[:, :2], cache=cache, cache_update_index=1)],
         "read": array(layer(x[:, :2], x[:, :2], cache=cache)[0]),
