@@ -20,6 +20,7 @@ from gpt2_wgpu.errors import SyncUnavailableError
 T = TypeVar("T")
 # CPU seconds of this thread; wall-clock seconds on platforms without that clock.
 processor_time = getattr(time, "thread_time", time.perf_counter)
+_KNOWN_LOOPS = {"asyncio", "pyodide", "rendercanvas", "trio"}  # to wgpu-py
 _blocking: ContextVar[bool] = ContextVar("gpt2_wgpu_blocking", default=False)
 _watch: ContextVar[Waited | None] = ContextVar("gpt2_wgpu_watch", default=None)
 
@@ -35,15 +36,36 @@ class Promise(Protocol):
 
 async def wait(promise: Promise) -> Any:
     """Return the result of a wgpu promise; blocks in :func:`sync`, suspends in an event loop."""
+    if not (blocking := _blocking.get()):
+        _use_asyncio(promise)
     watch = _watch.get()
     if watch is None:
-        return promise.sync_wait() if _blocking.get() else await promise
+        return promise.sync_wait() if blocking else await promise
     begun, busy = time.perf_counter(), processor_time()
     try:
-        return promise.sync_wait() if _blocking.get() else await promise
+        return promise.sync_wait() if blocking else await promise
     finally:
         watch.seconds += time.perf_counter() - begun
         watch.processor_seconds += processor_time() - busy
+
+
+def _use_asyncio(promise: Any) -> None:
+    """Give a promise an event of asyncio, if the running loop is asyncio's by another package.
+
+    wgpu-py 0.32 takes ``Event`` from the package that defines the loop; uvloop, which Ray Serve and
+    ``uvicorn[standard]`` use, has none. Can go when ``wgpu._async.AsyncEvent`` works there.
+    """
+    hook = sys.get_asyncgen_hooks().firstiter
+    package = getattr(hook, "__module__", None) or "asyncio"
+    if package.partition(".")[0] in _KNOWN_LOOPS or not hasattr(promise, "_async_event"):
+        return
+    import asyncio
+
+    with promise._lock:
+        if promise._async_event is None:
+            promise._async_event = asyncio.Event()
+            if promise._state != "pending":
+                promise._async_event.set()
 
 
 @dataclass
