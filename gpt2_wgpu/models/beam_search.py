@@ -33,6 +33,8 @@ async def beam_search(
     InvalidArgumentError with fewer candidates than beams.
     """
     count, stops = sampler.checked().num_beams, {*stop_token_ids}
+    words = sampler.forced_words()
+    words.check(stops, candidates.excluded, candidates.end)
     free = candidates.end - len({*candidates.excluded, *(s for s in stops if s < candidates.end)})
     if count > free:
         raise InvalidArgumentError(
@@ -52,19 +54,23 @@ async def beam_search(
         logits = only(logits, candidates)
         if temperature != 1:
             logits = ops.div(logits, temperature)
-        return ops.top_k(ops.log_softmax(logits), most)
+        logits = ops.log_softmax(logits)
+        best = ops.top_k(logits, most)
+        return (*best, ops.gather(logits, words.tokens, 1)) if words.tokens else best
 
     step = await SearchStep.start(model, prompts, max(limits), count, score)
     try:
         parents = [[0] * count for _ in prompts]
         while not all(search.done for search in searches):
             rows = list(zip(prompts, searches, strict=True))
-            values, ids = await step.run(
+            values, ids, *forced = await step.run(
                 [token for prompt, search in rows for token in _newest(prompt, search, count)],
                 [_position(*row) for row in rows for _ in range(count)],
                 [parent for row in parents for parent in row],
             )
             found = _continuations(values.cast("f"), ids.cast("i"), most)
+            if forced:
+                found = _with_tokens(found, words.tokens, forced[0].cast("f").tolist())
             for which, search in enumerate(searches):
                 if not search.done:
                     moved = search.advance(found[which * count : (which + 1) * count])
@@ -102,3 +108,14 @@ def _continuations(
             )
         result.append(list(zip(ids[first : first + most].tolist(), row, strict=True)))
     return result
+
+
+def _with_tokens(
+    rows: list[Continuations], tokens: list[int], values: Sequence[float]
+) -> list[Continuations]:
+    """Append ``tokens`` with their log-probabilities [R, T] to the continuations of each row."""
+    count = len(tokens)
+    return [
+        [*row, *zip(tokens, values[which * count : (which + 1) * count], strict=True)]
+        for which, row in enumerate(rows)
+    ]

@@ -8,6 +8,7 @@ from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.samplers.beams import Beam, Beams, Continuations
+from gpt2_wgpu.samplers.forced_words import ForcedBeams, ForcedWords
 from gpt2_wgpu.samplers.python_sampling import awaited, rows_of_prompt
 from gpt2_wgpu.samplers.sampler import Sampler
 from gpt2_wgpu.samplers.selected_rows import selected
@@ -38,6 +39,9 @@ class BeamSampler(Sampler):
         early_stopping: when a prompt's search ends: True: with ``num_beams`` finished beams;
             False: when the running beams are unlikely to become better; "never": when they cannot.
         temperature: divisor of the logits.
+        force_words_ids: words that the new text contains, as lists of token ids; a list of words
+            instead of one word: one of them. Beams with a part of the words are kept beside
+            likelier ones, as in transformers.
 
     Raises:
         InvalidArgumentError: a value is out of range.
@@ -51,18 +55,21 @@ class BeamSampler(Sampler):
         length_penalty: float = 1.0,
         early_stopping: bool | str = False,
         temperature: float = 1.0,
+        force_words_ids: Sequence[Any] | None = None,
     ) -> None:
         super().__init__(temperature)
         self.num_beams = int(NUM_BEAMS.check("num_beams", num_beams))
         self.return_all_beams = bool(return_all_beams)
         self.length_penalty = LENGTH_PENALTY.check("length_penalty", length_penalty)
         self.early_stopping = early_stopping
+        self.force_words_ids = force_words_ids
         self.checked()
 
     def checked(self) -> BeamSampler:
         """Return the sampler; InvalidArgumentError for an attribute out of range."""
         NUM_BEAMS.check("num_beams", self.num_beams)
         LENGTH_PENALTY.check("length_penalty", self.length_penalty)
+        self.forced_words()
         given = self.early_stopping
         if not isinstance(given, bool) and not (isinstance(given, str) and given == "never"):
             raise InvalidArgumentError(
@@ -74,9 +81,17 @@ class BeamSampler(Sampler):
             )
         return self
 
+    def forced_words(self) -> ForcedWords:
+        """Return the words of ``force_words_ids``; InvalidArgumentError for invalid ones."""
+        return ForcedWords.of(self.force_words_ids)
+
     def beams(self, room: int, stop_token_ids: Sequence[int]) -> Beams:
         """Return the beams of one prompt with ``room`` for new tokens."""
-        return Beams(self.num_beams, room, stop_token_ids, self.length_penalty, self.early_stopping)
+        options = room, stop_token_ids, self.length_penalty, self.early_stopping
+        words = self.forced_words()
+        if words.choices:
+            return ForcedBeams(words, self.num_beams, *options)
+        return Beams(self.num_beams, *options)
 
     async def call_async(
         self,
@@ -99,6 +114,10 @@ class BeamSampler(Sampler):
             [B, num_beams, T] and the scores [B, num_beams], best first.
         """
         count = self.checked().num_beams
+        if self.forced_words().choices:
+            raise InvalidArgumentError(
+                "force_words_ids are not supported by a call of the sampler: use generate"
+            )
         rows = rows_of_prompt(prompt)
         given = [[False] * len(row) for row in rows] if mask is None else rows_of_mask(mask)
         stops = list(stop_token_ids or ())
@@ -159,6 +178,7 @@ class BeamSampler(Sampler):
             "return_all_beams": self.return_all_beams,
             "length_penalty": self.length_penalty,
             "early_stopping": self.early_stopping,
+            **({"force_words_ids": self.force_words_ids} if self.force_words_ids else {}),
             **super().get_config(),
         }
 

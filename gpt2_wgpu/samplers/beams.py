@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 Continuations = Sequence[tuple[int, float]]  # tokens with log-probabilities
+Found = tuple[float, int, int]  # minus the log-probability, index of the beam, next token
 
 
 @dataclass(frozen=True)
@@ -57,30 +58,32 @@ class Beams:
         ``continuations``: the best of each running beam, at least as many as beams that do not
         stop.
         """
-        found = sorted(
-            (
-                (-(beam.score + log_probability), parent, token)
-                for parent, (beam, row) in enumerate(zip(self.running, continuations, strict=False))
-                for token, log_probability in row
-            )
-        )
+        found, may_end = self._ranked(continuations)
         length = len(self.running[0].tokens) + 1
         full = length == self._room
-        ends = [full or token in self._stops for _, _, token in found]
         old = self.running
-        best = list(zip(found, ends, strict=True))
-        for (cost, parent, token), is_end in best[: self._count]:
-            if is_end:
+        for cost, parent, token in may_end[: self._count]:
+            if full or token in self._stops:
                 score = -cost / length**self._length_penalty
                 self.finished.append(Beam((*old[parent].tokens, token), score))
         self.finished.sort(key=lambda beam: -beam.score)
         del self.finished[self._count :]
-        going_on = [each for each, is_end in best if not is_end][: self._count]
+        going_on = [] if full else [each for each in found if each[2] not in self._stops]
+        del going_on[self._count :]
         self.running = [
             Beam((*old[parent].tokens, token), -cost) for cost, parent, token in going_on
         ]
         self.done = not going_on or self._ends(length)
         return [parent for _, parent, _ in going_on]
+
+    def _ranked(self, continuations: Sequence[Continuations]) -> tuple[list[Found], list[Found]]:
+        """Return the continuations of all running beams, best first, and those that may end."""
+        found = sorted(
+            (-(beam.score + log_probability), parent, token)
+            for parent, (beam, row) in enumerate(zip(self.running, continuations, strict=False))
+            for token, log_probability in row
+        )
+        return found, found
 
     def _ends(self, length: int) -> bool:
         """Return whether no running beam can become one of the best any more."""
@@ -90,7 +93,8 @@ class Beams:
             return True
         if self._early_stopping == "never" and self._length_penalty > 0:
             length = self._room
-        best: float = self.running[0].score / float(length) ** self._length_penalty
+        highest = max(beam.score for beam in self.running)
+        best: float = highest / float(length) ** self._length_penalty
         return best <= self.finished[-1].score
 
     def force(self, token: int) -> None:

@@ -22,7 +22,7 @@ def _ids(name: str, value: Any) -> tuple[int, ...]:
     return tuple(int(_ID.check(f"a token id of {name}", each)) for each in _listed(name, value))
 
 
-def _words(name: str, value: Any) -> tuple[tuple[int, ...], ...]:
+def words_of(name: str, value: Any) -> tuple[tuple[int, ...], ...]:
     """Lists of token ids, none of them empty."""
     words = tuple(_ids(name, _listed(name, each)) for each in _listed(name, value))
     if () in words:
@@ -56,7 +56,7 @@ def _sequence_biases(name: str, value: Any) -> Biases:
                 f"{name} must be a dict of tuples of token ids and numbers, or a list of pairs, "
                 f"not {shown(value)}"
             )
-        (sequence,) = _words(name, [pair[0]])
+        (sequence,) = words_of(name, [pair[0]])
         found[sequence] = _BIAS.check(f"a bias of {name}", pair[1])
     return tuple(sorted(found.items()))
 
@@ -85,7 +85,7 @@ def _listed(name: str, value: Any) -> Iterable[Any]:
 RULE_ARGUMENTS: dict[str, Callable[[str, Any], tuple[Any, ...]]] = {
     "suppress_tokens": _ids,
     "begin_suppress_tokens": _ids,
-    "bad_words_ids": _words,
+    "bad_words_ids": words_of,
     "logit_bias": _biases,
     "sequence_bias": _sequence_biases,
     "forced_bos_token_id": _one_id,

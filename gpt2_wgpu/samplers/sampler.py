@@ -68,6 +68,7 @@ class Sampler:
             the others end the text: a dict of tuples of ids, or a list of [ids, number].
         forced_bos_token_id: id: the second token of a text whose prompt is one token.
         forced_eos_token_id: id, or list of ids: the last token of a text that reaches its length.
+        force_words_ids: only of a `BeamSampler`.
 
     Raises:
         InvalidArgumentError: a value is out of range.
@@ -92,7 +93,12 @@ class Sampler:
         sequence_bias: SequenceBias | None = None,
         forced_bos_token_id: int | None = None,
         forced_eos_token_id: int | Sequence[int] | None = None,
+        force_words_ids: None = None,
     ) -> None:
+        if force_words_ids is not None:
+            raise InvalidArgumentError(
+                f"{_name(self)} cannot force words: give force_words_ids to a BeamSampler"
+            )
         self.temperature = temperature
         self.min_p = min_p
         self.typical_p = typical_p

@@ -225,10 +225,11 @@ def test_odd_values_are_refused_in_our_words(value):
 def test_a_sampler_takes_the_common_parameters_of_the_table():
     arguments = inspect.signature(samplers.Sampler).parameters.values()
     keywords = {each.name: each.default for each in arguments if each.kind == each.KEYWORD_ONLY}
-    numbers = {name: keywords.pop(name) for name in [*keywords] if name not in RULE_ARGUMENTS}
+    others = [name for name in keywords if name not in {*RULE_ARGUMENTS, "force_words_ids"}]
+    numbers = {name: keywords.pop(name) for name in others}
     rules = {each.name: None for each in RULE_PARAMETERS}  # None: the model's
     assert numbers == {each.name: each.neutral for each in COMMON_PARAMETERS} | rules
-    assert keywords.keys() == RULE_ARGUMENTS.keys()
+    assert keywords.keys() == {*RULE_ARGUMENTS, "force_words_ids"}
 
 
 def test_defaults_and_neutral_values_are_in_range():
