@@ -17,6 +17,7 @@ from gpt2_wgpu.cli import (
     doctor,
     generate,
     info,
+    interactive,
     list_models,
     score,
     serve,
@@ -34,6 +35,7 @@ from gpt2_wgpu.errors import GPT2WGPUError
 
 _COMMANDS = (
     generate,
+    interactive,
     batch,
     score,
     tokenize,

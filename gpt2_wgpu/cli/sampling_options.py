@@ -83,6 +83,17 @@ def _add_parameter(group: argparse._ActionsContainer, parameter: Parameter) -> N
 def add_ending(parser: Parser) -> None:
     """Adds the options of the ends of prompt and text."""
     group = parser.add_argument_group("stopping")
+    add_limits(group)
+    group.add_argument(
+        "--no-start-token",
+        action="store_true",
+        help="do not put the model's start token before the prompt",
+    )
+    add_allowed_special(group, "the prompt")
+
+
+def add_limits(group: argparse._ActionsContainer) -> None:
+    """Adds the options of the end of a text."""
     _add_parameter(group, MAX_NEW_TOKENS)
     group.add_argument(
         "--stop",
@@ -92,12 +103,6 @@ def add_ending(parser: Parser) -> None:
         metavar="TEXT",
         help="stop before TEXT would appear (repeatable)",
     )
-    group.add_argument(
-        "--no-start-token",
-        action="store_true",
-        help="do not put the model's start token before the prompt",
-    )
-    add_allowed_special(group, "the prompt")
 
 
 def add_allowed_special(group: argparse._ActionsContainer, text: str) -> None:
