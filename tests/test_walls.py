@@ -50,7 +50,7 @@ BELOW = {
     "weights": set[str](),
     "samplers": {"nn", "tensors", "text", "webgpu"},
     "models": {"diagnostics", "layers", "nn", "samplers", "tensors", "text", "webgpu", "weights"},
-    "integrations": {"diagnostics", "models", "public", "samplers", "webgpu", "weights"},
+    "integrations": {"diagnostics", "models", "public", "samplers", "text", "webgpu", "weights"},
     "public": {
         "diagnostics",
         "layers",

@@ -133,8 +133,8 @@ export interface Memory {
   byKind: { weights: number; parameters: number; cache: number; workspace: number; staging: number };
 }
 
-/** Sampling and stopping; defaults are those of `lm.info.defaults`. */
-export interface Settings {
+/** Numbers of sampling; defaults are those of `lm.info.defaults`. */
+export interface SamplingParameters {
   // begin: sampling parameters (written by scripts/generate_web.py from gpt2_wgpu/sampling_parameters.py)
   /** Temperature; higher is more random, 0 is greedy search. Default: 0.8. */
   temperature?: number;
@@ -177,15 +177,79 @@ export interface Settings {
   /** Stop after N tokens, or at the end of the model's context. Default: 128. */
   maxTokens?: number;
   // end: sampling parameters
+}
+
+/** Sampling, rules for tokens, and stopping. */
+export interface Settings extends SamplingParameters {
   /** Text or texts to stop before; a special token as stop text ends the text where it is generated. */
   stop?: string | string[];
   /** Special tokens to recognise in the prompt, or "all"; others are plain text. Default: none. */
   allowedSpecial?: string[] | "all";
+  /** Whether a start token precedes the prompt. Default: as the model's tokenizer says. */
+  addStartToken?: boolean;
+  /** Numbers that are added to the logits of ids. */
+  logitBias?: Record<number, number>;
+  /** Ids that are never chosen. */
+  suppressTokens?: number[];
+  /** Ids that are not chosen as the first new token. */
+  beginSuppressTokens?: number[];
+  /** Lists of ids that do not occur in the new text. */
+  badWordsIds?: number[][];
+  /** Pairs of ids and a number that is added to the logit of their last id after the others. */
+  sequenceBias?: [number[], number][];
+  /** The second token of a text whose prompt is one token. */
+  forcedBosTokenId?: number;
+  /** The last token of a text that reaches its length. */
+  forcedEosTokenId?: number | number[];
+  /**
+   * Address of a module (absolute, or relative to the page) whose exports restrict the text:
+   * `allows(text, piece)`, whether `piece` may follow the new text so far, and `finished(text)`,
+   * whether the text may end. They run in the worker, for every token of the vocabulary at each step.
+   */
+  constraint?: string | URL;
 }
 
 export interface GenerateOptions extends Settings {
+  /** An abort rejects with an AbortError. */
   signal?: AbortSignal;
 }
+
+export interface DetailOptions {
+  /** Whether to compute log-probabilities, in one pass after the text's end. */
+  details: true;
+  /** Number of the most likely tokens for each place, at most 20. Default: 0. */
+  topLogprobs?: number;
+}
+
+export interface SeveralOptions {
+  /** Seed of each text; consecutive ones from a number. Each text is that of its prompt and seed alone. */
+  seed?: number | number[] | null;
+  /** Number of texts for each prompt, one after the other in the result. Default: 1. */
+  numReturnSequences?: number;
+}
+
+/** A text with its tokens. Log-probabilities are the model's, in nats, before penalties and temperature. */
+export interface Details {
+  text: string;
+  /** The new ids. */
+  tokenIds: number[];
+  /** The text of each id; a character of several tokens is with the last of them. */
+  pieces: string[];
+  logprobs: number[];
+  /** For each id the most likely tokens, in descending order. */
+  top: { id: number; piece: string; logprob: number }[][];
+  finishReason: FinishReason;
+  promptTokens: number;
+  /** null: greedy search. */
+  seed: number | null;
+  timings: { secondsToFirstToken: number | null; seconds: number };
+}
+
+/**
+ * "stop": a stop token; "stop_text": a stop text; "length": maxTokens reached; "context": the model's
+ * context is full; "aborted": stopped by the caller or an error.
+ */
+export type FinishReason = "stop" | "stop_text" | "length" | "context" | "aborted";
 
 export interface Stats {
   promptTokens: number;
@@ -195,17 +259,34 @@ export interface Stats {
   secondsToFirstToken: number | null;
   /** The seed in use, also if none was given. */
   seed: number | null;
-  /**
-   * "stop": a stop token; "length": maxTokens reached; "context": the model's context is full;
-   * "aborted": stopped by the caller or an error; null: still running.
-   */
-  finishReason: "stop" | "stop_text" | "length" | "context" | "aborted" | null;
+  /** null: still running. */
+  finishReason: FinishReason | null;
 }
 
 /** Pieces of text in whole characters. Generation starts at the first `next()`. */
 export interface TextStream extends AsyncIterableIterator<string, undefined> {
   /** Statistics so far; null before the first piece. */
   readonly stats: Stats | null;
+  /** With `details: true`, after the end; else null. */
+  readonly details: Details | null;
+}
+
+/** Texts and token ids. Works while a text is generated, too. */
+export interface Tokenizer {
+  /** The ids of a text, without start token. */
+  encode(text: string, options?: { allowedSpecial?: string[] | "all" }): Promise<number[]>;
+  decode(tokenIds: number[]): Promise<string>;
+  /** The text of each token; a character of several tokens is with the last of them. */
+  pieces(text: string | number[], options?: { allowedSpecial?: string[] | "all" }): Promise<string[]>;
+}
+
+/** A text or texts, encoded like prompts; or ids, one row or several. */
+export type Texts = string | string[] | number[] | number[][];
+
+export interface EvaluationOptions {
+  /** Step of the windows over texts longer than the context. Default: half the context. */
+  stride?: number;
+  signal?: AbortSignal;
 }
 
 export interface Info {
@@ -219,7 +300,7 @@ export interface Info {
   storedBytes: number;
   /** Whether the model is complete in the browser's storage, and so available offline. */
   stored: boolean;
-  defaults: Required<Omit<Settings, "stop" | "allowedSpecial" | "seed">> & { seed: null };
+  defaults: Required<Omit<SamplingParameters, "seed">> & { seed: null };
   warnings: string[];
 }
 
@@ -232,13 +313,34 @@ export class GPT2 extends EventTarget {
    */
   static load(source: Source, options?: LoadOptions): Promise<GPT2>;
   readonly info: Info;
+  readonly tokenizer: Tokenizer;
   /**
-   * Generates the text that follows `prompt`. A second stream at the same time throws BusyError. A
-   * signal, or leaving the loop, stops it within one submit to the GPU.
+   * Generates the text that follows `prompt`, a text or its ids (then without start token). A second
+   * stream at the same time throws BusyError. A signal, or leaving the loop, stops it within one submit
+   * to the GPU.
    */
-  stream(prompt: string, options?: GenerateOptions): TextStream;
-  /** The whole text that follows `prompt`. */
-  generate(prompt: string, options?: GenerateOptions): Promise<string>;
+  stream(prompt: string | number[], options?: GenerateOptions & Partial<DetailOptions>): TextStream;
+  /**
+   * The text that follows a prompt, or its details. Several prompts, or `numReturnSequences` above 1,
+   * give an array of texts that are generated together.
+   */
+  generate(prompt: string | number[], options: GenerateOptions & DetailOptions): Promise<Details>;
+  generate(prompt: string | number[], options?: GenerateOptions): Promise<string>;
+  generate(
+    prompts: string | string[],
+    options: Omit<GenerateOptions, "seed"> & SeveralOptions & DetailOptions,
+  ): Promise<Details[]>;
+  generate(prompts: string | string[], options?: Omit<GenerateOptions, "seed"> & SeveralOptions): Promise<string[]>;
+  /** Log-probabilities of the tokens of texts, except the first of each, in nats. */
+  logprobs(text: string | number[], options?: EvaluationOptions): Promise<number[]>;
+  logprobs(texts: string[] | number[][], options?: EvaluationOptions): Promise<number[][]>;
+  /** exp of the mean of minus the log-probabilities of all tokens. */
+  perplexity(texts: Texts, options?: EvaluationOptions): Promise<number>;
+  /**
+   * Logits of each position, one after the other (tokens × vocabulary); with `targetIds` the losses in
+   * nats of these ids, the one to predict after each position.
+   */
+  score(tokenIds: number[], options?: { targetIds?: number[]; signal?: AbortSignal }): Promise<Float32Array>;
   /** GPU memory in use. */
   memory(): Promise<Memory>;
   /** Called about five times a second while generating, after each text, and after dispose. */

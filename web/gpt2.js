@@ -64,6 +64,12 @@ function portable(source) {
 const isRelative = (source) =>
   typeof source === "string" && !source.includes("://") && /^\.{0,2}\/|\/$|^[^@]*\/[^@]*\//.test(source);
 
+/** Settings in a form that the worker accepts. @param {any} settings */
+function portableSettings({ constraint, ...settings }) {
+  if (constraint === undefined || constraint === null) return settings;
+  return { ...settings, constraint: new URL(constraint, globalThis.document?.baseURI ?? location.href).href };
+}
+
 export const check = () => caller().call("check", []);
 
 export const models = {
@@ -86,6 +92,15 @@ export class GPT2 extends EventTarget {
   #disposed = false;
   /** @type {any} */
   info;
+  /** Encodes and decodes; also while a text is generated. */
+  tokenizer = {
+    /** @param {string} text @param {any} [options] */
+    encode: (text, options = {}) => this.#call("encode", [text, options]),
+    /** @param {number[]} tokenIds */
+    decode: (tokenIds) => this.#call("decode", [tokenIds]),
+    /** @param {string | number[]} text @param {any} [options] */
+    pieces: (text, options = {}) => this.#call("pieces", [text, options]),
+  };
   /** @type {((memory: any) => void) | null} */
   onmemory = null;
   /** @type {((event: any) => void) | null} */
@@ -120,19 +135,41 @@ export class GPT2 extends EventTarget {
     return new GPT2(KEY, made, model, info);
   }
 
-  /** @param {string} prompt @param {any} [options] */
+  /** @param {string | number[]} prompt @param {any} [options] */
   stream(prompt, { signal, ...options } = {}) {
     return new TextStream((onEvent, own) => {
       const signals = signal ? [signal, own] : [own];
-      return this.#call("stream", [prompt, options], { onEvent, signal: AbortSignal.any(signals) });
+      return this.#call("stream", [prompt, portableSettings(options)], { onEvent, signal: AbortSignal.any(signals) });
     });
   }
 
-  /** @param {string} prompt @param {any} [options] */
-  async generate(prompt, options = {}) {
+  /** @param {any} prompt @param {any} [options] @returns {Promise<any>} */
+  async generate(prompt, { signal, ...options } = {}) {
+    const several = Array.isArray(prompt) && typeof prompt[0] !== "number";
+    if (several || options.numReturnSequences !== undefined) {
+      const prompts = several ? prompt : [prompt];
+      const texts = await this.#call("generate", [prompts, portableSettings(options)], { signal });
+      return options.details ? texts : texts.map((/** @type {any} */ { text }) => text);
+    }
+    const stream = this.stream(prompt, { signal, ...options });
     let whole = "";
-    for await (const text of this.stream(prompt, options)) whole += text;
-    return whole;
+    for await (const text of stream) whole += text;
+    return stream.details ?? whole;
+  }
+
+  /** @param {any} texts @param {any} [options] */
+  logprobs(texts, { signal, ...options } = {}) {
+    return this.#call("logprobs", [texts, options], { signal });
+  }
+
+  /** @param {any} texts @param {any} [options] */
+  perplexity(texts, { signal, ...options } = {}) {
+    return this.#call("perplexity", [texts, options], { signal });
+  }
+
+  /** @param {number[]} tokenIds @param {any} [options] */
+  score(tokenIds, { signal, ...options } = {}) {
+    return this.#call("score", [tokenIds, options], { signal });
   }
 
   memory() {
@@ -206,6 +243,8 @@ class TextStream {
   #begin;
   /** @type {any} */
   stats = null;
+  /** @type {any} */
+  details = null;
 
   /** @param {(onEvent: (event: any) => void, signal: AbortSignal) => Promise<any>} begin */
   constructor(begin) {
@@ -247,7 +286,9 @@ class TextStream {
       this.#wake();
     };
     try {
-      this.stats = await this.#begin(onEvent, this.#controller.signal);
+      const { stats, details } = await this.#begin(onEvent, this.#controller.signal);
+      this.stats = stats;
+      this.details = details;
     } catch (error) {
       this.#error = error;
     }

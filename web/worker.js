@@ -16,6 +16,8 @@ const MEMORY_INTERVAL_MS = 200; // while generating
 /** @type {Map<number, Model>} */
 const loaded = new Map();
 let next = 1;
+/** Python, once it has started. @type {any} */
+let pyodide = null;
 
 const { post, end } = serve({
   check,
@@ -25,13 +27,28 @@ const { post, end } = serve({
   remove: (_, id) => models.remove(id),
   load,
   stream,
+  generate,
+  encode: (_, id, text, { allowedSpecial = [] }) => plain(modelOf(id).proxy.encode(text, inPython(allowedSpecial))),
+  decode: (_, id, tokenIds) => modelOf(id).proxy.decode(inPython(tokenIds)),
+  pieces: (_, id, text, { allowedSpecial = [] }) =>
+    plain(modelOf(id).proxy.pieces(inPython(text), inPython(allowedSpecial))),
+  logprobs: (context, id, texts, { stride }) =>
+    evaluate(context, id, (proxy) => proxy.logprobs(inPython(texts), stride)),
+  perplexity: (context, id, texts, { stride }) =>
+    evaluate(context, id, (proxy) => proxy.perplexity(inPython(texts), stride)),
+  score: (context, id, tokenIds, { targetIds }) =>
+    evaluate(context, id, (proxy) => proxy.score(inPython(tokenIds), inPython(targetIds))),
   memory: (_, model) => plain(modelOf(model).proxy.memory()),
   python,
   dispose,
 });
 
-/** A Python dict as a plain object; None is null. @param {any} proxy */
+/** A plain value as Python's: dict, list, str, number. @param {any} value */
+const inPython = (value) => pyodide.toPy(value);
+
+/** What Python returned, dicts as plain objects, in which None is null. @param {any} proxy */
 function plain(proxy) {
+  if (!proxy?.toJs) return proxy; // a number or a string
   const objectOf = (/** @type {Iterable<[string, any]>} */ entries) =>
     Object.fromEntries(Array.from(entries, ([key, value]) => [key, value ?? null]));
   const value = proxy.toJs({ dict_converter: objectOf });
@@ -64,8 +81,13 @@ async function alone(id, what, work) {
     return await working;
   } finally {
     model.busy = "";
-    if (loaded.has(id)) post("memory", { model: id, ...plain(model.proxy.memory()) });
+    report(id, model);
   }
+}
+
+/** Reports the GPU memory in use. @param {number} id @param {Model} model */
+function report(id, model) {
+  if (loaded.has(id)) post("memory", { model: id, ...plain(model.proxy.memory()) });
 }
 
 /** Cancelled loads that have not ended yet: they hold a download's lock, or GPU memory. @type {Set<Promise<any>>} */
@@ -119,7 +141,7 @@ async function obtainAndLoad({ signal, emit }, source, { dtype, ...options }) {
   });
   let engine, proxy;
   try {
-    ({ engine } = await unlessAborted(python, signal));
+    ({ engine, pyodide } = await unlessAborted(python, signal));
     proxy = await upload(obtained, engine, dtype, stages, signal);
   } finally {
     obtained.release();
@@ -195,10 +217,27 @@ async function keep(obtained) {
   }
 }
 
-/** @param {Context} context @param {number} id @param {string} prompt @param {any} options */
-function stream({ signal, emit }, id, prompt, options) {
+/**
+ * The rules of a constraint: a module's `allows` and `finished`.
+ *
+ * @param {string | undefined} address
+ */
+async function rulesOf(address) {
+  if (address === undefined) return undefined;
+  try {
+    return await import(address);
+  } catch (error) {
+    const reason = /** @type {Error} */ (error).message;
+    throw errorOf({ name: "InvalidArgumentError", message: `constraint ${address} is not a module that loads: ${reason}` });
+  }
+}
+
+/** @param {Context} context @param {number} id @param {string | number[]} prompt @param {any} options */
+function stream({ signal, emit }, id, prompt, { constraint, ...options }) {
   return alone(id, "generating", async (model) => {
-    const text = model.proxy.stream.callKwargs(prompt, options);
+    const rules = await rulesOf(constraint);
+    signal.throwIfAborted();
+    const text = model.proxy.stream(inPython(prompt), inPython(options), rules);
     model.stream = text;
     const stop = () => text.close();
     signal.addEventListener("abort", stop);
@@ -209,13 +248,14 @@ function stream({ signal, emit }, id, prompt, options) {
         const stats = plain(text.stats());
         if (piece === undefined || signal.aborted) {
           emit({ text: "", stats });
+          const details = signal.aborted ? null : plain(await text.details());
           if (signal.aborted) throw aborted();
-          return stats;
+          return { stats, details: details ?? null };
         }
         emit({ text: piece, stats });
         if (performance.now() - reported > MEMORY_INTERVAL_MS) {
           reported = performance.now();
-          post("memory", { model: id, ...plain(model.proxy.memory()) });
+          report(id, model);
         }
       }
     } finally {
@@ -227,21 +267,52 @@ function stream({ signal, emit }, id, prompt, options) {
   });
 }
 
+/** Several texts, generated together. @param {Context} context @param {number} id @param {string[]} prompts @param {any} options */
+function generate({ signal }, id, prompts, { constraint, ...options }) {
+  return alone(id, "generating", async (model) => {
+    const rules = await rulesOf(constraint);
+    const timer = setInterval(() => report(id, model), MEMORY_INTERVAL_MS);
+    try {
+      return await stoppable(id, signal, model.proxy.generate(inPython(prompts), inPython(options), rules));
+    } finally {
+      clearInterval(timer);
+    }
+  });
+}
+
+/** @param {Context} context @param {number} id @param {(proxy: any) => Promise<any>} work */
+function evaluate({ signal }, id, work) {
+  return alone(id, "evaluating", ({ proxy }) => stoppable(id, signal, work(proxy)));
+}
+
 /** @param {Context} context @param {number} id @param {string} code */
 function python({ signal }, id, code) {
   return alone(id, "running Python", async ({ proxy }) => {
-    const stop = () => loaded.has(id) && proxy.stop_python();
-    signal.addEventListener("abort", stop);
-    try {
-      const { error, ...done } = plain(await proxy.python(code));
-      if (signal.aborted) throw aborted();
-      modelOf(id); // disposed meanwhile?
-      if (error) throw errorOf(error);
-      return done;
-    } finally {
-      signal.removeEventListener("abort", stop);
-    }
+    const { error, ...done } = await stoppable(id, signal, proxy.python(code));
+    if (error) throw errorOf(error);
+    return done;
   });
+}
+
+/**
+ * The result of Python's work, which a signal cancels where it awaits.
+ *
+ * @param {number} id @param {AbortSignal} signal @param {Promise<any>} work
+ */
+async function stoppable(id, signal, work) {
+  const stop = () => loaded.get(id)?.proxy.stop();
+  signal.addEventListener("abort", stop);
+  try {
+    if (signal.aborted) stop();
+    const result = plain(await work);
+    if (!signal.aborted && loaded.has(id)) return result;
+  } catch (error) {
+    if (!signal.aborted && loaded.has(id)) throw error;
+  } finally {
+    signal.removeEventListener("abort", stop);
+  }
+  if (signal.aborted) throw aborted();
+  modelOf(id); // it was disposed meanwhile
 }
 
 /** What is held on the GPU afterwards; null if it was disposed before. @param {Context} context @param {number} id */
@@ -250,7 +321,7 @@ async function dispose(context, id) {
   if (!model) return null;
   loaded.delete(id);
   model.stream?.close();
-  model.proxy.stop_python();
+  model.proxy.stop();
   await model.work;
   model.proxy.dispose();
   model.proxy.destroy();

@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import io
-import secrets
 import traceback
 import warnings
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from typing import Any
+from typing import Any, TypeVar
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
+from gpt2_wgpu.integrations.web_settings import Settings, javascript_names
+from gpt2_wgpu.integrations.web_texts import Text, details_of, pieces
 from gpt2_wgpu.models.self_test import require_right_results
 from gpt2_wgpu.models.weight_sizes import stored_bytes
-from gpt2_wgpu.sampling_parameters import (
-    PARAMETERS,
-    RULE_PARAMETERS,
-    SAMPLER_PARAMETERS,
-    with_defaults,
-)
-from gpt2_wgpu.shown import shown
+from gpt2_wgpu.sampling_parameters import PARAMETERS, RULE_PARAMETERS, with_defaults
+from gpt2_wgpu.text import GPT2Tokenizer
 
-DEFAULTS: dict[str, Any] = {each.javascript: each.default for each in PARAMETERS}
+T = TypeVar("T")
 _CONSOLE = "<console>"
 
 
@@ -93,12 +89,12 @@ class Model:
         self._on_lost: Callable[[str], object] = lambda reason: None
         self._on_recovered: Callable[[], object] = lambda: None
         self._watching: asyncio.Future[None] | None = None
-        self._console: asyncio.Task[Any] | None = None
+        self._task: asyncio.Future[Any] | None = None
 
     async def warm_up(self) -> None:
         """Compile all kernels of prefill and decode step, by running each once."""
         async with self.stream(
-            "Once upon", maxTokens=2
+            "Once upon", {"maxTokens": 2}
         ) as text:  # with penalties, whose kernels are included
             while await text.next() is not None:
                 pass
@@ -123,45 +119,131 @@ class Model:
             "warnings": list(self._warned),
         }
 
-    def stream(self, prompt: str, **settings: Any) -> Text:
+    def stream(self, prompt: str | list[int], given: Mapping[str, Any], rules: Any = None) -> Text:
         """Start a text.
 
         Args:
-            prompt: the prompt.
-            **settings: keys of `DEFAULTS`, ``stop`` (stop texts) and ``allowedSpecial`` (special
-                tokens to recognise in the prompt, or "all").
+            prompt: the prompt, or its ids.
+            given: settings, with keys of `web_settings.SETTINGS`.
+            rules: object with ``allows`` and ``finished``, as for ``TextConstraint``; None: no
+                constraint.
 
         Raises:
             InvalidArgumentError: a setting is unknown or out of range.
             ContextLengthError: the prompt is too long.
         """
-        given = {key: value for key, value in settings.items() if value is not None}
-        stop = given.pop("stop", ())
-        stop_texts = [stop] if isinstance(stop, str) else list(stop)
-        special = given.pop("allowedSpecial", ())
-        allowed = special if isinstance(special, str) else list(special)
-        if unknown := sorted(given.keys() - DEFAULTS.keys()):
-            known = ", ".join([*DEFAULTS, "stop", "allowedSpecial", "signal"])
-            raise gw.errors.InvalidArgumentError(
-                f"no setting {shown(unknown[0])}; there are {known}"
+        with javascript_names():
+            settings = self._settings(given, rules)
+            if settings.texts_per_prompt > 1:
+                raise gw.errors.InvalidArgumentError(
+                    "stream gives one text, not num_return_sequences "
+                    f"{settings.texts_per_prompt}: use generate"
+                )
+            stream = self._lm.stream(prompt, sampler=settings.sampler, **settings.arguments)
+        return Text(stream, settings, self._tokenizer, self.note_recovery)
+
+    async def generate(
+        self, prompts: list[str], given: Mapping[str, Any], rules: Any = None
+    ) -> list[dict[str, Any]]:
+        """Generate texts together, without their prompts.
+
+        Arguments and errors as in `stream`.
+
+        Returns:
+            For each text its details, or ``text`` alone.
+        """
+        if not prompts:
+            return []
+        with javascript_names():
+            settings = self._settings(given, rules, len(prompts))
+            generate: Any = self._lm.generate_async  # its overloads are too many for mypy
+            found = await self._stoppable(
+                generate(
+                    prompts,
+                    strip_prompt=True,
+                    sampler=settings.sampler,
+                    seed=settings.seeds,
+                    num_return_sequences=settings.texts_per_prompt,
+                    return_details=settings.top_logprobs is not None,
+                    top_logprobs=settings.top_logprobs or 0,
+                    **settings.arguments,
+                )
             )
-        chosen = with_defaults(
-            {each.name: given.get(each.javascript) for each in PARAMETERS},
-            self._lm.generation_defaults | self._lm.generation_limits,
-        )
-        if chosen["seed"] is None:
-            chosen["seed"] = secrets.randbelow(2**53)
-        self._lm.compile(
-            samplers.of_settings(**{each.name: chosen[each.name] for each in SAMPLER_PARAMETERS})
-        )
-        stream = self._lm.stream(
-            prompt,
-            max_new_tokens=chosen["max_new_tokens"],
-            stop_texts=stop_texts,
-            allowed_special=allowed,
-        )
-        seed = None if chosen["temperature"] == 0 else chosen["seed"]
-        return Text(self, stream, seed)
+        if settings.top_logprobs is None:
+            return [{"text": text} for text in found]
+        return [
+            details_of(each, settings.seed_of(row), self._tokenizer)
+            for row, each in enumerate(found)
+        ]
+
+    def _settings(self, given: Mapping[str, Any], rules: Any, prompts: int = 1) -> Settings:
+        """Return the settings of a call, and set its constraint."""
+        lm = self._lm
+        settings = Settings.of(given, lm.generation_defaults | lm.generation_limits, prompts)
+        constraint = [] if rules is None else [samplers.TextConstraint(self._tokenizer, rules)]
+        if constraint or lm.logits_processors or lm.prompt_lookup_num_tokens:
+            lm.compile(lm.sampler, logits_processors=constraint)  # what the console has set
+        return settings
+
+    @property
+    def _tokenizer(self) -> GPT2Tokenizer:
+        preprocessor = self._lm.preprocessor
+        assert preprocessor is not None  # a model of files has one
+        return preprocessor.tokenizer
+
+    def encode(self, text: str, allowed_special: Any = ()) -> list[int]:
+        """Return the ids of a text, without start token."""
+        with javascript_names():
+            return self._tokenizer.encode(text, allowed_special)
+
+    def decode(self, token_ids: list[int]) -> str:
+        """Return the text of ids."""
+        return self._tokenizer.decode(token_ids)
+
+    def pieces(self, text: str | list[int], allowed_special: Any = ()) -> list[str]:
+        """Return the text of each token of a text, or of each id."""
+        ids = self.encode(text, allowed_special) if isinstance(text, str) else text
+        self._tokenizer.decode(ids)  # checks them
+        return pieces(self._tokenizer, ids)
+
+    async def logprobs(self, texts: Any, stride: int | None) -> Any:
+        """Return ``lm.logprobs``."""
+        return await self._stoppable(self._lm.logprobs_async(texts, stride))
+
+    async def perplexity(self, texts: Any, stride: int | None) -> float:
+        """Return ``lm.perplexity``."""
+        return await self._stoppable(self._lm.perplexity_async(texts, stride))
+
+    async def score(self, token_ids: list[int], target_ids: list[int] | None) -> Any:
+        """Return ``lm.score`` of one row, as a flat array: logits, or losses of the targets."""
+
+        async def scored() -> Any:
+            mode = "logits" if target_ids is None else "loss"
+            targets = None if target_ids is None else [target_ids]
+            found = self._lm.score([token_ids], scoring_mode=mode, target_ids=targets)
+            flat = found.view((found.size,))
+            found.dispose()
+            try:
+                return await flat.data()
+            finally:
+                flat.dispose()
+
+        with javascript_names():
+            return await self._stoppable(scored())
+
+    async def _stoppable(self, work: Coroutine[Any, Any, T] | Awaitable[T]) -> T:
+        """Return the result of ``work``, which `stop` cancels."""
+        self._task = task = asyncio.ensure_future(work)
+        try:
+            return await task
+        finally:
+            self._task = None
+            self.note_recovery()
+
+    def stop(self) -> None:
+        """Cancel what runs, except a stream, at its next await."""
+        if self._task is not None:
+            self._task.cancel()
 
     def memory(self) -> dict[str, Any]:
         """Return `memory` of the model's device."""
@@ -178,24 +260,15 @@ class Model:
         output = io.StringIO()
         with redirect_stdout(output), redirect_stderr(output):
             running = eval_code_async(code, self._names, filename=_CONSOLE)
-            self._console = asyncio.ensure_future(_without_exit(running))
             try:
-                result = await self._console
+                result = await self._stoppable(_without_exit(running))
             except _NotHereError as error:
                 return {"error": {"name": "RuntimeError", "message": f"{output.getvalue()}{error}"}}
             except (Exception, asyncio.CancelledError) as error:
                 message = output.getvalue() + _traceback(error)
                 return {"error": {"name": type(error).__name__, "message": message}}
-            finally:
-                self._console = None
-                self.note_recovery()
         self._names["_"] = result
         return {"output": output.getvalue(), "result": None if result is None else repr(result)}
-
-    def stop_python(self) -> None:
-        """Cancel the code run by `python` at its next await."""
-        if self._console is not None:
-            self._console.cancel()
 
     def watch(self, on_lost: Callable[[str], object], on_recovered: Callable[[], object]) -> None:
         """Set the callbacks of device loss and of recovery on another device."""
@@ -221,46 +294,6 @@ class Model:
             self._watching.cancel()
         self._names.clear()
         self._lm.dispose()
-
-
-class Text:
-    """A text being generated."""
-
-    def __init__(self, model: Model, stream: gw.TextStream, seed: int | None) -> None:
-        self._model = model
-        self._stream = stream
-        self._seed = seed
-
-    async def next(self) -> str | None:
-        """Return the next piece of text; None at the end."""
-        try:
-            return await self._stream.__anext__()
-        except StopAsyncIteration:
-            return None
-        finally:
-            self._model.note_recovery()
-
-    def stats(self) -> dict[str, Any]:
-        """Return the current figures."""
-        stats = self._stream.stats
-        return {
-            "promptTokens": stats.prompt_tokens,
-            "tokens": stats.new_tokens,
-            "tokensPerSecond": stats.tokens_per_second,
-            "secondsToFirstToken": stats.seconds_to_first_token,
-            "seed": self._seed,
-            "finishReason": stats.finish_reason,
-        }
-
-    def close(self) -> None:
-        """Stop generation; the submit in flight completes. Idempotent."""
-        self._stream.close()
-
-    async def __aenter__(self) -> Text:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
 
 
 class _NotHereError(Exception):

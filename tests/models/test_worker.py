@@ -1,15 +1,19 @@
-"""Defaults of a page's settings, as passed by its worker to the sampler."""
+"""Settings of a page's calls, as passed by its worker to the model."""
 
 from __future__ import annotations
 
+import re
 from copy import copy
-from types import SimpleNamespace
+from pathlib import Path
 
 import pytest
 
+from gpt2_wgpu import errors
 from gpt2_wgpu.integrations import web_worker
+from gpt2_wgpu.integrations.web_settings import DEFAULTS, SETTINGS, Settings, javascript_names
 
 pytestmark = pytest.mark.native("the tests of the page run it in the browser")
+TYPES = Path(__file__).parents[2] / "web" / "gpt2.d.ts"
 
 
 @pytest.mark.parametrize(
@@ -27,23 +31,51 @@ pytestmark = pytest.mark.native("the tests of the page run it in the browser")
     ],
 )
 def test_drawn_tokens_are_kept_out_of_loops(of_file, settings, penalty):
-    compiled, called = [], {}
-    lm = SimpleNamespace(
-        device=None, compile=compiled.append, stream=lambda *_, **given: called.update(given),
-        generation_defaults=of_file, generation_limits={"max_new_tokens": 5},
-    )  # fmt: skip
-    web_worker.Model("a model", lm).stream("Once", **settings)
-    (sampler,) = compiled
-    assert sampler.repetition_penalty == penalty
-    assert called["max_new_tokens"] == settings.get("maxTokens", 5)
+    found = Settings.of(settings, of_file | {"max_new_tokens": 5})
+    assert found.sampler.repetition_penalty == penalty
+    assert found.arguments["max_new_tokens"] == settings.get("maxTokens", 5)
+
+
+def test_seeds_of_texts_are_consecutive():
+    assert Settings.of({"seed": 2**64 - 1, "numReturnSequences": 2}, {}).seeds == [2**64 - 1, 0]
+    assert Settings.of({"seed": [5, 2]}, {}, 2).seeds == [5, 2]
+    drawn = Settings.of({}, {}, 3).seeds
+    assert drawn and drawn == [*range(drawn[0], drawn[0] + 3)]
+    assert Settings.of({"temperature": 0}, {}, 3).seed_of(2) is None
+
+
+def test_errors_have_javascripts_names():
+    for bias, message in ((3, "logitBias must be a dict"), ({"king": 3}, "id of logitBias must")):
+        with pytest.raises(errors.InvalidArgumentError, match=message), javascript_names():
+            Settings.of({"logitBias": bias}, {})
+
+
+def test_every_setting_is_declared():
+    """Those of `Settings`, `SeveralOptions` and `DetailOptions` in gpt2.d.ts."""
+    declared = set(re.findall(r"^  (\w+)\??: ", TYPES.read_text("utf-8"), re.MULTILINE))
+    assert set(SETTINGS) <= declared
+
+
+def test_a_text_of_the_same_shape_records_nothing(tales, monkeypatch):
+    """The model is not compiled again; a constraint, and what the console has set, end with it."""
+    model, compiled = web_worker.Model("a model", tales), []
+    monkeypatch.setattr(tales, "compile", lambda *_, **given: compiled.append(given))
+    model.stream("Once", {"temperature": 0.5}).close()
+    assert compiled == []
+    rules = type("Rules", (), {"allows": lambda *_: True, "finished": lambda *_: True})()
+    model.stream("Once", {}, rules).close()
+    assert len(compiled.pop()["logits_processors"]) == 1
+    monkeypatch.setattr(tales, "logits_processors", [lambda ids, logits: logits])
+    model.stream("Once", {}).close()
+    assert compiled == [{"logits_processors": []}]
 
 
 def test_the_embedded_model_keeps_the_documented_defaults(tales):
     assert tales.generation_defaults == {"temperature": 0.8, "top_k": 40}
     model = web_worker.Model("a model", tales)
-    assert model.info()["defaults"] == web_worker.DEFAULTS
+    assert model.info()["defaults"] == DEFAULTS
     changed = copy(tales)
     changed.generation_defaults = {"top_p": 0.5}
     changed.generation_limits = {"max_new_tokens": 9}
     info = web_worker.Model("a model", changed).info()
-    assert info["defaults"] == web_worker.DEFAULTS | {"topP": 0.5, "maxTokens": 9}
+    assert info["defaults"] == DEFAULTS | {"topP": 0.5, "maxTokens": 9}

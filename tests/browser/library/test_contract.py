@@ -29,6 +29,7 @@ INTERFACES = {
     "onMemory": "Memory",
     "info": "Info",
     "stats": "Stats",
+    "details": "Details",
     "onmemory": "Memory",
     "memory": "Memory",
 }

@@ -141,10 +141,15 @@ def test_a_second_text_at_once_is_refused(tab: Tab) -> None:
     ("options", "name", "message"),
     [
         ({"temperature": -1}, "InvalidArgumentError", "temperature must be"),
-        ({"topP": 0}, "InvalidArgumentError", "top_p must be"),
-        ({"maxTokens": 0}, "InvalidArgumentError", "max_new_tokens must be"),
+        ({"topP": 0}, "InvalidArgumentError", "topP must be"),
+        ({"maxTokens": 0}, "InvalidArgumentError", "maxTokens must be"),
         ({"seed": 1.5}, "InvalidArgumentError", "seed must be"),
         ({"topk": 3}, "InvalidArgumentError", "no setting 'topk'"),
+        ({"stop": [1]}, "InvalidArgumentError", "stop must be a list"),
+        ({"badWordsIds": [[]]}, "InvalidArgumentError", "badWordsIds holds an empty list"),
+        ({"seed": [1, 2]}, "InvalidArgumentError", "seed has 2 entries for 1 text"),
+        ({"topLogprobs": 3}, "InvalidArgumentError", "set details to true"),
+        ({"details": True, "topLogprobs": 21}, "InvalidArgumentError", "topLogprobs must be"),
     ],
 )
 def test_settings_out_of_range(tab: Tab, options: dict[str, Any], name: str, message: str) -> None:

@@ -123,8 +123,14 @@ export class GPT2 extends EventTarget {
 
   stream(prompt, { signal, maxTokens = 128, seed = null, ...rest } = {}) {
     fake.calls.push(["stream", prompt, { maxTokens, seed, ...rest }]);
-    const stream = this.#pieces(signal, maxTokens, seed ?? 1, (stats) => (stream.stats = { ...stats }));
-    return Object.assign(stream, { stats: null });
+    const pieces = [];
+    const report = (stats, piece) => {
+      stream.stats = { ...stats };
+      if (piece) pieces.push(piece);
+      else if (rest.details && stats.finishReason !== "aborted") stream.details = detailsOf(pieces, stats);
+    };
+    const stream = this.#pieces(signal, maxTokens, seed ?? 1, report);
+    return Object.assign(stream, { stats: null, details: null });
   }
 
   async *#pieces(signal, maxTokens, seed, report) {
@@ -144,8 +150,9 @@ export class GPT2 extends EventTarget {
         if (fake.end === i) this.#end();
         if (fake.lose === i) this.onlost?.({ message: "driver reset" });
         if (fake.lose === i - 60) this.onrecovered?.({});
-        report(stats);
-        yield fake.piece ?? ` ${WORDS[(i * 3 + seed) % WORDS.length]}`;
+        const piece = fake.piece ?? ` ${WORDS[(i * 3 + seed) % WORDS.length]}`;
+        report(stats, piece);
+        yield piece;
       }
       stats.finishReason = stats.tokens < maxTokens ? "context" : "length";
     } finally {
@@ -210,6 +217,22 @@ export class GPT2 extends EventTarget {
     this.#alive = false;
     this.onmemory?.(this.#memory());
   }
+}
+
+/** Every second token was the most likely one. */
+function detailsOf(pieces, { promptTokens, finishReason, seed }) {
+  const likely = (piece) => [{ id: 5, piece, logprob: Math.log(0.5) }, { id: 6, piece: " wolf", logprob: Math.log(0.25) }];
+  return {
+    text: pieces.join(""),
+    tokenIds: pieces.map((_, i) => (i % 2 ? 7 : 5)),
+    pieces,
+    logprobs: pieces.map((_, i) => Math.log(i % 2 ? 0.01 : 0.5)),
+    top: pieces.map((piece, i) => likely(i % 2 ? " fox" : piece)),
+    finishReason,
+    promptTokens,
+    seed,
+    timings: { secondsToFirstToken: 0.05, seconds: 0.1 },
+  };
 }
 
 function keep(id, bytes, complete) {

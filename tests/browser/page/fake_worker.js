@@ -16,6 +16,18 @@ const MEMORY = {
   numScopes: 0,
   byKind: { weights: 0, parameters: 0, cache: 0, workspace: 0, staging: 0 },
 };
+/** @type {import("../../../web/gpt2.js").Details} */
+const DETAILS = {
+  text: " a",
+  tokenIds: [1],
+  pieces: [" a"],
+  logprobs: [-0.5],
+  top: [[{ id: 1, piece: " a", logprob: -0.5 }]],
+  finishReason: "length",
+  promptTokens: 1,
+  seed: 1,
+  timings: { secondsToFirstToken: 0.05, seconds: 0.1 },
+};
 const loaded = new Set();
 let next = 1;
 
@@ -34,7 +46,7 @@ const { post } = serve({
     return { model: next++, info: { ...info, ...rest }, saved: false };
   },
   memory: () => MEMORY,
-  async stream({ signal, emit }, model, prompt, { maxTokens, seed = 1 }) {
+  async stream({ signal, emit }, model, prompt, { maxTokens, seed = 1, details = false }) {
     const stats = { promptTokens: 1, tokens: 0, tokensPerSecond: null, secondsToFirstToken: 0.05, seed };
     for (; stats.tokens < maxTokens && !signal.aborted; await new Promise((resolve) => setTimeout(resolve, 1))) {
       stats.tokens += 1;
@@ -45,7 +57,7 @@ const { post } = serve({
     emit({ text: "", stats: ended });
     post("memory", { model, ...MEMORY });
     if (signal.aborted) throw aborted();
-    return ended;
+    return { stats: ended, details: details ? DETAILS : null };
   },
   async python({ signal }, model, code) {
     while (code === "while True: pass");

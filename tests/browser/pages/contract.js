@@ -52,6 +52,11 @@ export async function observe({ GPT2, check, models }) {
   see("onmemory", reported.at(-1));
   see("memory", await lm.memory());
 
+  const detailed = lm.stream("Once", { maxTokens: 3, seed: 1, details: true, topLogprobs: 2 });
+  seen.detailsBefore = shape(detailed.details);
+  for await (const _ of detailed);
+  see("details", detailed.details);
+
   const controller = new AbortController();
   const long = lm.stream("Once", { maxTokens: 50, seed: 1, signal: controller.signal });
   seen.stopped = await caught(async () => {

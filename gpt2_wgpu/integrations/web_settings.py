@@ -1,0 +1,144 @@
+"""Settings of a page's call: JavaScript's names and values, as arguments of the model."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from gpt2_wgpu import samplers
+from gpt2_wgpu.errors import GPT2WGPUError, InvalidArgumentError
+from gpt2_wgpu.samplers.rule_arguments import RULE_ARGUMENTS
+from gpt2_wgpu.sampling_parameters import MAX_TOP_LOGPROBS, PARAMETERS, SAMPLER_PARAMETERS, SEED
+from gpt2_wgpu.sampling_parameters import with_defaults as with_default_parameters
+from gpt2_wgpu.shown import shown
+from gpt2_wgpu.validation import Range, integer
+
+
+def camel_case(name: str) -> str:
+    """Return JavaScript's form of a Python name: ``logit_bias`` → ``logitBias``."""
+    first, *others = name.split("_")
+    return first + "".join(word.capitalize() for word in others)
+
+
+DEFAULTS: dict[str, Any] = {each.javascript: each.default for each in PARAMETERS}
+# Rules for tokens: arguments of every sampler.
+RULES = {camel_case(name): name for name in RULE_ARGUMENTS}
+_OTHERS = {
+    "stop": "stop_texts",
+    "allowedSpecial": "allowed_special",
+    "addStartToken": "add_start_token",
+    "numReturnSequences": "num_return_sequences",
+    "details": "return_details",
+    "topLogprobs": "top_logprobs",
+}
+SETTINGS = (*DEFAULTS, *RULES, *_OTHERS)
+_ARGUMENTS = {"tokenIds": "token_ids", "targetIds": "target_ids"}  # of other methods
+_JAVASCRIPT = {each.name: each.javascript for each in PARAMETERS} | {
+    python: javascript for javascript, python in (RULES | _OTHERS | _ARGUMENTS).items()
+}
+_PYTHON_NAME = re.compile(r"\b(" + "|".join(_JAVASCRIPT) + r")\b")
+_SEQUENCES = Range(1, 1 << 16, whole=True)
+
+
+@contextmanager
+def javascript_names() -> Iterator[None]:
+    """Errors raised inside name arguments as JavaScript does."""
+    try:
+        yield
+    except GPT2WGPUError as error:
+        if error.args and isinstance(error.args[0], str):
+            message = _PYTHON_NAME.sub(lambda found: _JAVASCRIPT[found[0]], error.args[0])
+            error.args = (message, *error.args[1:])
+        raise
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of one call.
+
+    ``seeds``: one for each text, None in greedy search. ``top_logprobs``: None without details.
+    """
+
+    sampler: samplers.Sampler
+    seeds: Sequence[int] | None
+    texts_per_prompt: int
+    top_logprobs: int | None
+    arguments: dict[str, Any]  # of `stream` and `generate`
+
+    def seed_of(self, row: int) -> int | None:
+        """Return the seed of a text."""
+        return None if self.seeds is None else self.seeds[row]
+
+    @staticmethod
+    def of(given: Mapping[str, Any], own: Mapping[str, Any], prompts: int = 1) -> Settings:
+        """Return the settings of a call with keys of `SETTINGS`; None is the default.
+
+        Args:
+            given: the call's settings.
+            own: defaults of the model.
+            prompts: number of prompts.
+
+        Raises:
+            InvalidArgumentError: a setting is unknown or out of range.
+        """
+        values = {key: value for key, value in given.items() if value is not None}
+        if unknown := sorted(values.keys() - set(SETTINGS)):
+            known = ", ".join([*SETTINGS, "constraint", "signal"])
+            raise InvalidArgumentError(f"no setting {shown(unknown[0])}; there are {known}")
+        each = int(_SEQUENCES.check("num_return_sequences", values.get("numReturnSequences", 1)))
+        seed = values.pop("seed", None)
+        chosen = with_default_parameters(
+            {each.name: values.get(each.javascript) for each in PARAMETERS}, own
+        )
+        del chosen["seed"]
+        seeds = _seeds(seed, prompts * each)
+        parameters = {each.name: chosen[each.name] for each in SAMPLER_PARAMETERS if each != SEED}
+        sampler = samplers.of_settings(seed=seeds[0], **parameters, **_rules(values))
+        stop, special = values.get("stop", ()), values.get("allowedSpecial", ())
+        return Settings(
+            sampler,
+            None if chosen["temperature"] == 0 else seeds,
+            each,
+            _top_logprobs(values),
+            {
+                "max_new_tokens": chosen["max_new_tokens"],
+                "stop_texts": [stop] if isinstance(stop, str) else stop,
+                "allowed_special": special,
+                "add_start_token": values.get("addStartToken"),
+            },
+        )
+
+
+def _seeds(given: Any, texts: int) -> list[int]:
+    """Return the seed of each text: those given, or consecutive ones from the one given."""
+    if isinstance(given, list):
+        if len(given) != texts:
+            raise InvalidArgumentError(
+                f"seed has {len(given)} entries for {texts} texts: give one for each"
+            )
+        return [int(SEED.range.check("seed", each)) for each in given]
+    first = secrets.randbelow(2**53 - texts) if given is None else given
+    first = int(SEED.range.check("seed", first))
+    return [(first + row) % 2**64 for row in range(max(1, texts))]
+
+
+def _rules(values: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: values[key] for key, name in RULES.items() if key in values}
+    bias = found.get("logit_bias")
+    if isinstance(bias, Mapping):  # JavaScript's keys are strings
+        found["logit_bias"] = {
+            int(key) if str(key).isdecimal() else key: value for key, value in bias.items()
+        }
+    return found
+
+
+def _top_logprobs(values: Mapping[str, Any]) -> int | None:
+    if values.get("details"):
+        return integer("top_logprobs", values.get("topLogprobs", 0), 0, MAX_TOP_LOGPROBS)
+    if "topLogprobs" in values:
+        raise InvalidArgumentError("topLogprobs are part of the details: set details to true, too")
+    return None

@@ -1,0 +1,211 @@
+"""What `generate` and `stream` return beside the text, several texts, and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import gpt2_wgpu as gw
+from tests.browser.library.browsing import Tab, weights_of
+from tests.browser.library.host import Host, Hosted
+
+PROMPT = "Once upon a time"
+GREEDY = {"temperature": 0, "maxTokens": 12}
+GENERATE = "([prompt, options]) => lm.generate(prompt, options)"
+
+
+@pytest.fixture(scope="module")
+def native(device: gw.Device) -> Iterator[gw.GPT2CausalLM]:
+    with gw.GPT2CausalLM.from_preset("fairytales", dtype="float16", device=device) as lm:
+        yield lm
+
+
+def tokenizer_of(lm: gw.GPT2CausalLM) -> gw.GPT2Tokenizer:
+    assert lm.preprocessor
+    return lm.preprocessor.tokenizer
+
+
+def test_details_equal_the_native_ones(tab: Tab, native: gw.GPT2CausalLM) -> None:
+    wanted = native.generate(
+        PROMPT, strip_prompt=True, max_new_tokens=12, sampler="greedy",
+        return_details=True, top_logprobs=3,
+    )  # fmt: skip
+    found = tab.evaluate(GENERATE, [PROMPT, {**GREEDY, "details": True, "topLogprobs": 3}])
+    assert (found["text"], found["tokenIds"]) == (wanted.text, wanted.token_ids)
+    assert "".join(found["pieces"]) == wanted.text
+    assert found["logprobs"] == pytest.approx(wanted.logprobs, abs=1e-3)
+    decode = tokenizer_of(native).decode
+    for row, likely in zip(found["top"], wanted.top_logprobs, strict=True):
+        assert [each["id"] for each in row] == [*likely]
+        assert [each["piece"] for each in row] == [decode([token]) for token in likely]
+        logprobs = [each["logprob"] for each in row]
+        assert logprobs == pytest.approx([*likely.values()], abs=1e-3)
+    assert (found["finishReason"], found["promptTokens"], found["seed"]) == ("length", 5, None)
+    assert 0 < found["timings"]["secondsToFirstToken"] <= found["timings"]["seconds"]
+
+
+def test_a_stream_has_details_after_its_end(tab: Tab) -> None:
+    found = tab.evaluate(
+        """async () => {
+          const stream = lm.stream("The king", {maxTokens: 5, seed: 3, details: true});
+          const before = stream.details;
+          let text = "";
+          for await (const piece of stream) text += piece;
+          const plain = lm.stream("The king", {maxTokens: 5, seed: 3});
+          for await (const piece of plain);
+          return { before, text, details: stream.details, without: plain.details };
+        }"""
+    )
+    assert found["before"] is found["without"] is None
+    assert found["details"]["text"] == found["text"]
+    assert found["details"]["seed"] == 3
+    assert len(found["details"]["logprobs"]) == 5
+    assert found["details"]["top"] == [[]] * 5
+
+
+def test_several_texts_are_each_that_of_its_prompt_and_seed(tab: Tab) -> None:
+    prompts, options = ["The king", "Once upon a time there was"], {"maxTokens": 10}
+    details = {**options, "seed": 7, "details": True, "numReturnSequences": 2}
+    found = tab.evaluate(GENERATE, [prompts, details])
+    assert [each["seed"] for each in found] == [7, 8, 9, 10]
+    assert tab.evaluate(GENERATE, [prompts, {**options, "seed": [7, 9]}]) == [
+        found[0]["text"],
+        found[2]["text"],
+    ]
+    for prompt, each in zip([prompts[0]] * 2 + [prompts[1]] * 2, found, strict=True):
+        assert tab.evaluate(GENERATE, [prompt, {**options, "seed": each["seed"]}]) == each["text"]
+    assert len({each["text"] for each in found}) == 4
+    assert tab.evaluate(GENERATE, [[], {}]) == []
+    one = tab.evaluate(GENERATE, [prompts[0], {**options, "seed": 7, "numReturnSequences": 1}])
+    assert one == [found[0]["text"]]
+
+
+def test_a_signal_stops_several_texts_and_frees_their_memory(tab: Tab) -> None:
+    found = tab.evaluate(
+        """async () => {
+          const before = (await lm.memory()).numTensors;
+          const controller = new AbortController();
+          lm.onmemory = ({ byKind }) => byKind.cache && controller.abort();
+          const options = {maxTokens: 400, signal: controller.signal};
+          const error = await thrown(() => lm.generate(["The king", "The wolf"], options));
+          lm.onmemory = null;
+          return { error: error.name, more: (await lm.memory()).numTensors - before };
+        }"""
+    )
+    assert found == {"error": "AbortError", "more": 0}
+    assert tab.evaluate(GENERATE, [PROMPT, GREEDY])
+
+
+def test_rules_for_tokens(tab: Tab, native: gw.GPT2CausalLM) -> None:
+    first, second = native.generate(
+        PROMPT, max_new_tokens=2, sampler="greedy", return_details=True
+    ).token_ids
+    ids = "(options) => lm.generate('Once upon a time', {...options, details: true})"
+
+    def new(**options: Any) -> list[int]:
+        return list(tab.evaluate(ids, {**GREEDY, "maxTokens": 2, **options})["tokenIds"])
+
+    assert new() == [first, second]
+    assert new(suppressTokens=[first])[0] != first
+    assert new(beginSuppressTokens=[first])[0] != first
+    assert new(logitBias={str(first): -100})[0] != first
+    assert new(badWordsIds=[[first, second]]) == [first, new(suppressTokens=[second])[1]]
+    assert new(forcedEosTokenId=17) == [first, 17]
+
+
+def test_ids_as_prompt(tab: Tab) -> None:
+    found = tab.evaluate(
+        """async (options) => {
+          const ids = await lm.tokenizer.encode("Once upon a time");
+          const start = await lm.tokenizer.encode("<|endoftext|>", { allowedSpecial: "all" });
+          const whole = [...start, ...ids];
+          const error = await thrown(() => lm.generate(whole, { numReturnSequences: 2 }));
+          return { text: await lm.generate(whole, options), error };
+        }""",
+        GREEDY,
+    )
+    assert found["text"] == tab.evaluate(GENERATE, [PROMPT, GREEDY])
+    assert found["error"]["name"] == "InvalidArgumentError"
+
+
+SHORT_WORDS = b"""
+export const allows = (text, piece) => /^[a-z ]{0,8}$/.test(text + piece);
+export const finished = (text) => text.length > 5;
+"""
+
+
+def test_a_module_constrains_the_text(tab: Tab, host: Host) -> None:
+    host.files["/a/page/short-words.js"] = Hosted(SHORT_WORDS, kind="text/javascript")
+    alone, (together,), error, free = tab.evaluate(
+        """async ([constraint, options]) =>
+          [await lm.generate("The king", { ...options, constraint }),
+           await lm.generate(["The king"], { ...options, constraint }),
+           await thrown(() => lm.generate("The", { constraint: "nowhere.js" })),
+           await lm.generate("The king", options)]""",
+        ["../short-words.js", {**GREEDY, "maxTokens": 9}],
+    )
+    assert alone == together != free
+    assert 5 < len(alone) <= 8
+    assert error["name"] == "InvalidArgumentError"
+    assert "nowhere.js is not a module" in error["message"]
+
+
+def test_the_tokenizer(tab: Tab, native: gw.GPT2CausalLM) -> None:
+    text = "Der König 🤴<|endoftext|>"
+    found = tab.evaluate(
+        """async (text) => {
+          const { encode, decode, pieces } = lm.tokenizer;
+          const all = { allowedSpecial: "all" };
+          const ids = await encode(text);
+          return { ids, all: await encode(text, all), text: await decode(ids),
+                   of: await pieces(ids), pieces: await pieces(text, all),
+                   error: await thrown(() => decode([99999])) };
+        }""",
+        text,
+    )
+    encode = tokenizer_of(native).encode
+    assert found["ids"] == encode(text)
+    assert found["all"] == encode(text, "all")
+    assert found["text"] == "".join(found["of"]) == "".join(found["pieces"]) == text
+    assert found["pieces"][-1] == "<|endoftext|>"
+    assert len(found["pieces"]) == len(found["all"])
+    assert found["error"]["name"] == "TokenizerError"
+
+
+def test_evaluation_equals_the_native_one(tab: Tab, native: gw.GPT2CausalLM) -> None:
+    texts = ["Once upon a time there was a king.", "The wolf"]
+    found = tab.evaluate(
+        """async ([texts, ids]) => ({
+          one: await lm.logprobs(texts[0]), all: await lm.logprobs(texts),
+          ids: await lm.logprobs(ids),
+          perplexity: await lm.perplexity(texts, { stride: 100 }),
+          losses: [...await lm.score(ids.slice(0, -1), { targetIds: ids.slice(1) })],
+          logits: (await lm.score(ids)).length,
+          error: await thrown(() => lm.score(ids, { targetIds: [1] })),
+          stopped: await thrown(() => lm.perplexity(texts, { signal: AbortSignal.abort() })),
+        })""",
+        [texts, ids := [5, 17, 90, 4]],
+    )
+    wanted = native.logprobs(texts)
+    assert found["one"] == pytest.approx(found["all"][0], abs=1e-5)
+    for row, other in zip(found["all"], wanted, strict=True):
+        assert row == pytest.approx(other, abs=1e-3)
+    assert found["perplexity"] == pytest.approx(native.perplexity(texts, 100), rel=1e-3)
+    assert found["ids"] == pytest.approx(native.logprobs(ids), abs=1e-3)
+    assert found["losses"] == pytest.approx([-each for each in found["ids"]], abs=1e-3)
+    assert found["logits"] == 4 * native.backbone.config.vocab_size
+    assert found["error"]["name"] == "ShapeError"
+    assert "targetIds" in found["error"]["message"]
+    assert found["stopped"]["name"] == "AbortError"
+
+
+def test_nothing_stays_on_the_gpu(tab: Tab) -> None:
+    before = weights_of(tab), tab.evaluate("async () => (await lm.memory()).numTensors")
+    tab.evaluate("() => lm.generate(['a', 'b'], {maxTokens: 3, details: true, topLogprobs: 2})")
+    assert tab.evaluate("async () => (await lm.score([1, 2, 3])).length") == 3 * 4096
+    assert before == (
+        weights_of(tab),
+        tab.evaluate("async () => (await lm.memory()).numTensors"),
+    )
