@@ -24,7 +24,10 @@ if TYPE_CHECKING:
         trim,
     )
     from gpt2_wgpu.models import (
+        BatchRow,
+        BatchStats,
         CausalLM,
+        ContinuousBatch,
         Divergence,
         GenerationDetails,
         GenerativeTask,
@@ -52,8 +55,11 @@ if TYPE_CHECKING:
     from gpt2_wgpu.weights.presets import presets
 
 __all__ = [
+    "BatchRow",
+    "BatchStats",
     "BytePairTokenizer",
     "CausalLM",
+    "ContinuousBatch",
     "Device",
     "Divergence",
     "GPT2Backbone",

@@ -41,7 +41,8 @@ _ATTENTION = "gpu/nn/test_attention_flash gpu/nn/test_cached_attention"
 COVERED_BY = {
     "shaders/advance.wgsl": "gpu/nn/test_advance",
     "shaders/penalize.wgsl": "gpu/nn/test_advance",
-    "shaders/include/advance_row.wgsl": "gpu/nn/test_advance gpu/nn/test_sampling",
+    "shaders/include/advance_row.wgsl": "gpu/nn/test_advance gpu/nn/test_sampling"
+    " gpu/nn/test_own_options",
     "shaders/sample.wgsl": "gpu/nn/test_kernel_bounds gpu/nn/test_sampling",
     **dict.fromkeys(["shaders/advance.wgsl", "shaders/penalize.wgsl"], "gpu/nn/test_advance"),
     "shaders/include/random.wgsl": "gpu/nn/test_sampling",
@@ -94,7 +95,9 @@ COVERED_BY = {
     "gpt2_wgpu/webgpu/buffer_pool.py": "webgpu/test_buffer_pool memory/test_budget",
     "gpt2_wgpu/webgpu/capabilities.py": "webgpu/test_default_budget gpu/webgpu/test_device"
     " gpu/nn/test_linear_choice",
-    "gpt2_wgpu/nn/sampling.py": "gpu/nn/test_sampling",
+    "gpt2_wgpu/nn/sampling.py": "gpu/nn/test_row_moves gpu/nn/test_own_options"
+    " gpu/nn/test_sampling",
+    "gpt2_wgpu/nn/choice_options.py": "gpu/nn/test_sampling",
     "gpt2_wgpu/nn/embedding.py": "gpu/nn/test_embedding",
     "gpt2_wgpu/nn/losses.py": "gpu/nn/test_losses",
     "gpt2_wgpu/nn/attention.py": f"{_CHOICES} {_ATTENTION}",
@@ -119,6 +122,13 @@ COVERED_BY = {
     "gpt2_wgpu/models/weight_sizes.py": "models/test_quantized memory/test_budget"
     " models/test_conversion",
     "gpt2_wgpu/models/evaluation.py": "models/test_evaluation",
+    **dict.fromkeys(
+        [
+            f"gpt2_wgpu/models/{name}.py"
+            for name in ("batch_row", "continuous_batch", "row_group", "row_prefill")
+        ],
+        "models/test_continuous_batch",
+    ),
     "gpt2_wgpu/weights/header.py": "weights/test_header_attacks weights/test_safetensors",
     "gpt2_wgpu/strict_json.py": "test_strict_json weights/test_header_attacks"
     " weights/test_checkpoint",

@@ -17,6 +17,7 @@ struct Params {
   rows: u32,
   candidates: u32,
   maxima_and_counts_width: u32,
+  options_width: u32,
 }
 
 @group(0) @binding(0) var<storage, read> chosen: array<u32>;

@@ -38,6 +38,7 @@ struct Params {
   candidates: u32, // the first ids, which may be chosen
   stride: u32,     // logits of a row
   maxima_and_counts_width: u32,
+  options_width: u32,
 }
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(7) var<uniform> params: Params;
@@ -47,18 +48,20 @@ var<workgroup> already_finished: u32;
 var<workgroup> sampled_token: u32;
 var<workgroup> found: vec4<u32>; // what one thread found, for all to read
 var<private> first: u32;         // index of this row's first logit
+var<private> own: Options;       // of this row; where control flow must be uniform: options_of
 
 // A draw, into `sampled_token`, which holds the token of the largest logit.
 fn choose(row: u32, thread: u32) {
+  let uniform_options = options_of(row);
   set_mass_scale(thread);
   let random = pcg4d(vec4<u32>(row_params[row].seed, row_params[row].stream, position[row])).x;
   drop_below_reach();
   if (LISTING) {
     if (draw_listed(row, random, thread)) { return; }
   }
-  if (options.top_k != 0u) { narrow(false, options.top_k - 1u, thread); }
-  if (options.top_p < 1.0) { narrow(true, u32(options.top_p * ONE), thread); }
-  if (options.typical_p < 1.0) { keep_typical(thread); }
+  if (uniform_options.top_k != 0u) { narrow(false, uniform_options.top_k - 1u, thread); }
+  if (uniform_options.top_p < 1.0) { narrow(true, u32(uniform_options.top_p * ONE), thread); }
+  if (uniform_options.typical_p < 1.0) { keep_typical(thread); }
   draw(random, thread);
 }
 
@@ -66,6 +69,7 @@ fn choose(row: u32, thread: u32) {
 fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {
   let row = group.x;
   first = row * params.stride;
+  own = options_of(row);
   if (thread == 0u) { already_finished = finished[row]; }
   if (workgroupUniformLoad(&already_finished) != 0u) { return; }
 
@@ -78,7 +82,7 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
   highest = logits[first + best_index[0]];
   if (thread == 0u) { sampled_token = best_index[0]; }
   workgroupBarrier();
-  if (options.greedy == 0u) { choose(row, thread); }
+  if (options_of(row).greedy == 0u) { choose(row, thread); }
   workgroupBarrier();
   if (thread == 0u) { advance(row, sampled_token); }
   for (var i = thread; i < chunks_of(params.candidates); i += WORKGROUP) {

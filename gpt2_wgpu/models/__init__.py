@@ -1,8 +1,10 @@
 """GPT-2 models, with the names of KerasHub's ``keras_hub.models``."""
 
+from gpt2_wgpu.models.batch_row import BatchRow
 from gpt2_wgpu.models.batches import generate_batches, generate_batches_async
 from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.config import GPT2Config
+from gpt2_wgpu.models.continuous_batch import BatchStats, ContinuousBatch
 from gpt2_wgpu.models.conversion import convert, convert_async
 from gpt2_wgpu.models.evaluation import Divergence
 from gpt2_wgpu.models.generation_details import GenerationDetails
@@ -14,7 +16,10 @@ from gpt2_wgpu.models.text_stream import StreamStats, TextStream
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 
 __all__ = [
+    "BatchRow",
+    "BatchStats",
     "CausalLM",
+    "ContinuousBatch",
     "Divergence",
     "GPT2Backbone",
     "GPT2CausalLM",

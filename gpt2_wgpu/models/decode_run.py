@@ -32,7 +32,7 @@ from gpt2_wgpu.models.kept_runs import (
 )
 from gpt2_wgpu.models.live_rows import COMPACTED_EVERY, LiveRows
 from gpt2_wgpu.models.overrides import chosen, is_default, settled
-from gpt2_wgpu.models.prefill import Prefill
+from gpt2_wgpu.models.prefill import Prefill, cache_bytes
 from gpt2_wgpu.models.replay import replay_texts
 from gpt2_wgpu.models.step_check import CHECKED_EVERY, check_step
 from gpt2_wgpu.models.token_choice import TokenChoice
@@ -302,7 +302,7 @@ async def settled_cache(backbone: GPT2Backbone, rows: int, length: int) -> KVCac
     succeed; natively the pool is emptied before an allocation raises.
     """
     cache = backbone.new_cache(rows, length)
-    nbytes = sum(layer.nbytes for layer in cache.children)
+    nbytes = cache_bytes(cache)
     try:
         await backbone.device.check_errors("the keys and values", nbytes)
     except OutOfGPUMemoryError:

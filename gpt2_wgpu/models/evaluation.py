@@ -23,7 +23,7 @@ from gpt2_wgpu import nn
 from gpt2_wgpu.errors import DeviceLostError, InvalidArgumentError, NumericalError
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.pace import WorkPace
-from gpt2_wgpu.models.prefill import chunk_rows, fitting_rows, residual
+from gpt2_wgpu.models.prefill import cache_bytes, chunk_rows, fitting_rows, residual
 from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.nn import NO_TARGET
 from gpt2_wgpu.shown import shown
@@ -271,7 +271,7 @@ async def _batch_values(
     values: list[list[list[float]]] = [[[] for _ in range(score.results)] for _ in batch]
     async with tidy("evaluation"):
         caches = [backbone.new_cache(len(batch), longest) for backbone in backbones]
-        rows = min(map(chunk_rows, backbones, caches))
+        rows = min(map(chunk_rows, backbones, map(cache_bytes, caches)))
         step = max(1, rows // len(batch))
         for begin in range(0, longest, step):
             end = min(begin + step, longest)

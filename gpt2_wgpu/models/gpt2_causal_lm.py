@@ -22,7 +22,7 @@ from gpt2_wgpu.models.lora_merge import with_adapters
 from gpt2_wgpu.models.overrides import chosen, default, is_default, settled
 from gpt2_wgpu.models.pace import WorkPace
 from gpt2_wgpu.models.prediction import predicted
-from gpt2_wgpu.models.prefill import Prefill, chunk_rows, chunks, residual
+from gpt2_wgpu.models.prefill import Prefill, cache_bytes, chunk_rows, chunks, residual
 from gpt2_wgpu.models.recovery import recover, with_recovery
 from gpt2_wgpu.nn import KVCache, SamplingState
 from gpt2_wgpu.shown import shown
@@ -287,7 +287,7 @@ class GPT2CausalLM(EvaluatedCausalLM):
         """
         backbone, call = self.backbone, chosen(self, "call_with_cache")
         pace = WorkPace(backbone.device, backbone.dtype)
-        for first, chunk in chunks(rows, chunk_rows(backbone, cache)):
+        for first, chunk in chunks(rows, chunk_rows(backbone, cache_bytes(cache))):
             with tidy("prefill") as scope:
                 ids = backbone.as_uint32(chunk)
                 if not is_default(call):

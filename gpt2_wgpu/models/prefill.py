@@ -7,7 +7,7 @@ their size: they follow from model, device and batch, and are equal in every run
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from itertools import chain, groupby
 
 from gpt2_wgpu.copying import NotCopyable
@@ -53,18 +53,26 @@ class Prefill(NotCopyable):
     def __init__(self, backbone: GPT2Backbone, cache: KVCache) -> None:
         self.cache = cache
         self._backbone = backbone
-        self._rows = chunk_rows(backbone, cache)
+        self._rows = chunk_rows(backbone, cache_bytes(cache))
         self._chunks: dict[int, _Chunk] = {}  # by positions, the last used at the end
 
     async def run(self, rows: Sequence[Sequence[int]]) -> None:
         """Write keys and values of ``rows`` [B, T] into the cache."""
+        async for _ in self.run_chunks(rows, self._rows):
+            pass
+
+    async def run_chunks(
+        self, rows: Sequence[Sequence[int]], most: int
+    ) -> AsyncGenerator[None, None]:
+        """Write keys and values of ``rows`` [B, T]; yield after each chunk of ``most`` ids."""
         backbone = self._backbone
         pace = WorkPace(backbone.device, backbone.dtype)
-        for tokens, same in groupby(chunks(rows, self._rows), lambda found: len(found[1][0])):
+        for tokens, same in groupby(chunks(rows, most), lambda found: len(found[1][0])):
             chunk = self._taken(tokens)
             try:
                 for first, ids in same:
                     await chunk.run(backbone, ids, first, pace)
+                    yield
             except BaseException:
                 chunk.close()
                 raise
@@ -141,18 +149,22 @@ def half_block_work(backbone: GPT2Backbone, rows: int, tokens: int, first: int) 
     return attention, rows * tokens * mlp_work(backbone)
 
 
-def chunk_rows(backbone: GPT2Backbone, cache: KVCache) -> int:
-    """Return the rows (batch x tokens) per chunk.
+def cache_bytes(cache: KVCache) -> int:
+    """Return the size of all layers."""
+    return sum(layer.nbytes for layer in cache.children)
+
+
+def chunk_rows(backbone: GPT2Backbone, cached: int) -> int:
+    """Return the rows (batch x tokens) per chunk, for a KV cache of ``cached`` bytes.
 
     The device's number, or half of it if the chunk's peak activations exceed 5 % of the size of
-    weights and ``cache``. Fewer on CPU adapters for a wide model, since a submit has at least half
+    weights and cache. Fewer on CPU adapters for a wide model, since a submit has at least half
     a block of a chunk.
     """
     config, capabilities = backbone.config, backbone.device.capabilities
     rows = capabilities.prefill_rows
     most = 4 * rows * (2 * config.n_embd + config.intermediate_dim)  # peak activations, f32
-    held = stored_bytes(config, backbone.dtype, capabilities.max_binding)
-    held += sum(layer.nbytes for layer in cache.children)
+    held = stored_bytes(config, backbone.dtype, capabilities.max_binding) + cached
     return fitting_rows(backbone, rows // 2 if 20 * most > held else rows, mlp_work(backbone))
 
 

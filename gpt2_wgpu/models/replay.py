@@ -10,7 +10,7 @@ from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.live_rows import COMPACTED_EVERY, LiveRows
 from gpt2_wgpu.models.overrides import chosen, is_default, settled
 from gpt2_wgpu.models.pace import Pace
-from gpt2_wgpu.nn import History
+from gpt2_wgpu.nn import History, KVCache
 from gpt2_wgpu.tensors import tidy
 from gpt2_wgpu.webgpu import Recording
 
@@ -36,16 +36,17 @@ async def replay_texts(
             intervals = range(first + COMPACTED_EVERY, steps, COMPACTED_EVERY)
             changes = (at for at in intervals if len(live.staying(at, ended)) < len(live.rows))
             last = next(changes, steps)
-        await _replay_steps(model, [rows[index] for index in live.rows], live, first, last, pace)
+        now = [rows[index] for index in live.rows]
+        await replay_steps(model, now, live.cache, first, last, pace)
         first = last
     return steps
 
 
-async def _replay_steps(
-    model: CachedModel, rows: Sequence[History], live: LiveRows, first: int, last: int, pace: Pace
+async def replay_steps(
+    model: CachedModel, rows: Sequence[History], cache: KVCache, first: int, last: int, pace: Pace
 ) -> None:
-    """Run the steps from ``first`` to before ``last`` for the live rows."""
-    backbone, call, cache = model.backbone, chosen(model, "call_with_cache"), live.cache
+    """Run the steps from ``first`` to before ``last`` for the ``rows`` of ``cache``."""
+    backbone, call = model.backbone, chosen(model, "call_with_cache")
     as_uint32, queue = backbone.as_uint32, backbone.device.queue
     async with tidy("replay"):
         # A row that is finished stays where it is, as it does in a step.

@@ -5,6 +5,7 @@ Unlike ``ops`` they use memory layouts optimised for speed and are internal to m
 
 from gpt2_wgpu.nn.attention import AttentionPartials, cached_attention
 from gpt2_wgpu.nn.cache_rows import reorder_rows, select_rows
+from gpt2_wgpu.nn.choice_options import Penalties, SamplingOptions
 from gpt2_wgpu.nn.embedding import embed
 from gpt2_wgpu.nn.head import penalize, project_logits
 from gpt2_wgpu.nn.kernel_choice import choose_kernels, kernels_are_chosen
@@ -32,8 +33,6 @@ from gpt2_wgpu.nn.sampling import (
     RECENT,
     STOPPED,
     History,
-    Penalties,
-    SamplingOptions,
     SamplingState,
     advance,
     bias_sequences,

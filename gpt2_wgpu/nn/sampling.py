@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import struct
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
-from gpt2_wgpu.nn.token_rules import NO_RULES, TokenRules
+from gpt2_wgpu.nn.choice_options import Penalties, SamplingOptions
+from gpt2_wgpu.nn.token_rules import TokenRules
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors.creation import tensor
 from gpt2_wgpu.tensors.dispatch import dispatch
@@ -23,65 +22,8 @@ OF_PROMPT = 1 << 31  # flag in a token's count: in the prompt
 EXCLUDED = 1 << 30  # flag in a token's count: never chosen
 PASSES = 20  # max passes over the vocabulary, including the overhead of a pass
 RECENT = 16  # newest tokens stored per row, the max number of new tokens per submit
-_ALL_LOGITS = 3.4e38  # larger than a difference of logits
+_OWN_OPTIONS = 8  # words of the options of a row without stop tokens
 LIVE, STOPPED, FULL, NOT_FINITE, ALL_EXCLUDED = range(5)  # values of ``finished``
-
-
-@dataclass(frozen=True)
-class Penalties:
-    """Penalties of the logits of previous tokens; the defaults have no effect.
-
-    ``repetition``: divisor of positive logits and factor of negative ones, for tokens in the prompt
-    or the new text (Keskar et al. 2019; transformers' ``repetition_penalty``). ``presence``,
-    ``frequency``: subtracted once, and once per occurrence, for tokens in the new text (OpenAI's
-    names and formula).
-    """
-
-    repetition: float = 1.0
-    presence: float = 0.0
-    frequency: float = 0.0
-
-    @property
-    def any(self) -> bool:
-        """Return whether a penalty has an effect."""
-        return self != Penalties()
-
-
-@dataclass(frozen=True)
-class SamplingOptions:
-    """Sampling options.
-
-    ``temperature`` 0: greedy; ``top_k`` 0, ``top_p`` 1, ``min_p`` 0 and ``typical_p`` 1: all
-    tokens.
-    """
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0  # 64 bits
-    penalties: Penalties = Penalties()
-    min_p: float = 0.0
-    typical_p: float = 1.0
-    rules: TokenRules = NO_RULES
-
-    def pack(self, stop_token_ids: Sequence[int]) -> memoryview:
-        """Return the bytes of ``Options`` in shaders/sample.wgsl."""
-        greedy = self.temperature < 1e-30  # not representable in f32
-        reach = -self.temperature * math.log(self.min_p) if self.min_p else _ALL_LOGITS
-        stops = list(stop_token_ids) or [0]  # arrays in WGSL cannot be empty
-        return memoryview(
-            struct.pack(
-                f"<ffffIII{len(stops)}I",
-                1.0 if greedy else self.temperature,
-                self.top_p,
-                reach,
-                self.typical_p,
-                self.top_k,
-                greedy,
-                len(stop_token_ids),
-                *stops,
-            )
-        ).cast("I")
 
 
 @dataclass(frozen=True)
@@ -109,6 +51,7 @@ class SamplingState:
     candidates: int  # ids below this may be chosen
     penalties: Penalties
     counted: bool = False  # has counts as well: for penalties, or for excluded ids
+    own_options: bool = False  # each row has its own, without stop tokens
 
     @classmethod
     def create(
@@ -122,13 +65,15 @@ class SamplingState:
         seeds: Sequence[int] | None = None,
         excluded: Sequence[int] = (),
         length: int = 0,
+        own_options: bool = False,
     ) -> SamplingState:
         """Create the state of ``rows`` whose newest tokens are not yet computed.
 
         Rows share the seed of ``options``, with their index as the random stream. With ``seeds``
         each row draws as the only row of a batch with that seed. ``excluded``: ids below
         ``candidates`` that are never chosen. ``length``: room for the text of a row, at least
-        the largest of ``limits`` (default).
+        the largest of ``limits`` (default). ``own_options``: rows can be replaced one by one, with
+        temperature, top-k and so on of their own (:meth:`write_row`); stop tokens stop none.
         """
         rules = options.rules
         rules.check(candidates)
@@ -140,6 +85,8 @@ class SamplingState:
             longest = max(*limits, *(len(row.ids) for row in rows))
             words |= _rule_words(rows, rules, stop_token_ids, length or longest)
         tensors: dict[str, Tensor | None] = dict.fromkeys(("rules", "texts", "bias"))
+        if own_options:
+            words["options"] = _words(list(options.pack(())) * len(rows), len(rows), _OWN_OPTIONS)
         for name, values in words.items():
             tensors[name] = tensor(values, "uint32", device=device)
         if rules.sequence_bias:
@@ -156,6 +103,7 @@ class SamplingState:
             candidates=candidates,
             penalties=options.penalties,
             counted=counted,
+            own_options=own_options,
         )
 
     def renewed(self) -> SamplingState:
@@ -185,7 +133,8 @@ class SamplingState:
     def _is_shared(self, name: str) -> bool:
         """Return whether a tensor is one of all rows."""
         alike = self.bias is not None and self.bias.ndim == 1
-        return name in ("options", "rules") or (name == "bias" and alike)
+        options = name == "options" and not self.own_options
+        return options or name == "rules" or (name == "bias" and alike)
 
     def write(
         self,
@@ -207,6 +156,28 @@ class SamplingState:
             words |= _rule_words(rows, options.rules, stop_token_ids, length)
         for name, values in words.items():
             self.token.device.queue.upload(getattr(self, name).storage, 0, values)
+
+    def write_row(
+        self,
+        row: int,
+        history: History,
+        limit: int,
+        options: SamplingOptions,
+        excluded: Sequence[int] = (),
+    ) -> None:
+        """Begin ``row`` of a state with own options anew; it draws as the only row of a batch.
+
+        Penalties and rules are those of the state.
+        """
+        counts = excluded if self.counted else None
+        one = [history]
+        words = _words_of(one, [limit], options, (), self.candidates, None, counts)
+        if self.texts is not None:
+            length = self.texts.shape[1] - 1
+            words["texts"] = _rule_words(one, options.rules, (), length)["texts"]
+        for name, values in words.items():
+            storage = getattr(self, name).storage
+            self.token.device.queue.upload(storage, row * values.nbytes, values)
 
 
 def _words_of(
@@ -337,7 +308,7 @@ def sample(logits: Tensor, state: SamplingState) -> None:
         "sample",
         (rows, 1, 1),
         {"logits": logits, **_bindings(state)},
-        {**_params(state), "stride": logits.shape[1]},
+        {**_advance_params(state), "stride": logits.shape[1]},
         constants={
             "WORKGROUP": threads_per_row(logits.device, "sample", state.candidates, PASSES),
             "HAS_PENALTIES": int(state.counted),
@@ -368,7 +339,7 @@ def advance(tokens: Sequence[int], state: SamplingState) -> None:
         "advance",
         groups_for(rows, 64),
         {"chosen": chosen, **_bindings(state)},
-        {**_params(state), "rows": rows},
+        {**_advance_params(state), "rows": rows},
         constants={"HAS_PENALTIES": int(state.counted)},
     )
     chosen.dispose()
@@ -388,8 +359,13 @@ def _bindings(state: SamplingState) -> dict[str, Tensor]:
 
 
 def _params(state: SamplingState) -> dict[str, int]:
-    """Return the parameters of advance_row.wgsl."""
+    """Return the parameters of the arrays of the state."""
     return {
         "candidates": state.candidates,
         "maxima_and_counts_width": state.maxima_and_counts.shape[1],
     }
+
+
+def _advance_params(state: SamplingState) -> dict[str, int]:
+    """Return the parameters of advance_row.wgsl."""
+    return {**_params(state), "options_width": _OWN_OPTIONS if state.own_options else 0}

@@ -1,8 +1,9 @@
 // The decoding state of a row, and how a chosen token advances it by one position.
 //
-// Provides: Options, RowParams, options, row_params, token, position, finished, recent, advance
+// Provides: Options, RowParams, options, options_of, row_params, token, position, finished, recent,
+//           advance
 // Needs:    HAS_PENALTIES, count_at, maxima_and_counts, params.candidates,
-//           params.maxima_and_counts_width
+//           params.maxima_and_counts_width, params.options_width
 
 struct Options {
   temperature: f32,
@@ -12,20 +13,29 @@ struct Options {
   top_k: u32, // 0: all
   greedy: u32,
   num_stops: u32,
-  stops: array<u32>,
 }
+const STOPS: u32 = 7u; // words before the stop tokens
 struct RowParams {
   limit: u32, // total length at which the row is full
   stream: u32, // with the seed: the key of its random numbers
   seed: vec2<u32>,
 }
 
-@group(0) @binding(1) var<storage, read> options: Options;
+// Options and stop tokens, shared by all rows (params.options_width 0) or a group of words a row.
+@group(0) @binding(1) var<storage, read> options: array<u32>;
 @group(0) @binding(2) var<storage, read> row_params: array<RowParams>;
 @group(0) @binding(3) var<storage, read_write> token: array<u32>;
 @group(0) @binding(4) var<storage, read_write> position: array<u32>;
 @group(0) @binding(5) var<storage, read_write> finished: array<u32>;
 @group(0) @binding(6) var<storage, read_write> recent: array<u32>;
+
+fn options_of(row: u32) -> Options {
+  let i = row * params.options_width;
+  return Options(
+    bitcast<f32>(options[i]), bitcast<f32>(options[i + 1u]), bitcast<f32>(options[i + 2u]),
+    bitcast<f32>(options[i + 3u]), options[i + 4u], options[i + 5u], options[i + 6u],
+  );
+}
 
 // One thread: write the token and advance the row.
 fn advance(row: u32, chosen: u32) {
@@ -38,7 +48,8 @@ fn advance(row: u32, chosen: u32) {
     maxima_and_counts[counts + count_at(chosen, params.candidates)] += 1u;
   }
   if (place + 1u >= row_params[row].limit) { finished[row] = 2u; }
-  for (var i = 0u; i < options.num_stops; i++) {
-    if (options.stops[i] == chosen) { finished[row] = 1u; }
+  let stops = row * params.options_width + STOPS;
+  for (var i = 0u; i < options[stops - 1u]; i++) {
+    if (options[stops + i] == chosen) { finished[row] = 1u; }
   }
 }

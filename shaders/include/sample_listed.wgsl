@@ -3,7 +3,7 @@
 //
 // Provides: draw_listed
 // Needs:    CHUNK, ONE, WORKGROUP, chunks_of, floor_high, found, mass, maxima_and_counts,
-//           multiply_high, options, rank_high, sampled_token, params.candidates,
+//           multiply_high, options_of, rank_high, sampled_token, params.candidates,
 //           params.maxima_and_counts_width
 //
 // The k-th highest rank of the chunks' maxima is a lower bound of the k-th highest rank of the
@@ -21,9 +21,10 @@ var<workgroup> list_mass: array<u32, LISTED>;
 
 // A draw, into `sampled_token` -> false if the list would be too long. Every thread must call.
 fn draw_listed(row: u32, random: u32, thread: u32) -> bool {
-  let k = options.top_k;
+  let uniform_options = options_of(row);
+  let k = uniform_options.top_k;
   let chunks = chunks_of(params.candidates);
-  if (k == 0u || k > min(chunks, LISTED / 2u) || options.typical_p < 1.0) { return false; }
+  if (k == 0u || k > min(chunks, LISTED / 2u) || uniform_options.typical_p < 1.0) { return false; }
   let maxima = row * params.maxima_and_counts_width;
   if (thread == 0u) { atomicStore(&listed, 0u); }
   for (var i = thread; i < chunks; i += WORKGROUP) {
@@ -65,7 +66,7 @@ fn draw_listed(row: u32, random: u32, thread: u32) -> bool {
       }
     }
     let kept = order < k && list_rank[n] >= floor_high
-      && (options.top_p >= 1.0 || before <= u32(options.top_p * ONE));
+      && (uniform_options.top_p >= 1.0 || before <= u32(uniform_options.top_p * ONE));
     own_mass[n / WORKGROUP] = select(0u, list_mass[n], kept);
   }
   workgroupBarrier(); // all threads have read

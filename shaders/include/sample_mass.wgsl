@@ -2,7 +2,7 @@
 //
 // Provides: ONE, floor_high, floor_low, highest, expected, deviations, log_mass, deviation,
 //           rank_high, kept, mass, set_mass_scale, drop_below_reach
-// Needs:    WORKGROUP, first, logits, options, rank, workgroup_sum, params.candidates
+// Needs:    WORKGROUP, first, logits, own, rank, workgroup_sum, params.candidates
 //
 // mass[i] = round(2^30 * p[i]) with p = softmax(logits / temperature): sums of integers are the
 // same in every order, so every number of threads draws the same token.
@@ -21,13 +21,13 @@ var<private> deviations: f32 = 3.4e38;
 
 fn rank_high(i: u32) -> u32 { return rank(logits[first + i]); }
 
-fn log_mass(i: u32) -> f32 { return (logits[first + i] - highest) / options.temperature; }
+fn log_mass(i: u32) -> f32 { return (logits[first + i] - highest) / own.temperature; }
 
 fn deviation(i: u32) -> f32 { return abs(log_mass(i) - expected); }
 
 fn kept(high: u32, i: u32) -> bool {
   if (high < floor_high || (high == floor_high && ~i < floor_low)) { return false; }
-  return options.typical_p >= 1.0 || deviation(i) <= deviations;
+  return own.typical_p >= 1.0 || deviation(i) <= deviations;
 }
 
 fn mass(i: u32) -> u32 {
@@ -45,7 +45,7 @@ fn set_mass_scale(thread: u32) {
 
 // Min-p: raise the floor to the logit of min_p times the largest probability.
 fn drop_below_reach() {
-  let lowest_rank = rank(max(highest - options.reach, -3.4e38));
+  let lowest_rank = rank(max(highest - own.reach, -3.4e38));
   if (lowest_rank > floor_high) {
     floor_high = lowest_rank;
     floor_low = 0u;

@@ -4,7 +4,7 @@
 //
 // Provides: keep_typical
 // Needs:    WORKGROUP, bin_mass, deviation, deviations, expected, found, kept, log_mass, mass,
-//           options, rank_high, workgroup_sum, params.candidates
+//           own, rank_high, workgroup_sum, params.candidates
 //
 // The entropy is minus the expected log p, so -log p differs from it as log p from its mean.
 
@@ -41,7 +41,7 @@ fn keep_typical(thread: u32) {
     if (thread == 0u) {
       if (digit == 0u) {
         for (var b = 0u; b < 256u; b++) { budget += atomicLoad(&bin_mass[b]); }
-        budget = min(budget, u32(ceil(options.typical_p * f32(budget))));
+        budget = min(budget, u32(ceil(own.typical_p * f32(budget))));
       }
       var before = spent;
       var cut = vec4<u32>(255u, spent, 0u, 0u); // bin, mass before it

@@ -49,6 +49,19 @@ def test_the_blocks_of_layers_run(
     assert own == "(1, 5, 32) self_attention/query/kernel (32, 4, 8)"
 
 
+def test_the_block_of_continuous_batching_runs(
+    device: gw.Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    *texts, stats = lines_of("continuous-batching.md", capsys)
+    with gw.GPT2CausalLM.from_preset("fairytales") as lm:
+        for seed, line in enumerate(texts):
+            prompt, text = line.split("|")
+            lm.compile(gw.samplers.TopK(5, seed=seed))
+            assert text == repr(lm.generate(prompt, strip_prompt=True, max_new_tokens=16))
+    assert len(texts) == 3
+    assert stats.startswith("BatchStats(waiting=0, running=0, tokens=48,")
+
+
 def test_the_block_of_llm_runs(device: gw.Device, capsys: pytest.CaptureFixture[str]) -> None:
     llm_plugin.load()
     text, usage = lines_of("llm.md", capsys)

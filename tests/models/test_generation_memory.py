@@ -8,7 +8,7 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.models.decoding import Generation
-from gpt2_wgpu.models.prefill import chunk_rows
+from gpt2_wgpu.models.prefill import cache_bytes, chunk_rows
 from gpt2_wgpu.models.weight_sizes import stored_bytes
 from gpt2_wgpu.webgpu.capabilities import AdapterInfo, Capabilities
 from gpt2_wgpu.webgpu.waiting import sync
@@ -39,7 +39,7 @@ def test_124m_at_1024_positions_takes_weights_and_cache_and_a_twentieth(dtype):
             on_a_gpu = device.with_capabilities(prefill_rows=ROWS_ON_A_GPU)
             with gw.tidy(), on_a_gpu, pytest.MonkeyPatch.context() as patch:
                 patch.setattr(device, "info", replace(device.info, adapter_type="DiscreteGPU"))
-                rows = chunk_rows(backbone, backbone.new_cache(1, POSITIONS))
+                rows = chunk_rows(backbone, cache_bytes(backbone.new_cache(1, POSITIONS)))
             assert rows in (ROWS_ON_A_GPU, ROWS_ON_A_GPU // 2)
             # A GPU does not round activations to int8, which takes 9/8 of a byte each.
             rounded = ROWS * 3072 * 9 // 8 if dtype in ("q8", "q4") else 0

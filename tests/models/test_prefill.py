@@ -10,7 +10,7 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.models import pace
-from gpt2_wgpu.models.prefill import Prefill, chunk_rows, fitting_rows
+from gpt2_wgpu.models.prefill import Prefill, cache_bytes, chunk_rows, fitting_rows
 from gpt2_wgpu.webgpu import Readback
 from gpt2_wgpu.webgpu.queue import CommandQueue
 from gpt2_wgpu.webgpu.waiting import sync
@@ -96,7 +96,7 @@ def test_a_fast_device_is_waited_for_once(backbone, monkeypatch):
     gpu = FakeGPU(monkeypatch, 1e12)
     prefilled(backbone)
     assert gpu.waits == 1 + 1  # the last is the test's
-    chunks = -(-LENGTH // chunk_rows(backbone, backbone.new_cache(1, LENGTH)))
+    chunks = -(-LENGTH // chunk_rows(backbone, cache_bytes(backbone.new_cache(1, LENGTH))))
     assert sum(work > 0 for work in gpu.submits) <= chunks + 1
     gpu.waits = 0
     prefilled(backbone)

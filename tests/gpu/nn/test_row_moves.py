@@ -50,6 +50,29 @@ def test_rows_of_a_state(device):
         assert front.options.shape == state.options.shape
 
 
+def test_rows_with_options_of_their_own(device):
+    with gw.tidy():
+        state = SamplingState.create(
+            device, [History([1], 1)] * ROWS, [1] * ROWS, SamplingOptions(), [], 300,
+            own_options=True,
+        )  # fmt: skip
+        words = state.options.tolist()
+        assert words == [words[0]] * ROWS
+        before = values_of(state)
+        options = SamplingOptions(temperature=0.5, top_k=7, seed=2**33 + 5)
+        state.write_row(3, History([8, 9, 4], 2), 12, options)
+        for old, new in zip(before, values_of(state), strict=True):
+            assert [old[i] for i in range(ROWS) if i != 3] == [
+                new[i] for i in range(ROWS) if i != 3
+            ]
+        assert state.options.tolist()[3] == options.pack([]).tolist()
+        assert state.token.tolist()[3] == [4] and state.position.tolist()[3] == 2
+        assert state.row_params.tolist()[3] == [12, 0, 5, 2]
+        assert state.finished.tolist() == [gw.nn.FULL] * 3 + [gw.nn.LIVE] + [gw.nn.FULL] * 2
+        check(state)
+        assert state.first_rows(2).options.shape == (2, len(words[0]))
+
+
 def check(owner):
     for part, (tensor, first, nbytes) in enumerate(owner.row_slices()):
         if isinstance(owner, KVCache):

@@ -1,0 +1,126 @@
+"""Rows of a continuous batch: what each computes, and the new ids that its caller reads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from gpt2_wgpu.copying import NotCopyable
+from gpt2_wgpu.models.row_ends import limit_reached
+from gpt2_wgpu.nn import History, Penalties, SamplingOptions, TokenRules
+
+
+@dataclass(frozen=True)
+class GroupKey:
+    """Properties of the kernels of a step; rows in which they are equal share it."""
+
+    candidates: int
+    counted: bool
+    penalties: Penalties
+    rules: TokenRules
+    stop_token_ids: tuple[int, ...]  # where rules depend on them
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """Input of a row: prompt, total length at which it is full, and how tokens are chosen."""
+
+    prompt: Sequence[int]
+    limit: int
+    context: int
+    options: SamplingOptions
+    stop_token_ids: frozenset[int]
+    candidates: int  # ids below this may be chosen
+    excluded: tuple[int, ...]  # but these
+
+    @property
+    def key(self) -> GroupKey:
+        """Key of the rows that can share a step with this one."""
+        options, rules = self.options, self.options.rules
+        counted = options.penalties.any or bool(self.excluded) or rules.depend_on_text
+        stops = tuple(sorted(self.stop_token_ids)) if rules.depend_on_text else ()
+        return GroupKey(self.candidates, counted, options.penalties, rules, stops)
+
+
+class BatchRow(NotCopyable):
+    """One text of a continuous batch: an async iterator of lists of new ids.
+
+    A list has the ids since the last one, with a stop token at the end. An error of the row, or of
+    the batch, is raised when all ids before it have been read.
+
+    Attributes:
+        prompt_ids: ids of the prompt.
+        token_ids: all new ids so far.
+        finish_reason: "stop", "length", "context" (the model's context is full), "aborted" (by
+            :meth:`cancel`, or the batch was closed) or "error"; None before the end.
+    """
+
+    def __init__(self, plan: RowPlan) -> None:
+        self.prompt_ids = list(plan.prompt)
+        self.token_ids: list[int] = []
+        self.finish_reason: str | None = None
+        self.plan = plan
+        self.in_flight = 0  # steps submitted and not yet collected
+        self._read = 0  # of token_ids
+        self._error: Exception | None = None
+        self._changed = asyncio.Event()
+
+    def __str__(self) -> str:
+        return f"BatchRow of {len(self.prompt_ids)} + {len(self.token_ids)} tokens"
+
+    @property
+    def history(self) -> History:
+        """Prompt and new ids."""
+        return History([*self.prompt_ids, *self.token_ids], len(self.prompt_ids))
+
+    @property
+    def position(self) -> int:
+        """Number of ids, with the prompt."""
+        return len(self.prompt_ids) + len(self.token_ids)
+
+    @property
+    def room(self) -> int:
+        """Number of steps until the row is full, besides those in flight; 0 after its end."""
+        return 0 if self.finish_reason else self.plan.limit - self.position - self.in_flight
+
+    def cancel(self) -> None:
+        """End the row and free its place in the batch. Idempotent; no effect after its end."""
+        self.end("aborted")
+
+    def end(self, reason: str, error: Exception | None = None) -> None:
+        """End the row, unless it has ended; for the batch."""
+        if self.finish_reason is None:
+            self.finish_reason, self._error = reason, error
+            self._changed.set()
+
+    def extend(self, new: Sequence[int]) -> int:
+        """Add new ids up to a stop token or the limit, for the batch → how many were added."""
+        if self.finish_reason is not None:
+            return 0
+        stops = self.plan.stop_token_ids
+        at = next((i for i, token in enumerate(new, 1) if token in stops), None)
+        self.token_ids += new[:at]
+        if at is not None:
+            self.end("stop")
+        elif self.position >= self.plan.limit:
+            self.end(limit_reached(self.position, self.plan.context))
+        if new:
+            self._changed.set()
+        return len(new[:at])
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[int]:
+        while self._read == len(self.token_ids):
+            if self._error is not None:
+                raise self._error
+            if self.finish_reason is not None:
+                raise StopAsyncIteration
+            self._changed.clear()
+            await self._changed.wait()
+        new = self.token_ids[self._read :]
+        self._read = len(self.token_ids)
+        return new

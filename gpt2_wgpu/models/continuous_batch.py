@@ -1,0 +1,331 @@
+"""``ContinuousBatch``: rows that join and leave a batch between steps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextvars import Context
+from dataclasses import dataclass
+from typing import Self
+
+from gpt2_wgpu.copying import NotCopyable
+from gpt2_wgpu.errors import (
+    ContextLengthError,
+    DeviceLostError,
+    InvalidArgumentError,
+    OutOfGPUMemoryError,
+)
+from gpt2_wgpu.models.batch_row import BatchRow, RowPlan
+from gpt2_wgpu.models.call_settings import sampler_of_call
+from gpt2_wgpu.models.causal_lm import CausalLM
+from gpt2_wgpu.models.generate_arguments import SamplerLike, StopTokens
+from gpt2_wgpu.models.overrides import chosen, is_default
+from gpt2_wgpu.models.recovery import recover
+from gpt2_wgpu.models.row_group import RowGroup
+from gpt2_wgpu.models.row_prefill import RowPrefill
+from gpt2_wgpu.models.token_choice import with_rules
+from gpt2_wgpu.models.token_ids import Candidates
+from gpt2_wgpu.nn import round_up
+from gpt2_wgpu.samplers import runs_in_python, runs_its_own_loop
+from gpt2_wgpu.text.token_arrays import rows_of_ids
+from gpt2_wgpu.validation import instance, integer
+from gpt2_wgpu.webgpu.waiting import can_submit_ahead
+
+_REPLACEABLE = ("make_generate_function", "generate_step", "build_cache", "call_with_cache")
+
+
+@dataclass(frozen=True)
+class BatchStats:
+    """Counts of a continuous batch."""
+
+    waiting: int  # rows in the queue
+    running: int  # rows with a place, that of a prefill included
+    tokens: int  # new ids since the start
+    steps: int  # decode steps since the start
+
+
+class ContinuousBatch(NotCopyable):
+    """Batch whose rows join and leave between steps, for servers.
+
+    An async context manager. One task of the running event loop computes while there are rows.
+    Prompts are computed alone, one chunk between two submits of steps, as ``generate`` computes
+    them; then rows share steps, each with its own sampling options and seed. Rows with other
+    penalties or rules than the rest take turns with them. A row's ids are those of ``generate`` for
+    its prompt alone, up to rounding (docs/continuous-batching.md).
+
+    The KV cache grows with the rows, in powers of two up to ``max_rows``, and is freed by
+    :meth:`close`. A lost device is replaced, once in a while, and all rows go on.
+    """
+
+    def __init__(self, lm: CausalLM, max_rows: int = 16, max_length: int | None = None) -> None:
+        """Compute nothing yet.
+
+        Args:
+            lm: a model; its ``compile`` and generation configuration give the defaults of rows.
+            max_rows: rows that are computed at once; others wait, first come, first served.
+            max_length: limit of all tokens of a row, with its prompt; default: the context. The
+                cache has memory for so many tokens in each row.
+
+        Raises:
+            InvalidArgumentError: a step of the pipeline of ``lm`` is replaced, or it has logits
+                processors.
+        """
+        instance("lm", lm, CausalLM)
+        _check_default_steps(lm)
+        self._lm, self._backbone = lm, lm.backbone
+        self._max_rows = integer("max_rows", max_rows, 1, 1 << 12)
+        context = lm.backbone.config.n_positions
+        self._max_length = context if max_length is None else lm.total_length(max_length, [])
+        self._length = min(round_up(self._max_length, 16), context)  # of the cache
+        self._waiting: deque[BatchRow] = deque()
+        self._joining: BatchRow | None = None
+        self._chunks: AsyncGenerator[None, None] | None = None  # of its prefill
+        self._prefill: RowPrefill | None = None
+        self._groups: deque[RowGroup] = deque()  # the next to submit comes first
+        self._in_flight: deque[RowGroup] = deque()  # of each submit
+        self._awaits_memory = False  # until a row leaves
+        self._device = lm.backbone.device
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+        self._tokens = self._steps = 0
+
+    def __str__(self) -> str:
+        return f"ContinuousBatch of up to {self._max_rows} rows: {self.stats()}"
+
+    def submit(
+        self,
+        prompt_ids: Sequence[int],
+        *,
+        max_new_tokens: int | None = None,
+        sampler: SamplerLike | None = None,
+        seed: int | None = None,
+        stop_token_ids: StopTokens = "auto",
+    ) -> BatchRow:
+        """Add a row; returns at once. Call it in a running event loop.
+
+        Args:
+            prompt_ids: at least one id; no start token is added.
+            max_new_tokens: limit of the new ids; default: that of the model's
+                ``generation_limits``, or up to ``max_length``.
+            sampler: as in ``generate``; one that chooses on the GPU.
+            seed: as in ``generate``.
+            stop_token_ids: as in ``generate``.
+
+        Raises:
+            ContextLengthError: the prompt fills ``max_length``.
+            InvalidArgumentError: an argument is invalid, or the batch is closed.
+        """
+        if self._closed:
+            raise InvalidArgumentError("this ContinuousBatch is closed: make a new one")
+        row = BatchRow(self._plan(prompt_ids, max_new_tokens, sampler, seed, stop_token_ids))
+        loop = asyncio.get_running_loop()
+        self._waiting.append(row)
+        if self._task is None or self._task.done():
+            # An empty context: memory scopes of the caller must not take what rows share.
+            self._task = Context().run(loop.create_task, self._run())
+        return row
+
+    def _plan(
+        self,
+        prompt_ids: Sequence[int],
+        max_new_tokens: int | None,
+        sampler: SamplerLike | None,
+        seed: int | None,
+        stop_token_ids: StopTokens,
+    ) -> RowPlan:
+        lm, config = self._lm, self._backbone.config
+        rows = rows_of_ids(prompt_ids, config.vocab_size, "prompt_ids")
+        if len(rows) != 1 or not rows[0]:
+            raise InvalidArgumentError("prompt_ids must be one list of at least one id")
+        (prompt,) = rows
+        most, new = lm.limits_of_call(None, max_new_tokens, self._max_length)
+        limit = self._max_length if most is None else most
+        if len(prompt) >= limit:
+            raise ContextLengthError(
+                f"the prompt's {len(prompt)} tokens leave no room below the max_length of {limit}: "
+                f"at most {limit - 1} may be given"
+            )
+        if new is not None:
+            limit = min(limit, len(prompt) + integer("max_new_tokens", new, 1, 2**31))
+        if seed is not None:
+            seed = integer("seed", seed, 0, 2**64 - 1)
+        used, _ = sampler_of_call(lm.sampler, lm.logits_processors, sampler, seed)
+        if runs_in_python(used) or runs_its_own_loop(used):
+            raise InvalidArgumentError(
+                f"{type(used).__name__} does not choose on the GPU row by row, as rows of a "
+                "ContinuousBatch do: use generate"
+            )
+        stops = lm.resolve_stop_tokens(stop_token_ids)
+        options = with_rules(used.next_options(), used, lm.token_rules, 0)
+        candidates = lm.candidates(stops) or Candidates(config.vocab_size)
+        options.rules.check(candidates.end)
+        excluded = {*candidates.excluded, *options.rules.always_excluded(stops)}
+        return RowPlan(
+            prompt,
+            limit,
+            config.n_positions,
+            options,
+            frozenset(stops),
+            candidates.end,
+            tuple(sorted(excluded)),
+        )
+
+    def stats(self) -> BatchStats:
+        """Return the numbers of rows now, and of tokens and steps since the start."""
+        waiting = sum(row.finish_reason is None for row in self._waiting)
+        running = sum(row.finish_reason is None for row in self._placed())
+        return BatchStats(waiting, running, self._tokens, self._steps)
+
+    def _placed(self) -> list[BatchRow]:
+        """Return the rows that have a place, ended ones included."""
+        joining = [] if self._joining is None else [self._joining]
+        return [*(row for group in self._groups for row in group.rows), *joining]
+
+    def _rows(self) -> list[BatchRow]:
+        return [*self._placed(), *self._waiting]
+
+    # --- the task -------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        """Compute until there are no rows."""
+        try:
+            while self._rows() or self._in_flight:
+                try:
+                    await self._round()
+                except DeviceLostError:
+                    await self._recover()
+        except BaseException as error:
+            failure = error if isinstance(error, Exception) else None
+            for row in self._rows():
+                row.end("aborted" if failure is None else "error", failure)
+            self._waiting.clear()
+            await self._free()
+            if failure is None:
+                raise
+
+    async def _round(self) -> None:
+        """Let rows leave and join, submit steps of a group, and wait for one submit."""
+        if self._device is not self._backbone.device:
+            raise DeviceLostError("the device of this batch was replaced")
+        for group in self._groups:
+            if group.drop_ended():
+                self._awaits_memory = False
+        await self._admit()
+        most = 2 if can_submit_ahead() else 1
+        for group in tuple(self._groups):
+            if len(self._in_flight) >= most:
+                break
+            if group.room(bool(self._waiting)):
+                await group.submit(bool(self._waiting))
+                self._in_flight.append(group)
+                self._groups.remove(group)  # to the end: the others are next
+                self._groups.append(group)
+        if self._in_flight:
+            await self._collect()
+        else:
+            await asyncio.sleep(0)  # lets others run between the chunks of a prompt
+
+    async def _collect(self) -> None:
+        new, steps = await self._in_flight[0].collect()
+        self._in_flight.popleft()
+        self._tokens += new
+        self._steps += steps
+
+    async def _admit(self) -> None:
+        """Compute a chunk of the next row's prompt, or let the row join."""
+        while self._waiting and self._waiting[0].finish_reason:
+            self._waiting.popleft()
+        if self._joining is None:
+            if not self._waiting or len(self._placed()) >= self._max_rows or self._awaits_memory:
+                return
+            if self._prefill is None:
+                self._prefill = await RowPrefill.start(self._lm, self._length)
+            self._joining = self._waiting.popleft()
+            self._chunks = self._prefill.chunks(self._joining.history, self._joining.plan.limit)
+        assert self._chunks is not None
+        row = self._joining
+        if row.finish_reason is None:
+            async for _ in self._chunks:
+                return  # the rest in later rounds
+            await self._join(row)
+        await self._chunks.aclose()
+        self._joining = self._chunks = None
+
+    async def _join(self, row: BatchRow) -> None:
+        """Give ``row``, whose prompt is computed, a place; or back to the queue without memory."""
+        group = self._group_of(row)
+        assert self._prefill is not None
+        try:
+            if group.is_full:
+                while group.in_flight:
+                    await self._collect()
+                await group.grow()
+        except OutOfGPUMemoryError as error:
+            if any(each.rows for each in self._groups):
+                self._awaits_memory = True
+                self._waiting.appendleft(row)
+            else:
+                row.end("error", error)
+            return
+        group.join(row, self._prefill.cache)
+
+    def _group_of(self, row: BatchRow) -> RowGroup:
+        """Return the group of ``row``; a new one replaces those without rows."""
+        key = row.plan.key
+        for group in self._groups:
+            if group.key == key:
+                return group
+        for group in [each for each in self._groups if not each.rows and not each.in_flight]:
+            self._groups.remove(group)
+            group.close()
+        self._groups.append(RowGroup(self._lm, key, self._length, self._max_rows))
+        return self._groups[-1]
+
+    async def _recover(self) -> None:
+        """Replace a lost device; rows with a place are the first in the queue."""
+        placed = self._placed()
+        await self._free()
+        self._waiting.extendleft(reversed(placed))
+        await recover(self._backbone, self._device)
+        self._device = self._backbone.device
+
+    async def _free(self) -> None:
+        """Free the GPU memory; rows lose their places."""
+        chunks, self._chunks, self._joining = self._chunks, None, None
+        prefill, self._prefill = self._prefill, None
+        groups = list(self._groups)
+        self._groups.clear()
+        self._in_flight.clear()
+        self._awaits_memory = False
+        for group in groups:
+            group.close()
+        if chunks is not None:
+            await chunks.aclose()
+        if prefill is not None:
+            prefill.close()
+
+    async def close(self) -> None:
+        """End all rows and free the GPU memory. Idempotent."""
+        self._closed = True
+        for row in self._rows():
+            row.cancel()
+        if self._task is not None and not self._task.done():
+            await asyncio.wait([self._task])
+        await self._free()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def _check_default_steps(lm: CausalLM) -> None:
+    """Raise InvalidArgumentError for a model whose steps a continuous batch would not run."""
+    replaced = [name for name in _REPLACEABLE if not is_default(chosen(lm, name))]
+    if replaced or lm.logits_processors:
+        what = f"replaces {replaced[0]}" if replaced else "has logits processors"
+        raise InvalidArgumentError(
+            f"this model {what}, which a ContinuousBatch does not call: use generate"
+        )

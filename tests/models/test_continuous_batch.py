@@ -1,0 +1,396 @@
+"""Rows that join and leave a batch between steps have the ids of the prompt alone."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from itertools import pairwise
+
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu import samplers
+from gpt2_wgpu.errors import (
+    ContextLengthError,
+    DeviceLostError,
+    InvalidArgumentError,
+    NumericalError,
+)
+from gpt2_wgpu.models import row_prefill
+from gpt2_wgpu.models.row_group import RowGroup
+from gpt2_wgpu.webgpu.backends import flush_promises
+from tests.memory.tiny import ids_of, packed
+
+pytestmark = pytest.mark.usefixtures("no_leak")
+
+CONTEXT = 48
+STOPS = list(range(0, 257, 32))
+SAMPLERS = [
+    "greedy",
+    samplers.TopK(20),
+    samplers.TopP(0.9, temperature=1.5),
+    samplers.TopK(3, temperature=0.8, min_p=0.05),
+    samplers.Random(typical_p=0.9),
+]
+WITH_RULES = [
+    samplers.TopK(20, repetition_penalty=1.3, frequency_penalty=0.5),
+    samplers.Random(no_repeat_ngram_size=2, min_new_tokens=4),
+    samplers.TopK(9, sequence_bias={(5, 6): 3.0, (7,): 2.0}),
+]
+
+
+@pytest.fixture(scope="module", params=["float32", "float16", "q8"])
+def lm(request, device):
+    backbone = gw.GPT2Backbone(
+        257, 2, 2, 64, 96, max_sequence_length=CONTEXT, dtype=request.param, initializer_range=0.5,
+        cache_dtype="float16" if request.param == "float16" else "float32",
+    )  # fmt: skip
+    lm = gw.GPT2CausalLM(backbone)
+    lm.compile("greedy")
+    yield lm
+    lm.dispose()
+
+
+def alone(lm, prompt, limit, **options):
+    """The new ids of ``generate``."""
+    inputs = packed([list(prompt)], min(len(prompt) + limit, CONTEXT))
+    found = lm.generate(inputs, **options)
+    (ids,), (mask,) = ids_of(found), [list(row) for row in found["padding_mask"]]
+    lm.kept_runs.close()
+    lm.compile("greedy")
+    gw.trim()
+    return [token for token, real in zip(ids, mask, strict=True) if real][len(prompt) :]
+
+
+def jobs_of(count, seed, options):
+    """(prompt, max_new_tokens, options) of rows."""
+    given = random.Random(seed)
+    for index in range(count):
+        prompt = [given.randrange(257) for _ in range(given.choice([1, 2, 5, 17, 30]))]
+        stops = STOPS if index % 3 else None
+        sampler = options[index % len(options)]
+        yield prompt, given.randrange(1, 40), {
+            "sampler": sampler, "seed": index, "stop_token_ids": stops
+        }  # fmt: skip
+
+
+async def read(row):
+    """All ids of a row, by lists."""
+    pieces = [ids async for ids in row]
+    assert all(pieces)
+    return [token for ids in pieces for token in ids]
+
+
+async def run(lm, jobs, seed, max_rows=4):
+    """The rows of jobs that arrive in random gaps."""
+    given, reading, rows = random.Random(seed), [], []
+    async with gw.ContinuousBatch(lm, max_rows) as batch:
+        for prompt, limit, options in jobs:
+            rows.append(batch.submit(prompt, max_new_tokens=limit, **options))
+            reading.append(asyncio.ensure_future(read(rows[-1])))
+            assert batch.stats().running <= max_rows
+            for _ in range(given.randrange(4)):
+                await asyncio.sleep(0.002)
+        found = await asyncio.gather(*reading)
+        assert batch.stats().tokens == sum(map(len, found))
+    return found, rows
+
+
+@pytest.mark.parametrize("options", [SAMPLERS, WITH_RULES + SAMPLERS[:1]], ids=["own", "groups"])
+@pytest.mark.chromium_cases("lm")
+def test_rows_are_those_alone(lm, options):
+    jobs = list(jobs_of(14, 3, options))
+    found, rows = asyncio.run(run(lm, jobs, 5))
+    reasons = set()
+    for ids, row, (prompt, limit, given) in zip(found, rows, jobs, strict=True):
+        assert ids == row.token_ids == alone(lm, prompt, limit, **given)
+        reasons.add(row.finish_reason)
+        stopped = given["stop_token_ids"] and ids[-1] in given["stop_token_ids"]
+        full = "context" if len(prompt) + len(ids) == CONTEXT else "length"
+        assert row.finish_reason == ("stop" if stopped else full)
+    assert reasons == {"stop", "length", "context"}
+
+
+@pytest.fixture
+def submits(monkeypatch):
+    """(key, rows, steps) of each submit."""
+    found = []
+    submit = RowGroup.submit
+
+    async def noted(group, shortest):
+        await submit(group, shortest)
+        last = group._submits[-1]
+        found.append((group.key, last.rows, last.steps))
+
+    monkeypatch.setattr(RowGroup, "submit", noted)
+    return found
+
+
+@pytest.fixture(scope="module")
+def one(device):
+    """A model in f32 with logits far from constant."""
+    lm = gw.GPT2CausalLM(
+        gw.GPT2Backbone(257, 2, 2, 64, 96, max_sequence_length=CONTEXT, initializer_range=0.5)
+    )
+    lm.compile("greedy")
+    yield lm
+    lm.dispose()
+
+
+def test_rows_share_steps_and_groups_take_turns(one, submits, monkeypatch):
+    monkeypatch.setattr("gpt2_wgpu.models.pace.STEP_SECONDS", 0.0)  # one step a submit
+
+    async def texts():
+        async with gw.ContinuousBatch(one) as batch:
+            rows = [
+                batch.submit(
+                    [seed], max_new_tokens=40, sampler=sampler, seed=seed, stop_token_ids=None
+                )
+                for seed, sampler in enumerate([*SAMPLERS, *WITH_RULES])
+            ]
+            return await asyncio.gather(*map(read, rows))
+
+    asyncio.run(texts())
+    sizes = {}
+    for key, rows, _ in submits:
+        sizes[key] = max(sizes.get(key, 0), len(rows))
+    assert sorted(sizes.values()) == [1] * len(WITH_RULES) + [len(SAMPLERS)]
+    order = [key for key, _, _ in submits]
+    begun = max(map(order.index, sizes))
+    ended = min(len(order) - order[::-1].index(key) for key in sizes)
+    shared = order[begun:ended]
+    assert len(shared) > 20
+    assert all(a != b for a, b in pairwise(shared))
+
+
+def test_a_row_can_be_cancelled_in_any_state(one, monkeypatch):
+    monkeypatch.setattr(row_prefill, "chunk_rows", lambda *_: 2)
+    prompts = [[1, 2, 3], [4], [9, 8, 7, 6, 5, 4, 3, 2, 1], [5, 6]]
+
+    async def texts():
+        async with gw.ContinuousBatch(one, max_rows=3) as batch:
+            ended, running, joining, waiting = (
+                batch.submit(prompt, max_new_tokens=1 if place == 0 else 30, stop_token_ids=None)
+                for place, prompt in enumerate(prompts)
+            )
+            await read(ended)
+            while batch._joining is not joining:
+                await asyncio.sleep(0)
+            assert batch.stats().waiting == 1
+            joining.cancel()
+            waiting.cancel()
+            assert batch.stats().waiting == 0
+            first = await anext(running)
+            running.cancel()
+            ended.cancel()
+            again = batch.submit(prompts[1], max_new_tokens=30, stop_token_ids=None)
+            found = await read(again)
+            assert [*first, *await read(running)] == running.token_ids == found[: len(first)]
+            for row in (joining, waiting):
+                assert await read(row) == []
+            while batch._task is not None and not batch._task.done():
+                await asyncio.sleep(0)
+            assert not batch._rows()
+            rows = (ended, running, joining, waiting, again)
+            return found, [row.finish_reason for row in rows]
+
+    found, reasons = asyncio.run(texts())
+    assert reasons == ["length", "aborted", "aborted", "aborted", "length"]
+    assert found == alone(one, prompts[1], 30, stop_token_ids=None)
+
+
+def test_closing_ends_all_rows(one):
+    async def run():
+        batch = gw.ContinuousBatch(one, max_rows=2)
+        rows = [batch.submit([7, n], stop_token_ids=None) for n in range(4)]
+        await anext(rows[0])
+        await batch.close()
+        await batch.close()
+        assert [row.finish_reason for row in rows] == ["aborted"] * 4
+        for row in rows[1:]:
+            await read(row)
+        with pytest.raises(InvalidArgumentError, match="closed"):
+            batch.submit([1])
+        return rows  # and with them nothing on the GPU
+
+    asyncio.run(run())
+
+
+@pytest.mark.native("a page's event loop does not end")
+def test_an_event_loop_that_ends_frees_everything(one):
+    async def run():
+        batch = gw.ContinuousBatch(one)
+        row = batch.submit([7], stop_token_ids=None)
+        await anext(row)
+        return row
+
+    assert asyncio.run(run()).finish_reason == "aborted"
+
+
+def test_chunks_of_a_long_prompt_come_between_steps(one, submits, monkeypatch):
+    size, prompt = 4, [(5 * t + t * t) % 257 for t in range(30)]
+    monkeypatch.setattr(row_prefill, "chunk_rows", lambda *_: size)
+    monkeypatch.setattr("gpt2_wgpu.models.pace.STEP_SECONDS", 0.0)  # one step a submit
+    seen = []
+    chunks = row_prefill.RowPrefill.chunks
+
+    async def noted(self, row, limit):
+        async for _ in chunks(self, row, limit):
+            seen.append(len(submits))
+            yield
+
+    monkeypatch.setattr(row_prefill.RowPrefill, "chunks", noted)
+
+    async def texts():
+        async with gw.ContinuousBatch(one) as batch:
+            short = batch.submit([1], max_new_tokens=30, stop_token_ids=None)
+            await anext(short)
+            long = batch.submit(prompt, max_new_tokens=5, stop_token_ids=None)
+            return await asyncio.gather(read(short), read(long))
+
+    _, found = asyncio.run(texts())
+    assert len(seen) == -(-(len(prompt) - 1) // size)
+    assert all(a < b for a, b in pairwise(seen))  # each waits for a submit
+    assert len(found) == 5
+
+
+def test_an_error_of_a_row_is_its_own(one):
+    nothing = samplers.Greedy(suppress_tokens=list(range(257)))
+
+    async def texts():
+        async with gw.ContinuousBatch(one) as batch:
+            good = batch.submit([3], max_new_tokens=12, stop_token_ids=None)
+            bad = batch.submit([3], max_new_tokens=12, sampler=nothing, stop_token_ids=None)
+            with pytest.raises(NumericalError, match="every token of this row is excluded"):
+                await read(bad)
+            assert bad.finish_reason == "error"
+            return await read(good)
+
+    assert asyncio.run(texts()) == alone(one, [3], 12, stop_token_ids=None)
+
+
+def test_an_error_of_the_batch_ends_all_rows_and_nothing_else(one, monkeypatch):
+    async def texts():
+        async with gw.ContinuousBatch(one, max_rows=1) as batch:
+            with monkeypatch.context() as patch:
+                patch.setattr(RowGroup, "collect", lambda _: asyncio.sleep(-1, 1 / 0))
+                rows = [batch.submit([n], stop_token_ids=None) for n in range(3)]
+                for row in rows:
+                    with pytest.raises(ZeroDivisionError):
+                        await read(row)
+            return await read(batch.submit([3], max_new_tokens=12, stop_token_ids=None))
+
+    assert asyncio.run(texts()) == alone(one, [3], 12, stop_token_ids=None)
+
+
+def test_without_memory_for_another_row_it_waits(one, device):
+    """Three places need twice the memory of two."""
+    row_bytes = one.backbone.new_cache(1, CONTEXT)
+    nbytes = sum(layer.nbytes for layer in row_bytes.children)
+    row_bytes.dispose()
+
+    async def texts():
+        async with gw.ContinuousBatch(one) as batch:
+            first = batch.submit([1], max_new_tokens=40, stop_token_ids=None)
+            await anext(first)
+            gw.set_memory_budget(gw.memory(device).num_bytes_in_gpu + nbytes // 2, device=device)
+            second = batch.submit([2], max_new_tokens=3, stop_token_ids=None)
+            while second.finish_reason is None and first.finish_reason is None:
+                assert len(batch._placed()) <= 2
+                await asyncio.sleep(0)
+            assert second.token_ids == []
+            return first.token_ids, await read(second)
+
+    try:
+        first, second = asyncio.run(texts())
+    finally:
+        gw.set_memory_budget(None, device=device)
+    assert len(first) == 40
+    assert second == alone(one, [2], 3, stop_token_ids=None)
+
+
+def test_a_scope_of_the_caller_does_not_own_the_batch(one):
+    async def texts():
+        async with gw.ContinuousBatch(one) as batch:
+            async with gw.tidy():
+                row = batch.submit([3], max_new_tokens=30, stop_token_ids=None)
+                first = await anext(row)
+            return [*first, *await read(row)]
+
+    assert asyncio.run(texts()) == alone(one, [3], 30, stop_token_ids=None)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "error", "message"),
+    [
+        ([], {}, InvalidArgumentError, "at least one id"),
+        ([257], {}, InvalidArgumentError, "257"),
+        ([1] * 20, {}, ContextLengthError, "at most 19"),
+        ([1], {"max_new_tokens": 0}, InvalidArgumentError, "max_new_tokens"),
+        ([1], {"seed": -1, "sampler": "random"}, InvalidArgumentError, "seed"),
+        ([1], {"sampler": "beam"}, InvalidArgumentError, "use generate"),
+        ([1], {"stop_token_ids": "auto"}, InvalidArgumentError, "preprocessor"),
+    ],
+)
+def test_invalid_rows_are_rejected_at_once(one, prompt, options, error, message):
+    async def submit():
+        async with gw.ContinuousBatch(one, max_length=20) as batch:
+            with pytest.raises(error, match=message):
+                batch.submit(prompt, **{"stop_token_ids": None} | options)
+            assert batch.stats() == gw.BatchStats(0, 0, 0, 0)
+            row = batch.submit([1], stop_token_ids=None)
+            assert len(await read(row)) == 19 and row.finish_reason == "length"
+
+    asyncio.run(submit())
+
+
+def test_models_whose_steps_are_replaced_are_rejected(one, monkeypatch):
+    one.compile("greedy", logits_processors=[lambda _, logits: logits])
+    with pytest.raises(InvalidArgumentError, match="logits processors"):
+        gw.ContinuousBatch(one)
+    one.compile("greedy")
+
+    other = gw.GPT2CausalLM(one.backbone)
+    monkeypatch.setattr(other, "call_with_cache", lambda *_: None)
+    with pytest.raises(InvalidArgumentError, match="replaces call_with_cache"):
+        gw.ContinuousBatch(other)
+
+
+@pytest.mark.native("losing a device")
+@pytest.mark.parametrize("dtype", ["float32", "q8"])
+def test_rows_go_on_after_the_loss_of_the_device(dtype, submits):
+    lost = gw.Device()
+    backbone = gw.GPT2Backbone(
+        257, 2, 2, 64, 96, max_sequence_length=CONTEXT, initializer_range=0.5, dtype=dtype,
+        device=lost,
+    )  # fmt: skip
+    lm = gw.GPT2CausalLM(backbone)
+    prompts = [[1, 2, 3], [4], [9, 8, 7, 6, 5], [100], [7, 7]]
+
+    async def texts(lose):
+        async with gw.ContinuousBatch(lm, max_rows=3) as batch:
+            rows = [
+                batch.submit(prompt, max_new_tokens=40, sampler="random", seed=n,
+                             stop_token_ids=None)
+                for n, prompt in enumerate(prompts)
+            ]  # fmt: skip
+            reading = [asyncio.ensure_future(read(row)) for row in rows]
+            while lose and len(rows[1].token_ids) < 8:
+                await asyncio.sleep(0)
+            if lose:
+                assert len(batch._placed()) == 3
+                lost.gpu.destroy()
+                flush_promises(lost.gpu)
+            return await asyncio.gather(*reading, return_exceptions=True)
+
+    undisturbed = asyncio.run(texts(False))
+    assert {len(ids) for ids in undisturbed} == {40}
+    assert asyncio.run(texts(True)) == undisturbed
+    assert lm.device is not lost
+    assert gw.memory(lost).num_tensors == 0
+    lm.device.gpu.destroy()  # a second time
+    found = asyncio.run(texts(False))
+    assert {type(error) for error in found} == {DeviceLostError}
+    lm.dispose()
+    lm.device.close()
+    lost.close()
