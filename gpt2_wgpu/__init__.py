@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from gpt2_wgpu.models import (
         BatchRow,
         BatchStats,
+        BatchStream,
+        Cancellation,
         CausalLM,
         ContinuousBatch,
         Divergence,
@@ -57,7 +59,9 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchRow",
     "BatchStats",
+    "BatchStream",
     "BytePairTokenizer",
+    "Cancellation",
     "CausalLM",
     "ContinuousBatch",
     "Device",

@@ -247,9 +247,9 @@ export interface Details {
 
 /**
  * "stop": a stop token; "stop_text": a stop text; "length": maxTokens reached; "context": the model's
- * context is full; "aborted": stopped by the caller or an error.
+ * context is full; "time_limit"; "aborted": stopped by the caller or an error.
  */
-export type FinishReason = "stop" | "stop_text" | "length" | "context" | "aborted";
+export type FinishReason = "stop" | "stop_text" | "length" | "context" | "time_limit" | "aborted";
 
 export interface Stats {
   promptTokens: number;

@@ -18,6 +18,7 @@ _REASONS = {
     "length": "token limit",
     "context": "end of the model's context",
     "stop_text": "stop text",
+    "time_limit": "time limit",
     "aborted": "Ctrl-C",
 }
 

@@ -48,8 +48,9 @@ def generate_batches(
         batch_size: rows at once. Where they exceed the memory budget, it is halved with a warning.
         first: number of the first prompt, for seeds and messages; where an earlier call ended.
         on_progress: called with the number of texts that each batch adds.
-        options: as in ``generate``, without ``callback`` and ``num_return_sequences``. ``seed``
-            plus the number of a prompt is the seed of its text, which does not depend on the batch.
+        options: as in ``generate``, without ``callback``, ``num_return_sequences``,
+            ``time_limit`` and ``cancellation``. ``seed`` plus the number of a prompt is the seed of
+            its text, which does not depend on the batch.
 
     Yields:
         The texts.
@@ -188,6 +189,11 @@ def _check_options(lm: CausalLM, options: GenerateOptions) -> None:
         raise InvalidArgumentError(
             "generate_batches takes no callback, since it sorts its rows: give on_progress"
         )
+    for name in ("time_limit", "cancellation"):
+        if options.get(name) is not None:
+            raise InvalidArgumentError(
+                f"generate_batches takes no {name}, since it yields complete texts: leave its loop"
+            )
     sampler = options.get("sampler")
     chosen = lm.sampler if sampler is None else samplers.get(sampler)
     several = isinstance(chosen, samplers.BeamSampler) and chosen.return_all_beams

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 from gpt2_wgpu.errors import InvalidArgumentError, NumericalError
 from gpt2_wgpu.models.cached_model import CachedModel
+from gpt2_wgpu.models.control import Control
 from gpt2_wgpu.models.sampler_call import only
-from gpt2_wgpu.models.search_step import SearchStep
+from gpt2_wgpu.models.search_step import SearchStep, started
 from gpt2_wgpu.models.token_ids import Candidates
 from gpt2_wgpu.samplers import BeamSampler
 from gpt2_wgpu.samplers.beams import Beam, Beams, Continuations
@@ -27,11 +28,15 @@ async def beam_search(
     limits: Sequence[int],
     stop_token_ids: Sequence[int],
     candidates: Candidates,
+    control: Control | None = None,
 ) -> list[list[Beam]]:
     """Return the beams of each prompt, best first, with total lengths up to ``limits``.
 
+    Those that still run at the end of ``control`` are among them.
+
     InvalidArgumentError with fewer candidates than beams.
     """
+    control = control or Control()
     count, stops = sampler.checked().num_beams, {*stop_token_ids}
     words = sampler.forced_words()
     words.check(stops, candidates.excluded, candidates.end)
@@ -44,8 +49,12 @@ async def beam_search(
         sampler.beams(limit - len(prompt), stop_token_ids)
         for prompt, limit in zip(prompts, limits, strict=True)
     ]
-    if all(search.done for search in searches):
-        return [search.finished for search in searches]
+
+    def goes_on() -> bool:
+        return not all(search.done for search in searches) and control.reason is None
+
+    if not goes_on():
+        return [search.best for search in searches]
     # A row's best `count` tokens that do not stop are among these.
     most = min(count + len(stops), candidates.end)
     temperature = sampler.temperature
@@ -58,10 +67,12 @@ async def beam_search(
         best = ops.top_k(logits, most)
         return (*best, ops.gather(logits, words.tokens, 1)) if words.tokens else best
 
-    step = await SearchStep.start(model, prompts, max(limits), count, score)
+    step = await started(SearchStep.start(model, prompts, max(limits), count, score), control)
+    if step is None:
+        return [search.best for search in searches]
     try:
         parents = [[0] * count for _ in prompts]
-        while not all(search.done for search in searches):
+        while goes_on():
             rows = list(zip(prompts, searches, strict=True))
             values, ids, *forced = await step.run(
                 [token for prompt, search in rows for token in _newest(prompt, search, count)],
@@ -79,7 +90,7 @@ async def beam_search(
                     parents[which] = [*range(count)]
     finally:
         step.close()
-    return [search.finished for search in searches]
+    return [search.best for search in searches]
 
 
 def _newest(prompt: Sequence[int], search: Beams, count: int) -> list[int]:

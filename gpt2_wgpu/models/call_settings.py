@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.models.control import Control
 from gpt2_wgpu.models.generate_arguments import SamplerLike, Seeds
 from gpt2_wgpu.models.token_choice import LogitsProcessor, check_processors
 from gpt2_wgpu.samplers.sampler import SeededSampler, runs_in_python, runs_its_own_loop
@@ -30,6 +31,7 @@ class CallSettings:
     sampler: samplers.Sampler
     max_new_tokens: int | None = None
     seeds: Sequence[int] | None = None  # of the random numbers of each row
+    control: Control | None = None  # likewise
     watch: Watch | None = None  # of the default ``generate_step``: sees new ids as they come
 
     @contextmanager

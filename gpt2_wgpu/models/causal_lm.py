@@ -15,6 +15,7 @@ from typing import Any
 
 from gpt2_wgpu.errors import ContextLengthError
 from gpt2_wgpu.models.call_settings import CallSettings, sampler_of_call, seeds_of_call, settings_of
+from gpt2_wgpu.models.control import Control
 from gpt2_wgpu.models.decoding import Generation, run_to_the_end
 from gpt2_wgpu.models.generate_arguments import GenerateRequest, SamplerLike, Seeds
 from gpt2_wgpu.models.generate_function import GenerateFunction
@@ -50,7 +51,7 @@ from gpt2_wgpu.tensors import Tensor
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor
 from gpt2_wgpu.text.preprocessor import AllowedSpecial
 from gpt2_wgpu.text.token_arrays import is_one_row, rows_of_ids
-from gpt2_wgpu.validation import integer
+from gpt2_wgpu.validation import instance, integer
 from gpt2_wgpu.webgpu import sync
 
 default(GPT2CausalLMPreprocessor.generate_preprocess)
@@ -100,7 +101,10 @@ class CausalLM(GenerativeTask):
             length, new = self.limits_of_call(*limits, preprocessor.sequence_length)
             request = replace(request, max_length=length, max_new_tokens=new)
         stops = self.resolve_stop_tokens(request.stop_token_ids)
-        settings = self._settings(request.sampler, request.seed, request.max_new_tokens)
+        control = Control(request.time_limit, request.cancellation)
+        settings = self._settings(request.sampler, request.seed, request.max_new_tokens, control)
+        instance("wait", request.wait, bool)
+        turn = self.turns.turn(control, request.wait)
         if not isinstance(inputs, dict):
             preprocessor = self._require_preprocessor(
                 "generate then takes a dict of token_ids and padding_mask"
@@ -119,7 +123,23 @@ class CausalLM(GenerativeTask):
             packing = self._preprocess(preprocessor, inputs, length, request.allowed_special)
             inputs = await settled(packing)
         given = self._repeated(inputs, request)
-        output = await self._generate_packed(given, stops, settings, ends)
+        try:
+            await turn.take()
+            output = await self._generate_packed(given, stops, settings, ends)
+            return await self._result(request, output, given, stops, ends, preprocessor)
+        finally:
+            turn.give_back()
+
+    async def _result(
+        self,
+        request: GenerateRequest,
+        output: Any,
+        given: Any,
+        stops: Sequence[int],
+        ends: RowEnds,
+        preprocessor: GPT2CausalLMPreprocessor | None,
+    ) -> Any:
+        """Return the result of ``generate`` of packed ids ``output``."""
         result = output
         if request.strip_prompt:
             result = without_prompts(output, given, self.backbone.config.vocab_size)
@@ -146,13 +166,17 @@ class CausalLM(GenerativeTask):
         return repeated(packed, request.num_return_sequences, vocabulary)
 
     def _settings(
-        self, sampler: SamplerLike | None, seed: Seeds | None, max_new_tokens: int | None = None
+        self,
+        sampler: SamplerLike | None,
+        seed: Seeds | None,
+        max_new_tokens: int | None = None,
+        control: Control | None = None,
     ) -> CallSettings:
         """Return the settings of a call; InvalidArgumentError for invalid ones."""
         if max_new_tokens is not None:
             integer("max_new_tokens", max_new_tokens, 1, 2**31 - 1)
         chosen, seeds = sampler_of_call(self.sampler, self.logits_processors, sampler, seed)
-        return CallSettings(self, chosen, max_new_tokens, seeds)
+        return CallSettings(self, chosen, max_new_tokens, seeds, control)
 
     async def _generate_packed(
         self,
@@ -165,7 +189,11 @@ class CausalLM(GenerativeTask):
         vocabulary = self.backbone.config.vocab_size
         make, step = chosen(self, "make_generate_function"), chosen(self, "generate_step")
         watch = None if ends is None else ends.watch()
-        by_steps = is_default(make) and is_default(step) and not runs_its_own_loop(settings.sampler)
+        is_ours = is_default(make) and is_default(step)
+        control = settings.control or Control()
+        if control.reason is not None and not is_ours:
+            return inputs
+        by_steps = is_ours and not runs_its_own_loop(settings.sampler)
         if by_steps:
             settings = replace(settings, watch=watch)
         with settings.applied():
@@ -176,6 +204,8 @@ class CausalLM(GenerativeTask):
             output = cut(output, inputs, vocabulary, ends.kept)
             if watch is not None and not by_steps:
                 output = cut(output, inputs, vocabulary, watch)
+        if ends is not None:
+            ends.ended_by = ends.ended_by or control.reason
         return output
 
     def _preprocess(
@@ -237,12 +267,25 @@ class CausalLM(GenerativeTask):
         self, inputs: dict[str, Any], stop_token_ids: Sequence[int] | None = None
     ) -> dict[str, Any]:
         """Async counterpart of :meth:`generate_step`."""
+        settings = settings_of(self)
+        # Within a call of generate this turn begins at once.
+        turn = self.turns.turn(None if settings is None else settings.control)
+        try:
+            await turn.take()
+            return await self._generate_step(inputs, stop_token_ids)
+        finally:
+            turn.give_back()
+
+    async def _generate_step(
+        self, inputs: dict[str, Any], stop_token_ids: Sequence[int] | None
+    ) -> dict[str, Any]:
         ids, mask = rows_of(inputs, self.backbone.config.vocab_size)
         rows, starts = prompts_of(ids, mask)
         if rows:
             limits = [len(row) - start for row, start in zip(ids, starts, strict=True)]
             self.total_length(max(limits), rows)
             settings = settings_of(self)
+            control = None if settings is None else settings.control
             if settings is not None and settings.max_new_tokens is not None:
                 most = settings.max_new_tokens
                 limits = [
@@ -255,11 +298,14 @@ class CausalLM(GenerativeTask):
                 candidates = self.candidates(stops)
                 if is_search(self.sampler):
                     return await generate_by_search(
-                        self, self.sampler, inputs, limits, stops, candidates
+                        self, self.sampler, inputs, limits, stops, candidates, control
                     )
-                return await generate_by_call(self, self.sampler, inputs, stops, candidates)
+                return await generate_by_call(
+                    self, self.sampler, inputs, stops, candidates, control
+                )
             generation = self.start_generation(rows, limits, stop_token_ids or ())
-            await run_to_the_end(generation, rows, None if settings is None else settings.watch)
+            watch = None if settings is None else settings.watch
+            await run_to_the_end(generation, rows, watch, control)
         return packed(rows, ids, is_one_row(inputs["token_ids"]), starts)
 
     def start_generation(
@@ -269,7 +315,7 @@ class CausalLM(GenerativeTask):
         stop_token_ids: Sequence[int] = (),
     ) -> Generation:
         """Return the decoding loop of ``prompts``, each up to a total length of ``limits``."""
-        candidates = self.candidates(stop_token_ids)
+        settings, candidates = settings_of(self), self.candidates(stop_token_ids)
         choice = TokenChoice.of(self.sampler, self.logits_processors)
         options = choice.options(self.sampler)
         options = with_rules(options, self.sampler, self.token_rules, self.prompt_lookup_num_tokens)
@@ -287,4 +333,5 @@ class CausalLM(GenerativeTask):
             choice=choice,
             check=self._checks_steps,
             prompt_lookup=0 if self._checks_steps else lookup,  # checked: step by step
+            control=None if settings is None else settings.control,
         )

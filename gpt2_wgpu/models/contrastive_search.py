@@ -13,9 +13,10 @@ from typing import Any
 from gpt2_wgpu import nn
 from gpt2_wgpu.errors import InvalidArgumentError, NumericalError, ShapeError
 from gpt2_wgpu.models.cached_model import CachedModel
+from gpt2_wgpu.models.control import Control
 from gpt2_wgpu.models.decode_step import dispose_unkept
 from gpt2_wgpu.models.sampler_call import only
-from gpt2_wgpu.models.search_step import SearchStep
+from gpt2_wgpu.models.search_step import SearchStep, started
 from gpt2_wgpu.models.token_ids import Candidates
 from gpt2_wgpu.samplers import ContrastiveSampler
 from gpt2_wgpu.shown import shown
@@ -65,11 +66,15 @@ async def contrastive_search(
     limits: Sequence[int],
     stop_token_ids: Sequence[int],
     candidates: Candidates,
+    control: Control | None = None,
 ) -> list[list[int]]:
     """Return the new tokens of each prompt, with total lengths up to ``limits``.
 
+    ``control`` may end all rows before.
+
     InvalidArgumentError with fewer candidates than ``k``.
     """
+    control = control or Control()
     count = sampler.checked().k
     free = candidates.end - len(candidates.excluded)
     if count > free:
@@ -78,14 +83,17 @@ async def contrastive_search(
         )
     new: list[list[int]] = [[] for _ in prompts]
     done = [len(prompt) >= limit for prompt, limit in zip(prompts, limits, strict=True)]
-    if all(done):
+    if all(done) or control.reason is not None:
         return new
 
     def score(logits: Tensor) -> Sequence[Tensor]:
         logits = only(logits, candidates)
         return ops.top_k(ops.softmax(ops.div(logits, sampler.temperature)), count)
 
-    step = await ContrastiveStep.start(model, prompts, max(limits), count, score)
+    starting = ContrastiveStep.start(model, prompts, max(limits), count, score)
+    step = await started(starting, control)
+    if step is None:
+        return new
     try:
         tokens = [token for prompt in prompts for token in [prompt[-1]] * count]
         best, weights = [0] * len(prompts), [0.0] * len(tokens)
@@ -111,7 +119,7 @@ async def contrastive_search(
                 row.append(tokens[which * count + best[which]])
                 full = len(prompts[which]) + len(row) == limits[which]
                 done[which] = full or row[-1] in stop_token_ids
-            if all(done):
+            if all(done) or control.reason is not None:
                 return new
     finally:
         step.close()

@@ -10,6 +10,7 @@ from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import BusyError, DeviceLostError, NumericalError
 from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.call_settings import Watch
+from gpt2_wgpu.models.control import CallEndedError, Control
 from gpt2_wgpu.models.decode_run import DecodeRun, Result
 from gpt2_wgpu.models.kept_runs import DecodeInputs
 from gpt2_wgpu.models.lookup_run import LookupRun
@@ -61,6 +62,7 @@ class Generation(NotCopyable):
         choice: TokenChoice | None = None,
         check: bool = False,
         prompt_lookup: int = 0,
+        control: Control | None = None,
     ) -> None:
         backbone = model.backbone
         # Check ids: out of range, the GPU would silently read outside the embedding.
@@ -81,6 +83,7 @@ class Generation(NotCopyable):
         ]
         self._check = check  # compare recorded steps with eager ones
         self._pace = Pace()
+        self._control = control or Control()
         self._prompt_lookup = prompt_lookup  # max length of drafts
         self.drafts = DraftStats()
         self._run: DecodeRun | LookupRun | None = None
@@ -92,14 +95,13 @@ class Generation(NotCopyable):
         return f"Generation of {len(self._rows)} rows, {sum(map(len, self._rows))} tokens so far"
 
     @property
-    def prompt_tokens(self) -> int:
-        """Length of the first prompt."""
-        return self._prompts[0]
-
-    @property
     def done(self) -> bool:
         """Return whether all rows are finished."""
         return LIVE not in self._finished
+
+    def ended(self, row: int) -> bool:
+        """Return whether ``row`` gets no more tokens."""
+        return self._finished[row] != LIVE
 
     def stopped(self, row: int) -> bool:
         """Return whether ``row`` ended with a stop token (else it is live, or full)."""
@@ -112,7 +114,8 @@ class Generation(NotCopyable):
     async def advance(self) -> list[list[int]]:
         """Run some steps in one submit; return the new ids of each row, including a stop token.
 
-        After :meth:`close`, also one by another task or thread, there are no new ids.
+        After :meth:`close`, also one by another task or thread, and after the end of its
+        ``control``, there are no new ids.
 
         Raises:
             NumericalError: the logits of a row are not finite, or exclude every token.
@@ -125,12 +128,15 @@ class Generation(NotCopyable):
                 raise BusyError("this generation is advancing already: one caller at a time")
             self._advancing = True
         try:
-            while not self.done and not self._closing:
+            while not (self.done or self._closing or self._control.reason):
                 if self._run is not None and self._run.device is not self._backbone.device:
                     self._free()  # another generation has replaced a lost device already
                 device = self._backbone.device
                 try:
-                    return await self._advance()
+                    with self._control.applied():
+                        return await self._advance()
+                except CallEndedError:
+                    break
                 except DeviceLostError:
                     lost = device if self._run is None else self._run.device
                     self._free()
@@ -256,14 +262,17 @@ class Generation(NotCopyable):
 
 
 async def run_to_the_end(
-    generation: Generation, rows: Sequence[list[int]], watch: Watch | None = None
+    generation: Generation,
+    rows: Sequence[list[int]],
+    watch: Watch | None = None,
+    control: Control | None = None,
 ) -> None:
     """Extend ``rows`` by all new ids of ``generation``, and close it.
 
-    ``watch``: ends rows; see call_settings.py.
+    ``watch``: ends rows; see call_settings.py. ``control``: that of ``generation``.
     """
     try:
-        while not generation.done:
+        while not generation.done and (control is None or control.reason is None):
             for index, new in enumerate(await generation.advance()):
                 kept = None if watch is None else watch(index, new)
                 if kept is not None:

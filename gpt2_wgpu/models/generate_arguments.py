@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from gpt2_wgpu import samplers
+from gpt2_wgpu.models.control import Cancellation
 from gpt2_wgpu.text.preprocessor import AllowedSpecial
 
 StopTokens = Sequence[int] | str | None
@@ -16,8 +17,8 @@ SamplerLike = str | dict[str, Any] | samplers.Sampler
 Callback = Callable[[int, int, str], object]
 
 
-class GenerateOptions(TypedDict, total=False):
-    """Keyword arguments of ``generate`` that do not change the type of its result."""
+class StreamOptions(TypedDict, total=False):
+    """Keyword arguments of ``stream``."""
 
     max_new_tokens: int | None
     stop_texts: Sequence[str]
@@ -25,6 +26,14 @@ class GenerateOptions(TypedDict, total=False):
     seed: Seeds | None
     add_start_token: bool | None
     allowed_special: AllowedSpecial | None
+    time_limit: float | None
+    cancellation: Cancellation | None
+    wait: bool
+
+
+class GenerateOptions(StreamOptions, total=False):
+    """Keyword arguments of ``generate`` that do not change the type of its result."""
+
     callback: Callback | None
     top_logprobs: int
 
@@ -47,3 +56,6 @@ class GenerateRequest:
     return_details: bool
     top_logprobs: int
     callback: Callback | None
+    time_limit: float | None
+    cancellation: Cancellation | None
+    wait: bool

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal, Unpack, overload
 
+from gpt2_wgpu.models.control import Cancellation
 from gpt2_wgpu.models.generate_arguments import (
     Callback,
     GenerateOptions,
@@ -146,6 +147,9 @@ class GenerateMethods(ABC):
         return_details: bool = False,
         top_logprobs: int = 0,
         callback: Callback | None = None,
+        time_limit: float | None = None,
+        cancellation: Cancellation | None = None,
+        wait: bool = True,
     ) -> Any:
         """Generate text; blocks (async counterpart: ``generate_async``).
 
@@ -174,6 +178,13 @@ class GenerateMethods(ABC):
             callback: called as ``callback(row, token_id, text)`` for each new token, with the text
                 that it completes. False ends the call with what there is; an exception ends it,
                 too, and is raised. Where a whole step is replaced, it is called at the end.
+            time_limit: seconds after which the call ends with what there is (finish reason
+                "time_limit"), counted from the call, with the time in the queue.
+            cancellation: ends the call likewise ("aborted") when its ``cancel()`` is called, by
+                any thread or task. A cancelled asyncio task ends its call by the exception.
+            wait: while the model generates for another thread or task, calls wait in a queue and
+                then run one after the other; False: ``BusyError`` instead. Calls within a
+                generation (in its callback, or in the loop over a stream) never wait.
 
         Returns:
             A str, a list of str, or a dict of packed ids, according to ``inputs``. With details
@@ -183,6 +194,8 @@ class GenerateMethods(ABC):
             ContextLengthError: a prompt does not fit (KerasHub truncates it silently), or
                 ``max_length`` exceeds the context.
             InvalidArgumentError: other invalid input.
+            BusyError: see ``wait``; or a blocking call for which a task of its own thread would
+                have to go on.
         """
         generate: Any = self.generate_async  # its overloads are too many for mypy
         generating = generate(
@@ -200,6 +213,9 @@ class GenerateMethods(ABC):
             return_details=return_details,
             top_logprobs=top_logprobs,
             callback=callback,
+            time_limit=time_limit,
+            cancellation=cancellation,
+            wait=wait,
         )
         return sync(generating, "generate_async(...)")
 
@@ -324,6 +340,9 @@ class GenerateMethods(ABC):
         return_details: bool = False,
         top_logprobs: int = 0,
         callback: Callback | None = None,
+        time_limit: float | None = None,
+        cancellation: Cancellation | None = None,
+        wait: bool = True,
     ) -> Any:
         """Async counterpart of :meth:`generate`."""
         request = GenerateRequest(
@@ -343,6 +362,9 @@ class GenerateMethods(ABC):
             return_details=return_details,
             top_logprobs=top_logprobs,
             callback=callback,
+            time_limit=time_limit,
+            cancellation=cancellation,
+            wait=wait,
         )
         return await self._generate(request)
 

@@ -27,8 +27,8 @@ class GenerationDetails:
         top_logprobs: for each new id the most likely ids in descending order, with their
             log-probabilities.
         finish_reason: "stop" (a stop token), "stop_text", "length" (``max_length`` or
-            ``max_new_tokens``), "context" (the model's context is full) or "aborted" (by
-            ``callback``).
+            ``max_new_tokens``), "context" (the model's context is full), "time_limit" or "aborted"
+            (by ``callback`` or ``cancellation``).
         prompt_tokens: number of tokens of the prompt.
         seconds_to_first_token: time from the call to this row's first tokens; None without any.
         seconds: time of the whole call, without that of the log-probabilities.
@@ -81,8 +81,8 @@ async def details_of(
             reason = "stop_text"
         elif row and row[-1] in stops:
             reason = "stop"
-        elif ends.aborted and length < limit:
-            reason = "aborted"
+        elif ends.ended_by is not None and length < limit:
+            reason = ends.ended_by
         else:
             reason = limit_reached(length, config.n_positions)
         details.append(

@@ -27,6 +27,7 @@ from gpt2_wgpu.models.token_ids import (
     check_vocabularies,
     end_token_ids,
 )
+from gpt2_wgpu.models.turns import Turns
 from gpt2_wgpu.nn import NO_RULES
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor
@@ -59,19 +60,20 @@ class GenerativeTask(GenerateMethods, CopiedByAttributes):
         self.generation_limits: dict[str, int] = {}
         self.generation_settings = GenerationSettings()  # of the file, for `save_to_preset`
         self.kept_runs = KeptRuns()
+        self.turns = Turns()
         self.compile()
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
         if isinstance(self._function, weakref.ref):
             copied._function = None  # the default one is bound to the original
-        copied.kept_runs = KeptRuns()
+        copied.kept_runs, copied.turns = KeptRuns(), Turns()
         return copied
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         if isinstance(self._function, weakref.ref):
             memo[id(self._function)] = None  # as in __copy__
-        memo[id(self.kept_runs)] = KeptRuns()
+        memo[id(self.kept_runs)], memo[id(self.turns)] = KeptRuns(), Turns()
         return super().__deepcopy__(memo)
 
     _instead_of_pickling = "load it in the other process (from_preset)"

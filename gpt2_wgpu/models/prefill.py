@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from itertools import chain, groupby
 
 from gpt2_wgpu.copying import NotCopyable
+from gpt2_wgpu.models.control import check_control
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.pace import WorkPace
 from gpt2_wgpu.models.weight_sizes import stored_bytes
@@ -118,6 +119,7 @@ class _Chunk:
         queue.upload(self._start.storage, 0, array("I", [first] * len(rows)))
         work = half_block_work(backbone, len(rows), len(rows[0]), first)
         for part in range(2 * backbone.config.n_layer):
+            check_control()
             await pace.make_room(work[part % 2], self._ids)
             self._recording.replay_part(part)
 

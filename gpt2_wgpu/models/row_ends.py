@@ -10,6 +10,7 @@ from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.models.call_settings import Watch
+from gpt2_wgpu.models.control import ABORTED
 from gpt2_wgpu.models.generate_arguments import Callback
 from gpt2_wgpu.models.packed_ids import for_each_row
 from gpt2_wgpu.shown import shown
@@ -44,7 +45,7 @@ class RowEnds:
         self._callback, self._details = callback, details
         self._begun = time.perf_counter()
         self.first_token_after: dict[int, float] = {}  # by row, in seconds
-        self.aborted = False  # by the callback
+        self.ended_by: str | None = None  # finish reason of a call ended by callback or control
 
     @property
     def seconds(self) -> float:
@@ -64,7 +65,7 @@ class RowEnds:
         readers: dict[int, TokenReader | None] = {}
 
         def watch(row: int, new: Sequence[int]) -> int | None:
-            if self.aborted:
+            if self.ended_by is not None:
                 return 0
             if row not in readers:
                 readers[row] = self._reader()
@@ -74,7 +75,7 @@ class RowEnds:
             for count, token in enumerate(new, 1):
                 text = "" if reader is None else reader.push(token)
                 if self._callback is not None and self._callback(row, token, text) is False:
-                    self.aborted = True
+                    self.ended_by = ABORTED
                     return count
                 if reader is not None and reader.matched:
                     return count

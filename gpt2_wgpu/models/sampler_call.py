@@ -8,6 +8,7 @@ from typing import Any
 
 from gpt2_wgpu.errors import ShapeError
 from gpt2_wgpu.models.cached_model import CachedModel
+from gpt2_wgpu.models.control import CallEndedError, Control, check_control
 from gpt2_wgpu.models.decode_step import checked_pair, checked_result, dispose_unkept
 from gpt2_wgpu.models.overrides import chosen, settled
 from gpt2_wgpu.models.packed_ids import packed, prompts_of, rows_of
@@ -25,17 +26,52 @@ async def generate_by_call(
     inputs: dict[str, Any],
     stop_token_ids: Sequence[int],
     candidates: Candidates | None,
+    control: Control | None = None,
 ) -> dict[str, Any]:
     """Generate from packed ids by one eager call of ``sampler``.
 
     Starts at the end of the shortest prompt; longer prompts keep their tokens, which the mask
-    marks. ShapeError for a result without the prompt's shape.
+    marks. ``control`` ends it at a call of ``next``, with the prompts alone: the sampler's
+    text so far is not known. ShapeError for a result without the prompt's shape.
     """
     vocabulary = model.backbone.config.vocab_size
     ids, mask = rows_of(inputs, vocabulary)
     prompts, starts = prompts_of(ids, mask)
     padding = [row[:start] for row, start in zip(ids, starts, strict=True)]
     ids, mask = _moved(ids, starts), _moved(mask, starts)
+    control = control or Control()
+    try:
+        with control.applied():
+            output = await _called(model, sampler, prompts, ids, mask, stop_token_ids, candidates)
+    except CallEndedError:
+        return inputs
+    rows = rows_of_ids(output, vocabulary, f"the result of {type(sampler).__name__}")
+    if [len(row) for row in rows] != [len(row) for row in ids]:
+        raise ShapeError(
+            f"{type(sampler).__name__} must return token ids of the prompt's shape "
+            f"[{len(ids)}, {len(ids[0])}]"
+        )
+    ended = [
+        row[: _end(row, len(prompt), stop_token_ids)][: len(row) - start]
+        for row, prompt, start in zip(rows, prompts, starts, strict=True)
+    ]
+    around = [
+        before + row[: len(row) - len(before)] for before, row in zip(padding, rows, strict=True)
+    ]
+    return packed(ended, around, is_one_row(inputs["token_ids"]), starts)
+
+
+async def _called(
+    model: CachedModel,
+    sampler: Sampler,
+    prompts: Sequence[Sequence[int]],
+    ids: list[list[int]],
+    mask: list[list[bool]],
+    stop_token_ids: Sequence[int],
+    candidates: Candidates | None,
+) -> Any:
+    """Return the result of ``sampler`` for ``ids`` [B, T] that begin with ``prompts``."""
+    check_control()
     async with tidy("sampler"):
         prompt = as_array(ids, "int32")
         hidden, cache = checked_pair(await settled(chosen(model, "build_cache")(prompt)))
@@ -54,20 +90,7 @@ async def generate_by_call(
         if isinstance(output, Tensor):
             output = (await output.data()).tolist()
         dispose_unkept([hidden, cache])
-    rows = rows_of_ids(output, vocabulary, f"the result of {type(sampler).__name__}")
-    if [len(row) for row in rows] != [len(row) for row in ids]:
-        raise ShapeError(
-            f"{type(sampler).__name__} must return token ids of the prompt's shape "
-            f"[{len(ids)}, {len(ids[0])}]"
-        )
-    ended = [
-        row[: _end(row, len(prompt), stop_token_ids)][: len(row) - start]
-        for row, prompt, start in zip(rows, prompts, starts, strict=True)
-    ]
-    around = [
-        before + row[: len(row) - len(before)] for before, row in zip(padding, rows, strict=True)
-    ]
-    return packed(ended, around, is_one_row(inputs["token_ids"]), starts)
+        return output
 
 
 def _moved(rows: list[list[Any]], starts: Sequence[int]) -> list[list[Any]]:
@@ -83,6 +106,7 @@ def _next(model: CachedModel, candidates: Candidates | None) -> Any:
     call = chosen(model, "call_with_cache")
 
     def next(prompt: Any, cache: Any, index: int) -> Any:
+        check_control()
         column = [[row[index - 1]] for row in rows_of_ids(prompt, name="prompt")]
         found = call(column, cache, index - 1)
         return later(found) if inspect.isawaitable(found) else squeezed(found)

@@ -9,6 +9,7 @@ from gpt2_wgpu.errors import DeviceLostError
 from gpt2_wgpu.models.beam_search import beam_search
 from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.contrastive_search import contrastive_search
+from gpt2_wgpu.models.control import Control
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.packed_ids import packed, prompts_of, rows_of
 from gpt2_wgpu.models.recovery import recover
@@ -37,6 +38,7 @@ async def generate_by_search(
     limits: Sequence[int],
     stop_token_ids: Sequence[int],
     candidates: Candidates | None,
+    control: Control | None = None,
 ) -> dict[str, Any]:
     """Generate from packed ids by ``sampler``, up to total lengths of ``limits``.
 
@@ -52,7 +54,8 @@ async def generate_by_search(
     async def search() -> list[tuple[list[int], float]]:
         backbone = model.backbone
         await require_right_results(backbone.device, backbone.dtype, backbone.cache_dtype)
-        where = model, prompts, limits, stop_token_ids, candidates or Candidates(vocabulary)
+        found = candidates or Candidates(vocabulary)
+        where = model, prompts, limits, stop_token_ids, found, control or Control()
         if isinstance(sampler, ContrastiveSampler):
             new = await contrastive_search(sampler, *where)
             return [([*row[0], *row[1]], 0.0) for row in zip(prompts, new, strict=True)]

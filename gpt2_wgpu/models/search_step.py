@@ -8,14 +8,15 @@ parents, and reads the scores.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, TypeVar
 
 from gpt2_wgpu import nn
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import NotRecordableError
 from gpt2_wgpu.models.cached_model import CachedModel
+from gpt2_wgpu.models.control import CallEndedError, Control
 from gpt2_wgpu.models.decode_run import filled_cache
 from gpt2_wgpu.models.decode_step import dispose_unkept, logits_and_hidden
 from gpt2_wgpu.models.kept_runs import DecodeInputs
@@ -25,8 +26,18 @@ from gpt2_wgpu.nn import History, KVCache, SamplingOptions
 from gpt2_wgpu.tensors import Tensor, dispose, empty, keep, tidy
 from gpt2_wgpu.webgpu import Readback, Recording
 
+T = TypeVar("T")
 Score = Callable[[Tensor], Sequence[Tensor]]
 """Results to read, of the logits [R, V] of the newest tokens."""
+
+
+async def started(start: Coroutine[Any, Any, T], control: Control) -> T | None:
+    """Return the result of ``start``; None if ``control`` ended it."""
+    try:
+        with control.applied():
+            return await start
+    except CallEndedError:
+        return None
 
 
 class SearchStep(NotCopyable):

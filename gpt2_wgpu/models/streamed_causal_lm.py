@@ -4,39 +4,72 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack, overload
 
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
 from gpt2_wgpu.models.call_settings import CallSettings
 from gpt2_wgpu.models.causal_lm import CausalLM
-from gpt2_wgpu.models.generate_arguments import SamplerLike, StopTokens
+from gpt2_wgpu.models.control import Cancellation, Control
+from gpt2_wgpu.models.generate_arguments import SamplerLike, Seeds, StopTokens, StreamOptions
 from gpt2_wgpu.models.overrides import chosen, is_default
 from gpt2_wgpu.models.packed_ids import packed, prompts_of, rows_of, without_prompts
+from gpt2_wgpu.models.piece_stream import Opened, WholeTexts
 from gpt2_wgpu.models.row_ends import RowEnds, with_start_token
-from gpt2_wgpu.models.text_stream import TextStream, TokenSource, WholeText
+from gpt2_wgpu.models.text_stream import BatchStream, TextStream
 from gpt2_wgpu.samplers import runs_its_own_loop
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, TokenReader
 from gpt2_wgpu.text.preprocessor import AllowedSpecial
 from gpt2_wgpu.text.token_arrays import is_one_row, rows_of_ids
+from gpt2_wgpu.validation import instance
 
 
 class StreamedCausalLM(CausalLM):
     """``CausalLM`` with ``stream``."""
 
+    @overload
     def stream(
         self,
-        inputs: str | Sequence[int] | dict[str, Any],
+        inputs: str | Sequence[int],
+        max_length: int | None = ...,
+        stop_token_ids: StopTokens = ...,
+        **options: Unpack[StreamOptions],
+    ) -> TextStream: ...
+
+    @overload
+    def stream(
+        self,
+        inputs: list[str] | tuple[str, ...] | Sequence[Sequence[int]],
+        max_length: int | None = ...,
+        stop_token_ids: StopTokens = ...,
+        **options: Unpack[StreamOptions],
+    ) -> BatchStream: ...
+
+    @overload
+    def stream(
+        self,
+        inputs: dict[str, Any],
+        max_length: int | None = ...,
+        stop_token_ids: StopTokens = ...,
+        **options: Unpack[StreamOptions],
+    ) -> TextStream | BatchStream: ...
+
+    def stream(
+        self,
+        inputs: Any,
         max_length: int | None = None,
         stop_token_ids: StopTokens = "auto",
         *,
         max_new_tokens: int | None = None,
         stop_texts: Sequence[str] = (),
         sampler: SamplerLike | None = None,
-        seed: int | None = None,
+        seed: Seeds | None = None,
         add_start_token: bool | None = None,
         allowed_special: AllowedSpecial | None = None,
-    ) -> TextStream:
+        time_limit: float | None = None,
+        cancellation: Cancellation | None = None,
+        wait: bool = True,
+    ) -> Any:
         """Generate text piece by piece, without the prompt.
 
         A replaced ``generate_preprocess``, ``build_cache`` or ``call_with_cache`` is called here,
@@ -45,7 +78,8 @@ class StreamedCausalLM(CausalLM):
 
         Args:
             inputs: one prompt: a str; its ids, to which no start token is added; or a dict with
-                one row of packed ids, as in :meth:`generate`.
+                one row of packed ids, as in :meth:`generate`. Several prompts: a list of str, rows
+                of ids, or a dict with several rows.
             max_length: limit of all tokens, including prompt and start token; default, and
                 maximum: the context. For a dict the array's length is used.
             max_new_tokens: limit of the new tokens, besides ``max_length``.
@@ -55,13 +89,17 @@ class StreamedCausalLM(CausalLM):
             seed: see there.
             add_start_token: see there.
             allowed_special: see there.
+            time_limit: see there.
+            cancellation: see there; or call the stream's ``cancel``.
+            wait: see there. The stream's turn is from the first piece to the end or ``close``.
 
         Returns:
-            A stream, for ``for`` and ``async for``; after the end its ``details()`` are those of
-            ``generate(..., return_details=True)``.
+            A stream, for ``for`` and ``async for``: of pieces of text, or for several prompts of
+            pairs ``(row, piece)``; each row has the text of its prompt in ``generate``. After the
+            end its ``details()`` are those of ``generate(..., return_details=True)``.
 
         Raises:
-            ContextLengthError: the prompt fills the context.
+            ContextLengthError: a prompt fills the context.
             InvalidArgumentError: a token has no row in the model, or an argument is invalid.
         """
         begun = time.perf_counter()
@@ -70,67 +108,70 @@ class StreamedCausalLM(CausalLM):
         if not isinstance(inputs, Mapping):
             limits = max_length, max_new_tokens
             max_length, max_new_tokens = self.limits_of_call(*limits, context)
-        settings = self._settings(sampler, seed, max_new_tokens)
+        control = Control(time_limit, cancellation)
+        settings = self._settings(sampler, seed, max_new_tokens, control)
+        instance("wait", wait, bool)
+        turn = self.turns.turn(control, wait)
         preprocessor = with_start_token(preprocessor, add_start_token)
         stops = self.resolve_stop_tokens(stop_token_ids)
-        reader = TokenReader(preprocessor.tokenizer, stop_texts)
-        ends = RowEnds(preprocessor, None, stop_texts)
+        ends = RowEnds(preprocessor, max_new_tokens, stop_texts)
         length = context if max_length is None else self.total_length(max_length, [])
         given: Any
-        if isinstance(inputs, str):
+        if _has_texts(inputs):
+            rows = 1 if isinstance(inputs, str) else len(inputs)
+            lengths = [length] * rows
             given = self._preprocess(preprocessor, inputs, length, allowed_special)
         else:
-            given, length = self._packed_prompt(inputs, length)
+            given, lengths = self._packed_prompts(inputs, length)
+        readers = [TokenReader(preprocessor.tokenizer, stop_texts) for _ in lengths]
 
-        def open_source(given: Any) -> TokenSource:
-            return self._token_source(preprocessor, given, length, stops, settings, ends)
+        def open_source(given: Any) -> Opened:
+            return self._open_source(preprocessor, given, lengths, stops, settings, ends)
 
-        return TextStream(given, open_source, reader, begun, self)
+        several = len(lengths) > 1 or (isinstance(inputs, list | tuple) and not _is_row(inputs))
+        kind = BatchStream if several else TextStream
+        return kind(given, open_source, readers, begun, self, turn, control)
 
     stream_async = stream
 
-    def _packed_prompt(self, inputs: Any, length: int) -> tuple[dict[str, Any], int]:
-        """Return the ids of a prompt, packed in one row, and the limit of its total length."""
+    def _packed_prompts(self, inputs: Any, length: int) -> tuple[dict[str, Any], list[int]]:
+        """Return the ids of prompts, packed, and the limit of the total length of each."""
         vocabulary = self.backbone.config.vocab_size
-        one = "stream takes one prompt: a str, a list of ids, or a dict with one row of ids"
         if isinstance(inputs, Mapping):
             ids, mask = rows_of(inputs, vocabulary)
-            if len(ids) != 1:
-                raise InvalidArgumentError(f"{one}, not {len(ids)} rows")
-            (prompt,), (start,) = prompts_of(ids, mask)
-            return dict(inputs), self.total_length(len(ids[0]) - start, [prompt])
-        if isinstance(inputs, bytes | set) or not hasattr(inputs, "__len__"):
-            raise InvalidArgumentError(f"{one}, not {shown(inputs)}")
-        texts = any(isinstance(each, str) for each in inputs)
-        if not len(inputs) or texts or not is_one_row(inputs):
-            raise InvalidArgumentError(f"{one}, not {shown(inputs)}")
-        (prompt,) = rows_of_ids(inputs, vocabulary)
-        self.total_length(length, [prompt])
-        return packed([prompt], [prompt + [0] * (length - len(prompt))], True), length
+            prompts, starts = prompts_of(ids, mask)
+            if not prompts:
+                raise InvalidArgumentError(f"{_TAKES}, not 0 rows")
+            lengths = [len(row) - start for row, start in zip(ids, starts, strict=True)]
+            self.total_length(max(lengths), prompts)
+            return dict(inputs), lengths
+        if isinstance(inputs, bytes | set) or not hasattr(inputs, "__len__") or not len(inputs):
+            raise InvalidArgumentError(f"{_TAKES}, not {shown(inputs)}")
+        prompts = rows_of_ids(inputs, vocabulary)
+        self.total_length(length, prompts)
+        padding = [prompt + [0] * (length - len(prompt)) for prompt in prompts]
+        return packed(prompts, padding, is_one_row(inputs)), [length] * len(prompts)
 
-    def _token_source(
+    def _open_source(
         self,
         preprocessor: GPT2CausalLMPreprocessor,
         given: dict[str, Any],
-        length: int,
+        lengths: Sequence[int],
         stops: Sequence[int],
         settings: CallSettings,
         ends: RowEnds,
-    ) -> TokenSource:
-        """Return the source of a stream: the decoding loop, or the text of replaced methods."""
+    ) -> Opened:
+        """Return the source of a stream: the decoding loop, or the texts of replaced methods."""
         vocabulary = self.backbone.config.vocab_size
         ids, mask = rows_of(given, vocabulary)
-        (prompt,), (start,) = prompts_of(ids, mask)
-        if len(prompt) >= length:
-            full = length == self.backbone.config.n_positions
-            fits = "fill the model's context" if full else f"reach max_length {length}"
-            raise ContextLengthError(
-                f"the prompt's {len(prompt)} tokens (start token included) {fits}, so nothing can "
-                f"follow: at most {length - 1} may"
+        prompts, starts = prompts_of(ids, mask)
+        limits = []
+        for index, (prompt, length) in enumerate(zip(prompts, lengths, strict=True)):
+            self._check_room(
+                f"prompt {index}" if len(prompts) > 1 else "the prompt", prompt, length
             )
-        limit = length
-        if settings.max_new_tokens is not None:
-            limit = min(length, len(prompt) + settings.max_new_tokens)
+            most = length if settings.max_new_tokens is None else settings.max_new_tokens
+            limits.append(min(length, len(prompt) + most))
         of_the_whole = [
             chosen(self, "make_generate_function"),
             chosen(self, "generate_step"),
@@ -138,16 +179,54 @@ class StreamedCausalLM(CausalLM):
         ]
         if all(map(is_default, of_the_whole)) and not runs_its_own_loop(settings.sampler):
             with settings.applied():
-                return self.start_generation([prompt], [limit], stops)
-        room = [row[start : start + limit] for row in ids]
-        inputs = packed([prompt], room, is_one_row(given["token_ids"]))
+                generation = self.start_generation(prompts, limits, stops)
+            return Opened(generation, prompts, limits, stops)
+        width = max(limits)
+        room = [
+            [*row[start : start + width], *[0] * width][:width]
+            for row, start in zip(ids, starts, strict=True)
+        ]
+        inputs = packed(prompts, room, is_one_row(given["token_ids"]))
 
-        async def whole() -> tuple[list[int], str]:
+        async def whole() -> list[tuple[list[int], str]]:
             output = await self._generate_packed(inputs, stops, settings, ends)
             output = without_prompts(output, inputs, vocabulary)
-            text = await self._postprocess(preprocessor, output, stops)
-            (new, *_), (real, *_) = rows_of(output, vocabulary)  # the best of several beams
-            text = text if isinstance(text, str) else text[0]
-            return [token for token, is_new in zip(new, real, strict=True) if is_new], text
+            texts = await self._postprocess(preprocessor, output, stops)
+            texts = [texts] if isinstance(texts, str) else list(texts)
+            new = [
+                [token for token, is_new in zip(*row, strict=True) if is_new]
+                for row in zip(*rows_of(output, vocabulary), strict=True)
+            ]
+            beams = len(new) // len(prompts)  # of which the best comes first
+            return list(zip(new, texts, strict=True))[::beams]
 
-        return WholeText(len(prompt), stops, whole)
+        return Opened(WholeTexts(whole), prompts, limits, stops)
+
+    def _check_room(self, which: str, prompt: Sequence[int], length: int) -> None:
+        """Raise ContextLengthError if no token can follow ``prompt``."""
+        if len(prompt) < length:
+            return
+        full = length == self.backbone.config.n_positions
+        fits = "fill the model's context" if full else f"reach max_length {length}"
+        raise ContextLengthError(
+            f"{which}'s {len(prompt)} tokens (start token included) {fits}, so nothing can "
+            f"follow: at most {length - 1} may"
+        )
+
+
+_TAKES = (
+    "stream takes one prompt (a str, a list of ids, or a dict with one row of ids) or several (a "
+    "list of str, rows of ids, or a dict with several rows)"
+)
+
+
+def _has_texts(inputs: Any) -> bool:
+    """Return whether ``inputs`` is a text or a list with one."""
+    if isinstance(inputs, list | tuple):
+        return any(isinstance(each, str) for each in inputs)
+    return isinstance(inputs, str)
+
+
+def _is_row(inputs: Sequence[Any]) -> bool:
+    """Return whether a list is the ids of one prompt."""
+    return not _has_texts(inputs) and is_one_row(inputs)

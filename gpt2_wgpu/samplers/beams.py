@@ -97,6 +97,18 @@ class Beams:
         best: float = highest / float(length) ** self._length_penalty
         return best <= self.finished[-1].score
 
+    @property
+    def best(self) -> list[Beam]:
+        """The best beams; before the end those that run are among them."""
+        if self.done:
+            return self.finished
+        running = [
+            Beam(beam.tokens, beam.score / max(1, len(beam.tokens)) ** self._length_penalty)
+            for beam in self.running
+        ]
+        found = sorted(self.finished + running, key=lambda beam: -beam.score)
+        return (found * self._count)[: self._count]  # before the first step there is one
+
     def force(self, token: int) -> None:
         """Extend the running beams by a given token, which neither ends nor scores them."""
         self.running = [Beam((*beam.tokens, token), beam.score) for beam in self.running]

@@ -87,6 +87,11 @@ def time_waiting() -> Iterator[Waited]:
         _watch.reset(token)
 
 
+def is_blocking() -> bool:
+    """Return whether the running coroutine was called by :func:`sync`, and blocks its thread."""
+    return _blocking.get()
+
+
 def can_submit_ahead() -> bool:
     """Return whether a submit does not block the event loop while other work is running.
 

@@ -180,7 +180,7 @@ def test_control_c_keeps_what_was_written(
     stream = lm.stream
 
     def interrupted(*args: Any, **kwargs: Any) -> gw.TextStream:
-        found = stream(*args, **kwargs)
+        found: gw.TextStream = stream(*args, **kwargs)
         following = type(found).__next__
 
         def piece(self: gw.TextStream) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -69,3 +70,12 @@ def test_the_block_of_llm_runs(device: gw.Device, capsys: pytest.CaptureFixture[
         lm.compile("greedy")
         assert text == lm.generate("Once upon a time", strip_prompt=True, max_new_tokens=8)
     assert usage == "8 length"
+
+
+def test_the_blocks_of_control_run(
+    device: gw.Device, capsys: pytest.CaptureFixture[str], no_leak: None
+) -> None:
+    texts, reasons, ended = lines_of("control.md", capsys)
+    assert len(ast.literal_eval(texts)) == 2
+    assert set(ast.literal_eval(reasons)) <= {"length", "stop"}
+    assert re.fullmatch(r"(aborted|stop|length|context) [0-9]+", ended)

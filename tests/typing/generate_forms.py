@@ -16,6 +16,10 @@ async def results(lm: gw.GPT2CausalLM, packed: dict[str, Any], count: int) -> No
     assert_type(await lm.generate_async("text"), str)
     assert_type(await lm.generate_async(["text"]), list[str])
     assert_type("".join(lm.stream("text", 9, None, stop_texts=["."])), str)
+    assert_type(lm.stream([1, 2], wait=False), gw.TextStream)
+    assert_type(next(lm.stream(["text"], seed=[1], time_limit=3)), tuple[int, str])
+    assert_type(lm.stream([[1, 2]], cancellation=gw.Cancellation()), gw.BatchStream)
+    assert_type(lm.stream(packed), gw.TextStream | gw.BatchStream)
     assert_type(lm.generate("text", return_details=True).token_ids, list[int])
     assert_type(lm.generate(["text"], return_details=True), list[gw.GenerationDetails])
     lm.generate("text", max_new_token=3)  # type: ignore[call-overload]

@@ -17,6 +17,7 @@ const REASONS = {
   stop_text: "stop text",
   length: "max tokens",
   context: "context full",
+  time_limit: "time limit",
   aborted: "stopped",
   error: "error",
 };

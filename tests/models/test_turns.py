@@ -1,0 +1,299 @@
+"""Turns of the generations of one model: a queue for other threads and tasks, none within one."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu.errors import BusyError, InvalidArgumentError
+from gpt2_wgpu.models.decode_run import DecodeRun
+from tests.memory import tiny
+
+pytestmark = pytest.mark.usefixtures("no_leak")
+
+ENDLESS = {"stop_token_ids": None, "max_new_tokens": 24}
+TIMEOUT_S = 60  # seconds after which a hanging thread is a failure
+threads = pytest.mark.native("threads")
+
+
+@pytest.fixture(scope="module")
+def lm(device):
+    lm = tiny.model(device)
+    yield lm
+    lm.dispose()
+
+
+@pytest.fixture
+def other():
+    """Runs a function in another thread: ``other(function).result(TIMEOUT_S)``."""
+    with ThreadPoolExecutor(4) as pool:
+        yield pool.submit
+
+
+class Log:
+    """The texts of calls, whose callbacks note their order."""
+
+    def __init__(self, lm):
+        self.lm, self.seen, self.texts = lm, [], {}
+
+    def options(self, name):
+        return {"callback": lambda *_: self.seen.append(name), **ENDLESS}
+
+    def run(self, name):
+        self.texts[name] = self.lm.generate(name, **self.options(name))
+
+    async def run_async(self, name):
+        self.texts[name] = await self.lm.generate_async(name, **self.options(name))
+
+    def check(self, order):
+        """Every text is whole, undisturbed and after the one before it."""
+        assert self.seen == [name for name in order for _ in range(24)]
+        for name in order:
+            assert self.texts[name] == self.lm.generate(name, **ENDLESS)
+
+
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0)
+
+
+def test_tasks_take_turns_in_the_order_of_their_calls(lm):
+    log = Log(lm)
+
+    async def all_at_once():
+        await asyncio.gather(*(log.run_async(name) for name in "abcd"))
+
+    asyncio.run(all_at_once())
+    log.check("abcd")
+
+
+@threads
+def test_threads_take_turns_in_the_order_of_their_calls(lm, other):
+    log, begun, goes_on = Log(lm), Event(), Event()
+
+    def first():
+        def wait(*_):
+            begun.set()
+            assert goes_on.wait(TIMEOUT_S)
+            log.seen.append("a")
+
+        log.texts["a"] = lm.generate("a", callback=wait, **ENDLESS)
+
+    calls = [other(first)]
+    assert begun.wait(TIMEOUT_S)
+    for name in "bc":
+        calls.append(other(log.run, name))
+        while len(lm.turns._waiting) < len(calls) - 1:
+            pass
+    assert not log.seen
+    goes_on.set()
+    for call in calls:
+        call.result(TIMEOUT_S)
+    log.check("abc")
+
+
+@threads
+def test_threads_and_tasks_wait_for_each_other(lm, other):
+    log = Log(lm)
+
+    async def main():
+        tasks = [asyncio.create_task(log.run_async(name)) for name in "ab"]
+        await until(lambda: log.seen)
+        thread = other(log.run, "c")
+        await asyncio.gather(*tasks)
+        await asyncio.wrap_future(thread)
+
+    asyncio.run(main())
+    log.check("abc")
+
+
+@threads
+def test_busy_error_instead_of_waiting(lm, other):
+    with lm.stream("a", **ENDLESS) as stream:
+        next(stream)
+        for call in (lm.generate, lambda *a, **k: next(lm.stream(*a, **k))):
+            with pytest.raises(BusyError, match="wait is False"):
+                other(call, "b", wait=False, **ENDLESS).result(TIMEOUT_S)
+        assert lm.generate("b", wait=False, **ENDLESS)  # of this thread: within the stream
+    assert other(lm.generate, "b", wait=False, **ENDLESS).result(TIMEOUT_S)
+    with pytest.raises(InvalidArgumentError, match="wait must be"):
+        lm.generate("b", wait=3)
+
+
+@threads
+def test_a_stream_that_was_busy_can_be_read_later(lm, other):
+    with lm.stream("a", **ENDLESS) as stream:
+        next(stream)
+        late = lm.stream("b", wait=False, **ENDLESS)
+        late._turn.caller = other(lambda: lm.turns.turn().caller).result(TIMEOUT_S)
+        with pytest.raises(BusyError, match="wait is False"):
+            next(late)
+    assert "b" + "".join(late) == lm.generate("b", **ENDLESS)
+
+
+def test_a_call_within_a_generation_does_not_wait(lm):
+    """In a callback, in the loop over a stream, and in tasks that this loop starts."""
+    expected = lm.generate("b", **ENDLESS)
+    found = []
+    lm.generate("a", callback=lambda *_: found.append(lm.generate("b", **ENDLESS)) or False)
+
+    async def main():
+        async for _ in lm.stream("a", **ENDLESS):
+            found.extend(await asyncio.gather(*(lm.generate_async("b", **ENDLESS),) * 2))
+            break
+
+    asyncio.run(main())
+    assert found == [expected] * 3
+
+
+def test_tasks_within_a_stream_take_turns(lm):
+    log = Log(lm)
+
+    async def main():
+        async with lm.stream("x", **ENDLESS) as stream:
+            await anext(stream)
+            await asyncio.gather(*(log.run_async(name) for name in "abc"))
+
+    asyncio.run(main())
+    log.check("abc")
+
+
+def test_streams_read_alternately_by_tasks_of_wait_for(lm):
+    """Before Python 3.12 ``asyncio.wait_for`` reads each piece in a task of its own."""
+    expected = [lm.generate(name, **ENDLESS)[1:] for name in "ab"]
+
+    async def main():
+        streams = [lm.stream(name, **ENDLESS) for name in "ab"]
+        texts = ["", ""]
+        for _ in range(24):
+            for index, stream in enumerate(streams):
+                reading = asyncio.create_task(anext(stream, ""))
+                texts[index] += await asyncio.wait_for(reading, TIMEOUT_S)
+        for stream in streams:
+            stream.close()
+        return texts
+
+    found = asyncio.run(main())
+    for text, whole in zip(found, expected, strict=True):
+        assert len(text) > 5
+        assert whole.startswith(text)
+
+
+@pytest.mark.native("a blocking call")
+def test_a_blocking_call_does_not_wait_for_a_task_that_it_blocks(lm):
+    async def main():
+        async def hold(begun):
+            async for _ in lm.stream("a", **ENDLESS):
+                begun.set()
+
+        begun = asyncio.Event()
+        task = asyncio.create_task(hold(begun))
+        await begun.wait()
+        with pytest.raises(BusyError, match="await generate_async"):
+            lm.generate("b", **ENDLESS)
+        await task
+        return lm.generate("b", **ENDLESS)
+
+    assert asyncio.run(main()) == lm.generate("b", **ENDLESS)
+
+
+def test_a_stream_of_a_task_that_has_ended_does_not_block(lm):
+    """As in a notebook, where each cell is a task. It has a turn again when it is read."""
+    expected = lm.generate("a", **ENDLESS)
+
+    async def main():
+        async def cell():
+            stream = lm.stream("a", **ENDLESS)
+            return stream, await anext(stream)
+
+        stream, text = await asyncio.create_task(cell())
+        assert await lm.generate_async("b", wait=False, **ENDLESS)
+        async for piece in stream:
+            text += piece
+        return "a" + text
+
+    assert asyncio.run(main()) == expected
+
+
+@threads
+@pytest.mark.parametrize("end", ["close", "drop", "read", "error"])
+def test_the_end_of_a_stream_ends_its_turn(lm, other, monkeypatch, end):
+    stream = lm.stream("a", **ENDLESS)
+    next(stream)
+    waiting = other(lm.generate, "b", **ENDLESS)
+    while not lm.turns._waiting:
+        pass
+    if end == "close":
+        stream.close()
+    elif end == "drop":
+        del stream
+        gc.collect()
+    elif end == "read":
+        list(stream)
+    else:
+        with monkeypatch.context() as patch:
+            patch.setattr(DecodeRun, "result", lambda self: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                list(stream)
+    assert waiting.result(TIMEOUT_S) == lm.generate("b", **ENDLESS)
+
+
+@threads
+@pytest.mark.parametrize("end", ["cancellation", "time_limit"])
+def test_the_end_of_a_call_that_waits(lm, other, end):
+    """It ends without tokens, and computes nothing."""
+    cancellation = gw.Cancellation()
+    options = {"cancellation": cancellation} if end == "cancellation" else {"time_limit": 0.1}
+    with lm.stream("a", **ENDLESS) as stream:
+        next(stream)
+        call = other(lm.generate, "b", return_details=True, **ENDLESS, **options)
+        while not lm.turns._waiting:
+            pass
+        if end == "cancellation":
+            cancellation.cancel()
+        details = call.result(TIMEOUT_S)
+        assert not lm.turns._waiting
+    reason = "aborted" if end == "cancellation" else "time_limit"
+    assert (details.text, details.token_ids, details.finish_reason) == ("b", [], reason)
+
+
+def test_a_cancelled_task_leaves_the_queue(lm):
+    log = Log(lm)
+
+    async def main():
+        first, second, third = (asyncio.create_task(log.run_async(name)) for name in "abc")
+        await until(lambda: len(lm.turns._waiting) == 2)
+        second.cancel()
+        await asyncio.gather(first, second, third, return_exceptions=True)
+        assert second.cancelled()
+
+    asyncio.run(main())
+    log.check("ac")
+
+
+def test_other_models_and_copies_have_turns_of_their_own(lm):
+    import copy
+
+    copied = copy.copy(lm)
+
+    async def main():
+        async def hold():
+            stream = lm.stream("a", **ENDLESS)
+            await anext(stream)
+            await asyncio.wait_for(release.wait(), TIMEOUT_S)
+            stream.close()
+
+        release = asyncio.Event()
+        task = asyncio.create_task(hold())
+        await until(lambda: lm.turns._running)
+        text = await copied.generate_async("b", wait=False, **ENDLESS)
+        release.set()
+        await task
+        return text
+
+    assert asyncio.run(main()) == lm.generate("b", **ENDLESS)
