@@ -22,5 +22,8 @@ EXTRAS = (
 TOKENIZER_PARTS = (VOCABULARIES, (MERGES,))
 """Files required without ``tokenizer.json``: one of each group."""
 
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""Files of a LoRA adapter, as PEFT writes them."""
+
 BESIDE_WEIGHTS = (CONFIG, WHOLE_TOKENIZER, *VOCABULARIES, MERGES, *EXTRAS)
 """All files of a checkpoint that are read, except weights."""

@@ -15,8 +15,8 @@ _ORIGINAL = "use the original checkpoint in Hugging Face's format"
 FORMATS = (
     (
         r"adapter_config\.json|adapter_model\.(safetensors|bin)",
-        "a LoRA adapter and no model: merge it into its base model with PEFT's merge_and_unload() "
-        "and save_pretrained()",
+        "a LoRA adapter and no model: load its base model, with from_preset(..., adapter=...) or "
+        "--adapter-weights",
     ),
     (
         r"model\.weights\.h5|task\.json|.*\.weights\.h5|assets",

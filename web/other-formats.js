@@ -1,7 +1,7 @@
 /** Other checkpoint formats, recognised by file name, with a remedy: as in gpt2_wgpu/other_formats.py. */
 
 export const FORMATS = [
-  ["adapter_config\\.json|adapter_model\\.(safetensors|bin)", "a LoRA adapter and no model: merge it into its base model with PEFT's merge_and_unload() and save_pretrained()"],
+  ["adapter_config\\.json|adapter_model\\.(safetensors|bin)", "a LoRA adapter and no model: load its base model, with from_preset(..., adapter=...) or --adapter-weights"],
   ["model\\.weights\\.h5|task\\.json|.*\\.weights\\.h5|assets", "a KerasHub preset: load its whole directory with from_preset() outside of a browser, or use the checkpoint in Hugging Face's format"],
   [".*\\.gguf|ggml-.*\\.bin", "a GGUF file of llama.cpp: use the original checkpoint in Hugging Face's format"],
   ["onnx|.*\\.onnx|.*\\.ort", "an ONNX export: use the original checkpoint in Hugging Face's format"],

@@ -52,7 +52,7 @@ def add_weights(parser: Parser) -> None:
         action="append",
         type=utf8,
         metavar="DIR",
-        help="directory of a LoRA adapter in PEFT's format to merge into the weights (repeatable)",
+        help="directory or hub id of a LoRA adapter (PEFT) to merge into the weights (repeatable)",
     )
     add_adapter(parser)
 

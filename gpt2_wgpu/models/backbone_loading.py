@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -13,13 +13,15 @@ from gpt2_wgpu.errors import DisposedTensorError
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.default_dtype import default_dtype
 from gpt2_wgpu.models.gpt2_weights import GPT2Weights, OpenWeights, Progress, load_weights
-from gpt2_wgpu.models.loading import open_preset, stored_weights
+from gpt2_wgpu.models.loading import ModelFiles, open_adapters, open_preset, stored_weights
+from gpt2_wgpu.models.lora_merge import with_adapters
 from gpt2_wgpu.models.saving import StoredModel, save
 from gpt2_wgpu.nn import check_cache_dtype
 from gpt2_wgpu.tensors import dispose, keep, tidy
 from gpt2_wgpu.text import GPT2Preprocessor
 from gpt2_wgpu.validation import made_from, optional_function
 from gpt2_wgpu.webgpu import Device, checked_device, default_device_async, sync
+from gpt2_wgpu.weights.lora import AdapterBytes, Adapters
 from gpt2_wgpu.weights.presets import presets as all_presets
 
 #: Fields of `GPT2Config` that KerasHub's GPT2Backbone lacks; their defaults are what it computes.
@@ -60,9 +62,12 @@ class LoadedBackbone(CopiedByAttributes):
         on_progress: Progress | None = None,
         *,
         cache_dtype: str = "float32",
+        adapter: Adapters | None = None,
     ) -> Self:
         """Load the backbone of a preset, directory or hub id; see ``GPT2CausalLM.from_preset``."""
-        loading = cls.from_preset_async(preset, dtype, device, on_progress, cache_dtype=cache_dtype)
+        loading = cls.from_preset_async(
+            preset, dtype, device, on_progress, cache_dtype=cache_dtype, adapter=adapter
+        )
         return sync(loading, "GPT2Backbone.from_preset_async(...)")
 
     @classmethod
@@ -74,13 +79,28 @@ class LoadedBackbone(CopiedByAttributes):
         on_progress: Progress | None = None,
         *,
         cache_dtype: str = "float32",
+        adapter: Adapters | None = None,
     ) -> Self:
         """Async counterpart of :meth:`from_preset`."""
         optional_function("on_progress", on_progress)
+        adapters = await open_adapters(adapter)
         files = await open_preset(preset, None)
+        return await cls.from_files(files, dtype, device, on_progress, cache_dtype, adapters)
+
+    @classmethod
+    async def from_files(
+        cls, files: ModelFiles, dtype: str | None, device: Device | None,
+        on_progress: Progress | None, cache_dtype: str,
+        adapters: Sequence[tuple[Path | AdapterBytes, float]],
+    ) -> Self:  # fmt: skip
+        """Load the backbone of ``files``, with adapters merged into it."""
         stored = await stored_weights(files.config, files.weights, dtype, on_progress)
         config, dtype, open_weights = stored
-        return await cls.from_weights(config, open_weights, dtype, cache_dtype, device)
+        open_weights = with_adapters(config, open_weights, adapters)
+        self = await cls.from_weights(config, open_weights, dtype, cache_dtype, device)
+        if adapters and isinstance(files.weights, Path):
+            self.adapted = files.weights
+        return self
 
     @classmethod
     async def from_weights(

@@ -11,9 +11,17 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from gpt2_wgpu.checkpoint_files import CONFIG, EXTRAS, TOKENIZER_PARTS, WHOLE_TOKENIZER
+from gpt2_wgpu.checkpoint_files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    CONFIG,
+    EXTRAS,
+    TOKENIZER_PARTS,
+    WHOLE_TOKENIZER,
+)
 from gpt2_wgpu.errors import PresetError
 from gpt2_wgpu.models.addresses import endpoint
+from gpt2_wgpu.other_formats import kind_of
 from gpt2_wgpu.webgpu.bindings import load_wgpu
 from gpt2_wgpu.weights.blobs import Blob, read_blob
 from gpt2_wgpu.weights.checkpoint import INDEX_FILE, SINGLE_FILE, parse_index
@@ -36,7 +44,10 @@ async def fetch_files(address: str) -> dict[str, Blob]:
         DependencyError: wgpu is missing; raised before any download.
     """
     load_wgpu()
-    files = {CONFIG: await _required(address, CONFIG)}
+    config = await _fetch(address, CONFIG)
+    if config is None and await _fetch(address, ADAPTER_CONFIG) is not None:
+        raise PresetError(f"{address} has no {CONFIG}: {kind_of([ADAPTER_CONFIG])}")
+    files = {CONFIG: config or await _required(address, CONFIG)}
     files |= await _tokenizer_files(address)  # before the large weights
     single = await _fetch(address, SINGLE_FILE)
     if single is not None:
@@ -48,6 +59,13 @@ async def fetch_files(address: str) -> dict[str, Blob]:
         for shard in sorted(set(index.values())):
             files[shard] = await _required(address, shard)
     return files
+
+
+async def fetch_adapter(address: str) -> dict[str, Blob]:
+    """Download a LoRA adapter's files from the directory ``address``; errors as `fetch_files`."""
+    is_this = "is this the directory of a LoRA adapter?"
+    names = (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
+    return {name: await _required(address, name, is_this=is_this) for name in names}
 
 
 async def _tokenizer_files(address: str) -> dict[str, Blob]:
@@ -76,10 +94,12 @@ def name_of(address: str) -> str:
     return PurePosixPath(address.partition("/resolve/")[0]).name
 
 
-async def _required(address: str, name: str, wanted: str = "") -> Blob:
+async def _required(
+    address: str, name: str, wanted: str = "", is_this: str = "is this the directory of a model?"
+) -> Blob:
     blob: Blob | None = await _fetch(address, name)
     if blob is None:
-        raise PresetError(f"{address} has no {wanted or name}: is this the directory of a model?")
+        raise PresetError(f"{address} has no {wanted or name}: {is_this}")
     return blob
 
 

@@ -17,8 +17,7 @@ from gpt2_wgpu.models.decode_step import check_cache, checked_result
 from gpt2_wgpu.models.evaluated_causal_lm import EvaluatedCausalLM
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.gpt2_weights import Progress
-from gpt2_wgpu.models.loading import ModelFiles, open_blobs, open_preset, stored_weights
-from gpt2_wgpu.models.lora_merge import with_adapters
+from gpt2_wgpu.models.loading import ModelFiles, open_adapters, open_blobs, open_preset
 from gpt2_wgpu.models.overrides import chosen, default, is_default, settled
 from gpt2_wgpu.models.pace import WorkPace
 from gpt2_wgpu.models.prediction import predicted
@@ -33,7 +32,7 @@ from gpt2_wgpu.text.token_arrays import rows_of_ids
 from gpt2_wgpu.validation import integer, optional_function
 from gpt2_wgpu.webgpu import Device, sync
 from gpt2_wgpu.weights.blobs import Blob
-from gpt2_wgpu.weights.lora import Adapters, weighted
+from gpt2_wgpu.weights.lora import AdapterBytes, Adapters
 
 
 class GPT2CausalLM(EvaluatedCausalLM):
@@ -69,8 +68,9 @@ class GPT2CausalLM(EvaluatedCausalLM):
             device: default: the default device.
             on_progress: called with (done_bytes, total_bytes) while weights load.
             cache_dtype: dtype of keys and values, "float32" or "float16".
-            adapter: directory of a LoRA adapter in PEFT's format, a list of them, or a dict
-                directory → weight, merged into the weights as they load (docs/lora.md).
+            adapter: directory or hub id of a LoRA adapter in PEFT's format (in a browser also the
+                URL of a directory), a list of them, or a dict name → weight, merged into the
+                weights as they load (docs/lora.md).
 
         Raises:
             PresetError, ConfigError, WeightsError, TokenizerError: the checkpoint is missing,
@@ -106,7 +106,7 @@ class GPT2CausalLM(EvaluatedCausalLM):
         page. ``os.environ["HF_ENDPOINT"]`` sets a mirror of the Hub.
         """
         optional_function("on_progress", on_progress)
-        adapters = weighted(adapter)
+        adapters = await open_adapters(adapter)
         files = await open_preset(preset, preprocessor)
         return await cls._from_files(files, dtype, device, on_progress, cache_dtype, adapters)
 
@@ -120,16 +120,19 @@ class GPT2CausalLM(EvaluatedCausalLM):
         name: str = "model",
         *,
         cache_dtype: str = "float32",
+        adapter: Adapters | None = None,
     ) -> GPT2CausalLM:
         """Load a model from files of a browser.
 
         ``blobs``: file name, as in a directory in Hugging Face's format → JavaScript's ``Blob``;
         weights are copied to the GPU in pieces, again after a device loss. ``name``: name of the
-        model in messages. Other arguments and errors as in ``from_preset``.
+        model in messages. ``adapter``: as in ``from_preset``, or blobs of an adapter's files, by
+        name. Other arguments and errors as in ``from_preset``.
         """
         optional_function("on_progress", on_progress)
+        adapters = await open_adapters(adapter)
         files = await open_blobs(blobs, name)
-        return await cls._from_files(files, dtype, device, on_progress, cache_dtype)
+        return await cls._from_files(files, dtype, device, on_progress, cache_dtype, adapters)
 
     @classmethod
     async def _from_files(
@@ -139,14 +142,10 @@ class GPT2CausalLM(EvaluatedCausalLM):
         device: Device | None,
         on_progress: Progress | None,
         cache_dtype: str,
-        adapters: Sequence[tuple[str, float]] = (),
+        adapters: Sequence[tuple[Path | AdapterBytes, float]],
     ) -> GPT2CausalLM:
-        stored = await stored_weights(files.config, files.weights, dtype, on_progress)
-        config, dtype, open_weights = stored
-        open_weights = with_adapters(config, open_weights, adapters)
-        backbone = await GPT2Backbone.from_weights(config, open_weights, dtype, cache_dtype, device)
-        if adapters and isinstance(files.weights, Path):
-            backbone.adapted = files.weights
+        loading = GPT2Backbone.from_files(files, dtype, device, on_progress, cache_dtype, adapters)
+        backbone = await loading
         lm = cls(backbone, files.preprocessor)
         lm.token_rules = files.generation.rules
         lm.generation_defaults = dict(files.generation.defaults)

@@ -13,7 +13,7 @@ from gpt2_wgpu.checkpoint_files import BESIDE_WEIGHTS
 from gpt2_wgpu.errors import ConfigError, InvalidArgumentError, TokenizerError
 from gpt2_wgpu.models.addresses import address_of
 from gpt2_wgpu.models.config import GPT2Config
-from gpt2_wgpu.models.fetching import fetch_files, name_of
+from gpt2_wgpu.models.fetching import fetch_adapter, fetch_files, name_of
 from gpt2_wgpu.models.generation_config import (
     GenerationSettings,
     read_config,
@@ -29,7 +29,9 @@ from gpt2_wgpu.weights.blobs import Blob, BlobCheckpoint, read_blob
 from gpt2_wgpu.weights.checkpoint import Checkpoint, WeightSource, weights_there
 from gpt2_wgpu.weights.keras_weights import WEIGHTS_FILE as KERAS_WEIGHTS
 from gpt2_wgpu.weights.keras_weights import KerasWeights
+from gpt2_wgpu.weights.lora import AdapterBytes, AdapterName, Adapters, weighted
 from gpt2_wgpu.weights.presets import resolve as resolve_preset
+from gpt2_wgpu.weights.sources import resolve_adapter
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,24 @@ async def open_preset(
     if isinstance(preprocessor, str):
         preprocessor = _preprocessor_of(directory, config)
     return ModelFiles(config, preprocessor, directory, read_settings(directory))
+
+
+async def open_adapters(
+    adapters: Adapters | None, name: str = "adapter"
+) -> list[tuple[Path | AdapterBytes, float]]:
+    """The files and weight of LoRA adapters: directories, hub ids, and what browsers have.
+
+    ``name``: that of blobs in messages.
+    """
+    return [(await _adapter_files(each, name), weight) for each, weight in weighted(adapters)]
+
+
+async def _adapter_files(adapter: AdapterName, name: str) -> Path | AdapterBytes:
+    if isinstance(adapter, Mapping):
+        return await AdapterBytes.of_blobs(adapter, name)
+    if (address := address_of(adapter)) is not None:
+        return await AdapterBytes.of_blobs(await fetch_adapter(address), name_of(address))
+    return resolve_adapter(adapter)
 
 
 async def open_blobs(blobs: Mapping[str, Blob], name: str) -> ModelFiles:

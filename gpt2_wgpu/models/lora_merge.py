@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from gpt2_wgpu.errors import WeightsError
 from gpt2_wgpu.models.config import GPT2Config
@@ -15,27 +16,29 @@ from gpt2_wgpu.models.gpt2_weights import Fetch, OpenWeights
 from gpt2_wgpu.nn import Matrix, Raw, load_matrix
 from gpt2_wgpu.tensors import Tensor, ops, tidy
 from gpt2_wgpu.webgpu import Device
-from gpt2_wgpu.weights.lora import LoraAdapter, LoraModule
+from gpt2_wgpu.weights.lora import AdapterBytes, LoraAdapter, LoraModule
 
 
 def with_adapters(
-    config: GPT2Config, open_weights: OpenWeights, adapters: Sequence[tuple[str, float]]
+    config: GPT2Config,
+    open_weights: OpenWeights,
+    adapters: Sequence[tuple[Path | AdapterBytes, float]],
 ) -> OpenWeights:
-    """Return ``open_weights`` with adapters (directory, weight) merged into what it fetches.
+    """Return ``open_weights`` with adapters (files, weight) merged into what it fetches.
 
     WeightsError for adapters that do not fit the model of ``config``.
     """
     if not adapters:
         return open_weights
     shapes = config.expected_tensors()
-    for directory, weight in adapters:
-        with LoraAdapter(directory, weight) as adapter:
+    for files, weight in adapters:
+        with LoraAdapter(files, weight) as adapter:
             adapter.check(shapes)
 
     @contextmanager
     def opened(device: Device, dtype: str) -> Iterator[Fetch]:
-        with ExitStack() as files, open_weights(device, dtype) as fetch:
-            found = [files.enter_context(LoraAdapter(*adapter)) for adapter in adapters]
+        with ExitStack() as opened_files, open_weights(device, dtype) as fetch:
+            found = [opened_files.enter_context(LoraAdapter(*adapter)) for adapter in adapters]
             for adapter in found:
                 adapter.check(shapes)
             yield _merging(device, fetch, found)
@@ -57,7 +60,7 @@ def _merging(device: Device, fetch: Fetch, adapters: Sequence[LoraAdapter]) -> F
             return raw
         if raw.dtype == "U32":
             raise WeightsError(
-                f"{deltas[0][0].directory}: an adapter cannot be merged into quantised weights: "
+                f"{deltas[0][0].where}: an adapter cannot be merged into quantised weights: "
                 "load the original checkpoint, with dtype for the format on the GPU"
             )
         with tidy() as scope:

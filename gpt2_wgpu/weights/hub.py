@@ -5,12 +5,19 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from gpt2_wgpu.checkpoint_files import BESIDE_WEIGHTS, CONFIG, TOKENIZER_PARTS, WHOLE_TOKENIZER
+from gpt2_wgpu.checkpoint_files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    BESIDE_WEIGHTS,
+    CONFIG,
+    TOKENIZER_PARTS,
+    WHOLE_TOKENIZER,
+)
 from gpt2_wgpu.errors import PresetError
 from gpt2_wgpu.other_formats import kind_of, tokenizer_instead, weights_instead
 from gpt2_wgpu.shown import shown
@@ -45,28 +52,17 @@ def download(repository: str, revision: str | None, *, explicit: bool) -> Path:
         WeightsError: the index of shards is malformed.
         UnreachableError: the Hub did not respond.
     """
-    from huggingface_hub import hf_hub_download, model_info, snapshot_download
+    from huggingface_hub import hf_hub_download, snapshot_download
 
     at = f"{repository}@{revision}" if revision else repository
-
-    def asked(request: Callable[[], _Result]) -> _Result:
-        try:
-            return request()
-        except Exception as error:
-            # huggingface_hub does not wrap the errors of its HTTP library, which has changed twice:
-            # no narrower class covers all versions.
-            raise _explained(error, repository, revision, explicit=explicit) from None
+    asked = _Asked(repository, revision, explicit)
 
     def fetched(name: str, revision: str | None) -> Path:
         return Path(asked(lambda: hf_hub_download(repository, name, revision=revision)))
 
-    info = asked(
-        lambda: model_info(repository, revision=revision, timeout=_SECONDS, files_metadata=True)
-    )
-    siblings = info.siblings or []
+    commit, siblings = asked.listed()
     names = {sibling.rfilename for sibling in siblings}
     _require_a_model(names, at)
-    commit = info.sha or revision
     files = [SINGLE_FILE]
     with _bars_on_terminals():
         if SINGLE_FILE not in names:
@@ -82,6 +78,54 @@ def download(repository: str, revision: str | None, *, explicit: bool) -> Path:
         if commit != revision:
             fetched(CONFIG, revision)
     return config.parent
+
+
+def download_adapter(repository: str, revision: str | None, *, explicit: bool) -> Path:
+    """Download a LoRA adapter into the Hub's cache, verify it, and return its directory.
+
+    Arguments and errors as those of `download`.
+    """
+    from huggingface_hub import snapshot_download
+
+    at = f"{repository}@{revision}" if revision else repository
+    asked = _Asked(repository, revision, explicit)
+    commit, siblings = asked.listed()
+    names = {sibling.rfilename for sibling in siblings}
+    files = [ADAPTER_CONFIG, ADAPTER_WEIGHTS]
+    if missing := [name for name in files if name not in names]:
+        raise PresetError(f"{at} on the Hub has no {missing[0]}, so it holds no LoRA adapter")
+    with _bars_on_terminals():
+        found = asked(lambda: snapshot_download(repository, revision=commit, allow_patterns=files))
+        check(Path(found), siblings, files, at)
+        if commit != revision:  # the cache entry of the branch or tag
+            asked(lambda: snapshot_download(repository, revision=revision, allow_patterns=files))
+    return Path(found)
+
+
+class _Asked:
+    """Requests to the Hub for one repository, with this package's errors."""
+
+    def __init__(self, repository: str, revision: str | None, explicit: bool) -> None:
+        self._repository, self._revision, self._explicit = repository, revision, explicit
+
+    def __call__(self, request: Callable[[], _Result]) -> _Result:
+        try:
+            return request()
+        except Exception as error:
+            # huggingface_hub does not wrap the errors of its HTTP library, which has changed twice:
+            # no narrower class covers all versions.
+            name, revision = self._repository, self._revision
+            raise _explained(error, name, revision, explicit=self._explicit) from None
+
+    def listed(self) -> tuple[str | None, Sequence[Any]]:
+        """Return the commit and its files."""
+        from huggingface_hub import model_info
+
+        name, revision = self._repository, self._revision
+        info = self(
+            lambda: model_info(name, revision=revision, timeout=_SECONDS, files_metadata=True)
+        )
+        return info.sha or revision, info.siblings or []
 
 
 def _shards(index: Path, names: Collection[str], at: str) -> list[str]:

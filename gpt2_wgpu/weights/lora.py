@@ -16,16 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from gpt2_wgpu import small_files, strict_json
+from gpt2_wgpu.checkpoint_files import ADAPTER_CONFIG as CONFIG_FILE
+from gpt2_wgpu.checkpoint_files import ADAPTER_WEIGHTS as WEIGHTS_FILE
 from gpt2_wgpu.errors import InvalidArgumentError, WeightsError
 from gpt2_wgpu.shown import listed, shown
-from gpt2_wgpu.weights.header import TensorEntry
+from gpt2_wgpu.weights.blobs import Blob, read_blob, read_range
+from gpt2_wgpu.weights.checkpoint import BlobRange
+from gpt2_wgpu.weights.header import TensorEntry, header_length, parse_header
 from gpt2_wgpu.weights.naming import SUPPORTED_DTYPES
 from gpt2_wgpu.weights.safetensors import SafetensorsFile
 
-CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
-Adapters = (
-    str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, float]
-)  # Mapping: directory -> weight
+Blobs = Mapping[str, Blob]  # file name -> blob
+AdapterName = str | os.PathLike[str] | Blobs
+Adapters = AdapterName | Sequence[AdapterName] | Mapping[str, float]  # Mapping: name -> weight
 
 _NAME = re.compile(
     r"(?:base_model\.model\.)?((?:transformer\.)?(.+))\.lora_([AB])(?:\.[^.]+)?\.weight"
@@ -46,6 +49,38 @@ class LoraModule:
     scale: float
 
 
+class AdapterBytes:
+    """Files of an adapter in memory: those of browsers; created by ``await read(...)``."""
+
+    def __init__(self, where: str, config: bytes, weights: bytes) -> None:
+        self.where, self.config = where, config
+        self._weights = memoryview(weights)
+        file = f"{where}/{WEIGHTS_FILE}"
+        header_length(weights[:8], len(weights), file)
+        self.tensors = parse_header(self._weights, len(weights), file).tensors
+
+    @classmethod
+    async def of_blobs(cls, blobs: Blobs, where: str) -> AdapterBytes:
+        """Read the blobs of an adapter.
+
+        Raises:
+            WeightsError: a file is missing or malformed.
+        """
+        if missing := [name for name in (CONFIG_FILE, WEIGHTS_FILE) if name not in blobs]:
+            raise WeightsError(f"{where} has no {missing[0]}, so it is no adapter of PEFT")
+        config = await read_blob(blobs[CONFIG_FILE], f"{where}/{CONFIG_FILE}")
+        weights = blobs[WEIGHTS_FILE]
+        return cls(where, config, await read_range(BlobRange(weights, 0, weights.size)))
+
+    def read(self, name: str) -> memoryview:
+        """Return a tensor's bytes."""
+        entry = self.tensors[name]
+        return self._weights[entry.begin : entry.end]
+
+    def close(self) -> None:
+        """Do nothing: the bytes are read again after a device loss."""
+
+
 class LoraAdapter:
     """An open adapter: ``modules``, by name of the model's matrix, and their bytes.
 
@@ -53,12 +88,19 @@ class LoraAdapter:
         WeightsError: the adapter is missing, malformed or of a kind that is not supported.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], weight: float = 1.0) -> None:
-        self.directory = Path(directory)
-        config = _config(self.directory)
-        self._file = SafetensorsFile(self.directory / WEIGHTS_FILE)
+    def __init__(self, source: str | os.PathLike[str] | AdapterBytes, weight: float = 1.0) -> None:
+        self._file: AdapterBytes | SafetensorsFile
+        if isinstance(source, AdapterBytes):
+            self.where = source.where
+            config = _parsed(source.config, f"{self.where}/{CONFIG_FILE}")
+            self._file = source
+        else:
+            directory = Path(source)
+            self.where = str(directory)
+            config = _config(directory)
+            self._file = SafetensorsFile(directory / WEIGHTS_FILE)
         try:
-            self.modules = _modules(config, self._file.tensors, str(self.directory), weight)
+            self.modules = _modules(config, self._file.tensors, self.where, weight)
         except WeightsError:
             self.close()
             raise
@@ -76,14 +118,14 @@ class LoraAdapter:
         unknown = [name for name in self.modules if name not in shapes]
         if unknown:
             raise WeightsError(
-                f"{self.directory}: the model has no {listed(unknown, 3)}: the adapter belongs to "
+                f"{self.where}: the model has no {listed(unknown, 3)}: the adapter belongs to "
                 "another model"
             )
         for name, module in self.modules.items():
             fitting = (module.a.shape[-1], module.b.shape[0])
             if shapes[name] != fitting:
                 raise WeightsError(
-                    f"{self.directory}: {name} is for {list(fitting)}, but the model has "
+                    f"{self.where}: {name} is for {list(fitting)}, but the model has "
                     f"{list(shapes[name])}: the adapter belongs to another model"
                 )
 
@@ -98,44 +140,58 @@ class LoraAdapter:
         self.close()
 
 
-def weighted(adapters: Adapters | None) -> list[tuple[str, float]]:
-    """Return directory and weight of each adapter.
+def weighted(adapters: Adapters | None) -> list[tuple[AdapterName, float]]:
+    """Return name, or blobs, and weight of each adapter.
 
     Raises:
-        InvalidArgumentError: they are neither a directory, a list, nor a dict with weights.
+        InvalidArgumentError: they are neither one adapter, a list, nor a dict with weights.
     """
     if adapters is None:
         return []
-    if isinstance(adapters, str | os.PathLike):
-        return [(os.fspath(adapters), 1.0)]
+    if _is_one(adapters):
+        return [(adapters, 1.0)]  # type: ignore[list-item]
     if not isinstance(adapters, Mapping | list | tuple):
         raise InvalidArgumentError(
-            "adapter must be a directory, a list of them or a dict directory → weight, not "
+            "adapter must be a directory or hub id, a list of them or a dict name → weight, not "
             f"{shown(adapters)}"
         )
-    pairs = adapters.items() if isinstance(adapters, Mapping) else [(a, 1.0) for a in adapters]
-    found = []
-    for directory, weight in pairs:
-        number = isinstance(weight, int | float) and math.isfinite(weight)
-        if not isinstance(directory, str | os.PathLike) or not number:
+    pairs: Any = adapters.items() if isinstance(adapters, Mapping) else [(a, 1) for a in adapters]
+    for name, weight in pairs:
+        is_number = isinstance(weight, int | float) and math.isfinite(weight)
+        if not _is_one(name) or not is_number:
             raise InvalidArgumentError(
-                f"adapter maps {shown(directory)} to {shown(weight)}; a directory and a finite "
-                "number are needed"
+                f"adapter maps {shown(name)} to {shown(weight)}; a directory or hub id and a "
+                "finite number are needed"
             )
-        found.append((os.fspath(directory), float(weight)))
-    return found
+    return [(name, float(weight)) for name, weight in pairs]
+
+
+def _is_one(adapter: object) -> bool:
+    blobs = isinstance(adapter, Mapping) and CONFIG_FILE in adapter
+    is_name = isinstance(adapter, str | os.PathLike) and bool(os.fspath(adapter))
+    return blobs or is_name
 
 
 def _config(directory: Path) -> dict[str, Any]:
     path = directory / CONFIG_FILE
     try:
-        config = strict_json.parse(small_files.read(path))
+        return _parsed(small_files.read(path), str(path))
     except FileNotFoundError:
         raise WeightsError(
             f"{path} does not exist: an adapter is a directory that PEFT's save_pretrained() wrote"
         ) from None
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except WeightsError:
+        raise
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}") from None
+
+
+def _parsed(text: bytes, path: str) -> dict[str, Any]:
+    """Return the values of the config at ``path``."""
+    try:
+        config = strict_json.parse(text)
     except ValueError as error:
         raise WeightsError(f"{path}: {error}") from None
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":

@@ -7,17 +7,23 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from gpt2_wgpu.checkpoint_files import BESIDE_WEIGHTS, TOKENIZER_PARTS, WHOLE_TOKENIZER
+from gpt2_wgpu.checkpoint_files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    BESIDE_WEIGHTS,
+    TOKENIZER_PARTS,
+    WHOLE_TOKENIZER,
+)
 from gpt2_wgpu.errors import PresetError, WeightsError
 from gpt2_wgpu.shown import listed, shown
 from gpt2_wgpu.validation import optional_function
 from gpt2_wgpu.weights.checkpoint import INDEX_FILE, SINGLE_FILE, shard_names
-from gpt2_wgpu.weights.hub import UnreachableError, download, first_line
+from gpt2_wgpu.weights.hub import UnreachableError, download, download_adapter, first_line
 
 HUB_SCHEME = "hf://"
 HUB_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
@@ -34,6 +40,7 @@ NEEDED_FILES = (
     SINGLE_FILE,
     INDEX_FILE,
 )
+_ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
 _HUB_ID = re.compile(r"(?:[\w.-]{1,96}/)?[\w.-]{1,96}", re.ASCII)
 _REVISION = re.compile(r"[^\s~^:?*\[\\@]{1,255}")  # a branch, tag or commit, by git's rules
 
@@ -77,6 +84,36 @@ def resolve_directory(
     if lacking := missing_files(directory):
         raise PresetError(_unreachable(name, lacking))
     return directory
+
+
+def resolve_adapter(name: str | os.PathLike[str]) -> Path:
+    """Return the directory of a LoRA adapter, downloading it if it is on the Hub.
+
+    A path is returned unchanged. Hub ids, with ``owner/``, and the use of the Hub's local cache
+    are those of `resolve_directory`.
+
+    Raises:
+        PresetError: as `resolve_directory`, for a repository without an adapter, too.
+    """
+    typed = os.fspath(name)
+    if not isinstance(name, str) or os.path.isdir(typed):
+        return Path(typed)
+    page, with_owner = hub_page(typed), "/" in typed and not typed.startswith(".")
+    is_id = with_owner and _HUB_ID.fullmatch(typed.partition("@")[0]) is not None
+    if not (page or is_id or typed.startswith(HUB_SCHEME)):
+        if "://" in typed:
+            raise PresetError(
+                f"{shown(typed)}: only {HUB_SCHEME} addresses and pages of the Hub are supported"
+            )
+        return Path(typed)
+    asked = _parse(HUB_SCHEME + page if page else typed)
+    cached, lacks = _from_cache(asked, _ADAPTER_FILES)
+    if cached is not None and not lacks:
+        return cached
+    try:
+        return download_adapter(asked.repository, asked.revision, explicit=asked.explicit)
+    except UnreachableError:
+        raise PresetError(_unreachable(asked, lacks)) from None
 
 
 @dataclass(frozen=True)
@@ -141,8 +178,17 @@ def _parse(typed: str) -> _HubName:
     return _HubName(repository, revision or None, explicit)
 
 
-def _from_cache(name: _HubName) -> tuple[Path | None, list[str]]:
-    """Return the cached snapshot, if any, and its missing files, without a request."""
+def _from_cache(
+    name: _HubName, files: Sequence[str] = NEEDED_FILES
+) -> tuple[Path | None, list[str]]:
+    """Return the cached snapshot, if any, and its missing files, without a request.
+
+    ``files``: those of a model or an adapter.
+    """
+
+    def lacking(directory: Path) -> list[str]:
+        return missing_files(directory) if files is NEEDED_FILES else _absent(directory, files)
+
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -156,7 +202,7 @@ def _from_cache(name: _HubName) -> tuple[Path | None, list[str]]:
         found = snapshot_download(
             name.repository,
             revision=name.revision,
-            allow_patterns=list(NEEDED_FILES),
+            allow_patterns=list(files),
             local_files_only=True,
         )
     except LocalEntryNotFoundError as error:
@@ -164,12 +210,12 @@ def _from_cache(name: _HubName) -> tuple[Path | None, list[str]]:
         part: str | None = getattr(error, "snapshot_path", None)
         if part is None:
             return None, []
-        return Path(part), missing_files(Path(part)) or ["some files"]
+        return Path(part), lacking(Path(part)) or ["some files"]
     except HFValidationError as error:
         raise PresetError(
             f"{shown(name.repository)} is not a valid hub id: {first_line(error)}"
         ) from None
-    return Path(found), missing_files(Path(found))
+    return Path(found), lacking(Path(found))
 
 
 def _pip_install(requirement: str) -> str:

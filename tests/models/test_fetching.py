@@ -68,6 +68,17 @@ def test_optional_files_are_fetched(host):
     assert {*extras, "vocabulary.json"} < fetched().keys()
 
 
+def test_the_files_of_an_adapter(host):
+    host |= plain("adapter_config.json", "adapter_model.safetensors", "README.md")
+    found = asyncio.run(fetching.fetch_adapter(ADDRESS))
+    assert found.keys() == {"adapter_config.json", "adapter_model.safetensors"}
+    with pytest.raises(PresetError, match=r"adapter_config\.json is a LoRA adapter and no model"):
+        fetched()
+    del host["adapter_model.safetensors"]
+    with pytest.raises(PresetError, match=r"has no adapter_model.* directory of a LoRA adapter\?"):
+        asyncio.run(fetching.fetch_adapter(ADDRESS))
+
+
 def test_a_web_page_in_place_of_a_file_is_no_file(host):
     """Hosts with one front page for all addresses say 200 to everything."""
     host |= plain("config.json", "model.safetensors", "vocab.json", "merges.txt")

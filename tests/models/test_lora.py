@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.errors import InvalidArgumentError, WeightsError
+from gpt2_wgpu.errors import InvalidArgumentError, PresetError, WeightsError
 from tests.models import checkpoints
 from tests.weights.building import valid_file
 
@@ -84,6 +85,43 @@ def test_merged_model_equals_the_formula(small, tmp_path, case):
     found = logits(small[1], adapter=tmp_path / "adapter")
     assert np.abs(expected - checkpoints.logits_of(small[0], IDS)).max() > 0.1
     np.testing.assert_allclose(found, expected, atol=2e-4)
+
+
+class Blob:
+    """What the package asks of a browser's ``Blob``."""
+
+    def __init__(self, data):
+        self.data, self.size = data, len(data)
+
+    def slice(self, begin, end):
+        return Blob(self.data[begin:end])
+
+    async def arrayBuffer(self):
+        return SimpleNamespace(to_bytes=lambda: self.data)
+
+
+def test_blobs_and_a_backbone_alone(small, tmp_path):
+    write_adapter(tmp_path / "adapter", small[0], ALL)
+    expected = logits(small[1], adapter=tmp_path / "adapter")
+    blobs = {path.name: Blob(path.read_bytes()) for path in (tmp_path / "adapter").iterdir()}
+    for adapter in (blobs, [blobs]):
+        np.testing.assert_array_equal(logits(small[1], adapter=adapter), expected)
+    del blobs["adapter_model.safetensors"]
+    with pytest.raises(WeightsError, match=r"has no adapter_model\.safetensors"):
+        logits(small[1], adapter=blobs)
+    with gw.tidy():
+        backbone = gw.GPT2Backbone.from_preset(small[1], "float32", adapter=tmp_path / "adapter")
+        lm = gw.GPT2CausalLM(backbone)
+        np.testing.assert_array_equal(lm.score(IDS).numpy(), expected)
+        with pytest.raises(WeightsError, match="save into another directory"):
+            backbone.save_to_preset(small[1])
+        lm.dispose()
+
+
+def test_an_adapter_given_as_the_model(small, tmp_path):
+    write_adapter(tmp_path / "adapter", small[0], ALL)
+    with pytest.raises(PresetError, match=r"load its base model, with from_preset\("):
+        logits(tmp_path / "adapter")
 
 
 def test_several_adapters_with_weights(small, tmp_path):
@@ -165,6 +203,8 @@ def test_adapters_that_do_not_fit(small, tmp_path):
         logits(other, adapter=tmp_path / "deep")
     with pytest.raises(InvalidArgumentError, match="adapter must be a directory"):
         logits(other, adapter=3)
+    with pytest.raises(InvalidArgumentError, match="adapter maps '' to 1"):
+        logits(other, adapter=[""])
     with pytest.raises(InvalidArgumentError, match="finite number"):
         logits(other, adapter={"a": float("nan")})
     gw.convert(small[1], tmp_path / "q8", "q8")

@@ -13,7 +13,7 @@ from gpt2_wgpu.weights.checkpoint import Checkpoint
 from gpt2_wgpu.weights.presets import resolve
 
 WEIGHTS = {
-    "adapter_model.safetensors": "a LoRA adapter and no model: merge it",
+    "adapter_model.safetensors": "a LoRA adapter and no model: load its base model",
     "adapter_model.bin": "a LoRA adapter",
     "model.weights.h5": "a KerasHub preset",
     "gpt2-q4_k_m.gguf": r"a GGUF file of llama\.cpp: use the original checkpoint",

@@ -31,12 +31,16 @@ MODEL = {
 UNREACHABLE = "http://127.0.0.1:9"  # the discard port: nothing answers there
 SCRIPT = """
 import json, sys, time
-from gpt2_wgpu.weights.sources import resolve_directory
+from gpt2_wgpu.weights.sources import resolve_adapter, resolve_directory
 outcomes = []
 for name in json.loads(sys.argv[1]):
     reported, start = [], time.monotonic()
+    adapter = name.removeprefix("adapter ")
     try:
-        outcome = {"path": str(resolve_directory(name, reported.append))}
+        if adapter != name:
+            outcome = {"path": str(resolve_adapter(adapter))}
+        else:
+            outcome = {"path": str(resolve_directory(name, reported.append))}
     except Exception as error:
         outcome = {"error": type(error).__name__, "message": str(error),
                    "hidden": error.__suppress_context__ or error.__context__ is None}
