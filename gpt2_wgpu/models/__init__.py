@@ -14,6 +14,7 @@ from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.gpt2_causal_lm import GPT2CausalLM
 from gpt2_wgpu.models.row_text import StreamStats
 from gpt2_wgpu.models.self_test import self_check, self_check_async
+from gpt2_wgpu.models.session import Session
 from gpt2_wgpu.models.text_stream import BatchStream, TextStream
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 
@@ -32,6 +33,7 @@ __all__ = [
     "GPT2Tokenizer",
     "GenerationDetails",
     "GenerativeTask",
+    "Session",
     "StreamStats",
     "TextStream",
     "convert",

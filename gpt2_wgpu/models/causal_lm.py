@@ -9,9 +9,9 @@ by a function or a coroutine function (overrides.py).
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from gpt2_wgpu.errors import ContextLengthError
 from gpt2_wgpu.models.call_settings import CallSettings, sampler_of_call, seeds_of_call, settings_of
@@ -53,6 +53,8 @@ from gpt2_wgpu.text.preprocessor import AllowedSpecial
 from gpt2_wgpu.text.token_arrays import is_one_row, rows_of_ids
 from gpt2_wgpu.validation import instance, integer
 from gpt2_wgpu.webgpu import sync
+
+G = TypeVar("G", bound=Generation)
 
 default(GPT2CausalLMPreprocessor.generate_preprocess)
 default(GPT2CausalLMPreprocessor.generate_postprocess)
@@ -303,7 +305,7 @@ class CausalLM(GenerativeTask):
                 return await generate_by_call(
                     self, self.sampler, inputs, stops, candidates, control
                 )
-            generation = self.start_generation(rows, limits, stop_token_ids or ())
+            generation: Generation = self.start_generation(rows, limits, stop_token_ids or ())
             watch = None if settings is None else settings.watch
             await run_to_the_end(generation, rows, watch, control)
         return packed(rows, ids, is_one_row(inputs["token_ids"]), starts)
@@ -313,8 +315,12 @@ class CausalLM(GenerativeTask):
         prompts: Sequence[Sequence[int]],
         limits: Sequence[int],
         stop_token_ids: Sequence[int] = (),
-    ) -> Generation:
-        """Return the decoding loop of ``prompts``, each up to a total length of ``limits``."""
+        new: Callable[..., G] = Generation,  # type: ignore[assignment]
+    ) -> G:
+        """Return the decoding loop of ``prompts``, each up to a total length of ``limits``.
+
+        ``new``: the class, or another function of its arguments.
+        """
         settings, candidates = settings_of(self), self.candidates(stop_token_ids)
         choice = TokenChoice.of(self.sampler, self.logits_processors)
         options = choice.options(self.sampler)
@@ -322,7 +328,7 @@ class CausalLM(GenerativeTask):
         lookup = check_prompt_lookup(
             self.prompt_lookup_num_tokens, self.sampler, self.logits_processors
         )
-        return Generation(
+        return new(
             self,
             prompts,
             limits,

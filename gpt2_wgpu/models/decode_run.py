@@ -156,6 +156,11 @@ class DecodeRun(NotCopyable):
             return run
 
     @property
+    def cache(self) -> KVCache:
+        """The KV cache of all rows."""
+        return self._prefill.cache
+
+    @property
     def is_recorded(self) -> bool:
         """Return whether a submit replays a recording; else steps run eagerly."""
         return self._recording is not None
@@ -266,19 +271,21 @@ async def filled_cache(
     ``build_cache`` gets rows of ``length``, as in KerasHub. Hidden states are appended to
     ``hidden_states``.
     """
-    prompts, length = [row.ids[: row.prompt] for row in inputs.rows], inputs.length
+    prompts, length = [row.ids[: row.before] for row in inputs.rows], inputs.length
     backbone, build = model.backbone, chosen(model, "build_cache")
     if is_default(build):
         if prefill is None:
             prefill = Prefill(backbone, await settled_cache(backbone, len(prompts), length))
         longest = max(map(len, prompts)) - 1
-        if longest:
-            given = [[*prompt[:-1], *[0] * (longest + 1 - len(prompt))] for prompt in prompts]
-            try:
+        given = [[*prompt[:-1], *[0] * (longest + 1 - len(prompt))] for prompt in prompts]
+        try:
+            if inputs.prefix is not None:
+                await inputs.prefix.fill(prefill)
+            elif longest:
                 await model.build_cache_async(given, prefill=prefill, hidden=hidden_states)
-            except BaseException:
-                prefill.close()
-                raise
+        except BaseException:
+            prefill.close()
+            raise
         return prefill
     given = [[*prompt, *[0] * (length - len(prompt))] for prompt in prompts]
     hidden, built = checked_pair(await settled(build(as_array(given, "int32"))))

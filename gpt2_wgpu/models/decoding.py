@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from threading import Lock
 
@@ -163,7 +163,7 @@ class Generation(NotCopyable):
                 )
             ]
             inputs = DecodeInputs(
-                [History(*row) for row in zip(self._rows, self._prompts, strict=True)],
+                self._histories(),
                 limits,
                 self._options,
                 self._stop_token_ids,
@@ -187,6 +187,9 @@ class Generation(NotCopyable):
         if run.is_recorded and not ahead:
             await self._submit(run)
         return new
+
+    def _histories(self) -> list[History]:
+        return [History(*row) for row in zip(self._rows, self._prompts, strict=True)]
 
     async def _new_run(self, inputs: DecodeInputs) -> DecodeRun | LookupRun:
         def rows() -> list[list[int]]:
@@ -217,7 +220,11 @@ class Generation(NotCopyable):
 
     def close_later(self) -> None:
         """Close at the next safe point: for finalisers."""
-        self._backbone.device.memory.defer(self.close)
+        self.defer(self.close)
+
+    def defer(self, action: Callable[[], None]) -> None:
+        """Call ``action`` at the next safe point."""
+        self._backbone.device.memory.defer(action)
 
     def _free(self, keep: bool = False) -> None:
         """End the run; ``keep``: for the next generation, unless it or the model has ended."""

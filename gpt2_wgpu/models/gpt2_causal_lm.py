@@ -14,7 +14,6 @@ from gpt2_wgpu.errors import (
     ShapeError,
 )
 from gpt2_wgpu.models.decode_step import check_cache, checked_result
-from gpt2_wgpu.models.evaluated_causal_lm import EvaluatedCausalLM
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.gpt2_weights import Progress
 from gpt2_wgpu.models.loading import ModelFiles, open_adapters, open_blobs, open_preset
@@ -23,6 +22,7 @@ from gpt2_wgpu.models.pace import WorkPace
 from gpt2_wgpu.models.prediction import predicted
 from gpt2_wgpu.models.prefill import Prefill, cache_bytes, chunk_rows, chunks, residual
 from gpt2_wgpu.models.recovery import recover, with_recovery
+from gpt2_wgpu.models.session_causal_lm import SessionCausalLM
 from gpt2_wgpu.nn import KVCache, SamplingState
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, ops, tidy
@@ -35,7 +35,7 @@ from gpt2_wgpu.weights.blobs import Blob
 from gpt2_wgpu.weights.lora import AdapterBytes, Adapters
 
 
-class GPT2CausalLM(EvaluatedCausalLM):
+class GPT2CausalLM(SessionCausalLM):
     """GPT-2 with a language-model head, for text generation.
 
     ``preprocessor``: conversion of text to ids and back; None for ids only.

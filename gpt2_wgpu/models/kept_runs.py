@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
+from typing import Protocol
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
@@ -40,6 +41,13 @@ def has_own_methods(backbone: GPT2Backbone) -> bool:
     )
 
 
+class CachedPrefix(Protocol):
+    """Protocol of keys and values that a generation of one row starts with."""
+
+    async def fill(self, prefill: Prefill) -> None:
+        """Write all tokens but the last to the cache of ``prefill``."""
+
+
 @dataclass(frozen=True)
 class DecodeInputs:
     """Input of a generation: token histories and options; see ``Generation``."""
@@ -51,12 +59,13 @@ class DecodeInputs:
     candidates: Candidates
     seeds: Sequence[int] | None
     length: int  # positions of the cache
+    prefix: CachedPrefix | None = None  # source of the first positions; None: computed
 
     @property
     def ended(self) -> list[int | None]:
         """For each row the number of steps that it took part in; None while it is live."""
         rows = zip(self.rows, self.limits, strict=True)
-        return [len(r.ids) - r.prompt if limit <= len(r.ids) else None for r, limit in rows]
+        return [len(r.ids) - r.before if limit <= len(r.ids) else None for r, limit in rows]
 
     @property
     def excluded(self) -> list[int]:

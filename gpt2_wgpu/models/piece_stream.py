@@ -11,14 +11,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeGuard, TypeVar
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import BusyError, InvalidArgumentError
 from gpt2_wgpu.models.control import ABORTED, Control
-from gpt2_wgpu.models.decoding import Generation
 from gpt2_wgpu.models.evaluation import LanguageModel, token_logprobs
 from gpt2_wgpu.models.generation_details import GenerationDetails, check_top_logprobs
+from gpt2_wgpu.models.prompt_lookup import DraftStats
 from gpt2_wgpu.models.row_ends import limit_reached
 from gpt2_wgpu.models.row_text import RowText
 from gpt2_wgpu.models.turns import Turn
@@ -40,11 +40,40 @@ class WholeTexts:
     close_later = close
 
 
+class TokenSource(Protocol):
+    """Protocol of a decoding loop: see ``Generation``."""
+
+    drafts: DraftStats
+
+    @property
+    def done(self) -> bool:
+        """Return whether all rows are finished."""
+
+    def ended(self, row: int) -> bool:
+        """Return whether ``row`` gets no more tokens."""
+
+    def end(self, row: int) -> None:
+        """End ``row``."""
+
+    async def advance(self) -> list[list[int]]:
+        """Return new ids of each row."""
+
+    def close(self) -> None:
+        """Free the GPU memory."""
+
+    def close_later(self) -> None:
+        """Close at the next safe point."""
+
+
+def _is_loop(source: TokenSource | WholeTexts | None) -> TypeGuard[TokenSource]:
+    return source is not None and not isinstance(source, WholeTexts)
+
+
 @dataclass(frozen=True)
 class Opened:
     """Source of the tokens of a stream, with prompt and total limit of each row, and stop ids."""
 
-    source: Generation | WholeTexts
+    source: TokenSource | WholeTexts
     prompts: Sequence[list[int]]
     limits: Sequence[int]
     stop_token_ids: Sequence[int]
@@ -73,7 +102,7 @@ class PieceStream(NotCopyable, ABC, Generic[P]):
         self._open_source = open_source
         self._stops: Sequence[int] = ()
         self._given = given  # packed ids of the prompts; where they have to be awaited, not yet
-        self._source: Generation | WholeTexts | None = None
+        self._source: TokenSource | WholeTexts | None = None
         self._begun = begun
         self._model = model
         self._turn = turn
@@ -137,7 +166,7 @@ class PieceStream(NotCopyable, ABC, Generic[P]):
         row, take = self._pending.popleft()
         ended = self._rows[row].ended
         piece = "" if ended else take()
-        if not ended and self._rows[row].ended and isinstance(self._source, Generation):
+        if not ended and self._rows[row].ended and _is_loop(self._source):
             self._source.end(row)
         if all(each.ended for each in self._rows):
             self._end()
@@ -147,7 +176,7 @@ class PieceStream(NotCopyable, ABC, Generic[P]):
         """Let rows end after their pending tokens: those that the source has ended, or all."""
         source, stopping = self._source, self._control.reason is not None
         for index, row in enumerate(self._rows):
-            done = stopping or not isinstance(source, Generation) or source.ended(index)
+            done = stopping or not _is_loop(source) or source.ended(index)
             if done and not row.ended:
                 self._pending.append((index, partial(self._finish, row)))
 

@@ -54,16 +54,16 @@ class Prefill(NotCopyable):
     def __init__(self, backbone: GPT2Backbone, cache: KVCache) -> None:
         self.cache = cache
         self._backbone = backbone
-        self._rows = chunk_rows(backbone, cache_bytes(cache))
+        self.chunk_rows = chunk_rows(backbone, cache_bytes(cache))
         self._chunks: dict[int, _Chunk] = {}  # by positions, the last used at the end
 
-    async def run(self, rows: Sequence[Sequence[int]]) -> None:
-        """Write keys and values of ``rows`` [B, T] into the cache."""
-        async for _ in self.run_chunks(rows, self._rows):
+    async def run(self, rows: Sequence[Sequence[int]], start: int = 0) -> None:
+        """Write keys and values of ``rows`` [B, T] into the cache, from position ``start`` on."""
+        async for _ in self.run_chunks(rows, self.chunk_rows, start):
             pass
 
     async def run_chunks(
-        self, rows: Sequence[Sequence[int]], most: int
+        self, rows: Sequence[Sequence[int]], most: int, start: int = 0
     ) -> AsyncGenerator[None, None]:
         """Write keys and values of ``rows`` [B, T]; yield after each chunk of ``most`` ids."""
         backbone = self._backbone
@@ -72,7 +72,7 @@ class Prefill(NotCopyable):
             chunk = self._taken(tokens)
             try:
                 for first, ids in same:
-                    await chunk.run(backbone, ids, first, pace)
+                    await chunk.run(backbone, ids, start + first, pace)
                     yield
             except BaseException:
                 chunk.close()

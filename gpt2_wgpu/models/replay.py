@@ -27,7 +27,7 @@ async def replay_texts(
     goes on after a loss of the device has the very bits of one that was not disturbed. ``ended``:
     see ``LiveRows.compact``; None: no row leaves the step.
     """
-    steps = max(len(row.ids) - row.prompt for row in rows)
+    steps = max(len(row.ids) - row.before for row in rows)
     pace, first = Pace(), 0
     while first < steps:
         last = steps
@@ -51,7 +51,7 @@ async def replay_steps(
     async with tidy("replay"):
         # A row that is finished stays where it is, as it does in a step.
         places = [
-            [min(row.prompt - 1 + step, len(row.ids) - 1) for row in rows]
+            [min(row.before - 1 + step, len(row.ids) - 1) for row in rows]
             for step in range(first, last)
         ]
         token, position = as_uint32([[0]] * len(rows)), as_uint32([0] * len(rows))

@@ -10,6 +10,7 @@ from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
 from gpt2_wgpu.models.call_settings import CallSettings
 from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.control import Cancellation, Control
+from gpt2_wgpu.models.decoding import Generation
 from gpt2_wgpu.models.generate_arguments import SamplerLike, Seeds, StopTokens, StreamOptions
 from gpt2_wgpu.models.overrides import chosen, is_default
 from gpt2_wgpu.models.packed_ids import packed, prompts_of, rows_of, without_prompts
@@ -179,7 +180,7 @@ class StreamedCausalLM(CausalLM):
         ]
         if all(map(is_default, of_the_whole)) and not runs_its_own_loop(settings.sampler):
             with settings.applied():
-                generation = self.start_generation(prompts, limits, stops)
+                generation: Generation = self.start_generation(prompts, limits, stops)
             return Opened(generation, prompts, limits, stops)
         width = max(limits)
         room = [

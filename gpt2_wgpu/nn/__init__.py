@@ -4,6 +4,7 @@ Unlike ``ops`` they use memory layouts optimised for speed and are internal to m
 """
 
 from gpt2_wgpu.nn.attention import AttentionPartials, cached_attention
+from gpt2_wgpu.nn.cache_pages import PAGE, load_page, new_page, save_page
 from gpt2_wgpu.nn.cache_rows import reorder_rows, select_rows
 from gpt2_wgpu.nn.choice_options import Penalties, SamplingOptions
 from gpt2_wgpu.nn.embedding import embed
@@ -50,6 +51,7 @@ __all__ = [
     "NOT_FINITE",
     "NO_RULES",
     "NO_TARGET",
+    "PAGE",
     "RECENT",
     "STOPPED",
     "AttentionPartials",
@@ -81,8 +83,10 @@ __all__ = [
     "kernels_are_chosen",
     "linear",
     "load_matrix",
+    "load_page",
     "load_vector",
     "move_rows",
+    "new_page",
     "part_sizes",
     "penalize",
     "project_logits",
@@ -92,6 +96,7 @@ __all__ = [
     "round_up",
     "rounds_activations",
     "sample",
+    "save_page",
     "select_rows",
     "similarity",
     "stored_words",

@@ -28,10 +28,20 @@ LIVE, STOPPED, FULL, NOT_FINITE, ALL_EXCLUDED = range(5)  # values of ``finished
 
 @dataclass(frozen=True)
 class History:
-    """Token history of a row; the first ``prompt`` ids are the prompt."""
+    """Token history of a row; the first ``prompt`` ids are the prompt.
+
+    ``begin``: ids before the first that this generation adds; default: the prompt. It is more where
+    a session goes on with tokens that it has generated before.
+    """
 
     ids: Sequence[int]
     prompt: int
+    begin: int | None = None
+
+    @property
+    def before(self) -> int:
+        """Number of ids before the first that this generation adds."""
+        return self.prompt if self.begin is None else self.begin
 
 
 @dataclass(frozen=True)

@@ -79,3 +79,8 @@ def test_the_blocks_of_control_run(
     assert len(ast.literal_eval(texts)) == 2
     assert set(ast.literal_eval(reasons)) <= {"length", "stop"}
     assert re.fullmatch(r"(aborted|stop|length|context) [0-9]+", ended)
+
+
+def test_the_block_of_sessions_runs(device: gw.Device, capsys: pytest.CaptureFixture[str]) -> None:
+    *_, kept = lines_of("sessions.md", capsys)
+    assert re.fullmatch(r"[0-9]+ of [0-9]+ tokens kept; the last are \[.*\]", kept)

@@ -1,0 +1,236 @@
+"""Sessions: what is known is not computed again, and every token is that of a text from scratch."""
+
+from __future__ import annotations
+
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu import samplers
+from gpt2_wgpu.models.prefill import Prefill
+from gpt2_wgpu.nn import PAGE
+from gpt2_wgpu.webgpu import Recording
+from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
+from tests.memory.tiny import ids_of, packed
+
+pytestmark = pytest.mark.usefixtures("no_leak")
+
+DTYPES = list(WEIGHT_FORMATS)
+PROMPT = [(7 * t + t * t) % 101 for t in range(30)]
+SAMPLERS = {
+    "random": lambda: samplers.Random(seed=5, temperature=0.9),
+    "penalised": lambda: samplers.Random(presence_penalty=0.8, repetition_penalty=1.2, seed=5),
+    "greedy": lambda: samplers.Greedy(),
+}
+
+
+def model_of(dtype, cache_dtype="float32"):
+    backbone = gw.GPT2Backbone(
+        101, 2, 4, 96, 160, max_sequence_length=160, dtype=dtype, cache_dtype=cache_dtype,
+        initializer_range=0.2,
+    )  # fmt: skip
+    return gw.GPT2CausalLM(backbone)
+
+
+@pytest.fixture(scope="module", params=DTYPES)
+def any_lm(request, device):
+    with model_of(request.param, "float16" if request.param == "float16" else "float32") as lm:
+        yield lm
+
+
+@pytest.fixture(scope="module")
+def lm(device):
+    with model_of("float32") as lm:
+        lm.compile("greedy")
+        yield lm
+
+
+@pytest.fixture
+def text_lm(tales):
+    """A model of text."""
+    tales.compile("greedy")
+    return tales
+
+
+def new_ids(lm, prompt, count, sampler):
+    """What ``lm.generate`` gives, from scratch."""
+    inputs = packed([prompt], len(prompt) + count)
+    (ids,) = ids_of(lm.generate(inputs, stop_token_ids=None, sampler=sampler))
+    return ids[len(prompt) :]
+
+
+def go_on(session, count, sampler="greedy", **options):
+    return session.generate(count, stop_token_ids=None, sampler=sampler, **options)
+
+
+@pytest.fixture
+def prefilled(monkeypatch):
+    """Positions that are prefilled."""
+    positions = []
+    run = Prefill.run
+
+    async def counted(self, rows, start=0):
+        positions.extend(range(start, start + len(rows[0])))
+        await run(self, rows, start)
+
+    monkeypatch.setattr(Prefill, "run", counted)
+    return positions
+
+
+# --- the same tokens -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.chromium_cases("sampler")
+def test_two_calls_give_the_text_of_one(any_lm, sampler):
+    new = SAMPLERS[sampler]
+    expected = new_ids(any_lm, PROMPT, 40, new())
+    with any_lm.session(PROMPT) as session:
+        assert go_on(session, 20, new()) + go_on(session, 20, new()) == expected
+        assert session.token_ids == PROMPT + expected
+        assert len(session) == len(PROMPT) + 40
+
+
+@pytest.mark.chromium_cases("any_lm")
+def test_a_fork_goes_on_as_from_scratch(any_lm):
+    first, second = (lambda: samplers.Random(seed=7)), (lambda: samplers.Random(seed=8))
+    with any_lm.session(PROMPT) as session, any_lm.session(PROMPT) as scratch:
+        go_on(session, 40, first())
+        with session.fork() as fork:
+            there = go_on(fork, 30, second())
+            here = go_on(session, 30, first())
+            assert here != there
+            assert go_on(fork, 5, first()) != []  # each writes pages of its own
+            go_on(scratch, 40, first())
+            assert go_on(scratch, 30, second()) == there
+            session.rewind(30)
+            assert go_on(session, 30, second()) == there
+            assert len(fork) == len(PROMPT) + 75
+
+
+@pytest.mark.chromium_cases("any_lm")
+def test_appended_and_rewound_tokens_are_those_of_a_longer_prompt(any_lm):
+    sampler = SAMPLERS["penalised"]
+    other = [5, 6, 7, 8, 9]
+    with any_lm.session(PROMPT[:12]) as session:
+        session.append(PROMPT[12:20])
+        session.append(PROMPT[20:])
+        assert go_on(session, 9, sampler()) == new_ids(any_lm, PROMPT, 9, sampler())
+        session.rewind(9)
+        session.append(other)
+        assert go_on(session, 9, sampler()) == new_ids(any_lm, PROMPT + other, 9, sampler())
+        session.rewind(9 + len(other) + 20)
+        assert go_on(session, 9, sampler()) == new_ids(any_lm, PROMPT[:10], 9, sampler())
+
+
+def test_a_text_of_several_pages(any_lm, prefilled):
+    sampler = lambda: samplers.Random(seed=3)  # noqa: E731
+    prompt = [(5 * t + t * t) % 101 for t in range(PAGE + 20)]
+    with any_lm.session(prompt) as session:
+        found = [token for count in (1, 50, 12) for token in go_on(session, count, sampler())]
+        assert session.cached_tokens == len(prompt) + 62
+    assert prefilled == [*range(len(prompt) - 1)]
+    assert found == new_ids(any_lm, prompt, 63, sampler())
+
+
+def test_text(text_lm):
+    with text_lm.session("The wolf") as session:
+        assert session.token_ids[0] == text_lm.preprocessor.tokenizer.start_token_id
+        first = session.generate(5)
+        assert session.text == "The wolf" + first
+        session.append(" and")
+        assert session.text == f"The wolf{first} and"
+        kept = session.edit("The wolf is")
+        assert kept == 3
+        text = session.generate(5)
+        assert text == text_lm.generate("The wolf is", max_new_tokens=5, strip_prompt=True)
+        session.text = "A"
+        assert len(session) == 2
+        assert session.generate(5) == text_lm.generate("A", max_new_tokens=5, strip_prompt=True)
+
+
+# --- nothing is computed twice -------------------------------------------------------------------
+
+
+def test_known_tokens_are_not_computed_again(lm, prefilled):
+    with lm.session(PROMPT) as session:
+        go_on(session, 8)
+        assert prefilled == [*range(29)]
+        prefilled.clear()
+        go_on(session, 8)
+        assert prefilled == []
+        session.append([1, 2, 3])
+        go_on(session, 4)
+        assert prefilled == [45, 46, 47]  # the newest token, and all appended but the last
+        prefilled.clear()
+        session.rewind(4)
+        go_on(session, 4)
+        assert prefilled == []
+        changed = [*session.token_ids[:40], 100, 99, 98]
+        assert session.edit(changed) == 40
+        assert session.token_ids == changed
+        go_on(session, 4)
+        assert prefilled == [40, 41]
+        prefilled.clear()
+        assert session.edit(session.token_ids[:20]) == 20
+        go_on(session, 4)
+        assert prefilled == []
+
+
+def test_a_second_call_records_nothing(lm, monkeypatch):
+    recordings = []
+    enter = Recording.__enter__
+    monkeypatch.setattr(Recording, "__enter__", lambda self: recordings.append(self) or enter(self))
+    lm.compile("greedy")  # forget what is recorded
+    with lm.session(PROMPT) as session:
+        go_on(session, 8)
+        assert recordings
+        recordings.clear()
+        go_on(session, 30)
+        with session.fork() as fork:
+            go_on(fork, 4)
+    assert recordings == []
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+def test_forks_share_pages_until_they_write(lm, device):
+    def held():
+        return gw.memory(device).by_kind["cache"]
+
+    before = held()
+    with lm.session(PROMPT) as session:
+        go_on(session, PAGE + 20)
+        pages = held() - before
+        assert pages > 0
+        with session.fork() as fork:
+            assert held() - before == pages
+            go_on(fork, 1)
+            assert held() - before == pages * 3 // 2  # of its two pages the second
+            go_on(fork, 1)
+            session.rewind(PAGE)
+            assert held() - before == pages  # its own second page has gone
+        assert held() - before == pages // 2
+    assert held() == before
+
+
+def test_memory_stays_flat(lm, device):
+    session = lm.session(PROMPT)
+    go_on(session, 4)
+    before = None
+    for turn in range(100):
+        session.append([turn % 100])
+        if turn % 10 == 0:
+            go_on(session, 2)
+            with session.fork() as fork:
+                go_on(fork, 1)
+        session.rewind(len(session) - 34)
+        if turn == 20:
+            before = gw.memory(device)
+    after = gw.memory(device)
+    assert (after.num_tensors, after.num_bytes) == (before.num_tensors, before.num_bytes)
+    session.close()
+
+
+def test_a_forgotten_session_is_freed(lm):
+    go_on(lm.session(PROMPT), 4)  # no_leak looks

@@ -1,0 +1,269 @@
+"""Calls on sessions: streams, ends, errors, and what happens at the end of the context."""
+
+from __future__ import annotations
+
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu import samplers
+from gpt2_wgpu.errors import (
+    BusyError,
+    ContextLengthError,
+    DisposedTensorError,
+    InvalidArgumentError,
+    NumericalError,
+)
+from gpt2_wgpu.models.decode_run import DecodeRun
+from tests.memory.tiny import ids_of, packed
+
+pytestmark = pytest.mark.usefixtures("no_leak")
+
+PROMPT = [(7 * t + t * t) % 101 for t in range(30)]
+
+
+@pytest.fixture(scope="module")
+def lm(device):
+    backbone = gw.GPT2Backbone(101, 2, 4, 96, 160, max_sequence_length=160, initializer_range=0.2)
+    with gw.GPT2CausalLM(backbone) as lm:
+        yield lm
+
+
+@pytest.fixture
+def text_lm(tales):
+    """A model of text."""
+    tales.compile("greedy")
+    return tales
+
+
+def new_ids(lm, prompt, count, sampler):
+    """What ``lm.generate`` gives, from scratch."""
+    inputs = packed([prompt], len(prompt) + count)
+    (ids,) = ids_of(lm.generate(inputs, stop_token_ids=None, sampler=sampler))
+    return ids[len(prompt) :]
+
+
+def go_on(session, count, sampler="greedy", **options):
+    return session.generate(count, stop_token_ids=None, sampler=sampler, **options)
+
+
+# --- streams, ends and errors --------------------------------------------------------------------
+
+
+def test_a_stream_that_is_closed_leaves_what_was_read(text_lm):
+    with text_lm.session("The wolf") as session:
+        expected = session.generate(12, stop_token_ids=None)
+        session.rewind(12)
+        with session.stream(12, stop_token_ids=None) as stream:
+            pieces = [next(stream) for _ in range(3)]
+            with pytest.raises(BusyError, match="this session is generating"):
+                session.append("x")
+            read = list(stream.stats.token_ids)
+        assert expected.startswith("".join(pieces))
+        assert session.token_ids[-len(read) :] == read
+        assert len(session) == 3 + len(read) == 3 + 3
+        rest = "".join(session.stream(9, stop_token_ids=None))
+        assert "".join(pieces) + rest == expected
+
+
+def test_a_forgotten_stream_ends(text_lm):
+    with text_lm.session("The wolf") as session:
+        next(session.stream(12, stop_token_ids=None))
+        assert len(session.generate(3, stop_token_ids=None, return_details=True).token_ids) == 3
+
+
+def test_closing_a_session_ends_its_stream(text_lm):
+    session = text_lm.session("The wolf")
+    stream = session.stream(12, stop_token_ids=None)
+    next(stream)
+    session.close()
+    assert len(list(stream)) < 11
+    with pytest.raises(DisposedTensorError, match="closed"):
+        session.generate(1)
+
+
+def test_the_async_forms(text_lm):
+    async def both():
+        async with text_lm.session("The wolf") as session:
+            text = await session.generate_async(4, stop_token_ids=None)
+            return text, [piece async for piece in session.stream(4, stop_token_ids=None)]
+
+    text, pieces = gw.webgpu.sync(both(), "")
+    expected = text_lm.generate(
+        "The wolf", max_new_tokens=8, stop_token_ids=None, strip_prompt=True
+    )
+    assert text + "".join(pieces) == expected
+
+
+def test_ends(text_lm):
+    tokenizer = text_lm.preprocessor.tokenizer
+    with text_lm.session("The wolf") as session:
+        whole = session.generate(12, stop_token_ids=None, return_details=True)
+        assert whole.finish_reason == "length"
+        ids = whole.token_ids
+        text, last = tokenizer.decode(ids[:4]), tokenizer.decode(ids[3:4])
+        session.rewind(12)
+        options = {"stop_token_ids": None, "return_details": True}
+        details = session.generate(12, stop_texts=[last], top_logprobs=2, **options)
+        assert details.finish_reason == "stop_text"
+        assert (details.text + last, details.token_ids) == (text, ids[:4])
+        assert session.text == "The wolf" + text
+        assert len(details.logprobs) == len(details.top_logprobs) == 4
+        session.rewind(4)
+        seen = []
+
+        def four(row, token, piece):
+            seen.append(piece)
+            return len(seen) < 4
+
+        details = session.generate(12, callback=four, **options)
+        assert (details.text, details.finish_reason) == (text, "aborted")
+        assert len(session) == 3 + 4
+        session.rewind(4)
+        details = session.generate(12, stop_token_ids=[ids[3]], return_details=True)
+        assert (details.finish_reason, details.token_ids) == ("stop", ids[:4])
+        assert session.token_ids[3:] == ids[:4]
+
+
+def test_a_call_that_fails_leaves_the_session_as_it_was(text_lm, monkeypatch):
+    with text_lm.session("The wolf") as session:
+        session.generate(3, stop_token_ids=None)
+        before, cached = session.token_ids, session.cached_tokens
+        expected = session.generate(6, stop_token_ids=None)
+        session.rewind(6)
+
+        def failing(row, token, text):
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            session.generate(6, stop_token_ids=None, callback=failing)
+        assert (session.token_ids, session.cached_tokens) == (before, cached)
+
+        async def broken(self):
+            raise NumericalError("not finite")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(DecodeRun, "result", broken)
+            with pytest.raises(NumericalError):
+                session.generate(6, stop_token_ids=None)
+        assert (session.token_ids, session.cached_tokens) == (before, cached)
+        assert session.generate(6, stop_token_ids=None) == expected
+
+
+ERRORS = {
+    "has no tokens": lambda s: [s.rewind(len(s)), s.generate(1)],
+    "tokens must be": lambda s: s.rewind(len(s) + 1),
+    "a str or one list of ids": lambda s: s.append([[1, 2]]),
+    "a str or one list of ids, not b'x'": lambda s: s.append(b"x"),
+    "max_new_tokens must be": lambda s: s.generate(0),
+    "BeamSampler replaces the sampling loop": lambda s: s.generate(1, sampler="beam"),
+    "give one seed": lambda s: s.generate(1, seed=[1, 2], sampler="random"),
+    r"must be in \[0, 4096\)": lambda s: s.append([4096]),
+}
+
+
+@pytest.mark.parametrize("message", ERRORS)
+def test_errors(text_lm, message):
+    with text_lm.session("The wolf") as session:
+        with pytest.raises(InvalidArgumentError, match=message):
+            ERRORS[message](session)
+        session.append("s")
+        assert session.generate(1, stop_token_ids=None)
+
+
+def test_steps_of_a_user(text_lm):
+    class Own(gw.GPT2CausalLM):
+        calls = 0
+
+        def call_with_cache(self, *args, **kwargs):
+            self.calls += 1
+            return super().call_with_cache(*args, **kwargs)
+
+        def generate_step(self, *args, **kwargs):
+            return super().generate_step(*args, **kwargs)
+
+    own = Own(text_lm.backbone, text_lm.preprocessor)
+    own.compile("greedy")
+    with (
+        own.session("The wolf") as session,
+        pytest.raises(InvalidArgumentError, match="generate_step is replaced"),
+    ):
+        session.generate(4)
+    del Own.generate_step
+    with own.session("The wolf") as session, text_lm.session("The wolf") as expected:
+        for _ in range(2):
+            assert session.generate(4, stop_token_ids=None) == expected.generate(
+                4, stop_token_ids=None
+            )
+            session.append("x")
+            expected.append("x")
+        assert own.calls > 0
+
+
+# --- the context ---------------------------------------------------------------------------------
+
+
+def test_a_full_session(lm):
+    with lm.session(PROMPT, max_length=40) as session:
+        assert len(go_on(session, None)) == 10
+        with pytest.raises(ContextLengthError, match="40 tokens fill its 40 positions"):
+            go_on(session, 1)
+        with pytest.raises(ContextLengthError, match="would have 41 tokens, but only 40 fit"):
+            session.append([1])
+        with pytest.raises(ContextLengthError):
+            session.edit([1] * 41)
+        assert len(session) == 40
+        session.rewind(5)
+        assert len(go_on(session, 20)) == 5
+    with pytest.raises(ContextLengthError):
+        lm.session(PROMPT, max_length=29)
+    with pytest.raises(InvalidArgumentError, match="context_policy must be one of"):
+        lm.session(PROMPT, context_policy="left")
+    with pytest.raises(InvalidArgumentError, match="needs max_length 4"):
+        lm.session([1], context_policy="slide", max_length=3)
+
+
+def test_truncate_left(lm):
+    options = {"max_length": 40, "context_policy": "truncate_left"}
+    with lm.session(PROMPT, **options) as session:
+        first = go_on(session, 10)
+        assert session.dropped_tokens == 0
+        second = go_on(session, 15)  # the newest 25 and 15 more
+        kept = (PROMPT + first)[-25:]
+        assert second == new_ids(lm, kept, 15, "greedy")
+        assert session.token_ids == kept + second
+        assert session.dropped_tokens == 15
+        session.append([1] * 100)
+        third = go_on(session, 39)
+        assert third == new_ids(lm, [1], 39, "greedy")
+        with pytest.raises(ContextLengthError, match="at most 39 can"):
+            go_on(session, 40)
+        assert len(go_on(session, None)) == 20
+
+
+def test_slide(lm):
+    sampler = samplers.Random(seed=9)
+    with lm.session(PROMPT, max_length=40, context_policy="slide") as session:
+        found = go_on(session, 65, "random", seed=9)
+        assert len(found) == 65
+        assert session.token_ids == (PROMPT + found)[-len(session) :]
+        assert session.dropped_tokens == 60
+        assert len(session) == 35
+        assert found[:10] == new_ids(lm, PROMPT, 10, sampler)
+    with lm.session(PROMPT, max_length=40, context_policy="slide") as session:
+        pieces = [go_on(session, count, "random", seed=9) for count in (7, 30, 28)]
+        assert [token for piece in pieces for token in piece] == found
+        with pytest.raises(InvalidArgumentError, match="give max_new_tokens"):
+            go_on(session, None)
+
+
+def test_a_start_token_is_never_dropped(text_lm):
+    start = text_lm.preprocessor.tokenizer.start_token_id
+    with text_lm.session("The wolf", max_length=20, context_policy="slide") as session:
+        pieces = session.stream(stop_token_ids=None)
+        text = "".join(next(pieces) for _ in range(50))
+        pieces.close()
+        assert session.token_ids[0] == start
+        assert start not in session.token_ids[1:]
+        assert text.endswith(session.text)
+        assert 10 <= len(session) <= 20
+    assert pieces.stats.finish_reason == "aborted"
