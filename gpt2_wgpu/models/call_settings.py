@@ -31,7 +31,8 @@ class CallSettings:
     sampler: samplers.Sampler
     max_new_tokens: int | None = None
     seeds: Sequence[int] | None = None  # of the random numbers of each row
-    control: Control | None = None  # likewise
+    control: Control | None = None
+    best_beams: int = 1  # returned for each prompt by a ``BeamSampler``
     watch: Watch | None = None  # of the default ``generate_step``: sees new ids as they come
 
     @contextmanager

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from gpt2_wgpu.errors import ContextLengthError
+from gpt2_wgpu import samplers
+from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
 from gpt2_wgpu.models.call_settings import CallSettings, sampler_of_call, seeds_of_call, settings_of
 from gpt2_wgpu.models.control import Control
 from gpt2_wgpu.models.decoding import Generation, run_to_the_end
@@ -98,7 +99,11 @@ class CausalLM(GenerativeTask):
 
     async def _generate(self, request: GenerateRequest) -> Any:
         inputs, preprocessor = request.inputs, self.preprocessor
-        if not isinstance(inputs, dict) and preprocessor is not None:
+        if not isinstance(inputs, dict):
+            preprocessor = self._require_preprocessor(
+                "generate then takes a dict of token_ids and padding_mask, and stop_token_ids as "
+                "ids or None"
+            )
             limits = request.max_length, request.max_new_tokens
             length, new = self.limits_of_call(*limits, preprocessor.sequence_length)
             request = replace(request, max_length=length, max_new_tokens=new)
@@ -107,10 +112,9 @@ class CausalLM(GenerativeTask):
         settings = self._settings(request.sampler, request.seed, request.max_new_tokens, control)
         instance("wait", request.wait, bool)
         turn = self.turns.turn(control, request.wait)
+        settings = replace(settings, best_beams=self._best_beams(settings.sampler, request))
         if not isinstance(inputs, dict):
-            preprocessor = self._require_preprocessor(
-                "generate then takes a dict of token_ids and padding_mask"
-            )
+            assert preprocessor is not None
             preprocessor = with_start_token(preprocessor, request.add_start_token)
         check_top_logprobs(request.top_logprobs, self)
         ends = RowEnds(
@@ -124,7 +128,7 @@ class CausalLM(GenerativeTask):
             length = self._length_of(request)
             packing = self._preprocess(preprocessor, inputs, length, request.allowed_special)
             inputs = await settled(packing)
-        given = self._repeated(inputs, request)
+        given = self._repeated(inputs, request, settings)
         try:
             await turn.take()
             output = await self._generate_packed(given, stops, settings, ends)
@@ -160,12 +164,33 @@ class CausalLM(GenerativeTask):
         context = self.backbone.config.n_positions
         return self.total_length(context if request.max_length is None else request.max_length, [])
 
-    def _repeated(self, packed: Any, request: GenerateRequest) -> Any:
+    def _best_beams(self, sampler: samplers.Sampler, request: GenerateRequest) -> int:
+        """Return the number of beams that are the texts of a prompt; 1 where it is repeated."""
+        count = request.num_return_sequences
+        steps = chosen(self, "make_generate_function"), chosen(self, "generate_step")
+        is_beam = is_search(sampler) and isinstance(sampler, samplers.BeamSampler)
+        if count == 1 or not is_beam or not all(map(is_default, steps)):
+            return 1
+        assert isinstance(sampler, samplers.BeamSampler)
+        if sampler.return_all_beams:
+            raise InvalidArgumentError(
+                f"return_all_beams returns num_beams {sampler.num_beams} texts for each prompt: "
+                f"omit it, or num_return_sequences {count}"
+            )
+        if count > sampler.num_beams:
+            raise InvalidArgumentError(
+                f"num_return_sequences {count} exceeds num_beams {sampler.num_beams}, of which "
+                "they are the best: raise num_beams"
+            )
+        return count
+
+    def _repeated(self, packed: Any, request: GenerateRequest, settings: CallSettings) -> Any:
         """Return packed prompts once per sequence, those of texts no longer than needed."""
         vocabulary = self.backbone.config.vocab_size
         if request.max_new_tokens is not None and not isinstance(request.inputs, dict):
             packed = shortened(packed, request.max_new_tokens, vocabulary)
-        return repeated(packed, request.num_return_sequences, vocabulary)
+        times = request.num_return_sequences // settings.best_beams
+        return repeated(packed, times, vocabulary)
 
     def _settings(
         self,
@@ -178,6 +203,7 @@ class CausalLM(GenerativeTask):
         if max_new_tokens is not None:
             integer("max_new_tokens", max_new_tokens, 1, 2**31 - 1)
         chosen, seeds = sampler_of_call(self.sampler, self.logits_processors, sampler, seed)
+        check_prompt_lookup(self.prompt_lookup_num_tokens, chosen, self.logits_processors)
         return CallSettings(self, chosen, max_new_tokens, seeds, control)
 
     async def _generate_packed(
@@ -299,8 +325,9 @@ class CausalLM(GenerativeTask):
                 stops = stop_token_ids or ()
                 candidates = self.candidates(stops)
                 if is_search(self.sampler):
+                    best = 1 if settings is None else settings.best_beams
                     return await generate_by_search(
-                        self, self.sampler, inputs, limits, stops, candidates, control
+                        self, self.sampler, inputs, limits, stops, candidates, control, best
                     )
                 return await generate_by_call(
                     self, self.sampler, inputs, stops, candidates, control

@@ -168,7 +168,7 @@ class GenerateMethods(ABC):
             seed: seed of this call's random numbers, as of a new sampler with this seed; or one for
                 each row of the result, which then has the text of the prompt alone with that seed.
             num_return_sequences: number of texts for each prompt, one after the other in the
-                result; above 1 a str gives a list.
+                result; above 1 a str gives a list. Of beam search the best beams.
             add_start_token: default: the preprocessor's.
             allowed_special: special tokens to recognise in prompts, or "all"; default: the
                 preprocessor's, none.

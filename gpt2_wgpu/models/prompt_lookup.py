@@ -71,6 +71,6 @@ def check_prompt_lookup(tokens: int, sampler: Sampler, processors: Sequence[Any]
         raise InvalidArgumentError(
             "prompt_lookup_num_tokens cannot be combined with penalties, logits processors, rules "
             "that exclude tokens, or a sampler with a loop or choice in Python: they need each "
-            "token before the next; use 0"
+            "token before the next; compile with 0"
         )
     return tokens

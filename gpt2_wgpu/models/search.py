@@ -39,11 +39,12 @@ async def generate_by_search(
     stop_token_ids: Sequence[int],
     candidates: Candidates | None,
     control: Control | None = None,
+    best_beams: int = 1,
 ) -> dict[str, Any]:
     """Generate from packed ids by ``sampler``, up to total lengths of ``limits``.
 
-    See ``CausalLM.generate_step``. With ``return_all_beams`` the result has ``num_beams`` rows for
-    each prompt, best first, and their ``scores``.
+    See ``CausalLM.generate_step``. The result has ``best_beams`` rows for each prompt, best first;
+    with ``return_all_beams`` it has all, and their ``scores``.
     """
     vocabulary = model.backbone.config.vocab_size
     ids, mask = rows_of(inputs, vocabulary)
@@ -60,7 +61,7 @@ async def generate_by_search(
             new = await contrastive_search(sampler, *where)
             return [([*row[0], *row[1]], 0.0) for row in zip(prompts, new, strict=True)]
         beams = await beam_search(sampler, *where)
-        kept = None if returns_all else 1
+        kept = None if returns_all else best_beams
         return [
             ([*prompt, *beam.tokens], beam.score)
             for prompt, found in zip(prompts, beams, strict=True)
@@ -71,7 +72,7 @@ async def generate_by_search(
     beams = len(rows) // len(ids)
     padding = [row for row in ids for _ in range(beams)]
     starts = [start for start in starts for _ in range(beams)]
-    scalar = is_one_row(inputs["token_ids"]) and not returns_all
+    scalar = is_one_row(inputs["token_ids"]) and not returns_all and best_beams == 1
     result = packed([row for row, _ in rows], padding, scalar, starts)
     if returns_all:
         result["scores"] = as_array([score for _, score in rows], "float32")

@@ -66,6 +66,55 @@ def test_ids_and_scores_equal_transformers(small, small_lm, beams, options, stop
     np.testing.assert_array_equal(generated(small_lm, PROMPTS, length, stops)[0], found[::beams])
 
 
+def test_num_return_sequences_are_the_best_beams(small, small_lm):
+    """As in transformers."""
+    expected, _ = reference(small[0], PROMPTS, 14, MANY, 4)
+    best = expected.reshape(len(PROMPTS), 4, -1)[:, :3].reshape(9, -1)
+    small_lm.compile(BeamSampler(4))
+    call = {"stop_token_ids": MANY, "num_return_sequences": 3}
+    out = small_lm.generate(packed(PROMPTS, 14), **call)
+    found = np.where(out["padding_mask"], out["token_ids"], PAD)
+    np.testing.assert_array_equal(found[:, : expected.shape[1]], best)
+    one = small_lm.generate({key: rows[0] for key, rows in packed(PROMPTS, 14).items()}, **call)
+    np.testing.assert_array_equal(one["token_ids"], out["token_ids"][:3])
+    seen: list[tuple[int, int]] = []
+    details = small_lm.generate(
+        packed(PROMPTS, 14), return_details=True, **call,
+        callback=lambda row, token, _: seen.append((row, token)),
+    )  # fmt: skip
+    assert seen == [(row, token) for row, each in enumerate(details) for token in each.token_ids]
+    assert len(details) == 9
+    with pytest.raises(InvalidArgumentError, match="num_return_sequences 5 exceeds num_beams 4"):
+        small_lm.generate(packed(PROMPTS, 14), stop_token_ids=None, num_return_sequences=5)
+    with pytest.raises(InvalidArgumentError, match="return_all_beams returns num_beams 4"):
+        small_lm.generate(
+            packed(PROMPTS, 14), sampler=BeamSampler(4, return_all_beams=True), **call
+        )
+
+
+def test_a_stream_has_no_tokens_after_a_stop_text(tales):
+    tales.compile(BeamSampler(3))
+    whole = tales.generate("The king", max_new_tokens=16, strip_prompt=True, return_details=True)
+    stop = whole.text[12:15]
+    stream = tales.stream("The king", max_new_tokens=16, stop_texts=[stop])
+    assert "".join(stream) == whole.text[: whole.text.find(stop)]
+    decode = tales.preprocessor.tokenizer.decode
+    ids = stream.stats.token_ids
+    assert stop in decode(ids)
+    assert stop not in decode(ids[:-1])
+
+
+def test_texts_of_num_return_sequences(tales):
+    tales.compile(BeamSampler(3))
+    arguments = {"max_new_tokens": 8, "num_return_sequences": 2}
+    texts = tales.generate("The king", **arguments)
+    every = tales.generate(
+        "The king", max_new_tokens=8, sampler=BeamSampler(3, return_all_beams=True)
+    )
+    assert texts == every[:2]
+    assert tales.generate(["The king", "A"], **arguments)[:2] == texts
+
+
 def test_one_beam_is_greedy_search(small_lm):
     small_lm.compile("greedy")
     expected = generated(small_lm, PROMPTS, 20, [])[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
+from typing import Any
 
 import pytest
 
@@ -240,8 +241,12 @@ def test_bad_arguments(lm, bad):
             call("abc", cancellation=bad)
 
 
-COMMON = "done", "cancellation", "time_limit", "error", "interrupt", "task", "lost"
-ENDS = [(of, end) for of in ("generate", "stream", "streams") for end in COMMON]
+COMMON = "done", "cancellation", "time_limit", "error", "task", "lost"
+OF = "generate", "stream", "streams"
+ENDS: list[Any] = [(of, end) for of in OF for end in COMMON]
+ENDS += [
+    pytest.param(of, "interrupt", marks=pytest.mark.native("an event loop's end")) for of in OF
+]
 ENDS += [("generate", "callback")]
 ENDS += [(of, end) for of in ("stream", "streams") for end in ("close", "cancel")]
 

@@ -217,8 +217,9 @@ def test_bad_ids_are_refused(small_lm, inputs, error, message):
 
 
 def test_text_needs_a_preprocessor(small_lm):
-    with pytest.raises(InvalidArgumentError, match="no preprocessor"):
-        small_lm.generate("text", stop_token_ids=None)
+    for stops in ({}, {"stop_token_ids": None}):
+        with pytest.raises(InvalidArgumentError, match=r"takes a dict .*, and stop_token_ids as"):
+            small_lm.generate("text", **stops)
     with pytest.raises(InvalidArgumentError, match="no preprocessor"):
         small_lm.generate(packed([[1]], 4))  # stop_token_ids="auto"
 

@@ -110,6 +110,20 @@ def test_a_replaced_call_with_cache_is_called(lm, monkeypatch):
     assert {(3, 4, 257), (3, 1, 257)} <= {*shapes}
 
 
+def test_it_applies_to_the_sampler_of_a_call(lm, steps):
+    def of_a_call(seed):
+        sampler = TopK(k=2, temperature=0.5, seed=seed)
+        out = lm.generate(tiny.packed(PROMPTS, 60), stop_token_ids=None, sampler=sampler)
+        return tiny.ids_of(out)
+
+    lm.compile("greedy")
+    expected = of_a_call(5)
+    assert not steps
+    lm.compile("greedy", prompt_lookup_num_tokens=7)
+    assert of_a_call(5) == expected
+    assert 8 in steps
+
+
 def test_what_it_cannot_be_combined_with(lm):
     processors = [lambda token_ids, logits: logits]
     for sampler, others in (
@@ -123,6 +137,9 @@ def test_what_it_cannot_be_combined_with(lm):
         with pytest.raises(InvalidArgumentError, match="prompt_lookup_num_tokens must"):
             lm.compile("greedy", prompt_lookup_num_tokens=wrong)
     lm.compile(Greedy(), prompt_lookup_num_tokens=2)
+    for sampler in ("beam", "contrastive", Greedy(repetition_penalty=1.2)):
+        with pytest.raises(InvalidArgumentError, match="prompt_lookup_num_tokens cannot"):
+            lm.generate(tiny.packed(PROMPTS, 30), stop_token_ids=None, sampler=sampler)
     lm.sampler.presence_penalty = 1.0
     with pytest.raises(InvalidArgumentError, match="penalties"):
         lm.generate(tiny.packed(PROMPTS, 30), stop_token_ids=None)
