@@ -100,6 +100,7 @@ MIN_P = Parameter(
     flags=("--min-p",),
     metavar="P",
     help="drop tokens with less than P times the probability of the most likely one; 0: off",
+    field=Field("Min-p", (0, 1), (0, 1, 0.01), "fraction of the largest probability, 0 = off"),
 )
 TYPICAL_P = Parameter(
     "typical_p",
@@ -111,6 +112,7 @@ TYPICAL_P = Parameter(
     metavar="P",
     help="locally typical sampling: the tokens of cumulative probability P whose information is "
     "closest to the expected one; 1: off",
+    field=Field("Typical-p", (0.01, 1), (0.01, 1, 0.01), "locally typical sampling, 1 = off"),
 )
 REPETITION_PENALTY = Parameter(
     "repetition_penalty",

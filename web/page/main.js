@@ -8,7 +8,8 @@ import { PythonConsole } from "./console.js";
 import { element } from "./dom.js";
 import { Loader } from "./loading.js";
 import { lookAtMemory, showMemory, watchMemory } from "./memory-line.js";
-import { currentSettings, fitSettings, startSettings, writeSettings } from "./settings.js";
+import { startOdds } from "./odds.js";
+import { currentSettings, fitSettings, otherSettings, startSettings, writeSettings, writeStops } from "./settings.js";
 import { linkTo, readLink } from "./share.js";
 import { showStage } from "./stages.js";
 import { storyText } from "./story.js";
@@ -60,6 +61,7 @@ function restore() {
   const link = readLink(location.hash);
   if (link.prompt !== null) prompt.value = link.prompt;
   writeSettings(link.settings);
+  if (link.stop.length) writeStops(link.stop);
   if (link.dtype) chooser.proposeDtype(link.dtype);
   if (link.model) chooser.propose(link.model);
 }
@@ -71,7 +73,7 @@ element("copy", HTMLButtonElement).addEventListener("click", async () => {
 
 element("share", HTMLButtonElement).addEventListener("click", async () => {
   const shareable = chooser.shareable;
-  const link = linkTo(prompt.value, currentSettings(), shareable);
+  const link = linkTo(prompt.value, currentSettings(), otherSettings().stop ?? [], shareable);
   history.replaceState(null, "", link);
   const copied = await copyText(link);
   const done = copied ? "Link copied." : "The link is in the address bar.";
@@ -80,6 +82,7 @@ element("share", HTMLButtonElement).addEventListener("click", async () => {
 });
 
 startSettings();
+startOdds();
 restore();
 addEventListener("hashchange", restore);
 watchMemory(() => loader.lm);

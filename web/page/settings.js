@@ -9,6 +9,7 @@ import { element, within } from "./dom.js";
 
 const form = element("settings", HTMLFormElement);
 const newSeed = element("newSeed", HTMLInputElement);
+const stops = element("stop", HTMLTextAreaElement);
 /** @type {NodeListOf<HTMLInputElement>} */
 const numbers = form.querySelectorAll("input[type=number]");
 const fields = new Map(Array.from(numbers, (number) => [/** @type {Name} */ (number.id), number]));
@@ -52,9 +53,21 @@ export function readSettings() {
   return currentSettings();
 }
 
-/** Special tokens that the prompt may spell out. @returns {{allowedSpecial?: "all"}} */
-export function specialTokens() {
-  return element("specialTokens", HTMLInputElement).checked ? { allowedSpecial: "all" } : {};
+/**
+ * Settings that are not numbers: stop texts, and special tokens that the prompt may spell out.
+ * @returns {{allowedSpecial?: "all", stop?: string[]}}
+ */
+export function otherSettings() {
+  const stop = stops.value.split("\n").filter(Boolean);
+  return {
+    ...(element("specialTokens", HTMLInputElement).checked && { allowedSpecial: "all" }),
+    ...(stop.length && { stop }),
+  };
+}
+
+/** @param {string[]} texts */
+export function writeStops(texts) {
+  stops.value = texts.join("\n");
 }
 
 /** The form's current values. @returns {Values} */

@@ -7,12 +7,14 @@ import { NAMES } from "./settings.js";
 /**
  * @param {string} prompt
  * @param {Values} settings
+ * @param {string[]} stop stop texts
  * @param {{model: string | null, dtype: string}} weights a hub id or URL, null for the embedded model
  * @returns {string} a URL with all of it in the fragment, which no server ever sees
  */
-export function linkTo(prompt, settings, { model, dtype }) {
+export function linkTo(prompt, settings, stop, { model, dtype }) {
   const fields = new URLSearchParams({ prompt });
   for (const name of NAMES) fields.set(name, String(settings[name]));
+  for (const text of stop) fields.append("stop", text);
   if (model) fields.set("model", model);
   if (dtype) fields.set("dtype", dtype);
   const url = new URL(location.href);
@@ -22,7 +24,7 @@ export function linkTo(prompt, settings, { model, dtype }) {
 
 /**
  * @param {string} hash the fragment with its "#"
- * @returns {{prompt: string | null, settings: Partial<Values>, model: string | null, dtype: string | null}}
+ * @returns {{prompt: string | null, settings: Partial<Values>, stop: string[], model: string | null, dtype: string | null}}
  */
 export function readLink(hash) {
   const fields = new URLSearchParams(hash.slice(1));
@@ -34,5 +36,6 @@ export function readLink(hash) {
       settings[name] = Number(value);
     }
   }
-  return { prompt: fields.get("prompt"), settings, model: fields.get("model"), dtype: fields.get("dtype") };
+  const [prompt, model, dtype] = ["prompt", "model", "dtype"].map((name) => fields.get(name));
+  return { prompt, settings, stop: fields.getAll("stop"), model, dtype };
 }

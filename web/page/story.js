@@ -47,6 +47,11 @@ export function appendStory(piece) {
   });
 }
 
+/** Shows the continuation as other nodes: its tokens. @param {Node[]} nodes */
+export function replaceStory(nodes) {
+  tail.replaceWith(...nodes);
+}
+
 export function endStory() {
   streaming = false;
   followButton.hidden = true;

@@ -4,8 +4,9 @@ import { announceNow } from "./announcer.js";
 import { element } from "./dom.js";
 import { showFigures } from "./figures.js";
 import { sentence } from "./format.js";
+import { oddsOptions, showOdds } from "./odds.js";
 import { onPress } from "./press.js";
-import { readSettings, specialTokens } from "./settings.js";
+import { otherSettings, readSettings } from "./settings.js";
 import { appendStory, beginStory, endStory } from "./story.js";
 
 const prompt = element("prompt", HTMLTextAreaElement);
@@ -64,7 +65,8 @@ export class Writer {
     complaint.textContent = "";
     beginStory(prompt.value, `${this.#name}, seed ${settings.seed}`);
     showFigures(null);
-    const options = { ...settings, ...specialTokens(), signal: controller.signal };
+    showOdds(null);
+    const options = { ...settings, ...otherSettings(), ...oddsOptions(), signal: controller.signal };
     const stream = this.#lm.stream(prompt.value, options);
     let problem = null;
     try {
@@ -77,6 +79,7 @@ export class Writer {
     }
     this.#controller = null;
     endStory();
+    showOdds(stream.details);
     const stopped = controller.signal.aborted;
     const reason = stopped ? "aborted" : stream.stats?.finishReason;
     showFigures(stream.stats, problem ? "error" : reason);

@@ -26,6 +26,7 @@ const fake = Object.assign(
     step: 1, // milliseconds between progress events
     pause: 2, // milliseconds between pieces of text
     failAt: null, // {stage, name, message}: the load fails there
+    detailsText: null, // the text of the details, where it is not that of the pieces
     piece: null, // every piece of text is this
     console: {}, // code → {output, result} or {error}
     calls: [], // what the page asked for
@@ -223,7 +224,7 @@ export class GPT2 extends EventTarget {
 function detailsOf(pieces, { promptTokens, finishReason, seed }) {
   const likely = (piece) => [{ id: 5, piece, logprob: Math.log(0.5) }, { id: 6, piece: " wolf", logprob: Math.log(0.25) }];
   return {
-    text: pieces.join(""),
+    text: fake.detailsText ?? pieces.join(""),
     tokenIds: pieces.map((_, i) => (i % 2 ? 7 : 5)),
     pieces,
     logprobs: pieces.map((_, i) => Math.log(i % 2 ? 0.01 : 0.5)),

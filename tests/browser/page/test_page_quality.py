@@ -63,6 +63,11 @@ def test_every_state_is_accessible(visit: Begin, node_modules: Path, look: str) 
     audit(me, node_modules, look, "5-console")
     me.page.keyboard.press("Escape")
     me.wait_for_end()
+    me("odds").check()
+    me("maxTokens").fill("40")
+    me.generate()
+    me("story").press("ArrowRight")
+    audit(me, node_modules, look, "6-odds")
 
 
 @pytest.mark.parametrize("look", LOOKS)
@@ -75,18 +80,18 @@ def test_failing_states_are_accessible(visit: Begin, node_modules: Path, look: s
     }
     me = visit({"check": check}, **LOOKS[look])
     expect(me("obstacle")).to_be_visible()
-    audit(me, node_modules, look, "6-obstacle")
+    audit(me, node_modules, look, "7-obstacle")
     fail = {"stage": "weights", "name": "WeightsError", "message": "wrong hash: " + "1f" * 32}
     other = visit({"failAt": fail}, **LOOKS[look])
     expect(other("load")).to_be_enabled()
     other("load").click()
     expect(other("model-message")).to_contain_text("Wrong hash")
-    audit(other, node_modules, look, "7-failed")
+    audit(other, node_modules, look, "8-failed")
     other.evaluate("() => { fake.failAt = null; fake.running = 1; }")
     other.load()
     other("generate").click()
     expect(other("writing-error")).not_to_be_empty()
-    audit(other, node_modules, look, "8-no-text")
+    audit(other, node_modules, look, "9-no-text")
 
 
 def test_the_page_never_holds_its_thread(visit: Begin) -> None:

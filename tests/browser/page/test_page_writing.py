@@ -120,12 +120,14 @@ def test_settings_reach_the_model_and_can_be_reset(visit: Begin) -> None:
     me("temperature").fill("1.25")
     me("topK").fill("0")
     me("topP").fill("0.5")
+    me("minP").fill("0.05")
+    me("typicalP").fill("0.9")
     me("repetitionPenalty").fill("1.3")
     me("maxTokens").fill("7")
     me("seed").fill("42")
     me.generate()
     given = {"temperature": 1.25, "topK": 0, "topP": 0.5, "repetitionPenalty": 1.3}
-    given |= {"maxTokens": 7, "seed": 42}
+    given |= {"minP": 0.05, "typicalP": 0.9, "maxTokens": 7, "seed": 42}
     assert me.calls("stream")[-1][2] == given
     assert me.page.locator('[data-for="temperature"]').input_value() == "1.25"
     me.page.get_by_role("button", name="Reset to defaults").click()
@@ -133,6 +135,8 @@ def test_settings_reach_the_model_and_can_be_reset(visit: Begin) -> None:
         "temperature": "0.8",
         "topK": "40",
         "topP": "0.95",
+        "minP": "0",
+        "typicalP": "1",
         "repetitionPenalty": "1.1",
         "maxTokens": "128",
     }.items():
@@ -154,6 +158,58 @@ def test_special_tokens_of_a_prompt_are_text_unless_chosen(visit: Begin) -> None
     me.generate()
     given = [call[2].get("allowedSpecial") for call in me.calls("stream")]
     assert given == [None, "all", None]
+
+
+def test_stop_texts_are_lines(visit: Begin) -> None:
+    me = visit(permissions=["clipboard-read", "clipboard-write"])
+    me.load()
+    me("stop").fill("The End\n\n king")
+    me.generate()
+    me("share").click()
+    expect(me("writing-message")).to_have_text("Link copied.")
+    link = me.evaluate("() => navigator.clipboard.readText()")
+    me.page.get_by_role("button", name="Reset to defaults").click()
+    expect(me("stop")).to_have_value("")
+    me.generate()
+    given = [call[2].get("stop") for call in me.calls("stream")]
+    assert given == [["The End", " king"], None]
+    me.page.goto("about:blank")
+    me.page.goto(link)
+    expect(me("stop")).to_have_value("The End\n king")
+
+
+def test_the_probability_of_each_token_is_shown(visit: Begin) -> None:
+    me = visit()
+    me.load()
+    me("seed").fill("1")
+    me("maxTokens").fill("4")
+    plain = me.generate()
+    expect(me("odds-line")).to_be_hidden()
+    me("odds").check()
+    assert me.generate() == plain
+    tokens = me("text").locator("[class^=tint]")
+    expect(tokens).to_have_count(4)
+    assert tokens.nth(0).get_attribute("class") == "tint-0"
+    assert tokens.nth(1).get_attribute("class") == "tint-3"
+    expect(me("odds-line")).to_contain_text("Point at a token")
+    tokens.nth(1).hover()
+    second = tokens.nth(1).text_content()
+    expect(me("odds-line")).to_have_text(f"“{second}” 1.0 %. Others: “ fox” 50 %, “ wolf” 25 %")
+    me("story").press("ArrowLeft")
+    expect(me("odds-line")).to_contain_text("50 %. Others: “ wolf” 25 %")
+    expect(tokens.nth(0)).to_have_class("tint-0 current")
+    me("odds").uncheck()
+    me.generate()
+    expect(me("odds-line")).to_be_hidden()
+    expect(tokens).to_have_count(0)
+
+
+def test_tokens_end_where_the_text_ends(visit: Begin) -> None:
+    me = visit({"detailsText": " there"})
+    me.load()
+    me("odds").check()
+    me.generate()
+    assert len(me.text) == len("Once upon a time there")
 
 
 def test_a_slider_moves_its_number(visit: Begin) -> None:
