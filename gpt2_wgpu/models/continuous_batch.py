@@ -19,6 +19,7 @@ from gpt2_wgpu.errors import (
 from gpt2_wgpu.models.batch_row import BatchRow, RowPlan
 from gpt2_wgpu.models.call_settings import sampler_of_call
 from gpt2_wgpu.models.causal_lm import CausalLM
+from gpt2_wgpu.models.control import Control
 from gpt2_wgpu.models.generate_arguments import SamplerLike, StopTokens
 from gpt2_wgpu.models.overrides import chosen, is_default
 from gpt2_wgpu.models.recovery import recover
@@ -26,6 +27,7 @@ from gpt2_wgpu.models.row_group import RowGroup
 from gpt2_wgpu.models.row_prefill import RowPrefill
 from gpt2_wgpu.models.token_choice import with_rules
 from gpt2_wgpu.models.token_ids import Candidates
+from gpt2_wgpu.models.turns import Caller
 from gpt2_wgpu.nn import round_up
 from gpt2_wgpu.samplers import runs_in_python, runs_its_own_loop
 from gpt2_wgpu.text.token_arrays import rows_of_ids
@@ -53,6 +55,8 @@ class ContinuousBatch(NotCopyable):
     them; then rows share steps, each with its own sampling options and seed. Rows with other
     penalties or rules than the rest take turns with them. A row's ids are those of ``generate`` for
     its prompt alone, up to rounding (docs/continuous-batching.md).
+
+    While it has rows, other generations of the model wait, as described in docs/control.md.
 
     The KV cache grows with the rows, in powers of two up to ``max_rows``, and is freed by
     :meth:`close`. A lost device is replaced, once in a while, and all rows go on.
@@ -88,6 +92,9 @@ class ContinuousBatch(NotCopyable):
         self._device = lm.backbone.device
         self._task: asyncio.Task[None] | None = None
         self._closed = False
+        self._control = Control()  # of the wait for the model's turn
+        self._has_turn = False
+        self._callers: list[Caller] = []  # who submitted rows meanwhile
         self._tokens = self._steps = 0
 
     def __str__(self) -> str:
@@ -121,6 +128,8 @@ class ContinuousBatch(NotCopyable):
         row = BatchRow(self._plan(prompt_ids, max_new_tokens, sampler, seed, stop_token_ids))
         loop = asyncio.get_running_loop()
         self._waiting.append(row)
+        if not self._has_turn:
+            self._callers.append(Caller.current())
         if self._task is None or self._task.done():
             # An empty context: memory scopes of the caller must not take what rows share.
             self._task = Context().run(loop.create_task, self._run())
@@ -188,8 +197,11 @@ class ContinuousBatch(NotCopyable):
     # --- the task -------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        """Compute until there are no rows."""
+        """Compute until there are no rows, in one turn of the model."""
+        turn = self._lm.turns.turn(self._control, others=self._callers)
         try:
+            self._has_turn = await turn.take()
+            self._callers.clear()
             while self._rows() or self._in_flight:
                 try:
                     await self._round()
@@ -203,6 +215,9 @@ class ContinuousBatch(NotCopyable):
             await self._free()
             if failure is None:
                 raise
+        finally:
+            self._has_turn = False
+            turn.give_back()
 
     async def _round(self) -> None:
         """Let rows leave and join, submit steps of a group, and wait for one submit."""
@@ -308,6 +323,7 @@ class ContinuousBatch(NotCopyable):
     async def close(self) -> None:
         """End all rows and free the GPU memory. Idempotent."""
         self._closed = True
+        self._control.cancel()
         for row in self._rows():
             row.cancel()
         if self._task is not None and not self._task.done():

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from threading import Lock
@@ -86,9 +86,14 @@ class Turns:
         self._running: list[Turn] = []  # each, except the first, within the one before
         self._waiting: list[Turn] = []
 
-    def turn(self, control: Control | None = None, wait: bool = True) -> Turn:
-        """Return the turn of a generation of this thread or task; it begins with ``take``."""
-        return Turn(self, control or Control(), wait)
+    def turn(
+        self, control: Control | None = None, wait: bool = True, others: Sequence[Caller] = ()
+    ) -> Turn:
+        """Return the turn of a generation of this thread or task; it begins with ``take``.
+
+        ``others``: further ones that wait for it.
+        """
+        return Turn(self, control or Control(), wait, others)
 
     def queue(self, turn: Turn) -> bool:
         """Let ``turn`` wait unless it can run → whether it runs."""
@@ -125,7 +130,7 @@ class Turns:
     def _admit(self) -> None:
         self._running = [turn for turn in self._running if turn.is_held]
         for turn in list(self._waiting):
-            if not self._running or turn.caller.is_of(self._running[-1].caller):
+            if not self._running or turn.is_within(self._running[-1]):
                 self._waiting.remove(turn)
                 self._running.append(turn)
                 turn.wake()
@@ -134,8 +139,11 @@ class Turns:
 class Turn:
     """Turn of one generation: take it before any work, always give it back at the end."""
 
-    def __init__(self, turns: Turns, control: Control, wait: bool) -> None:
+    def __init__(
+        self, turns: Turns, control: Control, wait: bool, others: Sequence[Caller]
+    ) -> None:
         self.caller = Caller.current()
+        self._others = others
         self._turns = turns
         self._control = control
         self._waits = wait
@@ -146,6 +154,10 @@ class Turn:
     def is_held(self) -> bool:
         """Return whether a turn that was taken excludes others."""
         return not self._is_over and self.caller.is_alive
+
+    def is_within(self, turn: Turn) -> bool:
+        """Return whether the one that has ``turn``, or one that it started, waits for this."""
+        return any(caller.is_of(turn.caller) for caller in (self.caller, *self._others))
 
     async def take(self) -> bool:
         """Wait for the turn, unless it has begun.

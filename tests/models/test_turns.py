@@ -297,3 +297,62 @@ def test_other_models_and_copies_have_turns_of_their_own(lm):
         return text
 
     assert asyncio.run(main()) == lm.generate("b", **ENDLESS)
+
+
+def test_a_continuous_batch_has_the_turn_while_it_has_rows(lm):
+    log = Log(lm)
+    prompt = lm.preprocessor.encode_prompts(["a"])[0]
+
+    async def main():
+        async with gw.ContinuousBatch(lm) as batch:
+            row = batch.submit(prompt, max_new_tokens=24, stop_token_ids=None)
+            await anext(row)
+            task = asyncio.create_task(log.run_async("b"))
+            async for _ in row:
+                assert not log.seen
+            await task
+
+    asyncio.run(main())
+    log.check("b")
+
+
+def test_a_continuous_batch_within_a_stream(lm):
+    """It waits for the turns of others, but not for that of the one who waits for its rows."""
+    prompt = lm.preprocessor.encode_prompts(["a"])[0]
+    options = {"max_new_tokens": 4, "stop_token_ids": None}
+
+    async def main():
+        async with gw.ContinuousBatch(lm) as batch, lm.stream("x", **ENDLESS) as stream:
+            await anext(stream)
+            ids = [token async for new in batch.submit(prompt, **options) for token in new]
+            assert len(ids) == 4
+            async with gw.ContinuousBatch(lm) as other:
+                row = await asyncio.create_task(submitted(other))  # by a task within, too
+                assert len([token async for new in row for token in new]) == 4
+
+    async def submitted(batch):
+        return batch.submit(prompt, **options)
+
+    asyncio.run(main())
+
+
+def test_a_continuous_batch_that_waits_can_be_closed(lm):
+    prompt = lm.preprocessor.encode_prompts(["a"])[0]
+
+    async def main():
+        async def hold():
+            async for _ in lm.stream("a", **ENDLESS):
+                begun.set()
+                await release.wait()
+
+        begun, release = asyncio.Event(), asyncio.Event()
+        holder = asyncio.create_task(hold())
+        await begun.wait()
+        async with gw.ContinuousBatch(lm) as batch:
+            row = batch.submit(prompt, max_new_tokens=24, stop_token_ids=None)
+            await until(lambda: lm.turns._waiting)
+        assert (row.token_ids, row.finish_reason) == ([], "aborted")
+        release.set()
+        await holder
+
+    asyncio.run(main())
