@@ -3,7 +3,8 @@
 //
 // Formula:  a text of L tokens, P of them its prompt, gets the flag BANNED for
 //           - every token but the forced ones, if L + 1 is its limit and there are forced ones;
-//           - else every token but the forced second one, if L = 1 and there is one; else for
+//           - else every token but the forced second one, if L = 1 and there is one (the forced
+//             tokens get the flag FORCED); else for
 //           - stop tokens, if L < min_length or L - P < min_new_tokens,
 //           - the begin-suppressed tokens, if L = P (P + 1 after a forced second token),
 //           - the last token of each n-gram of the text whose other tokens end it,
@@ -36,7 +37,7 @@ const MIN_LENGTH: u32 = 1u;
 const MIN_NEW: u32 = 2u;
 const STOPS: u32 = 3u; // how many
 const BEGIN: u32 = 4u;
-const FORCED: u32 = 5u;
+const LAST: u32 = 5u;
 const BAD_WORDS: u32 = 6u;
 const SECOND: u32 = 7u; // the forced second token + 1; 0: none
 const LISTS: u32 = 9u; // where the lists begin; 8: how many biased tokens
@@ -47,9 +48,9 @@ fn ban(id: u32) {
   if (id < params.candidates) { atomicOr(&maxima_and_counts[counts + id], BANNED); }
 }
 
-fn is_forced(id: u32) -> bool {
+fn is_last_token(id: u32) -> bool {
   let first = LISTS + rules[STOPS] + rules[BEGIN];
-  for (var i = 0u; i < rules[FORCED]; i++) {
+  for (var i = 0u; i < rules[LAST]; i++) {
     if (rules[first + i] == id) { return true; }
   }
   return false;
@@ -63,13 +64,13 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
   let prompt = texts[text - 1u];
   counts = row * params.maxima_and_counts_width + count_at(0u, params.candidates);
   if (thread == 0u) { texts[text + length - 1u] = token[row]; }
-  let is_last = rules[FORCED] > 0u && length + 1u == row_params[row].x;
+  let is_last = rules[LAST] > 0u && length + 1u == row_params[row].x;
   let only_forced = is_last || (rules[SECOND] > 0u && length == 1u);
   for (var i = thread; i < params.candidates; i += 256u) {
-    if (only_forced && !select(i + 1u == rules[SECOND], is_forced(i), is_last)) {
-      atomicOr(&maxima_and_counts[counts + i], BANNED);
-    } else {
-      atomicAnd(&maxima_and_counts[counts + i], ~BANNED);
+    atomicAnd(&maxima_and_counts[counts + i], ~(BANNED | FORCED));
+    if (only_forced) {
+      let forced = select(i + 1u == rules[SECOND], is_last_token(i), is_last);
+      atomicOr(&maxima_and_counts[counts + i], select(BANNED, FORCED, forced));
     }
   }
   storageBarrier();
@@ -93,7 +94,7 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
       if (same) { ban(texts[text + i + ngram - 1u]); }
     }
   }
-  let words = LISTS + rules[STOPS] + rules[BEGIN] + rules[FORCED];
+  let words = LISTS + rules[STOPS] + rules[BEGIN] + rules[LAST];
   for (var i = thread; i < rules[BAD_WORDS]; i += 256u) {
     let word = rules[words + i] + 1u;
     let size = rules[word - 1u];

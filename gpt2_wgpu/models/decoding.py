@@ -262,8 +262,8 @@ class Generation(NotCopyable):
                 )
             if finished == ALL_EXCLUDED:
                 raise NumericalError(
-                    f"every token of row {index} is excluded at position {position}: a logits "
-                    "processor or replaced method returned minus infinity for all; leave one"
+                    f"every token of row {index} is excluded at position {position}: "
+                    f"{self._options.rules.cause_of_exclusion()}; leave one"
                 )
         return new
 

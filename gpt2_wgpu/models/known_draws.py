@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
-from gpt2_wgpu.nn import FULL, LIVE, STOPPED, History, Penalties, SamplingOptions
+from gpt2_wgpu.nn import FULL, LIVE, STOPPED, History, Penalties, SamplingOptions, TokenRules
 from gpt2_wgpu.samplers.drawing import ONE, kept_tokens, pcg4d, ranked
 
 ROWS = 8
@@ -20,7 +20,14 @@ CANDIDATES = 590  # the others may not be chosen
 SEED = 0xC981DA2A6B19C93A
 STOP = 517  # the largest logit of the second row
 STEPS = 2
+_LOWEST = -3.4e38  # logit of an excluded token
 
+RULES = TokenRules(
+    suppress_tokens=(589,),
+    forced_eos_token_id=(7, 299),
+    no_repeat_ngram_size=2,
+    min_new_tokens=6,  # of 5 to 7
+)
 OPTIONS = {
     "greedy": SamplingOptions(temperature=0.0),
     "temperature": SamplingOptions(temperature=0.75, seed=SEED),
@@ -32,6 +39,9 @@ OPTIONS = {
     "penalties": SamplingOptions(
         temperature=1.0, top_k=12, seed=SEED, penalties=Penalties(1.25, 0.5, 0.25)
     ),
+    "min-p": SamplingOptions(temperature=0.75, min_p=0.5, seed=SEED),
+    "typical": SamplingOptions(temperature=0.75, top_k=20, typical_p=0.7, seed=SEED),
+    "token rules": SamplingOptions(temperature=1.0, top_k=3, seed=SEED, rules=RULES),
 }
 
 
@@ -99,6 +109,8 @@ def known_draws(options: SamplingOptions) -> KnownDraws:
         for _ in range(STEPS):
             logits = [logit(row, v) for v in range(CANDIDATES)]
             logits = _penalised(logits, ids, history.prompt, options.penalties)
+            if options.rules.any:
+                logits = _allowed(logits, ids, len(ids) - history.prompt, len(ids) + 1 == limit)
             if finished != LIVE:
                 continue
             ids.append(_draw(logits, options, row, len(ids) - 1, result))
@@ -120,6 +132,17 @@ def _penalised(
         value = value * penalties.repetition if value < 0 else value / penalties.repetition
         logits[token] = value - penalties.frequency * times - penalties.presence * (times > 0)
     return logits
+
+
+def _allowed(logits: list[float], ids: Sequence[int], new: int, is_last: bool) -> list[float]:
+    """Return the logits after `RULES`."""
+    pairs = pairwise(ids)
+    banned = {second for first, second in pairs if first == ids[-1]}
+    banned |= {*RULES.suppress_tokens} | ({STOP} if new < RULES.min_new_tokens else set())
+    forced = {*RULES.forced_eos_token_id} if is_last else set()
+    if is_last:
+        banned = {*range(CANDIDATES)} - forced
+    return [_LOWEST if v in banned else 0.0 if v in forced else x for v, x in enumerate(logits)]
 
 
 def _draw(

@@ -295,6 +295,7 @@ async def _check_draws(device: Device) -> list[Check]:
                 device, histories(), limits(), options, [STOP], CANDIDATES
             )
             for _ in range(DRAWS):
+                nn.exclude_tokens(state)
                 logits = nn.project_logits(rows, matrix, state)
                 nn.sample(logits, state)
             checks.append(await _check_draw(f"draw, {name}", logits, state, known_draws(options)))

@@ -63,6 +63,12 @@ class TokenRules:
         single = {word[0] for word in self.bad_words_ids if len(word) == 1}
         return {*self.suppress_tokens, *(single - {*stop_token_ids})}
 
+    def cause_of_exclusion(self) -> str:
+        """Say why no token may be left: by these rules, or by code of the user."""
+        processor = "a logits processor or replaced method returned minus infinity for all"
+        names = [name for name, value in vars(self).items() if value and name != "sequence_bias"]
+        return f"by {' and '.join(names)}, or {processor}" if names else processor
+
     def words(self, stop_token_ids: Sequence[int]) -> list[int]:
         """Return the words of ``rules`` in shaders/exclude_tokens.wgsl."""
         bad = [word for word in self.bad_words_ids if len(word) > 1]

@@ -182,18 +182,22 @@ class _Row:
     def __init__(self, matcher: Matcher, seen: int) -> None:
         self._matcher, self._seen = matcher, seen
         self._mask = matcher.allowed()
+        self._wrong: int | None = None  # a token that is excluded: right as the last, forced one
 
     def mask_after(self, ids: Sequence[int]) -> bytes:
         """Return the mask of the token that follows ``ids``. A row that has ended keeps its own."""
         new = ids[self._seen :]
         for token_id in new:
-            if not self._matcher.consume(token_id):
+            if self._wrong is not None:
                 raise InvalidArgumentError(
-                    f"token {token_id} was chosen, which the constraint excludes: use a sampler "
+                    f"token {self._wrong} was chosen, which the constraint excludes: use a sampler "
                     "that chooses no token whose logit is minus infinity"
                 )
+            if not self._matcher.consume(token_id):
+                self._wrong = token_id
         if new:
             self._seen = len(ids)
+        if new and self._wrong is None:
             self._mask = self._matcher.allowed()
         return self._mask
 

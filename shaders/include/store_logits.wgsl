@@ -26,8 +26,10 @@ struct Params {
 @group(0) @binding(7) var<uniform> params: Params;
 
 fn penalised(value: f32, count: u32) -> f32 {
-  if (count == 0u || value == LOWEST) { return value; }
+  if (count == 0u) { return value; }
   if ((count & (EXCLUDED | BANNED)) != 0u) { return LOWEST; }
+  if ((count & FORCED) != 0u) { return 0.0; } // also where it was LOWEST, as in transformers
+  if (value == LOWEST) { return value; }
   let repeated = select(value / params.repetition, value * params.repetition, value < 0.0);
   let times = f32(count & ~OF_PROMPT);
   return repeated - params.frequency * times - params.presence * min(times, 1.0);

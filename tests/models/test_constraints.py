@@ -149,6 +149,21 @@ def test_no_token_left_is_an_error(lm):
         lm.generate("q", max_new_tokens=4)
 
 
+def test_a_forced_last_token_ends_a_text_anywhere(lm):
+    """As in transformers, whatever the constraint allows; other rows of the batch go on."""
+    tokenizer = tokenizer_of(lm)
+    end = tokenizer.end_token_id
+    constraint = TextConstraint(tokenizer, OneOf("abbaabba"))
+    sampler = samplers.Greedy(forced_eos_token_id=end)
+    lm.compile(sampler, logits_processors=[constraint])
+    found = lm.generate(["a", "qq"], max_length=8, return_details=True, strip_prompt=True)
+    lengths = [len(each.token_ids) for each in found]
+    assert lengths[0] == lengths[1] + 1
+    for each in found:
+        assert each.token_ids[-1] == end
+        assert each.text == "abbaabba"[: len(each.token_ids) - 1]
+
+
 def test_a_sampler_that_ignores_the_logits_is_an_error(lm, library):
     class Zero(samplers.Sampler):
         def get_next_token(self, probabilities):

@@ -6,6 +6,7 @@ import asyncio
 import math
 import threading
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -74,6 +75,20 @@ def test_lost_in_mid_text(lm, submit):
     assert gw.memory(lm.device).by_kind["weights"] == held
     assert gw.memory(before).num_tensors == 0
     assert text_of(lm, prompts) == expected
+
+
+def test_rules_go_on_after_a_loss(lm, monkeypatch):
+    """Flags, biases and texts of the rules are those of the tokens so far."""
+    rules = {
+        "no_repeat_ngram_size": 2, "min_new_tokens": 30, "forced_eos_token_id": 9,
+        "bad_words_ids": [[3, 4], [8]], "sequence_bias": {(5,): 3.0, (5, 6): 9.0, (6, 7): 9.0},
+    }  # fmt: skip
+    prompts = [[1, 2, 5], [9, 5, 6]]
+    plain = text_of(lm, prompts)
+    monkeypatch.setattr(samplers, "Random", partial(samplers.Random, **rules))
+    expected = text_of(lm, prompts)
+    assert expected != plain
+    assert text_of(lm, prompts, lose_after=[3]) == expected
 
 
 DTYPES = list(WEIGHT_FORMATS)

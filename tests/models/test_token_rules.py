@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpt2_wgpu import samplers
-from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.errors import InvalidArgumentError, NumericalError
 from tests.memory.tiny import packed
 from tests.models.checkpoints import without_gradients
 
@@ -69,6 +69,7 @@ def cases(plain):
             },
         ),
         "forced_eos_token_id": ([], {"forced_eos_token_id": 9}),
+        "forced tokens": ([], {"forced_eos_token_id": [new[1][1], 9, 8]}),
         "all": (
             [end],
             {
@@ -186,6 +187,20 @@ def test_rules_that_do_not_fit(small_lm):
         small_lm.generate(packed(PROMPTS, LENGTH), stop_token_ids=None)
     with pytest.raises(InvalidArgumentError, match="rules that exclude tokens"):
         small_lm.compile(samplers.Greedy(min_length=9), prompt_lookup_num_tokens=2)
+
+
+def test_what_excludes_every_token_is_named(small_lm):
+    for settings, names in (
+        ({"suppress_tokens": range(211)}, "suppress_tokens"),
+        ({"suppress_tokens": range(1, 211), "bad_words_ids": [[0]]}, "suppress_tokens and bad_wor"),
+        (
+            {"suppress_tokens": [5], "forced_eos_token_id": 5},
+            "suppress_tokens and forced_eos_token",
+        ),
+    ):
+        small_lm.compile(samplers.Greedy(**settings))
+        with pytest.raises(NumericalError, match=f"is excluded at position .*: by {names}.*, or a"):
+            small_lm.generate(packed(PROMPTS, 6), stop_token_ids=None)
 
 
 def test_configs_hold_the_rules():

@@ -18,7 +18,7 @@ from gpt2_wgpu.nn.sampling import CHUNK
 
 pytestmark = [pytest.mark.usefixtures("no_leak", "guarded"), pytest.mark.native("NumPy")]
 
-BANNED = 1 << 29
+BANNED, FORCED = 1 << 29, 1 << 28
 
 
 def excluded(text, prompt, limit, rules, stops, candidates):
@@ -40,6 +40,11 @@ def excluded(text, prompt, limit, rules, stops, candidates):
         if tuple(text[len(text) - len(sequence) + 1 :]) == sequence[:-1]:
             found.add(sequence[-1])
     return found
+
+
+def is_forced(text, limit, rules):
+    last = rules.forced_eos_token_id and len(text) + 1 == limit
+    return bool(last or (rules.forced_bos_token_id and len(text) == 1))
 
 
 @pytest.mark.parametrize("candidates", [1, 31, 256, 257, 700])
@@ -69,13 +74,15 @@ def test_flags_equal_python(device, rules, candidates):
         newest = np.array([text[-1] for text in texts], np.uint32)
         device.queue.upload(state.token.storage, 0, newest)
         exclude_tokens(state)
-        flags = state.maxima_and_counts.numpy()[:, -(-candidates // CHUNK) :] & BANNED
+        flags = state.maxima_and_counts.numpy()[:, -(-candidates // CHUNK) :] & (BANNED | FORCED)
         exclude_tokens(state)  # flags are replaced
-        again = state.maxima_and_counts.numpy()[:, -(-candidates // CHUNK) :] & BANNED
+        again = state.maxima_and_counts.numpy()[:, -(-candidates // CHUNK) :] & (BANNED | FORCED)
         written = state.texts.numpy()
     for row, text in enumerate(texts):
         wanted = excluded(text, prompts[row], limits[row], rules, [0], candidates)
-        assert {*np.nonzero(flags[row])[0].tolist()} == wanted
+        assert {*np.nonzero(flags[row] & BANNED)[0].tolist()} == wanted
+        forced = {*range(candidates)} - wanted if is_forced(text, limits[row], rules) else set()
+        assert {*np.nonzero(flags[row] & FORCED)[0].tolist()} == forced
         assert written[row, : len(text) + 1].tolist() == [prompts[row], *text]
     np.testing.assert_array_equal(again, flags)
 
