@@ -45,6 +45,10 @@ class WeightsError(GPT2WGPUError, ValueError):
     """A weight file is malformed, incomplete or inconsistent with the configuration."""
 
 
+class SessionError(GPT2WGPUError, ValueError):
+    """A saved session is damaged, cannot be read or written, or belongs to another model."""
+
+
 class PresetError(GPT2WGPUError, ValueError):
     """A model name is not a preset, a directory or an available hub id."""
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
+from gpt2_wgpu.errors import DeviceLostError
+from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.models.session_calls import SessionCalls
+from gpt2_wgpu.models.session_file import session_bytes, write_file
 from gpt2_wgpu.models.session_text import encoded
 from gpt2_wgpu.models.session_tokens import common_prefix
 from gpt2_wgpu.text.preprocessor import AllowedSpecial
 from gpt2_wgpu.validation import integer
+from gpt2_wgpu.webgpu import sync
 
 
 class Session(SessionCalls):
@@ -105,6 +110,35 @@ class Session(SessionCalls):
         self._tokens = changed
         self._cache.truncate(min(common, max(0, len(ids) - 1)))
         return common
+
+    def to_bytes(self) -> bytes:
+        """Return the session as bytes, keys and values included; blocks (``to_bytes_async``)."""
+        return sync(self.to_bytes_async(), "to_bytes_async()")
+
+    async def to_bytes_async(self) -> bytes:
+        """Async counterpart of :meth:`to_bytes`."""
+        self._check_idle()
+        self._busy = True
+        backbone = self.model.backbone
+        device = backbone.device
+        try:
+            return await session_bytes(backbone, self._tokens, self._cache)
+        except DeviceLostError:
+            await recover(backbone, device)
+            return await session_bytes(backbone, self._tokens, self._cache)
+        finally:
+            self._busy = False
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the session to a file, for ``lm.load_session``; blocks (``save_async``).
+
+        SessionError if the file cannot be written; one that exists is replaced at the end.
+        """
+        sync(self.save_async(path), "save_async(...)")
+
+    async def save_async(self, path: str | os.PathLike[str]) -> None:
+        """Async counterpart of :meth:`save`."""
+        write_file(path, await self.to_bytes_async())
 
     def fork(self) -> Session:
         """Return another session with the same tokens.

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
+from gpt2_wgpu.errors import DeviceLostError
 from gpt2_wgpu.models.evaluated_causal_lm import EvaluatedCausalLM
+from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.models.session import Session
 from gpt2_wgpu.models.session_cache import SessionCache
+from gpt2_wgpu.models.session_file import read_file, session_of_bytes
 from gpt2_wgpu.models.session_text import encoded
 from gpt2_wgpu.models.session_tokens import ContextPolicy, SessionTokens, check_policy
 from gpt2_wgpu.text.preprocessor import AllowedSpecial
+from gpt2_wgpu.webgpu import sync
 
 
 class SessionCausalLM(EvaluatedCausalLM):
-    """``EvaluatedCausalLM`` with ``session``."""
+    """``EvaluatedCausalLM`` with ``session`` and ``load_session``."""
 
     def session(
         self,
@@ -50,3 +55,29 @@ class SessionCausalLM(EvaluatedCausalLM):
         tokens.append(ids)
         tokens.start = int(has_start)
         return Session(self, tokens, SessionCache())
+
+    def load_session(self, source: str | os.PathLike[str] | bytes) -> Session:
+        """Load a session that this model has saved; blocks (``load_session_async``).
+
+        Args:
+            source: the path of a file of ``Session.save``, or the bytes of ``Session.to_bytes``.
+
+        Returns:
+            A session that goes on as the saved one would have.
+
+        Raises:
+            SessionError: the file cannot be read, is damaged or no session, or it was saved with
+                another configuration, dtype, ``cache_dtype`` or other weights.
+        """
+        return sync(self.load_session_async(source), "load_session_async(...)")
+
+    async def load_session_async(self, source: str | os.PathLike[str] | bytes) -> Session:
+        """Async counterpart of :meth:`load_session`."""
+        data, where = read_file(source)
+        device = self.backbone.device
+        try:
+            loaded = await session_of_bytes(self.backbone, data, where)
+        except DeviceLostError:
+            await recover(self.backbone, device)
+            loaded = await session_of_bytes(self.backbone, data, where)
+        return Session(self, *loaded)

@@ -4,7 +4,7 @@ Unlike ``ops`` they use memory layouts optimised for speed and are internal to m
 """
 
 from gpt2_wgpu.nn.attention import AttentionPartials, cached_attention
-from gpt2_wgpu.nn.cache_pages import PAGE, load_page, new_page, save_page
+from gpt2_wgpu.nn.cache_pages import PAGE, load_page, new_page, page_words, save_page
 from gpt2_wgpu.nn.cache_rows import reorder_rows, select_rows
 from gpt2_wgpu.nn.choice_options import Penalties, SamplingOptions
 from gpt2_wgpu.nn.embedding import embed
@@ -87,6 +87,7 @@ __all__ = [
     "load_vector",
     "move_rows",
     "new_page",
+    "page_words",
     "part_sizes",
     "penalize",
     "project_logits",

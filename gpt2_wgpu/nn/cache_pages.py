@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gpt2_wgpu.nn.kv_cache import KVCache
+from gpt2_wgpu.nn.matrix import round_up
 from gpt2_wgpu.tensors.ops.arrays import copy_block
 from gpt2_wgpu.tensors.ops.strides import row_major
 from gpt2_wgpu.tensors.tensor import Tensor, empty
@@ -11,13 +12,18 @@ from gpt2_wgpu.tensors.tidying import tidy
 PAGE = 64  # positions
 
 
+def page_words(num_heads: int, head_dim: int, cache_dtype: str) -> int:
+    """Return the number of 32-bit words of a layer in a page."""
+    elements = 2 * num_heads * round_up(head_dim, 8) * PAGE
+    return elements if cache_dtype == "float32" else elements // 2
+
+
 def new_page(cache: KVCache) -> Tensor:
     """Return an uninitialised page for a row of ``cache``: uint32 [L, words].
 
     Layout of a layer as in the cache, with ``PAGE`` for its capacity.
     """
-    positions = cache.batch_size * cache.capacity
-    words = cache.children[0].nbytes // 4 // positions * PAGE
+    words = page_words(cache.num_heads, cache.head_dim, cache.cache_dtype)
     return empty(cache.device, (len(cache.children), words), "uint32", kind="cache")
 
 

@@ -99,7 +99,7 @@ class SafetensorsWriter(AtomicFile):
     ) -> None:
         super().__init__(path)
         self._left = sum(tensor.nbytes for tensor in tensors)
-        header = _header(tensors, metadata)
+        header = header_of(tensors, metadata)
         self._left += len(header)
         self.write(header)
 
@@ -121,7 +121,7 @@ class SafetensorsWriter(AtomicFile):
             raise short
 
 
-def _header(tensors: Sequence[Description], metadata: Mapping[str, str]) -> bytes:
+def header_of(tensors: Sequence[Description], metadata: Mapping[str, str]) -> bytes:
     """Return length and JSON, padded so that the tensors start at a multiple of 8 bytes."""
     entries: dict[str, object] = {"__metadata__": dict(metadata)}
     begin = 0

@@ -82,5 +82,5 @@ def test_the_blocks_of_control_run(
 
 
 def test_the_block_of_sessions_runs(device: gw.Device, capsys: pytest.CaptureFixture[str]) -> None:
-    *_, kept = lines_of("sessions.md", capsys)
+    *_, kept, _loaded = lines_of("sessions.md", capsys)
     assert re.fullmatch(r"[0-9]+ of [0-9]+ tokens kept; the last are \[.*\]", kept)

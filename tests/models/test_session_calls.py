@@ -124,6 +124,30 @@ def test_ends(text_lm):
         assert session.token_ids[3:] == ids[:4]
 
 
+def test_calls_that_are_cancelled_keep_their_tokens(text_lm):
+    cancellation = gw.Cancellation()
+    options = {"stop_token_ids": None, "cancellation": cancellation}
+    with text_lm.session("The wolf") as session, session.fork() as fork:
+        expected = fork.generate(40, stop_token_ids=None)
+        details = session.generate(
+            40, return_details=True, callback=lambda *_: cancellation.cancel(), **options
+        )
+        assert details.finish_reason == "aborted"
+        assert 0 < len(details.token_ids) < 40
+        assert session.token_ids[3:] == details.token_ids
+        assert session.generate(40, **options) == ""
+        stream = session.stream(37, **options)
+        assert (list(stream), stream.stats.finish_reason) == ([], "aborted")
+        stream = session.stream(37, stop_token_ids=None)
+        pieces = [next(stream)]
+        stream.cancel()
+        pieces += list(stream)
+        left = 40 - len(details.token_ids) - stream.stats.new_tokens
+        rest = session.generate(left, stop_token_ids=None)
+        assert details.text + "".join(pieces) + rest == expected
+        assert session.generate(40, time_limit=1e-6, return_details=True).text == ""
+
+
 def test_a_call_that_fails_leaves_the_session_as_it_was(text_lm, monkeypatch):
     with text_lm.session("The wolf") as session:
         session.generate(3, stop_token_ids=None)
