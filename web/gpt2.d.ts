@@ -304,6 +304,48 @@ export interface Info {
   warnings: string[];
 }
 
+/** Settings of a text of a session, which has start token and prompt already. */
+export type SessionTextOptions = Omit<GenerateOptions, "addStartToken" | "allowedSpecial">;
+
+export interface SessionOptions {
+  /** Most tokens that the text has at once. Default, and maximum: the context. */
+  maxLength?: number;
+  /**
+   * What happens to a text of `maxLength`: a ContextLengthError, or its oldest tokens are dropped,
+   * before a call ("truncate_left") or also within one ("slide"). Default: "error".
+   */
+  contextPolicy?: "error" | "truncate_left" | "slide";
+  /** Whether a start token precedes the prompt. Default: as the model's tokenizer says. */
+  addStartToken?: boolean;
+  allowedSpecial?: string[] | "all";
+}
+
+/**
+ * A text in the worker that is continued, changed and forked; made by `lm.session`. The keys and
+ * values of its tokens stay on the GPU, so that only new tokens are computed. They are freed by
+ * `close`, by the model's `dispose`, or some time after the last reference is gone. Serves one call
+ * at a time (BusyError).
+ */
+export class Session {
+  private constructor();
+  /** Generates the text that follows, and keeps its tokens; after a stop those up to it. */
+  stream(options?: SessionTextOptions & Partial<DetailOptions>): TextStream;
+  generate(options: SessionTextOptions & DetailOptions): Promise<Details>;
+  generate(options?: SessionTextOptions): Promise<string>;
+  /** Appends a text, without start token, or ids; they are computed by the next text. */
+  append(tokens: string | number[], options?: { allowedSpecial?: string[] | "all" }): Promise<void>;
+  /** Removes the last tokens. */
+  rewind(tokens: number): Promise<void>;
+  /** Replaces the whole text; what its beginning has in common with the old one stays computed: the number of tokens. */
+  edit(tokens: string | number[], options?: { allowedSpecial?: string[] | "all" }): Promise<number>;
+  /** Another session with the same tokens, which shares their memory. */
+  fork(): Promise<Session>;
+  /** All tokens, start token included; while a text is generated, those before it. */
+  tokenIds(): Promise<number[]>;
+  text(): Promise<string>;
+  close(): Promise<void>;
+}
+
 /** A loaded model. Its events are "memory", "lost", "recovered" and "ended". */
 export class GPT2 extends EventTarget {
   private constructor();
@@ -331,6 +373,8 @@ export class GPT2 extends EventTarget {
     options: Omit<GenerateOptions, "seed"> & SeveralOptions & DetailOptions,
   ): Promise<Details[]>;
   generate(prompts: string | string[], options?: Omit<GenerateOptions, "seed"> & SeveralOptions): Promise<string[]>;
+  /** Begins a session with a text, or with ids (then without start token). */
+  session(prompt?: string | number[], options?: SessionOptions): Promise<Session>;
   /** Log-probabilities of the tokens of texts, except the first of each, in nats. */
   logprobs(text: string | number[], options?: EvaluationOptions): Promise<number[]>;
   logprobs(texts: string[] | number[][], options?: EvaluationOptions): Promise<number[][]>;

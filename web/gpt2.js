@@ -137,10 +137,7 @@ export class GPT2 extends EventTarget {
 
   /** @param {string | number[]} prompt @param {any} [options] */
   stream(prompt, { signal, ...options } = {}) {
-    return new TextStream((onEvent, own) => {
-      const signals = signal ? [signal, own] : [own];
-      return this.#call("stream", [prompt, portableSettings(options)], { onEvent, signal: AbortSignal.any(signals) });
-    });
+    return new TextStream((given) => this.#call("stream", [prompt, portableSettings(options)], given), signal);
   }
 
   /** @param {any} prompt @param {any} [options] @returns {Promise<any>} */
@@ -151,10 +148,12 @@ export class GPT2 extends EventTarget {
       const texts = await this.#call("generate", [prompts, portableSettings(options)], { signal });
       return options.details ? texts : texts.map((/** @type {any} */ { text }) => text);
     }
-    const stream = this.stream(prompt, { signal, ...options });
-    let whole = "";
-    for await (const text of stream) whole += text;
-    return stream.details ?? whole;
+    return wholeText(this.stream(prompt, { signal, ...options }));
+  }
+
+  /** @param {string | number[]} [prompt] @param {any} [options] @returns {Promise<Session>} */
+  async session(prompt = [], options = {}) {
+    return new Session(KEY, (...call) => this.#call(...call), await this.#call("session", [prompt, options]));
   }
 
   /** @param {any} texts @param {any} [options] */
@@ -228,6 +227,72 @@ export class GPT2 extends EventTarget {
   }
 }
 
+/** The text of a stream, or its details. @param {TextStream} stream */
+async function wholeText(stream) {
+  let whole = "";
+  for await (const text of stream) whole += text;
+  return stream.details ?? whole;
+}
+
+/** Closes sessions that are not referenced any more. @type {FinalizationRegistry<() => void>} */
+const forgotten = new FinalizationRegistry((close) => close());
+
+export class Session {
+  #call;
+  #id;
+
+  /** @param {symbol} key @param {(method: string, args: any[], options?: any) => Promise<any>} call @param {number} id */
+  constructor(key, call, id) {
+    if (key !== KEY) throw new TypeError("Session has no public constructor; use `await lm.session(prompt)`");
+    this.#call = call;
+    this.#id = id;
+    forgotten.register(this, () => void call("closeSession", [id]).catch(() => {}), this);
+  }
+
+  /** @param {any} [options] */
+  stream({ signal, ...options } = {}) {
+    // (The function refers to this session, which must not be closed while the text is generated.)
+    return new TextStream((given) => this.#call("continue", [this.#id, portableSettings(options)], given), signal);
+  }
+
+  /** @param {any} [options] @returns {Promise<any>} */
+  async generate(options) {
+    return wholeText(this.stream(options));
+  }
+
+  /** @param {string | number[]} tokens @param {any} [options] */
+  append(tokens, options = {}) {
+    return this.#call("append", [this.#id, tokens, options]);
+  }
+
+  /** @param {number} tokens */
+  rewind(tokens) {
+    return this.#call("rewind", [this.#id, tokens]);
+  }
+
+  /** @param {string | number[]} tokens @param {any} [options] */
+  edit(tokens, options = {}) {
+    return this.#call("edit", [this.#id, tokens, options]);
+  }
+
+  async fork() {
+    return new Session(KEY, this.#call, await this.#call("fork", [this.#id]));
+  }
+
+  tokenIds() {
+    return this.#call("tokenIds", [this.#id]);
+  }
+
+  text() {
+    return this.#call("text", [this.#id]);
+  }
+
+  async close() {
+    forgotten.unregister(this);
+    await this.#call("closeSession", [this.#id]).catch(() => {}); // the model's end has closed it
+  }
+}
+
 /** An iterator over pieces of text; generation starts at the first `next()`. */
 class TextStream {
   /** @type {string[]} */
@@ -241,14 +306,20 @@ class TextStream {
   #ended = false;
   #controller = new AbortController();
   #begin;
+  #signal;
   /** @type {any} */
   stats = null;
   /** @type {any} */
   details = null;
 
-  /** @param {(onEvent: (event: any) => void, signal: AbortSignal) => Promise<any>} begin */
-  constructor(begin) {
+  /**
+   * @param {(options: {onEvent: (event: any) => void, signal: AbortSignal}) => Promise<any>} begin
+   * @param {AbortSignal} [signal] the caller's
+   */
+  constructor(begin, signal) {
     this.#begin = begin;
+    const own = this.#controller.signal;
+    this.#signal = signal ? AbortSignal.any([signal, own]) : own;
   }
 
   [Symbol.asyncIterator]() {
@@ -286,7 +357,7 @@ class TextStream {
       this.#wake();
     };
     try {
-      const { stats, details } = await this.#begin(onEvent, this.#controller.signal);
+      const { stats, details } = await this.#begin({ onEvent, signal: this.#signal });
       this.stats = stats;
       this.details = details;
     } catch (error) {

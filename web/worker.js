@@ -7,7 +7,8 @@ import { aborted, errorOf, faultOf, serve } from "./rpc.js";
 
 /**
  * @typedef {{signal: AbortSignal, emit: (event: any) => void}} Context
- * @typedef {{proxy: any, busy: string, stream: any, work: Promise<any>}} Model `work`: what is busy
+ * @typedef {{proxy: any, busy: string, stream: any, work: Promise<any>, sessions: Map<number, any>}} Model
+ *     `work`: what is busy
  */
 
 const PROGRESS_INTERVAL_MS = 100;
@@ -38,6 +39,18 @@ const { post, end } = serve({
     evaluate(context, id, (proxy) => proxy.perplexity(inPython(texts), stride)),
   score: (context, id, tokenIds, { targetIds }) =>
     evaluate(context, id, (proxy) => proxy.score(inPython(tokenIds), inPython(targetIds))),
+  session: (_, id, prompt, options) => added(id, modelOf(id).proxy.session(inPython(prompt), inPython(options))),
+  fork: (_, id, session) => added(id, sessionOf(id, session).fork()),
+  append: (_, id, session, tokens, { allowedSpecial }) =>
+    sessionOf(id, session).append(inPython(tokens), inPython(allowedSpecial)),
+  rewind: (_, id, session, tokens) => sessionOf(id, session).rewind(tokens),
+  edit: (_, id, session, tokens, { allowedSpecial }) =>
+    sessionOf(id, session).edit(inPython(tokens), inPython(allowedSpecial)),
+  tokenIds: (_, id, session) => plain(sessionOf(id, session).tokens()),
+  text: (_, id, session) => sessionOf(id, session).text(),
+  continue: (context, id, session, options) =>
+    streamOf(context, id, options, (_, ...settings) => sessionOf(id, session).stream(...settings)),
+  closeSession,
   memory: (_, model) => plain(modelOf(model).proxy.memory()),
   python,
   dispose,
@@ -160,7 +173,7 @@ async function obtainAndLoad({ signal, emit }, source, { dtype, ...options }) {
     throw error;
   }
   const id = next++;
-  loaded.set(id, { proxy, busy: "", stream: null, work: Promise.resolve() });
+  loaded.set(id, { proxy, busy: "", stream: null, work: Promise.resolve(), sessions: new Map() });
   proxy.watch(
     (/** @type {string} */ message) => post("lost", { model: id, message }),
     () => post("recovered", { model: id }),
@@ -233,11 +246,19 @@ async function rulesOf(address) {
 }
 
 /** @param {Context} context @param {number} id @param {string | number[]} prompt @param {any} options */
-function stream({ signal, emit }, id, prompt, { constraint, ...options }) {
+function stream(context, id, prompt, options) {
+  return streamOf(context, id, options, (model, ...settings) => model.proxy.stream(inPython(prompt), ...settings));
+}
+
+/**
+ * @param {Context} context @param {number} id @param {any} options
+ * @param {(model: Model, settings: any, rules: any) => any} begin
+ */
+function streamOf({ signal, emit }, id, { constraint, ...options }, begin) {
   return alone(id, "generating", async (model) => {
     const rules = await rulesOf(constraint);
     signal.throwIfAborted();
-    const text = model.proxy.stream(inPython(prompt), inPython(options), rules);
+    const text = begin(model, inPython(options), rules);
     model.stream = text;
     const stop = () => text.close();
     signal.addEventListener("abort", stop);
@@ -247,7 +268,7 @@ function stream({ signal, emit }, id, prompt, { constraint, ...options }) {
         const piece = await text.next();
         const stats = plain(text.stats());
         if (piece === undefined || signal.aborted) {
-          emit({ text: "", stats });
+          emit({ text: piece ?? "", stats });
           const details = signal.aborted ? null : plain(await text.details());
           if (signal.aborted) throw aborted();
           return { stats, details: details ?? null };
@@ -278,6 +299,30 @@ function generate({ signal }, id, prompts, { constraint, ...options }) {
       clearInterval(timer);
     }
   });
+}
+
+/** Keeps a new session until it is closed. @param {number} id @param {any} proxy */
+function added(id, proxy) {
+  modelOf(id).sessions.set(next, proxy);
+  return next++;
+}
+
+/** @param {number} id @param {number} session */
+function sessionOf(id, session) {
+  const found = modelOf(id).sessions.get(session);
+  if (found) return found;
+  throw errorOf({ name: "DisposedTensorError", message: "this session is closed. Begin another one" });
+}
+
+/** @param {Context} context @param {number} id @param {number} session */
+function closeSession(context, id, session) {
+  const model = loaded.get(id);
+  const proxy = model?.sessions.get(session);
+  if (!model || !proxy) return;
+  model.sessions.delete(session);
+  proxy.close();
+  proxy.destroy();
+  report(id, model);
 }
 
 /** @param {Context} context @param {number} id @param {(proxy: any) => Promise<any>} work */
@@ -323,6 +368,10 @@ async function dispose(context, id) {
   model.stream?.close();
   model.proxy.stop();
   await model.work;
+  for (const session of model.sessions.values()) {
+    session.close();
+    session.destroy();
+  }
   model.proxy.dispose();
   model.proxy.destroy();
   const { engine } = await startPython(() => {}, end); // it has started

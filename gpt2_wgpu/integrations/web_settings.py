@@ -36,7 +36,12 @@ _OTHERS = {
     "topLogprobs": "top_logprobs",
 }
 SETTINGS = (*DEFAULTS, *RULES, *_OTHERS)
-_ARGUMENTS = {"tokenIds": "token_ids", "targetIds": "target_ids"}  # of other methods
+_ARGUMENTS = {  # of other methods
+    "tokenIds": "token_ids",
+    "targetIds": "target_ids",
+    "maxLength": "max_length",
+    "contextPolicy": "context_policy",
+}
 _JAVASCRIPT = {each.name: each.javascript for each in PARAMETERS} | {
     python: javascript for javascript, python in (RULES | _OTHERS | _ARGUMENTS).items()
 }

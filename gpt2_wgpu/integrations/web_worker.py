@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
+from gpt2_wgpu.integrations.web_sessions import Session, session_arguments
 from gpt2_wgpu.integrations.web_settings import Settings, javascript_names
 from gpt2_wgpu.integrations.web_texts import Text, details_of, pieces
 from gpt2_wgpu.models.self_test import require_right_results
@@ -175,6 +176,21 @@ class Model:
             details_of(each, settings.seed_of(row), self._tokenizer)
             for row, each in enumerate(found)
         ]
+
+    def session(self, prompt: str | list[int], options: Mapping[str, Any]) -> Session:
+        """Begin a session.
+
+        Args:
+            prompt: the beginning of the text, or its ids.
+            options: with keys of `web_sessions.OPTIONS`.
+
+        Raises:
+            InvalidArgumentError: an option is unknown or out of range.
+            ContextLengthError: the prompt is too long.
+        """
+        with javascript_names():
+            session = self._lm.session(prompt, **session_arguments(options))
+        return Session(session, self._settings, self._tokenizer, self.note_recovery)
 
     def _settings(self, given: Mapping[str, Any], rules: Any, prompts: int = 1) -> Settings:
         """Return the settings of a call, and set its constraint."""

@@ -88,6 +88,10 @@ class Tab:
         """Another tab in the same profile, which closes with this one."""
         return self._browser.do(lambda: Tab(self._browser, self._context, address))
 
+    def collect_garbage(self) -> None:
+        """Collect JavaScript objects that nothing refers to."""
+        self._browser.do(lambda: self.page.request_gc())
+
     def evaluate(self, script: str, argument: Any = None) -> Any:
         """The value of JavaScript on the page."""
         return self._browser.do(lambda: self.page.evaluate(script, argument))
