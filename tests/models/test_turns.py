@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
@@ -11,7 +10,6 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import BusyError, InvalidArgumentError
-from gpt2_wgpu.models.decode_run import DecodeRun
 from tests.memory import tiny
 
 pytestmark = pytest.mark.usefixtures("no_leak")
@@ -218,48 +216,6 @@ def test_a_stream_of_a_task_that_has_ended_does_not_block(lm):
         return "a" + text
 
     assert asyncio.run(main()) == expected
-
-
-@threads
-@pytest.mark.parametrize("end", ["close", "drop", "read", "error"])
-def test_the_end_of_a_stream_ends_its_turn(lm, other, monkeypatch, end):
-    stream = lm.stream("a", **ENDLESS)
-    next(stream)
-    waiting = other(lm.generate, "b", **ENDLESS)
-    while not lm.turns._waiting:
-        pass
-    if end == "close":
-        stream.close()
-    elif end == "drop":
-        del stream
-        gc.collect()
-    elif end == "read":
-        list(stream)
-    else:
-        with monkeypatch.context() as patch:
-            patch.setattr(DecodeRun, "result", lambda self: 1 / 0)
-            with pytest.raises(ZeroDivisionError):
-                list(stream)
-    assert waiting.result(TIMEOUT_S) == lm.generate("b", **ENDLESS)
-
-
-@threads
-@pytest.mark.parametrize("end", ["cancellation", "time_limit"])
-def test_the_end_of_a_call_that_waits(lm, other, end):
-    """It ends without tokens, and computes nothing."""
-    cancellation = gw.Cancellation()
-    options = {"cancellation": cancellation} if end == "cancellation" else {"time_limit": 0.1}
-    with lm.stream("a", **ENDLESS) as stream:
-        next(stream)
-        call = other(lm.generate, "b", return_details=True, **ENDLESS, **options)
-        while not lm.turns._waiting:
-            pass
-        if end == "cancellation":
-            cancellation.cancel()
-        details = call.result(TIMEOUT_S)
-        assert not lm.turns._waiting
-    reason = "aborted" if end == "cancellation" else "time_limit"
-    assert (details.text, details.token_ids, details.finish_reason) == ("b", [], reason)
 
 
 def test_a_cancelled_task_leaves_the_queue(lm):

@@ -1,0 +1,127 @@
+"""The end of turns, and of waiting for them, in threads."""
+
+from __future__ import annotations
+
+import _thread
+import gc
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, Event
+
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu.models.control import Control
+from gpt2_wgpu.models.decode_run import DecodeRun
+from gpt2_wgpu.models.turns import Turns
+from gpt2_wgpu.webgpu import sync
+from tests.memory import tiny
+
+pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.native("threads")]
+
+ENDLESS = {"stop_token_ids": None, "max_new_tokens": 24}
+TIMEOUT_S = 60  # seconds after which a hanging thread is a failure
+
+
+@pytest.fixture(scope="module")
+def lm(device):
+    lm = tiny.model(device)
+    yield lm
+    lm.dispose()
+
+
+@pytest.fixture
+def other():
+    """Runs a function in another thread: ``other(function).result(TIMEOUT_S)``."""
+    with ThreadPoolExecutor(4) as pool:
+        yield pool.submit
+
+
+@pytest.mark.parametrize("end", ["close", "drop", "read", "error"])
+def test_the_end_of_a_stream_ends_its_turn(lm, other, monkeypatch, end):
+    stream = lm.stream("a", **ENDLESS)
+    next(stream)
+    waiting = other(lm.generate, "b", **ENDLESS)
+    while not lm.turns._waiting:
+        pass
+    if end == "close":
+        stream.close()
+    elif end == "drop":
+        del stream
+        gc.collect()
+    elif end == "read":
+        list(stream)
+    else:
+        with monkeypatch.context() as patch:
+            patch.setattr(DecodeRun, "result", lambda self: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                list(stream)
+    assert waiting.result(TIMEOUT_S) == lm.generate("b", **ENDLESS)
+
+
+@pytest.mark.parametrize("end", ["cancellation", "time_limit"])
+def test_the_end_of_a_call_that_waits(lm, other, end):
+    """It ends without tokens, and computes nothing."""
+    cancellation = gw.Cancellation()
+    options = {"cancellation": cancellation} if end == "cancellation" else {"time_limit": 0.1}
+    with lm.stream("a", **ENDLESS) as stream:
+        next(stream)
+        call = other(lm.generate, "b", return_details=True, **ENDLESS, **options)
+        while not lm.turns._waiting:
+            pass
+        if end == "cancellation":
+            cancellation.cancel()
+        details = call.result(TIMEOUT_S)
+        assert not lm.turns._waiting
+    reason = "aborted" if end == "cancellation" else "time_limit"
+    assert (details.text, details.token_ids, details.finish_reason) == ("b", [], reason)
+
+
+def test_an_interrupted_thread_leaves_the_queue(lm, other):
+    """By Ctrl-C, which Python raises in the main thread."""
+    begun, release = Event(), Event()
+
+    def hold():
+        with lm.stream("a", **ENDLESS) as stream:
+            next(stream)
+            begun.set()
+            assert release.wait(TIMEOUT_S)
+
+    def interrupt():
+        while not lm.turns._waiting:
+            pass
+        _thread.interrupt_main()
+
+    holder = other(hold)
+    assert begun.wait(TIMEOUT_S)
+    interrupter = other(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        lm.generate("b", **ENDLESS)
+    interrupter.result(TIMEOUT_S)
+    assert not lm.turns._waiting
+    release.set()
+    holder.result(TIMEOUT_S)
+
+
+def test_many_threads_have_one_turn_at_a_time(other):
+    """Some give up while they wait; each of the others has its turn."""
+    turns, held, most, served = Turns(), [], [], []
+    start = Barrier(4)
+
+    def run(thread):
+        start.wait(TIMEOUT_S)
+        for number in range(40):
+            turn = turns.turn(Control(1e-4 if number % 4 == 3 else None))
+            try:
+                if sync(turn.take(), "take"):
+                    held.append(thread)
+                    most.append(len(held))
+                    served.append(number)
+                    held.remove(thread)
+            finally:
+                turn.give_back()
+
+    for call in [other(run, thread) for thread in range(4)]:
+        call.result(TIMEOUT_S)
+    assert {*most} == {1}
+    assert len([number for number in served if number % 4 < 3]) == 4 * 30
+    assert not turns._running and not turns._waiting
