@@ -1,13 +1,14 @@
 // Sum, maximum or minimum of some of the elements along one axis.
 //
-// Formula:  result[o, t, n] = OP over k of x[o, t + k * parts, n], with t + k * parts < columns
+// Formula:  result[o, t, n] = OP over k of x[o, t + k * parts, n], with t + k * parts < columns; a
+//           maximum or minimum of f32 with NaN is NaN, as in NumPy
 // Bindings: x [outer, columns, inner] · result [outer, parts, inner]; both of the type of variant
 //           `scalar`: f32, i32 (sums wrap) or u32
 // Threads:  thread -> one element of the result; threads of adjacent t read adjacent elements
-// Limits:   columns >= parts >= 1, so that each thread has an element; a maximum or minimum of
-//           elements with NaN is undefined
+// Limits:   columns >= parts >= 1, so that each thread has an element
 
 override OPERATION: u32 = 0u; // sum, max, min
+override IS_FLOAT: bool = false;
 //!include "scalar_{scalar}.wgsl"
 
 struct Params { count: u32, columns: u32, parts: u32, inner: u32, }
@@ -15,6 +16,11 @@ struct Params { count: u32, columns: u32, parts: u32, inner: u32, }
 @group(0) @binding(0) var<storage, read> x: array<Scalar>;
 @group(0) @binding(1) var<storage, read_write> result: array<Scalar>;
 @group(0) @binding(2) var<uniform> params: Params;
+
+// By its bits: compilers may assume that no number is NaN.
+fn is_nan(value: Scalar) -> bool {
+  return IS_FLOAT && (bitcast<u32>(value) & 0x7fffffffu) > 0x7f800000u;
+}
 
 @compute @workgroup_size(64)
 fn main(@builtin(local_invocation_index) thread: u32,
@@ -30,10 +36,12 @@ fn main(@builtin(local_invocation_index) thread: u32,
   var found = x[(first + t) * p.inner + n];
   for (var c = t + p.parts; c < p.columns; c += p.parts) {
     let value = x[(first + c) * p.inner + n];
-    switch OPERATION {
-      case 0u: { found += value; }
-      case 1u: { found = max(found, value); }
-      default: { found = min(found, value); }
+    if (OPERATION == 0u) {
+      found += value;
+    } else if (is_nan(value)) {
+      found = value;
+    } else if (!is_nan(found)) {
+      if (OPERATION == 1u) { found = max(found, value); } else { found = min(found, value); }
     }
   }
   result[i] = found;

@@ -11,7 +11,7 @@ from gpt2_wgpu.models.gpt2_backbone import Intercept
 from gpt2_wgpu.models.recovery import with_recovery
 from gpt2_wgpu.models.streamed_causal_lm import StreamedCausalLM
 from gpt2_wgpu.tensors import Tensor
-from gpt2_wgpu.validation import instance
+from gpt2_wgpu.validation import instance, optional_function
 from gpt2_wgpu.webgpu import sync
 
 Texts = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]
@@ -46,6 +46,7 @@ class EvaluatedCausalLM(StreamedCausalLM):
             InvalidArgumentError: an unknown mode, a loss without targets, or invalid ids.
             ContextLengthError: T exceeds the context.
         """
+        optional_function("layer_intercept_fn", layer_intercept_fn)
         arguments = (token_ids, padding_mask, scoring_mode, layer_intercept_fn, target_ids)
         return with_recovery(self.backbone, lambda: scoring.score(self.backbone, *arguments))
 

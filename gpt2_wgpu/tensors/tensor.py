@@ -358,8 +358,9 @@ def check_dtype(dtype: str) -> None:
 
 
 def _sizes(shape: int | Sequence[int]) -> tuple[int, ...]:
+    given: Any = shape if isinstance(shape, Sequence) else [shape]
     try:
-        sizes = tuple(map(index, shape if isinstance(shape, Sequence) else [shape]))
+        sizes = tuple(-1 if isinstance(size, bool) else index(size) for size in given)
     except TypeError:
         sizes = (-1,)
     if min(sizes, default=0) < 0:

@@ -144,6 +144,7 @@ def test_long_losses_come_in_chunks(lm, monkeypatch):
         ({"scoring_mode": "los"}, InvalidArgumentError, "must be 'logits' or 'loss', not 'los'"),
         ({"scoring_mode": "loss"}, InvalidArgumentError, "needs target_ids"),
         ({"scoring_mode": "loss", "target_ids": [[1]]}, ShapeError, "1 rows of 1 ids"),
+        ({"layer_intercept_fn": 5}, InvalidArgumentError, "layer_intercept_fn must be a function"),
         ({"layer_intercept_fn": lambda x, i: None}, ShapeError, "must return a Tensor of shape"),
         ({"token_ids": [[1] * 49]}, ContextLengthError, "49 positions exceed"),
     ],

@@ -51,7 +51,7 @@ def mean(x: TensorLike, axis: Axes = None, keepdims: bool = False) -> Tensor:
 
 
 def max(x: TensorLike, axis: Axes = None, keepdims: bool = False) -> Tensor:
-    """Largest element along ``axis``; x has no NaN. Otherwise as :func:`sum`.
+    """Largest element along ``axis``; NaN if one is NaN, as in NumPy. Otherwise as :func:`sum`.
 
     Raises:
         ShapeError: there is no element.
@@ -60,7 +60,7 @@ def max(x: TensorLike, axis: Axes = None, keepdims: bool = False) -> Tensor:
 
 
 def min(x: TensorLike, axis: Axes = None, keepdims: bool = False) -> Tensor:
-    """Smallest element along ``axis``; x has no NaN. Otherwise as :func:`max`."""
+    """Smallest element along ``axis``; NaN if one is NaN, as in NumPy. Otherwise as :func:`max`."""
     return _reduce("min", x, axis, keepdims)
 
 
@@ -94,7 +94,7 @@ def _reduce(name: str, x: TensorLike, axis: Axes, keepdims: bool) -> Tensor:
                 {"x": x, "result": result},
                 {"count": result.size, "columns": columns, "parts": parts, "inner": inner},
                 variant={"scalar": SCALARS[x.dtype]},
-                constants={"OPERATION": _OPERATIONS[name]},
+                constants={"OPERATION": _OPERATIONS[name], "IS_FLOAT": int(x.dtype == "float32")},
             )
             x, columns = result, parts
             if columns == 1:

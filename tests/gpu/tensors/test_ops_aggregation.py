@@ -88,6 +88,21 @@ def test_other_axes_are_refused(axis):
         ops.sum(gw.tensor([[1.0, 2.0]]), axis)
 
 
+@pytest.mark.parametrize("place", [0, 1, 63, 64, 200, 8191])
+def test_extremes_with_nan_are_nan(place):
+    """NumPy's, for NaN of either sign; infinities are numbers."""
+    x = np.linspace(-1, 1, 3 * 8192, dtype=np.float32).reshape(3, 8192)
+    x[0, place] = np.nan
+    x[1, place] = -np.nan
+    x[2, place] = np.inf
+    with gw.tidy():
+        tensor = gw.tensor(x)
+        for name in ("max", "min"):
+            np.testing.assert_array_equal(
+                getattr(ops, name)(tensor, 1).numpy(), getattr(np, name)(x, 1)
+            )
+
+
 def test_the_message_of_a_fractional_axis():
     with gw.tidy(), pytest.raises(InvalidArgumentError, match=r"axis must be an integer, not 1\.0"):
         ops.sum(gw.tensor([[1.0, 2.0]]), axis=1.0)
