@@ -157,7 +157,8 @@ class GenerateMethods(ABC):
             inputs: a str, a list of str, or a dict of packed ids.
             max_length: limit of all tokens, including prompt and start token; default: the
                 preprocessor's ``sequence_length``, or with ``max_new_tokens`` the context. For a
-                dict the arrays' length is used.
+                dict the arrays' length is used. Without both limits those of the checkpoint apply,
+                ``lm.generation_limits``.
             stop_token_ids: "auto" (the end tokens of tokenizer and configuration), ids, or None or
                 [] for none.
             strip_prompt: whether to omit the prompt.

@@ -82,7 +82,8 @@ class StreamedCausalLM(CausalLM):
                 one row of packed ids, as in :meth:`generate`. Several prompts: a list of str, rows
                 of ids, or a dict with several rows.
             max_length: limit of all tokens, including prompt and start token; default, and
-                maximum: the context. For a dict the array's length is used.
+                maximum: the context. For a dict the array's length is used. Without both limits
+                those of the checkpoint apply, ``lm.generation_limits``.
             max_new_tokens: limit of the new tokens, besides ``max_length``.
             stop_token_ids: see :meth:`generate`, as for all other arguments.
             stop_texts: see there.

@@ -83,6 +83,12 @@ def test_values_of_the_model_are_defaults(engine: FakeEngine, capsys: Captured) 
     assert engine.calls["stream"]["max_new_tokens"] == 5
     assert main(["generate", "Once", "-n", "7"]) == 0
     assert engine.calls["stream"]["max_new_tokens"] == 7
+    engine.generation_limits = {"max_length": 5}  # which `stream` applies
+    assert main(["generate", "Once"]) == 0
+    assert engine.calls["stream"]["max_new_tokens"] is None
+    assert "min_length" not in engine.calls["sampler"]["config"]  # the model's
+    assert main(["generate", "Once", "--min-length", "0"]) == 0
+    assert engine.calls["sampler"]["config"]["min_length"] == 0  # no rule
     capsys.readouterr()
     options = ["--temp", "0.5", "--top-k", "7", "--repeat-penalty", "1", "--seed", "3"]
     assert main(["generate", "Once", *options]) == 0
