@@ -74,8 +74,8 @@ class SessionCalls(NotCopyable):
         Two calls in succession with the same sampler and seed give the text of one.
 
         Args:
-            max_new_tokens: limit of the new tokens; default: the free positions. Required with
-                ``context_policy="slide"``.
+            max_new_tokens: limit of the new tokens; default: that of generation_config.json, else
+                the free positions. Required with ``context_policy="slide"``.
             stop_token_ids: see ``GPT2CausalLM.generate``, as for all other arguments. A stop token,
                 and the token that completes a stop text, stay in the session: ``rewind`` removes
                 them.
@@ -130,6 +130,7 @@ class SessionCalls(NotCopyable):
     ) -> Any:
         """Async counterpart of :meth:`generate`."""
         model, preprocessor = self.model, self.model.preprocessor
+        max_new_tokens = self._limit(max_new_tokens)
         check_top_logprobs(top_logprobs, model)
         ends = RowEnds(preprocessor, None, stop_texts, callback, return_details)
         if self._tokens.policy == "slide" and max_new_tokens is None:
@@ -196,7 +197,7 @@ class SessionCalls(NotCopyable):
             A stream, for ``for`` and ``async for``.
         """
         begun, model = time.perf_counter(), self.model
-        preprocessor = self._preprocessor()
+        preprocessor, max_new_tokens = self._preprocessor(), self._limit(max_new_tokens)
         reader = TokenReader(preprocessor.tokenizer, stop_texts)
         stops = model.resolve_stop_tokens(stop_token_ids)
         control = Control(time_limit, cancellation)
@@ -211,6 +212,10 @@ class SessionCalls(NotCopyable):
         stream = kind(None, lambda _: opened, [reader], begun, model, turn, control)
         source.kept = stream.stats.token_ids
         return stream
+
+    def _limit(self, max_new_tokens: int | None) -> int | None:
+        limits = self.model.generation_limits
+        return limits.get("max_new_tokens") if max_new_tokens is None else max_new_tokens
 
     def _begin(
         self,
@@ -259,12 +264,12 @@ class SessionCalls(NotCopyable):
         self._check_idle()
         if not self._tokens.ids:
             raise InvalidArgumentError("the session has no tokens: append some first")
-        self._drop(self._tokens.room_for(max_new_tokens))
         with self._lock:
             if self._busy:
                 raise BusyError(_BUSY)
             self._busy = True
         try:
+            self._drop(self._tokens.room_for(max_new_tokens))
             source = SessionSource(
                 new_generation, self._slide if slides else None, max_new_tokens, self._end
             )

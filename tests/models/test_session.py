@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
+from gpt2_wgpu.models import session_cache
 from gpt2_wgpu.models.prefill import Prefill
 from gpt2_wgpu.nn import PAGE
 from gpt2_wgpu.webgpu import Recording
@@ -60,6 +63,19 @@ def new_ids(lm, prompt, count, sampler):
 
 def go_on(session, count, sampler="greedy", **options):
     return session.generate(count, stop_token_ids=None, sampler=sampler, **options)
+
+
+@pytest.fixture(autouse=True)
+def _spoiled(monkeypatch):
+    """New pages hold NaN or huge values, so that a position that is not written is noticed."""
+    made = session_cache.new_page
+
+    def poisoned(cache):
+        page = made(cache)
+        page.device.queue.upload(page.storage, 0, array("I", [0x7E007E00]) * page.size)
+        return page
+
+    monkeypatch.setattr(session_cache, "new_page", poisoned)
 
 
 @pytest.fixture

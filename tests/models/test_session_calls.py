@@ -273,6 +273,8 @@ def test_slide(lm):
         assert session.dropped_tokens == 60
         assert len(session) == 35
         assert found[:10] == new_ids(lm, PROMPT, 10, sampler)
+    # From position 20 on again, but with other random numbers.
+    assert found[10:30] != new_ids(lm, (PROMPT + found)[20:40], 20, samplers.Random(seed=9))
     with lm.session(PROMPT, max_length=40, context_policy="slide") as session:
         pieces = [go_on(session, count, "random", seed=9) for count in (7, 30, 28)]
         assert [token for piece in pieces for token in piece] == found

@@ -52,6 +52,12 @@ def pages_of(session):
     return [page.tolist() for page in session._cache.pages]
 
 
+def overwrite_run(lm):
+    """Let another text use the cache of the kept run."""
+    with lm.session([9, 8] * 70) as other:
+        other.generate(2, stop_token_ids=None, sampler="greedy")
+
+
 def a_session(lm, losses=()):
     """A session with all kinds of segments, and what it generated last."""
     session = lm.session(PROMPT)
@@ -61,9 +67,12 @@ def a_session(lm, losses=()):
         session.generate(9, stop_token_ids=None, sampler=samplers.Random(seed=turn))
         session.rewind(2 + turn)
         session.append([turn] * (1 + 5 * turn))
-    session.edit([*session.token_ids[:35], 3, 1, 4])
+    session.edit([*session.token_ids[:20], 3, 1, 4])
+    session.generate(48, stop_token_ids=None, sampler=samplers.Random(seed=8))
+    session.append([5, 6])
     if 4 in losses:
         lose(lm)
+    overwrite_run(lm)
     found = session.generate(20, stop_token_ids=None, sampler=samplers.Random(seed=9))
     return session, found
 
