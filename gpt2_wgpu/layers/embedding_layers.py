@@ -214,6 +214,16 @@ class PositionEmbedding(Layer):
             found = found.view(found.shape[1:]) if found.shape[0] == 1 and not outer else found
             return scope.escape(ops.broadcast_to(found[..., :width], x.shape))
 
+    @property
+    def position_embeddings(self) -> Tensor:
+        """Copy of the table [sequence_length, D]; an assignment replaces the layer's."""
+        (table,) = self.get_weights()
+        return table
+
+    @position_embeddings.setter
+    def position_embeddings(self, table: Any) -> None:
+        self.set_weights([table])
+
     def _weight_shapes(self, input_shape: tuple[Any, ...]) -> Shapes:
         return {"embeddings": (self.sequence_length, input_shape[-1])}
 
@@ -287,8 +297,8 @@ class TokenAndPositionEmbedding(Layer):
                 found = ops.where(ops.expand_dims(known, -1), found, math.nan)
             return scope.escape(found)
 
-    def build(self, input_shape: Any = ()) -> None:
-        """Create the weights."""
+    def build(self, input_shape: Any = (), **shapes: Any) -> None:
+        """Create the weights, whose shapes do not depend on the input's."""
         self.token_embedding.build(())
         self.position_embedding.build((None, self.embedding_dim))
         self.built = True
@@ -304,10 +314,14 @@ class TokenAndPositionEmbedding(Layer):
         self.token_embedding.set_weights(list(weights)[:count])
 
     @property
-    def weight_names(self) -> list[str]:
-        """Names of the weights in Keras, in the order of ``get_weights``."""
+    def weight_shapes(self) -> Shapes:
+        """Shapes of the weights by their names in Keras."""
         layers = (self.token_embedding, self.position_embedding)
-        return [f"{layer.name}/{name}" for layer in layers for name in layer.weight_names]
+        return {
+            f"{layer.name}/{name}": shape
+            for layer in layers
+            for name, shape in layer.weight_shapes.items()
+        }
 
     def dispose(self) -> None:
         """Free the weights. Idempotent."""

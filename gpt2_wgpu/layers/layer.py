@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -90,8 +91,23 @@ class Layer(CopiedByAttributes):
 
     # --- what it has ----------------------------------------------------------------------------
 
-    def build(self, input_shape: Sequence[Any]) -> None:
-        """Create the weights for inputs of this shape (of which only the last axis counts)."""
+    def build(self, input_shape: Sequence[Any] | None = None, **shapes: Sequence[Any]) -> None:
+        """Create the weights for inputs of this shape, of which only the last axis counts.
+
+        ``shapes``: instead, the shape of each argument of a call, e.g. ``query_shape``, as in
+        Keras; the first one is used.
+
+        Raises:
+            InvalidArgumentError: no shape is given, or one of something else.
+        """
+        if unknown := [name for name in shapes if not name.endswith("_shape")]:
+            raise InvalidArgumentError(
+                f"build takes shapes like input_shape or query_shape, not {unknown[0]}"
+            )
+        if input_shape is None:
+            if not shapes:
+                raise InvalidArgumentError(f"build of layer {self.name} needs a shape")
+            input_shape = next(iter(shapes.values()))
         if self.disposed:
             raise DisposedTensorError(f"layer {self.name} was disposed: make a new one")
         if self.built:
@@ -147,7 +163,17 @@ class Layer(CopiedByAttributes):
     @property
     def weight_names(self) -> list[str]:
         """Names of the weights in Keras, in the order of ``get_weights``."""
-        return list(self._shapes)
+        return list(self.weight_shapes)
+
+    @property
+    def weight_shapes(self) -> Shapes:
+        """Shapes of the weights by their names in Keras."""
+        return dict(self._shapes)
+
+    def count_params(self) -> int:
+        """Return the number of values of the weights."""
+        self._check_built()
+        return sum(math.prod(shape) for shape in self.weight_shapes.values())
 
     def dispose(self) -> None:
         """Free the weights, unless they are a model's. Idempotent."""

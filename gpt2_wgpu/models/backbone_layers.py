@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError
@@ -15,9 +15,12 @@ from gpt2_wgpu.layers import (
 )
 from gpt2_wgpu.layers.layer import Layer
 from gpt2_wgpu.models.backbone_loading import LoadedBackbone
+from gpt2_wgpu.models.given_weights import given_weights
 from gpt2_wgpu.models.prediction import predicted
+from gpt2_wgpu.models.summary import layer_rows, summary_of
 from gpt2_wgpu.shown import shown
-from gpt2_wgpu.tensors import Tensor, tidy
+from gpt2_wgpu.tensors import Tensor, dispose, tidy
+from gpt2_wgpu.webgpu import sync
 
 
 class LayeredBackbone(LoadedBackbone):
@@ -86,6 +89,45 @@ class LayeredBackbone(LoadedBackbone):
         """Return all weights as float32 tensors, in the shapes and the order of KerasHub."""
         with tidy("get_weights") as scope:
             return scope.escape([value for layer in self.layers for value in layer.get_weights()])
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Replace all weights by tensors or arrays in the shapes and the order of KerasHub; blocks.
+
+        They are stored in the model's dtype, and kept in host memory, too, from which they are
+        loaded again after a device loss. Running generations end with an error.
+
+        Raises:
+            ShapeError: number or shapes differ; then nothing changes.
+        """
+        sync(self.set_weights_async(weights), "set_weights_async(...)")
+
+    async def set_weights_async(self, weights: Sequence[Any]) -> None:
+        """Async counterpart of :meth:`set_weights`."""
+        self.check_usable()
+        open_weights = await given_weights(self.layers, self.config, self.device, weights)
+        before, self._open_weights = self._open_weights, open_weights
+        try:
+            new = await self.load(self.device)
+        except BaseException:
+            self._open_weights = before
+            raise
+        old, self.weights, self.adapted = self.weights, new, None
+        dispose(old)
+
+    def count_params(self) -> int:
+        """Return the number of values of the weights: 124,439,808 of the smallest GPT-2."""
+        return self.config.parameter_count()
+
+    def summary(self, print_fn: Callable[[str], object] = print) -> None:
+        """Print a table of the layers with their numbers of parameters."""
+        print_fn(self.described())
+
+    def described(self, preprocessor: Any = None, title: str | None = None) -> str:
+        """Return the table that `summary` prints."""
+        self.check_usable()
+        rows = layer_rows(self.layers)
+        total = f"{self.count_params():,} parameters, {self.dtype}, {self.device.info.name}"
+        return summary_of(f"Model: {title or self.name}", rows, total, preprocessor)
 
     def attention_scale(self, layer: int) -> float:
         """Factor of the attention scores of a block."""

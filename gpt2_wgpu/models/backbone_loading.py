@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from gpt2_wgpu.copying import CopiedByAttributes
-from gpt2_wgpu.errors import DisposedTensorError
+from gpt2_wgpu.errors import DisposedTensorError, InvalidArgumentError
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.default_dtype import default_dtype
 from gpt2_wgpu.models.gpt2_weights import GPT2Weights, OpenWeights, Progress, load_weights
@@ -63,11 +63,13 @@ class LoadedBackbone(CopiedByAttributes):
         *,
         cache_dtype: str = "float32",
         adapter: Adapters | None = None,
+        load_weights: bool = True,
     ) -> Self:
         """Load the backbone of a preset, directory or hub id; see ``GPT2CausalLM.from_preset``."""
         loading = cls.from_preset_async(
-            preset, dtype, device, on_progress, cache_dtype=cache_dtype, adapter=adapter
-        )
+            preset, dtype, device, on_progress, cache_dtype=cache_dtype, adapter=adapter,
+            load_weights=load_weights,
+        )  # fmt: skip
         return sync(loading, "GPT2Backbone.from_preset_async(...)")
 
     @classmethod
@@ -80,11 +82,12 @@ class LoadedBackbone(CopiedByAttributes):
         *,
         cache_dtype: str = "float32",
         adapter: Adapters | None = None,
+        load_weights: bool = True,
     ) -> Self:
         """Async counterpart of :meth:`from_preset`."""
         optional_function("on_progress", on_progress)
         adapters = await open_adapters(adapter)
-        files = await open_preset(preset, None)
+        files = await open_preset(preset, None, load_weights)
         return await cls.from_files(files, dtype, device, on_progress, cache_dtype, adapters)
 
     @classmethod
@@ -94,6 +97,10 @@ class LoadedBackbone(CopiedByAttributes):
         adapters: Sequence[tuple[Path | AdapterBytes, float]],
     ) -> Self:  # fmt: skip
         """Load the backbone of ``files``, with adapters merged into it."""
+        if adapters and files.weights is None:
+            raise InvalidArgumentError(
+                "an adapter belongs to the stored weights: leave out load_weights=False"
+            )
         stored = await stored_weights(files.config, files.weights, dtype, on_progress)
         config, dtype, open_weights = stored
         open_weights = with_adapters(config, open_weights, adapters)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpt2_wgpu.models import evaluation, scoring
@@ -18,7 +18,9 @@ Texts = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]
 
 
 class EvaluatedCausalLM(StreamedCausalLM):
-    """``StreamedCausalLM`` with scores, log-probabilities, perplexity and divergence."""
+    """``StreamedCausalLM`` with scores, log-probabilities, perplexity, divergence and summary."""
+
+    name: str
 
     def score(
         self,
@@ -113,3 +115,11 @@ class EvaluatedCausalLM(StreamedCausalLM):
         """Async counterpart of :meth:`divergence`."""
         instance("reference", reference, EvaluatedCausalLM)
         return await evaluation.divergence(self, reference, texts, stride)
+
+    def count_params(self) -> int:
+        """Return the number of values of the weights."""
+        return self.backbone.count_params()
+
+    def summary(self, print_fn: Callable[[str], object] = print) -> None:
+        """Print a table of the tokenizer and the layers with their numbers of parameters."""
+        print_fn(self.backbone.described(self.preprocessor, self.name))

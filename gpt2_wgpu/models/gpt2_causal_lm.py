@@ -55,6 +55,7 @@ class GPT2CausalLM(SessionCausalLM):
         *,
         cache_dtype: str = "float32",
         adapter: Adapters | None = None,
+        load_weights: bool = True,
     ) -> GPT2CausalLM:
         """Load a model; blocks (async counterpart: ``from_preset_async``).
 
@@ -71,6 +72,7 @@ class GPT2CausalLM(SessionCausalLM):
             adapter: directory or hub id of a LoRA adapter in PEFT's format (in a browser also the
                 URL of a directory), a list of them, or a dict name → weight, merged into the
                 weights as they load (docs/lora.md).
+            load_weights: False: GPT-2's random initialisation instead of the stored weights.
 
         Raises:
             PresetError, ConfigError, WeightsError, TokenizerError: the checkpoint is missing,
@@ -85,6 +87,7 @@ class GPT2CausalLM(SessionCausalLM):
             on_progress,
             cache_dtype=cache_dtype,
             adapter=adapter,
+            load_weights=load_weights,
         )
         return sync(loading, "from_preset_async(...)")
 
@@ -99,6 +102,7 @@ class GPT2CausalLM(SessionCausalLM):
         *,
         cache_dtype: str = "float32",
         adapter: Adapters | None = None,
+        load_weights: bool = True,
     ) -> GPT2CausalLM:
         """Async counterpart of :meth:`from_preset`.
 
@@ -107,7 +111,7 @@ class GPT2CausalLM(SessionCausalLM):
         """
         optional_function("on_progress", on_progress)
         adapters = await open_adapters(adapter)
-        files = await open_preset(preset, preprocessor)
+        files = await open_preset(preset, preprocessor, load_weights)
         return await cls._from_files(files, dtype, device, on_progress, cache_dtype, adapters)
 
     @classmethod

@@ -19,7 +19,14 @@ from gpt2_wgpu.models.generation_config import (
     read_config,
     read_settings,
 )
-from gpt2_wgpu.models.gpt2_weights import Fetch, OpenWeights, Progress, as_stored, stored_fetch
+from gpt2_wgpu.models.gpt2_weights import (
+    Fetch,
+    OpenWeights,
+    Progress,
+    as_stored,
+    random_fetch,
+    stored_fetch,
+)
 from gpt2_wgpu.models.token_ids import check_vocabularies, settle_start_token
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
@@ -33,23 +40,30 @@ from gpt2_wgpu.weights.lora import AdapterBytes, AdapterName, Adapters, weighted
 from gpt2_wgpu.weights.presets import resolve as resolve_preset
 from gpt2_wgpu.weights.sources import resolve_adapter
 
+INITIALIZER_RANGE = 0.02  # standard deviation of GPT-2's random weights
+
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A model that can be loaded; ``weights``: its directory, or a source that stays open."""
+    """A model that can be loaded; ``weights``: its directory, or a source that stays open.
+
+    None: GPT-2's random initialisation.
+    """
 
     config: GPT2Config
     preprocessor: GPT2CausalLMPreprocessor | None
-    weights: Path | WeightSource
+    weights: Path | WeightSource | None
     generation: GenerationSettings = field(default_factory=GenerationSettings)
 
 
 async def open_preset(
-    preset: str | os.PathLike[str], preprocessor: GPT2CausalLMPreprocessor | str | None
+    preset: str | os.PathLike[str],
+    preprocessor: GPT2CausalLMPreprocessor | str | None,
+    load_weights: bool = True,
 ) -> ModelFiles:
     """The files of a preset, directory or hub id; in browsers also of a directory's address.
 
-    ``preprocessor``: "auto" makes one from the files.
+    ``preprocessor``: "auto" makes one from the files. ``load_weights``: False: without weights.
     """
     if isinstance(preprocessor, str) and preprocessor != "auto":
         raise InvalidArgumentError(
@@ -57,14 +71,14 @@ async def open_preset(
         )
     if (address := address_of(preset)) is not None:
         files = await open_blobs(await fetch_files(address), name_of(address))
-        if isinstance(preprocessor, str):
-            return files
-        return replace(files, preprocessor=preprocessor)
+        files = files if load_weights else replace(files, weights=None)
+        return files if isinstance(preprocessor, str) else replace(files, preprocessor=preprocessor)
     directory = resolve_preset(preset)
     config = read_config(directory)
     if isinstance(preprocessor, str):
         preprocessor = _preprocessor_of(directory, config)
-    return ModelFiles(config, preprocessor, directory, read_settings(directory))
+    weights = directory if load_weights else None
+    return ModelFiles(config, preprocessor, weights, read_settings(directory))
 
 
 async def open_adapters(
@@ -105,7 +119,7 @@ async def open_blobs(blobs: Mapping[str, Blob], name: str) -> ModelFiles:
 
 async def stored_weights(
     config: GPT2Config,
-    weights: Path | WeightSource,
+    weights: Path | WeightSource | None,
     dtype: str | None,
     on_progress: Progress | None,
 ) -> tuple[GPT2Config, str | None, OpenWeights]:
@@ -120,10 +134,15 @@ async def stored_weights(
         with _opened(weights, config) as source:
             yield stored_fetch(device, source, config, dtype, on_progress)
 
+    def open_random(device: Device, dtype: str) -> AbstractContextManager[Fetch]:
+        return nullcontext(random_fetch(device, config, INITIALIZER_RANGE, 0))
+
     def open_source(device: Device, dtype: str) -> AbstractContextManager[Fetch]:
-        assert not isinstance(weights, Path)
+        assert weights is not None and not isinstance(weights, Path)
         return nullcontext(stored_fetch(device, weights, config, dtype, on_progress))
 
+    if weights is None:
+        return config, dtype, open_random
     if isinstance(weights, Path):
         with _opened(weights, config) as source:
             config, dtype = await as_stored(config, dtype, source)

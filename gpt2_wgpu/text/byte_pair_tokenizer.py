@@ -10,11 +10,13 @@ from gpt2_wgpu.errors import TokenizerError
 from gpt2_wgpu.shown import odd_item, shown
 from gpt2_wgpu.text import tokenizer_files
 from gpt2_wgpu.text.byte_symbols import BYTE_TO_SYMBOL
+from gpt2_wgpu.text.keras_preset import directory_arguments
 from gpt2_wgpu.text.merge_table import Merge, MergeTable
 from gpt2_wgpu.text.preprocessing_layer import PreprocessingLayer
 from gpt2_wgpu.text.pretokenizer import split_words
 from gpt2_wgpu.text.special_tokens import checked_rules, split_at_tokens, token_list
 from gpt2_wgpu.text.token_arrays import is_one_row, rows_of_ids
+from gpt2_wgpu.text.tokenizer_directory import END_OF_TEXT, find_directory
 from gpt2_wgpu.text.vocabulary import Vocabulary
 from gpt2_wgpu.validation import made_from
 
@@ -327,6 +329,22 @@ class BytePairTokenizer(PreprocessingLayer):
             return self._vocabulary.bytes_of(token_id)
         except TypeError:  # unhashable, e.g. a list
             raise TokenizerError(f"an id must be an integer, not {shown(token_id)}") from None
+
+    @classmethod
+    def from_preset(cls, preset: str | os.PathLike[str], **kwargs: Any) -> Self:
+        """Load the tokenizer of a preset, hub id or directory, also one of tokenizer files alone.
+
+        ``kwargs``: arguments that replace those of the files. Raises PresetError, TokenizerError.
+        """
+        return cls.from_directory(find_directory(preset), **kwargs)
+
+    @classmethod
+    def from_directory(cls, path: str | os.PathLike[str], **kwargs: Any) -> Self:
+        """As in ``GPT2Tokenizer``; start and end token become special tokens."""
+        found = directory_arguments(path)
+        ends = [found.pop(name, END_OF_TEXT) for name in ("end_token", "start_token")]
+        special = dict.fromkeys(filter(None, [*ends, *found.get("special_tokens", ())]))
+        return cls(**(found | {"special_tokens": list(special)} | kwargs))
 
     # --- files and configuration ----------------------------------------------------------------
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self
 
 from gpt2_wgpu.errors import TokenizerError
 from gpt2_wgpu.text.byte_pair_tokenizer import BytePairTokenizer, MergesSource, VocabularySource
-from gpt2_wgpu.text.keras_preset import is_keras_preset, tokenizer_arguments
+from gpt2_wgpu.text.keras_preset import directory_arguments
 from gpt2_wgpu.text.special_tokens import token_list
-from gpt2_wgpu.text.tokenizer_directory import END_OF_TEXT, find_directory, read_directory
+from gpt2_wgpu.text.tokenizer_directory import END_OF_TEXT
 from gpt2_wgpu.text.tokenizer_files import (
     checked_path,
     gpt2_merges,
@@ -68,20 +67,6 @@ class GPT2Tokenizer(BytePairTokenizer):
         super().__init__(vocabulary, merges, special_tokens=special, **kwargs)
 
     @classmethod
-    def from_preset(cls, preset: str | os.PathLike[str], **kwargs: Any) -> Self:
-        """Load the tokenizer of a preset, directory or hub id; see ``GPT2CausalLM.from_preset``.
-
-        A directory of tokenizer files alone is read, too.
-
-        ``kwargs``: arguments that replace those of the files, e.g. ``sequence_length``.
-
-        Raises:
-            PresetError: no model of that name exists or can be fetched.
-            TokenizerError: as in :meth:`from_directory`.
-        """
-        return cls.from_directory(find_directory(preset), **kwargs)
-
-    @classmethod
     def from_directory(cls, path: str | os.PathLike[str], **kwargs: Any) -> Self:
         """Load the tokenizer of a checkpoint directory in Hugging Face's or KerasHub's format.
 
@@ -92,12 +77,7 @@ class GPT2Tokenizer(BytePairTokenizer):
             TokenizerError: files are missing or malformed, or the tokenizer is not GPT-2's
                 byte-level BPE; the message names the file and what is wrong.
         """
-        directory = Path(checked_path(path))
-        if is_keras_preset(directory):
-            return cls(**(tokenizer_arguments(directory) | kwargs))
-        found = read_directory(directory)
-        arguments = {each.name: getattr(found, each.name) for each in fields(found)}
-        return cls(**(arguments | kwargs))
+        return cls(**(directory_arguments(path) | kwargs))
 
     def save_to_preset(self, preset_dir: str | os.PathLike[str]) -> None:
         """Write the tokenizer's files in Hugging Face's format into a directory.

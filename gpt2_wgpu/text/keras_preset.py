@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from gpt2_wgpu.checkpoint_files import CONFIG, MERGES, WHOLE_TOKENIZER
 from gpt2_wgpu.errors import TokenizerError
 from gpt2_wgpu.shown import shown
-from gpt2_wgpu.text.tokenizer_directory import END_OF_TEXT
-from gpt2_wgpu.text.tokenizer_files import read_json
+from gpt2_wgpu.text.tokenizer_directory import END_OF_TEXT, read_directory
+from gpt2_wgpu.text.tokenizer_files import checked_path, read_json
 
 _ASSETS = Path("assets", "tokenizer")
 
@@ -17,6 +19,19 @@ _ASSETS = Path("assets", "tokenizer")
 def is_keras_preset(directory: Path) -> bool:
     """Return whether a directory holds a tokenizer in KerasHub's format."""
     return (directory / _ASSETS / MERGES).is_file()
+
+
+def directory_arguments(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the arguments of ``GPT2Tokenizer`` from a directory in either format.
+
+    Raises:
+        TokenizerError: files are missing or malformed, or the tokenizer is not GPT-2's.
+    """
+    directory = Path(checked_path(path))
+    if is_keras_preset(directory):
+        return tokenizer_arguments(directory)
+    found = read_directory(directory)
+    return {each.name: getattr(found, each.name) for each in fields(found)}
 
 
 def tokenizer_arguments(directory: Path) -> dict[str, Any]:

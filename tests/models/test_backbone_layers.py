@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.tensors import ops
+from tests.models.test_device_loss import lose_device
 
 SIZES = {
     "vocabulary_size": 50, "num_layers": 2, "num_heads": 3, "hidden_dim": 36,
@@ -163,3 +167,101 @@ def test_predict_gives_what_a_call_gives(tales, no_leak):
             lm.predict(wrong)
     with pytest.raises(InvalidArgumentError, match="batch_size"):
         lm.predict(inputs, 0)
+
+
+def numbers_for(backbone, scale):
+    """Values for all weights that differ everywhere."""
+    shapes = [shape for layer in backbone.layers for shape in layer.weight_shapes.values()]
+    return [
+        ops.reshape(
+            gw.tensor([math.sin(scale * i * i + n) / 4 for i in range(math.prod(shape))]), shape
+        )
+        for n, shape in enumerate(shapes)
+    ]
+
+
+@pytest.mark.parametrize("switches", [{}, SWITCHES], ids=["GPT-2", "switches"])
+def test_weights_that_are_set_are_computed_with(device, no_leak, switches):
+    """By the model, its layers and texts; steps that were recorded before are not used."""
+    lm = gw.GPT2CausalLM(gw.GPT2Backbone(**SIZES, initializer_range=0.3, **switches))
+    other = gw.GPT2Backbone(**SIZES, seed=5, **switches)
+    lm.compile("greedy")
+    with gw.tidy():
+        packed = {"token_ids": [[3, 1, 4, 0, 0, 0]], "padding_mask": [[1, 1, 1, 0, 0, 0]]}
+
+        def generated():
+            found: Any = lm.generate(packed, stop_token_ids=None)
+            return found["token_ids"].tolist()
+
+        before = generated()
+        weights = numbers_for(lm.backbone, 0.7)
+        lm.backbone.set_weights(weights)
+        for found, given in zip(lm.backbone.get_weights(), weights, strict=True):
+            assert found.tolist() == given.tolist()
+        inputs = {"token_ids": IDS, "padding_mask": MASK}
+        hidden = lm.backbone(inputs)
+        other.set_weights([weight.tolist() for weight in weights])
+        assert hidden.tolist() == other(inputs).tolist()
+        assert ops.max(ops.mul(x := hidden - assembled(other, IDS, MASK), x)).item() < 1e-8
+        after = generated()
+        lm.compile("greedy")
+        assert after == generated() != before
+    lm.dispose()
+    other.dispose()
+
+
+def test_set_weights_survive_a_device_loss():
+    with gw.Device() as device:
+        backbone = gw.GPT2Backbone(**SIZES, device=device)
+        with gw.tidy():
+            backbone.set_weights(numbers_for(backbone, 0.2))
+            before = backbone({"token_ids": IDS}).tolist()
+            lose_device(device)
+            assert backbone({"token_ids": IDS}).tolist() == before
+        backbone.dispose()
+        backbone.device.close()
+
+
+def test_weights_of_another_shape_change_nothing(device, no_leak):
+    backbone = gw.GPT2Backbone(**SIZES)
+    with gw.tidy():
+        weights = backbone.get_weights()
+        before = backbone({"token_ids": IDS}).tolist()
+        with pytest.raises(ShapeError, match="36 weights, not 35"):
+            backbone.set_weights(weights[1:])
+        with pytest.raises(ShapeError, match=r"position_embedding/embeddings has the shape"):
+            backbone.set_weights([weights[0], weights[2], *weights[2:]])
+        assert backbone({"token_ids": IDS}).tolist() == before
+    backbone.dispose()
+
+
+def test_a_summary_counts_all_parameters(device, no_leak):
+    backbone = gw.GPT2Backbone(**SIZES)
+    lm, lines = gw.GPT2CausalLM(backbone), []
+    lm.summary(lines.append)
+    backbone.summary(print_fn=lines.append)
+    with gw.tidy():
+        count = sum(weight.size for weight in backbone.get_weights())
+    assert lm.count_params() == backbone.count_params() == count
+    for text, name in zip(lines, ("gpt2_causal_lm", "gpt2_backbone"), strict=True):
+        assert f"Model: {name}" in text and f"{count:,} parameters, float32" in text
+        for layer in backbone.layers:
+            assert f"{layer.name} " in text and f" {layer.count_params():,}" in text
+    lm.dispose()
+
+
+def test_a_preset_without_its_weights(device, no_leak):
+    """Configuration and tokenizer are the preset's, weights those of the seed."""
+    lm = gw.GPT2CausalLM.from_preset("fairytales", dtype="float32", load_weights=False)
+    backbone = gw.GPT2Backbone.from_preset("fairytales", dtype="float32", load_weights=False)
+    assert "4,096 tokens" in lm.backbone.described(lm.preprocessor)
+    with gw.tidy():
+        same = gw.GPT2Backbone.from_config(lm.backbone.get_config())
+        assert same.get_weights()[1].tolist() == backbone.get_weights()[1].tolist()
+        norm = lm.backbone.layer_norm.get_weights()[0].tolist()
+        assert norm == [1.0] * lm.backbone.hidden_dim  # a trained one is not
+        same.dispose()
+    with pytest.raises(InvalidArgumentError, match="adapter belongs to the stored weights"):
+        gw.GPT2CausalLM.from_preset("fairytales", adapter="x", load_weights=False)
+    lm.dispose()
+    backbone.dispose()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import tokenizers
 
+import gpt2_wgpu as gw
 from gpt2_wgpu.errors import TokenizerError
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 from tests.tiny_checkpoints import END, MERGES, vocabulary, write_tokenizer
@@ -256,3 +257,15 @@ def test_malformed_files_are_named(name: str, content: Any, tmp_path: Path) -> N
 def test_malformed_rules(rules: Any) -> None:
     with pytest.raises(TokenizerError, match="rule"):
         GPT2Tokenizer(token_rules=rules)
+
+
+def test_a_byte_pair_tokenizer_of_a_preset_has_its_ids() -> None:
+    text = "Once upon a time<|endoftext|>"
+    whole = gw.GPT2Tokenizer.from_preset("fairytales")
+    tokenizer = gw.BytePairTokenizer.from_preset("fairytales", sequence_length=9)
+    assert type(tokenizer) is gw.BytePairTokenizer and tokenizer.sequence_length == 9
+    for allowed in ("all", ()):
+        assert tokenizer.encode(text, allowed) == whole.encode(text, allowed)
+    assert tokenizer.special_tokens == whole.special_tokens
+    again = gw.BytePairTokenizer.from_config(tokenizer.get_config())
+    assert again.get_config() == tokenizer.get_config()
