@@ -213,6 +213,8 @@ class SessionCalls(NotCopyable):
         source.kept = stream.stats.token_ids
         return stream
 
+    stream_async = stream
+
     def _limit(self, max_new_tokens: int | None) -> int | None:
         limits = self.model.generation_limits
         return limits.get("max_new_tokens") if max_new_tokens is None else max_new_tokens

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 import gpt2_wgpu as gw
@@ -79,6 +81,33 @@ def test_closing_a_session_ends_its_stream(text_lm):
     assert len(list(stream)) < 11
     with pytest.raises(DisposedTensorError, match="closed"):
         session.generate(1)
+
+
+def test_closing_a_session_within_its_call(text_lm):
+    session = text_lm.session("The wolf")
+    text = session.generate(12, stop_token_ids=None, callback=lambda *_: session.close())
+    assert text
+    with pytest.raises(DisposedTensorError, match="closed"):
+        session.fork()
+
+
+@pytest.mark.native("asyncio.run")
+def test_a_cancelled_task_leaves_the_session_as_it_was(text_lm):
+    async def cancelled(session):
+        task = asyncio.create_task(session.generate_async(40, stop_token_ids=None))
+        await asyncio.sleep(0)
+        assert session.token_ids == before
+        with pytest.raises(BusyError):
+            session.append("x")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with text_lm.session("The wolf") as session, session.fork() as fork:
+        before = session.token_ids
+        asyncio.run(cancelled(session))
+        assert session.token_ids == before
+        assert go_on(session, 8) == go_on(fork, 8)
 
 
 def test_the_async_forms(text_lm):
