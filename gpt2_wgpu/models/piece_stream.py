@@ -224,6 +224,7 @@ class PieceStream(NotCopyable, ABC, Generic[P]):
 
     def _end(self) -> None:
         self._ended = True
+        self._control.cancel()  # of a reader that waits for its turn, or for a whole text
         for row in self._rows:
             row.end(ABORTED)
         if self._source is not None:

@@ -125,7 +125,11 @@ class Turns:
             before = self._waiting
             if turn in before:
                 before = before[: before.index(turn)]
-            return any(each.caller.thread is turn.caller.thread for each in self._running + before)
+            thread = turn.reader.thread
+            return any(
+                thread in (each.caller.thread, each.reader.thread)
+                for each in self._running + before
+            )
 
     def _admit(self) -> None:
         self._running = [turn for turn in self._running if turn.is_held]
@@ -143,6 +147,7 @@ class Turn:
         self, turns: Turns, control: Control, wait: bool, others: Sequence[Caller]
     ) -> None:
         self.caller = Caller.current()
+        self.reader = self.caller  # who has taken it last: a stream may be read by another thread
         self._others = others
         self._turns = turns
         self._control = control
@@ -157,7 +162,11 @@ class Turn:
 
     def is_within(self, turn: Turn) -> bool:
         """Return whether the one that has ``turn``, or one that it started, waits for this."""
-        return any(caller.is_of(turn.caller) for caller in (self.caller, *self._others))
+        return any(
+            caller.is_of(holder)
+            for caller in (self.caller, self.reader, *self._others)
+            for holder in (turn.caller, turn.reader)
+        )
 
     async def take(self) -> bool:
         """Wait for the turn, unless it has begun.
@@ -170,8 +179,9 @@ class Turn:
         """
         if self._is_over:
             return False
+        self.reader = Caller.current()
         if not self.caller.is_alive:
-            self.caller = Caller.current()
+            self.caller = self.reader
         if self._turns.queue(self):
             return True
         try:

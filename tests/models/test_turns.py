@@ -127,10 +127,9 @@ def test_busy_error_instead_of_waiting(lm, other):
 def test_a_stream_that_was_busy_can_be_read_later(lm, other):
     with lm.stream("a", **ENDLESS) as stream:
         next(stream)
-        late = lm.stream("b", wait=False, **ENDLESS)
-        late._turn.caller = other(lambda: lm.turns.turn().caller).result(TIMEOUT_S)
+        late = other(lambda: lm.stream("b", wait=False, **ENDLESS)).result(TIMEOUT_S)
         with pytest.raises(BusyError, match="wait is False"):
-            next(late)
+            other(next, late).result(TIMEOUT_S)
     assert "b" + "".join(late) == lm.generate("b", **ENDLESS)
 
 

@@ -12,6 +12,7 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu.models.control import Control
 from gpt2_wgpu.models.decode_run import DecodeRun
+from gpt2_wgpu.models.search_step import SearchStep
 from gpt2_wgpu.models.turns import Turns
 from gpt2_wgpu.webgpu import sync
 from tests.memory import tiny
@@ -125,3 +126,57 @@ def test_many_threads_have_one_turn_at_a_time(other):
     assert {*most} == {1}
     assert len([number for number in served if number % 4 < 3]) == 4 * 30
     assert not turns._running and not turns._waiting
+
+
+@pytest.mark.parametrize("end", ["close", "cancel"])
+def test_a_stream_whose_reader_waits_is_ended_by_another_thread(lm, other, end):
+    with lm.stream("a", **ENDLESS) as first:
+        next(first)
+        stream = other(lambda: lm.stream("b", **ENDLESS)).result(TIMEOUT_S)
+        reading = other(list, stream)
+        while not lm.turns._waiting:
+            pass
+        getattr(stream, end)()
+        assert reading.result(TIMEOUT_S) == []
+        assert stream.stats.finish_reason == "aborted"
+        assert next(first)
+
+
+def test_a_search_is_ended_by_closing_its_stream(lm, other, monkeypatch):
+    """It does not go on to its end, although its text arrives whole."""
+    begun, closed, steps = Event(), Event(), []
+    run = SearchStep.run
+
+    async def slow(self, *arguments):
+        steps.append(arguments)
+        begun.set()
+        assert closed.wait(TIMEOUT_S)
+        return await run(self, *arguments)
+
+    monkeypatch.setattr(SearchStep, "run", slow)
+    stream = lm.stream("b", sampler="beam", **ENDLESS)
+    reading = other(list, stream)
+    assert begun.wait(TIMEOUT_S)
+    stream.close()
+    closed.set()
+    assert reading.result(TIMEOUT_S) == []
+    assert len(steps) == 1
+
+
+def test_streams_may_be_read_by_another_thread_than_made_them(lm, other):
+    """Its reader takes part in the turn, as does the thread that made it."""
+    expected = [lm.generate(name, **ENDLESS)[1:] for name in "ab"]
+    made = [lm.stream(name, **ENDLESS) for name in "ab"]
+
+    def read():
+        texts = ["", ""]
+        own = lm.stream("a", **ENDLESS)
+        for _ in range(24):
+            for index, stream in enumerate(made):
+                texts[index] += next(stream, "")
+            next(own, None)
+        own.close()
+        return texts
+
+    assert other(read).result(TIMEOUT_S) == expected
+    assert all(next(stream, None) is None for stream in made)
