@@ -24,7 +24,7 @@ from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.gpt2_weights import GPT2Weights
 from gpt2_wgpu.models.session_cache import Segment, SessionCache
 from gpt2_wgpu.models.session_tokens import POLICIES, SessionTokens
-from gpt2_wgpu.nn import PAGE, page_words
+from gpt2_wgpu.nn import PAGE, cleared_page, page_words
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, keep, tidy
 from gpt2_wgpu.tensors.tensor import empty
@@ -74,9 +74,12 @@ async def session_bytes(
         pages, stored = [], 0
     model = await _model_of(backbone)
     parts: list[bytes] = [array("I", tokens.ids).tobytes()]
-    for page in pages:
+    config = backbone.config
+    shape = config.n_layer, config.n_head, config.head_dim
+    for index, page in enumerate(pages):
         (words,) = await device.queue.read([(page.storage, 0, page.nbytes)])
-        parts.append(bytes(words))
+        # What was removed must not be in the file.
+        parts.append(cleared_page(words, *shape, min(PAGE, stored - index * PAGE)))
     state = asdict(tokens) | {
         "segments": [[each.start, each.end, each.chunk] for each in cache.segments],
         "stored": stored,

@@ -4,7 +4,7 @@ Unlike ``ops`` they use memory layouts optimised for speed and are internal to m
 """
 
 from gpt2_wgpu.nn.attention import AttentionPartials, cached_attention
-from gpt2_wgpu.nn.cache_pages import PAGE, load_page, new_page, page_words, save_page
+from gpt2_wgpu.nn.cache_pages import PAGE, cleared_page, load_page, new_page, page_words, save_page
 from gpt2_wgpu.nn.cache_rows import reorder_rows, select_rows
 from gpt2_wgpu.nn.choice_options import Penalties, SamplingOptions
 from gpt2_wgpu.nn.embedding import embed
@@ -75,6 +75,7 @@ __all__ = [
     "cached_attention",
     "check_cache_dtype",
     "choose_kernels",
+    "cleared_page",
     "divergence",
     "embed",
     "exclude_tokens",

@@ -40,6 +40,19 @@ def load_page(cache: KVCache, page: Tensor, first: int, start: int, end: int) ->
     _copy(cache, page, first, start, end, to_page=False)
 
 
+def cleared_page(words: memoryview, layers: int, num_heads: int, head_dim: int, used: int) -> bytes:
+    """Return the contents of a page, with zeros after the first ``used`` positions."""
+    data, padded = bytearray(words.cast("B")), round_up(head_dim, 8)
+    half = len(data) // layers // 2
+    for layer in range(layers):
+        for part, arrays in enumerate((num_heads * padded // 8, num_heads)):
+            begin, step = (2 * layer + part) * half, half // arrays
+            unused = bytes(step // PAGE * (PAGE - used))
+            for end in range(begin + step, begin + half + 1, step):
+                data[end - len(unused) : end] = unused
+    return bytes(data)
+
+
 def _copy(cache: KVCache, page: Tensor, first: int, start: int, end: int, *, to_page: bool) -> None:
     heads, dim, count = cache.num_heads, cache.padded_dim, end - start
     eight = 8 if cache.cache_dtype == "float32" else 4  # words of 8 elements

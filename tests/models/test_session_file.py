@@ -74,6 +74,17 @@ def test_a_loaded_session_goes_on(device, dtype, monkeypatch):
             assert go_on(loaded, 20) == expected
 
 
+@pytest.mark.parametrize("cache_dtype", ["float32", "float16"])
+def test_what_was_removed_is_not_in_the_bytes(device, cache_dtype):
+    with model_of("float32", cache_dtype) as lm, a_session(lm) as session:
+        before = session.to_bytes()
+        go_on(session, 20)
+        session.rewind(20)
+        assert session.to_bytes() == before
+        with lm.load_session(before) as loaded:
+            assert go_on(loaded, 20) == go_on(session, 20)
+
+
 def test_the_policy_is_kept(lm):
     with a_session(lm, max_length=100, context_policy="slide") as session:
         go_on(session, 60)
