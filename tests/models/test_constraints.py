@@ -150,7 +150,7 @@ def test_no_token_left_is_an_error(lm):
 
 
 def test_a_forced_last_token_ends_a_text_anywhere(lm):
-    """As in transformers, whatever the constraint allows; other rows of the batch go on."""
+    """As in transformers, also where the constraint excludes it; the other rows go on."""
     tokenizer = tokenizer_of(lm)
     end = tokenizer.end_token_id
     constraint = TextConstraint(tokenizer, OneOf("abbaabba"))

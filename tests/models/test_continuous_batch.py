@@ -35,7 +35,7 @@ SAMPLERS = [
 WITH_RULES = [
     samplers.TopK(20, repetition_penalty=1.3, frequency_penalty=0.5),
     samplers.Random(no_repeat_ngram_size=2, min_new_tokens=4),
-    samplers.TopK(9, sequence_bias={(5, 6): 3.0, (7,): 2.0}),
+    samplers.TopK(9, sequence_bias={(5, 6): 3.0, (7,): 2.0}, forced_eos_token_id=9),
 ]
 
 
