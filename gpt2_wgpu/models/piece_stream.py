@@ -156,8 +156,8 @@ class PieceStream(NotCopyable, ABC, Generic[P]):
             if self._ended:
                 return 0, ""  # closed by another task or thread
             self._open(given)
-        if self._control.reason is not None:
-            self._pending.clear()
+        if self._control.reason is not None and (_is_loop(self._source) or not self._pending):
+            self._pending.clear()  # but not whole texts, which may be those so far
             self._finish_rows()
         elif not self._pending:
             await self._get_more()

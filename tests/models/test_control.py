@@ -109,6 +109,18 @@ def test_a_call_that_ends_early_has_the_tokens_so_far(lm, monkeypatch, clock, sa
             assert row.token_ids == of_whole.token_ids[: len(row.token_ids)]
 
 
+def test_a_stream_of_searches_that_end_early_has_the_texts_so_far(lm, monkeypatch, clock):
+    options = {"sampler": SAMPLERS["contrastive"], **ENDLESS}
+    whole = lm.generate(PROMPTS, strip_prompt=True, **options)
+    counted(lambda: clock.__setitem__(0, 200.0), monkeypatch, 9)
+    stream = lm.stream(PROMPTS, time_limit=50, **options)
+    found = dict(stream)
+    assert [stats.finish_reason for stats in stream.stats] == ["time_limit"] * 2
+    for row, text in enumerate(whole):
+        assert 0 < len(found[row]) < len(text)
+        assert text.startswith(found[row].rstrip("\ufffd"))
+
+
 @pytest.mark.parametrize("sampler", [*SAMPLERS, "all beams"])
 def test_a_cancelled_call_computes_nothing(lm, monkeypatch, sampler):
     def fail(*_):
