@@ -10,7 +10,6 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.tensors import ops
-from tests.models.test_device_loss import lose_device
 
 SIZES = {
     "vocabulary_size": 50, "num_layers": 2, "num_heads": 3, "hidden_dim": 36,
@@ -210,7 +209,10 @@ def test_weights_that_are_set_are_computed_with(device, no_leak, switches):
     other.dispose()
 
 
+@pytest.mark.native("NumPy")
 def test_set_weights_survive_a_device_loss():
+    from tests.models.test_device_loss import lose_device  # with NumPy, which a browser lacks
+
     with gw.Device() as device:
         backbone = gw.GPT2Backbone(**SIZES, device=device)
         with gw.tidy():
