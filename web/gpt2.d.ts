@@ -343,6 +343,8 @@ export class Session {
   /** All tokens, start token included; while a text is generated, those before it. */
   tokenIds(): Promise<number[]>;
   text(): Promise<string>;
+  /** The session with its keys and values, for `lm.loadSession`. */
+  toBytes(): Promise<Uint8Array<ArrayBuffer>>;
   close(): Promise<void>;
 }
 
@@ -375,6 +377,8 @@ export class GPT2 extends EventTarget {
   generate(prompts: string | string[], options?: Omit<GenerateOptions, "seed"> & SeveralOptions): Promise<string[]>;
   /** Begins a session with a text, or with ids (then without start token). */
   session(prompt?: string | number[], options?: SessionOptions): Promise<Session>;
+  /** Loads a session of `toBytes`. Throws SessionError if it is damaged, or of another model or dtype. */
+  loadSession(bytes: Uint8Array): Promise<Session>;
   /** Log-probabilities of the tokens of texts, except the first of each, in nats. */
   logprobs(text: string | number[], options?: EvaluationOptions): Promise<number[]>;
   logprobs(texts: string[] | number[][], options?: EvaluationOptions): Promise<number[][]>;

@@ -156,6 +156,11 @@ export class GPT2 extends EventTarget {
     return new Session(KEY, (...call) => this.#call(...call), await this.#call("session", [prompt, options]));
   }
 
+  /** @param {Uint8Array} bytes @returns {Promise<Session>} */
+  async loadSession(bytes) {
+    return new Session(KEY, (...call) => this.#call(...call), await this.#call("loadSession", [bytes]));
+  }
+
   /** @param {any} texts @param {any} [options] */
   logprobs(texts, { signal, ...options } = {}) {
     return this.#call("logprobs", [texts, options], { signal });
@@ -285,6 +290,10 @@ export class Session {
 
   text() {
     return this.#call("text", [this.#id]);
+  }
+
+  toBytes() {
+    return this.#call("toBytes", [this.#id]);
   }
 
   async close() {

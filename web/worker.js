@@ -50,6 +50,10 @@ const { post, end } = serve({
   text: (_, id, session) => sessionOf(id, session).text(),
   continue: (context, id, session, options) =>
     streamOf(context, id, options, (_, ...settings) => sessionOf(id, session).stream(...settings)),
+  toBytes: (_, id, session) =>
+    alone(id, "saving a session", async () => plain(await sessionOf(id, session).to_bytes())),
+  loadSession: (_, id, bytes) =>
+    alone(id, "loading a session", async ({ proxy }) => added(id, await proxy.load_session(inPython(bytes)))),
   closeSession,
   memory: (_, model) => plain(modelOf(model).proxy.memory()),
   python,

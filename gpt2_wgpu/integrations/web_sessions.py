@@ -97,6 +97,10 @@ class Session:
         """Return the text."""
         return self._session.text
 
+    async def to_bytes(self) -> bytes:
+        """Return the session as bytes, for `web_worker.Model.load_session`."""
+        return await self._session.to_bytes_async()
+
     def close(self) -> None:
         """Free the memory. Idempotent."""
         self._session.close()

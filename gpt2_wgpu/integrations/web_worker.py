@@ -190,6 +190,13 @@ class Model:
         """
         with javascript_names():
             session = self._lm.session(prompt, **session_arguments(options))
+        return self._wrapped(session)
+
+    async def load_session(self, data: memoryview) -> Session:
+        """Load a session of ``Session.to_bytes``; SessionError if it is none of this model."""
+        return self._wrapped(await self._lm.load_session_async(bytes(data)))
+
+    def _wrapped(self, session: gw.Session) -> Session:
         return Session(session, self._settings, self._tokenizer, self.note_recovery)
 
     def _settings(self, given: Mapping[str, Any], rules: Any, prompts: int = 1) -> Settings:

@@ -9,7 +9,7 @@ import { element } from "./dom.js";
 import { Loader } from "./loading.js";
 import { lookAtMemory, showMemory, watchMemory } from "./memory-line.js";
 import { startOdds } from "./odds.js";
-import { currentSettings, fitSettings, otherSettings, startSettings, writeSettings, writeStops } from "./settings.js";
+import { currentSettings, fitSettings, startSettings, stopTexts, writeSettings, writeStops } from "./settings.js";
 import { linkTo, readLink } from "./share.js";
 import { showStage } from "./stages.js";
 import { storyText } from "./story.js";
@@ -73,7 +73,7 @@ element("copy", HTMLButtonElement).addEventListener("click", async () => {
 
 element("share", HTMLButtonElement).addEventListener("click", async () => {
   const shareable = chooser.shareable;
-  const link = linkTo(prompt.value, currentSettings(), otherSettings().stop ?? [], shareable);
+  const link = linkTo(prompt.value, currentSettings(), stopTexts().stop ?? [], shareable);
   history.replaceState(null, "", link);
   const copied = await copyText(link);
   const done = copied ? "Link copied." : "The link is in the address bar.";

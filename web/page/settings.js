@@ -53,16 +53,15 @@ export function readSettings() {
   return currentSettings();
 }
 
-/**
- * Settings that are not numbers: stop texts, and special tokens that the prompt may spell out.
- * @returns {{allowedSpecial?: "all", stop?: string[]}}
- */
-export function otherSettings() {
+/** Special tokens that the prompt may spell out. @returns {{allowedSpecial?: "all"}} */
+export function specialTokens() {
+  return element("specialTokens", HTMLInputElement).checked ? { allowedSpecial: "all" } : {};
+}
+
+/** @returns {{stop?: string[]}} */
+export function stopTexts() {
   const stop = stops.value.split("\n").filter(Boolean);
-  return {
-    ...(element("specialTokens", HTMLInputElement).checked && { allowedSpecial: "all" }),
-    ...(stop.length && { stop }),
-  };
+  return stop.length ? { stop } : {};
 }
 
 /** @param {string[]} texts */

@@ -24,15 +24,26 @@ followButton.addEventListener("click", () => {
   view.focus();
 });
 
-/** Clears the page for a new text. @param {string} prompt @param {string} heading */
-export function beginStory(prompt, heading) {
+/** Clears the page for a new text. @param {string} prompt */
+export function beginStory(prompt) {
+  text.replaceChildren(make("span", "prompt", prompt));
+  view.scrollTop = 0;
+}
+
+/** Begins the next part of the text. @param {string} heading */
+export function beginPart(heading) {
   tail = document.createTextNode("");
-  text.replaceChildren(make("span", "prompt", prompt), make("span", "", tail));
+  text.append(make("span", "", tail));
   label.textContent = heading;
   streaming = true;
   following = true;
   view.dataset.state = "streaming";
-  view.scrollTop = 0;
+}
+
+/** Removes the last part of the text. @param {string} heading */
+export function dropPart(heading) {
+  text.lastElementChild?.remove();
+  label.textContent = heading;
 }
 
 /** @param {string} piece */

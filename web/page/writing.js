@@ -1,4 +1,5 @@
-// Prompt in, text out: Generate and Stop in one place, one text at a time.
+// Prompt in, text out, one text at a time. A text is a session of the model: it can be continued, its
+// last part taken back, and written again.
 
 import { announceNow } from "./announcer.js";
 import { element } from "./dom.js";
@@ -6,11 +7,19 @@ import { showFigures } from "./figures.js";
 import { sentence } from "./format.js";
 import { oddsOptions, showOdds } from "./odds.js";
 import { onPress } from "./press.js";
-import { otherSettings, readSettings } from "./settings.js";
-import { appendStory, beginStory, endStory } from "./story.js";
+import { readSettings, specialTokens, stopTexts } from "./settings.js";
+import { appendStory, beginPart, beginStory, dropPart, endStory, storyText } from "./story.js";
+
+/**
+ * @typedef {import("../gpt2.js").Session} Session
+ * @typedef {{before: number, seed: number}} Part tokens of the session before this part of the text, and its seed
+ */
 
 const prompt = element("prompt", HTMLTextAreaElement);
 const button = element("generate", HTMLButtonElement);
+const on = element("continue", HTMLButtonElement);
+const undo = element("undo", HTMLButtonElement);
+const again = element("again", HTMLButtonElement);
 const message = element("writing-message", HTMLElement);
 const complaint = element("writing-error", HTMLElement);
 
@@ -20,12 +29,21 @@ export class Writer {
   #name = "";
   /** @type {AbortController | null} the current text */
   #controller = null;
+  /** @type {Session | null} of the text that is shown */
+  #session = null;
+  /** @type {Part[]} */
+  #parts = [];
+  /** The text cannot go on: the context is full. */
+  #full = false;
 
   constructor() {
     onPress(button, () => {
       if (this.#controller) this.stop();
       else void this.generate();
     });
+    onPress(on, () => void this.#write(on, () => this.#continue()));
+    undo.addEventListener("click", () => void this.#write(undo, () => this.#takeBack()));
+    onPress(again, () => void this.#write(again, () => this.#tryAgain()));
     prompt.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
       event.preventDefault();
@@ -45,6 +63,8 @@ export class Writer {
     if (this.#lm && !lm) this.stop();
     this.#lm = lm;
     this.#name = name;
+    this.#session = null; // the model's end closes it
+    this.#parts = [];
     this.#draw();
   }
 
@@ -53,39 +73,104 @@ export class Writer {
     this.#controller?.abort();
   }
 
-  /** Continues the prompt; does nothing during another text. */
+  /** Writes after the prompt; does nothing during another text. */
   async generate() {
-    if (this.#controller || !this.#lm) return;
+    await this.#write(button, async () => {
+      const [lm, settings] = [this.#lm, readSettings()];
+      if (!lm || !settings) return;
+      void this.#session?.close();
+      this.#session = null;
+      this.#parts = [];
+      beginStory(prompt.value);
+      await this.#part(settings, async () => (this.#session = await lm.session(prompt.value, specialTokens())));
+    });
+  }
+
+  async #continue() {
+    const [session, settings] = [this.#session, readSettings()];
+    if (session && settings) await this.#part(settings, async () => session);
+  }
+
+  /** Removes the last part of the text. */
+  async #takeBack() {
+    const [session, part] = [this.#session, this.#parts.pop()];
+    if (!session || !part) return;
+    dropPart(this.#heading());
+    showOdds(null);
+    showFigures(null);
+    this.#full = false;
+    await session.rewind((await session.tokenIds()).length - part.before);
+  }
+
+  async #tryAgain() {
     const settings = readSettings();
     if (!settings) return;
-    const controller = new AbortController();
-    this.#controller = controller;
-    this.#draw();
+    await this.#takeBack();
+    const session = this.#session;
+    if (session) await this.#part(settings, async () => session);
+  }
+
+  /**
+   * Runs one action at a time. The focus goes to Stop meanwhile, and back.
+   * @param {HTMLButtonElement} origin @param {() => Promise<void>} action
+   */
+  async #write(origin, action) {
+    if (this.#controller || !this.#lm) return;
+    this.#controller = new AbortController();
+    const focused = document.activeElement === origin;
+    if (focused) button.focus();
     message.textContent = "";
     complaint.textContent = "";
-    beginStory(prompt.value, `${this.#name}, seed ${settings.seed}`);
+    this.#draw();
+    try {
+      await action();
+    } catch (error) {
+      complain(error);
+    }
+    this.#controller = null;
+    this.#draw();
+    if (focused && document.activeElement === button && !origin.disabled) origin.focus();
+  }
+
+  /**
+   * Writes the next part of the text.
+   * @param {import("./settings.js").Values} settings @param {() => Promise<Session>} open
+   */
+  async #part(settings, open) {
+    const { signal } = /** @type {AbortController} */ (this.#controller);
+    const heading = this.#heading(settings.seed);
+    beginPart(heading);
     showFigures(null);
     showOdds(null);
-    const options = { ...settings, ...otherSettings(), ...oddsOptions(), signal: controller.signal };
-    const stream = this.#lm.stream(prompt.value, options);
+    /** @type {import("../gpt2.js").TextStream | null} */
+    let stream = null;
     let problem = null;
     try {
+      const session = await open();
+      this.#parts.push({ before: (await session.tokenIds()).length, seed: settings.seed });
+      stream = session.stream({ ...settings, ...stopTexts(), ...oddsOptions(), signal });
       for await (const piece of stream) {
         appendStory(piece);
         showFigures(stream.stats);
       }
+      // The session has the stop text, which the page does not show.
+      if (stream.stats?.finishReason === "stop_text") await session.edit(storyText(), specialTokens());
     } catch (error) {
-      if (!controller.signal.aborted) problem = error;
+      if (!signal.aborted) problem = error;
     }
-    this.#controller = null;
     endStory();
-    showOdds(stream.details);
-    const stopped = controller.signal.aborted;
-    const reason = stopped ? "aborted" : stream.stats?.finishReason;
-    showFigures(stream.stats, problem ? "error" : reason);
+    showOdds(stream?.details ?? null);
+    const stats = stream?.stats ?? null;
+    showFigures(stats, problem ? "error" : signal.aborted ? "aborted" : stats?.finishReason);
+    this.#full = stats?.finishReason === "context";
     if (problem) complain(problem);
-    else announceNow(stopped ? "Stopped." : "Text finished.");
-    this.#draw();
+    else announceNow(signal.aborted ? "Stopped." : "Text finished.");
+  }
+
+  /** @param {...number} seeds of the next part */
+  #heading(...seeds) {
+    const all = [...this.#parts.map(({ seed }) => seed), ...seeds];
+    return all.length ? `${this.#name}, seed ${all.join(", ")}` : this.#name;
   }
 
   #draw() {
@@ -93,6 +178,8 @@ export class Writer {
     button.textContent = running ? "Stop" : "Generate";
     button.classList.toggle("primary", !running);
     button.disabled = !this.#lm && !running;
+    on.disabled = running || !this.#session || this.#full;
+    undo.disabled = again.disabled = running || !this.#session || !this.#parts.length;
     if (running) button.setAttribute("aria-keyshortcuts", "Escape");
     else button.removeAttribute("aria-keyshortcuts");
   }

@@ -124,6 +124,28 @@ def test_wrong_arguments_of_sessions(tab: Tab) -> None:
         assert "\n" not in error["message"]
 
 
+def test_a_saved_session_goes_on(tab: Tab) -> None:
+    found = tab.evaluate(
+        """async (options) => {
+          const session = await lm.session("The king");
+          await session.generate(options);
+          const bytes = await session.toBytes();
+          const loaded = await lm.loadSession(bytes);
+          const texts = [await session.generate(options), await loaded.generate(options)];
+          const whole = [await session.text(), await loaded.text()];
+          bytes[bytes.length - 1] ^= 1;
+          const error = await thrown(() => lm.loadSession(bytes));
+          for (const each of [session, loaded]) await each.close();
+          return { texts, whole, error, kind: bytes instanceof Uint8Array };
+        }""",
+        OPTIONS,
+    )
+    assert found["texts"][0] == found["texts"][1]
+    assert found["whole"][0] == found["whole"][1]
+    assert found["error"]["name"] == "SessionError"
+    assert found["kind"]
+
+
 def test_a_forgotten_session_is_closed(tab: Tab) -> None:
     before = tab.evaluate(CACHE)
     tab.evaluate("async (o) => { await (await lm.session('The king')).generate(o); }", OPTIONS)

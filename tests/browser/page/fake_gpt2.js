@@ -26,6 +26,7 @@ const fake = Object.assign(
     step: 1, // milliseconds between progress events
     pause: 2, // milliseconds between pieces of text
     failAt: null, // {stage, name, message}: the load fails there
+    reason: null, // the finish reason of every text
     detailsText: null, // the text of the details, where it is not that of the pieces
     piece: null, // every piece of text is this
     console: {}, // code → {output, result} or {error}
@@ -134,6 +135,10 @@ export class GPT2 extends EventTarget {
     return Object.assign(stream, { stats: null, details: null });
   }
 
+  async session(prompt = "", options = {}) {
+    return new FakeSession(this, prompt, options);
+  }
+
   async *#pieces(signal, maxTokens, seed, report) {
     this.#check();
     if (fake.running) throw named("BusyError", "this model is writing already");
@@ -155,7 +160,7 @@ export class GPT2 extends EventTarget {
         report(stats, piece);
         yield piece;
       }
-      stats.finishReason = stats.tokens < maxTokens ? "context" : "length";
+      stats.finishReason = fake.reason ?? (stats.tokens < maxTokens ? "context" : "length");
     } finally {
       stats.finishReason ??= "aborted";
       report(stats);
@@ -217,6 +222,60 @@ export class GPT2 extends EventTarget {
     if (!this.#alive) return;
     this.#alive = false;
     this.onmemory?.(this.#memory());
+  }
+}
+
+/** Words are its tokens. */
+class FakeSession {
+  #lm;
+  #options;
+  #pieces;
+
+  constructor(lm, prompt, options) {
+    this.#lm = lm;
+    this.#options = options;
+    this.#pieces = [prompt];
+    fake.sessions = (fake.sessions ?? 0) + 1;
+  }
+
+  stream(options) {
+    const stream = this.#lm.stream(this.#pieces.join(""), { ...options, ...this.#options });
+    const next = stream.next.bind(stream);
+    const kept = this.#pieces;
+    stream.next = async () => {
+      const result = await next();
+      if (!result.done) kept.push(result.value);
+      return result;
+    };
+    return stream;
+  }
+
+  async generate(options) {
+    let whole = "";
+    for await (const piece of this.stream(options)) whole += piece;
+    return whole;
+  }
+
+  async rewind(tokens) {
+    if (tokens) this.#pieces.splice(-tokens);
+  }
+
+  async edit(text) {
+    fake.calls.push(["edit", text]);
+    this.#pieces = [text];
+    return 1;
+  }
+
+  async tokenIds() {
+    return this.#pieces.map((_, i) => i);
+  }
+
+  async text() {
+    return this.#pieces.join("");
+  }
+
+  async close() {
+    fake.sessions -= 1;
   }
 }
 

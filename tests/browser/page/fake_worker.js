@@ -31,6 +31,9 @@ const DETAILS = {
 const loaded = new Set();
 let next = 1;
 
+/** Numbers of tokens. @type {Map<number, number>} */
+const sessions = new Map();
+
 const { post } = serve({
   check: () => ({ ok: true, adapter: ADAPTER, warnings: ["This is a fake."] }),
   size: () => ({ bytes: 470, files: FILES, cached: false }),
@@ -46,19 +49,13 @@ const { post } = serve({
     return { model: next++, info: { ...info, ...rest }, saved: false };
   },
   memory: () => MEMORY,
-  async stream({ signal, emit }, model, prompt, { maxTokens, seed = 1, details = false }) {
-    const stats = { promptTokens: 1, tokens: 0, tokensPerSecond: null, secondsToFirstToken: 0.05, seed };
-    for (; stats.tokens < maxTokens && !signal.aborted; await new Promise((resolve) => setTimeout(resolve, 1))) {
-      stats.tokens += 1;
-      if (stats.tokens > 2) Object.assign(stats, { tokensPerSecond: 12.5 });
-      emit({ text: " a", stats: { ...stats, finishReason: null } });
-    }
-    const ended = { ...stats, finishReason: signal.aborted ? "aborted" : "length" };
-    emit({ text: "", stats: ended });
-    post("memory", { model, ...MEMORY });
-    if (signal.aborted) throw aborted();
-    return { stats: ended, details: details ? DETAILS : null };
-  },
+  session: () => (sessions.set(next, 1), next++),
+  tokenIds: (_, model, session) => Array(sessions.get(session)).fill(1),
+  rewind: (_, model, session, tokens) => void sessions.set(session, (sessions.get(session) ?? 0) - tokens),
+  text: () => "Once",
+  closeSession: (_, model, session) => void sessions.delete(session),
+  continue: (context, model, session, options) => stream(context, model, "", options),
+  stream,
   async python({ signal }, model, code) {
     while (code === "while True: pass");
     if (code !== "await forever") return { output: "1\n", result: null };
@@ -66,3 +63,17 @@ const { post } = serve({
   },
   dispose: (_, model) => (loaded.delete(model) ? MEMORY : null),
 });
+
+async function stream({ signal, emit }, model, prompt, { maxTokens, seed = 1, details = false }) {
+  const stats = { promptTokens: 1, tokens: 0, tokensPerSecond: null, secondsToFirstToken: 0.05, seed };
+  for (; stats.tokens < maxTokens && !signal.aborted; await new Promise((resolve) => setTimeout(resolve, 1))) {
+    stats.tokens += 1;
+    if (stats.tokens > 2) Object.assign(stats, { tokensPerSecond: 12.5 });
+    emit({ text: " a", stats: { ...stats, finishReason: null } });
+  }
+  const ended = { ...stats, finishReason: signal.aborted ? "aborted" : "length" };
+  emit({ text: "", stats: ended });
+  post("memory", { model, ...MEMORY });
+  if (signal.aborted) throw aborted();
+  return { stats: ended, details: details ? DETAILS : null };
+}

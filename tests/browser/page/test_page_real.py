@@ -96,6 +96,20 @@ def test_a_seed_repeats_a_text(loaded: Visit) -> None:
     assert loaded.generate(SLOW) != first
 
 
+def test_a_text_in_parts_is_that_of_one_piece(loaded: Visit) -> None:
+    loaded("prompt").fill("The wolf")
+    loaded("temperature").fill("0")
+    loaded("maxTokens").fill("24")
+    whole = loaded.generate(SLOW)
+    loaded("maxTokens").fill("12")
+    first = loaded.generate(SLOW)
+    for name, text in (("continue", whole), ("undo", first), ("continue", whole), ("again", whole)):
+        loaded(name).click()
+        expect(loaded("text")).to_have_text(text, timeout=SLOW)
+        expect(loaded("generate")).to_have_text("Generate", timeout=SLOW)
+    expect(loaded("figure-tokens")).to_contain_text("+ 12 generated")
+
+
 def test_the_page_never_holds_its_thread(loaded: Visit) -> None:
     """Of three texts the calmest counts: the software GPU leaves the page's thread few cores."""
     loaded.evaluate(f"() => {{ {LONG_TASKS} }}")
@@ -109,6 +123,9 @@ def test_the_page_never_holds_its_thread(loaded: Visit) -> None:
 
 
 def test_escape_stops_and_the_memory_comes_back(loaded: Visit) -> None:
+    """The keys and values of a text go when the next one begins."""
+    loaded("maxTokens").fill("1")
+    loaded.generate(SLOW)
     before = counted(loaded)
     loaded("maxTokens").fill("400")
     loaded("prompt").press("Enter")
@@ -117,6 +134,8 @@ def test_escape_stops_and_the_memory_comes_back(loaded: Visit) -> None:
     loaded.page.keyboard.press("Escape")
     loaded.wait_for_end(SLOW)
     expect(loaded("figure-ended")).to_have_text("stopped")
+    loaded("maxTokens").fill("1")
+    loaded.generate(SLOW)
     after = counted(loaded)
     for name in ("weights", "cache", "workspace", "buffers", "tensors", "live"):
         assert after[name] == before[name]

@@ -212,6 +212,70 @@ def test_tokens_end_where_the_text_ends(visit: Begin) -> None:
     assert len(me.text) == len("Once upon a time there")
 
 
+def test_a_text_is_continued_taken_back_and_tried_again(visit: Begin) -> None:
+    me = visit()
+    for name in ("continue", "undo", "again"):
+        expect(me(name)).to_be_disabled()
+    me.load()
+    expect(me("continue")).to_be_disabled()
+    me("maxTokens").fill("5")
+    first = me.generate()
+    me("continue").click()
+    me.wait_for_end()
+    whole = me.text
+    assert whole.startswith(first)
+    assert len(whole.split()) == len(first.split()) + 5
+    assert me.calls("stream")[-1][1] == first
+    me("again").click()
+    me.wait_for_end()
+    assert me.text.startswith(first) and me.text != whole
+    seeds = [call[2]["seed"] for call in me.calls("stream")]
+    expect(me("story-label")).to_have_text(f"fairytales, seed {seeds[0]}, {seeds[2]}")
+    me("undo").click()
+    expect(me("figure-ended")).to_have_text("–")
+    assert me.text == first
+    me("undo").click()
+    expect(me("text")).to_have_text("Once upon a time")
+    expect(me("undo")).to_be_disabled()
+    me("newSeed").uncheck()
+    me("seed").fill(str(seeds[0]))
+    me("continue").click()
+    me.wait_for_end()
+    assert me.text == first
+    assert me.evaluate("() => fake.sessions") == 1
+
+
+def test_the_focus_comes_back_to_continue(visit: Begin) -> None:
+    me = visit({"pause": 10})
+    me.load()
+    me("maxTokens").fill("20")
+    me.generate()
+    me("continue").press("Enter")
+    expect(me("generate")).to_be_focused()
+    me.wait_for_end()
+    expect(me("continue")).to_be_focused()
+
+
+def test_a_full_context_and_an_unloaded_model_end_a_text(visit: Begin) -> None:
+    me = visit({"context": 6})
+    me.load()
+    me.generate()
+    expect(me("continue")).to_be_disabled()
+    expect(me("again")).to_be_enabled()
+    me("load").click()
+    for name in ("continue", "undo", "again"):
+        expect(me(name)).to_be_disabled()
+
+
+def test_a_stop_text_is_not_part_of_the_session(visit: Begin) -> None:
+    me = visit({"reason": "stop_text"})
+    me.load()
+    me("maxTokens").fill("3")
+    text = me.generate()
+    assert me.calls("edit") == [["edit", text]]
+    expect(me("figure-ended")).to_have_text("stop text")
+
+
 def test_a_slider_moves_its_number(visit: Begin) -> None:
     me = visit()
     me.page.locator('[data-for="topK"]').fill("77")

@@ -57,6 +57,11 @@ export async function observe({ GPT2, check, models }) {
   for await (const _ of detailed);
   see("details", detailed.details);
 
+  const session = await lm.session("Once");
+  seen.sessionText = [shape(await session.generate({ maxTokens: 2, seed: 1 })), shape(await session.text())];
+  see("sessionIds", await session.tokenIds());
+  seen.sessionVoid = [await session.rewind(1), await session.close()].map(shape);
+
   const controller = new AbortController();
   const long = lm.stream("Once", { maxTokens: 50, seed: 1, signal: controller.signal });
   seen.stopped = await caught(async () => {
