@@ -271,6 +271,13 @@ export interface TextStream extends AsyncIterableIterator<string, undefined> {
   readonly details: Details | null;
 }
 
+/** Pieces of several texts, generated together, each with its row. Otherwise as TextStream. */
+export interface BatchStream extends AsyncIterableIterator<{ row: number; text: string }, undefined> {
+  /** Statistics of each text, from its first piece on; after the end those of all. */
+  readonly stats: Stats[] | null;
+  readonly details: Details[] | null;
+}
+
 /** Texts and token ids. Works while a text is generated, too. */
 export interface Tokenizer {
   /** The ids of a text, without start token. */
@@ -364,6 +371,11 @@ export class GPT2 extends EventTarget {
    * to the GPU.
    */
   stream(prompt: string | number[], options?: GenerateOptions & Partial<DetailOptions>): TextStream;
+  /** Several prompts, or `numReturnSequences` texts of each: all are generated together. */
+  stream(
+    prompts: string | number[] | string[] | number[][],
+    options?: Omit<GenerateOptions, "seed"> & SeveralOptions & Partial<DetailOptions>,
+  ): BatchStream;
   /**
    * The text that follows a prompt, or its details. Several prompts, or `numReturnSequences` above 1,
    * give an array of texts that are generated together.

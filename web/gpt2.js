@@ -135,7 +135,7 @@ export class GPT2 extends EventTarget {
     return new GPT2(KEY, made, model, info);
   }
 
-  /** @param {string | number[]} prompt @param {any} [options] */
+  /** @param {any} prompt @param {any} [options] @returns {any} */
   stream(prompt, { signal, ...options } = {}) {
     return new TextStream((given) => this.#call("stream", [prompt, portableSettings(options)], given), signal);
   }
@@ -304,7 +304,7 @@ export class Session {
 
 /** An iterator over pieces of text; generation starts at the first `next()`. */
 class TextStream {
-  /** @type {string[]} */
+  /** @type {any[]} strings; of several texts {row, text} */
   #pieces = [];
   /** Resolves when a piece or the end has arrived. @type {PromiseWithResolvers<void> | null} */
   #news = null;
@@ -342,7 +342,7 @@ class TextStream {
       await this.#news.promise;
     }
     if (this.#pieces.length) {
-      return { done: /** @type {const} */ (false), value: /** @type {string} */ (this.#pieces.shift()) };
+      return { done: /** @type {const} */ (false), value: this.#pieces.shift() };
     }
     const error = this.#error;
     this.#error = null; // thrown once
@@ -360,9 +360,10 @@ class TextStream {
   }
 
   async #start() {
-    const onEvent = (/** @type {any} */ { text, stats }) => {
-      if (text) this.#pieces.push(text);
-      this.stats = stats;
+    const onEvent = (/** @type {any} */ { text, row, stats }) => {
+      if (text) this.#pieces.push(row === undefined ? text : { row, text });
+      if (row === undefined) this.stats = stats;
+      else (this.stats ??= [])[row] = stats;
       this.#wake();
     };
     try {

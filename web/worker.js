@@ -269,15 +269,16 @@ function streamOf({ signal, emit }, id, { constraint, ...options }, begin) {
     try {
       let reported = -Infinity;
       for (;;) {
-        const piece = await text.next();
-        const stats = plain(text.stats());
+        const found = plain(await text.next());
+        const [row, piece] = Array.isArray(found) ? found : [undefined, found]; // of several texts, or one
+        if (piece !== undefined) emit({ text: piece, row, stats: plain(text.stats(row ?? 0)) });
         if (piece === undefined || signal.aborted) {
-          emit({ text: piece ?? "", stats });
+          const stats = plain(text.final_stats());
+          emit({ stats });
           const details = signal.aborted ? null : plain(await text.details());
           if (signal.aborted) throw aborted();
           return { stats, details: details ?? null };
         }
-        emit({ text: piece, stats });
         if (performance.now() - reported > MEMORY_INTERVAL_MS) {
           reported = performance.now();
           report(id, model);

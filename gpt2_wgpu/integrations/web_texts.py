@@ -12,10 +12,10 @@ from gpt2_wgpu.text import GPT2Tokenizer, StreamingDetokenizer
 
 
 class Text:
-    """A text being generated.
+    """A text being generated, or several.
 
     Args:
-        stream: the text.
+        stream: the text or texts.
         settings: settings of the call.
         tokenizer: tokenizer of the model.
         on_step: called after each step.
@@ -23,7 +23,7 @@ class Text:
 
     def __init__(
         self,
-        stream: gw.TextStream,
+        stream: gw.TextStream | gw.BatchStream,
         settings: Settings,
         tokenizer: GPT2Tokenizer,
         on_step: Callable[[], None],
@@ -33,8 +33,8 @@ class Text:
         self._tokenizer = tokenizer
         self._on_step = on_step
 
-    async def next(self) -> str | None:
-        """Return the next piece of text; None at the end."""
+    async def next(self) -> Any:
+        """Return the next piece; of several texts its row and the piece. None at the end."""
         try:
             with javascript_names():
                 return await self._stream.__anext__()
@@ -43,20 +43,30 @@ class Text:
         finally:
             self._on_step()
 
-    def stats(self) -> dict[str, Any]:
-        """Return the current figures."""
-        stats = self._stream.stats
+    def stats(self, row: int = 0) -> dict[str, Any]:
+        """Return the current figures of a text."""
+        stats = self._all_stats()[row]
         return {
             "promptTokens": stats.prompt_tokens,
             "tokens": stats.new_tokens,
             "tokensPerSecond": stats.tokens_per_second,
             "secondsToFirstToken": stats.seconds_to_first_token,
-            "seed": self._settings.seed_of(0),
+            "seed": self._settings.seed_of(row),
             "finishReason": stats.finish_reason,
         }
 
-    async def details(self) -> dict[str, Any] | None:
-        """Return the details of the text, which has ended; None where they were not asked for."""
+    def _all_stats(self) -> Sequence[gw.StreamStats]:
+        stats = self._stream.stats
+        return stats if isinstance(stats, list) else [stats]
+
+    def final_stats(self) -> Any:
+        """Return the figures of the text, or a list of those of several."""
+        if isinstance(self._stream.stats, list):
+            return [self.stats(row) for row in range(len(self._stream.stats))]
+        return self.stats()
+
+    async def details(self) -> Any:
+        """Return the details of the text or texts, which have ended; None without any."""
         top = self._settings.top_logprobs
         if top is None:
             return None
@@ -65,6 +75,11 @@ class Text:
                 found = await self._stream.details_async(top)
         finally:
             self._on_step()
+        if isinstance(found, list):
+            return [
+                details_of(each, self._settings.seed_of(row), self._tokenizer)
+                for row, each in enumerate(found)
+            ]
         return details_of(found, self._settings.seed_of(0), self._tokenizer)
 
     def close(self) -> None:

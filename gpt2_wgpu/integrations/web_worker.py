@@ -120,11 +120,11 @@ class Model:
             "warnings": list(self._warned),
         }
 
-    def stream(self, prompt: str | list[int], given: Mapping[str, Any], rules: Any = None) -> Text:
-        """Start a text.
+    def stream(self, prompt: Any, given: Mapping[str, Any], rules: Any = None) -> Text:
+        """Start a text, or several that are generated together.
 
         Args:
-            prompt: the prompt, or its ids.
+            prompt: a prompt, or its ids; several prompts.
             given: settings, with keys of `web_settings.SETTINGS`.
             rules: object with ``allows`` and ``finished``, as for ``TextConstraint``; None: no
                 constraint.
@@ -134,13 +134,15 @@ class Model:
             ContextLengthError: the prompt is too long.
         """
         with javascript_names():
-            settings = self._settings(given, rules)
-            if settings.texts_per_prompt > 1:
-                raise gw.errors.InvalidArgumentError(
-                    "stream gives one text, not num_return_sequences "
-                    f"{settings.texts_per_prompt}: use generate"
-                )
-            stream = self._lm.stream(prompt, sampler=settings.sampler, **settings.arguments)
+            one = isinstance(prompt, str) or (bool(prompt) and isinstance(prompt[0], int))
+            settings = self._settings(given, rules, 1 if one else len(prompt))
+            seed = None
+            if not one or given.get("numReturnSequences") is not None:
+                prompts = [prompt] if one else prompt
+                prompt = [each for each in prompts for _ in range(settings.texts_per_prompt)]
+                seed = settings.seeds
+            begin: Any = self._lm.stream  # its overloads are too many for mypy
+            stream = begin(prompt, sampler=settings.sampler, seed=seed, **settings.arguments)
         return Text(stream, settings, self._tokenizer, self.note_recovery)
 
     async def generate(

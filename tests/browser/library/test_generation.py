@@ -82,6 +82,35 @@ def test_several_texts_are_each_that_of_its_prompt_and_seed(tab: Tab) -> None:
     assert one == [found[0]["text"]]
 
 
+def test_several_texts_stream_together(tab: Tab) -> None:
+    found = tab.evaluate(
+        """async (options) => {
+          const stream = lm.stream(["The king", "Once upon a time there was"], options);
+          const texts = ["", ""], order = [];
+          for await (const { row, text } of stream) {
+            texts[row] += text;
+            order.push(row);
+          }
+          const ids = await lm.tokenizer.encode("<|endoftext|>The king", { allowedSpecial: "all" });
+          const samples = lm.stream(ids, { ...options, details: false, numReturnSequences: 2 });
+          for await (const piece of samples);
+          const whole = await lm.generate(["The king", "Once upon a time there was"], options);
+          return { texts, order, stats: stream.stats, details: stream.details, whole,
+                   samples: samples.stats };
+        }""",
+        {"maxTokens": 8, "seed": 7, "details": True},
+    )
+    assert found["texts"] == [each["text"] for each in found["whole"]]
+    assert [each["tokenIds"] for each in found["details"]] == [
+        each["tokenIds"] for each in found["whole"]
+    ]
+    assert found["order"][:4] == [0, 1, 0, 1]
+    for index, stats in enumerate(found["stats"]):
+        assert (stats["tokens"], stats["seed"]) == (8, 7 + index)
+        assert stats["finishReason"] == "length"
+    assert [each["seed"] for each in found["samples"]] == [7, 8]
+
+
 def test_a_signal_stops_several_texts_and_frees_their_memory(tab: Tab) -> None:
     found = tab.evaluate(
         """async () => {
