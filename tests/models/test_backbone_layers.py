@@ -190,7 +190,7 @@ def test_weights_that_are_set_are_computed_with(device, no_leak, switches):
 
         def generated():
             found: Any = lm.generate(packed, stop_token_ids=None)
-            return found["token_ids"].tolist()
+            return [[int(token) for token in row] for row in found["token_ids"]]
 
         before = generated()
         weights = numbers_for(lm.backbone, 0.7)
