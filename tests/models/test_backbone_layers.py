@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
-from gpt2_wgpu.tensors import ops
+from gpt2_wgpu.errors import InvalidArgumentError, OutOfGPUMemoryError, ShapeError
+from gpt2_wgpu.tensors import dispose, ops
+from gpt2_wgpu.webgpu import sync
 
 SIZES = {
     "vocabulary_size": 50, "num_layers": 2, "num_heads": 3, "hidden_dim": 36,
@@ -266,4 +267,23 @@ def test_a_preset_without_its_weights(device, no_leak):
     with pytest.raises(InvalidArgumentError, match="adapter belongs to the stored weights"):
         gw.GPT2CausalLM.from_preset("fairytales", adapter="x", load_weights=False)
     lm.dispose()
+    backbone.dispose()
+
+
+def test_weights_that_do_not_fit_change_nothing(device, no_leak, monkeypatch):
+    """Neither the weights nor where they are read again after a device loss."""
+    backbone = gw.GPT2Backbone(**SIZES)
+
+    async def without_memory(device):
+        raise OutOfGPUMemoryError("full")
+
+    with gw.tidy():
+        before = backbone({"token_ids": IDS}).tolist()
+        with monkeypatch.context() as patch, pytest.raises(OutOfGPUMemoryError):
+            patch.setattr(backbone, "load", without_memory)
+            backbone.set_weights(numbers_for(backbone, 0.2))
+        assert backbone({"token_ids": IDS}).tolist() == before
+        dispose(backbone.weights)
+        backbone.weights = sync(backbone.load(device), "load")
+        assert backbone({"token_ids": IDS}).tolist() == before
     backbone.dispose()
