@@ -177,7 +177,7 @@ class SamplingState:
     ) -> None:
         """Begin ``row`` of a state with own options anew; it draws as the only row of a batch.
 
-        Penalties and rules are those of the state.
+        Penalties and rules are those of the state. ``excluded``: all ids that are never chosen.
         """
         counts = excluded if self.counted else None
         one = [history]
