@@ -127,7 +127,7 @@ COVERED_BY = {
             f"gpt2_wgpu/models/{name}.py"
             for name in ("batch_row", "continuous_batch", "row_group", "row_prefill")
         ],
-        "models/test_continuous_batch",
+        "models/test_row_prefill models/test_continuous_batch",
     ),
     "gpt2_wgpu/weights/header.py": "weights/test_header_attacks weights/test_safetensors",
     "gpt2_wgpu/strict_json.py": "test_strict_json weights/test_header_attacks"

@@ -16,7 +16,7 @@ from gpt2_wgpu.errors import (
     InvalidArgumentError,
     NumericalError,
 )
-from gpt2_wgpu.models import prefill, row_prefill
+from gpt2_wgpu.models import row_prefill
 from gpt2_wgpu.models.row_group import RowGroup
 from gpt2_wgpu.webgpu.backends import flush_promises
 from tests.memory.tiny import ids_of, packed
@@ -252,34 +252,6 @@ def test_chunks_of_a_long_prompt_come_between_steps(one, submits, monkeypatch):
     assert len(seen) == -(-(len(prompt) - 1) // size)
     assert all(a < b for a, b in pairwise(seen))  # each waits for a submit
     assert len(found) == 5
-
-
-def test_prompts_are_computed_in_the_chunks_of_generate(one, device, monkeypatch):
-    prompt, seen = [(5 * t + t * t) % 257 for t in range(40)], []
-    run = prefill._Chunk.run
-
-    async def noted(self, backbone, rows, first, pace):
-        seen.append((first, [len(row) for row in rows]))
-        await run(self, backbone, rows, first, pace)
-
-    monkeypatch.setattr(prefill._Chunk, "run", noted)
-
-    async def texts():
-        async with gw.ContinuousBatch(one) as batch:
-            rows = [
-                batch.submit(ids, max_new_tokens=3, stop_token_ids=None)
-                for ids in (prompt, prompt[:3])
-            ]
-            await asyncio.gather(*map(read, rows))
-
-    with device.with_capabilities(prefill_rows=16):
-        asyncio.run(texts())
-        found = seen.copy()
-        seen.clear()
-        alone(one, prompt, 3, stop_token_ids=None)
-        alone(one, prompt[:3], 3, stop_token_ids=None)
-    assert found == seen
-    assert len(found) > 3
 
 
 def test_an_error_of_a_row_is_its_own(one):
