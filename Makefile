@@ -123,6 +123,6 @@ clean: ## remove environments, caches and build output
 
 # The references: 4.5 GB.
 .venv-parity/installed: pyproject.toml tests/parity/requirements.txt
-	@$(PYTHON) scripts/bootstrap.py install .venv-parity -e '.[hub,ray,site]' \
+	@$(PYTHON) scripts/bootstrap.py install .venv-parity -e '.[hub,llm,ray,server,site]' \
 		-r tests/parity/requirements.txt
 	@touch $@

@@ -50,7 +50,16 @@ BELOW = {
     "weights": set[str](),
     "samplers": {"nn", "tensors", "text", "webgpu"},
     "models": {"diagnostics", "layers", "nn", "samplers", "tensors", "text", "webgpu", "weights"},
-    "integrations": {"diagnostics", "models", "public", "samplers", "text", "webgpu", "weights"},
+    "integrations": {
+        "diagnostics",
+        "models",
+        "public",
+        "samplers",
+        "server",
+        "text",
+        "webgpu",
+        "weights",
+    },
     "public": {
         "diagnostics",
         "layers",
@@ -63,7 +72,8 @@ BELOW = {
         "weights",
     },
     "bench": {"diagnostics", "models", "nn", "samplers", "tensors", "webgpu"},
-    "cli": {"bench", "public", "samplers", "weights"},
+    "server": {"models", "public", "samplers", "text"},
+    "cli": {"bench", "public", "samplers", "server", "weights"},
     "__main__": {"cli"},
 }
 

@@ -39,22 +39,22 @@ def add_model(parser: Parser) -> None:
     add_weights(parser)
 
 
-def add_weights(parser: Parser) -> None:
+def add_weights(group: argparse._ActionsContainer) -> None:
     """Adds the options of the weights and the adapter of a model that is named elsewhere."""
-    parser.add_argument(
+    group.add_argument(
         "--dtype",
         choices=OPTIONS,
         help="storage format of the weights on the GPU (default: the format that `convert` wrote, "
         "else f16; without a GPU, q8 if it is measured to be faster)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--adapter-weights",
         action="append",
         type=utf8,
         metavar="DIR",
         help="directory or hub id of a LoRA adapter (PEFT) to merge into the weights (repeatable)",
     )
-    add_adapter(parser)
+    add_adapter(group)
 
 
 def load_model(args: argparse.Namespace, terminal: Terminal) -> gw.GPT2CausalLM:

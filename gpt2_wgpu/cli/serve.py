@@ -1,4 +1,4 @@
-"""The command `gpt2-wgpu serve`: serves the page to browsers on this machine."""
+"""The command `gpt2-wgpu serve`: serves the page to browsers on this machine, or the HTTP API."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from gpt2_wgpu.cli import serve_api
 from gpt2_wgpu.cli.options import Parser, integer
 from gpt2_wgpu.cli.static_site import MANIFEST, LocalServer, Site
 from gpt2_wgpu.cli.terminal import Terminal
@@ -22,8 +23,12 @@ _EPILOG = """\
 The page runs in the browser, on the browser's WebGPU; the server only sends files, and only
 to this machine. The page is built first, from a checkout of the repository (needs npm once).
 
+With --api this machine computes: programs generate by OpenAI's /v1/completions, and
+requests that come together share a batch. It needs the extra gpt2-wgpu[server].
+
 examples:
   gpt2-wgpu serve
+  gpt2-wgpu serve --api gpt2_base_en
   gpt2-wgpu serve --port 9000 --model path/to/checkpoint
 """
 
@@ -32,9 +37,9 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
     """Adds the command `serve` to `commands`; returns its parser."""
     parser = commands.add_parser(
         "serve",
-        help="serve the page to a browser on this machine",
-        description="Builds the page if its sources have changed; serves it on localhost until "
-        "Ctrl-C.",
+        help="serve the page, or OpenAI's API, on this machine",
+        description="Serves on localhost until Ctrl-C: by default the page, which is built if its "
+        "sources have changed.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -57,11 +62,16 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
     parser.add_argument(
         "--site", type=Path, metavar="DIR", help="directory of a built page (default: build it)"
     )
+    serve_api.add_options(parser)
+    parser.set_defaults(error=parser.error)
     return parser
 
 
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
     """Runs the command until Ctrl-C; returns the exit status."""
+    serve_api.check_options(args)
+    if args.api is not None:
+        return serve_api.run(args, terminal)
     models = _named(args.model)
     checkout = None if args.site else _checkout()
     folder = checkout / "dist" if checkout else args.site

@@ -33,13 +33,13 @@ from gpt2_wgpu.errors import (
     NumericalError,
     OutOfGPUMemoryError,
 )
-from gpt2_wgpu.integrations.visible_gpus import assigned_adapter
+from gpt2_wgpu.integrations.visible_gpus import open_assigned
 from gpt2_wgpu.models import GPT2CausalLM
 from gpt2_wgpu.models.decoding import Generation
 from gpt2_wgpu.models.row_ends import limit_reached
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.validation import integer
-from gpt2_wgpu.webgpu import Device, adapters, sync
+from gpt2_wgpu.webgpu import sync
 
 _ANY = 2**31 - 1
 
@@ -137,7 +137,7 @@ class GPT2Generator(NotCopyable):
             raise InvalidArgumentError(f"prefix must be a str, not {shown(prefix)}")
         self._raises, self._prefix = on_error == "raise", prefix
         self._lock = threading.Lock()
-        self._device = _open_device(adapter)
+        self._device = open_assigned(adapter)
         try:
             if memory_budget is not None:
                 set_memory_budget(memory_budget, self._device)
@@ -332,12 +332,3 @@ def _name(parameter: str, value: Any, *, optional: bool = False) -> str:
     if not isinstance(value, str) or not value:
         raise InvalidArgumentError(f"{parameter} must be the name of a column, not {shown(value)}")
     return value
-
-
-def _open_device(adapter: int | str | None) -> Device:
-    if adapter != "auto":
-        return Device(adapter=adapter)
-    device = Device(adapter=assigned_adapter(os.environ, adapters()))
-    if device.info.is_software:
-        warnings.warn(f"no GPU: this worker computes on the CPU ({device.info.name})", stacklevel=3)
-    return device

@@ -6,10 +6,12 @@ Vulkan, Metal and Direct3D ignore them, so by default every process would use th
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Mapping, Sequence
 
 from gpt2_wgpu.errors import NoAdapterError
-from gpt2_wgpu.webgpu import AdapterInfo
+from gpt2_wgpu.webgpu import AdapterInfo, Device, adapters
 
 # variable → PCI vendor of the GPUs that it numbers
 _VARIABLES = {
@@ -47,3 +49,16 @@ def assigned_adapter(environment: Mapping[str, str], adapters: Sequence[AdapterI
             "NVIDIA_DRIVER_CAPABILITIES=all), or choose with adapter="
         )
     return None
+
+
+def open_assigned(adapter: int | str | None) -> Device:
+    """Open an adapter; "auto": that of the GPU that was assigned to this process.
+
+    Warns if none was assigned and wgpu has only a CPU adapter.
+    """
+    if adapter != "auto":
+        return Device(adapter=adapter)
+    device = Device(adapter=assigned_adapter(os.environ, adapters()))
+    if device.info.is_software:
+        warnings.warn(f"no GPU: this worker computes on the CPU ({device.info.name})", stacklevel=4)
+    return device

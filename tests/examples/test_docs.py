@@ -84,3 +84,12 @@ def test_the_blocks_of_control_run(
 def test_the_block_of_sessions_runs(device: gw.Device, capsys: pytest.CaptureFixture[str]) -> None:
     *_, kept, _loaded = lines_of("sessions.md", capsys)
     assert re.fullmatch(r"[0-9]+ of [0-9]+ tokens kept; the last are \[.*\]", kept)
+
+
+def test_the_block_of_server_runs(
+    device: gw.Device, capsys: pytest.CaptureFixture[str], no_leak: None
+) -> None:
+    (text,) = lines_of("server.md", capsys)
+    with gw.GPT2CausalLM.from_preset("fairytales") as lm:
+        greedy = lm.generate("The king", max_new_tokens=8, sampler="greedy", strip_prompt=True)
+        assert text == greedy

@@ -1,0 +1,228 @@
+"""Completions: requests on one batch, and their answers as OpenAI's objects."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+import secrets
+import time
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from typing import Any
+
+from gpt2_wgpu._version import __version__
+from gpt2_wgpu.models import GPT2CausalLM
+from gpt2_wgpu.models.continuous_batch import ContinuousBatch
+from gpt2_wgpu.models.evaluation import token_logprobs
+from gpt2_wgpu.server.api_errors import APIError
+from gpt2_wgpu.server.choice_tokens import Logprobs, logprobs_object
+from gpt2_wgpu.server.completion_request import CompletionRequest
+from gpt2_wgpu.server.completion_rows import CompletionRow, merged
+from gpt2_wgpu.server.metrics import Metrics
+from gpt2_wgpu.text import GPT2Tokenizer
+
+
+class Completions:
+    """Generator of answers; all requests share ``batch``.
+
+    Args:
+        lm: the model, with a preprocessor.
+        batch: its batch.
+        model: name of the model in answers.
+        max_rows: rows that are admitted at once, running and waiting.
+        metrics: counters to advance.
+    """
+
+    def __init__(
+        self, lm: GPT2CausalLM, batch: ContinuousBatch, model: str, max_rows: int, metrics: Metrics
+    ) -> None:
+        assert lm.preprocessor is not None  # create_app rejects a model without one
+        self._lm, self._batch, self.model = lm, batch, model
+        self._tokenizer: GPT2Tokenizer = lm.preprocessor.tokenizer
+        self._max_rows, self._admitted = max_rows, 0
+        self._metrics = metrics
+        self._scoring = asyncio.Lock()  # bounds the memory of logits and caches
+        self._fingerprint = _fingerprint(lm, model)
+
+    @contextmanager
+    def admitted(self, request: CompletionRequest) -> Iterator[None]:
+        """Count the rows of a request while it is answered.
+
+        Raises:
+            APIError: there are too many.
+        """
+        rows = request.rows
+        if rows > self._max_rows:
+            message = (
+                f"the request has {rows} rows, but this server admits {self._max_rows} at once"
+            )
+            raise APIError(400, message, "prompt")
+        if self._admitted + rows > self._max_rows:
+            message = f"the server is busy with {self._admitted} rows: try again later"
+            raise APIError(429, message, code="rate_limit_exceeded", headers={"Retry-After": "1"})
+        self._admitted += rows
+        try:
+            yield
+        finally:
+            self._admitted -= rows
+
+    def start(self, request: CompletionRequest) -> list[CompletionRow]:
+        """Submit the rows of a request, ``best_of`` for each prompt.
+
+        Raises:
+            GPT2WGPUError: the batch rejects one; then none is left in it.
+        """
+        rows: list[CompletionRow] = []
+        try:
+            for prompt in request.prompts:
+                for _ in range(request.best_of):
+                    row = None
+                    if request.max_tokens:
+                        row = self._batch.submit(
+                            prompt.ids,
+                            max_new_tokens=request.max_tokens,
+                            sampler=request.sampler,
+                            seed=(request.seed + len(rows)) % 2**64,
+                            stop_token_ids=request.stop_token_ids,
+                        )
+                    rows.append(CompletionRow(prompt.ids, row, self._tokenizer, request.stop))
+        except BaseException:
+            for each in rows:
+                each.cancel()
+            raise
+        self._metrics.prompt_tokens += sum(len(prompt.ids) for prompt in request.prompts)
+        return rows
+
+    async def answer(self, request: CompletionRequest, rows: list[CompletionRow]) -> dict[str, Any]:
+        """Return the whole answer."""
+        begun = time.perf_counter()
+        async with aclosing(merged(rows)) as pieces:
+            first = True
+            async for _, piece in pieces:
+                first = self._note_first_token(begun, piece, first)
+        choices = await self._choices(request, rows)
+        return self._head() | {"choices": choices, "usage": self._usage(request, rows)}
+
+    async def events(
+        self, request: CompletionRequest, rows: list[CompletionRow]
+    ) -> AsyncGenerator[dict[str, Any]]:
+        """Yield the objects of a stream.
+
+        With log-probabilities, which are computed at the end, each choice is one object.
+        """
+        head = self._head() | ({"usage": None} if request.include_usage else {})
+        if request.logprobs is not None:
+            for choice in (await self.answer(request, rows))["choices"]:
+                yield head | {"choices": [choice]}
+        else:
+            async with aclosing(self._pieces(request, rows)) as pieces:
+                async for index, text, reason in pieces:
+                    choice = {"text": text, "index": index, "logprobs": None}
+                    yield head | {"choices": [choice | {"finish_reason": reason}]}
+        if request.include_usage:
+            yield head | {"choices": [], "usage": self._usage(request, rows)}
+
+    async def _pieces(
+        self, request: CompletionRequest, rows: Sequence[CompletionRow]
+    ) -> AsyncGenerator[tuple[int, str, str | None]]:
+        """Yield (index, piece of text, finish reason of the last piece)."""
+        begun, first = time.perf_counter(), True
+        if request.echo:
+            for index in range(len(rows)):
+                yield index, self._prompt_text(request, index), None
+        async with aclosing(merged(rows)) as pieces:
+            async for index, piece in pieces:
+                first = self._note_first_token(begun, piece, first)
+                if piece is None:
+                    yield index, "", rows[index].finish_reason
+                elif piece:
+                    yield index, piece, None
+
+    async def _choices(
+        self, request: CompletionRequest, rows: list[CompletionRow]
+    ) -> list[dict[str, Any]]:
+        """Return the ``n`` choices of each prompt."""
+        found: list[Logprobs] = [([], [])] * len(rows)
+        if request.logprobs is not None or request.best_of > request.n:
+            found = await self._score(request, rows)
+        choices: list[dict[str, Any]] = []
+        for first in range(0, len(rows), request.best_of):
+            places = [*range(first, first + request.best_of)]
+            if request.best_of > request.n:
+                places.sort(key=lambda place: _mean(rows[place], found[place]), reverse=True)
+            for place in places[: request.n]:
+                row = rows[place]
+                echoed = self._prompt_text(request, place) if request.echo else ""
+                text = echoed + row.text
+                logprobs = None
+                if request.logprobs is not None:
+                    prompt = request.prompts[place // request.best_of]
+                    visible = prompt.ids[prompt.hidden :] if request.echo else []
+                    logprobs = logprobs_object(
+                        self._tokenizer, visible, row.ids, found[place], len(text)
+                    )
+                choices.append(
+                    {
+                        "text": text,
+                        "index": len(choices),
+                        "logprobs": logprobs,
+                        "finish_reason": row.finish_reason,
+                    }
+                )
+        return choices
+
+    async def _score(
+        self, request: CompletionRequest, rows: Sequence[CompletionRow]
+    ) -> list[Logprobs]:
+        """Return log-probabilities of the tokens that a text has: the new ones, or all."""
+        begins = [1 if request.echo else len(row.prompt) for row in rows]
+        contexts = [row.prompt[:begin] for row, begin in zip(rows, begins, strict=True)]
+        scored = [row.prompt[begin:] + row.ids for row, begin in zip(rows, begins, strict=True)]
+        async with self._scoring:
+            found = await token_logprobs(self._lm, contexts, scored, request.logprobs or 0)
+        results: list[Logprobs] = []
+        for place, (logprobs, tops) in enumerate(found):
+            # Without a start token nothing precedes the first token of an echoed prompt.
+            bare = request.echo and not request.prompts[place // request.best_of].hidden
+            results.append(([*[None] * bare, *logprobs], [*[None] * bare, *tops]))
+        return results
+
+    def _prompt_text(self, request: CompletionRequest, place: int) -> str:
+        prompt = request.prompts[place // request.best_of]
+        return self._tokenizer.decode(prompt.ids[prompt.hidden :])
+
+    def _note_first_token(self, begun: float, piece: str | None, first: bool) -> bool:
+        """Measure the time to the first piece; return whether it is still to come."""
+        if first and piece is not None:
+            self._metrics.first_token.observe(time.perf_counter() - begun)
+            return False
+        return first
+
+    def _head(self) -> dict[str, Any]:
+        return {
+            "id": f"cmpl-{secrets.token_hex(12)}",
+            "object": "text_completion",
+            "created": int(time.time()),
+            "model": self.model,
+            "system_fingerprint": self._fingerprint,
+        }
+
+    def _usage(self, request: CompletionRequest, rows: Sequence[CompletionRow]) -> dict[str, int]:
+        """Return the numbers of tokens: a prompt counts once, all its rows count."""
+        prompts = sum(len(prompt.ids) for prompt in request.prompts)
+        new = sum(len(row.ids) for row in rows)
+        return {"prompt_tokens": prompts, "completion_tokens": new, "total_tokens": prompts + new}
+
+
+def _mean(row: CompletionRow, found: Logprobs) -> float:
+    """Return the mean log-probability of the new tokens."""
+    if not row.ids:
+        return -math.inf
+    return math.fsum(value or 0.0 for value in found[0][-len(row.ids) :]) / len(row.ids)
+
+
+def _fingerprint(lm: GPT2CausalLM, model: str) -> str:
+    """Return OpenAI's ``system_fingerprint``: equal seeds give equal texts where it is equal."""
+    parts = (__version__, model, lm.backbone.dtype, lm.device.info.name)
+    return "fp_" + hashlib.blake2b("\0".join(parts).encode(), digest_size=5).hexdigest()

@@ -1,0 +1,94 @@
+"""Runner of the HTTP API: uvicorn on a socket that is bound before the model loads."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.shown import shown
+
+GRACE = 10  # seconds for answers in flight, after Ctrl-C or SIGTERM
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket bound to an address; it does not listen yet.
+
+    Raises:
+        InvalidArgumentError: the address is unknown or in use.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise InvalidArgumentError(f"--host {shown(host)} is no address: {error}") from None
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        why = "is in use" if error.errno == errno.EADDRINUSE else f"is unavailable ({error})"
+        raise InvalidArgumentError(f"port {port} {why}: choose another with --port") from None
+    return bound
+
+
+def run(app: Any, bound: socket.socket, started: Callable[[], None]) -> None:
+    """Serve an ASGI app until Ctrl-C or SIGTERM; answers in flight have `GRACE` seconds to end.
+
+    A second signal ends them at once.
+
+    Args:
+        app: the app.
+        bound: from `bind`; closed at the end.
+        started: called when requests are accepted.
+    """
+    asyncio.run(_serve(app, bound, started))
+
+
+async def _serve(app: Any, bound: socket.socket, started: Callable[[], None]) -> None:
+    config = uvicorn.Config(
+        app,
+        access_log=False,
+        date_header=False,  # the app's own: uvicorn's needs a timer
+        lifespan="on",
+        log_level="error",
+        server_header=False,
+        timeout_graceful_shutdown=GRACE,
+        ws="none",
+    )
+    server: Any = uvicorn.Server(config)
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+    def end(*_: object) -> None:
+        server.force_exit = server.should_exit
+        server.should_exit = True
+        loop.call_soon_threadsafe(stop.set)
+
+    async def main_loop() -> None:
+        """Wait for a signal; uvicorn's own loop wakes up ten times a second."""
+        started()
+        await stop.wait()
+
+    @contextmanager
+    def capture_signals() -> Iterator[None]:
+        """Handle signals; uvicorn's own handler raises them again at the end."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {each: signal.signal(each, end) for each in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    server.main_loop, server.capture_signals = main_loop, capture_signals
+    await server.serve(sockets=[bound])

@@ -1,0 +1,184 @@
+"""`gpt2-wgpu serve --api` as a process, with a real socket; its options and start-up errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from gpt2_wgpu.cli.main import main
+from tests.cli.conftest import COMMAND, ROOT
+
+pytestmark = pytest.mark.native("processes")
+
+LONG = {"prompt": "The king", "max_tokens": 400, "stop_token_ids": [], "stream": True}
+
+
+@contextmanager
+def running(model="fairytales"):
+    """(process, address of the API, port) of a server that accepts requests."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "GPT2_WGPU_API_KEY": ""}
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--api", model, "--port", "0", "--dtype", "f32"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    try:
+        address = process.stdout.readline().strip()
+        port = int(address.removeprefix("http://localhost:").removesuffix("/v1"))
+        yield process, address, port
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def hanging(port, body):
+    """A connection on which the first piece of a stream has arrived."""
+    data = json.dumps(body).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n"
+    connection = socket.create_connection(("127.0.0.1", port), timeout=30)
+    connection.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + data)
+    received = b""
+    while b"data: " not in received:
+        received += connection.recv(1 << 16)
+    return connection
+
+
+def test_a_server_from_start_to_end():
+    """Requests at once, clients that hang up, and an end that lets answers be completed."""
+    import openai
+
+    with running() as (process, address, port):
+        client = openai.OpenAI(api_key="none", base_url=address, max_retries=0)
+        common = {"model": "fairytales", "prompt": "The king", "temperature": 0, "max_tokens": 9}
+        whole = client.completions.create(**common).choices[0].text
+        with client.completions.create(**common, stream=True) as stream:
+            assert "".join(event.choices[0].text for event in stream) == whole
+        with pytest.raises(openai.BadRequestError, match="temperature must be"):
+            client.completions.create(**common | {"temperature": -1})
+
+        hanging(port, LONG | {"n": 3}).close()
+        deadline = time.monotonic() + 20
+        gone = 'gpt2_wgpu_requests_total{status="499"} 1'
+        while gone not in (text := client.get("../metrics", cast_to=str)):
+            assert time.monotonic() < deadline, text
+        assert "gpt2_wgpu_rows_running 0" in text
+
+        idle = cpu_of(process)
+        time.sleep(0.5)
+        assert cpu_of(process) - idle <= 1  # clock ticks of 10 ms
+
+        with hanging(port, LONG | {"max_tokens": 60}) as connection:
+            process.send_signal(signal.SIGTERM)
+            received = b""
+            while piece := connection.recv(1 << 16):
+                received += piece
+            assert b"data: [DONE]" in received
+        _, said = process.communicate(timeout=20)
+        assert process.returncode == 0
+        (line,) = said.strip().splitlines()
+        assert line.startswith("gpt2-wgpu: serving fairytales on ")
+
+
+def cpu_of(process):
+    """CPU time of a process, in clock ticks (proc_pid_stat(5))."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def test_a_second_signal_ends_answers_in_flight():
+    with running() as (process, _, port), hanging(port, LONG) as connection:
+        process.send_signal(signal.SIGINT)
+        while "shutting" not in closed(port):
+            pass
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+        assert process.returncode == 0
+        received = b""
+        while piece := connection.recv(1 << 16):
+            received += piece
+        assert b"[DONE]" not in received
+
+
+def closed(port):
+    """ "shutting down" as soon as the server no longer listens."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        return "shutting down"
+    return ""
+
+
+def test_a_port_in_use(capsys, monkeypatch):
+    monkeypatch.setattr(
+        "gpt2_wgpu.cli.serve_api.load_model", lambda *_: pytest.fail("the model was loaded")
+    )
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["serve", "--api", "--port", str(port)]) == 1
+    assert f"port {port} is in use: choose another with --port" in capsys.readouterr().err
+    assert main(["serve", "--api", "--host", "no such host"]) == 1
+    assert "--host 'no such host' is no address" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("package", ["starlette", "uvicorn"])
+def test_without_the_extra(package, capsys, monkeypatch):
+    for name in [*sys.modules]:
+        if name.startswith("gpt2_wgpu.server") or name.partition(".")[0] == package:
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(["serve", "--api", "--port", "0"]) == 1
+    assert f"needs the package {package}: pip install 'gpt2-wgpu[server]'" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--host", "0.0.0.0"], "--host needs --api"),
+        (["--cors", "*"], "--cors needs --api"),
+        (["--api", "--site", "dist"], "--model and --site are options of the page"),
+        (["--api", "--api-key", ""], "--api-key is empty"),
+        (["--api", "--max-rows", "0"], "'0' must be an integer >= 1"),
+    ],
+)
+def test_options_that_do_not_fit(options, message, capsys):
+    assert main(["serve", *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("host", "warned", "hosts"),
+    [
+        ("127.0.0.1", False, {"localhost", "127.0.0.1", "[::1]"}),
+        ("0.0.0.0", True, None),
+    ],
+)
+def test_a_server_for_other_machines_warns(host, warned, hosts, capsys, monkeypatch, lm):
+    from gpt2_wgpu.server import api_app, http_server
+
+    made = {}
+    monkeypatch.setattr("gpt2_wgpu.cli.serve_api.load_model", lambda *_: lm.__copy__())
+    monkeypatch.setattr(api_app, "create_app", lambda *_, **options: made.update(options))
+    monkeypatch.setattr(http_server, "run", lambda app, bound, started: started())
+    monkeypatch.setattr(type(lm), "__exit__", lambda *_: None)
+    options = ["--port", "0", "--host", host, "--max-rows", "3", "--max-queue", "0"]
+    assert main(["serve", "--api", *options]) == 0
+    assert made["hosts"] == hosts
+    assert (made["max_rows"], made["max_queue"], made["api_key"]) == (3, 0, None)
+    assert ("give --api-key" in capsys.readouterr().err) is warned
+    assert main(["serve", "--api", *options, "--api-key", "x"]) == 0
+    assert made["api_key"] == "x" and "give --api-key" not in capsys.readouterr().err
