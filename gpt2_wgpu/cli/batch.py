@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from gpt2_wgpu.cli.batch_state import BatchState, locked_state
 from gpt2_wgpu.cli.model_options import add_model, load_model
 from gpt2_wgpu.cli.options import Parser, integer, use_adapter
 from gpt2_wgpu.cli.record_files import RecordFile
@@ -21,14 +22,18 @@ from gpt2_wgpu.cli.sampling_options import (
     settings_of,
 )
 from gpt2_wgpu.cli.terminal import Terminal, recorded_interrupts
-from gpt2_wgpu.errors import InvalidArgumentError
-from gpt2_wgpu.shown import shown
+from gpt2_wgpu.errors import ContextLengthError, GPT2WGPUError, InvalidArgumentError
+from gpt2_wgpu.sampling_parameters import PARAMETERS, SEED
+from gpt2_wgpu.shown import listed, shown
+
+_CHUNK = 64  # records that are written together
 
 _EPILOG = """\
 IN and OUT are JSON Lines (.jsonl, an object a line) or CSV (.csv, with a
 header). A record of OUT is that of IN with a field for the text, in the same
 order. If the command was interrupted or killed, run it again: it continues
-after the last complete record of OUT. Records are written 4 batches at a time.
+after the last complete record of OUT, with the same
+seed. OUT.run has the options of an unfinished run. Records are written 4 batches at a time.
 
 examples:
   gpt2-wgpu batch prompts.jsonl texts.jsonl
@@ -67,9 +72,23 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
     group.add_argument(
         "--batch-size",
         type=integer(1, 1 << 16),
-        default=64,
         metavar="N",
-        help="texts at once; halved where they exceed the GPU memory (default: %(default)s)",
+        help="texts at once (default: as many as the free GPU memory holds, at most 256, or 64 "
+        "without a GPU)",
+    )
+    group.add_argument(
+        "--on-error",
+        choices=("stop", "skip"),
+        default="stop",
+        help="what a prompt does that cannot be continued, e.g. is too long: stop the job, after "
+        "the texts before it, or be skipped (default: %(default)s)",
+    )
+    group.add_argument(
+        "--error-field",
+        default="error",
+        metavar="NAME",
+        help="field for the error of a skipped record, whose text is then empty; records of CSV "
+        "all have it with --on-error skip (default: %(default)s)",
     )
     group.add_argument("--force", action="store_true", help="begin anew: overwrite OUT")
     group.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
@@ -86,15 +105,38 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         raise InvalidArgumentError(f"OUT is IN, {args.source}: give another file")
     if args.target.is_dir():
         raise InvalidArgumentError(f"OUT is a directory, {args.target}: give a file")
-    done = _done(source, target, args) if exists and not args.force else 0
-    if done == total:
-        if exists and args.force:  # IN has no records
-            target.cut(0)
-        terminal.info(f"{args.target} is complete: {total} records")
+    if not total:
+        target.append([], anew=True) if args.force or not exists else _done(source, target, args)
+        terminal.info(f"{args.source} has no records: {args.target} is empty")
         return 0
+    with locked_state(args.target) as state:
+        _run_locked(source, target, total, state, args, terminal)
+    return 0
+
+
+def _run_locked(
+    source: RecordFile, target: RecordFile, total: int, state: BatchState,
+    args: argparse.Namespace, terminal: Terminal,
+) -> None:  # fmt: skip
+    continued = args.target.exists() and not args.force
+    done = _done(source, target, args) if continued else 0
+    if done == total:
+        state.finished = True
+        terminal.info(f"{args.target} is complete: {total} records")
+        return
+    stored = state.check(_options(args)) if done else None
     if done:
         terminal.info(f"continuing after {done} of {total} records")
-    seed = secrets.randbelow(2**31) if args.seed is None else args.seed
+        if state.read() is None:
+            terminal.warn(f"the options of the run that began {args.target} are not known")
+    seed = args.seed if args.seed is not None else stored
+    if seed is None:
+        seed = secrets.randbelow(2**31)
+    elif stored is not None and seed != stored:
+        raise InvalidArgumentError(
+            f"{args.target} was begun with --seed {stored}, not {seed}: omit --seed, or begin "
+            "anew with --force"
+        )
 
     import gpt2_wgpu as gw
 
@@ -103,18 +145,20 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     settings = settings_of(args, lm)
     is_random = note_what_is_ignored(args, settings, terminal)
     if is_random:
-        terminal.info(f"seed {seed}")  # before the texts: a killed run may be continued with it
+        terminal.info(f"seed {seed}")
     compile_model(lm, args, settings)
+    state.write(_options(args) | {"seed": seed})
+    count = done
     with (
         terminal.progress("generating", " texts") as report,
         recorded_interrupts() as interrupted,
     ):
 
-        def add(count: int) -> None:
-            nonlocal done
-            done += count
+        def add(texts: int) -> None:
+            nonlocal count
+            count += texts
             if report is not None:
-                report(done, total)
+                report(count, total)
             if interrupted():
                 raise KeyboardInterrupt
 
@@ -125,15 +169,29 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
             batch_size=args.batch_size,
             first=done,
             on_progress=add,
+            on_error=args.on_error,
             max_new_tokens=settings["max_new_tokens"],
             stop_texts=args.stop,
             seed=seed if is_random else None,
             add_start_token=not args.no_start_token,
             **allowed_special(args.allowed_special),
         )
-        _write(target, islice(source, done, None), texts, args)
+        skipped = _write(target, islice(source, done, None), texts, done, args)
+    state.finished = True
     terminal.info(f"wrote {args.target} ({total} records)")
-    return 0
+    if skipped:
+        terminal.warn(f"{skipped} records were skipped: see their field {args.error_field}")
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options on which the texts depend, except the seed, for the file of the state."""
+    names = [each.name for each in PARAMETERS if each is not SEED]
+    names += ["model", "dtype", "adapter_weights", "greedy", "beams", "penalty_alpha", "stop"]
+    names += ["no_start_token", "allowed_special", "prompt_field", "text_field"]
+    if args.target.suffix.lower() == ".csv":  # whose records all have the same fields
+        names += ["on_error", "error_field"]
+    flags = {each.name: each.flags[-1] for each in PARAMETERS}
+    return {flags.get(n, "--" + n.replace("_", "-")): getattr(args, n) for n in names}
 
 
 def _records(
@@ -142,17 +200,23 @@ def _records(
     """Yield the records of IN; InvalidArgumentError for one that OUT could not have with a text."""
     first: dict[str, Any] = {}
     for number, record in enumerate(source, 1):
-        prompt = record.get(args.prompt_field)
+        if args.prompt_field not in record:
+            raise InvalidArgumentError(
+                f"record {number} of {source.path} has no field {shown(args.prompt_field)}, only "
+                f"{listed([shown(name) for name in record]) or 'none'}: see --prompt-field"
+            )
+        prompt = record[args.prompt_field]
         if not isinstance(prompt, str):
             raise InvalidArgumentError(
                 f"record {number} of {source.path} must have a text in the field "
                 f"{shown(args.prompt_field)}, not {shown(prompt)}: see --prompt-field"
             )
-        if args.text_field in record:
-            raise InvalidArgumentError(
-                f"record {number} of {source.path} has a field {shown(args.text_field)} already: "
-                "name another with --text-field"
-            )
+        for option in ("text_field", "error_field"):
+            if (name := getattr(args, option)) in record:
+                raise InvalidArgumentError(
+                    f"record {number} of {source.path} has a field {shown(name)} already: "
+                    f"name another with --{option.replace('_', '-')}"
+                )
         first = first or record
         if target.is_csv and (differ := sorted(record.keys() ^ first.keys())):
             raise InvalidArgumentError(
@@ -174,13 +238,17 @@ def _done(source: RecordFile, target: RecordFile, args: argparse.Namespace) -> i
         done += 1
         expected = next(records, {}) | text
         same = record.get(args.prompt_field) == expected.get(args.prompt_field)
-        if not same or record.keys() != expected.keys():
+        if not same or record.keys() - {args.error_field} != expected.keys():
             raise _not_ours(target, f"record {done} of {target.path}")
     if not done and data:
         begin = b""
         for record in islice(records, 1):
             # Without the end of the empty text: `"` and a newline, in JSON also `}`.
-            begin = target.encoded([record | text])[: -2 if target.is_csv else -3]
+            first = record | text | ({args.error_field: ""} if _has_errors(target, args) else {})
+            begin = target.encoded([first])
+            begin = begin[: begin.rindex(b'""') + 1]  # up to the empty text or error
+            if _has_errors(target, args):
+                begin = begin[: begin[:-1].rindex(b'""') + 1]
         if not begin or not (data.startswith(begin) or begin.startswith(data)):
             raise _not_ours(target, str(target.path))
     if length < len(data):
@@ -194,15 +262,47 @@ def _not_ours(target: RecordFile, subject: str) -> InvalidArgumentError:
     )
 
 
+def _has_errors(target: RecordFile, args: argparse.Namespace) -> bool:
+    """Return whether all records have the field of errors: those of CSV have the same fields."""
+    return target.is_csv and args.on_error == "skip"
+
+
 def _write(
-    target: RecordFile, records: Iterator[dict[str, Any]], texts: Iterator[str],
+    target: RecordFile, records: Iterator[dict[str, Any]], texts: Iterator[Any], done: int,
     args: argparse.Namespace,
-) -> None:  # fmt: skip
-    """Append each record with its text, ``batch_size`` at a time; with --force, overwrite OUT."""
-    anew = args.force
-    while chunk := [
-        record | {args.text_field: text}
-        for text, record in zip(islice(texts, args.batch_size), records, strict=False)
-    ]:
-        target.append(chunk, anew=anew)
-        anew = False
+) -> int:  # fmt: skip
+    """Append each record with its text, some at a time; return the number of skipped ones.
+
+    With --force, overwrite OUT. An error, too, comes after the texts before it.
+    """
+    anew, skipped, number = args.force, 0, done
+    while True:
+        chunk: list[dict[str, Any]] = []
+        stopped: GPT2WGPUError | None = None
+        try:
+            for text in islice(texts, _CHUNK):
+                record = next(records)
+                number += 1
+                error = _reason(text, number) if isinstance(text, GPT2WGPUError) else ""
+                skipped += bool(error)
+                record = record | {args.text_field: "" if error else text}
+                if error or _has_errors(target, args):
+                    record[args.error_field] = error
+                chunk.append(record)
+        except (ContextLengthError, InvalidArgumentError) as error_of_prompt:
+            stopped = error_of_prompt
+        if chunk:
+            target.append(chunk, anew=anew)
+            anew = False
+        if stopped is not None:
+            raise InvalidArgumentError(
+                f"record {number + 1} of {args.source} {_reason(stopped, number + 1)}, or go on "
+                "without it by --on-error skip"
+            )
+        if not chunk:
+            return skipped
+
+
+def _reason(error: GPT2WGPUError, number: int) -> str:
+    """Return the message of an error without the number of the prompt, which counts from 0."""
+    return str(error).removeprefix(f"prompt {number - 1}").removeprefix(":").strip()

@@ -68,6 +68,11 @@ class RecordFile:
     def _csv_records(self, lines: Iterable[str]) -> Iterator[Record]:
         reader = csv.DictReader(lines, strict=True)
         try:
+            for name in (names := list(reader.fieldnames or ())):
+                if names.count(name) > 1:
+                    raise InvalidArgumentError(
+                        f"the header of {self.path} has the field {shown(name)} twice: rename one"
+                    )
             for record in reader:
                 fields = len(reader.fieldnames or ())
                 if None in record or None in record.values():
@@ -105,6 +110,8 @@ class RecordFile:
         if not self.is_csv:
             return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in records).encode()
         text = io.StringIO(newline="")
+        if not records:
+            return b""
         fields = names or list(records[0])
         # All are quoted: csv writes a lone carriage return without quotes, and cannot read it.
         writer = csv.DictWriter(text, fields, lineterminator="\n", quoting=csv.QUOTE_ALL)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import chain, islice
-from typing import Unpack
+from typing import Any, Literal, Unpack, get_args
 
 from gpt2_wgpu import samplers
-from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError, OutOfGPUMemoryError
+from gpt2_wgpu.errors import (
+    ContextLengthError,
+    GPT2WGPUError,
+    InvalidArgumentError,
+    OutOfGPUMemoryError,
+)
 from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.generate_arguments import GenerateOptions, StopTokens
 from gpt2_wgpu.models.row_ends import with_start_token
@@ -19,7 +24,10 @@ from gpt2_wgpu.validation import instance, integer, optional_function
 from gpt2_wgpu.webgpu import sync
 
 WINDOW = 4  # batches of prompts that are sorted together, and lost if the process is killed
+MAX_ROWS, MAX_ROWS_CPU = 256, 64  # of a batch whose size follows from the memory
 OnProgress = Callable[[int], None]
+OnError = Literal["stop", "skip"]
+Item = str | GPT2WGPUError
 
 
 def generate_batches(
@@ -29,11 +37,12 @@ def generate_batches(
     stop_token_ids: StopTokens = "auto",
     strip_prompt: bool = False,
     *,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     first: int = 0,
     on_progress: OnProgress | None = None,
+    on_error: OnError = "stop",
     **options: Unpack[GenerateOptions],
-) -> Iterator[str]:
+) -> Iterator[Any]:
     """Generate a text for each of any number of prompts; blocks (``generate_batches_async``).
 
     Prompts are read lazily, 4 batches at a time, and sorted by length, so that a batch has little
@@ -45,15 +54,18 @@ def generate_batches(
         max_length: as in ``generate``.
         stop_token_ids: as in ``generate``.
         strip_prompt: as in ``generate``.
-        batch_size: rows at once. Where they exceed the memory budget, it is halved with a warning.
+        batch_size: rows at once; default: what half of the free memory holds, at most 256 (64
+            on CPU adapters). Where they exceed the memory, it is halved with a warning.
         first: number of the first prompt, for seeds and messages; where an earlier call ended.
         on_progress: called with the number of texts that each batch adds.
+        on_error: what a prompt does that cannot be continued, e.g. is too long: "stop" raises its
+            error after the texts before it; "skip" yields the error in place of its text.
         options: as in ``generate``, without ``callback``, ``num_return_sequences``,
             ``time_limit`` and ``cancellation``. ``seed`` plus the number of a prompt is the seed of
             its text, which does not depend on the batch.
 
     Yields:
-        The texts.
+        The texts, a str each; with ``on_error="skip"`` also errors.
 
     Raises:
         ContextLengthError: a prompt does not fit; the message has its number.
@@ -62,10 +74,20 @@ def generate_batches(
         OutOfGPUMemoryError: a single row exceeds the memory budget.
     """
     run = _Batches(
-        lm, max_length, stop_token_ids, strip_prompt, batch_size, first, on_progress, options
+        lm,
+        max_length,
+        stop_token_ids,
+        strip_prompt,
+        batch_size,
+        first,
+        on_progress,
+        on_error,
+        options,
     )
     for window in _windows(prompts, run.size * WINDOW):
         yield from sync(run.texts(window), "generate_batches_async(...)")
+        if run.error is not None:
+            raise run.error
 
 
 async def generate_batches_async(
@@ -75,18 +97,29 @@ async def generate_batches_async(
     stop_token_ids: StopTokens = "auto",
     strip_prompt: bool = False,
     *,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     first: int = 0,
     on_progress: OnProgress | None = None,
+    on_error: OnError = "stop",
     **options: Unpack[GenerateOptions],
-) -> AsyncIterator[str]:
+) -> AsyncIterator[Any]:
     """Async counterpart of :func:`generate_batches`."""
     run = _Batches(
-        lm, max_length, stop_token_ids, strip_prompt, batch_size, first, on_progress, options
+        lm,
+        max_length,
+        stop_token_ids,
+        strip_prompt,
+        batch_size,
+        first,
+        on_progress,
+        on_error,
+        options,
     )
     for window in _windows(prompts, run.size * WINDOW):
         for text in await run.texts(window):
             yield text
+        if run.error is not None:
+            raise run.error
 
 
 def _windows(prompts: Iterable[str], size: int) -> Iterator[list[str]]:
@@ -106,9 +139,10 @@ class _Batches:
         max_length: int | None,
         stop_token_ids: StopTokens,
         strip_prompt: bool,
-        batch_size: int,
+        batch_size: int | None,
         first: int,
         on_progress: OnProgress | None,
+        on_error: OnError,
         options: GenerateOptions,
     ) -> None:
         instance("lm", lm, CausalLM)
@@ -117,7 +151,13 @@ class _Batches:
             raise InvalidArgumentError(
                 "generate_batches takes texts, but this model has no preprocessor"
             )
-        self.size = integer("batch_size", batch_size, 1, 1 << 16)
+        most = MAX_ROWS_CPU if lm.backbone.device.info.is_software else MAX_ROWS
+        self._sized = batch_size is None  # by the memory
+        self.size = integer("batch_size", most if batch_size is None else batch_size, 1, 1 << 16)
+        self.error: GPT2WGPUError | None = None
+        if on_error not in get_args(OnError):
+            raise InvalidArgumentError(f"on_error must be 'stop' or 'skip', not {shown(on_error)}")
+        self._skip = on_error == "skip"
         self._lm = lm
         _check_options(lm, options)
         self._preprocessor = with_start_token(lm.preprocessor, options.get("add_start_token"))
@@ -131,13 +171,20 @@ class _Batches:
         self._options: GenerateOptions = {**options, "max_new_tokens": new}
         self._before = integer("first", first, 0, 2**63)  # number of the window's first prompt
 
-    async def texts(self, prompts: list[str]) -> list[str]:
-        """Return the texts of a window of prompts."""
+    async def texts(self, prompts: list[str]) -> list[Item]:
+        """Return the texts of a window of prompts, or up to the first error, :attr:`error`."""
         lengths = self._lengths(prompts)
-        order = sorted(range(len(prompts)), key=lengths.__getitem__, reverse=True)
-        texts: list[str] = [""] * len(prompts)
+        texts: list[Item] = ["" if isinstance(each, int) else each for each in lengths]
+        if not self._skip:
+            self.error = next((each for each in texts if not isinstance(each, str)), None)
+            if self.error is not None:
+                del texts[texts.index(self.error) :]
+        rest = {i: n for i, n in enumerate(lengths[: len(texts)]) if isinstance(n, int)}
+        order = sorted(rest, key=rest.__getitem__, reverse=True)
+        if self._on_progress is not None and len(texts) > len(order):
+            self._on_progress(len(texts) - len(order))
         while order:
-            rows = order[: self.size]
+            rows = order[: self._fitting(rest[order[0]])]
             try:
                 found = await self._batch([prompts[i] for i in rows], rows)
             except OutOfGPUMemoryError:
@@ -157,6 +204,23 @@ class _Batches:
         self._before += len(prompts)
         return texts
 
+    def _fitting(self, longest: int) -> int:
+        """Return the rows of a batch whose longest prompt has this number of tokens."""
+        if not self._sized:
+            return self.size
+        backbone = self._lm.backbone
+        config, memory = backbone.config, backbone.device.memory.info(0)
+        new_tokens = self._options.get("max_new_tokens")
+        length = self._limit if new_tokens is None else min(self._limit, longest + new_tokens)
+        item = 2 if backbone.cache_dtype == "float16" else 4
+        cache = 2 * config.n_layer * config.n_embd * (length + 16) * item
+        row = cache + 8 * 4 * (config.vocab_size + config.n_embd)  # logits and activations
+        sampler = self._options.get("sampler")
+        chosen = self._lm.sampler if sampler is None else samplers.get(sampler)
+        beams = chosen.num_beams if isinstance(chosen, samplers.BeamSampler) else 1
+        free = (memory.budget - memory.num_bytes_in_gpu) // 2
+        return max(1, min(self.size, free // (row * beams)))
+
     async def _batch(self, prompts: list[str], rows: list[int]) -> list[str]:
         options = self._options.copy()
         if (seed := options.get("seed")) is not None:
@@ -166,21 +230,24 @@ class _Batches:
             prompts, self._limit, self._stops, self._strip_prompt, **options
         )
 
-    def _lengths(self, prompts: list[str]) -> list[int]:
-        """Return the numbers of tokens; they are checked before anything is generated."""
-        lengths = []
-        for number, prompt in enumerate(prompts, self._before):
-            if not isinstance(prompt, str):
-                raise InvalidArgumentError(f"prompt {number} must be a str, not {shown(prompt)}")
-            special = self._options.get("allowed_special")
+    def _lengths(self, prompts: list[str]) -> list[int | GPT2WGPUError]:
+        """Return the number of tokens of each prompt, or its error."""
+        return [self._length(number, each) for number, each in enumerate(prompts, self._before)]
+
+    def _length(self, number: int, prompt: str) -> int | GPT2WGPUError:
+        if not isinstance(prompt, str):
+            return InvalidArgumentError(f"prompt {number} must be a str, not {shown(prompt)}")
+        special = self._options.get("allowed_special")
+        try:
             (ids,) = self._lm.encode_prompts([prompt], self._preprocessor, special)
-            lengths.append(len(ids))
-            if len(ids) > self._limit:
-                raise ContextLengthError(
-                    f"prompt {number} has {len(ids)} tokens (start token included), but only "
-                    f"{self._limit} fit: shorten it"
-                )
-        return lengths
+        except (ContextLengthError, InvalidArgumentError) as error:
+            return type(error)(f"prompt {number}: {error}")
+        if len(ids) > self._limit:
+            return ContextLengthError(
+                f"prompt {number} has {len(ids)} tokens (start token included), but only "
+                f"{self._limit} fit: shorten it"
+            )
+        return len(ids)
 
 
 def _check_options(lm: CausalLM, options: GenerateOptions) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 import gpt2_wgpu
+from gpt2_wgpu.cli.batch_state import locked_state
 from gpt2_wgpu.cli.main import main
 from gpt2_wgpu.cli.record_files import RecordFile
-from gpt2_wgpu.errors import InvalidArgumentError, PresetError
+from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError, PresetError
 from tests.cli.conftest import COMMAND, Run, Started
 from tests.cli.fake_engine import FakeEngine
 
@@ -72,7 +73,9 @@ def test_a_killed_run_loses_and_repeats_nothing(
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        ('{"id": 1}\n', (), "record 1 of in.jsonl must have a text in the field 'prompt'"),
+        ('{"id": 1}\n', (), "record 1 of in.jsonl has no field 'prompt', only 'id': see"),
+        ('{"prompt": 1}\n', (), "record 1 of in.jsonl must have a text in the field 'prompt'"),
+        ('{"prompt": "a", "error": 1}\n', (), "a field 'error' already: name another with --error"),
         ('{"prompt": "a", "text": "b"}\n', (), "a field 'text' already: name another with --text"),
         ('{"prompt": "a"}\n\n[1]\n', (), "in.jsonl, line 3 must be a JSON object, not [1]"),
         ('{"prompt": "a"\n', (), "in.jsonl, line 1: "),
@@ -240,5 +243,98 @@ def test_an_input_without_records(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert out.read_text() == "notes"
     assert main(["batch", "in.jsonl", "out.jsonl", "--force"]) == 0
     assert out.read_text() == ""
+    out.unlink()
+    assert main(["batch", "in.jsonl", "out.jsonl"]) == 0
+    assert out.read_text() == ""
+    assert "in.jsonl has no records: out.jsonl is empty" in capsys.readouterr().err
     with pytest.raises(InvalidArgumentError, match=r"cannot read .*none\.jsonl: No such file"):
         RecordFile(tmp_path / "none.jsonl").complete()
+
+
+def test_a_field_twice_in_a_header(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("prompt,id,id\na,1,2\n")
+    with pytest.raises(InvalidArgumentError, match=r"the header of .* has the field 'id' twice"):
+        list(RecordFile(path))
+
+
+@pytest.fixture
+def texts(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """A fake of `generate_batches` and three records: "text N", or an error for "bad"."""
+    engine.failure = None
+    found: dict[str, Any] = {"until": 99}
+
+    def fake(_: object, prompts: Iterator[str], **options: Any) -> Iterator[Any]:
+        found.update(options)
+        for number, prompt in enumerate(prompts, options["first"]):
+            if number == found["until"]:
+                raise PresetError("killed")
+            error = ContextLengthError(f"prompt {number} has 9 tokens")
+            if prompt == "bad" and options["on_error"] == "stop":
+                raise error
+            yield error if prompt == "bad" else f"text {number}"
+
+    monkeypatch.setattr(gpt2_wgpu, "generate_batches", fake)
+    (tmp_path / "in.jsonl").write_text(
+        "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in ("a", "bad", "c"))
+    )
+    return found
+
+
+def test_a_bad_prompt_stops_the_job_after_the_texts_before(
+    texts: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["batch", "in.jsonl", "out.jsonl"]) == 1
+    assert "record 2 of in.jsonl has 9 tokens, or go on without" in capsys.readouterr().err
+    assert list(RecordFile(tmp_path / "out.jsonl")) == [{"prompt": "a", "text": "text 0"}]
+    assert main(["batch", "in.jsonl", "out.jsonl", "--on-error", "skip"]) == 0
+    assert "1 records were skipped: see their field error" in capsys.readouterr().err
+    assert list(RecordFile(tmp_path / "out.jsonl")) == [
+        {"prompt": "a", "text": "text 0"},
+        {"prompt": "bad", "text": "", "error": "has 9 tokens"},
+        {"prompt": "c", "text": "text 2"},
+    ]
+    assert not (tmp_path / "out.jsonl.run").exists()
+
+
+@pytest.mark.usefixtures("texts")
+def test_errors_in_csv_have_a_field_of_all_records(tmp_path: Path) -> None:
+    options = ["batch", "in.jsonl", "out.csv", "--on-error", "skip", "--error-field", "why"]
+    for _ in range(2):
+        assert main(options) == 0
+        rows = [(each["text"], each["why"]) for each in RecordFile(tmp_path / "out.csv")]
+        assert rows == [("text 0", ""), ("", "has 9 tokens"), ("text 2", "")]
+
+
+def test_a_run_goes_on_with_its_seed_and_options(
+    texts: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["batch", "in.jsonl", "out.jsonl", "--on-error", "skip"]
+    texts["until"] = 2
+    assert main([*options, "--temp", "0.5"]) == 1
+    seed = texts["seed"]
+    state = tmp_path / "out.jsonl.run"
+    assert json.loads(state.read_text())["seed"] == seed
+    for changed, said in (
+        ([], "begun with --temperature 0.5, not None"),
+        (["--temp", "0.5", "-n", "3"], "begun with --max-tokens None, not 3"),
+        (["--temp", "0.5", "--seed", str(seed + 1)], f"with --seed {seed}, not {seed + 1}"),
+    ):
+        capsys.readouterr()
+        assert main([*options, *changed]) == 1
+        assert said in capsys.readouterr().err
+    (tmp_path / "out.jsonl").write_text('{"prompt": "a", "text": "text 0"}\n')
+    texts["until"] = 99
+    assert main([*options, "--temp", "0.5"]) == 0
+    assert (texts["seed"], texts["first"]) == (seed, 1)
+    assert len(list(RecordFile(tmp_path / "out.jsonl"))) == 3
+    assert not state.exists()
+
+
+@pytest.mark.usefixtures("texts")
+def test_two_runs_on_one_output(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with locked_state(tmp_path / "out.jsonl"):
+        assert main(["batch", "in.jsonl", "out.jsonl"]) == 1
+    assert "another run is writing out.jsonl: wait until it ends" in capsys.readouterr().err
+    assert not (tmp_path / "out.jsonl").exists()
+    assert not (tmp_path / "out.jsonl.run").exists()

@@ -147,3 +147,48 @@ def test_options_that_batches_cannot_have(lm, monkeypatch):
     lm.compile(beams)
     with pytest.raises(InvalidArgumentError, match="omit return_all_beams"):
         next(gw.generate_batches(lm, ["Once"]))
+
+
+def test_prompts_that_are_skipped(lm):
+    prompts = [*PROMPTS[:2], "a " * 600, PROMPTS[2], 5, PROMPTS[3]]
+    good = PROMPTS[:4]
+    expected = list(gw.generate_batches(lm, good, max_new_tokens=2))
+    sizes = []
+    texts = list(
+        gw.generate_batches(
+            lm, prompts, batch_size=2, on_error="skip", on_progress=sizes.append, max_new_tokens=2
+        )
+    )
+    assert [texts[i] for i in (0, 1, 3, 5)] == expected
+    assert isinstance(texts[2], ContextLengthError) and "prompt 2 has" in str(texts[2])
+    assert isinstance(texts[4], InvalidArgumentError) and "prompt 4 must be a str" in str(texts[4])
+    assert sizes == [2, 2, 2]
+    found = gw.generate_batches(lm, prompts, batch_size=2, max_new_tokens=2)
+    assert [next(found), next(found)] == expected[:2]  # the texts before the error come first
+    with pytest.raises(ContextLengthError, match="prompt 2 has"):
+        next(found)
+    with pytest.raises(InvalidArgumentError, match="on_error must be 'stop' or 'skip', not 'no'"):
+        next(gw.generate_batches(lm, prompts, on_error="no"))
+
+
+def test_the_size_of_a_batch_follows_from_the_memory(lm, monkeypatch):
+    sizes = []
+    generate = lm.generate_async
+
+    async def counted(prompts, *args, **options):
+        sizes.append(len(prompts))
+        return await generate(prompts, *args, **options)
+
+    monkeypatch.setattr(lm, "generate_async", counted)
+    device = lm.backbone.device
+    budget = gw.memory(device).budget
+    try:
+        for megabytes, largest in ((9, 5), (1000, 21)):
+            gw.trim(device)
+            in_use = gw.memory(device).num_bytes_in_gpu
+            gw.set_memory_budget(in_use + (megabytes << 20), device)
+            texts = list(gw.generate_batches(lm, PROMPTS, max_new_tokens=20))
+            assert len(texts) == 21 and max(sizes) <= largest and sizes[0] > largest // 3
+            sizes.clear()
+    finally:
+        gw.set_memory_budget(budget, device)
