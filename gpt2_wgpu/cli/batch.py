@@ -32,8 +32,8 @@ _EPILOG = """\
 IN and OUT are JSON Lines (.jsonl, an object a line) or CSV (.csv, with a
 header). A record of OUT is that of IN with a field for the text, in the same
 order. If the command was interrupted or killed, run it again: it continues
-after the last complete record of OUT, with the same
-seed. OUT.run has the options of an unfinished run. Records are written 4 batches at a time.
+after the last complete record of OUT, with the same seed. OUT.run has the
+options of an unfinished run. Records are written 4 batches at a time.
 
 examples:
   gpt2-wgpu batch prompts.jsonl texts.jsonl
@@ -278,7 +278,7 @@ def _write(
     anew, skipped, number = args.force, 0, done
     while True:
         chunk: list[dict[str, Any]] = []
-        stopped: GPT2WGPUError | None = None
+        stopped: BaseException | None = None
         try:
             for text in islice(texts, _CHUNK):
                 record = next(records)
@@ -289,16 +289,18 @@ def _write(
                 if error or _has_errors(target, args):
                     record[args.error_field] = error
                 chunk.append(record)
-        except (ContextLengthError, InvalidArgumentError) as error_of_prompt:
-            stopped = error_of_prompt
+        except BaseException as error_or_interrupt:  # after the records before it
+            stopped = error_or_interrupt
         if chunk:
             target.append(chunk, anew=anew)
             anew = False
-        if stopped is not None:
+        if isinstance(stopped, ContextLengthError | InvalidArgumentError):
             raise InvalidArgumentError(
                 f"record {number + 1} of {args.source} {_reason(stopped, number + 1)}, or go on "
                 "without it by --on-error skip"
             )
+        if stopped is not None:
+            raise stopped
         if not chunk:
             return skipped
 

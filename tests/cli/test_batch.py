@@ -315,6 +315,7 @@ def test_a_run_goes_on_with_its_seed_and_options(
     seed = texts["seed"]
     state = tmp_path / "out.jsonl.run"
     assert json.loads(state.read_text())["seed"] == seed
+    (tmp_path / "out.jsonl").write_text('{"prompt": "a", "text": "text 0"}\n')
     for changed, said in (
         ([], "begun with --temperature 0.5, not None"),
         (["--temp", "0.5", "-n", "3"], "begun with --max-tokens None, not 3"),
@@ -323,7 +324,6 @@ def test_a_run_goes_on_with_its_seed_and_options(
         capsys.readouterr()
         assert main([*options, *changed]) == 1
         assert said in capsys.readouterr().err
-    (tmp_path / "out.jsonl").write_text('{"prompt": "a", "text": "text 0"}\n')
     texts["until"] = 99
     assert main([*options, "--temp", "0.5"]) == 0
     assert (texts["seed"], texts["first"]) == (seed, 1)
