@@ -41,6 +41,7 @@ class Conversation:
         self._lm = lm
         self._tokenizer = lm.preprocessor.tokenizer
         self._allowed = allowed_special
+        self._session: gw.Session | None = None  # keys and values, from the first answer on
 
     @property
     def text(self) -> str:
@@ -64,9 +65,25 @@ class Conversation:
             )
         self.turns.append(Turn(prompt, "", before))
 
-    def stream(self, **options: Any) -> gw.TextStream:
-        """Start the model's answer; the options are those of ``lm.stream``."""
-        return self._lm.stream(self.token_ids, **options)
+    def stream(self, max_new_tokens: int | None, stop_texts: list[str]) -> gw.TextStream:
+        """Start the model's answer: only tokens that are new since the last one are computed.
+
+        A search, or prompt lookup, computes the whole text.
+        """
+        from gpt2_wgpu.samplers import runs_its_own_loop
+
+        lm = self._lm
+        if runs_its_own_loop(lm.sampler) or lm.prompt_lookup_num_tokens:
+            return lm.stream(self.token_ids, max_new_tokens=max_new_tokens, stop_texts=stop_texts)
+        if self._session is None:
+            self._session = lm.session()
+        self._session.edit(self.token_ids)
+        return self._session.stream(max_new_tokens, stop_texts=stop_texts)
+
+    def close(self) -> None:
+        """Free the GPU memory. Idempotent."""
+        if self._session is not None:
+            self._session.close()
 
     def end(self, answer: str, stream: gw.TextStream) -> None:
         """Append what the model wrote: the text that was shown, without an end token."""

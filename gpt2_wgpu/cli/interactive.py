@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 from gpt2_wgpu.cli.line_readers import LineReader, PipedLines, TerminalLines, history_file
 from gpt2_wgpu.cli.model_options import add_weights, default_model, load_model
@@ -11,6 +13,9 @@ from gpt2_wgpu.cli.options import Parser, use_adapter, utf8
 from gpt2_wgpu.cli.repl import COMMANDS, Repl
 from gpt2_wgpu.cli.sampling_options import add_allowed_special, add_limits, add_sampling
 from gpt2_wgpu.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    import gpt2_wgpu as gw
 
 _EPILOG = """\
 The model continues what you type, and you go on from there: GPT-2 writes on, it
@@ -67,7 +72,11 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     terminal.quiet = args.quiet
     use_adapter(args)
     lm = load_model(args, terminal)
-    repl = Repl(lm, args, terminal)
+    with closing(Repl(lm, args, terminal)) as repl:
+        return _run(repl, lm, args, terminal)
+
+
+def _run(repl: Repl, lm: gw.GPT2CausalLM, args: argparse.Namespace, terminal: Terminal) -> int:
     if args.prompt is not None:
         return repl.continue_once(args.prompt)
     lines: LineReader = PipedLines()

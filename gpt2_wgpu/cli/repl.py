@@ -69,6 +69,10 @@ class Repl:
         special = allowed_special(args.allowed_special).get("allowed_special", ())
         self._text = Conversation(lm, special)
 
+    def close(self) -> None:
+        """Free the GPU memory of the text. Idempotent."""
+        self._text.close()
+
     def run(self, lines: LineReader) -> int:
         """Run turns and commands until the input ends; return the exit status."""
         while True:
@@ -147,9 +151,7 @@ class Repl:
         printer: StreamPrinter | None = None
         try:
             self._text.begin(prompt)
-            with self._text.stream(
-                max_new_tokens=settings["max_new_tokens"], stop_texts=args.stop
-            ) as stream:
+            with self._text.stream(settings["max_new_tokens"], args.stop) as stream:
                 printer = StreamPrinter(stream, "", terminal, json=False, echo=False)
                 printer.run(at_once=False)
         except BaseException:
