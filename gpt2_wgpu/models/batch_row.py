@@ -9,6 +9,7 @@ from typing import Self
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.models.row_ends import limit_reached
+from gpt2_wgpu.models.turns import Caller
 from gpt2_wgpu.nn import History, Penalties, SamplingOptions, TokenRules
 
 
@@ -62,6 +63,7 @@ class BatchRow(NotCopyable):
         self.token_ids: list[int] = []
         self.finish_reason: str | None = None
         self.plan = plan
+        self.caller = Caller.current()  # who waits for it
         self.in_flight = 0  # steps submitted and not yet collected
         self._read = 0  # of token_ids
         self._error: Exception | None = None

@@ -27,7 +27,7 @@ from gpt2_wgpu.models.row_group import RowGroup
 from gpt2_wgpu.models.row_prefill import RowPrefill
 from gpt2_wgpu.models.token_choice import with_rules
 from gpt2_wgpu.models.token_ids import Candidates
-from gpt2_wgpu.models.turns import Caller
+from gpt2_wgpu.models.turns import Caller, Turn
 from gpt2_wgpu.nn import round_up
 from gpt2_wgpu.samplers import runs_in_python, runs_its_own_loop
 from gpt2_wgpu.text.token_arrays import rows_of_ids
@@ -56,7 +56,9 @@ class ContinuousBatch(NotCopyable):
     penalties or rules than the rest take turns with them. A row's ids are those of ``generate`` for
     its prompt alone, up to rounding (docs/continuous-batching.md).
 
-    While it has rows, other generations of the model wait, as described in docs/control.md.
+    While it has rows, other generations of the model wait, as described in docs/control.md. For one
+    that waits it admits no further rows: it finishes those that run, lets the other run, and goes
+    on.
 
     The KV cache grows with the rows, in powers of two up to ``max_rows``, and is freed by
     :meth:`close`. A lost device is replaced, once in a while, and all rows go on.
@@ -95,6 +97,7 @@ class ContinuousBatch(NotCopyable):
         self._control = Control()  # of the wait for the model's turn
         self._has_turn = False
         self._callers: list[Caller] = []  # who submitted rows meanwhile
+        self._due = 0  # rows that the turn admits although others wait for it
         self._tokens = self._steps = 0
 
     def __str__(self) -> str:
@@ -121,15 +124,17 @@ class ContinuousBatch(NotCopyable):
 
         Raises:
             ContextLengthError: the prompt fills ``max_length``.
+            DisposedTensorError: the model was disposed.
             InvalidArgumentError: an argument is invalid, or the batch is closed.
         """
+        self._backbone.check_usable()
         if self._closed:
             raise InvalidArgumentError("this ContinuousBatch is closed: make a new one")
         row = BatchRow(self._plan(prompt_ids, max_new_tokens, sampler, seed, stop_token_ids))
         loop = asyncio.get_running_loop()
         self._waiting.append(row)
         if not self._has_turn:
-            self._callers.append(Caller.current())
+            self._callers.append(row.caller)
         if self._task is None or self._task.done():
             # An empty context: memory scopes of the caller must not take what rows share.
             self._task = Context().run(loop.create_task, self._run())
@@ -197,16 +202,10 @@ class ContinuousBatch(NotCopyable):
     # --- the task -------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        """Compute until there are no rows, in one turn of the model."""
-        turn = self._lm.turns.turn(self._control, others=self._callers)
+        """Compute until there are no rows."""
         try:
-            self._has_turn = await turn.take()
-            self._callers.clear()
             while self._rows() or self._in_flight:
-                try:
-                    await self._round()
-                except DeviceLostError:
-                    await self._recover()
+                await self._run_turn()
         except BaseException as error:
             failure = error if isinstance(error, Exception) else None
             for row in self._rows():
@@ -215,18 +214,39 @@ class ContinuousBatch(NotCopyable):
             await self._free()
             if failure is None:
                 raise
+
+    async def _run_turn(self) -> None:
+        """Compute in one turn of the model until there are no rows, or others are due."""
+        self._callers[:] = [row.caller for row in self._waiting]
+        turn = self._lm.turns.turn(self._control, others=self._callers)
+        try:
+            self._has_turn = await turn.take()
+            self._callers.clear()
+            # Where others always wait, each turn has to admit some.
+            self._due = min(len(self._waiting), self._max_rows)
+            while self._rows() or self._in_flight:
+                try:
+                    await self._round(turn)
+                except DeviceLostError:
+                    await self._recover()
+                if not (self._placed() or self._in_flight or self._may_admit(turn)):
+                    break
         finally:
             self._has_turn = False
             turn.give_back()
 
-    async def _round(self) -> None:
+    def _may_admit(self, turn: Turn) -> bool:
+        return self._due > 0 or not turn.is_awaited
+
+    async def _round(self, turn: Turn) -> None:
         """Let rows leave and join, submit steps of a group, and wait for one submit."""
+        self._backbone.check_usable()
         if self._device is not self._backbone.device:
             raise DeviceLostError("the device of this batch was replaced")
         for group in self._groups:
             if group.drop_ended():
                 self._awaits_memory = False
-        await self._admit()
+        await self._admit(turn)
         most = 2 if can_submit_ahead() else 1
         for group in tuple(self._groups):
             if len(self._in_flight) >= most:
@@ -247,16 +267,20 @@ class ContinuousBatch(NotCopyable):
         self._tokens += new
         self._steps += steps
 
-    async def _admit(self) -> None:
+    async def _admit(self, turn: Turn) -> None:
         """Compute a chunk of the next row's prompt, or let the row join."""
         while self._waiting and self._waiting[0].finish_reason:
             self._waiting.popleft()
+            self._due = max(0, self._due - 1)
         if self._joining is None:
             if not self._waiting or len(self._placed()) >= self._max_rows or self._awaits_memory:
+                return
+            if not self._may_admit(turn):
                 return
             if self._prefill is None:
                 self._prefill = await RowPrefill.start(self._lm, self._length)
             self._joining = self._waiting.popleft()
+            self._due = max(0, self._due - 1)
             self._chunks = self._prefill.chunks(self._joining.history, self._joining.plan.limit)
         assert self._chunks is not None
         row = self._joining
@@ -302,6 +326,7 @@ class ContinuousBatch(NotCopyable):
         placed = self._placed()
         await self._free()
         self._waiting.extendleft(reversed(placed))
+        self._due += len(placed)
         await recover(self._backbone, self._device)
         self._device = self._backbone.device
 

@@ -119,6 +119,11 @@ class Turns:
                 self._lock.release()
         # Else a waiter finds it at its next look.
 
+    def awaited(self, turn: Turn) -> bool:
+        """Return whether others wait for the end of ``turn``, which runs."""
+        with self._lock:
+            return any(not each.is_within(turn) for each in self._waiting)
+
     def would_block(self, turn: Turn) -> bool:
         """Return whether a turn before ``turn`` needs its thread, which waits for it."""
         with self._lock:
@@ -159,6 +164,11 @@ class Turn:
     def is_held(self) -> bool:
         """Return whether a turn that was taken excludes others."""
         return not self._is_over and self.caller.is_alive
+
+    @property
+    def is_awaited(self) -> bool:
+        """Return whether others wait for the end of this turn, which runs."""
+        return self._turns.awaited(self)
 
     def is_within(self, turn: Turn) -> bool:
         """Return whether the one that has ``turn``, or one that it started, waits for this."""

@@ -1,0 +1,101 @@
+"""A continuous batch shares the turns of its model with other calls, and ends with the model."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu.errors import DisposedTensorError
+from tests.memory import tiny
+from tests.memory.tiny import packed
+from tests.models.test_continuous_batch import CONTEXT, alone, one, read
+
+pytestmark = pytest.mark.usefixtures("no_leak")
+__all__ = ["one"]  # a fixture
+
+
+def test_a_call_that_waits_comes_before_later_rows(one):
+    inputs, ended = packed([[5, 6]], 12), []
+
+    async def texts():
+        async def call():
+            await one.generate_async(inputs, stop_token_ids=None)
+            ended.append("call")
+
+        async def text(name, row):
+            ids = await read(row)
+            ended.append(name)
+            return ids
+
+        def submit(n):
+            row = batch.submit([n], max_new_tokens=20, stop_token_ids=None)
+            return asyncio.create_task(text(n, row))
+
+        async with gw.ContinuousBatch(one, max_rows=2) as batch:
+            first = [submit(1), submit(2)]
+            while batch.stats().running < 2:
+                await asyncio.sleep(0)
+            calls = [asyncio.create_task(call())]
+            while not one.turns._waiting:
+                await asyncio.sleep(0)
+            later = [submit(n) for n in range(3, 7)]
+            while "call" not in ended:
+                await asyncio.sleep(0)
+            assert {1, 2} < set(ended)
+            assert not {3, 4, 5, 6} & set(ended)
+            calls.append(asyncio.create_task(call()))  # with rows in the queue it shares the turns
+            found = await asyncio.gather(*first, *later)
+            await asyncio.gather(*calls)
+            return found
+
+    found = asyncio.run(texts())
+    one.kept_runs.close()
+    for n, ids in enumerate(found, 1):
+        assert ids == alone(one, [n], 20, stop_token_ids=None)
+
+
+def test_a_call_that_got_the_turn_can_wait_for_a_row_of_the_queue(device):
+    lm = tiny.model(device)
+
+    async def read_within_a_stream():
+        async with gw.ContinuousBatch(lm, max_rows=1) as batch:
+            running = batch.submit([1], max_new_tokens=20, stop_token_ids=None)
+            await anext(running)
+            row = batch.submit([2], max_new_tokens=3, stop_token_ids=None)
+            async for _ in lm.stream("a", stop_token_ids=None, max_new_tokens=8):
+                assert running.finish_reason
+                if row.finish_reason is None:
+                    assert row.token_ids == []
+                    await read(row)
+            return row.token_ids
+
+    async def limited():
+        return await asyncio.wait_for(read_within_a_stream(), 60)
+
+    assert len(asyncio.run(limited())) == 3
+    lm.dispose()
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_disposing_the_model_ends_the_rows(device, waits):
+    lm = gw.GPT2CausalLM(
+        gw.GPT2Backbone(257, 2, 2, 64, 96, max_sequence_length=CONTEXT, initializer_range=0.5)
+    )
+    lm.compile("greedy")
+
+    async def run():
+        async with gw.ContinuousBatch(lm, max_rows=1) as batch:
+            rows = [batch.submit([n], stop_token_ids=None) for n in range(1 + waits)]
+            await anext(rows[0])
+            lm.dispose()
+            for row in rows:
+                with pytest.raises(DisposedTensorError, match="disposed: load it again"):
+                    await read(row)
+                assert row.finish_reason == "error"
+            assert len(rows[0].token_ids) < CONTEXT - 1
+            with pytest.raises(DisposedTensorError):
+                batch.submit([1])
+
+    asyncio.run(run())
