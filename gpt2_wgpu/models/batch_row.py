@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from gpt2_wgpu.copying import NotCopyable
+from gpt2_wgpu.errors import BusyError
 from gpt2_wgpu.models.row_ends import limit_reached
 from gpt2_wgpu.models.turns import Caller
 from gpt2_wgpu.nn import History, Penalties, SamplingOptions, TokenRules
@@ -49,7 +50,8 @@ class BatchRow(NotCopyable):
     """One text of a continuous batch: an async iterator of lists of new ids.
 
     A list has the ids since the last one, with a stop token at the end. An error of the row, or of
-    the batch, is raised when all ids before it have been read.
+    the batch, is raised when all ids before it have been read. One task reads a row: BusyError for
+    another one that reads it meanwhile.
 
     Attributes:
         prompt_ids: ids of the prompt.
@@ -68,6 +70,7 @@ class BatchRow(NotCopyable):
         self._read = 0  # of token_ids
         self._error: Exception | None = None
         self._changed = asyncio.Event()
+        self._is_awaited = False
 
     def __str__(self) -> str:
         return f"BatchRow of {len(self.prompt_ids)} + {len(self.token_ids)} tokens"
@@ -116,13 +119,22 @@ class BatchRow(NotCopyable):
         return self
 
     async def __anext__(self) -> list[int]:
+        if self._is_awaited:
+            raise BusyError(
+                "another task waits for the next ids of this row: read a row in one task, and see "
+                "its token_ids in others"
+            )
         while self._read == len(self.token_ids):
             if self._error is not None:
                 raise self._error
             if self.finish_reason is not None:
                 raise StopAsyncIteration
             self._changed.clear()
-            await self._changed.wait()
+            self._is_awaited = True
+            try:
+                await self._changed.wait()
+            finally:
+                self._is_awaited = False
         new = self.token_ids[self._read :]
         self._read = len(self.token_ids)
         return new

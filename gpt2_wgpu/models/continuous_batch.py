@@ -30,6 +30,7 @@ from gpt2_wgpu.models.token_ids import Candidates
 from gpt2_wgpu.models.turns import Caller, Turn
 from gpt2_wgpu.nn import round_up
 from gpt2_wgpu.samplers import runs_in_python, runs_its_own_loop
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text.token_arrays import rows_of_ids
 from gpt2_wgpu.validation import instance, integer
 from gpt2_wgpu.webgpu.waiting import can_submit_ahead
@@ -125,13 +126,20 @@ class ContinuousBatch(NotCopyable):
         Raises:
             ContextLengthError: the prompt fills ``max_length``.
             DisposedTensorError: the model was disposed.
-            InvalidArgumentError: an argument is invalid, or the batch is closed.
+            InvalidArgumentError: an argument is invalid, the batch is closed, or there is no
+                running event loop.
         """
         self._backbone.check_usable()
         if self._closed:
             raise InvalidArgumentError("this ContinuousBatch is closed: make a new one")
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise InvalidArgumentError(
+                "a ContinuousBatch computes in the running event loop, and there is none: call "
+                "submit in an `async def` function that asyncio.run runs"
+            ) from None
         row = BatchRow(self._plan(prompt_ids, max_new_tokens, sampler, seed, stop_token_ids))
-        loop = asyncio.get_running_loop()
         self._waiting.append(row)
         if not self._has_turn:
             self._callers.append(row.caller)
@@ -149,6 +157,11 @@ class ContinuousBatch(NotCopyable):
         stop_token_ids: StopTokens,
     ) -> RowPlan:
         lm, config = self._lm, self._backbone.config
+        if isinstance(prompt_ids, str | bytes):
+            raise InvalidArgumentError(
+                f"prompt_ids must be token ids, not the text {shown(prompt_ids)}: encode it first, "
+                "lm.encode_prompts([text], lm.preprocessor)[0]"
+            )
         rows = rows_of_ids(prompt_ids, config.vocab_size, "prompt_ids")
         if len(rows) != 1 or not rows[0]:
             raise InvalidArgumentError("prompt_ids must be one list of at least one id")
@@ -161,7 +174,7 @@ class ContinuousBatch(NotCopyable):
                 f"at most {limit - 1} may be given"
             )
         if new is not None:
-            limit = min(limit, len(prompt) + integer("max_new_tokens", new, 1, 2**31))
+            limit = min(limit, len(prompt) + integer("max_new_tokens", new, 1, 2**31 - 1))
         if seed is not None:
             seed = integer("seed", seed, 0, 2**64 - 1)
         used, _ = sampler_of_call(lm.sampler, lm.logits_processors, sampler, seed)

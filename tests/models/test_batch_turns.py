@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.errors import DisposedTensorError
+from gpt2_wgpu.errors import BusyError, DisposedTensorError, InvalidArgumentError
 from tests.memory import tiny
 from tests.memory.tiny import packed
 from tests.models.test_continuous_batch import CONTEXT, alone, one, read
@@ -99,3 +99,24 @@ def test_disposing_the_model_ends_the_rows(device, waits):
                 batch.submit([1])
 
     asyncio.run(run())
+
+
+def test_one_task_reads_a_row(one):
+    async def run():
+        async with gw.ContinuousBatch(one) as batch:
+            row = batch.submit([1], max_new_tokens=20, stop_token_ids=None)
+            first = asyncio.create_task(read(row))
+            await asyncio.sleep(0)
+            with pytest.raises(BusyError, match="another task waits for the next ids"):
+                await read(row)
+            assert await first == row.token_ids
+            assert await read(row) == []
+
+    asyncio.run(run())
+
+
+def test_submit_needs_an_event_loop(one):
+    batch = gw.ContinuousBatch(one)
+    with pytest.raises(InvalidArgumentError, match="running event loop, and there is none"):
+        batch.submit([1], stop_token_ids=None)
+    assert batch.stats().waiting == 0

@@ -288,6 +288,7 @@ def test_without_memory_for_another_row_it_waits(one, device):
     row_bytes = one.backbone.new_cache(1, CONTEXT)
     nbytes = sum(layer.nbytes for layer in row_bytes.children)
     row_bytes.dispose()
+    gw.trim()  # buffers that other tests have freed
 
     async def texts():
         async with gw.ContinuousBatch(one) as batch:
@@ -326,7 +327,8 @@ def test_a_scope_of_the_caller_does_not_own_the_batch(one):
         ([], {}, InvalidArgumentError, "at least one id"),
         ([257], {}, InvalidArgumentError, "257"),
         ([1] * 20, {}, ContextLengthError, "at most 19"),
-        ([1], {"max_new_tokens": 0}, InvalidArgumentError, "max_new_tokens"),
+        ("one", {}, InvalidArgumentError, r"not the text 'one': encode it first, lm\.encode_p"),
+        ([1], {"max_new_tokens": 0}, InvalidArgumentError, "max_new_tokens.*2147483647"),
         ([1], {"seed": -1, "sampler": "random"}, InvalidArgumentError, "seed"),
         ([1], {"sampler": "beam"}, InvalidArgumentError, "use generate"),
         ([1], {"stop_token_ids": "auto"}, InvalidArgumentError, "preprocessor"),
