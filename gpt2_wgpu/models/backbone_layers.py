@@ -97,6 +97,7 @@ class LayeredBackbone(LoadedBackbone):
         loaded again after a device loss. Running generations end with an error.
 
         Raises:
+            InvalidArgumentError: no sequence, or a value is no number; then nothing changes.
             ShapeError: number or shapes differ; then nothing changes.
         """
         sync(self.set_weights_async(weights), "set_weights_async(...)")

@@ -18,7 +18,7 @@ Texts = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]
 
 
 class EvaluatedCausalLM(StreamedCausalLM):
-    """``StreamedCausalLM`` with scores, log-probabilities, perplexity, divergence and summary."""
+    """``StreamedCausalLM`` with scores, log-probabilities, perplexity, divergence and weights."""
 
     name: str
 
@@ -115,6 +115,18 @@ class EvaluatedCausalLM(StreamedCausalLM):
         """Async counterpart of :meth:`divergence`."""
         instance("reference", reference, EvaluatedCausalLM)
         return await evaluation.divergence(self, reference, texts, stride)
+
+    def get_weights(self) -> list[Tensor]:
+        """Return all weights, as ``GPT2Backbone.get_weights``."""
+        return self.backbone.get_weights()
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Replace all weights, as ``GPT2Backbone.set_weights``; blocks."""
+        sync(self.set_weights_async(weights), "set_weights_async(...)")
+
+    async def set_weights_async(self, weights: Sequence[Any]) -> None:
+        """Async counterpart of :meth:`set_weights`."""
+        await self.backbone.set_weights_async(weights)
 
     def count_params(self) -> int:
         """Return the number of values of the weights."""

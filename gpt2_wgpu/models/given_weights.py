@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from gpt2_wgpu.errors import ShapeError
+from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.layers.layer import Layer
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.gpt2_weights import Fetch, OpenWeights
 from gpt2_wgpu.nn import Raw
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, ops, tensor, tidy
 from gpt2_wgpu.tensors.ops.operands import operands
 from gpt2_wgpu.webgpu import Device
@@ -30,14 +31,32 @@ _LINEAR = {
 _NORMS = {"ln_1": "self_attention_layer_norm", "ln_2": "feedforward_layer_norm"}
 
 
+def weight_list(weights: Any) -> list[Any]:
+    """Return ``weights`` as a list; InvalidArgumentError if they are no sequence."""
+    if isinstance(weights, str | bytes | Mapping):
+        raise _no_list(weights)
+    try:
+        return list(weights)
+    except TypeError:
+        raise _no_list(weights) from None
+
+
+def _no_list(weights: object) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"weights must be a list of tensors or arrays, as of get_weights(), not {shown(weights)}"
+    )
+
+
 async def given_weights(
     layers: Sequence[Layer], config: GPT2Config, device: Device, weights: Sequence[Any]
 ) -> OpenWeights:
     """Return the source of ``weights``: tensors or arrays in the order of ``layers``.
 
     Raises:
+        InvalidArgumentError: no sequence, or a value is no number.
         ShapeError: number or shapes differ from those of the layers' weights.
     """
+    weights = weight_list(weights)
     expected = [shape for layer in layers for shape in layer.weight_shapes.values()]
     if len(weights) != len(expected):
         raise ShapeError(f"the model has {len(expected)} weights, not {len(weights)}")

@@ -105,7 +105,7 @@ class Session(SessionCalls):
         common = common_prefix(self._tokens.ids, ids)
         changed = self._tokens.copied()
         changed.truncate(common)
-        changed.append(ids[common:])
+        changed.append(ids[common:], "shorten the text")
         changed.start = min(self._tokens.start, common)
         self._tokens = changed
         self._cache.truncate(min(common, max(0, len(ids) - 1)))

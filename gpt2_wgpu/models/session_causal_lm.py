@@ -52,7 +52,7 @@ class SessionCausalLM(EvaluatedCausalLM):
         most = context if max_length is None else self.total_length(max_length, [])
         tokens = SessionTokens(most, check_policy(context_policy, most))
         ids, has_start = encoded(self, prompt, add_start_token, allowed_special)
-        tokens.append(ids)
+        tokens.append(ids, "shorten the prompt")
         tokens.start = int(has_start)
         return Session(self, tokens, SessionCache())
 

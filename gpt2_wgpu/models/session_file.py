@@ -42,11 +42,12 @@ def read_file(source: Any) -> tuple[bytes, str]:
     """
     if isinstance(source, bytes | bytearray | memoryview):
         return bytes(source), "the session"
-    path = _path(source)
+    path = _path(source, " or its bytes")
     try:
         return path.read_bytes(), str(path)
     except (OSError, ValueError) as error:  # ValueError: a NUL, or a lone surrogate
-        raise SessionError(f"{shown(str(path))} cannot be read: {error}") from None
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise SessionError(f"{shown(str(path))} cannot be read: {reason}") from None
 
 
 def write_file(path: Any, data: bytes) -> None:
@@ -55,13 +56,15 @@ def write_file(path: Any, data: bytes) -> None:
     try:
         with AtomicFile(where) as file:
             file.write(data)
-    except (WeightsError, ValueError) as error:
+    except WeightsError as error:
+        raise SessionError(str(error)) from None  # names the file
+    except ValueError as error:
         raise SessionError(f"{shown(str(where))} cannot be written: {error}") from None
 
 
-def _path(path: Any) -> Path:
+def _path(path: Any, others: str = "") -> Path:
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-        raise SessionError(f"a session's file must be a path, not {shown(path)}")
+        raise SessionError(f"a session's file must be a path{others}, not {shown(path)}")
     return Path(os.fsdecode(path))
 
 

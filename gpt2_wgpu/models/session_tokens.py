@@ -38,16 +38,16 @@ class SessionTokens:
         """Return a copy."""
         return replace(self, ids=list(self.ids), given=list(self.given))
 
-    def append(self, ids: Sequence[int]) -> None:
-        """Append ids that are given.
+    def append(self, ids: Sequence[int], remedy: str = "rewind it, or append less") -> None:
+        """Append ids that are given; ``remedy``: what the error advises.
 
         ContextLengthError if they do not fit; where the policy drops tokens, never.
         """
         length = len(self.ids) + len(ids)
         if self.policy == "error" and length > self.max_length:
             raise ContextLengthError(
-                f"the session would have {length} tokens, but only {self.max_length} fit: rewind "
-                "it, or begin one with another context_policy"
+                f"the session would have {length} tokens, but only {self.max_length} fit: "
+                f"{remedy}, or begin one with another max_length or context_policy"
             )
         if not ids:
             return

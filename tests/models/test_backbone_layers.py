@@ -234,8 +234,23 @@ def test_weights_of_another_shape_change_nothing(device, no_leak):
             backbone.set_weights(weights[1:])
         with pytest.raises(ShapeError, match=r"position_embedding/embeddings has the shape"):
             backbone.set_weights([weights[0], weights[2], *weights[2:]])
+        for wrong in (5, None, "weights"):
+            with pytest.raises(InvalidArgumentError, match="must be a list of tensors or arrays"):
+                backbone.set_weights(wrong)
+        with pytest.raises(InvalidArgumentError, match="not float32"):
+            backbone.set_weights([[None], *weights[1:]])
         assert backbone({"token_ids": IDS}).tolist() == before
     backbone.dispose()
+
+
+def test_a_causal_lm_has_the_weights_of_its_backbone(device, no_leak):
+    lm = gw.GPT2CausalLM(gw.GPT2Backbone(**SIZES))
+    with gw.tidy():
+        weights = numbers_for(lm.backbone, 0.4)
+        lm.set_weights(weights)
+        for found in (lm.get_weights(), lm.backbone.get_weights()):
+            assert [each.tolist() for each in found] == [each.tolist() for each in weights]
+    lm.dispose()
 
 
 def test_a_summary_counts_all_parameters(device, no_leak):

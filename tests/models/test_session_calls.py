@@ -262,12 +262,12 @@ def test_a_full_session(lm):
             go_on(session, 1)
         with pytest.raises(ContextLengthError, match="would have 41 tokens, but only 40 fit"):
             session.append([1])
-        with pytest.raises(ContextLengthError):
+        with pytest.raises(ContextLengthError, match=r"41 tokens.*: shorten the text"):
             session.edit([1] * 41)
         assert len(session) == 40
         session.rewind(5)
         assert len(go_on(session, 20)) == 5
-    with pytest.raises(ContextLengthError):
+    with pytest.raises(ContextLengthError, match="only 29 fit: shorten the prompt, or begin one"):
         lm.session(PROMPT, max_length=29)
     with pytest.raises(InvalidArgumentError, match="context_policy must be one of"):
         lm.session(PROMPT, context_policy="left")

@@ -116,13 +116,13 @@ def test_files(lm, saved, tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ["a.session"]
     with lm.load_session(str(path)) as loaded:
         assert len(loaded) == 30 + 9 + 3 + 40 - 3
-        with pytest.raises(SessionError, match="cannot be written"):
+        with pytest.raises(SessionError, match=r"^(?!.*cannot.*cannot).*a\.session: cannot be"):
             loaded.save(tmp_path / "missing" / "a.session")
     for wrong in (tmp_path / "missing", tmp_path, "a\0b"):
-        with pytest.raises(SessionError, match="cannot be read"):
+        with pytest.raises(SessionError, match=r"cannot be read: [^\[]*$"):
             lm.load_session(wrong)
     for wrong in (None, 3, ""):
-        with pytest.raises(SessionError, match="must be a path"):
+        with pytest.raises(SessionError, match="must be a path or its bytes, not"):
             lm.load_session(wrong)
 
 
