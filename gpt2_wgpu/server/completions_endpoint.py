@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 from gpt2_wgpu import strict_json
@@ -18,6 +18,7 @@ from gpt2_wgpu.server.completion_rows import CompletionRow
 from gpt2_wgpu.server.completions import Completions
 from gpt2_wgpu.server.metrics import Metrics
 
+SEND_SECONDS = 60  # for a client that does not read; its rows count as admitted meanwhile
 _HUNG_UP = 499  # nginx's code, in the metrics only
 _STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 _log = logging.getLogger(__name__)
@@ -65,7 +66,8 @@ class CompletionsEndpoint:
             status = found.status
             if status == 500:
                 _log.error("a completion failed", exc_info=error)
-            await answer.fail(found)
+            with suppress(HungUpError):
+                await answer.fail(found)
         finally:
             self._metrics.requests[status] += 1
 
@@ -115,8 +117,16 @@ class _Answer:
     """Answer on its way: JSON as a whole, or server-sent events."""
 
     def __init__(self, send: Any) -> None:
-        self._send = send
+        self._unlimited_send = send
         self._streams = False
+
+    async def _send(self, message: Any) -> None:
+        """Send a message; HungUpError if the client does not read it for a long time."""
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await self._unlimited_send(message)
+        except TimeoutError:
+            raise HungUpError from None
 
     async def whole(self, value: object) -> None:
         await send_json(self._send, 200, value)

@@ -20,7 +20,7 @@ GRACE = 10  # seconds for answers in flight, after Ctrl-C or SIGTERM
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a socket bound to an address; it does not listen yet.
+    """Return a socket that listens at an address: connections wait until :func:`run`.
 
     Raises:
         InvalidArgumentError: the address is unknown or in use.
@@ -33,6 +33,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
+        bound.listen(2048)  # reserves the port: two sockets that are only bound may share it
     except OSError as error:
         bound.close()
         why = "is in use" if error.errno == errno.EADDRINUSE else f"is unavailable ({error})"

@@ -86,6 +86,21 @@ def test_a_client_that_hangs_up_frees_its_rows(serve, lm, stream):
     assert answer.json()["choices"][0]["text"] == expected
 
 
+def test_a_client_that_does_not_read_frees_its_rows(serve, monkeypatch):
+    monkeypatch.setattr("gpt2_wgpu.server.completions_endpoint.SEND_SECONDS", 0.05)
+
+    class Unread(Connection):
+        async def send(self, message):
+            await asyncio.Event().wait()
+
+    async def work(client):
+        stuck = Unread(LONG | {"stream": True, "max_tokens": 4}, after_piece=False)
+        await asyncio.wait_for(stuck.run(client.app), 60)
+        return await client.complete(prompt="The", max_tokens=2)
+
+    assert serve(work, max_rows=1, max_queue=0).status_code == 200
+
+
 def test_hanging_up_before_the_body_is_complete(serve):
     async def work(client):
         gone = Connection({}, after_piece=False)

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from gpt2_wgpu.cli.main import main
+from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.server.http_server import bind
 from tests.cli.conftest import COMMAND, ROOT
 
 pytestmark = pytest.mark.native("processes")
@@ -124,6 +126,12 @@ def closed(port):
     except OSError:
         return "shutting down"
     return ""
+
+
+def test_two_servers_that_start_together_have_different_ports():
+    match = "is in use: choose another with --port"
+    with bind("127.0.0.1", 0) as first, pytest.raises(InvalidArgumentError, match=match):
+        bind("127.0.0.1", first.getsockname()[1])
 
 
 def test_a_port_in_use(capsys, monkeypatch):
