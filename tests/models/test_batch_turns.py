@@ -115,6 +115,7 @@ def test_one_task_reads_a_row(one):
     asyncio.run(run())
 
 
+@pytest.mark.native("a page has an event loop at any time")
 def test_submit_needs_an_event_loop(one):
     batch = gw.ContinuousBatch(one)
     with pytest.raises(InvalidArgumentError, match="running event loop, and there is none"):
