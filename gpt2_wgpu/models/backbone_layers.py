@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.errors import BusyError, DisposedTensorError, InvalidArgumentError
 from gpt2_wgpu.layers import (
     LayerNormalization,
     PositionEmbedding,
@@ -29,6 +29,9 @@ class LayeredBackbone(LoadedBackbone):
     They are made when they are asked for and share the weights, so that they hold no memory. After
     a device loss, or when weights are replaced, ask for them again.
     """
+
+    weights_version = 0  # number of times that set_weights has replaced the weights
+    _is_setting_weights = False
 
     @property
     def token_embedding(self) -> ReversibleEmbedding:
@@ -99,21 +102,36 @@ class LayeredBackbone(LoadedBackbone):
         Raises:
             InvalidArgumentError: no sequence, or a value is no number; then nothing changes.
             ShapeError: number or shapes differ; then nothing changes.
+            BusyError: another call is replacing the weights.
         """
         sync(self.set_weights_async(weights), "set_weights_async(...)")
 
     async def set_weights_async(self, weights: Sequence[Any]) -> None:
         """Async counterpart of :meth:`set_weights`."""
         self.check_usable()
-        open_weights = await given_weights(self.layers, self.config, self.device, weights)
-        before, self._open_weights = self._open_weights, open_weights
+        if self._is_setting_weights:
+            raise BusyError("another call of set_weights is replacing the weights: wait for it")
+        before = self._open_weights
+        self._is_setting_weights = True
         try:
+            given = await given_weights(self.layers, self.config, self.device, weights)
+            self._open_weights = given
             new = await self.load(self.device)
         except BaseException:
             self._open_weights = before
             raise
+        finally:
+            self._is_setting_weights = False
         old, self.weights, self.adapted = self.weights, new, None
+        self.weights_version += 1
         dispose(old)
+
+    def check_weights(self, version: int) -> None:
+        """Raise DisposedTensorError unless the weights are those of ``version``."""
+        if version != self.weights_version:
+            raise DisposedTensorError(
+                "the model's weights were replaced while it generated: begin again"
+            )
 
     def count_params(self) -> int:
         """Return the number of values of the weights: 124,439,808 of the smallest GPT-2."""

@@ -93,6 +93,7 @@ class ContinuousBatch(NotCopyable):
         self._in_flight: deque[RowGroup] = deque()  # of each submit
         self._awaits_memory = False  # until a row leaves
         self._device = lm.backbone.device
+        self._weights_version = lm.backbone.weights_version  # of the recordings and caches
         self._task: asyncio.Task[None] | None = None
         self._closed = False
         self._control = Control()  # of the wait for the model's turn
@@ -219,6 +220,8 @@ class ContinuousBatch(NotCopyable):
         try:
             while self._rows() or self._in_flight:
                 await self._run_turn()
+            if self._closed:  # the caller of close may have been cancelled
+                await self._free()
         except BaseException as error:
             failure = error if isinstance(error, Exception) else None
             for row in self._rows():
@@ -234,6 +237,9 @@ class ContinuousBatch(NotCopyable):
         turn = self._lm.turns.turn(self._control, others=self._callers)
         try:
             self._has_turn = await turn.take()
+            if self._weights_version != self._backbone.weights_version and not self._placed():
+                await self._free()
+                self._weights_version = self._backbone.weights_version
             self._callers.clear()
             # Where others always wait, each turn has to admit some.
             self._due = min(len(self._waiting), self._max_rows)
@@ -254,6 +260,7 @@ class ContinuousBatch(NotCopyable):
     async def _round(self, turn: Turn) -> None:
         """Let rows leave and join, submit steps of a group, and wait for one submit."""
         self._backbone.check_usable()
+        self._backbone.check_weights(self._weights_version)
         if self._device is not self._backbone.device:
             raise DeviceLostError("the device of this batch was replaced")
         for group in self._groups:
@@ -291,36 +298,43 @@ class ContinuousBatch(NotCopyable):
             if not self._may_admit(turn):
                 return
             if self._prefill is None:
-                self._prefill = await RowPrefill.start(self._lm, self._length)
+                try:
+                    self._prefill = await RowPrefill.start(self._lm, self._length)
+                except OutOfGPUMemoryError as error:
+                    self._without_memory(self._waiting.popleft(), error)
+                    return
             self._joining = self._waiting.popleft()
             self._due = max(0, self._due - 1)
             self._chunks = self._prefill.chunks(self._joining.history, self._joining.plan.limit)
         assert self._chunks is not None
         row = self._joining
-        if row.finish_reason is None:
-            async for _ in self._chunks:
-                return  # the rest in later rounds
-            await self._join(row)
+        try:
+            if row.finish_reason is None:
+                async for _ in self._chunks:
+                    return  # the rest in later rounds
+                await self._join(row)
+        except OutOfGPUMemoryError as error:
+            self._without_memory(row, error)
         await self._chunks.aclose()
         self._joining = self._chunks = None
 
     async def _join(self, row: BatchRow) -> None:
-        """Give ``row``, whose prompt is computed, a place; or back to the queue without memory."""
+        """Give ``row``, whose prompt is computed, a place; OutOfGPUMemoryError without memory."""
         group = self._group_of(row)
         assert self._prefill is not None
-        try:
-            if group.is_full:
-                while group.in_flight:
-                    await self._collect()
-                await group.grow()
-        except OutOfGPUMemoryError as error:
-            if any(each.rows for each in self._groups):
-                self._awaits_memory = True
-                self._waiting.appendleft(row)
-            else:
-                row.end("error", error)
-            return
+        if group.is_full:
+            while group.in_flight:
+                await self._collect()
+            await group.grow()
         group.join(row, self._prefill.cache)
+
+    def _without_memory(self, row: BatchRow, error: OutOfGPUMemoryError) -> None:
+        """Return ``row`` to the queue until another row leaves; with none, end it."""
+        if any(each.rows for each in self._groups):
+            self._awaits_memory = True
+            self._waiting.appendleft(row)
+        else:
+            row.end("error", error)
 
     def _group_of(self, row: BatchRow) -> RowGroup:
         """Return the group of ``row``; a new one replaces those without rows."""

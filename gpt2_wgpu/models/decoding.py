@@ -69,6 +69,7 @@ class Generation(NotCopyable):
         rows_of_ids(prompts, backbone.config.vocab_size, "prompt")
         self._model = model
         self._backbone = backbone
+        self._weights_version = backbone.weights_version
         self._rows = [list(prompt) for prompt in prompts]
         self._prompts = [len(prompt) for prompt in prompts]
         self._limits = list(limits)
@@ -120,6 +121,7 @@ class Generation(NotCopyable):
         Raises:
             NumericalError: the logits of a row are not finite, or exclude every token.
             DeviceLostError: the device was lost twice within a short time.
+            DisposedTensorError: the weights were replaced.
             OutOfGPUMemoryError: GPU memory is exhausted.
             BusyError: another caller is advancing.
         """
@@ -129,6 +131,7 @@ class Generation(NotCopyable):
             self._advancing = True
         try:
             while not (self.done or self._closing or self._control.reason):
+                self._backbone.check_weights(self._weights_version)
                 if self._run is not None and self._run.device is not self._backbone.device:
                     self._free()  # another generation has replaced a lost device already
                 device = self._backbone.device

@@ -7,7 +7,13 @@ import asyncio
 import pytest
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.errors import BusyError, DisposedTensorError, InvalidArgumentError
+from gpt2_wgpu.errors import (
+    BusyError,
+    DisposedTensorError,
+    InvalidArgumentError,
+    OutOfGPUMemoryError,
+)
+from gpt2_wgpu.models.prefill import Prefill
 from tests.memory import tiny
 from tests.memory.tiny import packed
 from tests.models.test_continuous_batch import CONTEXT, alone, one, read
@@ -121,3 +127,47 @@ def test_submit_needs_an_event_loop(one):
     with pytest.raises(InvalidArgumentError, match="running event loop, and there is none"):
         batch.submit([1], stop_token_ids=None)
     assert batch.stats().waiting == 0
+
+
+def test_a_prompt_without_memory_waits_until_a_row_leaves(one, monkeypatch):
+    rows = [([1], 30), ([2, 3, 4], 5)]
+    expected = [alone(one, ids, count, stop_token_ids=None) for ids, count in rows]
+    run_chunks, fails = Prefill.run_chunks, [True]
+
+    def once(self, *args):
+        if batch.stats().running and fails:
+            fails.pop()
+            raise OutOfGPUMemoryError("no memory for a chunk")
+        return run_chunks(self, *args)
+
+    async def texts():
+        first = batch.submit([1], max_new_tokens=30, stop_token_ids=None)
+        ids = await anext(aiter(first))
+        second = batch.submit([2, 3, 4], max_new_tokens=5, stop_token_ids=None)
+        found = await asyncio.gather(read(first), read(second))
+        await batch.close()
+        return [[*ids, *found[0]], found[1]]
+
+    monkeypatch.setattr(Prefill, "run_chunks", once)
+    batch = gw.ContinuousBatch(one)
+    assert asyncio.run(texts()) == expected
+    assert not fails
+
+
+def test_a_close_that_is_cancelled_frees_the_memory(one, device):
+    async def run():
+        batch = gw.ContinuousBatch(one)
+        row = batch.submit([1], max_new_tokens=40, stop_token_ids=None)
+        await anext(aiter(row))
+        closing = asyncio.create_task(batch.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        task = batch._task
+        assert task is not None
+        await asyncio.wait([closing, task])
+        return batch
+
+    before = gw.memory(device).num_bytes
+    batch = asyncio.run(run())
+    assert gw.memory(device).num_bytes == before
+    assert batch.stats().running == 0
