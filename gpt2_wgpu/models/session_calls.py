@@ -50,6 +50,7 @@ class SessionCalls(NotCopyable):
     def __init__(self, model: CausalLM, tokens: SessionTokens, cache: SessionCache) -> None:
         self.model = model
         self._tokens, self._cache = tokens, cache
+        self._weights_version = model.backbone.weights_version  # that the cache was computed with
         self._lock = Lock()
         self._busy = self._closed = False
         self._source: weakref.ref[SessionSource] | None = None
@@ -137,10 +138,18 @@ class SessionCalls(NotCopyable):
             raise InvalidArgumentError(
                 'give max_new_tokens: with context_policy="slide" a text has no other end'
             )
+        length = len(self._tokens.ids) + (max_new_tokens or 0)
+        if return_details and self._tokens.policy == "slide" and length > self._tokens.max_length:
+            raise InvalidArgumentError(
+                f"return_details needs all {length} tokens within the session's "
+                f"{self._tokens.max_length}, since a text that slides has no log-probabilities "
+                "of one context: omit it, or give fewer max_new_tokens"
+            )
         stops = model.resolve_stop_tokens(stop_token_ids)
         control = Control(time_limit, cancellation)
         instance("wait", wait, bool)
         turn = model.turns.turn(control, wait)
+        before = self._tokens.copied()
         source = self._begin(max_new_tokens, stops, sampler, seed, control)
         prompt, watch = list(self._tokens.ids), ends.watch()
         try:
@@ -153,6 +162,8 @@ class SessionCalls(NotCopyable):
                     break
         except BaseException:
             source.kept.clear()
+            source.close()
+            self._restore(before)
             raise
         finally:
             source.close()
@@ -291,6 +302,12 @@ class SessionCalls(NotCopyable):
             self._tokens.drop(count)
             self._cache.truncate(0)
 
+    def _restore(self, tokens: SessionTokens) -> None:
+        """Go back to the tokens from before a call that failed."""
+        if self._tokens.dropped != tokens.dropped:
+            self._cache.truncate(0)
+        self._tokens = tokens
+
     def _end(self, ids: list[int]) -> None:
         """End a call: take the tokens that are kept."""
         self._tokens.ids = ids
@@ -298,13 +315,19 @@ class SessionCalls(NotCopyable):
         self._busy = False
 
     def _check_idle(self) -> None:
-        """Raise BusyError while a call runs, DisposedTensorError after :meth:`close`."""
+        """Raise BusyError while a call runs, DisposedTensorError after :meth:`close`.
+
+        What was computed with weights that were replaced is forgotten.
+        """
         if self._closed:
             raise DisposedTensorError("this session is closed: begin another one")
         if self._busy:
             self.model.device.memory.drain()  # the call's stream may have been forgotten
         if self._busy:
             raise BusyError(_BUSY)
+        if self._weights_version != self.model.backbone.weights_version:
+            self._weights_version = self.model.backbone.weights_version
+            self._cache.truncate(0)
 
     def _preprocessor(self) -> Any:
         return self.model._require_preprocessor("a session then has ids only")

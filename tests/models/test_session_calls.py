@@ -322,3 +322,26 @@ def test_a_start_token_is_never_dropped(text_lm):
         assert text.endswith(session.text)
         assert 10 <= len(session) <= 20
     assert pieces.stats.finish_reason == "aborted"
+
+
+@pytest.mark.parametrize("policy", ["slide", "truncate_left"])
+def test_a_call_that_fails_drops_nothing(lm, policy):
+    def fail(*_):
+        raise KeyError("callback")
+
+    with lm.session(range(90), max_length=100, context_policy=policy) as session:
+        session.generate(5, stop_token_ids=None)
+        before = session.token_ids
+        with pytest.raises(KeyError):
+            session.generate(60, stop_token_ids=None, callback=fail)
+        assert (session.token_ids, session.dropped_tokens) == (before, 0)
+        session.generate(3, stop_token_ids=None)
+        assert session.token_ids[:-3] == before
+
+
+def test_details_of_a_text_that_slides(lm):
+    with lm.session(range(90), max_length=100, context_policy="slide") as session:
+        assert len(session.generate(10, stop_token_ids=None, return_details=True).logprobs) == 10
+        with pytest.raises(InvalidArgumentError, match="all 130 tokens within the session's 100"):
+            session.generate(30, stop_token_ids=None, return_details=True)
+        assert len(session) == 100
