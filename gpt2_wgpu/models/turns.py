@@ -152,7 +152,7 @@ class Turn:
         self, turns: Turns, control: Control, wait: bool, others: Sequence[Caller]
     ) -> None:
         self.caller = Caller.current()
-        self.reader = self.caller  # who has taken it last: a stream may be read by another thread
+        self.reader = self.caller  # the last caller of take(), which may be another thread
         self._others = others
         self._turns = turns
         self._control = control

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from gpt2_wgpu import small_files, strict_json
 from gpt2_wgpu.errors import WeightsError
@@ -22,6 +22,7 @@ SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 _SHARD = re.compile(r"(model|pytorch_model)-(\d{5})-of-(\d{5})\.safetensors", re.ASCII)
 _MOST_SHARDS = 1000
+T = TypeVar("T")
 
 
 class WeightSource(Protocol):
@@ -102,7 +103,7 @@ class Checkpoint:
             there = _file_names(directory)
             weight_map: dict[str, str] = {}
             if SINGLE_FILE not in there and INDEX_FILE in there:
-                weight_map = _read_index(directory / INDEX_FILE)
+                weight_map = parsed_file(directory / INDEX_FILE, parse_index)
             files = {
                 name: opened.enter_context(SafetensorsFile(directory / name))
                 for name in weight_files(there, weight_map, str(directory))
@@ -281,7 +282,7 @@ def shard_names(index: Path) -> tuple[str, ...]:
     Raises:
         WeightsError: the index cannot be read or is malformed.
     """
-    return tuple(sorted(set(_read_index(index).values())))
+    return tuple(sorted(set(parsed_file(index, parse_index).values())))
 
 
 def weights_there(directory: Path) -> tuple[str, ...]:
@@ -293,9 +294,10 @@ def weights_there(directory: Path) -> tuple[str, ...]:
     return (*sorted(shards), *({INDEX_FILE} & there))
 
 
-def _read_index(path: Path) -> dict[str, str]:
+def parsed_file(path: Path, parse: Callable[[bytes, str], T]) -> T:
+    """Return ``parse(content, path)`` of a small file; WeightsError if it cannot be read."""
     try:
-        return parse_index(small_files.read(path), str(path))
+        return parse(small_files.read(path), str(path))
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from None
     except WeightsError:

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2_wgpu import small_files, strict_json
+from gpt2_wgpu import strict_json
 from gpt2_wgpu.checkpoint_files import ADAPTER_CONFIG as CONFIG_FILE
 from gpt2_wgpu.checkpoint_files import ADAPTER_WEIGHTS as WEIGHTS_FILE
 from gpt2_wgpu.errors import InvalidArgumentError, WeightsError
 from gpt2_wgpu.shown import listed, shown
 from gpt2_wgpu.weights.blobs import Blob, read_blob, read_range
-from gpt2_wgpu.weights.checkpoint import BlobRange
+from gpt2_wgpu.weights.checkpoint import BlobRange, parsed_file
 from gpt2_wgpu.weights.header import TensorEntry, header_length, parse_header
 from gpt2_wgpu.weights.naming import SUPPORTED_DTYPES
 from gpt2_wgpu.weights.safetensors import SafetensorsFile
@@ -174,18 +174,11 @@ def _is_one(adapter: object) -> bool:
 
 def _config(directory: Path) -> dict[str, Any]:
     path = directory / CONFIG_FILE
-    try:
-        return _parsed(small_files.read(path), str(path))
-    except FileNotFoundError:
+    if not path.exists():
         raise WeightsError(
             f"{path} does not exist: an adapter is a directory that PEFT's save_pretrained() wrote"
-        ) from None
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except WeightsError:
-        raise
-    except ValueError as error:
-        raise WeightsError(f"{path}: {error}") from None
+        )
+    return parsed_file(path, _parsed)
 
 
 def _parsed(text: bytes, path: str) -> dict[str, Any]:

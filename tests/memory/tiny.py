@@ -7,6 +7,8 @@ import gc
 import gpt2_wgpu as gw
 
 CONTEXT = 48
+ENDLESS = {"stop_token_ids": None, "max_new_tokens": 24}  # of a text that no token ends
+TIMEOUT_S = 60  # seconds after which a hanging thread is a failure
 PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]  # GPT-2 writes these as they are
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 import gpt2_wgpu as gw
+from tests.memory import tiny
 
 SMALL = {"n_embd": 48, "n_layer": 3, "n_head": 3, "n_positions": 64, "vocab_size": 211}
 
@@ -32,3 +35,25 @@ def tales(device):
     lm = gw.GPT2CausalLM.from_preset("fairytales", dtype="float32")
     yield lm
     lm.dispose()
+
+
+@pytest.fixture
+def text_lm(tales):
+    """The embedded model, greedy."""
+    tales.compile("greedy")
+    return tales
+
+
+@pytest.fixture(scope="module")
+def lm(device):
+    """The tiny model, where a file has no other."""
+    lm = tiny.model(device)
+    yield lm
+    lm.dispose()
+
+
+@pytest.fixture
+def other():
+    """Runs a function in another thread: ``other(function).result(TIMEOUT_S)``."""
+    with ThreadPoolExecutor(4) as pool:
+        yield pool.submit

@@ -15,19 +15,11 @@ from gpt2_wgpu.errors import DeviceLostError, InvalidArgumentError
 from gpt2_wgpu.models import control
 from gpt2_wgpu.models.decode_run import DecodeRun
 from tests.memory import tiny
+from tests.memory.tiny import ENDLESS, TIMEOUT_S
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 
 PROMPTS = ["abc", "d"]
-ENDLESS = {"stop_token_ids": None, "max_new_tokens": 24}
-TIMEOUT_S = 60  # seconds after which a hanging thread is a failure
-
-
-@pytest.fixture(scope="module")
-def lm(device):
-    lm = tiny.model(device)
-    yield lm
-    lm.dispose()
 
 
 @pytest.fixture

@@ -24,13 +24,6 @@ PACKAGE = str(Path(gw.__file__).parent)
 PROMPTS = ["Once upon a time", "The wolf of the wood"]
 
 
-@pytest.fixture(scope="module")
-def lm(device):
-    lm = tiny.model(device)
-    yield lm
-    lm.dispose()
-
-
 @pytest.fixture
 def fresh(lm, device):
     """A model without kept runs, on an empty pool; what it kept is freed afterwards."""

@@ -13,25 +13,16 @@ from gpt2_wgpu.models.prefill import Prefill
 from gpt2_wgpu.nn import PAGE
 from gpt2_wgpu.webgpu import Recording
 from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
-from tests.memory.tiny import ids_of, packed
+from tests.models.session_models import PROMPT, go_on, model_of, new_ids
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 
 DTYPES = list(WEIGHT_FORMATS)
-PROMPT = [(7 * t + t * t) % 101 for t in range(30)]
 SAMPLERS = {
     "random": lambda: samplers.Random(seed=5, temperature=0.9),
     "penalised": lambda: samplers.Random(presence_penalty=0.8, repetition_penalty=1.2, seed=5),
     "greedy": lambda: samplers.Greedy(),
 }
-
-
-def model_of(dtype, cache_dtype="float32"):
-    backbone = gw.GPT2Backbone(
-        101, 2, 4, 96, 160, max_sequence_length=160, dtype=dtype, cache_dtype=cache_dtype,
-        initializer_range=0.2,
-    )  # fmt: skip
-    return gw.GPT2CausalLM(backbone)
 
 
 @pytest.fixture(scope="module", params=DTYPES)
@@ -45,24 +36,6 @@ def lm(device):
     with model_of("float32") as lm:
         lm.compile("greedy")
         yield lm
-
-
-@pytest.fixture
-def text_lm(tales):
-    """A model of text."""
-    tales.compile("greedy")
-    return tales
-
-
-def new_ids(lm, prompt, count, sampler):
-    """What ``lm.generate`` gives, from scratch."""
-    inputs = packed([prompt], len(prompt) + count)
-    (ids,) = ids_of(lm.generate(inputs, stop_token_ids=None, sampler=sampler))
-    return ids[len(prompt) :]
-
-
-def go_on(session, count, sampler="greedy", **options):
-    return session.generate(count, stop_token_ids=None, sampler=sampler, **options)
 
 
 @pytest.fixture(autouse=True)

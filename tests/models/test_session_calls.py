@@ -16,36 +16,15 @@ from gpt2_wgpu.errors import (
     NumericalError,
 )
 from gpt2_wgpu.models.decode_run import DecodeRun
-from tests.memory.tiny import ids_of, packed
+from tests.models.session_models import PROMPT, go_on, model_of, new_ids
 
 pytestmark = pytest.mark.usefixtures("no_leak")
-
-PROMPT = [(7 * t + t * t) % 101 for t in range(30)]
 
 
 @pytest.fixture(scope="module")
 def lm(device):
-    backbone = gw.GPT2Backbone(101, 2, 4, 96, 160, max_sequence_length=160, initializer_range=0.2)
-    with gw.GPT2CausalLM(backbone) as lm:
+    with model_of() as lm:
         yield lm
-
-
-@pytest.fixture
-def text_lm(tales):
-    """A model of text."""
-    tales.compile("greedy")
-    return tales
-
-
-def new_ids(lm, prompt, count, sampler):
-    """What ``lm.generate`` gives, from scratch."""
-    inputs = packed([prompt], len(prompt) + count)
-    (ids,) = ids_of(lm.generate(inputs, stop_token_ids=None, sampler=sampler))
-    return ids[len(prompt) :]
-
-
-def go_on(session, count, sampler="greedy", **options):
-    return session.generate(count, stop_token_ids=None, sampler=sampler, **options)
 
 
 # --- streams, ends and errors --------------------------------------------------------------------

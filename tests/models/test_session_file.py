@@ -6,23 +6,13 @@ import json
 
 import pytest
 
-import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import OutOfGPUMemoryError, SessionError
 from gpt2_wgpu.models import session_file
 from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
+from tests.models.session_models import PROMPT, model_of
 
 pytestmark = pytest.mark.usefixtures("no_leak")
-
-PROMPT = [(7 * t + t * t) % 101 for t in range(30)]
-
-
-def model_of(dtype="float32", cache_dtype="float32", seed=0, layers=2):
-    backbone = gw.GPT2Backbone(
-        101, layers, 2, 64, 96, max_sequence_length=160, dtype=dtype, cache_dtype=cache_dtype,
-        initializer_range=0.2, seed=seed,
-    )  # fmt: skip
-    return gw.GPT2CausalLM(backbone)
 
 
 @pytest.fixture(scope="module")

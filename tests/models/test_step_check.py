@@ -10,18 +10,10 @@ import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import DeviceError, ShaderError
 from gpt2_wgpu.models import decode_run
-from tests.memory import tiny
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 
 PROMPTS = ["Once upon a time", "a"]
-
-
-@pytest.fixture(scope="module")
-def lm(device):
-    lm = tiny.model(device)
-    yield lm
-    lm.dispose()
 
 
 @pytest.fixture

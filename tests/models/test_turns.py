@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import BusyError, InvalidArgumentError
-from tests.memory import tiny
+from tests.memory.tiny import ENDLESS, TIMEOUT_S
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 
-ENDLESS = {"stop_token_ids": None, "max_new_tokens": 24}
-TIMEOUT_S = 60  # seconds after which a hanging thread is a failure
 threads = pytest.mark.native("threads")
-
-
-@pytest.fixture(scope="module")
-def lm(device):
-    lm = tiny.model(device)
-    yield lm
-    lm.dispose()
-
-
-@pytest.fixture
-def other():
-    """Runs a function in another thread: ``other(function).result(TIMEOUT_S)``."""
-    with ThreadPoolExecutor(4) as pool:
-        yield pool.submit
 
 
 class Log:

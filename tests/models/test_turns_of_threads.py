@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread
 import gc
-from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Event
 
 import pytest
@@ -15,26 +14,9 @@ from gpt2_wgpu.models.decode_run import DecodeRun
 from gpt2_wgpu.models.search_step import SearchStep
 from gpt2_wgpu.models.turns import Turns
 from gpt2_wgpu.webgpu import sync
-from tests.memory import tiny
+from tests.memory.tiny import ENDLESS, TIMEOUT_S
 
 pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.native("threads")]
-
-ENDLESS = {"stop_token_ids": None, "max_new_tokens": 24}
-TIMEOUT_S = 60  # seconds after which a hanging thread is a failure
-
-
-@pytest.fixture(scope="module")
-def lm(device):
-    lm = tiny.model(device)
-    yield lm
-    lm.dispose()
-
-
-@pytest.fixture
-def other():
-    """Runs a function in another thread: ``other(function).result(TIMEOUT_S)``."""
-    with ThreadPoolExecutor(4) as pool:
-        yield pool.submit
 
 
 @pytest.mark.parametrize("end", ["close", "drop", "read", "error"])
