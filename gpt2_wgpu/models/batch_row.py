@@ -91,7 +91,10 @@ class BatchRow(NotCopyable):
         return 0 if self.finish_reason else self.plan.limit - self.position - self.in_flight
 
     def cancel(self) -> None:
-        """End the row and free its place in the batch. Idempotent; no effect after its end."""
+        """End the row and free its place in the batch; for the event loop of the batch.
+
+        Idempotent; no effect after its end. A row that nothing reads goes on without it.
+        """
         self.end("aborted")
 
     def end(self, reason: str, error: Exception | None = None) -> None:

@@ -224,10 +224,11 @@ class ContinuousBatch(NotCopyable):
                 await self._free()
         except BaseException as error:
             failure = error if isinstance(error, Exception) else None
-            for row in self._rows():
+            placed = self._placed()
+            await self._free()  # rows may be submitted meanwhile
+            for row in (*placed, *self._waiting):
                 row.end("aborted" if failure is None else "error", failure)
             self._waiting.clear()
-            await self._free()
             if failure is None:
                 raise
 

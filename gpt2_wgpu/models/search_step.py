@@ -49,6 +49,7 @@ class SearchStep(NotCopyable):
         device = cache.device
         self.device = device
         self._model = model
+        self._weights_version = model.backbone.weights_version
         self._cache = cache
         self._score = score
         self._open = ExitStack()
@@ -125,7 +126,9 @@ class SearchStep(NotCopyable):
         """Compute ``tokens`` [R] at ``positions`` [R]; returns the bytes of each result.
 
         ``parents`` [R]: the row, of those of its prompt, that each row continues.
+        DisposedTensorError if the weights were replaced.
         """
+        self._model.backbone.check_weights(self._weights_version)
         for storage, values in (
             (self._token.storage, tokens),
             (self._position.storage, positions),

@@ -153,8 +153,9 @@ class Session(SessionCalls):
         self._cache.truncate(max(0, length - 1))
 
     def close(self) -> None:
-        """End a call that runs, and free the memory. Idempotent."""
+        """End a call that runs, or waits for its turn, and free the memory. Idempotent."""
         self._closed = True
+        self._control.cancel()
         source = None if self._source is None else self._source()
         if source is not None:
             source.close()

@@ -54,6 +54,7 @@ class SessionCalls(NotCopyable):
         self._lock = Lock()
         self._busy = self._closed = False
         self._source: weakref.ref[SessionSource] | None = None
+        self._control = Control()  # of the last call
 
     def generate(
         self,
@@ -289,7 +290,7 @@ class SessionCalls(NotCopyable):
         except BaseException:
             self._busy = False
             raise
-        self._source = weakref.ref(source)
+        self._source, self._control = weakref.ref(source), control
         return source
 
     def _slide(self, ids: Sequence[int]) -> None:

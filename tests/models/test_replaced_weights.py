@@ -7,7 +7,9 @@ import asyncio
 import pytest
 
 import gpt2_wgpu as gw
+from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import BusyError, DisposedTensorError
+from gpt2_wgpu.models.search_step import SearchStep
 from tests.memory import tiny
 
 PROMPT = [(7 * i) % 101 for i in range(30)]
@@ -86,6 +88,22 @@ def test_a_generation_ends_with_an_error(lm):
     with pytest.raises(DisposedTensorError, match="weights were replaced"):
         asyncio.run(generation.advance())
     generation.close()
+
+
+@pytest.mark.parametrize("sampler", [samplers.BeamSampler(2), samplers.ContrastiveSampler(2, 0.5)])
+def test_a_search_ends_with_an_error(lm, monkeypatch, sampler):
+    new, run, steps = weights_of(2), SearchStep.run, []
+
+    async def replaced(self, *args):
+        steps.append(args)
+        if len(steps) == 3:
+            await lm.set_weights_async(new)
+        return await run(self, *args)
+
+    monkeypatch.setattr(SearchStep, "run", replaced)
+    with pytest.raises(DisposedTensorError, match="weights were replaced"):
+        lm.generate(tiny.packed([PROMPT], 60), stop_token_ids=None, sampler=sampler)
+    assert len(steps) == 3
 
 
 def test_two_changes_at_once(lm):

@@ -324,3 +324,48 @@ def test_details_of_a_text_that_slides(lm):
         with pytest.raises(InvalidArgumentError, match="all 130 tokens within the session's 100"):
             session.generate(30, stop_token_ids=None, return_details=True)
         assert len(session) == 100
+
+
+def test_close_ends_a_call_that_waits_for_its_turn(text_lm):
+    async def run():
+        read, closed = asyncio.Event(), asyncio.Event()
+
+        async def reading():  # has the turn
+            with text_lm.stream("The king") as stream:
+                async for _ in stream:
+                    read.set()
+                    await closed.wait()
+                    return
+
+        async def closing(session):
+            await read.wait()
+            waiting = asyncio.create_task(session.generate_async(5))
+            await asyncio.sleep(0)
+            session.close()
+            text = await asyncio.wait_for(waiting, 60)
+            closed.set()
+            return text
+
+        with text_lm.session("Once") as session:
+            _, text = await asyncio.gather(reading(), closing(session))
+            return text
+
+    assert asyncio.run(run()) == ""
+
+
+def test_a_stream_that_fails_keeps_the_pieces_that_were_read(text_lm, monkeypatch):
+    result = DecodeRun.result
+    results = []
+
+    async def failing(self):
+        results.append(self)
+        if len(results) == 3:
+            raise KeyError("injected")
+        return await result(self)
+
+    with text_lm.session("Once upon") as session:
+        before, stream = session.token_ids, session.stream(40)
+        monkeypatch.setattr(DecodeRun, "result", failing)
+        with pytest.raises(KeyError):
+            list(stream)
+        assert session.token_ids == before + list(stream.stats.token_ids) != before
