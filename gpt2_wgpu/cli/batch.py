@@ -6,12 +6,11 @@ import argparse
 import secrets
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from gpt2_wgpu.cli.batch_state import BatchState, locked_state
 from gpt2_wgpu.cli.model_options import add_model, load_model
-from gpt2_wgpu.cli.options import Parser, integer, use_adapter
+from gpt2_wgpu.cli.options import Parser, file_path, integer, use_adapter
 from gpt2_wgpu.cli.record_files import RecordFile
 from gpt2_wgpu.cli.sampling_options import (
     add_ending,
@@ -51,8 +50,12 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("source", metavar="IN", type=Path, help="file of prompts, .jsonl or .csv")
-    parser.add_argument("target", metavar="OUT", type=Path, help="file to write, .jsonl or .csv")
+    parser.add_argument(
+        "source", metavar="IN", type=file_path, help="file of prompts, .jsonl or .csv"
+    )
+    parser.add_argument(
+        "target", metavar="OUT", type=file_path, help="file to write, .jsonl or .csv"
+    )
     add_model(parser)
     add_sampling(parser)
     add_ending(parser)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from gpt2_wgpu.cli.options import Parser, add_adapter, use_adapter
+from gpt2_wgpu.cli.options import Parser, add_adapter, file_path, use_adapter
 from gpt2_wgpu.cli.terminal import Terminal, ending_by_signals
 from gpt2_wgpu.weight_formats import OPTIONS
 
@@ -32,7 +31,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
         allow_abbrev=False,
     )
     parser.add_argument("source", metavar="SRC", help="model to convert, as --model of `generate`")
-    parser.add_argument("destination", metavar="DST", type=Path, help="directory to write")
+    parser.add_argument("destination", metavar="DST", type=file_path, help="directory to write")
     parser.add_argument("--dtype", choices=OPTIONS, required=True, help="target weight format")
     add_adapter(parser)
     parser.add_argument("--force", action="store_true", help="overwrite existing files in DST")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu.cli.model_options import add_model, load_model
-from gpt2_wgpu.cli.options import Parser, integer, use_adapter, utf8
+from gpt2_wgpu.cli.options import Parser, file_path, integer, use_adapter, utf8
 from gpt2_wgpu.cli.sampling_options import (
     add_ending,
     add_sampling,
@@ -75,7 +74,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
     parser.add_argument(
         "-f",
         "--file",
-        type=Path,
+        type=file_path,
         metavar="FILE",
         help="file of the prompt, without its final newline",
     )

@@ -6,6 +6,7 @@ import argparse
 import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gpt2_wgpu.cli.terminal import Terminal
@@ -124,6 +125,13 @@ def utf8(text: str) -> str:
     except UnicodeEncodeError:
         raise argparse.ArgumentTypeError(f"{shown(text)} is not valid UTF-8") from None
     return text
+
+
+def file_path(text: str) -> Path:
+    """The path of a file or folder; the empty one would be the working directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' is empty; give the name of a file or folder")
+    return Path(text)
 
 
 def stop_text(text: str) -> str:

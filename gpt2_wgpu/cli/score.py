@@ -6,11 +6,10 @@ import argparse
 import json
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu.cli.model_options import add_model, load_model
-from gpt2_wgpu.cli.options import Parser, integer, use_adapter, utf8
+from gpt2_wgpu.cli.options import Parser, file_path, integer, use_adapter, utf8
 from gpt2_wgpu.cli.terminal import Terminal
 from gpt2_wgpu.cli.text_input import is_terminal, read_text
 from gpt2_wgpu.errors import InvalidArgumentError
@@ -51,7 +50,11 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
         help="texts to score (default: standard input)",
     )
     parser.add_argument(
-        "-f", "--file", type=Path, metavar="FILE", help="file of a text, without its final newline"
+        "-f",
+        "--file",
+        type=file_path,
+        metavar="FILE",
+        help="file of a text, without its final newline",
     )
     parser.add_argument(
         "--lines", action="store_true", help="score each line of the input or file as a text"

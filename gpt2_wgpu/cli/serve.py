@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from gpt2_wgpu.cli import serve_api
-from gpt2_wgpu.cli.options import Parser, integer
+from gpt2_wgpu.cli.options import Parser, file_path, integer
 from gpt2_wgpu.cli.static_site import MANIFEST, LocalServer, Site
 from gpt2_wgpu.cli.terminal import Terminal
 from gpt2_wgpu.errors import InvalidArgumentError, PresetError
@@ -54,13 +54,16 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
     parser.add_argument(
         "--model",
         action="append",
-        type=Path,
+        type=file_path,
         default=[],
         metavar="DIR",
         help="directory of a model, in Hugging Face's format, to offer on the page (repeatable)",
     )
     parser.add_argument(
-        "--site", type=Path, metavar="DIR", help="directory of a built page (default: build it)"
+        "--site",
+        type=file_path,
+        metavar="DIR",
+        help="directory of a built page (default: build it)",
     )
     serve_api.add_options(parser)
     parser.set_defaults(error=parser.error)

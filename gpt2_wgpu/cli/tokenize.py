@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 from gpt2_wgpu.cli.model_options import add_model_name
-from gpt2_wgpu.cli.options import Parser, utf8
+from gpt2_wgpu.cli.options import Parser, file_path, utf8
 from gpt2_wgpu.cli.sampling_options import add_allowed_special, allowed_special
 from gpt2_wgpu.cli.terminal import Terminal
 from gpt2_wgpu.cli.text_input import is_terminal, read_text
@@ -45,7 +44,11 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
         help="the text, or with --decode the ids (default: standard input)",
     )
     parser.add_argument(
-        "-f", "--file", type=Path, metavar="FILE", help="file of the text, without a final newline"
+        "-f",
+        "--file",
+        type=file_path,
+        metavar="FILE",
+        help="file of the text, without a final newline",
     )
     add_model_name(parser)
     add_allowed_special(parser, "the text")

@@ -100,6 +100,8 @@ def test_tokens_of_a_text_and_back(
         (["tokenize", "-m", "fairytale", "a"], 1, "did you mean 'fairytales'"),
         (["score", "a", "--lines"], 2, "give texts, or --file or standard input with --lines"),
         (["score", ""], 1, "an empty text has no tokens to score"),
+        (["score", "-f", ""], 2, "argument -f/--file: '' is empty; give the name of a file"),
+        (["convert", "fairytales", ""], 2, "argument DST: '' is empty"),
         (["score", "-f", "none"], 1, "cannot read none: No such file or directory"),
     ],
 )
