@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -50,6 +51,11 @@ def shown(value: object) -> str:
     """Return the ``repr`` of ``value``, at most 120 characters; the rest is not even formatted."""
     text = _short.repr(value).replace("\n", " ")
     return text if len(text) <= _LIMIT else f"{text[: _LIMIT - 3]}..."
+
+
+def escaped(text: str) -> str:
+    """Return ``text`` with its control characters as in JSON, so that a terminal obeys none."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def odd_item(items: Sequence[object], good: Callable[[object], bool]) -> str | None:

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         "models": _models(),
         "adapters": _adapters(),
     }
-    return info.report(facts, args, terminal)
+    return info.report(facts, args, terminal, brief=True)
 
 
 def _machine() -> dict[str, Any]:

@@ -64,8 +64,12 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     return report({"versions": versions(), "platform": platform.platform()}, args, terminal)
 
 
-def report(facts: dict[str, Any], args: argparse.Namespace, terminal: Terminal) -> int:
+def report(
+    facts: dict[str, Any], args: argparse.Namespace, terminal: Terminal, *, brief: bool = False
+) -> int:
     """Prints `facts` and those of the device; returns the exit status.
+
+    With `brief` the page has one line about a self-test that passes.
 
     Raises DeviceError, after printing, if there is no device.
     """
@@ -78,7 +82,7 @@ def report(facts: dict[str, Any], args: argparse.Namespace, terminal: Terminal) 
     if args.json:
         terminal.write(json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
     else:
-        terminal.write(_page(facts))
+        terminal.write(_page(facts, brief=brief))
     if problem is not None:
         raise problem
     if facts["check"]["passed"]:
@@ -151,7 +155,7 @@ def _adapter(info: gw.webgpu.AdapterInfo) -> dict[str, Any]:
     }
 
 
-def _page(facts: dict[str, Any]) -> str:
+def _page(facts: dict[str, Any], *, brief: bool) -> str:
     """The facts as readable text."""
     sections = [("versions", _table(facts["versions"] | {"system": facts["platform"]}))]
     of_doctor = ("machine", "environment", "models", "adapters")
@@ -164,8 +168,12 @@ def _page(facts: dict[str, Any]) -> str:
             ("limits", _table(facts["limits"])),
             ("memory", _table(facts["memory"])),
             ("features", textwrap.wrap(" ".join(facts["features"]), 76, break_on_hyphens=False)),
-            ("check", _check(facts["check"])),
         ]
+        check = facts["check"]
+        if brief and check["passed"]:
+            sections.append((f"self-test: PASS ({len(check['checks'])} checks)", []))
+        else:
+            sections.append(("check", _check(check)))
     blocks = ("\n".join([title, *(f"  {line}" for line in lines)]) for title, lines in sections)
     return "\n\n".join(blocks) + "\n"
 

@@ -13,6 +13,7 @@ from gpt2_wgpu.cli.options import Parser, file_path, integer, use_adapter, utf8
 from gpt2_wgpu.cli.terminal import Terminal
 from gpt2_wgpu.cli.text_input import is_terminal, read_text
 from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.shown import escaped
 
 if TYPE_CHECKING:
     import gpt2_wgpu as gw
@@ -84,6 +85,9 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     texts = _texts(args)
     use_adapter(args)
     lm = load_model(args, terminal)
+    context = lm.backbone.config.n_positions
+    if args.stride is not None and args.stride > context:
+        args.error(f"--stride {args.stride} must be <= {context}, the model's context")
     if not args.json:
         terminal.write("perplexity  tokens  bits/byte  text\n")
     for start in range(0, len(texts), _TOGETHER):
@@ -139,5 +143,5 @@ def _row(score: dict[str, Any]) -> str:
     shortened = text if len(text) <= 48 else text[:47] + "…"
     return (
         f"{score['perplexity']:10.2f}  {len(score['tokens']):6}  {score['bits_per_byte']:9.3f}  "
-        f"{shortened}\n"
+        f"{escaped(shortened)}\n"
     )

@@ -13,7 +13,7 @@ from gpt2_wgpu.cli.sampling_options import add_allowed_special, allowed_special
 from gpt2_wgpu.cli.terminal import Terminal
 from gpt2_wgpu.cli.text_input import is_terminal, read_text
 from gpt2_wgpu.errors import InvalidArgumentError
-from gpt2_wgpu.shown import shown
+from gpt2_wgpu.shown import escaped, shown
 
 _EPILOG = """\
 Only the tokenizer of the model is loaded, without a GPU.
@@ -22,7 +22,7 @@ No start token is added.
 examples:
   gpt2-wgpu tokenize "Once upon a time"
   gpt2-wgpu tokenize --ids < tale.txt | wc -w
-  gpt2-wgpu tokenize --decode 7454 2402 257 640
+  gpt2-wgpu tokenize --decode 2267 695 258 517
 """
 
 
@@ -110,7 +110,7 @@ def _ids(text: str) -> list[int]:
         return []
     if wrong := [word for word in words if not re.fullmatch(r"\d{1,9}", word, re.ASCII)]:
         raise InvalidArgumentError(
-            f"{shown(wrong[0])} is no id: --decode takes ids such as 7454 13"
+            f"{shown(wrong[0])} is no id: --decode takes ids such as 2267 695"
         )
     return [int(word) for word in words]
 
@@ -119,6 +119,6 @@ def _piece(tokenizer: Any, token: int) -> str:
     """Returns the text of a token in quotes; of a part of a character, its bytes."""
     data = tokenizer.token_bytes(token)
     try:
-        return json.dumps(data.decode(), ensure_ascii=False)
+        return escaped(json.dumps(data.decode(), ensure_ascii=False))
     except UnicodeDecodeError:
         return str(data)

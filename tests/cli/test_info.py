@@ -54,10 +54,13 @@ def test_a_page_for_a_person(engine: FakeEngine, capsys: Captured) -> None:
     assert out.endswith("\n  PASS\n")
 
 
+@pytest.mark.parametrize("command", ["info", "doctor"])
 @pytest.mark.parametrize("options", [[], ["--json"]])
-def test_a_wrong_number_fails(options: list[str], engine: FakeEngine, capsys: Captured) -> None:
+def test_a_wrong_number_fails(
+    command: str, options: list[str], engine: FakeEngine, capsys: Captured
+) -> None:
     engine.checks = [check("matmul", True), check("gelu", False, "at 17: got 3.0, expected 2.9")]
-    assert main(["info", *options]) == 1
+    assert main([command, *options]) == 1
     out, err = capsys.readouterr()
     assert "at 17: got 3.0, expected 2.9" in out
     assert err == (
@@ -91,6 +94,7 @@ def test_doctor_adds_what_a_bug_report_needs(
     assert "  budget_bytes     4294967296 (4,096 MiB)\n" in page
     assert "  VK_DRIVER_FILES  /my/driver.json\n" in page
     assert max(map(len, page.splitlines())) < 120
+    assert page.endswith("\nself-test: PASS (2 checks)\n") and "worst error" not in page
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import gpt2_wgpu as gw
+from gpt2_wgpu.cli import tokenize
 from gpt2_wgpu.cli.main import main
 
 Captured = pytest.CaptureFixture[str]
@@ -87,6 +88,21 @@ def test_tokens_of_a_text_and_back(
     assert capsys.readouterr().out == text + "\n"
 
 
+def test_the_example_of_ids_is_of_the_default_model(capsys: Captured) -> None:
+    (line,) = [each for each in tokenize._EPILOG.splitlines() if "--decode" in each]
+    assert main(line.split()[1:]) == 0
+    assert capsys.readouterr().out == "Once upon a time\n"
+
+
+def test_no_control_characters_reach_the_terminal(capsys: Captured) -> None:
+    for argv, seen in (
+        (["score", "-q", "a\x1b[31m\x9b1mb"], "  a\\u001b[31m\\u009b1mb\n"),
+        (["tokenize", "\x7f"], '"\\u007f"\n'),
+    ):
+        assert main(argv) == 0
+        assert capsys.readouterr().out.endswith(seen)
+
+
 @pytest.mark.parametrize(
     ("argv", "status", "said"),
     [
@@ -99,6 +115,11 @@ def test_tokens_of_a_text_and_back(
         (["tokenize", "-f", "none"], 1, "cannot read none: No such file or directory"),
         (["tokenize", "-m", "fairytale", "a"], 1, "did you mean 'fairytales'"),
         (["score", "a", "--lines"], 2, "give texts, or --file or standard input with --lines"),
+        (
+            ["score", "-q", "--stride", "513", "abc"],
+            2,
+            "--stride 513 must be <= 512, the model's context",
+        ),
         (["score", ""], 1, "an empty text has no tokens to score"),
         (["score", "-f", ""], 2, "argument -f/--file: '' is empty; give the name of a file"),
         (["convert", "fairytales", ""], 2, "argument DST: '' is empty"),
