@@ -16,6 +16,7 @@ MAX_COUNT = 2**31 - 1
 MAX_BEAMS = 32  # shaders/reorder_cache.wgsl
 MAX_DRAFT = 7  # tokens of prompt lookup: with the newest one, half of the kernels' tiles of 16
 MAX_TOP_LOGPROBS = 20  # as OpenAI's API
+TIME_LIMIT_SECONDS = Range(0, 1e9, open_low=True)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
     )
     add_model(parser)
     add_sampling(parser)
-    add_ending(parser)
+    add_ending(parser, timed=False)
     group = parser.add_argument_group("records")
     group.add_argument(
         "--prompt-field",

@@ -65,7 +65,9 @@ class Conversation:
             )
         self.turns.append(Turn(prompt, "", before))
 
-    def stream(self, max_new_tokens: int | None, stop_texts: list[str]) -> gw.TextStream:
+    def stream(
+        self, max_new_tokens: int | None, stop_texts: list[str], time_limit: float | None = None
+    ) -> gw.TextStream:
         """Start the model's answer: only tokens that are new since the last one are computed.
 
         A search, or prompt lookup, computes the whole text.
@@ -74,11 +76,16 @@ class Conversation:
 
         lm = self._lm
         if runs_its_own_loop(lm.sampler) or lm.prompt_lookup_num_tokens:
-            return lm.stream(self.token_ids, max_new_tokens=max_new_tokens, stop_texts=stop_texts)
+            return lm.stream(
+                self.token_ids,
+                max_new_tokens=max_new_tokens,
+                stop_texts=stop_texts,
+                time_limit=time_limit,
+            )
         if self._session is None:
             self._session = lm.session()
         self._session.edit(self.token_ids)
-        return self._session.stream(max_new_tokens, stop_texts=stop_texts)
+        return self._session.stream(max_new_tokens, stop_texts=stop_texts, time_limit=time_limit)
 
     def close(self) -> None:
         """Free the GPU memory. Idempotent."""

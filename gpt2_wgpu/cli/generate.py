@@ -133,6 +133,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         prompt,
         max_new_tokens=settings["max_new_tokens"],
         stop_texts=args.stop,
+        time_limit=args.time_limit,
         add_start_token=not args.no_start_token,
         **allowed_special(args.allowed_special),
     ) as stream:

@@ -10,7 +10,7 @@ from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.sampling_parameters import PARAMETERS
 from gpt2_wgpu.shown import shown
 
-_OTHERS = ("greedy", "beams", "penalty_alpha", "prompt_lookup", "stop", "verbose")
+_OTHERS = ("greedy", "beams", "penalty_alpha", "prompt_lookup", "stop", "time_limit", "verbose")
 _ALIASES = {"num_predict": "max_new_tokens"}  # ollama's
 _SWITCH = {"on": True, "true": True, "off": False, "false": False}
 

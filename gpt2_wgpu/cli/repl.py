@@ -151,7 +151,9 @@ class Repl:
         printer: StreamPrinter | None = None
         try:
             self._text.begin(prompt)
-            with self._text.stream(settings["max_new_tokens"], args.stop) as stream:
+            with self._text.stream(
+                settings["max_new_tokens"], args.stop, args.time_limit
+            ) as stream:
                 printer = StreamPrinter(stream, "", terminal, json=False, echo=False)
                 printer.run(at_once=False)
         except BaseException:

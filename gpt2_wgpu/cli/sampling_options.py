@@ -21,6 +21,7 @@ from gpt2_wgpu.sampling_parameters import (
     MAX_NEW_TOKENS,
     REPETITION_PENALTY,
     SAMPLER_PARAMETERS,
+    TIME_LIMIT_SECONDS,
     TOP_K,
     Parameter,
     with_defaults,
@@ -80,10 +81,10 @@ def _add_parameter(group: argparse._ActionsContainer, parameter: Parameter) -> N
     )
 
 
-def add_ending(parser: Parser) -> None:
+def add_ending(parser: Parser, *, timed: bool = True) -> None:
     """Adds the options of the ends of prompt and text."""
     group = parser.add_argument_group("stopping")
-    add_limits(group)
+    add_limits(group, timed=timed)
     group.add_argument(
         "--no-start-token",
         action="store_true",
@@ -92,8 +93,8 @@ def add_ending(parser: Parser) -> None:
     add_allowed_special(group, "the prompt")
 
 
-def add_limits(group: argparse._ActionsContainer) -> None:
-    """Adds the options of the end of a text."""
+def add_limits(group: argparse._ActionsContainer, *, timed: bool = True) -> None:
+    """Adds the options of the end of a text; `timed`: also that of a time."""
     _add_parameter(group, MAX_NEW_TOKENS)
     group.add_argument(
         "--stop",
@@ -103,6 +104,13 @@ def add_limits(group: argparse._ActionsContainer) -> None:
         metavar="TEXT",
         help="stop before TEXT would appear (repeatable)",
     )
+    if timed:
+        group.add_argument(
+            "--time-limit",
+            type=in_range(TIME_LIMIT_SECONDS),
+            metavar="SECONDS",
+            help="stop after SECONDS, loading the model not included (default: no limit)",
+        )
 
 
 def add_allowed_special(group: argparse._ActionsContainer, text: str) -> None:

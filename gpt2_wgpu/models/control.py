@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from gpt2_wgpu.validation import instance, number
+from gpt2_wgpu.sampling_parameters import TIME_LIMIT_SECONDS
+from gpt2_wgpu.validation import instance
 
-MAX_SECONDS = 1e9
 ABORTED, TIME_LIMIT = "aborted", "time_limit"  # finish reasons
 
 
@@ -47,7 +47,7 @@ class Control:
         self, time_limit: float | None = None, cancellation: Cancellation | None = None
     ) -> None:
         if time_limit is not None:
-            time_limit = number("time_limit", time_limit, 0, MAX_SECONDS, open_low=True)
+            time_limit = TIME_LIMIT_SECONDS.check("time_limit", time_limit)
         if cancellation is not None:
             instance("cancellation", cancellation, Cancellation)
         self._end = None if time_limit is None else time.perf_counter() + time_limit

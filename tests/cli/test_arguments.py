@@ -50,6 +50,7 @@ def usage_error(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
         ("--prompt-lookup", "8", "must be an integer >= 0 and <= 7"),
         ("--max-new-tokens", "many", "must be an integer >= 1"),
         ("--stop", "", "at least 1 character"),
+        ("--time-limit", "0", "must be a number > 0 and <= 1e+09"),
     ],
 )
 def test_a_value_out_of_bounds_is_named(
@@ -75,6 +76,7 @@ def test_a_value_out_of_bounds_is_named(
         (["generate", "--tem", "1"], "--tem"),  # no abbreviations: they break when options come
         (["generate", "Once", "upon"], "upon"),
         (["info", "--quiet"], "--quiet"),
+        (["batch", "a.csv", "b.csv", "--time-limit", "1"], "--time-limit"),
         (["generate", "caf\udce9"], "not valid UTF-8"),
         (["generate", "--stop", "caf\udce9"], "not valid UTF-8"),
     ],

@@ -138,6 +138,8 @@ def test_options_reach_the_engine(engine: FakeEngine) -> None:
         "--stop",
         "!",
         "--no-start-token",
+        "--time-limit",
+        "2.5",
     ]
     assert main(["generate", "Once", "-m", "gpt2", *options]) == 0
     assert engine.calls["from_preset"] == {
@@ -149,6 +151,7 @@ def test_options_reach_the_engine(engine: FakeEngine) -> None:
         "inputs": "Once",
         "max_new_tokens": 9,
         "stop_texts": ["END", "!"],
+        "time_limit": 2.5,
         "add_start_token": False,
     }
     for given, allowed in ((["<a>", "<b>"], ["<a>", "<b>"]), (["<a>", "all"], "all")):
@@ -161,6 +164,7 @@ def test_options_reach_the_engine(engine: FakeEngine) -> None:
         "inputs": "Once",
         "max_new_tokens": 128,
         "stop_texts": [],
+        "time_limit": None,
         "add_start_token": True,
     }
 

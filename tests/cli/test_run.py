@@ -193,6 +193,13 @@ def test_an_answer_computes_only_new_tokens(
     assert gw.memory().num_bytes == in_use
 
 
+@pytest.mark.parametrize("search", ["/set beams none", "/set beams 2"])
+def test_a_time_limit_ends_an_answer(search: str, talk) -> None:
+    limit = ("/set time_limit 1e-9", "/set verbose on")
+    _, err = talk(*limit, search, "Once", argv=("-n", "300"))
+    assert "stopped: time limit" in err
+
+
 def test_a_stop_text_is_not_part_of_the_text(talk) -> None:
     out, _ = talk("Once upon a time", "/show text", argv=("-n", "20"))
     stop = out.splitlines()[0].split()[4]
