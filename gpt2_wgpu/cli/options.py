@@ -22,6 +22,8 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that reports a wrong usage in one line, with the command for its help."""
 
     quoting = ""  # a hint for superfluous positional arguments
+    # Finds two options, by their names in Python, of which the first excludes the second.
+    conflict: Callable[[argparse.Namespace], tuple[str, str] | None] | None = None
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:
         """Prints the help to `file`, by default to stdout; raises OutputError if that fails."""
@@ -42,6 +44,13 @@ class Parser(argparse.ArgumentParser):
         else:
             hint = "; " + self.quoting if self.quoting else ""
         self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+
+    def check(self, args: argparse.Namespace) -> None:
+        """Ends the program with status 2 if two of its options cannot be combined."""
+        if self.conflict is not None and (found := self.conflict(args)):
+            flags = {each.dest: each.option_strings[:1] for each in self._actions}
+            (one,), (other,) = (flags[name] for name in found)
+            self.error(f"argument {other}: not allowed with argument {one}")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Raises ArgumentError for a value that is no choice; a method of argparse."""

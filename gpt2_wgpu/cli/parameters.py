@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from gpt2_wgpu.cli.options import suggestion
+from gpt2_wgpu.cli.sampling_options import conflict
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.sampling_parameters import PARAMETERS
 from gpt2_wgpu.shown import shown
@@ -37,7 +38,8 @@ class Parameters:
         """Set a parameter: "temperature 0.5", or as in ollama "parameter temperature 0.5".
 
         Raises:
-            InvalidArgumentError: no parameter has this name, or the value is not valid.
+            InvalidArgumentError: no parameter has this name, the value is not valid, or it cannot
+                be combined with another parameter's.
         """
         words = line.split(maxsplit=1)
         if words[:1] == ["parameter"]:
@@ -51,13 +53,22 @@ class Parameters:
             raise InvalidArgumentError(
                 f"no parameter {shown(given)}{hint}; /show parameters lists them"
             )
-        setattr(self._args, name, self._value(name, value))
+        found = self._value(name, value)
+        others = vars(self._args) | {name: found}
+        if pair := conflict(argparse.Namespace(**others)):
+            (other,) = {*pair} - {name}
+            raise InvalidArgumentError(
+                f"{name} cannot be combined with {other}: /set {other} none, then again"
+            )
+        setattr(self._args, name, found)
         self.changed = True
 
     def _value(self, name: str, value: str) -> Any:
         if value == "default":
             return self._initial[name]
         action = self._actions[name]
+        if value == "none" and action.nargs != 0:
+            return action.default
         if action.nargs == 0:
             if value not in _SWITCH:
                 raise InvalidArgumentError(f"{name} is on or off, not {shown(value)}")

@@ -97,6 +97,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     args, unknown = build_parser().parse_known_args(argv)
     if unknown:
         args.reject(unknown)
+    args.check(args)
     return args
 
 
@@ -118,7 +119,7 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in _COMMANDS:
         own = command.add_parser(commands)
-        own.set_defaults(run=command.run, reject=own.reject)
+        own.set_defaults(run=command.run, reject=own.reject, check=own.check)
         own.add_argument(
             "--debug",
             action="store_true",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import gpt2_wgpu as gw
 
 COMMANDS = {
-    "/set": "/set NAME VALUE   set a parameter; VALUE 'default': as at the start",
+    "/set": "/set NAME VALUE   set a parameter; 'default': as at the start, 'none': unset",
     "/show": "/show [parameters|model|memory|text]",
     "/retry": "/retry            let the model write its last part again",
     "/undo": "/undo             remove the last turn, what you typed included",

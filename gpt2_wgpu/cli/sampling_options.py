@@ -16,10 +16,13 @@ from gpt2_wgpu.cli.options import (
 from gpt2_wgpu.cli.terminal import Terminal
 from gpt2_wgpu.sampling_parameters import (
     COMMON_PARAMETERS,
+    FREQUENCY_PENALTY,
     MAX_BEAMS,
     MAX_DRAFT,
     MAX_NEW_TOKENS,
+    PRESENCE_PENALTY,
     REPETITION_PENALTY,
+    RULE_PARAMETERS,
     SAMPLER_PARAMETERS,
     TIME_LIMIT_SECONDS,
     TOP_K,
@@ -43,15 +46,15 @@ def add_sampling(parser: Parser) -> None:
     for parameter in SAMPLER_PARAMETERS:
         _add_parameter(group, parameter)
     group.add_argument("--greedy", action="store_true", help="always take the most likely token")
-    search = group.add_mutually_exclusive_group()
-    search.add_argument(
+    parser.conflict = conflict
+    group.add_argument(
         "--beams",
         type=integer(1, MAX_BEAMS),
         metavar="N",
         help="beam search with N beams: the whole text is printed at the end, and the options "
         "above have no effect",
     )
-    search.add_argument(
+    group.add_argument(
         "--penalty-alpha",
         type=in_range(Range(0, 1)),
         metavar="A",
@@ -67,6 +70,23 @@ def add_sampling(parser: Parser) -> None:
         "faster where it repeats itself; without penalties, so --repeat-penalty is 1; 0: off "
         "(default: %(default)s)",
     )
+
+
+def conflict(args: argparse.Namespace) -> tuple[str, str] | None:
+    """Returns the names of two options that cannot be combined, or None.
+
+    Prompt lookup verifies several tokens at once, so it has no search, and nothing that depends on
+    the tokens before.
+    """
+    if args.beams and args.penalty_alpha is not None:
+        return "beams", "penalty_alpha"
+    if args.prompt_lookup:
+        step_by_step = (REPETITION_PENALTY, PRESENCE_PENALTY, FREQUENCY_PENALTY, *RULE_PARAMETERS)
+        neutral = {each.name: (None, each.neutral) for each in step_by_step}
+        for name, without in (neutral | {"beams": (None,), "penalty_alpha": (None,)}).items():
+            if getattr(args, name) not in without:
+                return "prompt_lookup", name
+    return None
 
 
 def _add_parameter(group: argparse._ActionsContainer, parameter: Parameter) -> None:

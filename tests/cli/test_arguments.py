@@ -70,7 +70,27 @@ def test_a_value_out_of_bounds_is_named(
         (["sing"], "'sing' (choose from "),
         (["genrate", "Once"], "'genrate'; did you mean generate? (choose from "),
         (["generate", "--num-beams=3", "Once"], "--num-beams=3; did you mean --beams?"),
-        (["generate", "--beams", "2", "--penalty-alpha", "0.6"], "not allowed with"),
+        (
+            ["run", "--beams", "2", "--penalty-alpha", "0"],
+            "argument --penalty-alpha: not allowed with argument --beams",
+        ),
+        *(
+            (
+                [command, *more, "--prompt-lookup", "4", option, value],
+                f"argument {option}: not allowed with argument --prompt-lookup",
+            )
+            for command, *more in (["generate"], ["run"], ["batch", "a.csv", "b.csv"])
+            for option, value in (
+                ("--beams", "3"),
+                ("--penalty-alpha", "0.6"),
+                ("--repeat-penalty", "1.3"),
+                ("--presence-penalty", "1"),
+                ("--frequency-penalty", "1"),
+                ("--no-repeat-ngram-size", "3"),
+                ("--min-length", "9"),
+                ("--min-new-tokens", "9"),
+            )
+        ),
         (["generate", "--dtype", "f8"], "'f8'"),
         (["generate", "--top-k"], "--top-k: expected one argument"),
         (["generate", "--tem", "1"], "--tem"),  # no abbreviations: they break when options come
@@ -99,6 +119,8 @@ def test_wrong_usage(argv: list[str], said: str, capsys: pytest.CaptureFixture[s
         (["-n", str(2**31 - 1)], "max_new_tokens", 2**31 - 1),
         (["--top-k", str(2**31 - 1)], "top_k", 2**31 - 1),
         (["--stop", "a", "--stop", "\n"], "stop", ["a", "\n"]),
+        (["--prompt-lookup", "4", "--repeat-penalty", "1"], "prompt_lookup", 4),
+        (["--prompt-lookup", "0", "--beams", "2"], "beams", 2),
         (["--", "-dashing"], "prompt", "-dashing"),
         (["-"], "prompt", "-"),
         ([], "model", "fairytales"),

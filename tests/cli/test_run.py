@@ -160,6 +160,24 @@ def test_an_error_does_not_end_the_program(line: str, said: str, talk) -> None:
     assert "Ctrl-D or /bye ends the program" in err
 
 
+def test_parameters_that_the_options_do_not_combine(talk) -> None:
+    out, err = talk(
+        "/set beams 3",
+        "/set penalty_alpha 0.6",
+        "/set prompt_lookup 4",
+        "/set beams none",
+        "/set penalty_alpha 0.6",
+        "/show parameters",
+    )
+    said = "cannot be combined with beams: /set beams none, then again"
+    assert [line.removeprefix("error: ") for line in err.splitlines()] == [
+        f"penalty_alpha {said}",
+        f"prompt_lookup {said}",
+    ]
+    rows = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert (rows["beams"], rows["penalty_alpha"], rows["prompt_lookup"]) == ("none", "0.6", "0")
+
+
 def test_show_and_help(talk) -> None:
     out, _ = talk("/show", "/help")
     for word in ("float32", "memory, budget", "fairytales", "min_p", *COMMANDS):
