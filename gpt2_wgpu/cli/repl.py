@@ -24,7 +24,8 @@ from gpt2_wgpu.cli.sampling_options import (
 )
 from gpt2_wgpu.cli.stream_printer import StreamPrinter
 from gpt2_wgpu.cli.terminal import INTERRUPTED, OutputError, Terminal
-from gpt2_wgpu.errors import GPT2WGPUError, InvalidArgumentError
+from gpt2_wgpu.errors import ContextLengthError, GPT2WGPUError, InvalidArgumentError
+from gpt2_wgpu.sampling_parameters import SEED
 from gpt2_wgpu.shown import shown
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "/set": "/set NAME VALUE   set a parameter; 'default': as at the start, 'none': unset",
     "/show": "/show [parameters|model|memory|text]",
-    "/retry": "/retry            let the model write its last part again",
+    "/retry": "/retry            let the model write its last part again, with the next seed",
     "/undo": "/undo             remove the last turn, what you typed included",
     "/clear": "/clear            begin a new text",
     "/save": "/save FILE        save the text with its turns",
@@ -66,6 +67,8 @@ class Repl:
         self._args = args
         self._terminal = terminal
         self._parameters = Parameters(args)
+        self._seed: int | None = args.seed  # as it was set for the last turn
+        self._retries = 0  # with this seed, each of which takes the next one
         special = allowed_special(args.allowed_special).get("allowed_special", ())
         self._text = Conversation(lm, special)
 
@@ -115,6 +118,7 @@ class Repl:
 
     def _do(self, line: str) -> None:
         if not line.startswith("/"):
+            self._seed, self._retries = self._args.seed, 0
             self._turn(line)
             return
         word, _, rest = line.strip().partition(" ")
@@ -140,12 +144,14 @@ class Repl:
     def _turn(self, prompt: str) -> bool:
         """Print what the model writes after a prompt; return whether Ctrl-C stopped it.
 
-        If it fails before it has written anything, the text stays as it was.
+        If it fails before it has written anything, the text stays as it was; after Ctrl-C it has
+        the prompt.
         """
         args, terminal = self._args, self._terminal
         settings = settings_of(args, self._lm)
         if settings["seed"] is None:
             settings["seed"] = secrets.randbelow(2**31)
+        settings["seed"] = (settings["seed"] + self._retries) % (int(SEED.range.high) + 1)
         is_random = self._compile(settings)
         before = self._text.copied()
         printer: StreamPrinter | None = None
@@ -156,11 +162,16 @@ class Repl:
             ) as stream:
                 printer = StreamPrinter(stream, "", terminal, json=False, echo=False)
                 printer.run(at_once=False)
-        except BaseException:
+        except BaseException as error:
+            tokens = len(self._text.token_ids)
             if printer is not None and printer.text:
                 self._text.end(printer.text, stream)
             else:
                 self._text.restore(before)
+            if isinstance(error, KeyboardInterrupt) and len(self._text.turns) == len(before.turns):
+                self._text.begin(prompt)
+            if isinstance(error, ContextLengthError):
+                raise self._too_long(tokens) from None
             raise
         self._text.end(printer.text, stream)
         terminal.end_line()
@@ -171,6 +182,14 @@ class Repl:
         if stream.stats.finish_reason == "context":
             terminal.info(f"the model's context of {self._context} tokens is full: /undo or /clear")
         return printer.interrupted
+
+    def _too_long(self, tokens: int) -> ContextLengthError:
+        """The error of a text after which nothing fits, with the commands that help."""
+        remedy = "/undo or /clear" if self._text.turns else "shorten it"
+        return ContextLengthError(
+            f"the text has {tokens} tokens, so nothing fits behind it in the model's context of "
+            f"{self._context}: {remedy}"
+        )
 
     def _compile(self, settings: dict[str, Any]) -> bool:
         """Set the sampler; return whether the text is random. Notes come once for each change."""
@@ -188,12 +207,16 @@ class Repl:
     def _retry(self, _: str) -> None:
         before = self._text.copied()
         turn = self._text.undo()
+        same = self._args.seed == self._seed
+        self._seed, self._retries = self._args.seed, self._retries + 1 if same else 0
+        interrupted = True
         try:
-            self._turn(turn.prompt)
-        except BaseException:
-            if len(self._text.turns) < len(before.turns):  # nothing was written
+            interrupted = self._turn(turn.prompt)
+        finally:
+            turns = self._text.turns
+            written = len(turns) == len(before.turns) and turns[-1].answer
+            if interrupted and not written:
                 self._text.restore(before)
-            raise
 
     def _undo(self, _: str) -> None:
         turn = self._text.undo()

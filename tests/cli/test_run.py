@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import json
 import os
+import re
 import select
 import signal
 import sys
@@ -87,9 +89,16 @@ def test_undo_retry_clear_save_and_load(
     first = out.splitlines()[-1]
     assert first == "Once" + out.splitlines()[0]
     assert "removed ' The" in err and "(1 turns)" in err
-    out, _ = talk(*random, "Once", "/retry", "/show text")
-    same, again, whole = out.splitlines()
-    assert same == again and whole == "Once" + same  # the seed is set
+    out, err = talk(*random, "/set verbose on", "Once", "/retry", "/retry", "/set seed 4", "/retry")
+    third, fourth, fifth, again = out.splitlines()
+    assert len({third, fourth, fifth}) == 3 and again == fourth
+    assert re.findall(r"seed (\d+)", err) == ["3", "4", "5", "4"]
+    out, _ = talk(
+        "/set seed 18446744073709551615", *random[:3], "Once", "/retry", argv=("--verbose",)
+    )
+    last, zero = out.splitlines()
+    out, _ = talk("/set seed 0", *random[:3], "Once")
+    assert out.splitlines() == [zero] and last != zero
     drawn = iter((1, 3))
     monkeypatch.setattr("secrets.randbelow", lambda _: next(drawn))
     out, _ = talk(*random, "/set seed default", "Once", "/retry", "/show text")
@@ -149,7 +158,7 @@ def test_parameters(talk) -> None:
         ("/load /none/x", "cannot read /none/x: No such file or directory"),
         ("/load /dev/null", "/dev/null is not a text that /save of this version has written"),
         ("/show modl", "nothing to show named 'modl'; did you mean model?"),
-        ("word " * 600, "512"),
+        ("word " * 600, "in the model's context of 512: shorten it\n"),
     ],
 )
 def test_an_error_does_not_end_the_program(line: str, said: str, talk) -> None:
@@ -187,7 +196,7 @@ def test_show_and_help(talk) -> None:
 def test_the_context_ends(talk) -> None:
     out, err = talk("word " * 490, "/set n -1", "", "more", "/show model")
     assert "the model's context of 512 tokens is full: /undo or /clear" in err
-    assert "error: " in err  # nothing fits behind it
+    assert "nothing fits behind it in the model's context of 512: /undo or /clear\n" in err
     assert " 512 of 512 tokens\n" in out
 
 
@@ -249,6 +258,24 @@ def test_control_c_keeps_what_was_written(talk, monkeypatch: pytest.MonkeyPatch)
     assert 0 < len(answer.split()) < 8
     assert err == ""
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_control_c_before_the_first_piece_keeps_what_was_typed(
+    talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a turn without an answer; /retry then keeps the answer of before."""
+    stream, calls = Conversation.stream, itertools.count()
+
+    def interrupted(*args: Any, **kwargs: Any) -> gw.TextStream:
+        if next(calls) > 0:
+            raise KeyboardInterrupt
+        return stream(*args, **kwargs)
+
+    monkeypatch.setattr(Conversation, "stream", interrupted)
+    out, err = talk("Once", "/retry", "/show text", " More", "/show text", "/undo")
+    answer, before, after = out.splitlines()
+    assert before == "Once" + answer and after == before + " More"
+    assert err.splitlines() == ["interrupted", "interrupted", "removed ' More'"]
 
 
 def test_a_terminal_by_prompt_toolkit(tmp_path: Path) -> None:
