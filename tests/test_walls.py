@@ -22,6 +22,7 @@ SCRIPTS = sorted(
     for folder in ("benchmarks", "examples", "gpt2_wgpu", "scripts", "tests", "training")
     for path in (ROOT / folder).rglob("*.py")
 )
+WEB = sorted((ROOT / "web").rglob("*.js"))
 
 # What each room may import of this package, itself aside. "public" is gpt2_wgpu/__init__.py.
 # Files that belong to no room are named in FOUNDATION and may import only each other.
@@ -325,7 +326,7 @@ def test_no_room_is_a_junk_room() -> None:
     assert not [path for path in SCRIPTS if junk & {*path.with_suffix("").parts}]
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", SCRIPTS + WEB, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_outgrows_its_reader(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 400
 

@@ -7,9 +7,13 @@
  * All work runs in one worker, created by the first call and shared by all models.
  */
 
-import { Caller, aborted, errorOf } from "./rpc.js";
+import { portable, portableSettings } from "./portable.js";
+import { Caller, errorOf } from "./rpc.js";
+import { KEY, Session } from "./session.js";
+import { TextStream, wholeText } from "./text-stream.js";
 
 export { offline } from "./offline.js";
+export { Session };
 
 /** The memory of a worker that has ended. @type {import("./gpt2.js").Memory} */
 const NOTHING_HELD = {
@@ -54,22 +58,6 @@ function keepStorage() {
   navigator.storage.persist?.().catch(() => {});
 }
 
-/** A source in a form that the worker accepts: an array of files, an absolute URL. @param {any} source */
-function portable(source) {
-  if (typeof FileList !== "undefined" && source instanceof FileList) return [...source];
-  return isRelative(source) ? new URL(source, globalThis.document?.baseURI ?? location.href).href : source;
-}
-
-/** Whether this is a path and not a repository's name (as in Python). @param {any} source */
-const isRelative = (source) =>
-  typeof source === "string" && !source.includes("://") && /^\.{0,2}\/|\/$|^[^@]*\/[^@]*\//.test(source);
-
-/** Settings in a form that the worker accepts. @param {any} settings */
-function portableSettings({ constraint, ...settings }) {
-  if (constraint === undefined || constraint === null) return settings;
-  return { ...settings, constraint: new URL(constraint, globalThis.document?.baseURI ?? location.href).href };
-}
-
 export const check = () => caller().call("check", []);
 
 export const models = {
@@ -82,7 +70,6 @@ export const models = {
   remove: (id) => caller().call("remove", [id]),
 };
 
-const KEY = Symbol("only load() makes one");
 const DELIVER = Symbol("an event from the worker");
 const END = Symbol("the worker has ended");
 
@@ -229,156 +216,5 @@ export class GPT2 extends EventTarget {
     if (topic === "recovered") this.onrecovered?.(detail);
     if (topic === "ended") this.onended?.(detail);
     this.dispatchEvent(new CustomEvent(topic, { detail }));
-  }
-}
-
-/** The text of a stream, or its details. @param {TextStream} stream */
-async function wholeText(stream) {
-  let whole = "";
-  for await (const text of stream) whole += text;
-  return stream.details ?? whole;
-}
-
-/** Closes sessions that are not referenced any more. @type {FinalizationRegistry<() => void>} */
-const forgotten = new FinalizationRegistry((close) => close());
-
-export class Session {
-  #call;
-  #id;
-
-  /** @param {symbol} key @param {(method: string, args: any[], options?: any) => Promise<any>} call @param {number} id */
-  constructor(key, call, id) {
-    if (key !== KEY) throw new TypeError("Session has no public constructor; use `await lm.session(prompt)`");
-    this.#call = call;
-    this.#id = id;
-    forgotten.register(this, () => void call("closeSession", [id]).catch(() => {}), this);
-  }
-
-  /** @param {any} [options] */
-  stream({ signal, ...options } = {}) {
-    // (The function refers to this session, which must not be closed while the text is generated.)
-    return new TextStream((given) => this.#call("continue", [this.#id, portableSettings(options)], given), signal);
-  }
-
-  /** @param {any} [options] @returns {Promise<any>} */
-  async generate(options) {
-    return wholeText(this.stream(options));
-  }
-
-  /** @param {string | number[]} tokens @param {any} [options] */
-  append(tokens, options = {}) {
-    return this.#call("append", [this.#id, tokens, options]);
-  }
-
-  /** @param {number} tokens */
-  rewind(tokens) {
-    return this.#call("rewind", [this.#id, tokens]);
-  }
-
-  /** @param {string | number[]} tokens @param {any} [options] */
-  edit(tokens, options = {}) {
-    return this.#call("edit", [this.#id, tokens, options]);
-  }
-
-  async fork() {
-    return new Session(KEY, this.#call, await this.#call("fork", [this.#id]));
-  }
-
-  tokenIds() {
-    return this.#call("tokenIds", [this.#id]);
-  }
-
-  text() {
-    return this.#call("text", [this.#id]);
-  }
-
-  toBytes() {
-    return this.#call("toBytes", [this.#id]);
-  }
-
-  async close() {
-    forgotten.unregister(this);
-    await this.#call("closeSession", [this.#id]).catch(() => {}); // the model's end has closed it
-  }
-}
-
-/** An iterator over pieces of text; generation starts at the first `next()`. */
-class TextStream {
-  /** @type {any[]} strings; of several texts {row, text} */
-  #pieces = [];
-  /** Resolves when a piece or the end has arrived. @type {PromiseWithResolvers<void> | null} */
-  #news = null;
-  /** @type {Promise<void> | null} */
-  #run = null;
-  /** @type {any} */
-  #error = null;
-  #ended = false;
-  #controller = new AbortController();
-  #begin;
-  #signal;
-  /** @type {any} */
-  stats = null;
-  /** @type {any} */
-  details = null;
-
-  /**
-   * @param {(options: {onEvent: (event: any) => void, signal: AbortSignal}) => Promise<any>} begin
-   * @param {AbortSignal} [signal] the caller's
-   */
-  constructor(begin, signal) {
-    this.#begin = begin;
-    const own = this.#controller.signal;
-    this.#signal = signal ? AbortSignal.any([signal, own]) : own;
-  }
-
-  [Symbol.asyncIterator]() {
-    return this;
-  }
-
-  async next() {
-    this.#run ??= this.#start();
-    while (!this.#pieces.length && !this.#ended) {
-      this.#news ??= Promise.withResolvers();
-      await this.#news.promise;
-    }
-    if (this.#pieces.length) {
-      return { done: /** @type {const} */ (false), value: this.#pieces.shift() };
-    }
-    const error = this.#error;
-    this.#error = null; // thrown once
-    if (error) throw error;
-    return { done: /** @type {const} */ (true), value: undefined };
-  }
-
-  async return() {
-    this.#controller.abort(aborted()); // the loop was left early: stop, and wait until it has stopped
-    await this.#run;
-    this.#error = null;
-    this.#pieces = [];
-    this.#ended = true;
-    return { done: /** @type {const} */ (true), value: undefined };
-  }
-
-  async #start() {
-    const onEvent = (/** @type {any} */ { text, row, stats }) => {
-      if (text) this.#pieces.push(row === undefined ? text : { row, text });
-      if (row === undefined) this.stats = stats;
-      else (this.stats ??= [])[row] = stats;
-      this.#wake();
-    };
-    try {
-      const { stats, details } = await this.#begin({ onEvent, signal: this.#signal });
-      this.stats = stats;
-      this.details = details;
-    } catch (error) {
-      this.#error = error;
-    }
-    this.#ended = true;
-    this.#wake();
-  }
-
-  #wake() {
-    this.#news?.resolve();
-    this.#news = null;
   }
 }

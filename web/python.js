@@ -1,4 +1,4 @@
-/** The start of Pyodide and the package, once in this worker, from the site's own files. */
+/** Python in this worker: its start, once, from the site's own files, and values to and from it. */
 
 import { errorOf } from "./rpc.js";
 import { findSnapshot } from "./snapshot.js";
@@ -15,6 +15,8 @@ const PACKAGE = "gpt2-wgpu";
 
 /** @type {Promise<any> | null} */
 let started = null;
+/** Python, once it has started. @type {any} */
+let running = null;
 
 /**
  * `gpt2_wgpu.integrations.web_worker`, Python's side of this worker; `pyodide` itself is its property.
@@ -34,11 +36,26 @@ export async function startPython(report, onFatal) {
   }
   started = start(report, onFatal);
   try {
-    return await started;
+    const python = await started;
+    running = python.pyodide;
+    return python;
   } catch (error) {
     started = null; // a connection may come back
     throw errorOf({ name: "PythonStartError", message: `Python did not start: ${await causeOf(error)}` });
   }
+}
+
+/** A plain value as Python's: dict, list, str, number. @param {any} value */
+export const inPython = (value) => running.toPy(value);
+
+/** What Python returned, dicts as plain objects, in which None is null. @param {any} proxy */
+export function plain(proxy) {
+  if (!proxy?.toJs) return proxy; // a number or a string
+  const objectOf = (/** @type {Iterable<[string, any]>} */ entries) =>
+    Object.fromEntries(Array.from(entries, ([key, value]) => [key, value ?? null]));
+  const value = proxy.toJs({ dict_converter: objectOf });
+  proxy.destroy();
+  return value;
 }
 
 /** In one sentence, with a remedy. @param {any} error */

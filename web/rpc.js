@@ -116,20 +116,19 @@ export class Caller {
   }
 }
 
+/** Whether this worker has reported its end. */
+let ended = false;
+/** @param {any} message */
+const send = (message) => ended || self.postMessage(message);
+
 /**
  * The serving side: lets a worker's port answer calls.
  *
  * @param {Record<string, (context: {signal: AbortSignal, emit: (event: any) => void}, ...args: any[]) => any>} methods
- * @returns {{post: (topic: string, event: any) => void, end: (reason: string, last?: Promise<void>) => void}}
- *     `post` sends an event outside of any call; `end` reports, after `last`, that the worker can
- *     answer no more calls
  */
 export function serve(methods) {
   /** @type {Map<number, AbortController>} */
   const running = new Map();
-  let ended = false;
-  /** @param {any} message */
-  const send = (message) => ended || self.postMessage(message);
 
   self.onmessage = async ({ data: { id, method, args, cancel } }) => {
     if (cancel) return running.get(id)?.abort(aborted());
@@ -150,14 +149,16 @@ export function serve(methods) {
     event.preventDefault();
     console.error(event.message);
   });
-  return {
-    post: (topic, event) => send({ topic, event }),
-    end: async (reason, last) => {
-      ended = true;
-      await last;
-      self.postMessage({ fatal: reason });
-    },
-  };
+}
+
+/** Sends an event outside of any call, from the worker. @param {string} topic @param {any} event */
+export const post = (topic, event) => send({ topic, event });
+
+/** Reports, after `last`, that this worker can answer no more calls. @param {string} reason @param {Promise<void>} [last] */
+export async function end(reason, last) {
+  ended = true;
+  await last;
+  self.postMessage({ fatal: reason });
 }
 
 /**

@@ -7,15 +7,13 @@ of numbers and strings, with JavaScript's names.
 from __future__ import annotations
 
 import asyncio
-import io
-import traceback
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from typing import Any, TypeVar
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
+from gpt2_wgpu.integrations.web_console import Console
 from gpt2_wgpu.integrations.web_sessions import Session, session_arguments
 from gpt2_wgpu.integrations.web_settings import Settings, javascript_names
 from gpt2_wgpu.integrations.web_texts import Text, details_of, pieces
@@ -25,7 +23,6 @@ from gpt2_wgpu.sampling_parameters import PARAMETERS, RULE_PARAMETERS, with_defa
 from gpt2_wgpu.text import GPT2Tokenizer
 
 T = TypeVar("T")
-_CONSOLE = "<console>"
 
 
 async def open_device() -> None:
@@ -80,12 +77,7 @@ class Model:
         self._name = name
         self._lm = lm
         self._warned = list(warned)
-        self._names: dict[str, Any] = {
-            "__name__": "__main__",
-            "gw": gw,
-            "lm": lm,
-            "input": _no_input,
-        }
+        self._console = Console(lm)
         self._device = lm.device
         self._on_lost: Callable[[str], object] = lambda reason: None
         self._on_recovered: Callable[[], object] = lambda: None
@@ -275,25 +267,8 @@ class Model:
         return memory(self._lm.device)
 
     async def python(self, code: str) -> dict[str, Any]:
-        """Run code of the console in a namespace with ``gw`` and ``lm``, kept between calls.
-
-        Returns ``output`` (printed text) and ``result`` (repr of the last expression), or
-        ``error`` with ``name`` and ``message`` (a traceback).
-        """
-        from pyodide.code import eval_code_async
-
-        output = io.StringIO()
-        with redirect_stdout(output), redirect_stderr(output):
-            running = eval_code_async(code, self._names, filename=_CONSOLE)
-            try:
-                result = await self._stoppable(_without_exit(running))
-            except _NotHereError as error:
-                return {"error": {"name": "RuntimeError", "message": f"{output.getvalue()}{error}"}}
-            except (Exception, asyncio.CancelledError) as error:
-                message = output.getvalue() + _traceback(error)
-                return {"error": {"name": type(error).__name__, "message": message}}
-        self._names["_"] = result
-        return {"output": output.getvalue(), "result": None if result is None else repr(result)}
+        """Run code of the console; see `web_console.Console.run`."""
+        return await self._console.run(code, self._stoppable)
 
     def watch(self, on_lost: Callable[[str], object], on_recovered: Callable[[], object]) -> None:
         """Set the callbacks of device loss and of recovery on another device."""
@@ -317,28 +292,5 @@ class Model:
         """Free the weights and the tensors of the console's namespace. Idempotent."""
         if self._watching is not None:
             self._watching.cancel()
-        self._names.clear()
+        self._console.clear()
         self._lm.dispose()
-
-
-class _NotHereError(Exception):
-    """A feature of consoles that is not available here."""
-
-
-async def _without_exit(running: Awaitable[Any]) -> Any:
-    try:
-        return await running
-    except SystemExit:  # which would propagate through the event loop
-        raise _NotHereError("exit is not available here: unload the model instead") from None
-
-
-def _no_input(prompt: object = "") -> str:
-    raise _NotHereError("input() is not available here: write the value into the code")
-
-
-def _traceback(error: BaseException) -> str:
-    """Return the traceback from the user's code on."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename != _CONSOLE:
-        frames = frames.tb_next
-    return "".join(traceback.format_exception(type(error), error, frames))

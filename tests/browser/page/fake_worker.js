@@ -1,7 +1,7 @@
 // The contract of web/worker.js without Python or GPU, for the real web/gpt2.js: served in its place.
 
 import { DEFAULTS } from "./defaults.js"; // written by serving.py
-import { aborted, errorOf, serve } from "./rpc.js";
+import { aborted, errorOf, post, serve } from "./rpc.js";
 
 const FILES = [{ name: "config.json", bytes: 470 }];
 const ADAPTER = { name: "Fake GPU", vendor: "", architecture: "", software: false, backend: "WebGPU" };
@@ -34,7 +34,7 @@ let next = 1;
 /** Numbers of tokens. @type {Map<number, number>} */
 const sessions = new Map();
 
-const { post } = serve({
+serve({
   check: () => ({ ok: true, adapter: ADAPTER, warnings: ["This is a fake."] }),
   size: () => ({ bytes: 470, files: FILES, cached: false }),
   offered: () => [{ source: "fairytales", name: "fairytales", bytes: 470 }],

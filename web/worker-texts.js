@@ -1,0 +1,82 @@
+/** The texts that the worker generates: streams, and several texts together. */
+
+import { inPython, plain } from "./python.js";
+import { aborted, errorOf } from "./rpc.js";
+import { MEMORY_INTERVAL_MS, alone, report, stoppable } from "./worker-models.js";
+
+/**
+ * @typedef {import("./worker-models.js").Context} Context
+ * @typedef {import("./worker-models.js").Model} Model
+ */
+
+/**
+ * The rules of a constraint: a module's `allows` and `finished`.
+ *
+ * @param {string | undefined} address
+ */
+async function rulesOf(address) {
+  if (address === undefined) return undefined;
+  try {
+    return await import(address);
+  } catch (error) {
+    const reason = /** @type {Error} */ (error).message;
+    throw errorOf({ name: "InvalidArgumentError", message: `constraint ${address} is not a module that loads: ${reason}` });
+  }
+}
+
+/** @param {Context} context @param {number} id @param {string | number[]} prompt @param {any} options */
+export function stream(context, id, prompt, options) {
+  return streamOf(context, id, options, (model, ...settings) => model.proxy.stream(inPython(prompt), ...settings));
+}
+
+/**
+ * @param {Context} context @param {number} id @param {any} options
+ * @param {(model: Model, settings: any, rules: any) => any} begin
+ */
+export function streamOf({ signal, emit }, id, { constraint, ...options }, begin) {
+  return alone(id, "generating", async (model) => {
+    const rules = await rulesOf(constraint);
+    signal.throwIfAborted();
+    const text = begin(model, inPython(options), rules);
+    model.stream = text;
+    const stop = () => text.close();
+    signal.addEventListener("abort", stop);
+    try {
+      let reported = -Infinity;
+      for (;;) {
+        const found = plain(await text.next());
+        const [row, piece] = Array.isArray(found) ? found : [undefined, found]; // of several texts, or one
+        if (piece !== undefined) emit({ text: piece, row, stats: plain(text.stats(row ?? 0)) });
+        if (piece === undefined || signal.aborted) {
+          const stats = plain(text.final_stats());
+          emit({ stats });
+          const details = signal.aborted ? null : plain(await text.details());
+          if (signal.aborted) throw aborted();
+          return { stats, details: details ?? null };
+        }
+        if (performance.now() - reported > MEMORY_INTERVAL_MS) {
+          reported = performance.now();
+          report(id, model);
+        }
+      }
+    } finally {
+      signal.removeEventListener("abort", stop);
+      model.stream = null;
+      text.close();
+      text.destroy();
+    }
+  });
+}
+
+/** Several texts, generated together. @param {Context} context @param {number} id @param {string[]} prompts @param {any} options */
+export function generate({ signal }, id, prompts, { constraint, ...options }) {
+  return alone(id, "generating", async (model) => {
+    const rules = await rulesOf(constraint);
+    const timer = setInterval(() => report(id, model), MEMORY_INTERVAL_MS);
+    try {
+      return await stoppable(id, signal, model.proxy.generate(inPython(prompts), inPython(options), rules));
+    } finally {
+      clearInterval(timer);
+    }
+  });
+}
