@@ -9,6 +9,8 @@ from typing import Any
 from gpt2_wgpu.errors import ContextLengthError, GPT2WGPUError, InvalidArgumentError
 
 INTERNAL = "internal server error: the server's log has the reason"
+# In the message with which a server cancels a request at its own end: uvicorn's, and http_server's.
+SHUTDOWN = "graceful shutdown exceeded"
 
 
 class APIError(Exception):
@@ -42,6 +44,11 @@ class APIError(Exception):
 
 
 _TYPES = {401: "authentication_error", 429: "rate_limit_error", 500: "server_error"}
+
+
+def shutting_down() -> APIError:
+    """Return the answer for a request that the end of the server cuts off."""
+    return APIError(503, "the server is shutting down: try another one")
 
 
 def api_error_of(error: Exception, param: str | None = None) -> APIError:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
 from gpt2_wgpu.models.batch_row import BatchRow
-from gpt2_wgpu.server.api_errors import APIError
+from gpt2_wgpu.server.api_errors import shutting_down
 from gpt2_wgpu.text import GPT2Tokenizer, TokenReader
 
 _REASONS = {"stop": "stop", "length": "length", "context": "length"}  # ours → OpenAI's
@@ -56,7 +56,7 @@ class CompletionRow:
         self.text += piece
         reason = self._row.finish_reason
         if reason not in _REASONS:
-            raise APIError(503, "the server is shutting down: try another one")
+            raise shutting_down()
         self.finish_reason = "stop" if self._reader.matched else _REASONS[reason]
         yield piece
 

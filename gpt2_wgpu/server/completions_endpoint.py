@@ -12,7 +12,7 @@ from typing import Any
 from gpt2_wgpu import strict_json
 from gpt2_wgpu.models import GPT2CausalLM
 from gpt2_wgpu.server.access import send_error, send_json
-from gpt2_wgpu.server.api_errors import APIError, api_error_of, as_json
+from gpt2_wgpu.server.api_errors import SHUTDOWN, APIError, api_error_of, as_json, shutting_down
 from gpt2_wgpu.server.completion_request import CompletionRequest, parse
 from gpt2_wgpu.server.completion_rows import CompletionRow
 from gpt2_wgpu.server.completions import Completions
@@ -50,26 +50,37 @@ class CompletionsEndpoint:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request; the arguments are ASGI's."""
-        begun = time.perf_counter()
         answer = _Answer(send)
         status = 500
+        try:
+            status = await self._answered(scope, receive, answer)
+        except asyncio.CancelledError as error:
+            if SHUTDOWN not in str(error):
+                raise
+            status = 503
+            with suppress(HungUpError):
+                await answer.fail(shutting_down())
+        finally:
+            self._metrics.requests[status] += 1
+
+    async def _answered(self, scope: Any, receive: Any, answer: _Answer) -> int:
+        """Answer one request; return the status for the metrics."""
+        begun = time.perf_counter()
         try:
             body = await self._body(dict(scope["headers"]), receive)
             request = parse(body, self._lm, self._completions().model)
             await _unless_hung_up(receive, self._respond(request, answer))
-            status = 200
             self._metrics.whole.observe(time.perf_counter() - begun)
+            return 200
         except HungUpError:
-            status = _HUNG_UP
+            return _HUNG_UP
         except Exception as error:
             found = api_error_of(error)
-            status = found.status
-            if status == 500:
+            if found.status == 500:
                 _log.error("a completion failed", exc_info=error)
             with suppress(HungUpError):
                 await answer.fail(found)
-        finally:
-            self._metrics.requests[status] += 1
+            return found.status
 
     async def _body(self, headers: dict[bytes, bytes], receive: Any) -> Any:
         """Return the JSON value of the body; APIError for anything else, or too many bytes."""
@@ -118,12 +129,13 @@ class _Answer:
 
     def __init__(self, send: Any) -> None:
         self._unlimited_send = send
-        self._streams = False
+        self._begun = self._streams = self._ended = False
 
     async def _send(self, message: Any) -> None:
         """Send a message; HungUpError if the client does not read it for a long time."""
         try:
             async with asyncio.timeout(SEND_SECONDS):
+                self._begun = True
                 await self._unlimited_send(message)
         except TimeoutError:
             raise HungUpError from None
@@ -136,13 +148,18 @@ class _Answer:
             await self._send({"type": "http.response.start", "status": 200, "headers": _STREAM})
             self._streams = True
         body = b"data: " + data + b"\n\n"
+        self._ended = last
         await self._send({"type": "http.response.body", "body": body, "more_body": not last})
 
     async def fail(self, error: APIError) -> None:
-        """Send an error: as the answer, or as the last event of a stream that has begun."""
+        """Send an error: as the answer, or as the last event of a stream that has begun.
+
+        Nothing can be sent after the beginning of a whole answer, or the last event.
+        """
         if self._streams:
-            await self.event(as_json(error.body()), last=True)
-        else:
+            if not self._ended:
+                await self.event(as_json(error.body()), last=True)
+        elif not self._begun:
             await send_error(self._send, error)
 
 

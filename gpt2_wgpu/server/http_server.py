@@ -8,12 +8,13 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import uvicorn
 
 from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.server.api_errors import SHUTDOWN
 from gpt2_wgpu.shown import shown
 
 GRACE = 10  # seconds for answers in flight, after Ctrl-C or SIGTERM
@@ -44,7 +45,7 @@ def bind(host: str, port: int) -> socket.socket:
 def run(app: Any, bound: socket.socket, started: Callable[[], None]) -> None:
     """Serve an ASGI app until Ctrl-C or SIGTERM; answers in flight have `GRACE` seconds to end.
 
-    A second signal ends them at once.
+    A second signal ends them at once. Then the app's lifespan ends.
 
     Args:
         app: the app.
@@ -62,14 +63,15 @@ async def _serve(app: Any, bound: socket.socket, started: Callable[[], None]) ->
         lifespan="on",
         log_level="error",
         server_header=False,
-        timeout_graceful_shutdown=GRACE,
         ws="none",
     )
     server: Any = uvicorn.Server(config)
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    loop, stop, again = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
 
     def end(*_: object) -> None:
-        server.force_exit = server.should_exit
+        # Not force_exit: uvicorn would leave the requests and the lifespan to asyncio.run.
+        if server.should_exit:
+            loop.call_soon_threadsafe(again.set)
         server.should_exit = True
         loop.call_soon_threadsafe(stop.set)
 
@@ -77,6 +79,16 @@ async def _serve(app: Any, bound: socket.socket, started: Callable[[], None]) ->
         """Wait for a signal; uvicorn's own loop wakes up ten times a second."""
         started()
         await stop.wait()
+
+    unlimited_shutdown = server.shutdown
+
+    async def shutdown(sockets: Any = None) -> None:
+        """Wait for answers and end the lifespan; after a while the answers are cut off."""
+        cutting = asyncio.create_task(_cut_off(server.server_state, again))
+        try:
+            await unlimited_shutdown(sockets=sockets)
+        finally:
+            cutting.cancel()
 
     @contextmanager
     def capture_signals() -> Iterator[None]:
@@ -91,5 +103,24 @@ async def _serve(app: Any, bound: socket.socket, started: Callable[[], None]) ->
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    server.main_loop, server.capture_signals = main_loop, capture_signals
+    server.main_loop, server.shutdown = main_loop, shutdown
+    server.capture_signals = capture_signals
     await server.serve(sockets=[bound])
+
+
+async def _cut_off(state: Any, now: asyncio.Event) -> None:
+    """End all requests of uvicorn's ``state`` after `GRACE` seconds, or if ``now`` is set."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(GRACE):
+            await now.wait()
+    while True:  # a request that was just accepted comes late
+        for connection in [*state.connections]:
+            if connection.transport.get_write_buffer_size():  # its client does not read
+                connection.transport.abort()
+        if tasks := [*state.tasks]:
+            for task in tasks:
+                task.cancel(SHUTDOWN)
+            await asyncio.wait(tasks)
+        for connection in [*state.connections]:
+            connection.transport.abort()
+        await asyncio.sleep(0.1)

@@ -130,6 +130,18 @@ def test_measurements(serve):
         assert float(values[f"{name}_sum"]) > 0
 
 
+def test_a_cancellation_for_another_reason_goes_on(serve):
+    async def work(client):
+        request = Connection(LONG, after_piece=False)
+        running = asyncio.create_task(request.run(client.app))
+        await reach(client, 1)
+        running.cancel()
+        await asyncio.wait([running])
+        return running.cancelled(), request.pieces
+
+    assert serve(work) == (True, [])
+
+
 def test_a_server_that_stops_ends_its_rows(lm, no_leak):
     from tests.server.conftest import served
 

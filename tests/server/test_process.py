@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ import pytest
 
 from gpt2_wgpu.cli.main import main
 from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.server import http_server
+from gpt2_wgpu.server.api_app import create_app
 from gpt2_wgpu.server.http_server import bind
 from tests.cli.conftest import COMMAND, ROOT
 
@@ -47,14 +50,32 @@ def running(model="fairytales"):
 
 def hanging(port, body):
     """A connection on which the first piece of a stream has arrived."""
-    data = json.dumps(body).encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n"
-    connection = socket.create_connection(("127.0.0.1", port), timeout=30)
-    connection.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + data)
+    connection = asking(port, body)
     received = b""
     while b"data: " not in received:
         received += connection.recv(1 << 16)
     return connection
+
+
+def asking(port, body, missing=0):
+    """A connection that has sent a request, except for the last bytes of its body."""
+    data = json.dumps(body).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n"
+    connection = socket.socket()
+    connection.settimeout(30)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 12)
+    connection.connect(("127.0.0.1", port))
+    sent = head.encode() + b"Content-Type: application/json\r\n\r\n" + data
+    connection.sendall(sent[: len(sent) - missing])
+    return connection
+
+
+def rest(connection):
+    """What arrives until the server closes the connection."""
+    received = b""
+    while piece := connection.recv(1 << 16):
+        received += piece
+    return received
 
 
 def test_a_server_from_start_to_end():
@@ -82,10 +103,7 @@ def test_a_server_from_start_to_end():
 
         with hanging(port, LONG | {"max_tokens": 60}) as connection:
             process.send_signal(signal.SIGTERM)
-            received = b""
-            while piece := connection.recv(1 << 16):
-                received += piece
-            assert b"data: [DONE]" in received
+            assert b"data: [DONE]" in rest(connection)
         _, said = process.communicate(timeout=20)
         assert process.returncode == 0
         (line,) = said.strip().splitlines()
@@ -106,17 +124,52 @@ def is_idle(process):
 
 
 def test_a_second_signal_ends_answers_in_flight():
-    with running() as (process, _, port), hanging(port, LONG) as connection:
+    with (
+        running() as (process, _, port),
+        asking(port, LONG, missing=1) as incomplete,
+        hanging(port, LONG) as connection,
+    ):
         process.send_signal(signal.SIGINT)
         while "shutting" not in closed(port):
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        _, said = process.communicate(timeout=20)
         assert process.returncode == 0
-        received = b""
-        while piece := connection.recv(1 << 16):
-            received += piece
-        assert b"[DONE]" not in received
+        assert len(said.splitlines()) == 1 and "Traceback" not in said
+        received = rest(connection)
+        assert b"shutting down" in received and b"[DONE]" not in received
+        received = rest(incomplete)
+        assert b" 503 " in received and b"shutting down" in received
+
+
+def test_requests_that_outlast_the_grace_are_ended(lm, no_leak, monkeypatch, capfd):
+    """A stream that is not read, and one whose rows go on."""
+    monkeypatch.setattr(http_server, "GRACE", 0)
+    bound = bind("127.0.0.1", 0)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # of its connections, too
+    port, connections = bound.getsockname()[1], []
+
+    def end():
+        many = {
+            "prompt": " beautiful" * 500,
+            "max_tokens": 2,
+            "n": 128,
+            "echo": True,
+            "stream": True,
+        }
+        connections.append(hanging(port, LONG))
+        connections.append(asking(port, many))
+        connections[1].recv(1, socket.MSG_PEEK)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    ending = threading.Thread(target=end)
+    http_server.run(create_app(lm, max_rows=1), bound, ending.start)
+    ending.join()
+    read, unread = connections
+    unread.close()
+    assert b"shutting down" in rest(read)
+    read.close()
+    assert capfd.readouterr().err == ""
 
 
 def closed(port):
