@@ -27,6 +27,7 @@ from gpt2_wgpu.validation import Range
 T = TypeVar("T")
 MAX_CHOICES = 128  # of n and best_of
 MAX_STOPS = 64
+MAX_STOP_LENGTH = 1000  # characters
 _COUNT = Range(1, MAX_CHOICES, whole=True)
 _LOGPROBS = Range(0, MAX_TOP_LOGPROBS, whole=True)
 _BIAS = Range(-100, 100)
@@ -97,8 +98,14 @@ class CompletionRequest:
         return len(self.prompts) * self.best_of
 
 
-def parse(body: Any, lm: GPT2CausalLM, model: str) -> CompletionRequest:
-    """Return the request of a JSON value; ``model`` is the name of ``lm``.
+def parse(body: Any, lm: GPT2CausalLM, model: str, max_rows: int) -> CompletionRequest:
+    """Return the request of a JSON value.
+
+    Args:
+        body: the value.
+        lm: the model.
+        model: its name.
+        max_rows: limit of the rows; it is checked before any text is encoded.
 
     Raises:
         APIError: with the name of the field that is at fault.
@@ -114,7 +121,7 @@ def parse(body: Any, lm: GPT2CausalLM, model: str) -> CompletionRequest:
         raise APIError(404, message, "model", "model_not_found")
     if given.get("suffix", "") != "":
         raise APIError(400, "suffix is not supported: GPT-2 only continues a text", "suffix")
-    return _Fields(given, lm).request()
+    return _Fields(given, lm).request(max_rows)
 
 
 class _Fields:
@@ -123,7 +130,7 @@ class _Fields:
     def __init__(self, given: Mapping[str, Any], lm: GPT2CausalLM) -> None:
         self._given, self._lm = given, lm
 
-    def request(self) -> CompletionRequest:
+    def request(self, max_rows: int) -> CompletionRequest:
         settings = self._settings()
         seed = settings.pop("seed")
         max_tokens = settings.pop(MAX_NEW_TOKENS.name)
@@ -134,6 +141,9 @@ class _Fields:
             raise APIError(400, f"best_of must be >= n, and {best_of} < {n}", "best_of")
         if stream and best_of > n:
             raise APIError(400, "best_of must equal n in a stream", "best_of")
+        if (rows := self._prompt_count() * best_of) > max_rows:
+            message = f"the request has {rows} rows, but this server admits {max_rows} at once"
+            raise APIError(400, message, "prompt")
         logprobs = None
         if "logprobs" in self._given:
             logprobs = int(self._number("logprobs", _LOGPROBS, 0))
@@ -172,6 +182,12 @@ class _Fields:
             return samplers.of_settings(**settings, logit_bias=bias)
         except InvalidArgumentError as error:
             raise api_error_of(error) from None
+
+    def _prompt_count(self) -> int:
+        prompt = self._given.get("prompt")
+        if not isinstance(prompt, list) or (prompt and _is_id(prompt[0])):
+            return 1
+        return len(prompt)
 
     def _prompts(self) -> list[Prompt]:
         prompt = self._given.get("prompt", "")
@@ -215,9 +231,14 @@ class _Fields:
         stop = self._given.get("stop", [])
         if not isinstance(stop, str | list):
             raise InvalidArgumentError(f"stop must be a string or a list, not {shown(stop)}")
-        found = StopTextMatcher([stop] if isinstance(stop, str) else stop).stops
-        if len(found) > MAX_STOPS:
-            raise InvalidArgumentError(f"stop has {len(found)} texts, but at most {MAX_STOPS}")
+        stops = [stop] if isinstance(stop, str) else stop
+        if len(stops) > MAX_STOPS:
+            raise InvalidArgumentError(f"stop has {len(stops)} texts, but at most {MAX_STOPS}")
+        found = StopTextMatcher(stops).stops
+        if (longest := max(map(len, found), default=0)) > MAX_STOP_LENGTH:
+            raise InvalidArgumentError(
+                f"stop has a text of {longest} characters, but at most {MAX_STOP_LENGTH}"
+            )
         return found
 
     def _stop_token_ids(self) -> list[int]:

@@ -40,7 +40,7 @@ class Completions:
         assert lm.preprocessor is not None  # create_app rejects a model without one
         self._lm, self._batch, self.model = lm, batch, model
         self._tokenizer: GPT2Tokenizer = lm.preprocessor.tokenizer
-        self._max_rows, self._admitted = max_rows, 0
+        self.max_rows, self._admitted = max_rows, 0
         self._metrics = metrics
         self._scoring = asyncio.Lock()  # bounds the memory of logits and caches
         self._fingerprint = _fingerprint(lm, model)
@@ -50,15 +50,10 @@ class Completions:
         """Count the rows of a request while it is answered.
 
         Raises:
-            APIError: there are too many.
+            APIError: there are too many with those of other requests.
         """
         rows = request.rows
-        if rows > self._max_rows:
-            message = (
-                f"the request has {rows} rows, but this server admits {self._max_rows} at once"
-            )
-            raise APIError(400, message, "prompt")
-        if self._admitted + rows > self._max_rows:
+        if self._admitted + rows > self.max_rows:
             message = f"the server is busy with {self._admitted} rows: try again later"
             raise APIError(429, message, code="rate_limit_exceeded", headers={"Retry-After": "1"})
         self._admitted += rows

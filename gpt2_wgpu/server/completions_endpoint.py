@@ -68,7 +68,8 @@ class CompletionsEndpoint:
         begun = time.perf_counter()
         try:
             body = await self._body(dict(scope["headers"]), receive)
-            request = parse(body, self._lm, self._completions().model)
+            completions = self._completions()
+            request = parse(body, self._lm, completions.model, completions.max_rows)
             await _unless_hung_up(receive, self._respond(request, answer))
             self._metrics.whole.observe(time.perf_counter() - begun)
             return 200

@@ -39,6 +39,7 @@ WRONG = [
     ({"stop": [""]}, "stop", "non-empty"),
     ({"stop": {}}, "stop", "stop must be a string or a list"),
     ({"stop": ["x"] * 65}, "stop", "at most 64"),
+    ({"stop": ["a", "x" * 1001]}, "stop", "a text of 1001 characters, but at most 1000"),
     ({"stop_token_ids": [99999]}, "stop_token_ids", "99999"),
     ({"logit_bias": {"x": 1}}, "logit_bias", "the key 'x'"),
     ({"logit_bias": {"99999": 1}}, "logit_bias", "99999"),
@@ -71,6 +72,16 @@ def test_wrong_fields(serve):
         error = error_of(answer, 400)
         assert message in error["message"]
         assert (error["param"], error["type"]) == (param, "invalid_request_error")
+
+
+def test_too_many_rows_are_rejected_before_their_texts_are_encoded(serve, lm, monkeypatch):
+    monkeypatch.setattr(type(lm), "encode_prompts", lambda *_: pytest.fail("a text was encoded"))
+
+    async def each(client):
+        return [await client.complete(prompt=["a"] * 3, n=n) for n in (1, 3)]
+
+    for answer, rows in zip(serve(each, max_rows=1, max_queue=1), (3, 9), strict=True):
+        assert f"has {rows} rows, but this server admits 2" in error_of(answer, 400)["message"]
 
 
 def test_a_null_is_no_value(complete):
