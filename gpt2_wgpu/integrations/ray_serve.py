@@ -16,7 +16,8 @@ from typing import Any
 
 from gpt2_wgpu.integrations.visible_gpus import open_assigned
 from gpt2_wgpu.models import GPT2CausalLM
-from gpt2_wgpu.server.api_app import MAX_QUEUE, MAX_ROWS, create_app
+from gpt2_wgpu.models.batch_row import MOST_ROWS
+from gpt2_wgpu.server.api_app import MAX_QUEUE, MAX_ROWS, MOST_QUEUE, create_app
 from gpt2_wgpu.validation import integer
 
 
@@ -53,8 +54,8 @@ def completions(
     from ray import serve
 
     name = os.fspath(preset) if model is None else model
-    ongoing = integer("max_rows", max_rows, 1, 1 << 12) + integer(
-        "max_queue", max_queue, 0, 1 << 16
+    ongoing = integer("max_rows", max_rows, 1, MOST_ROWS) + integer(
+        "max_queue", max_queue, 0, MOST_QUEUE
     )
 
     def build() -> Any:

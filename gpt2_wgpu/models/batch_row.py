@@ -13,6 +13,8 @@ from gpt2_wgpu.models.row_ends import limit_reached
 from gpt2_wgpu.models.turns import Caller
 from gpt2_wgpu.nn import History, Penalties, SamplingOptions, TokenRules
 
+MOST_ROWS = 1 << 12  # of a batch
+
 
 @dataclass(frozen=True)
 class GroupKey:

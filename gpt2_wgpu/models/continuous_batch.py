@@ -16,7 +16,7 @@ from gpt2_wgpu.errors import (
     InvalidArgumentError,
     OutOfGPUMemoryError,
 )
-from gpt2_wgpu.models.batch_row import BatchRow, RowPlan
+from gpt2_wgpu.models.batch_row import MOST_ROWS, BatchRow, RowPlan
 from gpt2_wgpu.models.call_settings import sampler_of_call
 from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.control import Control
@@ -81,7 +81,7 @@ class ContinuousBatch(NotCopyable):
         instance("lm", lm, CausalLM)
         _check_default_steps(lm)
         self._lm, self._backbone = lm, lm.backbone
-        self._max_rows = integer("max_rows", max_rows, 1, 1 << 12)
+        self._max_rows = integer("max_rows", max_rows, 1, MOST_ROWS)
         context = lm.backbone.config.n_positions
         self._max_length = context if max_length is None else lm.total_length(max_length, [])
         self._length = min(round_up(self._max_length, 16), context)  # of the cache

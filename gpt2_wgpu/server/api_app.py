@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.models import GPT2CausalLM
+from gpt2_wgpu.models.batch_row import MOST_ROWS
 from gpt2_wgpu.models.continuous_batch import ContinuousBatch
 from gpt2_wgpu.server import metrics
 from gpt2_wgpu.server.access import Access
@@ -25,7 +26,7 @@ from gpt2_wgpu.server.completions_endpoint import CompletionsEndpoint
 from gpt2_wgpu.validation import integer
 
 MAX_ROWS, MAX_QUEUE, MAX_BODY = 16, 128, 1 << 20
-_MOST = 1 << 16
+MOST_QUEUE = 1 << 16
 
 
 def create_app(
@@ -57,8 +58,8 @@ def create_app(
     """
     if lm.preprocessor is None:
         raise InvalidArgumentError("this model has no preprocessor, which texts need")
-    max_rows = integer("max_rows", max_rows, 1, _MOST)
-    limit = max_rows + integer("max_queue", max_queue, 0, _MOST)
+    max_rows = integer("max_rows", max_rows, 1, MOST_ROWS)
+    limit = max_rows + integer("max_queue", max_queue, 0, MOST_QUEUE)
     found = metrics.Metrics()
     state: dict[str, Any] = {}
 

@@ -220,8 +220,9 @@ def test_a_failure_in_mid_stream(serve, monkeypatch, caplog):
 
 
 def test_wrong_arguments_of_the_app(lm, device):
-    with pytest.raises(InvalidArgumentError, match="max_rows must be"):
-        create_app(lm, max_rows=0)
+    for rows in (0, 4097):
+        with pytest.raises(InvalidArgumentError, match="max_rows must be"):
+            create_app(lm, max_rows=rows)
     with (
         gw.GPT2CausalLM.from_preset("fairytales", preprocessor=None, dtype="float32") as bare,
         pytest.raises(InvalidArgumentError, match="no preprocessor"),
