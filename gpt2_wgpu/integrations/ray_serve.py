@@ -62,7 +62,13 @@ def completions(
         """Return the ASGI app of this replica."""
         lm = GPT2CausalLM.from_preset(preset, dtype=dtype, device=open_assigned(adapter))
         return create_app(
-            lm, name, max_rows=max_rows, max_queue=max_queue, api_key=api_key, cors=cors
+            lm,
+            name,
+            max_rows=max_rows,
+            max_queue=max_queue,
+            api_key=api_key,
+            cors=cors,
+            owns_model=True,
         )
 
     replica = serve.ingress(build)()

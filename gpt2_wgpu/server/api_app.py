@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 from starlette.applications import Starlette
@@ -39,8 +39,9 @@ def create_app(
     api_key: str | None = None,
     cors: Sequence[str] = (),
     hosts: Collection[str] | None = None,
+    owns_model: bool = False,
 ) -> Starlette:
-    """Return the ASGI app of a model, which is disposed by the caller, after the app's lifespan.
+    """Return the ASGI app of a model.
 
     Args:
         lm: a model with a preprocessor.
@@ -52,6 +53,8 @@ def create_app(
         cors: origins whose pages may read answers, or "*".
         hosts: names of this server, without port; None: any. Of a server on this machine alone
             they keep out pages whose name was rebound to it.
+        owns_model: whether the end of the app's lifespan disposes the model; else the caller does,
+            after it.
 
     Raises:
         InvalidArgumentError: a model without a preprocessor, or a number out of range.
@@ -65,10 +68,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with ContinuousBatch(lm, max_rows=max_rows) as batch:
-            state["batch"] = batch
-            state["completions"] = Completions(lm, batch, model, limit, found)
-            yield
+        with lm if owns_model else nullcontext():
+            async with ContinuousBatch(lm, max_rows=max_rows) as batch:
+                state["batch"] = batch
+                state["completions"] = Completions(lm, batch, model, limit, found)
+                yield
 
     endpoint = CompletionsEndpoint(lm, lambda: state["completions"], found, max_body)
     card = {"id": model, "object": "model", "created": int(time.time()), "owned_by": "gpt2-wgpu"}

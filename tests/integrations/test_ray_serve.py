@@ -15,6 +15,7 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.integrations import ray_serve
+from gpt2_wgpu.server.api_app import create_app
 
 
 @pytest.fixture
@@ -35,14 +36,19 @@ def deployed(monkeypatch):
     return found
 
 
-def test_a_replica_answers(deployed, checkpoint, device, monkeypatch):
-    opened = []
+def test_a_replica_answers_and_frees_its_model(deployed, checkpoint, device, monkeypatch):
+    opened, loaded = [], []
 
     def open_assigned(adapter):
         opened.append(adapter)
         return device
 
+    def made(lm, *args, **options):
+        loaded.append(lm)
+        return create_app(lm, *args, **options)
+
     monkeypatch.setattr(ray_serve, "open_assigned", open_assigned)
+    monkeypatch.setattr(ray_serve, "create_app", made)
     options = {"num_replicas": 2, "ray_actor_options": {"num_gpus": 1}}
     found = ray_serve.completions(
         str(checkpoint), "tiny", dtype="float32", max_rows=3, max_queue=4, api_key="x", **options
@@ -65,6 +71,8 @@ def test_a_replica_answers(deployed, checkpoint, device, monkeypatch):
     with gw.GPT2CausalLM.from_preset(checkpoint, dtype="float32", device=device) as lm:
         greedy = lm.generate("The king", max_new_tokens=5, sampler="greedy", strip_prompt=True)
     assert asyncio.run(ask())["choices"][0]["text"] == greedy
+    (of_replica,) = loaded
+    assert of_replica.backbone.disposed
 
 
 def test_options_of_the_deployment_come_first(deployed):

@@ -152,5 +152,6 @@ def test_a_server_that_stops_ends_its_rows(lm, no_leak):
         return await request
 
     answer = asyncio.run(main())
+    lm.backbone.check_usable()  # the app does not own it
     assert answer.status_code == 503
     assert "shutting down" in answer.json()["error"]["message"]
