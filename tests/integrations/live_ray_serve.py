@@ -87,9 +87,20 @@ def test_all_requests_are_answered_when_a_replica_is_killed(address, checkpoint)
         )
         return answer.choices[0].text
 
+    statuses = []
+
+    async def note(response):
+        statuses.append(response.status_code)
+
     async def all_of_them():
         # Requests of the killed replica fail with status 500, which the client tries again.
-        client = openai.AsyncOpenAI(api_key="none", base_url=address, max_retries=8, timeout=60)
+        client = openai.AsyncOpenAI(
+            api_key="none",
+            base_url=address,
+            max_retries=8,
+            timeout=60,
+            http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [note]}),
+        )
         asking = [asyncio.create_task(ask(client, prompt)) for prompt in PROMPTS]
         some = asyncio.as_completed(asking)
         for _ in range(4):
@@ -102,6 +113,7 @@ def test_all_requests_are_answered_when_a_replica_is_killed(address, checkpoint)
     assert len(before) == 2
     victim = next(iter(before))
     assert asyncio.run(all_of_them()) == expected
+    assert statuses.count(200) == len(PROMPTS) < len(statuses)  # some were tried again
     deadline = time.monotonic() + 60
     while len(after := replicas()) < 2 or victim in after:  # Ray starts another one
         assert time.monotonic() < deadline
