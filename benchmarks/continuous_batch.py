@@ -1,6 +1,6 @@
 """Throughput of a continuous batch of 1, 4 and 16 places against one text after another.
 
-    python benchmarks/continuous_batch.py [-m fairytales] [-q 32] [-n 64] [-r 3] [--output FILE]
+    python benchmarks/continuous_batch.py [-m fairytales] [-q 32] [-n 64] [-r 5] [--output FILE]
 
 Requests have prompts of random lengths and samplers, and come after random gaps of up to
 `--gap` seconds. Unless every request has the ids of `generate` for its prompt alone, no speed
@@ -53,7 +53,7 @@ def main() -> int:
     parser.add_argument("-p", "--prompt", type=int, default=64, help="longest prompt")
     parser.add_argument("-n", "--new-tokens", type=int, default=64, help="most new tokens")
     parser.add_argument("-w", "--places", type=int, nargs="+", default=[1, 4, 16])
-    parser.add_argument("-r", "--rounds", type=int, default=3)
+    parser.add_argument("-r", "--rounds", type=int, default=5)
     parser.add_argument("--gap", type=float, default=0.05, help="most seconds between requests")
     parser.add_argument("--output", type=Path, help="write the figures as JSON")
     args = parser.parse_args()

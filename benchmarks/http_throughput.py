@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("-n", "--new-tokens", type=int, default=32)
     parser.add_argument("-p", "--prompts", type=int, default=48)
     parser.add_argument("-c", "--clients", type=int, nargs="+", default=[1, 4, 16])
-    parser.add_argument("-r", "--rounds", type=int, default=3)
+    parser.add_argument("-r", "--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, help="write the figures as JSON")
     args = parser.parse_args()
 
