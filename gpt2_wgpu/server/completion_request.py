@@ -28,6 +28,7 @@ T = TypeVar("T")
 MAX_CHOICES = 128  # of n and best_of
 MAX_STOPS = 64
 MAX_STOP_LENGTH = 1000  # characters
+MAX_BIASES = 1024
 _COUNT = Range(1, MAX_CHOICES, whole=True)
 _LOGPROBS = Range(0, MAX_TOP_LOGPROBS, whole=True)
 _BIAS = Range(-100, 100)
@@ -248,6 +249,9 @@ class _Fields:
         given, biases = self._given.get("logit_bias", {}), {}
         if not isinstance(given, dict):
             raise InvalidArgumentError(f"logit_bias must be an object, not {shown(given)}")
+        if len(given) > MAX_BIASES:
+            message = f"logit_bias has {len(given)} tokens, but at most {MAX_BIASES}"
+            raise InvalidArgumentError(message)
         for key, value in given.items():
             if not re.fullmatch("[0-9]{1,9}", key, re.ASCII):
                 raise InvalidArgumentError(f"logit_bias has the key {shown(key)}: use token ids")

@@ -62,7 +62,7 @@ class Completions:
         finally:
             self._admitted -= rows
 
-    def start(self, request: CompletionRequest) -> list[CompletionRow]:
+    async def start(self, request: CompletionRequest) -> list[CompletionRow]:
         """Submit the rows of a request, ``best_of`` for each prompt.
 
         Raises:
@@ -82,6 +82,7 @@ class Completions:
                             stop_token_ids=request.stop_token_ids,
                         )
                     rows.append(CompletionRow(prompt.ids, row, self._tokenizer, request.stop))
+                    await asyncio.sleep(0)  # a row with many biases takes 10 ms
         except BaseException:
             for each in rows:
                 each.cancel()

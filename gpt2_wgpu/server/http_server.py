@@ -17,6 +17,7 @@ from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.server.api_errors import SHUTDOWN
 from gpt2_wgpu.shown import shown
 
+SIGNALS = signal.SIGINT, signal.SIGTERM
 GRACE = 10  # seconds for answers in flight, after Ctrl-C or SIGTERM
 
 
@@ -45,7 +46,8 @@ def bind(host: str, port: int) -> socket.socket:
 def run(app: Any, bound: socket.socket, started: Callable[[], None]) -> None:
     """Serve an ASGI app until Ctrl-C or SIGTERM; answers in flight have `GRACE` seconds to end.
 
-    A second signal ends them at once. Then the app's lifespan ends.
+    A second signal ends them at once. Then the app's lifespan ends. A third signal ends the
+    process, also one that hangs in a driver.
 
     Args:
         app: the app.
@@ -71,6 +73,8 @@ async def _serve(app: Any, bound: socket.socket, started: Callable[[], None]) ->
     def end(*_: object) -> None:
         # Not force_exit: uvicorn would leave the requests and the lifespan to asyncio.run.
         if server.should_exit:
+            for each in SIGNALS:  # no handler, which would wait for the interpreter
+                signal.signal(each, signal.SIG_DFL)
             loop.call_soon_threadsafe(again.set)
         server.should_exit = True
         loop.call_soon_threadsafe(stop.set)
@@ -96,7 +100,7 @@ async def _serve(app: Any, bound: socket.socket, started: Callable[[], None]) ->
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {each: signal.signal(each, end) for each in (signal.SIGINT, signal.SIGTERM)}
+        before = {each: signal.signal(each, end) for each in SIGNALS}
         try:
             yield
         finally:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import threading
 
 import pytest
 
 from gpt2_wgpu import samplers
+from gpt2_wgpu.server import completions_endpoint
 from tests.server.conftest import MODEL
 
 pytestmark = pytest.mark.native("Starlette")
@@ -208,3 +210,23 @@ def test_requests_that_come_together(serve, lm):
 
     found = serve(all_of_them, max_rows=2)  # the others wait
     assert [answer.json()["choices"][0]["text"] for answer in found] == expected
+
+
+def test_a_body_is_read_beside_other_requests(serve, monkeypatch):
+    """Encoding takes seconds for a long text without spaces."""
+    parse, answered = completions_endpoint.parse, threading.Event()
+
+    def slow(*args):
+        assert answered.wait(30), "another request waits for it"
+        return parse(*args)
+
+    monkeypatch.setattr(completions_endpoint, "parse", slow)
+
+    async def work(client):
+        slow_one = asyncio.create_task(client.complete(prompt=PROMPT, max_tokens=1))
+        await asyncio.sleep(0)
+        assert (await client.get("/health")).status_code == 200
+        answered.set()
+        return (await slow_one).status_code
+
+    assert serve(work) == 200

@@ -172,6 +172,36 @@ def test_requests_that_outlast_the_grace_are_ended(lm, no_leak, monkeypatch, cap
     assert capfd.readouterr().err == ""
 
 
+def test_a_third_signal_ends_a_process_that_hangs():
+    code = """
+import sys, time
+from gpt2_wgpu.server.http_server import bind, run
+
+async def app(scope, receive, send):  # its lifespan's end hangs, as a driver may
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    print("ending", flush=True)
+    time.sleep(60)
+
+run(app, bind("127.0.0.1", 0), lambda: print("started", flush=True))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            for line in ("started", "ending"):
+                assert process.stdout.readline().strip() == line
+                process.send_signal(signal.SIGINT)
+            deadline = time.monotonic() + 20
+            while process.poll() is None and time.monotonic() < deadline:
+                process.send_signal(signal.SIGINT)
+                time.sleep(0.05)
+            assert process.returncode == -signal.SIGINT
+        finally:
+            process.kill()
+
+
 def closed(port):
     """ "shutting down" as soon as the server no longer listens."""
     try:

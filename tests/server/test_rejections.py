@@ -45,6 +45,7 @@ WRONG = [
     ({"logit_bias": {"99999": 1}}, "logit_bias", "99999"),
     ({"logit_bias": {"5": 101}}, "logit_bias", "the bias of token 5"),
     ({"logit_bias": [1]}, "logit_bias", "must be an object"),
+    ({"logit_bias": {str(i): 1 for i in range(1025)}}, "logit_bias", "1025 tokens, but at most"),
     ({"stream_options": {"include_usage": True}}, "stream_options", "needs stream: true"),
     ({"stream": True, "stream_options": {"a": 1}}, "stream_options", "include_usage"),
     ({"allowed_special": ["<|x|>"]}, "prompt", "<|x|>"),
