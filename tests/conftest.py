@@ -10,6 +10,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -64,6 +65,19 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         importlib.import_module("transformers.models.gpt2.modeling_gpt2")
     gc.collect()
     gc.freeze()
+
+
+finished = count(1)  # tests
+
+
+def pytest_runtest_logfinish() -> None:
+    """Exempts what pytest keeps of finished tests from garbage collection.
+
+    Without it each ``gc.collect`` of ``no_leak`` takes 40 ms more after 2,000 tests.
+    """
+    if next(finished) % 50 == 0:
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")
