@@ -107,12 +107,12 @@ def test_a_batch_is_halved_until_it_fits(lm, monkeypatch):
 def test_invalid_arguments(lm):
     long = "a " * 600
     with pytest.raises(ContextLengthError, match=r"prompt 8 has \d+ tokens .* only 512 fit"):
-        list(gw.generate_batches(lm, ["a", long], first=7))
+        list(gw.generate_batches(lm, ["a", long], first=7, max_new_tokens=1))
     for prompts in ("text", b"text", 3, None):
         with pytest.raises(InvalidArgumentError, match="prompts must be an iterable of str, not"):
             list(gw.generate_batches(lm, prompts))
     with pytest.raises(InvalidArgumentError, match="prompt 1 must be a str, not 5"):
-        list(gw.generate_batches(lm, ["a", 5]))  # type: ignore[list-item]
+        list(gw.generate_batches(lm, ["a", 5], 2))  # type: ignore[list-item]
     with pytest.raises(InvalidArgumentError, match="lm must be a CausalLM"):
         list(gw.generate_batches("gpt2", ["a"]))
     with pytest.raises(InvalidArgumentError, match="no preprocessor"):

@@ -181,7 +181,7 @@ def test_the_end_token_stops_by_default_and_special_tokens_are_not_shown(
 def test_the_context_ends_a_stream(tales):
     context = tales.backbone.config.n_positions
     tales.compile(sampler=samplers.Random(seed=2))
-    stream = tales.stream("A", stop_token_ids=None)
+    stream = tales.stream("A" + " the" * (context - 20), stop_token_ids=None)
     assert "".join(stream)
     stats = stream.stats
     assert (stats.finish_reason, stats.prompt_tokens + stats.new_tokens) == ("context", context)
