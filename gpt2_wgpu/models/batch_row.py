@@ -9,6 +9,7 @@ from typing import Self
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import BusyError
+from gpt2_wgpu.models.control import ABORTED
 from gpt2_wgpu.models.row_ends import limit_reached
 from gpt2_wgpu.models.turns import Caller
 from gpt2_wgpu.nn import History, Penalties, SamplingOptions, TokenRules
@@ -48,19 +49,8 @@ class RowPlan:
         return GroupKey(self.candidates, counted, options.penalties, rules, stops)
 
 
-class BatchRow(NotCopyable):
-    """One text of a continuous batch: an async iterator of lists of new ids.
-
-    A list has the ids since the last one, with a stop token at the end. An error of the row, or of
-    the batch, is raised when all ids before it have been read. One task reads a row: BusyError for
-    another one that reads it meanwhile.
-
-    Attributes:
-        prompt_ids: ids of the prompt.
-        token_ids: all new ids so far.
-        finish_reason: "stop", "length", "context" (the model's context is full), "aborted" (by
-            :meth:`cancel`, or the batch was closed) or "error"; None before the end.
-    """
+class RowState(NotCopyable):
+    """A row as the batch has it: it does not keep the caller's `BatchRow` alive."""
 
     def __init__(self, plan: RowPlan) -> None:
         self.prompt_ids = list(plan.prompt)
@@ -69,13 +59,8 @@ class BatchRow(NotCopyable):
         self.plan = plan
         self.caller = Caller.current()  # who waits for it
         self.in_flight = 0  # steps submitted and not yet collected
-        self._read = 0  # of token_ids
-        self._error: Exception | None = None
-        self._changed = asyncio.Event()
-        self._is_awaited = False
-
-    def __str__(self) -> str:
-        return f"BatchRow of {len(self.prompt_ids)} + {len(self.token_ids)} tokens"
+        self.error: Exception | None = None
+        self.changed = asyncio.Event()
 
     @property
     def history(self) -> History:
@@ -92,21 +77,14 @@ class BatchRow(NotCopyable):
         """Number of steps until the row is full, besides those in flight; 0 after its end."""
         return 0 if self.finish_reason else self.plan.limit - self.position - self.in_flight
 
-    def cancel(self) -> None:
-        """End the row and free its place in the batch; for the event loop of the batch.
-
-        Idempotent; no effect after its end. A row that nothing reads goes on without it.
-        """
-        self.end("aborted")
-
     def end(self, reason: str, error: Exception | None = None) -> None:
-        """End the row, unless it has ended; for the batch."""
+        """End the row, unless it has ended."""
         if self.finish_reason is None:
-            self.finish_reason, self._error = reason, error
-            self._changed.set()
+            self.finish_reason, self.error = reason, error
+            self.changed.set()
 
     def extend(self, new: Sequence[int]) -> int:
-        """Add new ids up to a stop token or the limit, for the batch → how many were added."""
+        """Add new ids up to a stop token or the limit → how many were added."""
         if self.finish_reason is not None:
             return 0
         stops = self.plan.stop_token_ids
@@ -117,8 +95,58 @@ class BatchRow(NotCopyable):
         elif self.position >= self.plan.limit:
             self.end(limit_reached(self.position, self.plan.context))
         if new:
-            self._changed.set()
+            self.changed.set()
         return len(new[:at])
+
+
+class BatchRow(NotCopyable):
+    """One text of a continuous batch: an async iterator of lists of new ids.
+
+    A list has the ids since the last one, with a stop token at the end. An error of the row, or of
+    the batch, is raised when all ids before it have been read. One task reads a row: BusyError for
+    another one that reads it meanwhile. A row need not be read; one that is not referenced any more
+    ends, as by :meth:`cancel`.
+    """
+
+    def __init__(self, state: RowState) -> None:
+        self._state = state
+        self._read = 0  # of token_ids
+        self._is_awaited = False
+
+    def __str__(self) -> str:
+        return f"BatchRow of {len(self.prompt_ids)} + {len(self.token_ids)} tokens"
+
+    @property
+    def prompt_ids(self) -> list[int]:
+        """Ids of the prompt."""
+        return self._state.prompt_ids
+
+    @property
+    def token_ids(self) -> list[int]:
+        """All new ids so far."""
+        return self._state.token_ids
+
+    @property
+    def finish_reason(self) -> str | None:
+        """The reason of the end; None before it.
+
+        "stop", "length", "context" (the model's context is full), "aborted" (by :meth:`cancel`, or
+        the batch was closed) or "error".
+        """
+        return self._state.finish_reason
+
+    def cancel(self) -> None:
+        """End the row and free its place in the batch; for the event loop of the batch.
+
+        Idempotent; no effect after its end.
+        """
+        self._state.end(ABORTED)
+
+    def __del__(self) -> None:
+        # In any thread: nothing waits for the row, so that this only sets its finish reason.
+        state = getattr(self, "_state", None)
+        if state is not None:
+            state.end(ABORTED)
 
     def __aiter__(self) -> Self:
         return self
@@ -129,17 +157,18 @@ class BatchRow(NotCopyable):
                 "another task waits for the next ids of this row: read a row in one task, and see "
                 "its token_ids in others"
             )
-        while self._read == len(self.token_ids):
-            if self._error is not None:
-                raise self._error
-            if self.finish_reason is not None:
+        state = self._state
+        while self._read == len(state.token_ids):
+            if state.error is not None:
+                raise state.error
+            if state.finish_reason is not None:
                 raise StopAsyncIteration
-            self._changed.clear()
+            state.changed.clear()
             self._is_awaited = True
             try:
-                await self._changed.wait()
+                await state.changed.wait()
             finally:
                 self._is_awaited = False
-        new = self.token_ids[self._read :]
-        self._read = len(self.token_ids)
+        new = state.token_ids[self._read :]
+        self._read = len(state.token_ids)
         return new

@@ -16,10 +16,10 @@ from gpt2_wgpu.errors import (
     InvalidArgumentError,
     OutOfGPUMemoryError,
 )
-from gpt2_wgpu.models.batch_row import MOST_ROWS, BatchRow, RowPlan
+from gpt2_wgpu.models.batch_row import MOST_ROWS, BatchRow, RowPlan, RowState
 from gpt2_wgpu.models.call_settings import sampler_of_call
 from gpt2_wgpu.models.causal_lm import CausalLM
-from gpt2_wgpu.models.control import Control
+from gpt2_wgpu.models.control import ABORTED, Control
 from gpt2_wgpu.models.generate_arguments import SamplerLike, StopTokens
 from gpt2_wgpu.models.overrides import chosen, is_default
 from gpt2_wgpu.models.recovery import recover
@@ -85,8 +85,8 @@ class ContinuousBatch(NotCopyable):
         context = lm.backbone.config.n_positions
         self._max_length = context if max_length is None else lm.total_length(max_length, [])
         self._length = min(round_up(self._max_length, 16), context)  # of the cache
-        self._waiting: deque[BatchRow] = deque()
-        self._joining: BatchRow | None = None
+        self._waiting: deque[RowState] = deque()
+        self._joining: RowState | None = None
         self._chunks: AsyncGenerator[None, None] | None = None  # of its prefill
         self._prefill: RowPrefill | None = None
         self._groups: deque[RowGroup] = deque()  # the next to submit comes first
@@ -140,14 +140,14 @@ class ContinuousBatch(NotCopyable):
                 "a ContinuousBatch computes in the running event loop, and there is none: call "
                 "submit in an `async def` function that asyncio.run runs"
             ) from None
-        row = BatchRow(self._plan(prompt_ids, max_new_tokens, sampler, seed, stop_token_ids))
+        row = RowState(self._plan(prompt_ids, max_new_tokens, sampler, seed, stop_token_ids))
         self._waiting.append(row)
         if not self._has_turn:
             self._callers.append(row.caller)
         if self._task is None or self._task.done():
             # An empty context: memory scopes of the caller must not take what rows share.
             self._task = Context().run(loop.create_task, self._run())
-        return row
+        return BatchRow(row)
 
     def _plan(
         self,
@@ -205,12 +205,12 @@ class ContinuousBatch(NotCopyable):
         running = sum(row.finish_reason is None for row in self._placed())
         return BatchStats(waiting, running, self._tokens, self._steps)
 
-    def _placed(self) -> list[BatchRow]:
+    def _placed(self) -> list[RowState]:
         """Return the rows that have a place, ended ones included."""
         joining = [] if self._joining is None else [self._joining]
         return [*(row for group in self._groups for row in group.rows), *joining]
 
-    def _rows(self) -> list[BatchRow]:
+    def _rows(self) -> list[RowState]:
         return [*self._placed(), *self._waiting]
 
     # --- the task -------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ class ContinuousBatch(NotCopyable):
             placed = self._placed()
             await self._free()  # rows may be submitted meanwhile
             for row in (*placed, *self._waiting):
-                row.end("aborted" if failure is None else "error", failure)
+                row.end(ABORTED if failure is None else "error", failure)
             self._waiting.clear()
             if failure is None:
                 raise
@@ -319,7 +319,7 @@ class ContinuousBatch(NotCopyable):
         await self._chunks.aclose()
         self._joining = self._chunks = None
 
-    async def _join(self, row: BatchRow) -> None:
+    async def _join(self, row: RowState) -> None:
         """Give ``row``, whose prompt is computed, a place; OutOfGPUMemoryError without memory."""
         group = self._group_of(row)
         assert self._prefill is not None
@@ -329,7 +329,7 @@ class ContinuousBatch(NotCopyable):
             await group.grow()
         group.join(row, self._prefill.cache)
 
-    def _without_memory(self, row: BatchRow, error: OutOfGPUMemoryError) -> None:
+    def _without_memory(self, row: RowState, error: OutOfGPUMemoryError) -> None:
         """Return ``row`` to the queue until another row leaves; with none, end it."""
         if any(each.rows for each in self._groups):
             self._awaits_memory = True
@@ -337,7 +337,7 @@ class ContinuousBatch(NotCopyable):
         else:
             row.end("error", error)
 
-    def _group_of(self, row: BatchRow) -> RowGroup:
+    def _group_of(self, row: RowState) -> RowGroup:
         """Return the group of ``row``; a new one replaces those without rows."""
         key = row.plan.key
         for group in self._groups:
@@ -378,7 +378,7 @@ class ContinuousBatch(NotCopyable):
         self._closed = True
         self._control.cancel()
         for row in self._rows():
-            row.cancel()
+            row.end(ABORTED)
         if self._task is not None and not self._task.done():
             await asyncio.wait([self._task])
         await self._free()

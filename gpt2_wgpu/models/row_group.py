@@ -14,8 +14,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from gpt2_wgpu.copying import NotCopyable
-from gpt2_wgpu.errors import NumericalError
-from gpt2_wgpu.models.batch_row import BatchRow, GroupKey
+from gpt2_wgpu.errors import NumericalError, OutOfGPUMemoryError
+from gpt2_wgpu.models.batch_row import GroupKey, RowState
 from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.decode_run import SUBMITS, settled_cache
 from gpt2_wgpu.models.decode_step import DecodeStep
@@ -41,7 +41,7 @@ class _Submit:
 
     steps: int
     begun: float
-    rows: Sequence[BatchRow]
+    rows: Sequence[RowState]
     readback: Readback
 
 
@@ -74,7 +74,7 @@ class RowGroup(NotCopyable):
 
     def __init__(self, model: CachedModel, key: GroupKey, length: int, most: int) -> None:
         self.key = key
-        self.rows: list[BatchRow] = []
+        self.rows: list[RowState] = []
         self._model, self._length, self._most = model, length, most
         self._places: _Places | None = None
         self._submits: deque[_Submit] = deque()
@@ -97,12 +97,17 @@ class RowGroup(NotCopyable):
         return min(rooms, default=0) if shortest else max(rooms, default=0)
 
     async def grow(self) -> None:
-        """Allocate twice the places; no submit may be in flight.
+        """Allocate twice the places, and record their step; no submit may be in flight.
 
         OutOfGPUMemoryError: there is not enough memory; the rows stay as they are.
         """
         count = max(1, min(2 * len(self.rows), self._most))
         old, places = self._places, await self._new_places(count)
+        try:
+            await self._record(places, count)
+        except BaseException:
+            places.close()
+            raise
         if old is not None:
             copies = _row_copies(old.cache, places.cache, len(self.rows), 0)
             places.cache.device.queue.flush(copies)
@@ -130,7 +135,7 @@ class RowGroup(NotCopyable):
             keep([cache, state])
         return places
 
-    def join(self, row: BatchRow, cache: KVCache) -> None:
+    def join(self, row: RowState, cache: KVCache) -> None:
         """Add ``row``, whose keys and values up to its last token are in ``cache`` [1, ...]."""
         places, place = self._places, len(self.rows)
         assert places is not None
@@ -139,22 +144,30 @@ class RowGroup(NotCopyable):
         self.rows.append(row)
 
     @staticmethod
-    def _write(state: SamplingState, place: int, row: BatchRow) -> None:
+    def _write(state: SamplingState, place: int, row: RowState) -> None:
         plan = row.plan
         state.write_row(place, row.history, plan.limit, plan.options, plan.excluded)
 
     def drop_ended(self) -> bool:
-        """Remove the rows that have ended → whether there were any."""
+        """Remove the rows that have ended → whether there were any.
+
+        One that others would have to be moved for stays as long as there is no memory for that.
+        """
         ended = [place for place, row in enumerate(self.rows) if row.finish_reason]
+        dropped = False
         for place in reversed(ended):
-            last = self.rows.pop()
-            if place == len(self.rows):
-                continue
-            assert self._places is not None
-            for owner in (self._places.cache, self._places.state):
-                move_rows(owner, [(len(self.rows), place)])
-            self.rows[place] = last
-        return bool(ended)
+            last = len(self.rows) - 1
+            if place != last:
+                assert self._places is not None
+                try:
+                    for owner in (self._places.cache, self._places.state):
+                        move_rows(owner, [(last, place)])
+                except OutOfGPUMemoryError:
+                    continue
+                self.rows[place] = self.rows[last]
+            self.rows.pop()
+            dropped = True
+        return dropped
 
     async def submit(self, shortest: bool) -> None:
         """Submit steps of all rows; ``shortest``: no more than the first row has room for."""
@@ -169,21 +182,28 @@ class RowGroup(NotCopyable):
         self._submits.append(_Submit(steps, begun, tuple(self.rows), readback))
 
     async def _recorded(self) -> Recording:
-        """Return the recording of the step of as many rows as there are."""
+        """Return the recording of the step of as many rows as there are.
+
+        Without memory for it, that of all places, which computes the unused ones, too.
+        """
         places, count = self._places, len(self.rows)
         assert places is not None
-        whole = places.cache.batch_size
-        for rows in (whole, count):
-            if rows in places.steps:
-                continue
-            workspace = places.steps[whole].workspace if places.steps else ()
-            with tidy("step"):
-                cache, state = places.cache.first_rows(rows), places.state.first_rows(rows)
-                step = DecodeStep(self._model, cache, state, TokenChoice(), list, workspace)
-                recording = await step.recorded()
-            assert recording is not None
-            places.steps[rows] = recording
+        if count not in places.steps:
+            try:
+                await self._record(places, count)
+            except OutOfGPUMemoryError:
+                return places.steps[places.cache.batch_size]
         return places.steps[count]
+
+    async def _record(self, places: _Places, rows: int) -> None:
+        """Record the step of the first ``rows`` places; that of all comes first."""
+        workspace = next((step.workspace for step in places.steps.values()), ())
+        with tidy("step"):
+            cache, state = places.cache.first_rows(rows), places.state.first_rows(rows)
+            step = DecodeStep(self._model, cache, state, TokenChoice(), list, workspace)
+            recording = await step.recorded()
+        assert recording is not None
+        places.steps[rows] = recording
 
     async def collect(self) -> tuple[int, int]:
         """Wait for the oldest submit; give the rows their new ids → new ids, and steps."""

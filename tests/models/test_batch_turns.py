@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -13,6 +14,7 @@ from gpt2_wgpu.errors import (
     InvalidArgumentError,
     OutOfGPUMemoryError,
 )
+from gpt2_wgpu.models.decode_step import DecodeStep
 from gpt2_wgpu.models.prefill import Prefill
 from tests.memory import tiny
 from tests.memory.tiny import packed
@@ -171,3 +173,50 @@ def test_a_close_that_is_cancelled_frees_the_memory(one, device):
     batch = asyncio.run(run())
     assert gw.memory(device).num_bytes == before
     assert batch.stats().running == 0
+
+
+@pytest.mark.parametrize("places", [1, 2])
+def test_a_recording_without_memory_ends_no_other_row(one, monkeypatch, places):
+    """Of a step with another place: the row waits. Of fewer rows than places: they go on."""
+    lengths = {1: (30, 5), 2: (9, 30)}[places]
+    jobs = list(zip(([1], [2, 3, 4]), lengths, strict=True))
+    expected = [alone(one, ids, count, stop_token_ids=None) for ids, count in jobs]
+    recorded, tried = DecodeStep.recorded, []
+
+    async def fails_for_another_number_of_rows(self):
+        tried.append(self)
+        if len(tried) == places + 1:
+            raise OutOfGPUMemoryError("no memory for a recording")
+        return await recorded(self)
+
+    async def texts():
+        first = batch.submit([1], max_new_tokens=lengths[0], stop_token_ids=None)
+        await anext(first)
+        second = batch.submit([2, 3, 4], max_new_tokens=lengths[1], stop_token_ids=None)
+        await asyncio.gather(read(first), read(second))
+        await batch.close()
+        return [first.token_ids, second.token_ids]
+
+    monkeypatch.setattr("gpt2_wgpu.models.pace.STEP_SECONDS", 0.0)  # one step a submit
+    monkeypatch.setattr(DecodeStep, "recorded", fails_for_another_number_of_rows)
+    batch = gw.ContinuousBatch(one)
+    assert asyncio.run(texts()) == expected
+    assert len(tried) > places
+
+
+def test_a_row_without_references_ends(one, monkeypatch):
+    async def run():
+        async with gw.ContinuousBatch(one, max_rows=1) as batch:
+            running = batch.submit([1], max_new_tokens=40, stop_token_ids=None)
+            await anext(running)
+            waiting = batch.submit([2], max_new_tokens=40, stop_token_ids=None)
+            kept = batch.submit([3], max_new_tokens=5, stop_token_ids=None)
+            del running, waiting
+            gc.collect()
+            while kept.finish_reason is None:  # read or not
+                await asyncio.sleep(0)
+            assert batch.stats().tokens < 40
+            return kept.token_ids
+
+    monkeypatch.setattr("gpt2_wgpu.models.pace.STEP_SECONDS", 0.0)  # one step a submit
+    assert asyncio.run(run()) == alone(one, [3], 5, stop_token_ids=None)

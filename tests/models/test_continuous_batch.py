@@ -174,7 +174,7 @@ def test_a_row_can_be_cancelled_in_any_state(one, monkeypatch):
                 for place, prompt in enumerate(prompts)
             )
             await read(ended)
-            while batch._joining is not joining:
+            while batch._joining is not joining._state:
                 await asyncio.sleep(0)
             assert batch.stats().waiting == 1
             joining.cancel()
