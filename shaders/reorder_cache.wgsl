@@ -12,6 +12,7 @@ const MOST: u32 = 32u; // MAX_BEAMS in sampling_parameters.py
 
 struct Params {
   groups: u32, rows: u32,
+  allocated_rows: u32,    // of the buffer: at least groups * rows
   row_quads: u32,         // keys of a row, and as many values, in units of four words
   key_quads: u32,         // eight elements
   value_quads: u32,       // a head's elements of one position
@@ -36,7 +37,7 @@ fn main(@builtin(local_invocation_index) thread: u32,
   if (row >= params.groups * rows) { return; }
   let position = quad / select(params.key_quads, params.value_quads, half == 1u) % params.capacity;
   if (position < first[row] || position >= end[row]) { return; }
-  let base = (half * params.groups * rows + row) * params.row_quads + quad;
+  let base = (half * params.allocated_rows + row) * params.row_quads + quad;
   var old: array<vec4<u32>, MOST>;
   for (var r = 0u; r < rows; r++) { old[r] = cache[base + r * params.row_quads]; }
   for (var r = 0u; r < rows; r++) {

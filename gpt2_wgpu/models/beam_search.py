@@ -73,18 +73,21 @@ async def beam_search(
     try:
         parents = [[0] * count for _ in prompts]
         while goes_on():
-            rows = list(zip(prompts, searches, strict=True))
+            await step.compact([search.done for search in searches])
+            live = step.prompts
+            rows = [(prompts[which], searches[which]) for which in live]
             values, ids, *forced = await step.run(
                 [token for prompt, search in rows for token in _newest(prompt, search, count)],
                 [_position(*row) for row in rows for _ in range(count)],
-                [parent for row in parents for parent in row],
+                [parent for which in live for parent in parents[which]],
             )
             found = _continuations(values.cast("f"), ids.cast("i"), most)
             if forced:
                 found = _with_tokens(found, words.tokens, forced[0].cast("f").tolist())
-            for which, search in enumerate(searches):
+            for place, which in enumerate(live):
+                search = searches[which]
                 if not search.done:
-                    moved = search.advance(found[which * count : (which + 1) * count])
+                    moved = search.advance(found[place * count : (place + 1) * count])
                     parents[which] = moved + [0] * (count - len(moved))
                 else:
                     parents[which] = [*range(count)]

@@ -32,21 +32,35 @@ class ContrastiveStep(SearchStep):
 
     def _prepare(self, hidden: Sequence[Tensor]) -> None:
         """Keep the hidden states of the prompts."""
-        groups, rows = self._parents.shape
+        groups, rows = len(self.prompts), self._count
         width = self._model.backbone.config.n_embd
-        shape = (groups, self._cache.length, width)
-        self._history = empty(self.device, shape)
-        self._newest = empty(self.device, (groups * rows, width))
-        self._open.callback(dispose, keep([self._history, self._newest]))
+        shape = (groups, self._whole.length, width)
+        history, newest = empty(self.device, shape), empty(self.device, (groups * rows, width))
+        self._all = history, newest  # of all prompts
+        self._open.callback(dispose, keep([*self._all]))
         first = 0
         for chunk in hidden:
             _check_hidden(chunk, groups, width)
             copy_block(
-                chunk, self._history, chunk.shape, row_major(chunk.shape), 0,
+                chunk, history, chunk.shape, row_major(chunk.shape), 0,
                 row_major(shape), first * width,
             )  # fmt: skip
             first += chunk.shape[1]
         dispose_unkept(hidden)
+
+    def _move(self, moves: Sequence[tuple[int, int]]) -> None:
+        super()._move(moves)
+        history, newest = self._all
+        nn.move_rows(history, moves)
+        groups = newest.view((history.shape[0], newest.size // history.shape[0]))
+        nn.move_rows(groups, moves)
+        groups.dispose()
+
+    def _views(self) -> Sequence[Tensor]:
+        history, newest = self._all
+        places = len(self.prompts)
+        self._history, self._newest = history.first(places), newest.first(places * self._count)
+        return self._history, self._newest
 
     def _results(self, logits: Tensor, hidden: Any) -> Sequence[Tensor]:
         """Return the results of ``score``, and the largest similarity of each row."""
@@ -96,27 +110,28 @@ async def contrastive_search(
         return new
     try:
         tokens = [token for prompt in prompts for token in [prompt[-1]] * count]
-        best, weights = [0] * len(prompts), [0.0] * len(tokens)
+        best = [0] * len(prompts)
         places = [len(prompt) - 1 for prompt in prompts]
         values, ids, _ = await step.run(tokens, _each(places, count), _each(best, count))
         while True:
+            before = step.prompts
+            await step.compact(done)
+            live = step.prompts
             # The candidates that follow the best row of each prompt.
-            rows = [which * count + row for which, row in enumerate(best)]
+            rows = [before.index(which) * count + best[which] for which in live]
             weights = _of_rows(values.cast("f"), rows, count)
             tokens = _of_rows(ids.cast("I"), rows, count)
-            _check_finite(weights, count)
-            places = [
-                len(prompt) - 1 if end else len(prompt) + len(row)
-                for prompt, row, end in zip(prompts, new, done, strict=True)
-            ]
-            values, ids, found = await step.run(tokens, _each(places, count), _each(best, count))
+            _check_finite(weights, count, live)
+            places = [len(prompts[w]) + (-1 if done[w] else len(new[w])) for w in live]
+            chosen = [best[which] for which in live]
+            values, ids, found = await step.run(tokens, _each(places, count), _each(chosen, count))
             similarities = found.cast("f").tolist()
-            for which, row in enumerate(new):
+            for place, which in enumerate(live):
                 if done[which]:
                     continue
-                group = slice(which * count, (which + 1) * count)
+                group, row = slice(place * count, (place + 1) * count), new[which]
                 best[which] = sampler.best_of(weights[group], similarities[group])
-                row.append(tokens[which * count + best[which]])
+                row.append(tokens[place * count + best[which]])
                 full = len(prompts[which]) + len(row) == limits[which]
                 done[which] = full or row[-1] in stop_token_ids
             if all(done) or control.reason is not None:
@@ -148,11 +163,11 @@ def _of_rows(values: memoryview[Any], rows: Sequence[int], count: int) -> list[A
     return [value for row in rows for value in values[row * count : (row + 1) * count]]
 
 
-def _check_finite(probabilities: Sequence[float], count: int) -> None:
-    """Raise NumericalError for probabilities with NaN."""
+def _check_finite(probabilities: Sequence[float], count: int, rows: Sequence[int]) -> None:
+    """Raise NumericalError for probabilities with NaN, ``count`` for each of ``rows``."""
     for place, probability in enumerate(probabilities):
         if not math.isfinite(probability):
             raise NumericalError(
-                f"the logits of row {place // count} are not finite: the weights hold NaN or "
+                f"the logits of row {rows[place // count]} are not finite: the weights hold NaN or "
                 "overflow (float16?), or the device computes wrongly"
             )

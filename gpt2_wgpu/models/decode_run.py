@@ -28,9 +28,8 @@ from gpt2_wgpu.models.kept_runs import (
     KeptRuns,
     RunKey,
     RunParts,
-    has_own_methods,
 )
-from gpt2_wgpu.models.live_rows import COMPACTED_EVERY, LiveRows
+from gpt2_wgpu.models.live_rows import COMPACTED_EVERY, LiveRows, has_own_steps
 from gpt2_wgpu.models.overrides import chosen, is_default, settled
 from gpt2_wgpu.models.prefill import Prefill, cache_bytes
 from gpt2_wgpu.models.replay import replay_texts
@@ -107,12 +106,7 @@ class DecodeRun(NotCopyable):
         In a recovery tokens are computed as originally, so that the bits are the same.
         """
         device = model.backbone.device
-        can_be_kept = (
-            choice == TokenChoice()
-            and not nn.kernels_are_chosen()
-            and has_own_methods(model.backbone)
-            and all(is_default(chosen(model, name)) for name in ("build_cache", "call_with_cache"))
-        )
+        can_be_kept = choice == TokenChoice() and has_own_steps(model)
         if can_be_kept:  # lengths that take the same memory share a recording
             most = model.backbone.config.n_positions
             inputs = replace(inputs, length=min(nn.round_up(inputs.length, 16), most))

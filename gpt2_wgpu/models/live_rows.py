@@ -7,13 +7,48 @@ last bits of its numbers, are the same in every run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from gpt2_wgpu import nn
 from gpt2_wgpu.copying import NotCopyable
+from gpt2_wgpu.models.cached_model import CachedModel
+from gpt2_wgpu.models.kept_runs import has_own_methods
+from gpt2_wgpu.models.overrides import chosen, is_default
 from gpt2_wgpu.nn import KVCache, SamplingState, move_rows
 from gpt2_wgpu.tensors import dispose, keep
 
 COMPACTED_EVERY = 4  # steps
+
+
+def has_own_steps(model: CachedModel) -> bool:
+    """Return whether a step calls no user code, so that its rows may change their places."""
+    return (
+        not nn.kernels_are_chosen()
+        and has_own_methods(model.backbone)
+        and all(is_default(chosen(model, name)) for name in ("build_cache", "call_with_cache"))
+    )
+
+
+def is_time(step: int, rows: int, staying: int) -> bool:
+    """Return whether ``rows`` are compacted to those ``staying`` before ``step``.
+
+    Each number of rows has a recording: where there are many, an eighth leaves at once.
+    """
+    return staying > 0 and not step % COMPACTED_EVERY and rows - staying >= max(1, rows // 8)
+
+
+def moved_to_front(
+    rows: Sequence[int], stay: Collection[int]
+) -> tuple[tuple[int, ...], list[tuple[int, int]]]:
+    """Return those of ``rows`` that ``stay``, as they are after the moves of places returned."""
+    count = len(stay)
+    free = [place for place in range(count) if rows[place] not in stay]
+    moved = [place for place in range(count, len(rows)) if rows[place] in stay]
+    moves = list(zip(moved, free, strict=True))
+    result = list(rows[:count])
+    for source, target in moves:
+        result[target] = rows[source]
+    return tuple(result), moves
 
 
 class LiveRows(NotCopyable):
@@ -38,25 +73,17 @@ class LiveRows(NotCopyable):
         """
         known = step - COMPACTED_EVERY
         stay = [row for row in self.rows if (end := ended[row]) is None or end > known]
-        # Each number of rows has a recording: where there are many, an eighth leaves at once.
-        fewest = max(1, len(self.rows) // 8)
-        is_time = stay and not step % COMPACTED_EVERY and len(self.rows) - len(stay) >= fewest
-        return stay if is_time else list(self.rows)
+        return stay if is_time(step, len(self.rows), len(stay)) else list(self.rows)
 
     def compact(self, step: int, ended: Sequence[int | None]) -> bool:
         """Drop the rows that ``step`` does not compute → whether there were any."""
         stay = self.staying(step, ended)
         if len(stay) == len(self.rows):
             return False
-        free = [p for p in range(len(stay)) if self.rows[p] not in stay]
-        moved = [p for p in range(len(stay), len(self.rows)) if self.rows[p] in stay]
-        moves = list(zip(moved, free, strict=True))
+        self.rows, moves = moved_to_front(self.rows, stay)
         for owner in self._whole:
             move_rows(owner, moves)
-        rows = list(self.rows[: len(stay)])
-        for source, target in moves:
-            rows[target] = self.rows[source]
-        self.rows = tuple(rows)
+        rows = self.rows
         self.close()
         cache, state = self._whole
         self._views = keep([cache.first_rows(len(rows)), state.first_rows(len(rows))])

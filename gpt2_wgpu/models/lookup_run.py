@@ -13,7 +13,7 @@ from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.decode_run import Result, filled_cache
 from gpt2_wgpu.models.decode_step import DecodeStep, dispose_unkept
 from gpt2_wgpu.models.kept_runs import DecodeInputs, KeptRuns
-from gpt2_wgpu.models.live_rows import LiveRows
+from gpt2_wgpu.models.live_rows import LiveRows, has_own_steps, is_time, moved_to_front
 from gpt2_wgpu.models.prompt_lookup import DraftStats, PromptLookup
 from gpt2_wgpu.models.replay import replay_texts
 from gpt2_wgpu.models.token_choice import TokenChoice
@@ -27,6 +27,7 @@ from gpt2_wgpu.nn import (
     History,
     KVCache,
     SamplingState,
+    move_rows,
 )
 from gpt2_wgpu.tensors import dispose, keep, tidy
 from gpt2_wgpu.webgpu import Readback, Recording
@@ -38,7 +39,7 @@ class LookupRun(NotCopyable):
     """KV cache and steps of a decoding loop with prompt lookup, on one device.
 
     A step has room for the newest token and a draft for each row, or, where no row has a draft,
-    for the newest token only. The result is read before the next step.
+    for the newest token only. The result is read before the next step. Finished rows leave it.
     """
 
     is_recorded = False  # in the sense of DecodeRun: steps are not submitted ahead
@@ -58,7 +59,12 @@ class LookupRun(NotCopyable):
         self._open = ExitStack()
         self._open.callback(dispose_unkept if cache.kept else dispose, cache)
         keep(cache)
-        self._model, self._cache, self._inputs, self._most = model, cache, inputs, most
+        self._model, self._inputs, self._most = model, inputs, most
+        self._whole = self._cache = cache
+        self._views: list[KVCache] = []  # of the rows that are live
+        self._live: tuple[int, ...] = tuple(range(len(inputs.rows)))  # at each place
+        self._keeps_rows = not has_own_steps(model)  # user code may distinguish them by index
+        self._submits = 0
         self._token_ids = token_ids
         self._stats = stats
         self._lookups = [PromptLookup() for _ in inputs.rows]
@@ -94,21 +100,30 @@ class LookupRun(NotCopyable):
             return run
 
     async def compact(self, ended: Sequence[int | None]) -> None:
-        """Do nothing: finished rows stay in the step."""
+        """Drop finished rows before the next step, if it is time; see live_rows.py."""
+        stay = [row for row in self._live if ended[row] is None]
+        if self._keeps_rows or not is_time(self._submits, len(self._live), len(stay)):
+            return
+        self._close_steps()
+        self._live, moves = moved_to_front(self._live, stay)
+        move_rows(self._whole, moves)
+        dispose(self._views)
+        self._views = [keep(self._whole.first_rows(len(stay)))]
+        self._cache = self._views[0]
 
     async def submit(self, steps: int, check: bool = False) -> None:
         """Submit one step; :meth:`result` returns the state after it."""
-        rows = self._token_ids()
+        texts = self._token_ids()
+        rows = [texts[which] for which in self._live]
         self._begun = time.perf_counter()
+        self._submits += 1
         self._lengths = [len(row) for row in rows]
         self._drafts = []
-        for row, lookup, limit, finished in zip(
-            rows, self._lookups, self._inputs.limits, self._finished, strict=True
-        ):
-            room = limit - len(row) - 1  # a token is sampled after the draft, too
-            self._drafts.append(
-                lookup.draft(row, min(self._most, room)) if finished == LIVE else []
-            )
+        for which, row in zip(self._live, rows, strict=True):
+            room = self._inputs.limits[which] - len(row) - 1  # one is sampled after the draft, too
+            is_live = self._finished[which] == LIVE
+            draft = self._lookups[which].draft(row, min(self._most, room)) if is_live else []
+            self._drafts.append(draft)
         tokens = self._most + 1
         if not any(self._drafts) or max(self._lengths) - 1 + tokens > self._cache.length:
             tokens, self._drafts = 1, [[] for _ in rows]
@@ -120,8 +135,7 @@ class LookupRun(NotCopyable):
     async def _verify_step(self, tokens: int) -> VerifyStep:
         """Return the step of ``tokens`` per row, recorded at its first use."""
         if tokens not in self._steps:
-            step = VerifyStep(self._model, self._cache, self._inputs, tokens)
-            self._open.callback(step.close)
+            step = VerifyStep(self._model, self._cache, self._inputs, tokens, self._live)
             self._steps[tokens] = step
             await step.record()
         return self._steps[tokens]
@@ -133,32 +147,32 @@ class LookupRun(NotCopyable):
         self.in_flight = 0
         recent = array("I", [0] * RECENT * len(self._drafts))
         tokens = self._step.tokens
-        for which, draft in enumerate(self._drafts):
+        for place, (which, draft) in enumerate(zip(self._live, self._drafts, strict=True)):
             if self._finished[which] != LIVE:
                 continue
-            row = slice(which * tokens, (which + 1) * tokens)
-            new = self._accepted(which, draft, sampled[row], flags[row])
-            for place, token in enumerate(new, self._lengths[which]):
-                recent[which * RECENT + place % RECENT] = token
-            self._lengths[which] += len(new)
+            row = slice(place * tokens, (place + 1) * tokens)
+            new = self._accepted(place, draft, sampled[row], flags[row])
+            for position, token in enumerate(new, self._lengths[place]):
+                recent[place * RECENT + position % RECENT] = token
+            self._lengths[place] += len(new)
         return Result(
             1,
             time.perf_counter() - self._begun,
-            range(len(self._drafts)),
+            self._live,
             memoryview(array("I", [length - 1 for length in self._lengths])),
-            memoryview(array("I", self._finished)),
+            memoryview(array("I", [self._finished[which] for which in self._live])),
             memoryview(recent),
         )
 
     def _accepted(
-        self, which: int, draft: Sequence[int], sampled: Sequence[int], flags: Sequence[int]
+        self, place: int, draft: Sequence[int], sampled: Sequence[int], flags: Sequence[int]
     ) -> list[int]:
-        """Return the tokens sampled for a row up to the first that its draft does not have.
+        """Return the tokens sampled at ``place`` up to the first that its draft does not have.
 
         They end, too, at a stop token and where the row is full.
         """
-        inputs, new = self._inputs, []
-        room = inputs.limits[which] - self._lengths[which]
+        inputs, which, new = self._inputs, self._live[place], []
+        room = inputs.limits[which] - self._lengths[place]
         for token, flag, drafted in zip(sampled, flags, [*draft, None], strict=False):
             if flag in (NOT_FINITE, ALL_EXCLUDED):
                 self._finished[which] = flag
@@ -178,16 +192,28 @@ class LookupRun(NotCopyable):
 
     def close(self, kept_runs: KeptRuns | None = None) -> None:
         """Free everything. Idempotent."""
+        self._close_steps()
+        dispose(self._views)
         self._open.close()
+
+    def _close_steps(self) -> None:
+        steps, self._steps = self._steps, {}
+        for step in steps.values():
+            step.close()
 
 
 class VerifyStep(NotCopyable):
-    """Step of ``tokens`` tokens per row, with a sampled token after each."""
+    """Step of ``tokens`` tokens per row of ``live``, with a sampled token after each."""
 
     def __init__(
-        self, model: CachedModel, cache: KVCache, inputs: DecodeInputs, tokens: int
+        self,
+        model: CachedModel,
+        cache: KVCache,
+        inputs: DecodeInputs,
+        tokens: int,
+        live: Sequence[int],
     ) -> None:
-        device, rows = cache.device, len(inputs.rows)
+        device, rows = cache.device, len(live)
         self.tokens = tokens
         self._queue = device.queue
         self._open = ExitStack()
@@ -205,7 +231,7 @@ class VerifyStep(NotCopyable):
             self._start = model.backbone.as_uint32([0] * rows)
             self._open.callback(dispose, keep([self.state, self._start]))
         keys: list[int] = []
-        for which in range(rows):
+        for which in live:
             seeds = inputs.seeds
             stream, seed = (which, inputs.options.seed) if seeds is None else (0, seeds[which])
             keys += [_NEVER, stream, seed & 0xFFFFFFFF, seed >> 32] * tokens

@@ -20,6 +20,7 @@ from gpt2_wgpu.models.control import CallEndedError, Control
 from gpt2_wgpu.models.decode_run import filled_cache
 from gpt2_wgpu.models.decode_step import dispose_unkept, logits_and_hidden
 from gpt2_wgpu.models.kept_runs import DecodeInputs
+from gpt2_wgpu.models.live_rows import has_own_steps, is_time, moved_to_front
 from gpt2_wgpu.models.overrides import chosen, settled
 from gpt2_wgpu.models.token_ids import Candidates
 from gpt2_wgpu.nn import History, KVCache, SamplingOptions
@@ -41,7 +42,10 @@ async def started(start: Coroutine[Any, Any, T], control: Control) -> T | None:
 
 
 class SearchStep(NotCopyable):
-    """Step of ``count`` rows for each prompt; close it at the end."""
+    """Step of ``count`` rows for each prompt; close it at the end.
+
+    The rows of finished prompts leave it: ``prompts`` are the indices of those that it computes.
+    """
 
     needs_hidden = False  # hidden states of the prompts
 
@@ -50,17 +54,15 @@ class SearchStep(NotCopyable):
         self.device = device
         self._model = model
         self._weights_version = model.backbone.weights_version
-        self._cache = cache
+        self._whole = self._cache = cache
+        self._count = count
         self._score = score
-        self._open = ExitStack()
-        rows = cache.batch_size
-        with tidy("search step"):
-            self._token = empty(device, (rows, 1), "uint32")
-            self._first, self._position, self._parents = (
-                empty(device, (rows // count, count), "uint32") for _ in range(3)
-            )
-            owned = keep([cache, self._token, self._first, self._position, self._parents])
-        self._open.callback(dispose, owned)
+        self._lengths: list[int] = []  # of each prompt, without its last token
+        self._steps = 0
+        self.prompts = tuple(range(cache.batch_size // count))  # index of that at each place
+        self._open = ExitStack()  # for all steps
+        self._open.callback(dispose, keep(cache))
+        self._of_rows = ExitStack()  # for a number of rows
         self._recording: Recording | None = None
         self._readback: Readback | None = None
 
@@ -95,12 +97,46 @@ class SearchStep(NotCopyable):
             undo.callback(step.close)
             dispose_unkept(prefill.cache)
             prefill.close()
-            lengths = [len(prompts[index]) - 1 for index in which]
-            step.device.queue.upload(step._first.storage, 0, array("I", lengths))
+            step._lengths = [len(prompt) - 1 for prompt in prompts]
             step._prepare(hidden or [])
-            await step._record()
+            await step._begin()
             undo.pop_all()
             return step
+
+    async def compact(self, ended: Sequence[bool]) -> None:
+        """Drop the rows of prompts that have ``ended``, if it is time; see live_rows.py."""
+        stay = [index for index in self.prompts if not ended[index]]
+        if not (is_time(self._steps, len(self.prompts), len(stay)) and has_own_steps(self._model)):
+            return
+        self._of_rows.close()
+        self.prompts, moves = moved_to_front(self.prompts, stay)
+        self._move(moves)
+        await self._begin()
+
+    def _move(self, moves: Sequence[tuple[int, int]]) -> None:
+        """Copy what belongs to a prompt to another place: (from, to)."""
+        count = self._count
+        rows = [(a * count + row, b * count + row) for a, b in moves for row in range(count)]
+        nn.move_rows(self._whole, rows)
+
+    async def _begin(self) -> None:
+        """Create and record the step of the present ``prompts``."""
+        places, count = len(self.prompts), self._count
+        with tidy("search step"):
+            self._cache = self._whole.first_rows(places * count)
+            self._token = empty(self.device, (places * count, 1), "uint32")
+            self._first, self._position, self._parents = (
+                empty(self.device, (places, count), "uint32") for _ in range(3)
+            )
+            owned = [self._cache, self._token, self._first, self._position, self._parents]
+            self._of_rows.callback(dispose, keep([*owned, *self._views()]))
+        lengths = [self._lengths[index] for index in self.prompts for _ in range(count)]
+        self.device.queue.upload(self._first.storage, 0, array("I", lengths))
+        await self._record()
+
+    def _views(self) -> Sequence[Tensor]:
+        """Return views of the first places of other tensors, for the present ``prompts``."""
+        return ()
 
     async def _record(self) -> None:
         """Record the step, unless it reads values and must run eagerly."""
@@ -113,22 +149,24 @@ class SearchStep(NotCopyable):
             recording.close()
             return
         self._recording = recording
-        self._open.callback(recording.close)
+        self._of_rows.callback(recording.close)
         self._readback = Readback(
             self.device, [(result.storage, 0, result.nbytes) for result in results]
         )
-        self._open.callback(self._readback.close)
-        self._open.callback(dispose, keep(results))
+        self._of_rows.callback(self._readback.close)
+        self._of_rows.callback(dispose, keep(results))
 
     async def run(
         self, tokens: Sequence[int], positions: Sequence[int], parents: Sequence[int]
     ) -> list[memoryview]:
         """Compute ``tokens`` [R] at ``positions`` [R]; returns the bytes of each result.
 
-        ``parents`` [R]: the row, of those of its prompt, that each row continues.
+        The rows are those of ``prompts``. ``parents`` [R]: the row, of those of its prompt, that
+        each row continues.
         DisposedTensorError if the weights were replaced.
         """
         self._model.backbone.check_weights(self._weights_version)
+        self._steps += 1
         for storage, values in (
             (self._token.storage, tokens),
             (self._position.storage, positions),
@@ -161,4 +199,5 @@ class SearchStep(NotCopyable):
 
     def close(self) -> None:
         """Free everything. Idempotent."""
+        self._of_rows.close()
         self._open.close()

@@ -67,7 +67,7 @@ def reorder_rows(cache: KVCache, parents: Tensor, first: Tensor, end: Tensor) ->
         raise LimitError(f"reorder_rows: groups of {rows} rows exceed {MAX_BEAMS}")
     key_quads = 2 if cache.cache_dtype == "float32" else 1
     for layer in cache.children:
-        quads = layer.nbytes // 16 // (2 * cache.batch_size)
+        quads = layer.nbytes // 16 // (2 * cache.allocated_rows)
         dispatch(
             cache.device,
             "reorder_cache",
@@ -76,6 +76,7 @@ def reorder_rows(cache: KVCache, parents: Tensor, first: Tensor, end: Tensor) ->
             {
                 "groups": groups,
                 "rows": rows,
+                "allocated_rows": cache.allocated_rows,
                 "row_quads": quads,
                 "key_quads": key_quads,
                 "value_quads": key_quads * cache.padded_dim // 8,

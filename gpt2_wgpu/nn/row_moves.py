@@ -6,14 +6,20 @@ from collections.abc import Sequence
 
 from gpt2_wgpu.nn.kv_cache import KVCache
 from gpt2_wgpu.nn.sampling import SamplingState
-from gpt2_wgpu.tensors.tensor import empty
+from gpt2_wgpu.tensors.tensor import Tensor, empty
 
 
-def move_rows(owner: KVCache | SamplingState, moves: Sequence[tuple[int, int]]) -> None:
-    """Copy rows on the GPU, after pending work: (from, to), where no row is in both columns."""
+def move_rows(owner: KVCache | SamplingState | Tensor, moves: Sequence[tuple[int, int]]) -> None:
+    """Copy rows on the GPU, after pending work: (from, to), where no row is in both columns.
+
+    Rows of a tensor are those of its first axis.
+    """
     if not moves:
         return
-    slices = owner.row_slices()
+    if isinstance(owner, SamplingState | KVCache):
+        slices = owner.row_slices()
+    else:
+        slices = [(owner, 0, owner.nbytes // owner.shape[0])]
     device = slices[0][0].device
     # WebGPU copies between different buffers only.
     between = empty(device, (max(nbytes for _, _, nbytes in slices) // 4,), "uint32")

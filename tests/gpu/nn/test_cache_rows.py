@@ -40,10 +40,12 @@ def test_reorder_rows(device, groups, rows, length, heads, dim, dtype):
     first = np.repeat(rng.integers(0, length // 2 + 1, (groups, 1)), rows, 1)
     end = np.repeat(rng.integers(length // 2, length + 1, (groups, 1)), rows, 1)
     with gw.tidy("test"):
-        cache = random_cache(device, groups * rows, length, heads, dim, dtype)
+        whole = random_cache(device, groups * rows + 1, length, heads, dim, dtype)
+        cache, last = whole.first_rows(groups * rows), whole.numpy()[-1]
         before = cache.numpy().reshape(groups, rows, 2, 2, length, heads, dim)
         reorder_rows(cache, *(gw.tensor(x, "uint32", device=device) for x in (parents, first, end)))
         found = cache.numpy().reshape(before.shape)
+        np.testing.assert_array_equal(whole.numpy()[-1], last)
     expected = before.copy()
     for g in range(groups):
         part = np.s_[g, :, :, :, first[g, 0] : end[g, 0]]
