@@ -74,7 +74,7 @@ async def check_operations(device: Device) -> list[Check]:
 async def check_products(device: Device, dtype: str) -> list[Check]:
     """Check products with a matrix that is exact in ``dtype``, with GPT-2's in_features.
 
-    Of one row, and after a LayerNorm of one row and of many.
+    Of one row, and after a LayerNorm of one row, of several and of many.
     """
     row = await _row(device, dtype)
     checks = [await compare(f"{dtype} product", row, _row_expected(dtype), _ROW_TOLERANCE)]
@@ -180,14 +180,16 @@ def _row_expected(dtype: str) -> list[float]:
 
 
 # The same matrix after a LayerNorm with an epsilon comparable to the variance.
-_NORMED_ROWS = 1, 12  # LayerNorm fused into the product, and as a separate kernel
+_NORMED_ROWS = 1, 7, 40  # LayerNorm fused into the product, and as a separate kernel
+_DISTINCT_ROWS = 7  # which then repeat
 _EPSILON = 2000.0
 _NORMED_SHARE, _ROUNDED_SHARE = 1e-4, 3e-2  # tolerances, relative to the range of results
 
 
 def _normed_x(rows: int) -> list[list[float]]:
     return [
-        [60.0 + _activation(k) + (k * r) % 13 for k in range(32 * _BLOCKS)] for r in range(rows)
+        [60.0 + _activation(k) + (k * r) % 13 for k in range(32 * _BLOCKS)]
+        for r in range(min(rows, _DISTINCT_ROWS))
     ]
 
 
@@ -203,7 +205,8 @@ async def _normed(device: Device, dtype: str, rows: int) -> tuple[Tensor, bool]:
         gain, shift = (tensor(values, device=device) for values in _gain_and_shift())
         folded = nn.fold_norm(gain, shift, matrix)
         norm = nn.Norm(gain, shift, folded, matrix.in_features, _EPSILON)
-        x = tensor(_normed_x(rows), device=device)
+        distinct = _normed_x(rows)
+        x = tensor([distinct[r % len(distinct)] for r in range(rows)], device=device)
         rounded = nn.rounds_activations(device, matrix)
         return scope.escape(nn.linear(x, matrix, norm=norm)), rounded
 
@@ -217,7 +220,7 @@ def _normed_expected(dtype: str, rows: int) -> list[float]:
         scale = 1 / math.sqrt(variance + _EPSILON)
         normed = [(v - mean) * scale * g + b for v, g, b in zip(x, gain, shift, strict=True)]
         expected += [sum(map(operator.mul, normed, line)) for line in weights]
-    return expected
+    return (expected * -(-rows // _DISTINCT_ROWS))[: rows * _LINES]
 
 
 def _softmax_row(shift: float) -> list[float]:

@@ -196,7 +196,9 @@ def dispatch_linear(
         for first, part in weight.parts:
             out_features = part.shape[0]
             if is_w8a8:
-                kernel, grid, chosen = w8a8.choose(tokens, out_features, weight.in_features)
+                kernel, grid, chosen = w8a8.choose(
+                    x.device, tokens, out_features, weight.in_features
+                )
             else:
                 kernel, grid, chosen = _choose(
                     x.device, tokens, out_features, in_features8, steps, splits, norm is not None
@@ -263,6 +265,11 @@ def _choose(
         rounds = in_features8 + (in_features8 // 16 + 1) * (1 + 2 * splits) + 16
         if rounds < capabilities.max_iterations:
             return "linear_gemv_cpu", (groups, 1, 1), {"STAGED": staged}
+    if capabilities.shares_loads and capabilities.prefers_no_barriers and tokens > GEMV_TOKENS:
+        rounds = (1 + 8 * splits) * in_features8 + 32  # four tokens of a thread read partials twice
+        if rounds < capabilities.max_iterations:
+            grid = (-(-out_features // 32), -(-tokens // 16), 1)
+            return "linear_gemm_subgroups_cpu", grid, {}
     quads = 1 if tokens <= 4 else 2
     inner = max(1, 2 * splits)  # the moments of a token, or its partials twice
     rounds = 1 + quads * (1 + 4 * inner)

@@ -60,9 +60,13 @@ def quantize_activations(
     return result
 
 
-def choose(tokens: int, out_features: int, in_features: int) -> tuple[str, Grid, dict[str, int]]:
+def choose(
+    device: Device, tokens: int, out_features: int, in_features: int
+) -> tuple[str, Grid, dict[str, int]]:
     """Return kernel, grid and constants."""
     groups = -(-out_features // _GROUP_OUTPUTS)
+    if tokens > 8 and device.capabilities.shares_loads:
+        return "linear_w8a8_gemm_subgroups_cpu", (-(-out_features // 32), -(-tokens // 16), 1), {}
     if tokens == 1:
         return "linear_w8a8_gemv_cpu", (groups, 1, 1), {"BLOCKS": in_features // BLOCK}
     quads = 1 if tokens <= 4 else 2

@@ -26,7 +26,7 @@ _GUARANTEED = {
     "max-storage-buffers-per-shader-stage": 8,
     "max-compute-workgroups-per-dimension": 65_535,
 }
-WANTED_FEATURES = ("timestamp-query",)
+WANTED_FEATURES = ("timestamp-query", "subgroup")  # the latter natively only
 _PREFERRED = {  # adapter types, best first
     "high-performance": {"DiscreteGPU": 0, "IntegratedGPU": 1, "CPU": 3},
     "low-power": {"IntegratedGPU": 0, "DiscreteGPU": 1, "CPU": 3},

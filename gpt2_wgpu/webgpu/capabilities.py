@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,9 @@ class Capabilities:
     ``prefers_w8a8``: a CPU adapter is faster with W8A8 (nn/w8a8.py): quantised weights times
     activations rounded to int8. GPUs are memory-bound, and the float product is more accurate.
 
+    ``shares_loads``: on a CPU adapter with subgroups, threads pass each other what they load. Only
+    natively, where a kernel needs no ``enable subgroups;``.
+
     ``max_iterations``: Mesa's llvmpipe silently ends all loops of a thread after this total number
     of iterations (LP_MAX_TGSI_LOOP_ITERATIONS in its ``lp_bld_limits.h``); other adapters have no
     limit.
@@ -64,16 +67,20 @@ class Capabilities:
     prefers_w8a8: bool
     prefill_rows: int  # max rows (batch x tokens) per prefill submit, to bound its time
     few_queries: int = 64  # on a CPU adapter attention spreads fewer queries over its lanes
+    shares_loads: bool = False
 
     @classmethod
-    def of(cls, info: AdapterInfo, limits: Mapping[str, int]) -> Capabilities:
-        """Return the capabilities of an adapter with these limits."""
+    def of(
+        cls, info: AdapterInfo, limits: Mapping[str, int], features: Collection[str] = ()
+    ) -> Capabilities:
+        """Return the capabilities of an adapter with these limits and features."""
         return cls(
             prefers_no_barriers=info.is_software,
             max_binding=limits["max-storage-buffer-binding-size"],
             max_iterations=65_535 if "llvmpipe" in info.name.lower() else 1 << 32,
             prefers_w8a8=info.is_software,
             prefill_rows=128 if info.is_software else 512,
+            shares_loads=info.is_software and "subgroup" in features,
         )
 
 

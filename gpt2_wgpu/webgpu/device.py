@@ -186,7 +186,7 @@ class Device(NotPicklable):
     def _set_up(self) -> None:
         self.limits = {name.replace("_", "-"): value for name, value in self.gpu.limits.items()}
         self.features = frozenset(self.gpu.features)
-        self.capabilities = Capabilities.of(self.info, self.limits)
+        self.capabilities = Capabilities.of(self.info, self.limits, self.features)
         self.is_open = True
         self.memory = BufferPool(default_budget(self.info), self.create_buffer, self.flush)
         self.pipelines = PipelineCache(self)

@@ -63,7 +63,7 @@ def operations(note):
     if not note.kernel.startswith("linear"):
         return 0
     columns, _ = note.shapes["weights"]
-    words = 4 if note.kernel == "linear_w8a8_gemm_cpu" else 1  # elements of x in a word
+    words = 4 if note.kernel.startswith("linear_w8a8_gemm") else 1  # elements of x in a word
     return 2 * columns * words * math.prod(note.shapes["x"])
 
 

@@ -19,12 +19,17 @@ from tests.gpu.doctored import doctored
 
 pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.native("files are copied")]
 
-CPU, GPU = "cpu", "gpu"  # kinds of adapters, which have kernels of their own
+# Kinds of adapters, which have kernels of their own.
+CPU, GPU, SUBGROUPS = "cpu", "gpu", "subgroups"  # the last: a CPU adapter, too
 
 
-def as_kind(capabilities, kind):
+def as_kind(device, capabilities, kind):
     """Choose the kernels of such an adapter."""
-    capabilities(prefers_no_barriers=kind == CPU, prefers_w8a8=kind == CPU)
+    if kind == SUBGROUPS and "subgroup" not in device.features:
+        pytest.skip("no subgroups")
+    capabilities(
+        prefers_no_barriers=kind != GPU, prefers_w8a8=kind != GPU, shares_loads=kind == SUBGROUPS
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -33,9 +38,9 @@ def nothing_remembered(monkeypatch):
     monkeypatch.setattr(self_test, "_passed", set())
 
 
-@pytest.mark.parametrize("kind", [CPU, GPU])
+@pytest.mark.parametrize("kind", [CPU, GPU, SUBGROUPS])
 def test_a_right_device_passes(device, capabilities, kind):
-    as_kind(capabilities, kind)
+    as_kind(device, capabilities, kind)
     report = gw.self_check(device)
     assert report.passed
     assert not report.describe_wrong()
@@ -51,9 +56,9 @@ def test_a_right_device_passes(device, capabilities, kind):
     assert all(check.worst_error <= check.tolerance / 2 for check in report.checks)
 
 
-@pytest.mark.parametrize("kind", [CPU, GPU])
+@pytest.mark.parametrize("kind", [CPU, GPU, SUBGROUPS])
 def test_a_cache_in_f16_passes(device, capabilities, kind):
-    as_kind(capabilities, kind)
+    as_kind(device, capabilities, kind)
     sync(require_right_results(device, "float32", "float16"), "")
 
 
@@ -75,12 +80,15 @@ KERNELS = {
         "sample", "load_weight", "quantize_weight",
     },
 }  # fmt: skip
+KERNELS[SUBGROUPS] = KERNELS[CPU] | {
+    "linear_gemm_subgroups_cpu", "linear_w8a8_gemm_subgroups_cpu",
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [CPU, GPU])
+@pytest.mark.parametrize("kind", [CPU, GPU, SUBGROUPS])
 def test_what_generation_runs_is_checked(device, capabilities, kind):
     """Each kernel and variant that a prompt, a batch and their steps use, the self-test uses."""
-    as_kind(capabilities, kind)
+    as_kind(device, capabilities, kind)
 
     def used(work):
         profile = gw.profile(work, device)
@@ -90,7 +98,7 @@ def test_what_generation_runs_is_checked(device, capabilities, kind):
     assert report.passed
     assert checked >= KERNELS[kind]
     text = "Once upon a time there was a king who had a daughter, and she said: " * 3
-    for dtype in ("float16", "q8") if kind == CPU else ("float16",):
+    for dtype in ("float16", "q8") if kind != GPU else ("float16",):
         with gw.GPT2CausalLM.from_preset("fairytales", dtype=dtype, device=device) as lm:
             for prompts in ([text], [text, "A"]):
                 _, kernels = used(partial(lm.generate, prompts, max_length=90))
@@ -130,7 +138,7 @@ def pytest_generate_tests(metafunc):
 
 
 def test_a_doctored_kernel_is_found(device, capabilities, tmp_path, change):
-    as_kind(capabilities, change.kind)
+    as_kind(device, capabilities, change.kind)
     cache_dtype = "float16" if "cache_" in change.file else "float32"
     with doctored(device, tmp_path, change.file, change.old, change.new):
         with pytest.raises(DeviceError, match="computes wrong numbers: ") as caught:

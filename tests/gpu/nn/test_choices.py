@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -11,17 +12,27 @@ from gpt2_wgpu.nn import attention, linear_layers, w8a8
 from gpt2_wgpu.tensors.ops.launch import groups_for, iterations, threads_per_row, use_cpu_kernel
 
 
-def device(*, cpu: bool, most: int = 65_535) -> SimpleNamespace:
-    capabilities = SimpleNamespace(prefers_no_barriers=cpu, max_iterations=most, few_queries=64)
+def device(*, cpu: bool, most: int = 65_535, shares: bool = False) -> SimpleNamespace:
+    capabilities = SimpleNamespace(
+        prefers_no_barriers=cpu, max_iterations=most, few_queries=64, shares_loads=shares
+    )
     return SimpleNamespace(capabilities=capabilities, info=SimpleNamespace(name="it"))
 
 
 def linear(
-    cpu, tokens, out_features, in_features8, *, most=65_535, steps=96, splits=0, has_norm=False
+    cpu,
+    tokens,
+    out_features,
+    in_features8,
+    *,
+    most=65_535,
+    steps=96,
+    splits=0,
+    has_norm=False,
+    shares=False,
 ):
-    return linear_layers._choose(
-        device(cpu=cpu, most=most), tokens, out_features, in_features8, steps, splits, has_norm
-    )
+    there = device(cpu=cpu, most=most, shares=shares)
+    return linear_layers._choose(there, tokens, out_features, in_features8, steps, splits, has_norm)
 
 
 def test_linear_layers_on_a_cpu():
@@ -32,6 +43,21 @@ def test_linear_layers_on_a_cpu():
     assert linear(True, 4, 64, 96) == ("linear_gemm_cpu", (1, 1, 1), {"QUADS": 1})
     assert linear(True, 5, 65, 96) == ("linear_gemm_cpu", (2, 1, 1), {"QUADS": 2})
     assert linear(True, 17, 64, 96) == ("linear_gemm_cpu", (1, 3, 1), {"QUADS": 2})
+
+
+def test_more_than_eight_tokens_share_loads_where_there_are_subgroups():
+    name = "linear_gemm_subgroups_cpu"
+    assert linear(True, 8, 64, 96, shares=True)[0] == "linear_gemm_cpu"
+    assert linear(True, 9, 64, 96, shares=True) == (name, (2, 1, 1), {})
+    assert linear(True, 17, 65, 96, shares=True) == (name, (3, 2, 1), {})
+    assert linear(False, 9, 64, 96, shares=True)[0] != name
+    loops = (1 + 8 * 3) * 96 + 32
+    assert linear(True, 9, 64, 96, splits=3, shares=True, most=loops + 1)[0] == name
+    assert linear(True, 9, 64, 96, splits=3, shares=True, most=loops)[0] != name
+    shared = device(cpu=True, shares=True)
+    assert w8a8.choose(shared, 8, 64, 96)[0] == "linear_w8a8_gemm_cpu"
+    expected = "linear_w8a8_gemm_subgroups_cpu", (3, 2, 1), {}
+    assert w8a8.choose(shared, 17, 65, 96) == expected
 
 
 def test_a_staged_token_must_fit():
@@ -77,7 +103,7 @@ def test_linear_layers_on_a_gpu():
 
 
 def test_w8a8_products():
-    choose = w8a8.choose
+    choose = partial(w8a8.choose, device(cpu=True))
     outputs = w8a8._GROUP_OUTPUTS
     assert choose(1, outputs, 96) == ("linear_w8a8_gemv_cpu", (1, 1, 1), {"BLOCKS": 3})
     assert choose(1, outputs + 1, 96)[1] == (2, 1, 1)

@@ -27,7 +27,8 @@ pytestmark = pytest.mark.native("NumPy")
 GEMV = ["linear_gemv 1 16", "linear_gemv 3 8", "linear_gemv 8 128"]  # tokens, lanes
 GEMM_CPU = ["linear_gemm_cpu 1", "linear_gemm_cpu 2"]  # quads of tokens
 FUSING = ["linear_gemv_cpu", *GEMM_CPU, *GEMV]
-KERNELS = [*FUSING, "linear_gemm"]
+SUBGROUPS = "linear_gemm_subgroups_cpu"
+KERNELS = [*FUSING, "linear_gemm", SUBGROUPS]
 
 
 def grid_of(kernel, tokens, out_features):
@@ -44,12 +45,16 @@ def grid_of(kernel, tokens, out_features):
         groups = -(-out_features // (4 * threads // lanes))
         grid = (wide, -(-tokens // shared), -(-groups // wide))
         return name, grid, {"TOKENS": shared, "LANES": lanes, "WORKGROUP": threads}
+    if name == SUBGROUPS:
+        return name, (-(-out_features // 32), -(-tokens // 16), 1), {}
     return name, (-(-out_features // 64), -(-tokens // 64), 1), {}
 
 
 @pytest.fixture(params=KERNELS)
 def kernel(request, device, capabilities):
     without_w8a8(capabilities)
+    if request.param == SUBGROUPS and "subgroup" not in device.features:
+        pytest.skip("no subgroups")
     with choose_kernels("linear", partial(grid_of, request.param)):
         yield request.param
 
@@ -243,6 +248,26 @@ def test_the_cache_keeps_nan_and_bounds_what_f16_cannot_hold(device, cache_dtype
     free(matrix)
     most = np.finfo(cache_dtype).max
     np.testing.assert_array_equal(found[0, 0, :, 0], np.clip(bias[1:], -most, most))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rounding", [False, True], ids=["f32", "int8"])
+def test_a_row_has_the_same_bits_whether_loads_are_shared(device, capabilities, dtype, rounding):
+    """Whether alone, in a block that is not full, or with neighbours that are not numbers."""
+    if not device.capabilities.shares_loads:
+        pytest.skip("no subgroups")
+    capabilities(prefers_w8a8=rounding)
+    x, w = references.random(35, 96), references.random(37, 96, seed=1)
+    x[3, 7] = x[20, 90] = np.nan
+    matrix = matrix_of(device, w, dtype)
+    with gw.tidy():
+        found = {count: linear(gw.tensor(x[:count]), matrix).numpy() for count in (9, 17, 35)}
+        with device.with_capabilities(shares_loads=False):
+            expected = linear(gw.tensor(x), matrix).numpy()
+    free(matrix)
+    assert np.isfinite(expected).sum() == 33 * 37
+    for count, rows in found.items():
+        np.testing.assert_array_equal(rows, expected[:count])
 
 
 def test_shapes_that_do_not_fit_are_named(device):

@@ -149,9 +149,12 @@ def rounded_rows(x):
     return (np.rint(blocks / np.where(scale == 0, 1, scale)) * scale).reshape(x.shape)
 
 
-def kernel_of(tokens):
+def kernel_of(tokens, device):
     """What multiplies so many tokens."""
-    return "linear_w8a8_gemv_cpu" if tokens == 1 else "linear_w8a8_gemm_cpu"
+    if tokens == 1:
+        return "linear_w8a8_gemv_cpu"
+    shared = tokens > 8 and device.capabilities.shares_loads
+    return "linear_w8a8_gemm_subgroups_cpu" if shared else "linear_w8a8_gemm_cpu"
 
 
 @pytest.fixture
@@ -181,7 +184,7 @@ def test_w8a8_products(device, w8a8_kernels, dtype, tokens, out_features, in_fea
             gw.tensor(x), matrix, gw.tensor(b), activation="gelu_tanh", residual=gw.tensor(r)
         ).numpy()
     stored_weights = contents(device, matrix).astype(float)
-    assert w8a8_kernels == [kernel_of(tokens)]
+    assert w8a8_kernels == [kernel_of(tokens, device)]
     expected = rounded_rows(x) @ stored_weights.T + b
     expected = references.activation("gelu_tanh", expected) + r
     # A tie in rounding x moves the sum by one step of one weight.
@@ -215,7 +218,7 @@ def test_w8a8_products_of_normalised_rows(device, w8a8_kernels, dtype, tokens, o
         w8a8_kernels.clear()
         found = linear(gw.tensor(x), matrix, norm=norm).numpy()
         gw.dispose(folded)
-    assert w8a8_kernels == [kernel_of(tokens)]
+    assert w8a8_kernels == [kernel_of(tokens, device)]
     stored_weights = contents(device, matrix).astype(float)
     normal = np.zeros((tokens, in_features), np.float32)
     zeros = np.zeros(width, np.float32)
@@ -247,7 +250,7 @@ def test_a_row_gets_the_same_bits_alone_and_among_others(
                 np.testing.assert_array_equal(found, np.concatenate(alone[:count]))
         gw.dispose(folded)
     free(matrix)
-    assert {"linear_w8a8_gemv_cpu", "linear_w8a8_gemm_cpu"} <= set(w8a8_kernels)
+    assert {kernel_of(count, device) for count in (1, 2, 9)} <= set(w8a8_kernels)
 
 
 @BOTH
@@ -266,7 +269,7 @@ def test_w8a8_products_with_weights_in_parts(device, w8a8_kernels, capabilities,
         w8a8_kernels.clear()
         found = linear(gw.tensor(x), matrix, norm=Norm(*there, folded, 64, 1e-5)).numpy()
         gw.dispose(folded)
-    assert w8a8_kernels == [kernel_of(tokens)] * len(matrix.parts)
+    assert w8a8_kernels == [kernel_of(tokens, device)] * len(matrix.parts)
     stored_weights = contents(device, matrix).astype(float)
     normal = references.layer_norm(x, gain, np.zeros(64)).astype(np.float32)
     expected = rounded_rows(normal) @ stored_weights.T + (stored_weights @ shift + b)
@@ -307,7 +310,7 @@ def test_w8a8_products_into_the_cache(device, w8a8_kernels, dtype, batch, tokens
         found = cache.numpy()
     expected = rounded_rows(x) @ contents(device, matrix).T + b
     expected = expected.reshape(batch, tokens, 3, heads, dim)
-    assert w8a8_kernels == [kernel_of(batch * tokens)]
+    assert w8a8_kernels == [kernel_of(batch * tokens, device)]
     np.testing.assert_allclose(
         queries.reshape(batch, tokens, heads, dim), expected[:, :, 0], rtol=1e-4, atol=1e-4
     )
@@ -341,7 +344,7 @@ def test_w8a8_products_of_split_k_partials(device, w8a8_kernels, dtype, tokens, 
         split = AttentionPartials(gw.tensor(sums.astype(np.float32)), parts)
         found = linear(split, matrix).numpy()
     expected = rounded_rows(x) @ contents(device, matrix).T
-    assert w8a8_kernels == [kernel_of(tokens)]
+    assert w8a8_kernels == [kernel_of(tokens, device)]
     step = np.abs(x).max() / 127 * np.abs(w).max()  # ties round either way
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 + 2 * step)
 
