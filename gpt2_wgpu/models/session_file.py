@@ -17,6 +17,7 @@ from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from gpt2_wgpu import strict_json
 from gpt2_wgpu.errors import OutOfGPUMemoryError, SessionError, WeightsError
@@ -28,11 +29,14 @@ from gpt2_wgpu.nn import PAGE, cleared_page, page_words
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, keep, tidy
 from gpt2_wgpu.tensors.tensor import empty
+from gpt2_wgpu.webgpu.storage import Storage
 from gpt2_wgpu.weights.header import parse_header
 from gpt2_wgpu.weights.writer import AtomicFile, Description, header_of
 
 FORMAT, VERSION = "gpt2_wgpu session", "1"
-SAMPLE = 256  # bytes of each weight tensor that the fingerprint covers
+# Of each weight tensor the fingerprint covers all bytes, of a large one samples all over it.
+WHOLE, SAMPLE, SAMPLES = 16 << 10, 64, 64  # bytes, bytes of a sample, number of samples
+_fingerprints: WeakKeyDictionary[GPT2Backbone, tuple[int, str]] = WeakKeyDictionary()
 
 
 def read_file(source: Any) -> tuple[bytes, str]:
@@ -194,29 +198,60 @@ def _checksum(parts: Sequence[bytes | memoryview]) -> int:
 
 async def _model_of(backbone: GPT2Backbone) -> dict[str, Any]:
     """Return what a session requires of its model."""
-    device, digest = backbone.device, hashlib.sha256()
-    ranges = [
-        (each.storage, 0, min(SAMPLE, each.nbytes // 4 * 4)) for each in _samples(backbone.weights)
-    ]
-    for data in await device.queue.read(ranges):
-        digest.update(data)
     return {
         "config": json.loads(json.dumps(backbone.config.to_dict())),
         "dtype": backbone.dtype,
         "cache_dtype": backbone.cache_dtype,
-        "weights": digest.hexdigest(),
+        "weights": await _fingerprint(backbone),
     }
 
 
-def _samples(weights: GPT2Weights) -> Iterator[Tensor]:
-    """Yield the tensors that were loaded, of a large matrix the first part."""
-    yield from (weights.wte.parts[0][1], weights.wpe.parts[0][1], weights.lm_head.parts[0][1])
-    yield from (weights.ln_f.weight, weights.ln_f.bias)
+async def _fingerprint(backbone: GPT2Backbone) -> str:
+    """Return a digest of samples of the weights, computed once for these weights."""
+    version = backbone.weights_version
+    known = _fingerprints.get(backbone)
+    if known is not None and known[0] == version:
+        return known[1]
+    digest = hashlib.sha256()
+    ranges = [each for parts in _tensors(backbone.weights) for each in _samples(parts)]
+    for data in await backbone.device.queue.read(ranges):
+        digest.update(data)
+    _fingerprints[backbone] = version, digest.hexdigest()
+    return digest.hexdigest()
+
+
+def _tensors(weights: GPT2Weights) -> Iterator[list[Tensor]]:
+    """Yield the parts of each tensor that was loaded."""
+    matrices = [weights.wte, weights.wpe]
+    if weights.lm_head is not weights.wte:
+        matrices.append(weights.lm_head)
+    vectors = [weights.ln_f.weight, weights.ln_f.bias]
     for block in weights.blocks:
         for norm in (block.ln_1, block.ln_2):
-            yield from (norm.weight, norm.bias)
+            vectors += [norm.weight, norm.bias]
         for linear in (block.c_attn, block.attn_c_proj, block.c_fc, block.mlp_c_proj):
-            yield from (linear.weight.parts[0][1], linear.bias)
+            matrices.append(linear.weight)
+            vectors.append(linear.bias)
+    yield from ([part for _, part in matrix.parts] for matrix in matrices)
+    yield from ([vector] for vector in vectors)
+
+
+def _samples(parts: Sequence[Tensor]) -> Iterator[tuple[Storage, int, int]]:
+    """Yield the ranges of a tensor that the fingerprint covers; its division does not matter."""
+    total = sum(part.nbytes for part in parts)
+    wanted = [(0, total)]
+    if total > WHOLE:
+        step = (total - SAMPLE) / (SAMPLES - 1)
+        firsts = [round(step * index) // 4 * 4 for index in range(SAMPLES)]
+        wanted = [(first, first + SAMPLE) for first in firsts]
+    begin = 0
+    for part in parts:
+        end = begin + part.nbytes
+        for first, last in wanted:
+            low, high = max(first, begin), min(last, end)
+            if size := max(0, high - low) // 4 * 4:
+                yield part.storage, low - begin, size
+        begin = end
 
 
 def _check_model(saved: dict[str, Any], ours: dict[str, Any], where: str) -> None:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import OutOfGPUMemoryError, SessionError
 from gpt2_wgpu.models import session_file
@@ -128,6 +129,29 @@ OTHERS = {
 def test_another_model(saved, message):
     with model_of(**OTHERS[message]) as other, pytest.raises(SessionError, match=message):
         other.load_session(saved)
+
+
+def test_a_model_that_differs_in_a_part_of_one_weight(saved):
+    """As one that was trained with the others frozen; the digest is of the current weights."""
+    with model_of() as other:
+        with gw.tidy():
+            weights = [weight.tolist() for weight in other.backbone.get_weights()]
+        other.load_session(saved).close()
+        for index in (0, 1, -6, -2):  # tokens, positions, and of the last block
+            weight = weights[index]
+            half = len(weight) // 2
+            new = [*weights]
+            new[index] = [*weight[:half], *more(weight[half:])]
+            other.backbone.set_weights(new)
+            with pytest.raises(SessionError, match="other weights"):
+                other.load_session(saved)
+        other.backbone.set_weights(weights)
+        other.load_session(saved).close()
+
+
+def more(values):
+    """Nested lists with other numbers."""
+    return [more(each) if isinstance(each, list) else each + 0.1 for each in values]
 
 
 def changed(saved, key, change):
