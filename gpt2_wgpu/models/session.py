@@ -76,14 +76,15 @@ class Session(SessionCalls):
             ContextLengthError: they do not fit, with ``context_policy="error"``.
             InvalidArgumentError: ids or text are invalid.
         """
-        self._check_idle()
-        self._tokens.append(self._encoded(tokens, False, allowed_special))
+        ids = self._encoded(tokens, False, allowed_special)
+        with self._idle():
+            self._tokens.append(ids)
 
     def rewind(self, tokens: int) -> None:
         """Remove the last ``tokens`` tokens. InvalidArgumentError if there are fewer."""
-        self._check_idle()
-        count = integer("tokens", tokens, 0, len(self))
-        self._truncate(len(self) - count)
+        with self._idle():
+            count = integer("tokens", tokens, 0, len(self))
+            self._truncate(len(self) - count)
 
     def edit(
         self, tokens: str | Sequence[int], *, allowed_special: AllowedSpecial | None = None
@@ -100,15 +101,15 @@ class Session(SessionCalls):
         Raises:
             ContextLengthError, InvalidArgumentError: as in :meth:`append`; nothing has changed.
         """
-        self._check_idle()
         ids = self._encoded(tokens, self._tokens.start > 0, allowed_special)
-        common = common_prefix(self._tokens.ids, ids)
-        changed = self._tokens.copied()
-        changed.truncate(common)
-        changed.append(ids[common:], "shorten the text")
-        changed.start = min(self._tokens.start, common)
-        self._tokens = changed
-        self._cache.truncate(min(common, max(0, len(ids) - 1)))
+        with self._idle():
+            common = common_prefix(self._tokens.ids, ids)
+            changed = self._tokens.copied()
+            changed.truncate(common)
+            changed.append(ids[common:], "shorten the text")
+            changed.start = min(self._tokens.start, common)
+            self._tokens = changed
+            self._cache.truncate(min(common, max(0, len(ids) - 1)))
         return common
 
     def to_bytes(self) -> bytes:
@@ -117,8 +118,8 @@ class Session(SessionCalls):
 
     async def to_bytes_async(self) -> bytes:
         """Async counterpart of :meth:`to_bytes`."""
-        self._check_idle()
-        self._busy = True
+        with self._idle():
+            self._busy = True
         backbone = self.model.backbone
         device = backbone.device
         try:
@@ -127,7 +128,7 @@ class Session(SessionCalls):
             await recover(backbone, device)
             return await session_bytes(backbone, self._tokens, self._cache)
         finally:
-            self._busy = False
+            self._release()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the session to a file, for ``lm.load_session``; blocks (``save_async``).
@@ -145,21 +146,27 @@ class Session(SessionCalls):
 
         Both share the keys and values so far, and write new ones to memory of their own.
         """
-        self._check_idle()
-        return Session(self.model, self._tokens.copied(), self._cache.fork())
+        with self._idle():
+            return Session(self.model, self._tokens.copied(), self._cache.fork())
 
     def _truncate(self, length: int) -> None:
         self._tokens.truncate(length)
         self._cache.truncate(max(0, length - 1))
 
     def close(self) -> None:
-        """End a call that runs, or waits for its turn, and free the memory. Idempotent."""
-        self._closed = True
-        self._control.cancel()
-        source = None if self._source is None else self._source()
+        """End a call that runs, or waits for its turn, and free the memory. Idempotent.
+
+        From any thread or task. Where another one is computing, the memory is freed as soon as that
+        has ended.
+        """
+        with self._lock:
+            self._closed = True
+            if not self._busy:
+                self._cache.close()
+            self._control.cancel()
+            source = None if self._source is None else self._source()
         if source is not None:
             source.close()
-        self._cache.close()
 
     def __enter__(self) -> Session:
         return self

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 from gpt2_wgpu.copying import NotCopyable
@@ -51,7 +52,7 @@ class SessionCalls(NotCopyable):
         self.model = model
         self._tokens, self._cache = tokens, cache
         self._weights_version = model.backbone.weights_version  # that the cache was computed with
-        self._lock = Lock()
+        self._lock = RLock()  # of tokens, cache and flags; never held while something waits
         self._busy = self._closed = False
         self._source: weakref.ref[SessionSource] | None = None
         self._control = Control()  # of the last call
@@ -275,22 +276,15 @@ class SessionCalls(NotCopyable):
             with settings.applied():
                 return model.start_generation([tokens.ids], [limit], stops, new)
 
-        self._check_idle()
-        if not self._tokens.ids:
-            raise InvalidArgumentError("the session has no tokens: append some first")
-        with self._lock:
-            if self._busy:
-                raise BusyError(_BUSY)
-            self._busy = True
-        try:
+        with self._idle():
+            if not self._tokens.ids:
+                raise InvalidArgumentError("the session has no tokens: append some first")
             self._drop(self._tokens.room_for(max_new_tokens))
             source = SessionSource(
                 new_generation, self._slide if slides else None, max_new_tokens, self._end
             )
-        except BaseException:
-            self._busy = False
-            raise
-        self._source, self._control = weakref.ref(source), control
+            self._busy = True
+            self._source, self._control = weakref.ref(source), control
         return source
 
     def _slide(self, ids: Sequence[int]) -> None:
@@ -311,24 +305,36 @@ class SessionCalls(NotCopyable):
 
     def _end(self, ids: list[int]) -> None:
         """End a call: take the tokens that are kept."""
-        self._tokens.ids = ids
-        self._cache.truncate(max(0, len(ids) - 1))
-        self._busy = False
+        with self._lock:
+            self._tokens.ids = ids
+            self._cache.truncate(max(0, len(ids) - 1))
+            self._release()
 
-    def _check_idle(self) -> None:
-        """Raise BusyError while a call runs, DisposedTensorError after :meth:`close`.
+    def _release(self) -> None:
+        """End what kept the session busy; free the memory of one that was closed meanwhile."""
+        with self._lock:
+            self._busy = False
+            if self._closed:
+                self._cache.close()
 
-        What was computed with weights that were replaced is forgotten.
+    @contextmanager
+    def _idle(self) -> Iterator[None]:
+        """Keep calls and :meth:`close` of other threads away.
+
+        BusyError while a call runs, DisposedTensorError after ``close``. What was computed with
+        weights that were replaced is forgotten.
         """
-        if self._closed:
-            raise DisposedTensorError("this session is closed: begin another one")
         if self._busy:
             self.model.device.memory.drain()  # the call's stream may have been forgotten
-        if self._busy:
-            raise BusyError(_BUSY)
-        if self._weights_version != self.model.backbone.weights_version:
-            self._weights_version = self.model.backbone.weights_version
-            self._cache.truncate(0)
+        with self._lock:
+            if self._closed:
+                raise DisposedTensorError("this session is closed: begin another one")
+            if self._busy:
+                raise BusyError(_BUSY)
+            if self._weights_version != self.model.backbone.weights_version:
+                self._weights_version = self.model.backbone.weights_version
+                self._cache.truncate(0)
+            yield
 
     def _preprocessor(self) -> Any:
         return self.model._require_preprocessor("a session then has ids only")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -15,6 +17,7 @@ from gpt2_wgpu.errors import (
     InvalidArgumentError,
     NumericalError,
 )
+from gpt2_wgpu.models import session_cache
 from gpt2_wgpu.models.decode_run import DecodeRun
 from tests.models.session_models import PROMPT, go_on, model_of, new_ids
 
@@ -66,6 +69,30 @@ def test_closing_a_session_within_its_call(text_lm):
     session = text_lm.session("The wolf")
     text = session.generate(12, stop_token_ids=None, callback=lambda *_: session.close())
     assert text
+    with pytest.raises(DisposedTensorError, match="closed"):
+        session.fork()
+
+
+@pytest.mark.native("threads")
+def test_closing_a_session_while_another_thread_computes(lm, monkeypatch):
+    """The pages are in use, which that thread frees at the end of its call."""
+    session = lm.session(PROMPT)
+    go_on(session, 3)
+    copied, closed = threading.Event(), threading.Event()
+    load_page = session_cache.load_page
+
+    def slow(*args):
+        copied.set()
+        assert closed.wait(60)
+        load_page(*args)
+
+    monkeypatch.setattr(session_cache, "load_page", slow)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(go_on, session, 30)
+        assert copied.wait(60)
+        session.close()
+        closed.set()
+        assert len(call.result(60)) < 30
     with pytest.raises(DisposedTensorError, match="closed"):
         session.fork()
 
