@@ -48,6 +48,7 @@ WEIGHT_FORMATS = {
     )
 }
 QUANTIZED = tuple(each.dtype for each in WEIGHT_FORMATS.values() if each.quantized)
+CACHE_DTYPES = ("float32", "float16")  # of keys and values
 # Values of --dtype: the short names, then the others.
 OPTIONS = {each.name: dtype for dtype, each in WEIGHT_FORMATS.items()}
 OPTIONS |= {dtype: dtype for dtype in WEIGHT_FORMATS}

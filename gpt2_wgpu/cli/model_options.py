@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gpt2_wgpu.cli.options import Parser, add_adapter, utf8
 from gpt2_wgpu.cli.terminal import Terminal
-from gpt2_wgpu.weight_formats import OPTIONS
+from gpt2_wgpu.weight_formats import CACHE_DTYPES, OPTIONS
 
 if TYPE_CHECKING:
     import gpt2_wgpu as gw
@@ -48,6 +48,11 @@ def add_weights(group: argparse._ActionsContainer) -> None:
         "else f16; without a GPU, q8 if it is measured to be faster)",
     )
     group.add_argument(
+        "--cache-dtype",
+        choices=[name for name, dtype in OPTIONS.items() if dtype in CACHE_DTYPES],
+        help="storage format of keys and values (default: f16 on a GPU, f32 without one)",
+    )
+    group.add_argument(
         "--adapter-weights",
         action="append",
         type=utf8,
@@ -66,5 +71,6 @@ def load_model(args: argparse.Namespace, terminal: Terminal) -> gw.GPT2CausalLM:
             args.model,
             dtype=OPTIONS.get(args.dtype),
             on_progress=on_progress,
+            cache_dtype=OPTIONS.get(args.cache_dtype),
             adapter=args.adapter_weights,
         )

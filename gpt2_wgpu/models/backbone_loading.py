@@ -16,7 +16,7 @@ from gpt2_wgpu.models.gpt2_weights import GPT2Weights, OpenWeights, Progress, lo
 from gpt2_wgpu.models.loading import ModelFiles, open_adapters, open_preset, stored_weights
 from gpt2_wgpu.models.lora_merge import with_adapters
 from gpt2_wgpu.models.saving import StoredModel, save
-from gpt2_wgpu.nn import check_cache_dtype
+from gpt2_wgpu.nn import check_cache_dtype, default_cache_dtype
 from gpt2_wgpu.tensors import dispose, keep, tidy
 from gpt2_wgpu.text import GPT2Preprocessor
 from gpt2_wgpu.validation import made_from, optional_function
@@ -61,7 +61,7 @@ class LoadedBackbone(CopiedByAttributes):
         device: Device | None = None,
         on_progress: Progress | None = None,
         *,
-        cache_dtype: str = "float32",
+        cache_dtype: str | None = None,
         adapter: Adapters | None = None,
         load_weights: bool = True,
     ) -> Self:
@@ -80,7 +80,7 @@ class LoadedBackbone(CopiedByAttributes):
         device: Device | None = None,
         on_progress: Progress | None = None,
         *,
-        cache_dtype: str = "float32",
+        cache_dtype: str | None = None,
         adapter: Adapters | None = None,
         load_weights: bool = True,
     ) -> Self:
@@ -93,7 +93,7 @@ class LoadedBackbone(CopiedByAttributes):
     @classmethod
     async def from_files(
         cls, files: ModelFiles, dtype: str | None, device: Device | None,
-        on_progress: Progress | None, cache_dtype: str,
+        on_progress: Progress | None, cache_dtype: str | None,
         adapters: Sequence[tuple[Path | AdapterBytes, float]],
     ) -> Self:  # fmt: skip
         """Load the backbone of ``files``, with adapters merged into it."""
@@ -112,14 +112,14 @@ class LoadedBackbone(CopiedByAttributes):
     @classmethod
     async def from_weights(
         cls, config: GPT2Config, open_weights: OpenWeights,
-        dtype: str | None, cache_dtype: str, device: Device | None,
+        dtype: str | None, cache_dtype: str | None, device: Device | None,
     ) -> Self:  # fmt: skip
         """Load a backbone from the context ``open_weights``, used again after a device loss."""
         self = cls.__new__(cls)
-        self.cache_dtype = check_cache_dtype(cache_dtype)
-        await self._load(
-            config, open_weights, dtype, checked_device(device) or await default_device_async()
-        )
+        if cache_dtype is not None:
+            check_cache_dtype(cache_dtype)
+        device = checked_device(device) or await default_device_async()
+        await self._load(config, open_weights, dtype, cache_dtype, device)
         return self
 
     def save_to_preset(self, preset_dir: str | os.PathLike[str]) -> None:
@@ -153,9 +153,11 @@ class LoadedBackbone(CopiedByAttributes):
     save_pretrained = save_to_preset
 
     async def _load(
-        self, config: GPT2Config, open_weights: OpenWeights, dtype: str | None, device: Device
-    ) -> None:
+        self, config: GPT2Config, open_weights: OpenWeights,
+        dtype: str | None, cache_dtype: str | None, device: Device,
+    ) -> None:  # fmt: skip
         self.config, self.device = config, device
+        self.cache_dtype = cache_dtype or default_cache_dtype(device)
         self.dtype = dtype or await default_dtype(device, config)
         self._open_weights = open_weights
         self.weights = await self.load(device)

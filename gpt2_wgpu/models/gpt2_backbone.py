@@ -42,7 +42,7 @@ class GPT2Backbone(LayeredBackbone):
         dropout: accepted for compatibility with KerasHub, without effect in inference.
         dtype: weight dtype, "float32", "float16" or quantised, e.g. "q8" (docs/quantization.md).
         cache_dtype: dtype of keys and values, "float32" or "float16" (half the memory; logits
-            change by less than 1e-2).
+            change by less than 1e-2). None: float16 on GPUs, float32 on CPU adapters.
         seed, initializer_range: seed and standard deviation of the random weights.
         name: name in configurations, as in Keras.
         switches: other fields of `GPT2Config`, e.g. ``activation_function``.
@@ -59,7 +59,7 @@ class GPT2Backbone(LayeredBackbone):
         max_sequence_length: int = 1024,
         *,
         dtype: str = "float32",
-        cache_dtype: str = "float32",
+        cache_dtype: str | None = None,
         device: Device | None = None,
         seed: int = 0,
         initializer_range: float = 0.02,
@@ -85,15 +85,18 @@ class GPT2Backbone(LayeredBackbone):
             }
         )
         self.name = name or self.name
-        self.dropout, self.cache_dtype = dropout, check_cache_dtype(cache_dtype)
+        self.dropout = dropout
+        if cache_dtype is not None:
+            check_cache_dtype(cache_dtype)
         seed = integer("seed", seed, 0, 2**32 - 1)
         stddev = number("initializer_range", initializer_range, 0.0, 1e3)
 
         def random_weights(device: Device, dtype: str) -> AbstractContextManager[Fetch]:
             return nullcontext(random_fetch(device, config, stddev, seed))
 
+        device = checked_device(device) or default_device()
         sync(
-            self._load(config, random_weights, dtype, checked_device(device) or default_device()),
+            self._load(config, random_weights, dtype, cache_dtype, device),
             "GPT2Backbone.from_preset_async(...)",
         )
 

@@ -53,7 +53,7 @@ class GPT2CausalLM(SessionCausalLM):
         device: Device | None = None,
         on_progress: Progress | None = None,
         *,
-        cache_dtype: str = "float32",
+        cache_dtype: str | None = None,
         adapter: Adapters | None = None,
         load_weights: bool = True,
     ) -> GPT2CausalLM:
@@ -68,7 +68,8 @@ class GPT2CausalLM(SessionCausalLM):
                 microbenchmark finds it faster.
             device: default: the default device.
             on_progress: called with (done_bytes, total_bytes) while weights load.
-            cache_dtype: dtype of keys and values, "float32" or "float16".
+            cache_dtype: dtype of keys and values, "float32" or "float16". None: float16 on GPUs,
+                float32 on CPU adapters.
             adapter: directory or hub id of a LoRA adapter in PEFT's format (in a browser also the
                 URL of a directory), a list of them, or a dict name → weight, merged into the
                 weights as they load (docs/lora.md).
@@ -100,7 +101,7 @@ class GPT2CausalLM(SessionCausalLM):
         device: Device | None = None,
         on_progress: Progress | None = None,
         *,
-        cache_dtype: str = "float32",
+        cache_dtype: str | None = None,
         adapter: Adapters | None = None,
         load_weights: bool = True,
     ) -> GPT2CausalLM:
@@ -123,7 +124,7 @@ class GPT2CausalLM(SessionCausalLM):
         on_progress: Progress | None = None,
         name: str = "model",
         *,
-        cache_dtype: str = "float32",
+        cache_dtype: str | None = None,
         adapter: Adapters | None = None,
     ) -> GPT2CausalLM:
         """Load a model from files of a browser.
@@ -145,7 +146,7 @@ class GPT2CausalLM(SessionCausalLM):
         dtype: str | None,
         device: Device | None,
         on_progress: Progress | None,
-        cache_dtype: str,
+        cache_dtype: str | None,
         adapters: Sequence[tuple[Path | AdapterBytes, float]],
     ) -> GPT2CausalLM:
         loading = GPT2Backbone.from_files(files, dtype, device, on_progress, cache_dtype, adapters)

@@ -261,9 +261,10 @@ def _check_model(saved: dict[str, Any], ours: dict[str, Any], where: str) -> Non
     for key in ("config", "dtype", "cache_dtype"):
         if saved[key] != ours[key]:
             values = f": {shown(saved[key])}, here {shown(ours[key])}" if key != "config" else ""
+            remedy = f", loaded with that {key}" if key != "config" else ""
             raise SessionError(
                 f"{where} was saved with another {key}{values}. Load it with the model that it was "
-                "saved with"
+                f"saved with{remedy}"
             )
     if saved["weights"] != ours["weights"]:
         raise SessionError(

@@ -10,7 +10,7 @@ from gpt2_wgpu.nn.choice_options import Penalties, SamplingOptions
 from gpt2_wgpu.nn.embedding import embed
 from gpt2_wgpu.nn.head import penalize, project_logits
 from gpt2_wgpu.nn.kernel_choice import choose_kernels, kernels_are_chosen
-from gpt2_wgpu.nn.kv_cache import KVCache, check_cache_dtype
+from gpt2_wgpu.nn.kv_cache import KVCache, check_cache_dtype, default_cache_dtype
 from gpt2_wgpu.nn.linear_layers import Norm, fold_norm, linear, project_qkv
 from gpt2_wgpu.nn.losses import NO_TARGET, divergence, target_loss
 from gpt2_wgpu.nn.matrix import (
@@ -76,6 +76,7 @@ __all__ = [
     "check_cache_dtype",
     "choose_kernels",
     "cleared_page",
+    "default_cache_dtype",
     "divergence",
     "embed",
     "exclude_tokens",

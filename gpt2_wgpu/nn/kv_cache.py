@@ -17,8 +17,7 @@ from gpt2_wgpu.tensors.tensor import Tensor, empty
 from gpt2_wgpu.tensors.tidying import tidy
 from gpt2_wgpu.validation import integer
 from gpt2_wgpu.webgpu.device import Device
-
-PACKED = {"float32": "f32", "float16": "f16"}  # dtype → name of the format in kernels
+from gpt2_wgpu.weight_formats import CACHE_DTYPES, WEIGHT_FORMATS
 
 
 class KVCache(Tensor):
@@ -166,7 +165,7 @@ class KVCache(Tensor):
     @property
     def variant(self) -> str:
         """Name of the format in kernels."""
-        return PACKED[self.cache_dtype]
+        return WEIGHT_FORMATS[self.cache_dtype].name
 
     def unpacked(self) -> Tensor:
         """Return a copy in the logical layout, a plain tensor [B, L, 2, S, H, D]."""
@@ -202,11 +201,16 @@ class KVCache(Tensor):
 
 def check_cache_dtype(cache_dtype: str) -> str:
     """Return ``cache_dtype``; InvalidArgumentError if it is unknown."""
-    if cache_dtype not in PACKED:
+    if cache_dtype not in CACHE_DTYPES:
         raise InvalidArgumentError(
-            f"cache_dtype must be one of {tuple(PACKED)}, not {shown(cache_dtype)}"
+            f"cache_dtype must be one of {CACHE_DTYPES}, not {shown(cache_dtype)}"
         )
     return cache_dtype
+
+
+def default_cache_dtype(device: Device) -> str:
+    """Return "float16" on a GPU, "float32" on a CPU adapter."""
+    return "float16" if device.capabilities.prefers_f16_cache else "float32"
 
 
 def _unpacked(packed: Tensor) -> Tensor:

@@ -53,6 +53,9 @@ class Capabilities:
     ``prefers_w8a8``: a CPU adapter is faster with W8A8 (nn/w8a8.py): quantised weights times
     activations rounded to int8. GPUs are memory-bound, and the float product is more accurate.
 
+    ``prefers_f16_cache``: keys and values are stored as f16 by default. A GPU is bound by the bytes
+    that a step reads; a CPU adapter by the instructions, of which f16 takes more.
+
     ``shares_loads``: on a CPU adapter with subgroups, threads pass each other what they load. Only
     natively, where a kernel needs no ``enable subgroups;``.
 
@@ -65,6 +68,7 @@ class Capabilities:
     max_binding: int  # bytes of one storage binding
     max_iterations: int  # total of one thread's loops
     prefers_w8a8: bool
+    prefers_f16_cache: bool
     prefill_rows: int  # max rows (batch x tokens) per prefill submit, to bound its time
     few_queries: int = 64  # on a CPU adapter attention spreads fewer queries over its lanes
     shares_loads: bool = False
@@ -79,6 +83,7 @@ class Capabilities:
             max_binding=limits["max-storage-buffer-binding-size"],
             max_iterations=65_535 if "llvmpipe" in info.name.lower() else 1 << 32,
             prefers_w8a8=info.is_software,
+            prefers_f16_cache=not info.is_software,
             prefill_rows=128 if info.is_software else 512,
             shares_loads=info.is_software and "subgroup" in features,
         )

@@ -85,8 +85,11 @@ class FakeEngine:
             monkeypatch.setattr(gpt2_wgpu, name, fake, raising=False)
         return self
 
-    def _from_preset(self, preset: str, *, dtype: str, on_progress: Any, adapter: Any) -> Any:
-        self.calls["from_preset"] = {"preset": preset, "dtype": dtype, "adapter": adapter}
+    def _from_preset(
+        self, preset: str, *, dtype: str, on_progress: Any, cache_dtype: Any = None, adapter: Any
+    ) -> Any:
+        given = {"preset": preset, "dtype": dtype, "cache_dtype": cache_dtype, "adapter": adapter}
+        self.calls["from_preset"] = given
         if self.failure:
             raise self.failure
         if self.warning:

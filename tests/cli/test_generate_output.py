@@ -131,6 +131,8 @@ def test_options_reach_the_engine(engine: FakeEngine) -> None:
         *adapters,
         "--dtype",
         "f32",
+        "--cache-dtype",
+        "f16",
         "-n",
         "9",
         "--stop",
@@ -145,6 +147,7 @@ def test_options_reach_the_engine(engine: FakeEngine) -> None:
     assert engine.calls["from_preset"] == {
         "preset": "gpt2",
         "dtype": "float32",
+        "cache_dtype": "float16",
         "adapter": ["one", "two"],
     }
     assert engine.calls["stream"] == {
@@ -159,7 +162,12 @@ def test_options_reach_the_engine(engine: FakeEngine) -> None:
         assert main(["generate", "Once", *options]) == 0
         assert engine.calls["stream"]["allowed_special"] == allowed
     assert main(["generate", "Once"]) == 0
-    assert engine.calls["from_preset"] == {"preset": "fairytales", "dtype": None, "adapter": None}
+    assert engine.calls["from_preset"] == {
+        "preset": "fairytales",
+        "dtype": None,
+        "cache_dtype": None,
+        "adapter": None,
+    }
     assert engine.calls["stream"] == {
         "inputs": "Once",
         "max_new_tokens": 128,

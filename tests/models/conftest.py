@@ -23,8 +23,8 @@ def small(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def small_lm(device, small):
-    """The small model on the GPU in f32, without text."""
-    lm = gw.GPT2CausalLM.from_preset(small[1], preprocessor=None, dtype="float32")
+    """The small model on the GPU in f32, its cache included, without text."""
+    lm = gw.GPT2CausalLM.from_preset(small[1], None, "float32", cache_dtype="float32")
     yield lm
     lm.dispose()
 

@@ -61,7 +61,8 @@ def loaded(tmp_path, device):
 
     def load(model, dtype):
         checkpoints.save(model, tmp_path)
-        opened.append(gw.GPT2CausalLM.from_preset(tmp_path, preprocessor=None, dtype=dtype))
+        lm = gw.GPT2CausalLM.from_preset(tmp_path, None, dtype, cache_dtype="float32")
+        opened.append(lm)
         return opened[-1]
 
     yield load

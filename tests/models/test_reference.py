@@ -23,7 +23,7 @@ def loaded(tmp_path, device):
 
     def load(model, dtype="float32", stored="float32", **kwargs):
         checkpoints.save(model, tmp_path, stored, **kwargs)
-        lm = gw.GPT2CausalLM.from_preset(tmp_path, preprocessor=None, dtype=dtype)
+        lm = gw.GPT2CausalLM.from_preset(tmp_path, None, dtype, cache_dtype="float32")
         opened.append(lm)
         return lm
 
@@ -83,7 +83,7 @@ def test_a_long_cache_is_read_in_parts(tmp_path, device):
     model = checkpoints.make_model(n_embd=32, n_layer=2, n_head=2, n_positions=320, vocab_size=99)
     checkpoints.save(model, tmp_path)
     ids = ids_for(model, 2, 320)
-    with gw.GPT2CausalLM.from_preset(tmp_path, None, "float32") as lm:
+    with gw.GPT2CausalLM.from_preset(tmp_path, None, "float32", cache_dtype="float32") as lm:
         found = logits_with_cache(lm, ids, range(100, 320, 1)[::37])
         with gw.tidy():
             cache = lm.backbone.new_cache(2, 320)

@@ -27,9 +27,11 @@ def as_kind(device, capabilities, kind):
     """Choose the kernels of such an adapter."""
     if kind == SUBGROUPS and "subgroup" not in device.features:
         pytest.skip("no subgroups")
+    cpu = kind != GPU
     capabilities(
-        prefers_no_barriers=kind != GPU, prefers_w8a8=kind != GPU, shares_loads=kind == SUBGROUPS
-    )
+        prefers_no_barriers=cpu, prefers_w8a8=cpu, prefers_f16_cache=not cpu,
+        shares_loads=kind == SUBGROUPS,
+    )  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -139,7 +141,7 @@ def pytest_generate_tests(metafunc):
 
 def test_a_doctored_kernel_is_found(device, capabilities, tmp_path, change):
     as_kind(device, capabilities, change.kind)
-    cache_dtype = "float16" if "cache_" in change.file else "float32"
+    cache_dtype = "float16" if change.kind == GPU or "cache_" in change.file else "float32"
     with doctored(device, tmp_path, change.file, change.old, change.new):
         with pytest.raises(DeviceError, match="computes wrong numbers: ") as caught:
             sync(require_right_results(device, change.dtype, cache_dtype), "")
