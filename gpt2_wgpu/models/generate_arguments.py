@@ -38,6 +38,20 @@ class GenerateOptions(StreamOptions, total=False):
     top_logprobs: int
 
 
+class SessionOptions(TypedDict, total=False):
+    """Keyword arguments of a session's ``generate`` that do not change the type of its result."""
+
+    stop_token_ids: StopTokens
+    stop_texts: Sequence[str]
+    sampler: SamplerLike | None
+    seed: int | None
+    top_logprobs: int
+    callback: Callback | None
+    time_limit: float | None
+    cancellation: Cancellation | None
+    wait: bool
+
+
 @dataclass(frozen=True)
 class GenerateRequest:
     """Arguments of one call of ``generate``."""

@@ -9,14 +9,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from threading import RLock
-from typing import Any
+from typing import Any, Literal, Unpack, overload
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import BusyError, DisposedTensorError, InvalidArgumentError
 from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.control import Cancellation, Control
 from gpt2_wgpu.models.evaluation import token_logprobs
-from gpt2_wgpu.models.generate_arguments import Callback, SamplerLike, StopTokens
+from gpt2_wgpu.models.generate_arguments import (
+    Callback,
+    SamplerLike,
+    SessionOptions,
+    StopTokens,
+)
 from gpt2_wgpu.models.generation_details import GenerationDetails, check_top_logprobs
 from gpt2_wgpu.models.overrides import chosen, is_default
 from gpt2_wgpu.models.piece_stream import Opened
@@ -57,6 +62,22 @@ class SessionCalls(NotCopyable):
         self._source: weakref.ref[SessionSource] | None = None
         self._control = Control()  # of the last call
 
+    @overload
+    def generate(
+        self,
+        max_new_tokens: int | None = ...,
+        *,
+        return_details: Literal[True],
+        **options: Unpack[SessionOptions],
+    ) -> GenerationDetails: ...
+    @overload
+    def generate(
+        self,
+        max_new_tokens: int | None = ...,
+        *,
+        return_details: bool = ...,
+        **options: Unpack[SessionOptions],
+    ) -> str | Any: ...  # Any: the list of ids of a model without a preprocessor
     def generate(
         self,
         max_new_tokens: int | None = None,
@@ -116,6 +137,22 @@ class SessionCalls(NotCopyable):
         )
         return sync(generating, "generate_async(...)")
 
+    @overload
+    async def generate_async(
+        self,
+        max_new_tokens: int | None = ...,
+        *,
+        return_details: Literal[True],
+        **options: Unpack[SessionOptions],
+    ) -> GenerationDetails: ...
+    @overload
+    async def generate_async(
+        self,
+        max_new_tokens: int | None = ...,
+        *,
+        return_details: bool = ...,
+        **options: Unpack[SessionOptions],
+    ) -> str | Any: ...  # Any: the list of ids of a model without a preprocessor
     async def generate_async(
         self,
         max_new_tokens: int | None = None,

@@ -24,3 +24,10 @@ async def results(lm: gw.GPT2CausalLM, packed: dict[str, Any], count: int) -> No
     assert_type(lm.generate(["text"], return_details=True), list[gw.GenerationDetails])
     lm.generate("text", max_new_token=3)  # type: ignore[call-overload]
     lm.generate(3)  # type: ignore[call-overload]
+
+
+async def of_sessions(session: gw.Session) -> None:
+    assert_type(session.generate(3, seed=1), str | Any)
+    assert_type(session.generate(3, return_details=True), gw.GenerationDetails)
+    assert_type(await session.generate_async(3, return_details=True), gw.GenerationDetails)
+    session.generate(3, max_length=3)  # type: ignore[call-overload]
