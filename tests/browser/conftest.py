@@ -11,6 +11,12 @@ from bootstrap import NO_NODE
 
 from tests.browser.chromium import Worker, required_chromium
 from tests.browser.serving import serving
+from tests.browser.time_limit import (  # hooks
+    pytest_runtest_protocol as pytest_runtest_protocol,
+)
+from tests.browser.time_limit import (
+    pytest_runtest_teardown as pytest_runtest_teardown,
+)
 
 ROOT = Path(__file__).parents[2]
 

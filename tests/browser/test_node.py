@@ -77,6 +77,7 @@ def test_the_asynchronous_interface_is_all_it_takes(
         env=os.environ | software_vulkan(),
         capture_output=True,
         text=True,
+        timeout=300,
     )
     assert run.returncode == 0, run.stderr[-2000:]
     found = json.loads(run.stdout)
