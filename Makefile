@@ -17,7 +17,7 @@ SOURCES := pyproject.toml README.md LICENSE \
 
 .DEFAULT_GOAL := help
 .PHONY: help coverage demo site test test-fast test-fast-plain test-fast-engine test-plain \
-	test-engine test-browser test-kernels parity mutants fuzz soak lint format clean
+	test-engine test-browser test-kernels parity mutants fuzz soak gpu lint format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -96,6 +96,11 @@ fuzz: .venv-test/installed ## read a million mutated files and names
 
 soak: .venv-test/installed ## ten minutes of random requests, compared with undisturbed ones
 	$(TEST)/python benchmarks/soak.py --seed $(SEED)
+
+# On a machine without pip: any Python, and wheels beside the checkout (benchmarks/README.md).
+gpu: ## measure a real GPU in eight minutes: correctness, speed, verdict
+	$(or $(wildcard $(TEST)/python),$(PYTHON)) -m benchmarks.gpu \
+		$(if $(wildcard wheels),--wheels wheels) $(GPU)
 
 lint: .venv-test/installed ## check style and types
 	$(TEST)/ruff check .

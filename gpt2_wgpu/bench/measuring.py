@@ -90,7 +90,7 @@ async def measure_async(plan: Plan, device: Device | None = None, say: Say | Non
             if dtype is None:
                 say(f"weights are {_format_of(lm)}, its default on this adapter")
             parameters = lm.backbone.config.parameter_count()
-            rows += [await _measure_row(plan, lm, batch, say) for batch in plan.batches]
+            rows += [await measure_row(plan, lm, batch, say) for batch in plan.batches]
     # The maximum, since other load can only slow down one of the two.
     limit = max(
         before, await peak_read_bandwidth_async(device), key=lambda found: found.bytes_per_second
@@ -126,7 +126,8 @@ def _format_of(lm: GPT2CausalLM) -> str:
     return WEIGHT_FORMATS[lm.backbone.dtype].name
 
 
-async def _measure_row(plan: Plan, lm: GPT2CausalLM, batch: int, say: Say) -> Report:
+async def measure_row(plan: Plan, lm: GPT2CausalLM, batch: int, say: Say) -> Report:
+    """Measure a loaded model with one batch size; without its share of the peak bandwidth."""
     dtype = _format_of(lm)
     prompts = prompts_of(lm.backbone.config.vocab_size, batch, plan.prompt_tokens)
     say(f"{dtype}, batch {batch}: comparing tokens with the uncached forward pass")
@@ -140,7 +141,7 @@ async def _measure_row(plan: Plan, lm: GPT2CausalLM, batch: int, say: Say) -> Re
     say(f"{dtype}, batch {batch}: times of the kernels")
     alone = await timed(lm, prompts, 1)
     prefill, decode = await _profiled(lm, prompts, expected, alone)
-    positions = await _by_position(lm, batch, plan.repeats, say) if plan.positions else []
+    positions = await steps_by_position(lm, batch, plan.repeats, say) if plan.positions else []
     return {
         "engine": "gpt2-wgpu",
         "backend": lm.device.info.backend,
@@ -209,7 +210,7 @@ def _by_kernel(rows: list[ProfileRow], steps: int) -> Report:
     }
 
 
-async def _by_position(lm: GPT2CausalLM, batch: int, repeats: int, say: Say) -> list[Report]:
+async def steps_by_position(lm: GPT2CausalLM, batch: int, repeats: int, say: Say) -> list[Report]:
     """Return the time per step at a context that is empty, and a quarter, half and all full."""
     config = lm.backbone.config
     last = config.n_positions - POSITION_STEPS
