@@ -34,6 +34,7 @@ from gpt2_wgpu.validation import Range
 if TYPE_CHECKING:
     import gpt2_wgpu as gw
 
+_STEP_BY_STEP = (REPETITION_PENALTY, PRESENCE_PENALTY, FREQUENCY_PENALTY, *RULE_PARAMETERS)
 _UNLIMITED = "; -1: until the text ends by itself"
 
 
@@ -51,8 +52,8 @@ def add_sampling(parser: Parser) -> None:
         "--beams",
         type=integer(1, MAX_BEAMS),
         metavar="N",
-        help="beam search with N beams: the whole text is printed at the end, and the options "
-        "above have no effect",
+        help="beam search with N beams: the whole text is printed at the end; of the options above "
+        "only penalties and rules have an effect",
     )
     group.add_argument(
         "--penalty-alpha",
@@ -81,8 +82,7 @@ def conflict(args: argparse.Namespace) -> tuple[str, str] | None:
     if args.beams and args.penalty_alpha is not None:
         return "beams", "penalty_alpha"
     if args.prompt_lookup:
-        step_by_step = (REPETITION_PENALTY, PRESENCE_PENALTY, FREQUENCY_PENALTY, *RULE_PARAMETERS)
-        neutral = {each.name: (None, each.neutral) for each in step_by_step}
+        neutral = {each.name: (None, each.neutral) for each in _STEP_BY_STEP}
         for name, without in (neutral | {"beams": (None,), "penalty_alpha": (None,)}).items():
             if getattr(args, name) not in without:
                 return "prompt_lookup", name
@@ -168,7 +168,9 @@ def note_what_is_ignored(
     search = _search(args)
     if not (search or settings["temperature"] == 0):
         return True
-    used = {TOP_K} if search == "--penalty-alpha" else {*COMMON_PARAMETERS} if not search else set()
+    used = {"": {*COMMON_PARAMETERS}, "--beams": {*_STEP_BY_STEP}, "--penalty-alpha": {TOP_K}}[
+        search
+    ]
     unused = [each for each in SAMPLER_PARAMETERS if each not in used]
     ignored = [each.flags[0] for each in unused if getattr(args, each.name) is not None]
     why = search or "--greedy"
@@ -191,7 +193,9 @@ def compile_model(lm: gw.GPT2CausalLM, args: argparse.Namespace, settings: dict[
 
     sampler: samplers.Sampler
     if args.beams:
-        sampler = samplers.BeamSampler(args.beams)
+        given = lm.generation_defaults | {k: v for k, v in vars(args).items() if v is not None}
+        rules = {each.name: given[each.name] for each in _STEP_BY_STEP if each.name in given}
+        sampler = samplers.BeamSampler(args.beams, **rules)
     elif args.penalty_alpha is not None:
         sampler = samplers.ContrastiveSampler(args.top_k or 5, args.penalty_alpha)
     else:

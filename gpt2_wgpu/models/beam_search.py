@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 from gpt2_wgpu.errors import InvalidArgumentError, NumericalError
+from gpt2_wgpu.models.beam_rules import BeamRules, is_excluded
 from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.control import Control
 from gpt2_wgpu.models.sampler_call import only
 from gpt2_wgpu.models.search_step import SearchStep, started
 from gpt2_wgpu.models.token_ids import Candidates
+from gpt2_wgpu.nn import SamplingOptions
 from gpt2_wgpu.samplers import BeamSampler
 from gpt2_wgpu.samplers.beams import Beam, Beams, Continuations
 from gpt2_wgpu.tensors import Tensor, ops
@@ -29,18 +32,21 @@ async def beam_search(
     stop_token_ids: Sequence[int],
     candidates: Candidates,
     control: Control | None = None,
+    options: SamplingOptions | None = None,
 ) -> list[list[Beam]]:
     """Return the beams of each prompt, best first, with total lengths up to ``limits``.
 
-    Those that still run at the end of ``control`` are among them.
+    Those that still run at the end of ``control`` are among them. ``options``: those of
+    ``sampler``, with the rules of the checkpoint (default: without).
 
     InvalidArgumentError with fewer candidates than beams.
     """
-    control = control or Control()
+    control, options = control or Control(), options or sampler.options()
     count, stops = sampler.checked().num_beams, {*stop_token_ids}
     words = sampler.forced_words()
-    words.check(stops, candidates.excluded, candidates.end)
-    free = candidates.end - len({*candidates.excluded, *(s for s in stops if s < candidates.end)})
+    excluded = {*candidates.excluded, *options.rules.always_excluded(stop_token_ids)}
+    words.check(stops, excluded, candidates.end)
+    free = candidates.end - len({*excluded, *(s for s in stops if s < candidates.end)})
     if count > free:
         raise InvalidArgumentError(
             f"num_beams {count} exceeds the number of tokens that can follow, {free}"
@@ -58,24 +64,35 @@ async def beam_search(
     # A row's best `count` tokens that do not stop are among these.
     most = min(count + len(stops), candidates.end)
     temperature = sampler.temperature
+    rules = None
+    if options.rules.any or options.penalties.any:
+        device = model.backbone.device
+        rules = BeamRules(device, options, prompts, limits, stop_token_ids, candidates, count)
 
     def score(logits: Tensor) -> Sequence[Tensor]:
         logits = only(logits, candidates)
         if temperature != 1:
             logits = ops.div(logits, temperature)
         logits = ops.log_softmax(logits)
+        if rules is not None:
+            logits = rules.apply(logits)
         best = ops.top_k(logits, most)
         return (*best, ops.gather(logits, words.tokens, 1)) if words.tokens else best
 
-    step = await started(SearchStep.start(model, prompts, max(limits), count, score), control)
-    if step is None:
-        return [search.best for search in searches]
-    try:
+    async with AsyncExitStack() as opened:
+        if rules is not None:
+            opened.callback(rules.close)
+        step = await started(SearchStep.start(model, prompts, max(limits), count, score), control)
+        if step is None:
+            return [search.best for search in searches]
+        opened.callback(step.close)
         parents = [[0] * count for _ in prompts]
         while goes_on():
             await step.compact([search.done for search in searches])
             live = step.prompts
             rows = [(prompts[which], searches[which]) for which in live]
+            if rules is not None:
+                rules.write(live, [_new_tokens(search, count) for _, search in rows])
             values, ids, *forced = await step.run(
                 [token for prompt, search in rows for token in _newest(prompt, search, count)],
                 [_position(*row) for row in rows for _ in range(count)],
@@ -87,13 +104,26 @@ async def beam_search(
             for place, which in enumerate(live):
                 search = searches[which]
                 if not search.done:
-                    moved = search.advance(found[place * count : (place + 1) * count])
+                    here = found[place * count : (place + 1) * count]
+                    if rules is not None:
+                        here = [[each for each in row if not is_excluded(each[1])] for row in here]
+                    moved = search.advance(here)
+                    if search.done and not search.finished:
+                        raise NumericalError(
+                            f"every token of all beams of row {which} is excluded: "
+                            f"{options.rules.cause_of_exclusion()}; leave one"
+                        )
                     parents[which] = moved + [0] * (count - len(moved))
                 else:
                     parents[which] = [*range(count)]
-    finally:
-        step.close()
     return [search.best for search in searches]
+
+
+def _new_tokens(search: Beams, count: int) -> list[tuple[int, ...]]:
+    """Return the new tokens of each beam, one for each row; none of a finished search."""
+    running = [] if search.done else search.running
+    beams: list[tuple[int, ...]] = [beam.tokens for beam in running] or [()]
+    return beams + beams[:1] * (count - len(beams))
 
 
 def _newest(prompt: Sequence[int], search: Beams, count: int) -> list[int]:

@@ -46,7 +46,7 @@ from gpt2_wgpu.models.sampler_call import generate_by_call
 from gpt2_wgpu.models.search import generate_by_search, is_search
 from gpt2_wgpu.models.token_choice import TokenChoice, check_processors, with_rules
 from gpt2_wgpu.models.token_ids import check_rows
-from gpt2_wgpu.nn import KVCache, SamplingState
+from gpt2_wgpu.nn import NO_RULES, KVCache, SamplingState
 from gpt2_wgpu.samplers import runs_its_own_loop
 from gpt2_wgpu.tensors import Tensor
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor
@@ -321,14 +321,18 @@ class CausalLM(GenerativeTask):
                 ]
             if runs_its_own_loop(self.sampler):
                 # The sampler may be assigned.
-                check_processors(self.logits_processors, self.sampler, self.token_rules)
+                options = None
+                if is_search(self.sampler) and isinstance(self.sampler, samplers.BeamSampler):
+                    options = self.sampler.checked().options()
+                    options = with_rules(options, self.sampler, self.token_rules, 0)
+                rules = self.token_rules if options is None else NO_RULES
+                check_processors(self.logits_processors, self.sampler, rules)
                 stops = stop_token_ids or ()
                 candidates = self.candidates(stops)
                 if is_search(self.sampler):
                     best = 1 if settings is None else settings.best_beams
-                    return await generate_by_search(
-                        self, self.sampler, inputs, limits, stops, candidates, control, best
-                    )
+                    where = self, self.sampler, inputs, limits, stops, candidates
+                    return await generate_by_search(*where, control, best, options)
                 return await generate_by_call(
                     self, self.sampler, inputs, stops, candidates, control
                 )

@@ -15,6 +15,7 @@ from gpt2_wgpu.models.packed_ids import packed, prompts_of, rows_of
 from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.models.self_test import require_right_results
 from gpt2_wgpu.models.token_ids import Candidates
+from gpt2_wgpu.nn import SamplingOptions
 from gpt2_wgpu.samplers import BeamSampler, ContrastiveSampler, Sampler, runs_in_python
 from gpt2_wgpu.text.token_arrays import as_array, is_one_row
 
@@ -40,11 +41,12 @@ async def generate_by_search(
     candidates: Candidates | None,
     control: Control | None = None,
     best_beams: int = 1,
+    options: SamplingOptions | None = None,
 ) -> dict[str, Any]:
     """Generate from packed ids by ``sampler``, up to total lengths of ``limits``.
 
     See ``CausalLM.generate_step``. The result has ``best_beams`` rows for each prompt, best first;
-    with ``return_all_beams`` it has all, and their ``scores``.
+    with ``return_all_beams`` it has all, and their ``scores``. ``options``: see ``beam_search``.
     """
     vocabulary = model.backbone.config.vocab_size
     ids, mask = rows_of(inputs, vocabulary)
@@ -60,7 +62,7 @@ async def generate_by_search(
         if isinstance(sampler, ContrastiveSampler):
             new = await contrastive_search(sampler, *where)
             return [([*row[0], *row[1]], 0.0) for row in zip(prompts, new, strict=True)]
-        beams = await beam_search(sampler, *where)
+        beams = await beam_search(sampler, *where, options)
         kept = None if returns_all else best_beams
         return [
             ([*prompt, *beam.tokens], beam.score)

@@ -215,7 +215,7 @@ def _words_of(
     room = [limit - len(row.ids) for row, limit in zip(rows, limits, strict=True)]
     notes: list[int] = []
     for row in rows:
-        notes += _maxima_and_counts(row, candidates, excluded)
+        notes += maxima_and_counts(row, candidates, excluded)
     return {
         "token": _words([row.ids[-1] for row in rows], count, 1),
         "position": _words([len(row.ids) - 1 for row in rows], count),
@@ -246,7 +246,7 @@ def _words(values: Sequence[int], *shape: int) -> memoryview:
     return memoryview(array("I", values)).cast("B").cast("I", shape)
 
 
-def _maxima_and_counts(row: History, candidates: int, excluded: Sequence[int] | None) -> list[int]:
+def maxima_and_counts(row: History, candidates: int, excluded: Sequence[int] | None) -> list[int]:
     """Return a row of ``SamplingState.maxima_and_counts`` before the first step."""
     chunks = [0] * -(-candidates // CHUNK)
     if excluded is None:

@@ -28,7 +28,7 @@ class BeamSampler(Sampler):
 
     Beams end one by one, and are compared by ``log-probability / new tokens ** length_penalty``,
     as in transformers (in KerasHub all beams run to the last one's end, and log-probabilities are
-    compared). Penalties and logits processors cannot be combined with it. Nothing is random.
+    compared). Logits processors cannot be combined with it. Nothing is random.
 
     Args:
         num_beams: number of beams, 1 (greedy search) to 32.
@@ -42,10 +42,14 @@ class BeamSampler(Sampler):
         force_words_ids: words that the new text contains, as lists of token ids; a list of words
             instead of one word: one of them. Beams with a part of the words are kept beside
             likelier ones, as in transformers.
+        **rules: penalties and token rules of `Sampler`, which change log-probabilities, and with
+            them the scores, as in transformers; not ``min_p`` and ``typical_p``.
 
     Raises:
         InvalidArgumentError: a value is out of range.
     """
+
+    search_obeys_rules = True
 
     def __init__(
         self,
@@ -56,8 +60,9 @@ class BeamSampler(Sampler):
         early_stopping: bool | str = False,
         temperature: float = 1.0,
         force_words_ids: Sequence[Any] | None = None,
+        **rules: Any,
     ) -> None:
-        super().__init__(temperature)
+        super().__init__(temperature, **rules)
         self.num_beams = int(NUM_BEAMS.check("num_beams", num_beams))
         self.return_all_beams = bool(return_all_beams)
         self.length_penalty = LENGTH_PENALTY.check("length_penalty", length_penalty)
@@ -75,6 +80,8 @@ class BeamSampler(Sampler):
             raise InvalidArgumentError(
                 f'early_stopping must be True, False or "never", not {shown(given)}'
             )
+        if self.min_p or self.typical_p != 1:
+            raise InvalidArgumentError("beam search does not sample: omit min_p and typical_p")
         if self.temperature < 1e-30:
             raise InvalidArgumentError(
                 "beam search has no temperature 0: use 1, or num_beams=1 for greedy search"
@@ -114,9 +121,10 @@ class BeamSampler(Sampler):
             [B, num_beams, T] and the scores [B, num_beams], best first.
         """
         count = self.checked().num_beams
-        if self.forced_words().choices:
+        if self.forced_words().choices or self.penalties().any or self.rules().any:
             raise InvalidArgumentError(
-                "force_words_ids are not supported by a call of the sampler: use generate"
+                "penalties, token rules and force_words_ids are not supported by a call of the "
+                "sampler: use generate"
             )
         rows = rows_of_prompt(prompt)
         given = [[False] * len(row) for row in rows] if mask is None else rows_of_mask(mask)

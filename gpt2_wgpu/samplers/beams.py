@@ -74,6 +74,8 @@ class Beams:
             Beam((*old[parent].tokens, token), -cost) for cost, parent, token in going_on
         ]
         self.done = not going_on or self._ends(length)
+        if self.done:  # fewer texts than beams may be possible
+            self.finished += self.finished[-1:] * (self._count - len(self.finished))
         return [parent for _, parent, _ in going_on]
 
     def _ranked(self, continuations: Sequence[Continuations]) -> tuple[list[Found], list[Found]]:

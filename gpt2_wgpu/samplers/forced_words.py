@@ -124,8 +124,6 @@ class ForcedBeams(Beams):
             self._words.after(before[parent], beam.tokens)
             for parent, beam in zip(parents, self.running, strict=True)
         ]
-        if self.done:  # fewer texts than beams may be possible
-            self.finished += self.finished[-1:] * (self._count - len(self.finished))
         return parents
 
     def _ranked(self, continuations: Sequence[Continuations]) -> tuple[list[Found], list[Found]]:

@@ -74,6 +74,8 @@ class Sampler:
         InvalidArgumentError: a value is out of range.
     """
 
+    search_obeys_rules = False  # whether a search of this package applies penalties and rules
+
     def __init__(
         self,
         temperature: float = 1.0,
@@ -341,7 +343,8 @@ def check_usable(sampler: Sampler) -> Sampler:
     replaces = _replaces(sampler, "get_next_token")
     if not (chooses or replaces or runs_its_own_loop(sampler)):
         raise InvalidArgumentError(f"{_name(sampler)} has no choice of its own: {_REMEDY}")
-    if runs_its_own_loop(sampler) and (sampler.penalties().any or sampler.rules().any):
+    given = sampler.penalties().any or sampler.rules().any
+    if given and runs_its_own_loop(sampler) and not sampler.search_obeys_rules:
         raise InvalidArgumentError(
             f"{_name(sampler)} replaces the sampling loop, which applies penalties and excludes "
             "tokens: leave these arguments at their defaults, or replace get_next_token only"

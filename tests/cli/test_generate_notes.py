@@ -51,7 +51,7 @@ def test_a_warning_is_one_line(engine: FakeEngine, capsys: Captured) -> None:
         (["--temp", "0"], ""),
         (["--temp", "2", "--seed", "1"], ""),
         (["--beams", "2", "--top-k", "3", "--greedy"], "--top-k and --greedy have no effect with"),
-        (["--beams", "2"], ""),
+        (["--beams", "2", "--repeat-penalty", "1.2", "--min-length", "3"], ""),
         (["--penalty-alpha", "0.6", "--top-k", "4"], ""),
         (
             ["--penalty-alpha", "0.6", "--repeat-penalty", "2", "--greedy"],
@@ -78,6 +78,9 @@ def test_values_of_the_model_are_defaults(engine: FakeEngine, capsys: Captured) 
     assert "--seed has no effect with the greedy search of generation_config.json" in (
         capsys.readouterr().err
     )
+    assert main(["generate", "Once", "--beams", "2", "--min-length", "3"]) == 0
+    config = engine.calls["sampler"]["config"]
+    assert (config["repetition_penalty"], config["min_length"]) == (1.5, 3)
     engine.generation_limits = {"max_new_tokens": 5}
     assert main(["generate", "Once"]) == 0
     assert engine.calls["stream"]["max_new_tokens"] == 5

@@ -73,8 +73,8 @@ def test_rules_are_obeyed_and_arguments_win(small_lm, load):
     )
     lm.compile(samplers.Greedy(forced_eos_token_id=8))
     assert text(lm)[-1] == 8
-    for sampler, settings in ((samplers.BeamSampler(2), {}), ("greedy", {"lookup": 2})):
-        lm.compile(sampler, prompt_lookup_num_tokens=settings.get("lookup", 0))
+    for sampler, lookup in ((samplers.ContrastiveSampler(2), 0), ("greedy", 2)):
+        lm.compile(sampler, prompt_lookup_num_tokens=lookup)
         with pytest.raises(InvalidArgumentError, match="rules of generation_config"):
             text(lm)
     lm.token_rules = TokenRules()

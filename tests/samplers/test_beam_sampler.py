@@ -50,11 +50,17 @@ def test_wrong_arguments(wrong):
         sampler.checked()
 
 
-def test_penalties_are_rejected():
-    sampler = samplers.BeamSampler()
-    sampler.repetition_penalty = 1.5
-    with pytest.raises(InvalidArgumentError, match="penalties"):
-        check_usable(sampler)
+def test_penalties_and_rules():
+    sampler = samplers.BeamSampler(repetition_penalty=1.5, suppress_tokens=[3])
+    assert check_usable(sampler) is sampler
+    config = sampler.get_config()
+    assert (config["repetition_penalty"], config["suppress_tokens"]) == (1.5, [3])
+    with pytest.raises(InvalidArgumentError, match="not supported by a call"):
+        sampler(lambda *_: None, [[1, 2]], index=1)
+    contrastive = samplers.ContrastiveSampler()
+    contrastive.repetition_penalty = 1.5
+    with pytest.raises(InvalidArgumentError, match="replaces the sampling loop"):
+        check_usable(contrastive)
 
 
 @pytest.mark.parametrize("length_penalty", [-50, 50])
