@@ -55,88 +55,6 @@ def test_standard_input_is_a_prompt(run: Run, story: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, story, "")
 
 
-def test_no_stream_says_the_same(run: Run, story: str) -> None:
-    done = run("generate", "--greedy", "-n", "24", "-q", "--no-stream", "--no-echo", PROMPT)
-    assert (done.returncode, PROMPT + done.stdout) == (0, story)
-
-
-def test_json_says_the_same(run: Run, story: str) -> None:
-    done = run("generate", "--greedy", "-n", "24", "-q", "--json", PROMPT)
-    assert done.returncode == 0
-    *tokens, end = map(json.loads, done.stdout.splitlines())
-    assert (PROMPT + "".join(token["text"] for token in tokens)).rstrip("\n") == story.rstrip("\n")
-    assert len([token for token in tokens if token["token"] is not None]) == end["tokens"] == 24
-    assert end["done"] is True
-    assert end["reason"] == "length"
-    assert end["seconds_to_first_token"] > 0
-    assert end["tokens_per_second"] > 0
-    assert end["model"] == "fairytales"
-
-
-def test_json_with_logprobs(run: Run) -> None:
-    """They are those of the library: tests/models/test_stream_inputs.py."""
-    options = ("generate", "--greedy", "-n", "6", "--no-stream", "--logprobs", "2")
-    plain = run(*options, PROMPT)
-    assert (plain.returncode, plain.stdout) == (2, "")
-    assert "--logprobs needs --json" in plain.stderr
-    answer = json.loads(run(*options, "--json", PROMPT).stdout)
-    entries = answer["logprobs"]
-    assert [entry["token"] for entry in entries] == answer["token_ids"]
-    assert "".join(entry["text"] for entry in entries) == answer["text"]
-    for entry in entries:
-        best, second = entry.pop("top_logprobs")
-        assert 0 > best["logprob"] >= second["logprob"]
-        assert best == {**entry, "logprob": pytest.approx(entry["logprob"], abs=1e-4)}  # greedy
-
-
-def test_a_stop_text_ends_before_itself(run: Run, story: str) -> None:
-    stop = story.split()[-3]
-    done = run("generate", "--greedy", "-n", "24", "--json", "--no-stream", "--stop", stop, PROMPT)
-    assert done.returncode == 0
-    answer = json.loads(done.stdout)
-    assert answer["reason"] == "stop_text"
-    full = story.removeprefix(PROMPT).rstrip("\n")
-    assert answer["text"] == full[: full.index(stop)]
-    done = run("generate", "--greedy", "-n", "24", "--json", "--stop", stop, PROMPT)
-    *tokens, end = map(json.loads, done.stdout.splitlines())
-    assert [token["token"] for token in tokens] == answer["token_ids"]
-    assert "".join(token["text"] for token in tokens) == answer["text"]
-    assert end["tokens"] == len(tokens)
-
-
-def test_a_seed_repeats_a_story(run: Run) -> None:
-    stories = [
-        run("generate", "-q", "-n", "20", "--temp", "1.2", "--seed", seed, PROMPT).stdout
-        for seed in ("1", "1", "2")
-    ]
-    assert stories[0] == stories[1] != stories[2]
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["--temp", "0"],
-        ["--top-k", "1", "--repeat-penalty", "1"],
-        ["--top-k", "1", "--top-p", "1", "--repeat-penalty", "1"],
-    ],
-)
-def test_other_ways_to_be_greedy(options: list[str], run: Run, story: str) -> None:
-    assert run("generate", "-n", "24", "-q", *options, PROMPT).stdout == story
-
-
-def test_more_than_a_vocabulary_of_candidates(run: Run) -> None:
-    for options in (["--top-k", "1000000"], ["--top-k", "0", "--top-p", "1"]):
-        done = run("generate", "-n", "3", "-q", *options, PROMPT)
-        assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_an_empty_prompt_begins_a_text(run: Run) -> None:
-    done = run("generate", "-n", "12", "--greedy")
-    assert done.returncode == 0
-    assert done.stdout.strip()
-    assert "no prompt: starting a new text" in done.stderr
-
-
 def test_f32_reads_like_f16(run: Run) -> None:
     texts = set()
     for dtype in ("f32", "f16"):
@@ -154,9 +72,9 @@ def test_a_default_that_is_not_float16_is_told(
     tmp_path: Path,
     gain: float,
     reported: bool,
+    story: str,
 ) -> None:
-    """Measurements of an adapter are in the user's cache; here they are faked."""
-    run("generate", "--greedy", "-n", "1", "-q", PROMPT)
+    """The story's process left measurements of the adapter in the user's cache; here are others."""
     known = Path(environment["XDG_CACHE_HOME"], "gpt2-wgpu", "default_dtype.json")
     if not device.info.is_software:
         assert not known.exists()
@@ -171,14 +89,6 @@ def test_a_default_that_is_not_float16_is_told(
         done = run("generate", "--greedy", "-n", "1", *option, PROMPT, env=env)
         assert done.returncode == 0
         assert ("q8 weights, 3.0 times as fast as float16 here" in done.stderr) is expected
-
-
-def test_generation_ends_with_the_context(run: Run) -> None:
-    done = run("generate", "-n", "100000", "--json", "--no-stream", "the " * 450)
-    assert done.returncode == 0
-    answer = json.loads(done.stdout)
-    assert answer["reason"] in ("context", "stop")
-    assert answer["prompt_tokens"] + answer["tokens"] <= 512
 
 
 @pytest.mark.parametrize(

@@ -121,10 +121,3 @@ def test_this_machine(run: Run) -> None:
     names = " ".join(one["name"] for one in facts["check"]["checks"]).lower()
     assert all(word in names for word in ("matmul", "softmax", "gelu", "q8 step", "draw"))
     assert all(0 <= one["worst_error"] <= one["tolerance"] for one in facts["check"]["checks"])
-
-
-def test_this_machine_as_a_page(run: Run) -> None:
-    done = run("info")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith("\n  PASS\n")
-    assert "\033" not in done.stdout

@@ -211,13 +211,13 @@ def read(directory):
     [({"max_length": 9}, 9), ({"max_new_tokens": 3}, 6), ({"max_length": 5000}, 40)],
     ids=str,
 )
-def test_limits_are_those_of_calls_without(tales, limits, length):
+def test_limits_are_those_of_calls_without(lm, limits, length):
     """A limit of the call replaces them; packed ids have their own length."""
-    lm = gw.GPT2CausalLM(tales.backbone, copy.copy(tales.preprocessor))
+    lm = gw.GPT2CausalLM(lm.backbone, copy.copy(lm.preprocessor))
     lm.preprocessor.sequence_length = 40
     lm.compile("greedy")
     lm.generation_limits = limits
-    prompt = "Once upon"
+    prompt = "On"
     options: dict[str, Any] = {"stop_token_ids": None}
     start = len(lm.preprocessor.tokenizer(prompt)) + 1
     assert start == 3
