@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import accumulate, pairwise
 
 from gpt2_wgpu.nn import FULL, LIVE, STOPPED, History, Penalties, SamplingOptions, TokenRules
@@ -66,10 +67,16 @@ def histories() -> list[History]:
     """
     rows = []
     for row in range(ROWS):
-        best = sorted(range(CANDIDATES), key=lambda v: (-logit(row, v), v))[:4]
+        best = _most_likely(row)
         prompt = [best[0], best[3], *range(300, 300 + row)]
         rows.append(History([*prompt, best[1], best[3], *[best[2]] * 3], len(prompt)))
     return rows
+
+
+@lru_cache(maxsize=ROWS)
+def _most_likely(row: int) -> list[int]:
+    """Return the four most likely candidates."""
+    return sorted(range(CANDIDATES), key=lambda v: (-logit(row, v), v))[:4]
 
 
 def limits() -> list[int]:

@@ -22,11 +22,17 @@ def doctored(device: gw.Device, folder: Path, file: str, old: str, new: str) -> 
     path.write_text(text.replace(old, new))
     whole = device.pipelines
     cache = PipelineCache(device, shaders)
-    for key, kernel in whole._kernels.items():  # compiled kernels that are not affected
-        if load_source(*key[:2]) == load_source(*key[:2], shaders):
-            cache._kernels[key] = kernel
+    share_unaffected(whole, cache, old)
     device.pipelines = cache
     try:
         yield
     finally:
         device.pipelines = whole
+        share_unaffected(cache, whole, old)
+
+
+def share_unaffected(compiled: PipelineCache, other: PipelineCache, old: str) -> None:
+    """Give ``other`` the compiled kernels whose source is without ``old``."""
+    for key, kernel in compiled._kernels.items():
+        if old not in load_source(*key[:2]):
+            other._kernels.setdefault(key, kernel)
