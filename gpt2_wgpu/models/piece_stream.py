@@ -143,6 +143,7 @@ class PieceStream(NotCopyable, ABC, Generic[P]):
             self.close()
             raise
         finally:
+            self._turn.rest()
             self._in_use.release()
             if self._ended or self._control.reason is not None:  # by any task or thread
                 self._free()

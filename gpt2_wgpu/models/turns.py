@@ -3,13 +3,15 @@
 A turn belongs to the thread or asyncio task that asked for it. Generations that this one, or a task
 it has started, begins meanwhile take part in its turn and do not wait, as they may be what it waits
 for: two streams read alternately, ``generate`` in a callback, ``asyncio.gather`` in the loop over a
-stream. A stream of a task or thread that has ended has no turn until it is read again.
+stream. A stream of a task or thread that has ended has no turn until it is read again; nor one that
+others wait for and that has not been read for a while, since its reader may wait for them, too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -21,6 +23,7 @@ from gpt2_wgpu.models.control import Control
 from gpt2_wgpu.webgpu.waiting import is_blocking
 
 POLL_SECONDS = 0.05  # for what wakes no waiter: cancellation, time limit, end of a task or thread
+IDLE_SECONDS = 1.0  # after its last piece a stream lends its turn to those that wait
 
 
 class Caller:
@@ -158,12 +161,23 @@ class Turn:
         self._control = control
         self._waits = wait
         self._is_over = False
+        self._idle_since: float | None = None  # in between the reads of a stream
         self.wake: Callable[[], object] = lambda: None
 
     @property
     def is_held(self) -> bool:
         """Return whether a turn that was taken excludes others."""
-        return not self._is_over and self.caller.is_alive
+        return not self._is_over and self.caller.is_alive and not self._is_lent
+
+    @property
+    def _is_lent(self) -> bool:
+        """Return whether others need not wait for the next read of its stream."""
+        since = self._idle_since
+        return since is not None and time.monotonic() - since > IDLE_SECONDS
+
+    def rest(self) -> None:
+        """Note that its stream is not read now; the next :meth:`take` goes on."""
+        self._idle_since = time.monotonic()
 
     @property
     def is_awaited(self) -> bool:
@@ -192,6 +206,7 @@ class Turn:
         self.reader = Caller.current()
         if not self.caller.is_alive:
             self.caller = self.reader
+        self._idle_since = None
         if self._turns.queue(self):
             return True
         try:

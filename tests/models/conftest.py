@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import gpt2_wgpu as gw
+from gpt2_wgpu.models import turns
 from tests.memory import tiny
 
 SMALL = {"n_embd": 48, "n_layer": 3, "n_head": 3, "n_positions": 64, "vocab_size": 211}
@@ -50,6 +51,12 @@ def lm(device):
     lm = tiny.model(device)
     yield lm
     lm.dispose()
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Streams keep their turns for as long as a test takes."""
+    monkeypatch.setattr(turns, "IDLE_SECONDS", 600.0)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import BusyError, InvalidArgumentError
+from gpt2_wgpu.models import turns
 from tests.memory.tiny import ENDLESS, TIMEOUT_S
 
 pytestmark = pytest.mark.usefixtures("no_leak")
@@ -198,6 +199,60 @@ def test_a_stream_of_a_task_that_has_ended_does_not_block(lm):
         return "a" + text
 
     assert asyncio.run(main()) == expected
+
+
+def test_a_stream_that_nothing_reads_lets_others_pass(lm, monkeypatch):
+    """Its reader waits in a full queue, whose other end generates: neither could go on."""
+    monkeypatch.setattr(turns, "IDLE_SECONDS", 0.01)
+    expected = [lm.generate(name, **ENDLESS) for name in "ab"]
+
+    async def main():
+        pieces: asyncio.Queue[str | None] = asyncio.Queue(1)
+
+        async def produce():
+            async for piece in lm.stream("a", **ENDLESS):
+                await pieces.put(piece)
+            await pieces.put(None)
+
+        producing, text = asyncio.create_task(produce()), "a"
+        while (piece := await pieces.get()) is not None:
+            if len(text) < 4:
+                assert await lm.generate_async("b", **ENDLESS) == expected[1]
+            text += piece
+        await producing
+        return text
+
+    async def limited():
+        return await asyncio.wait_for(main(), TIMEOUT_S)
+
+    assert asyncio.run(limited()) == expected[0]
+
+
+@threads
+def test_a_stream_goes_on_after_those_that_passed_it(lm, other, monkeypatch):
+    log = Log(lm)
+    with lm.stream("a", **ENDLESS) as stream:
+        text = next(stream)
+        monkeypatch.setattr(turns, "IDLE_SECONDS", 0.0)
+        begun, goes_on = Event(), Event()
+
+        def run():
+            def wait(*_):
+                begun.set()
+                assert goes_on.wait(TIMEOUT_S)
+
+            log.texts["b"] = lm.generate("b", callback=wait, **ENDLESS)
+
+        passing = other(run)
+        assert begun.wait(TIMEOUT_S)
+        monkeypatch.setattr(turns, "IDLE_SECONDS", 600.0)
+        reading = other("".join, stream)  # waits, where a piece has to be computed
+        while not lm.turns._waiting:
+            assert not passing.done()
+        goes_on.set()
+        text += reading.result(TIMEOUT_S)
+        passing.result(TIMEOUT_S)
+    assert ("a" + text, log.texts["b"]) == tuple(lm.generate(name, **ENDLESS) for name in "ab")
 
 
 def test_a_cancelled_task_leaves_the_queue(lm):
