@@ -100,8 +100,8 @@ def kernels(request, monkeypatch):
     """Devices that choose the kernels for the one or the other."""
     of = Capabilities.of
 
-    def chosen(info, limits):
-        found = of(info, limits)
+    def chosen(*adapter):
+        found = of(*adapter)
         return replace(found, prefers_no_barriers=request.param, prefers_w8a8=request.param)
 
     monkeypatch.setattr(Capabilities, "of", chosen)

@@ -26,9 +26,9 @@ def lm(request, monkeypatch):
     dtype, of_cpus = request.param
     of = Capabilities.of
 
-    def chosen(info, limits):
+    def chosen(*adapter):
         changes = {"prefers_no_barriers": of_cpus, "prefers_w8a8": of_cpus, "prefill_rows": 16}
-        return replace(of(info, limits), **changes)
+        return replace(of(*adapter), **changes)
 
     monkeypatch.setattr(Capabilities, "of", chosen)
     with gw.Device() as lost:
