@@ -24,6 +24,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--adapter", help="index, or part of its name (default: wgpu's choice)")
     parser.add_argument("--software", action="store_true", help="accept a software adapter")
+    text = "measure although tests of kernels fail; each text is checked all the same"
+    parser.add_argument("--keep-going", action="store_true", help=text)
     parser.add_argument("--plan", default="full", choices=("full", "tiny"))
     parser.add_argument("--parts", help="comma separated (default: all); correctness always runs")
     parser.add_argument("--torch-python", help="a Python that has PyTorch with CUDA or MPS")

@@ -17,7 +17,6 @@ from gpt2_wgpu.tensors.tensor import bytes_of
 from gpt2_wgpu.webgpu import sync
 from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 
-CACHE_DTYPES = ("float32", "float16")
 PROFILED = 9  # new tokens of a profiled run
 
 
@@ -50,7 +49,7 @@ def measure(context: Context, section: Section) -> None:
             raise
         except gw.errors.GPT2WGPUError as error:  # a size that does not fit into this GPU
             rows.append({"model": model.name, "dtype": dtype, "error": str(error)})
-    for cache in CACHE_DTYPES if plan.positions else ():
+    for cache in plan.cache_dtypes:
         context.check_time()
         found = section.setdefault("positions", {})
         attempted(found, cache, partial(_positions, context, cache))

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     with device:
         plan = PLANS[args.plan]()
         found = _begun(device, args.plan, plan)
-        context = Context(plan, device, found, args.torch_python)
+        context = Context(plan, device, found, args.torch_python, args.keep_going)
         return _run(context, [name for name in PARTS if name in chosen], folder)
 
 
@@ -80,6 +80,8 @@ def _run(context: Context, names: list[str], folder: Path) -> int:
             status = 1
             break
         save()
+    if verdict.kernel_tests_failed(found):
+        status = 1
     paths = save()
     if isinstance(sys.stdout, io.TextIOWrapper):  # Windows: a console may lack "≥"
         sys.stdout.reconfigure(errors="replace")

@@ -17,8 +17,6 @@ from benchmarks.peers import install
 from gpt2_wgpu.bench.measured_models import HEAD, VOCABULARY
 
 WORKER = Path(__file__).with_name("torch_worker.py")
-NEW_TOKENS = 64
-PREFILL = 512
 
 
 def measure(context: Context, section: Section) -> None:
@@ -57,7 +55,6 @@ def _has_torch(python: str) -> bool:
 
 def _run(context: Context, section: Section, python: str) -> None:
     plan = context.plan
-    new_tokens = NEW_TOKENS if plan.positions else plan.new_tokens
     long = max(plan.prefill)
     job = {
         "layers": plan.small.layers,
@@ -66,7 +63,7 @@ def _run(context: Context, section: Section, python: str) -> None:
         "vocabulary": VOCABULARY,
         "capacity": 1024,
         "prompt_tokens": plan.prompt_tokens,
-        "new_tokens": new_tokens,
+        "new_tokens": plan.new_tokens,
         "prefill_tokens": long,
         "repeats": plan.repeats,
         "transformers": plan.transformers,

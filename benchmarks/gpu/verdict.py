@@ -46,7 +46,7 @@ def as_rows(report: Report) -> list[dict[str, Any]]:
 
 def _correctness(report: Report) -> dict[str, Any]:
     part = report["parts"].get("correctness", {})
-    if "wrong" in report:
+    if "wrong" in report or kernel_tests_failed(report):
         verdict = "fail"
     elif {"self_test", "products", "tests"} <= part.keys():
         complete = isinstance(part["products"], dict) and isinstance(part["tests"], dict)
@@ -57,6 +57,12 @@ def _correctness(report: Report) -> dict[str, Any]:
     return {"what": "kernels and model compute right", "target": "all", "value": None} | {
         "verdict": verdict
     }
+
+
+def kernel_tests_failed(report: Report) -> bool:
+    """Return whether a test of the kernels failed."""
+    tests = report["parts"].get("correctness", {}).get("tests")
+    return isinstance(tests, dict) and bool(tests["failed"])
 
 
 def _targets(report: Report) -> Iterator[Target]:

@@ -58,6 +58,7 @@ def test_every_part_gives_figures(measured):
     ]
     head = next(one for one in rows[0]["shapes"] if one["shape"] == [50257, 64] and one["seconds"])
     assert head["bytes_per_second"] == pytest.approx(2 * 50257 * 64 / head["seconds"])
+    assert len(sections["decode"]["positions"]["float16"]) == 4
     assert [row["tokens"] for row in sections["prefill"]["rows"]] == [12, 12]
     assert sections["samplers"]["top-p 0.9"]["choosing_seconds_per_step"] > 0
     compared = sections["switches"]["16 x 64 by 64"]["seconds"]
@@ -167,14 +168,37 @@ def test_products_that_differ_from_numpy_are_wrong(context, monkeypatch):
         correctness._products(context, {})
 
 
-def test_a_failing_kernel_test_is_named(context, monkeypatch, tmp_path):
-    (tmp_path / "tests").mkdir()
-    (tmp_path / "tests" / "test_one.py").write_text("def test_it(): assert 0\n")
-    monkeypatch.setattr(correctness, "ROOT", tmp_path)
-    context.plan = plan.Plan(**{**vars(context.plan), "tests": ("tests",), "test_options": ()})
-    context.deadline = 1e12
+PRINTED = b"""tests/test_one.py::test_it FAILED [ 50%]
+tests/test_one.py::test_two[a b-3] PASSED [100%]
+"""
+
+
+def test_a_failing_kernel_test_is_named_and_ends_the_run_by_default(context, monkeypatch):
+    def failing(command, stdout, **_):
+        stdout.write(PRINTED)
+        return SimpleNamespace(returncode=1)
+
+    monkeypatch.setattr(correctness.subprocess, "run", failing)
+    section = {}
     with pytest.raises(parts.WrongResultsError, match=r"fail: tests/test_one.py::test_it"):
-        correctness._tests(context, {})
+        correctness._tests(context, section)
+    context.keep_going = True
+    correctness._tests(context, section)
+    assert section["tests"]["failed"] == ["tests/test_one.py::test_it"]
+    assert section["tests"]["passed"] == 1
+    found = {**figures(), "parts": {"correctness": section}}
+    assert verdict.as_rows(found)[0]["verdict"] == "fail"
+
+
+def test_kernel_tests_that_need_too_long_are_cut(context, monkeypatch):
+    def slow(command, stdout, timeout, **_):
+        stdout.write(PRINTED.replace(b"FAILED", b"PASSED"))
+        raise correctness.subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(correctness.subprocess, "run", slow)
+    section = {}
+    correctness._tests(context, section)
+    assert section["tests"] == {"passed": 2, "failed": [], "cut": True}
 
 
 def test_a_part_that_overruns_is_cut_and_keeps_its_results(context):
