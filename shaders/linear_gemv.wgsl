@@ -8,15 +8,17 @@
 //           store_logits.wgsl
 // Threads:  LANES threads -> four outputs of TOKENS tokens (1 to 8); neighbouring lanes read
 //           neighbouring steps of a weight row; workgroup (x, z) -> WORKGROUP / LANES times four
-//           outputs, (y) -> TOKENS tokens
+//           outputs of TOKENS tokens, all tokens of some outputs in neighbouring workgroups
 // Limits:   tokens <= TOKENS * 65,535; step_q8 and step_q4: in_features is a whole number of steps
 //
-// Memory-bound: each weight is read once. Keep many loads in flight and little ALU work per load. A
+// Memory-bound: each weight is read once for TOKENS tokens; the workgroups of other tokens, which run
+// at the same time, find it in a cache. Keep many loads in flight and little ALU work per load. A
 // lane reads 16 bytes (32 in f32) of each of four weight rows at a time: four loads at once, and x
 // (more bytes than quantised weights), the norm's moments and the counting serve four outputs.
 // LANES are many if out_features are few, so that some 25,000 lanes have 1.5 MB in flight, about
 // what a large GPU needs; more lanes would have less than one step each. Sums of lanes take two
-// barriers: eight lanes gather, then every lane adds up those eight.
+// barriers: eight lanes gather, then every lane adds up those eight. A token's sum is the same to
+// the bit for any number of tokens, as LANES does not depend on it.
 
 override TOKENS: u32 = 1u;
 override LANES: u32 = 32u; // a power of two, 8 to 128
@@ -50,11 +52,13 @@ fn main(@builtin(local_invocation_index) thread: u32,
         @builtin(workgroup_id) group: vec3<u32>,
         @builtin(num_workgroups) groups: vec3<u32>) {
   let lane = thread % LANES;
-  let first_n = 4u * ((group.z * groups.x + group.x) * (WORKGROUP / LANES) + thread / LANES);
+  let sharing = (params.tokens + TOKENS - 1u) / TOKENS; // workgroups with these outputs
+  let block = group.z * (groups.x / sharing) + group.x / sharing;
+  let first_n = 4u * (block * (WORKGROUP / LANES) + thread / LANES);
   // Outputs past the end repeat the last one: every thread takes part in the barriers.
   let last_n = params.out_features - 1u;
   let n = min(vec4<u32>(first_n) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(last_n));
-  let first_token = group.y * TOKENS;
+  let first_token = group.x % sharing * TOKENS;
   let last_token = params.tokens - 1u;
   let steps = params.in_features8 / GROUPS;
   let row = n * steps; // first steps of the weight rows

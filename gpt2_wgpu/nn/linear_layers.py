@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from gpt2_wgpu.errors import LimitError, ShapeError
 from gpt2_wgpu.nn import w8a8
 from gpt2_wgpu.nn.attention import AttentionPartials
-from gpt2_wgpu.nn.kernel_choice import choice_for
 from gpt2_wgpu.nn.kv_cache import KVCache
+from gpt2_wgpu.nn.linear_choice import choose_kernel, fuses_norm, gemv_step
 from gpt2_wgpu.nn.matrix import Matrix, rounds_activations
 from gpt2_wgpu.tensors.dispatch import Binding, dispatch
 from gpt2_wgpu.tensors.ops.arrays import concat, copy_block, slice
@@ -17,12 +17,6 @@ from gpt2_wgpu.tensors.ops.elementwise import ACTIVATIONS
 from gpt2_wgpu.tensors.ops.normalization import layer_norm
 from gpt2_wgpu.tensors.tensor import Tensor, empty
 from gpt2_wgpu.tensors.tidying import tidy
-from gpt2_wgpu.webgpu.device import Device
-from gpt2_wgpu.webgpu.queue import Grid
-from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
-
-_MAX_STAGED = 1008  # vec4s of a token that linear_gemv_cpu.wgsl can stage: 16 KiB with the moments
-GEMV_TOKENS = 8  # most tokens of a GEMV; beyond, the tiles of a GEMM share the weights
 
 
 @dataclass(frozen=True)
@@ -165,17 +159,16 @@ def dispatch_linear(
     """Dispatch each part of the weights, with the kernel chosen for device and size."""
     tokens = math.prod(x.shape[:-1])
     in_features8 = weight.in_features // 8
-    step, steps = _step(weight)
+    step, steps = gemv_step(weight)
     splits = x.splits if isinstance(x, AttentionPartials) else 0
     is_w8a8 = rounds_activations(x.device, weight)
     with tidy("linear"):
         if (
             norm is not None
             and isinstance(x, Tensor)
-            and tokens > GEMV_TOKENS
+            and not fuses_norm(x.device, tokens)
             and not is_w8a8  # normalises each token once anyway, to round it
         ):
-            # A GEMM would normalise each token once per tile: one dispatch before it is cheaper.
             x = layer_norm(x, norm.weight, norm.bias, norm.epsilon, columns=norm.features)
             norm = None
         if store != "qkv":
@@ -200,7 +193,7 @@ def dispatch_linear(
                     x.device, tokens, out_features, weight.in_features
                 )
             else:
-                kernel, grid, chosen = _choose(
+                kernel, grid, chosen = choose_kernel(
                     x.device, tokens, out_features, in_features8, steps, splits, norm is not None
                 )
             dispatch(
@@ -235,68 +228,3 @@ def _source(
         return {"x": x.sums, "partial_stats": x.stats}, {"input": "partials"}, constants
     gain = x if norm is None else norm.weight  # bound but not read without NORM
     return {"x": x, "gain": gain}, {"input": "plain"}, {"NORM": int(norm is not None)}
-
-
-def _choose(
-    device: Device,
-    tokens: int,
-    out_features: int,
-    in_features8: int,
-    steps: int,
-    splits: int,
-    has_norm: bool,
-) -> tuple[str, Grid, dict[str, int]]:
-    """Kernel, grid and constants for a product of this size.
-
-    ``steps``: loads of a weight row in the GEMV; ``splits``: split-K partials of x, 0 if it is
-    whole; ``has_norm``: a LayerNorm comes first.
-
-    Besides the device, the number of iterations of one thread decides, summed over all its loops:
-    estimated here for each group of eight weights; a thread of the GEMV has a LANES-th of them.
-    """
-    if (choose := choice_for("linear")) is not None:
-        kernel, grid, constants = choose(tokens, out_features)
-        return str(kernel), grid, constants
-    capabilities = device.capabilities
-    groups = -(-out_features // 64)
-    staged = 2 * in_features8 if has_norm or splits else 1
-    if capabilities.prefers_no_barriers and tokens == 1 and staged <= _MAX_STAGED:
-        # A thread stages a 16th of the token, and reads each partial of it twice.
-        rounds = in_features8 + (in_features8 // 16 + 1) * (1 + 2 * splits) + 16
-        if rounds < capabilities.max_iterations:
-            return "linear_gemv_cpu", (groups, 1, 1), {"STAGED": staged}
-    if capabilities.shares_loads and capabilities.prefers_no_barriers and tokens > GEMV_TOKENS:
-        rounds = (1 + 8 * splits) * in_features8 + 32  # four tokens of a thread read partials twice
-        if rounds < capabilities.max_iterations:
-            grid = (-(-out_features // 32), -(-tokens // 16), 1)
-            return "linear_gemm_subgroups_cpu", grid, {}
-    quads = 1 if tokens <= 4 else 2
-    inner = max(1, 2 * splits)  # the moments of a token, or its partials twice
-    rounds = 1 + quads * (1 + 4 * inner)
-    if (
-        capabilities.prefers_no_barriers
-        and rounds * (in_features8 + 3) < capabilities.max_iterations
-    ):
-        return "linear_gemm_cpu", (groups, -(-tokens // (4 * quads)), 1), {"QUADS": quads}
-    if tokens > GEMV_TOKENS and (3 + splits) * (in_features8 + 5) < capabilities.max_iterations:
-        return "linear_gemm", (groups, -(-tokens // 64), 1), {}
-    shared = min(GEMV_TOKENS, tokens)  # tokens that share one reading of the weights
-    # Every lane gets a step, and there are no more lanes than keep a large GPU's memory busy.
-    wanted = max(8, min(in_features8 // 2, steps, 100_000 // out_features, 128))
-    lanes = 1 << (wanted.bit_length() - 1)
-    threads = max(64, lanes)
-    groups = -(-out_features // (4 * threads // lanes))
-    wide = min(groups, 65535)
-    grid = (wide, -(-tokens // shared), -(-groups // wide))
-    return "linear_gemv", grid, {"TOKENS": shared, "LANES": lanes, "WORKGROUP": threads}
-
-
-def _step(weight: Matrix) -> tuple[str, int]:
-    """Return the variant of linear_gemv's loads, and the number of loads per weight row.
-
-    Loads of 16 bytes if a row is a multiple of that, else of groups of eight elements.
-    """
-    step = WEIGHT_FORMATS[weight.dtype].gemv_step
-    if step and weight.in_features % step == 0:
-        return weight.variant, weight.in_features // step
-    return "eight", weight.in_features // 8

@@ -47,10 +47,14 @@ def logits_of(lm, rows, cut):
     return found
 
 
-def check(lm, found, expected, *, to_the_bit=False):
-    """Equal to 1e-4 of the logits' spread; to the bit where activations are rounded."""
+def check(lm, found, expected, *, one_kernel=False):
+    """Equal to 1e-4 of the logits' spread; to the bit where activations are rounded.
+
+    ``one_kernel``: both have more than eight rows, and so to the bit on CPU adapters, too.
+    """
     weights = lm.backbone.weights
-    if to_the_bit or rounds_activations(lm.device, weights.lm_head):
+    one_kernel = one_kernel and lm.device.capabilities.prefers_no_barriers
+    if one_kernel or rounds_activations(lm.device, weights.lm_head):
         assert found == expected
         return
     spread = max(map(max, expected)) - min(map(min, expected))
@@ -79,14 +83,14 @@ def test_alone(lm, whole, cut):
 @pytest.mark.chromium_cases("lm")
 def test_in_a_batch(lm, whole, cut):
     for found, expected in zip(logits_of(lm, IDS, cut), whole, strict=True):
-        check(lm, found, expected, to_the_bit=cut == [TOKENS])
+        check(lm, found, expected, one_kernel=cut == [TOKENS])
 
 
 def test_without_a_cache(lm, whole):
     with gw.tidy():
         found = lm({"token_ids": IDS}).tolist()
     for row, expected in zip(found, whole, strict=True):
-        check(lm, row, expected, to_the_bit=True)
+        check(lm, row, expected, one_kernel=True)
 
 
 def test_perplexity_is_that_of_what_is_decoded(lm):

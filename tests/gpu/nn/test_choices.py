@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from gpt2_wgpu.errors import LimitError
-from gpt2_wgpu.nn import attention, linear_layers, w8a8
+from gpt2_wgpu.nn import attention, linear_choice, w8a8
 from gpt2_wgpu.tensors.ops.launch import groups_for, iterations, threads_per_row, use_cpu_kernel
 
 
@@ -32,7 +32,9 @@ def linear(
     shares=False,
 ):
     there = device(cpu=cpu, most=most, shares=shares)
-    return linear_layers._choose(there, tokens, out_features, in_features8, steps, splits, has_norm)
+    return linear_choice.choose_kernel(
+        there, tokens, out_features, in_features8, steps, splits, has_norm
+    )
 
 
 def test_linear_layers_on_a_cpu():
@@ -74,7 +76,7 @@ def test_a_staged_token_must_fit():
         ((2, 64, 96), 0, 6 * 99, "linear_gemm_cpu", "linear_gemv"),
         ((2, 64, 96), 1, (1 + 1 * 9) * 99, "linear_gemm_cpu", "linear_gemv"),
         ((6, 64, 96), 2, (1 + 2 * 17) * 99, "linear_gemm_cpu", "linear_gemv"),
-        ((9, 64, 96), 1, 4 * 101, "linear_gemm", "linear_gemv"),
+        ((33, 64, 96), 1, 4 * 101, "linear_gemm", "linear_gemv"),
     ],
 )
 def test_loops_of_a_linear_layer_stay_below_what_a_thread_can(
@@ -86,7 +88,7 @@ def test_loops_of_a_linear_layer_stay_below_what_a_thread_can(
 
 
 def test_linear_layers_on_a_gpu():
-    assert linear(False, 9, 64, 96) == ("linear_gemm", (1, 1, 1), {})
+    assert linear(False, 33, 64, 96) == ("linear_gemm", (1, 1, 1), {})
     assert linear(False, 65, 65, 96) == ("linear_gemm", (2, 2, 1), {})
 
     def gemv(tokens, out_features, in_features8, steps=96):
@@ -100,6 +102,12 @@ def test_linear_layers_on_a_gpu():
     assert gemv(3, 768, 384, 24) == ((48, 1, 1), (3, 16, 64))  # each with a step
     assert gemv(1, 768, 40) == ((48, 1, 1), (1, 16, 64))  # each with two groups of eight
     assert gemv(1, 3_000_000, 96) == ((65_535, 1, 2), (1, 8, 64))
+    # More than eight tokens: about equally many in each of the workgroups with the same outputs.
+    assert gemv(9, 2304, 96) == ((2 * 288, 1, 1), (5, 32, 64))
+    assert gemv(16, 2304, 96) == ((2 * 288, 1, 1), (8, 32, 64))
+    assert gemv(17, 768, 384, 384) == ((3 * 192, 1, 1), (6, 128, 128))
+    assert gemv(32, 50_257, 96) == ((4 * 1571, 1, 1), (8, 8, 64))
+    assert gemv(32, 3_000_000, 96) == ((65_532, 1, 6), (8, 8, 64))
 
 
 def test_w8a8_products():

@@ -40,10 +40,10 @@ def grid_of(kernel, tokens, out_features):
         quads = int(given[0])
         return name, (-(-out_features // 64), -(-tokens // (4 * quads)), 1), {"QUADS": quads}
     if name == "linear_gemv":
-        (shared, lanes), wide = map(int, given), 3  # a grid folded after 3 workgroups
+        (shared, lanes), wide = map(int, given), 3  # a grid folded after 3 workgroups of a token
         threads = max(32, lanes)
         groups = -(-out_features // (4 * threads // lanes))
-        grid = (wide, -(-tokens // shared), -(-groups // wide))
+        grid = (wide * -(-tokens // shared), 1, -(-groups // wide))
         return name, grid, {"TOKENS": shared, "LANES": lanes, "WORKGROUP": threads}
     if name == SUBGROUPS:
         return name, (-(-out_features // 32), -(-tokens // 16), 1), {}
@@ -151,7 +151,7 @@ def test_a_norm_in_front(device, tokens, out_features, width):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "q8"])
-@pytest.mark.parametrize("tokens", [1, 2, 8, 9, 17])
+@pytest.mark.parametrize("tokens", [1, 2, 8, 9, 33])
 @pytest.mark.usefixtures("guarded")
 @pytest.mark.chromium_cases("dtype")
 def test_a_norm_in_front_without_bias(device, tokens, dtype, capabilities):
@@ -268,6 +268,26 @@ def test_a_row_has_the_same_bits_whether_loads_are_shared(device, capabilities, 
     assert np.isfinite(expected).sum() == 33 * 37
     for count, rows in found.items():
         np.testing.assert_array_equal(rows, expected[:count])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.chromium_cases("dtype")
+def test_a_row_has_the_same_bits_in_each_gemv(device, capabilities, dtype):
+    """Behind a norm; alone, among eight, and among up to 32 in workgroups of five to eight."""
+    capabilities(prefers_no_barriers=False, prefers_w8a8=False)
+    x, w = references.random(32, 96), references.random(37, 96, seed=1)
+    x[3, 7] = np.nan
+    gain, shift = references.random(96, seed=2), references.random(96, seed=3)
+    matrix = matrix_of(device, w, dtype)
+    with gw.tidy():
+        there = gw.tensor(gain), gw.tensor(shift)
+        norm = Norm(*there, fold_norm(*there, matrix), 91, 1e-5)
+        alone = [linear(gw.tensor(row[None]), matrix, norm=norm).numpy() for row in x[:9]]
+        for count in (8, 9, 17, 32):
+            found = linear(gw.tensor(x[:count]), matrix, norm=norm).numpy()
+            np.testing.assert_array_equal(found[:9], np.concatenate(alone)[:count])
+        gw.dispose(norm.folded)
+    free(matrix)
 
 
 def test_shapes_that_do_not_fit_are_named(device):

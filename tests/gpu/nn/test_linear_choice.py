@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.nn import Norm, fold_norm, linear, linear_layers
+from gpt2_wgpu.nn import Norm, fold_norm, linear, linear_choice, linear_layers
 from tests.gpu import references
 from tests.gpu.matrices import free, kernels_run, matrix_of, without_w8a8
 from tests.gpu.quantization import rounded
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.native("NumPy")
 
 
 @pytest.mark.parametrize("dtype", ["float16", "q4"])
-@pytest.mark.parametrize("tokens", [1, 2, 3, 4, 8, 9, 70])
+@pytest.mark.parametrize("tokens", [1, 3, 4, 8, 9, 31, 70])
 @pytest.mark.parametrize("in_features", [8, 16, 56, 264])
 @pytest.mark.usefixtures("variant", "guarded")
 @pytest.mark.chromium_cases("variant", "dtype")
@@ -96,8 +96,8 @@ def test_no_thread_loops_more_often_than_the_device_allows(
         ("linear_gemm_cpu", 5, 0, 1 + 2 * (1 + 4)),
         ("linear_gemm_cpu", 4, 3, 1 + (1 + 4 * 2 * 3)),
         ("linear_gemm_cpu", 5, 3, 1 + 2 * (1 + 4 * 2 * 3)),
-        ("linear_gemm", 9, 0, (1 + 4) / 2),
-        ("linear_gemm", 9, 3, (1 + 4 + 2 * 3) / 2),
+        ("linear_gemm", 33, 0, (1 + 4) / 2),
+        ("linear_gemm", 33, 3, (1 + 4 + 2 * 3) / 2),
     ],
 )
 def test_loops_inside_of_loops_count(device, capabilities, kernel_name, tokens, splits, rounds):
@@ -105,7 +105,7 @@ def test_loops_inside_of_loops_count(device, capabilities, kernel_name, tokens, 
     in_features8 = 500
     for most, may in ((rounds * in_features8, False), (3 * rounds * in_features8, True)):
         capabilities(prefers_no_barriers=kernel_name != "linear_gemm", max_iterations=most)
-        chosen, _, _ = linear_layers._choose(
+        chosen, _, _ = linear_choice.choose_kernel(
             device, tokens, 64, in_features8, in_features8, splits, False
         )
         assert (chosen == kernel_name) == may

@@ -1,0 +1,98 @@
+"""Choice of a linear layer's kernel, by device and size."""
+
+from __future__ import annotations
+
+from gpt2_wgpu.nn.kernel_choice import choice_for
+from gpt2_wgpu.nn.matrix import Matrix
+from gpt2_wgpu.webgpu.device import Device
+from gpt2_wgpu.webgpu.queue import Grid
+from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
+
+_MAX_STAGED = 1008  # vec4s of a token that linear_gemv_cpu.wgsl can stage: 16 KiB with the moments
+_GEMV_TOKENS = 8  # most tokens that share a reading of the weights in linear_gemv.wgsl
+# Most tokens that a GPU multiplies by GEMV; beyond, tiles of 64 x 64 are full enough for the GEMM.
+_GPU_GEMV_TOKENS = 32
+
+
+def fuses_norm(device: Device, tokens: int) -> bool:
+    """Return whether the product's kernel computes a LayerNorm before it.
+
+    A tile would normalise each token once per tile of outputs.
+    """
+    no_barriers = device.capabilities.prefers_no_barriers
+    return tokens <= (8 if no_barriers else _GPU_GEMV_TOKENS)
+
+
+def choose_kernel(
+    device: Device,
+    tokens: int,
+    out_features: int,
+    in_features8: int,
+    steps: int,
+    splits: int,
+    has_norm: bool,
+) -> tuple[str, Grid, dict[str, int]]:
+    """Kernel, grid and constants for a product of this size.
+
+    ``steps``: loads of a weight row in the GEMV; ``splits``: split-K partials of x, 0 if it is
+    whole; ``has_norm``: a LayerNorm comes first.
+
+    On CPU adapters: GEMV for one token, tiles of 4 or 8 tokens, and of 16 from nine tokens on if
+    threads share loads. On GPUs: GEMV for up to 32 tokens, at most eight in a workgroup, as 64 x 64
+    tiles would be mostly empty and fewer than a GPU's cores (12 for 768 outputs, whatever the
+    number of tokens); then these tiles. All weight formats have these limits: fewer bytes to read
+    favour the GEMV's loads, but its conversion, once for eight tokens, costs as much again. Within
+    the GEMV, and within the tiles, a token's sum has the same order for any number of tokens.
+
+    Besides the device, the number of iterations of one thread decides, summed over all its loops:
+    estimated here for each group of eight weights; a thread of the GEMV has a LANES-th of them.
+    """
+    if (choose := choice_for("linear")) is not None:
+        kernel, grid, constants = choose(tokens, out_features)
+        return str(kernel), grid, constants
+    capabilities = device.capabilities
+    groups = -(-out_features // 64)
+    staged = 2 * in_features8 if has_norm or splits else 1
+    if capabilities.prefers_no_barriers and tokens == 1 and staged <= _MAX_STAGED:
+        # A thread stages a 16th of the token, and reads each partial of it twice.
+        rounds = in_features8 + (in_features8 // 16 + 1) * (1 + 2 * splits) + 16
+        if rounds < capabilities.max_iterations:
+            return "linear_gemv_cpu", (groups, 1, 1), {"STAGED": staged}
+    if capabilities.shares_loads and capabilities.prefers_no_barriers and tokens > 8:
+        rounds = (1 + 8 * splits) * in_features8 + 32  # four tokens of a thread read partials twice
+        if rounds < capabilities.max_iterations:
+            grid = (-(-out_features // 32), -(-tokens // 16), 1)
+            return "linear_gemm_subgroups_cpu", grid, {}
+    quads = 1 if tokens <= 4 else 2
+    inner = max(1, 2 * splits)  # the moments of a token, or its partials twice
+    rounds = 1 + quads * (1 + 4 * inner)
+    if (
+        capabilities.prefers_no_barriers
+        and rounds * (in_features8 + 3) < capabilities.max_iterations
+    ):
+        return "linear_gemm_cpu", (groups, -(-tokens // (4 * quads)), 1), {"QUADS": quads}
+    rounds = (3 + splits) * (in_features8 + 5)
+    if tokens > _GPU_GEMV_TOKENS and rounds < capabilities.max_iterations:
+        return "linear_gemm", (groups, -(-tokens // 64), 1), {}
+    # Every lane gets a step, and there are no more lanes than keep a large GPU's memory busy.
+    # The number of tokens does not count: it would change the order of sums.
+    wanted = max(8, min(in_features8 // 2, steps, 100_000 // out_features, 128))
+    lanes = 1 << (wanted.bit_length() - 1)
+    threads = max(64, lanes)
+    groups = -(-out_features // (4 * threads // lanes))
+    sharing = -(-tokens // _GEMV_TOKENS)  # workgroups of the same outputs, with about equally many
+    shared = -(-tokens // sharing)
+    wide = max(1, min(groups, 65535 // sharing))
+    grid = (wide * sharing, 1, -(-groups // wide))
+    return "linear_gemv", grid, {"TOKENS": shared, "LANES": lanes, "WORKGROUP": threads}
+
+
+def gemv_step(weight: Matrix) -> tuple[str, int]:
+    """Return the variant of linear_gemv's loads, and the number of loads per weight row.
+
+    Loads of 16 bytes if a row is a multiple of that, else of groups of eight elements.
+    """
+    step = WEIGHT_FORMATS[weight.dtype].gemv_step
+    if step and weight.in_features % step == 0:
+        return weight.variant, weight.in_features // step
+    return "eight", weight.in_features // 8
