@@ -57,8 +57,12 @@ def main(argv: list[str]) -> int:
         print(report.as_markdown(new).partition("\n\n|")[2])
         return 0
     compiled = {row["kernel"] for row in rows}
-    labels = {one.label for one in found}
-    kept = [r for r in known["rows"] if r["kernel"] in labels and r["kernel"] not in compiled]
+    uses = {one.label: one.uses[:2] for one in found}
+    kept = [
+        {**row, "uses": uses[row["kernel"]]}  # which may have changed without the kernel
+        for row in known["rows"]
+        if row["kernel"] in uses and row["kernel"] not in compiled
+    ]
     new = {
         "format": report.FORMAT,
         "mesa": compilers.mesa_version(),

@@ -23,13 +23,16 @@ fn read8(m: u32, k: u32) -> mat2x4<f32> {
   var total = 0.0;
   var sum = mat2x4<f32>();
   for (var s = 0u; s < SPLITS; s++) {
+    // No branch: the loads of all partials are in flight at once. A sum that was not written may be
+    // NaN, so it is replaced, not weighted by 0. Compared as bits, so that NaN of stats is kept.
     let stats = partial_stats[first + s * step];
-    if (bitcast<u32>(stats.y) != 0u) { // compared as bits, so that NaN is kept
-      let weight = exp(stats.x - highest);
-      let at = 2u * ((s * params.tokens + m) * params.in_features8 + k);
-      total += weight * stats.y;
-      sum += weight * mat2x4<f32>(x[at], x[at + 1u]);
-    }
+    let seen = bitcast<u32>(stats.y) != 0u;
+    let at = 2u * ((s * params.tokens + m) * params.in_features8 + k);
+    let part = mat2x4<f32>(select(vec4<f32>(0.0), x[at], seen),
+                           select(vec4<f32>(0.0), x[at + 1u], seen));
+    let weight = select(0.0, exp(stats.x - highest), seen);
+    total += weight * stats.y;
+    sum += weight * part;
   }
   return sum * (1.0 / total);
 }

@@ -35,23 +35,44 @@ fn penalised(value: f32, count: u32) -> f32 {
   return repeated - params.frequency * times - params.presence * min(times, 1.0);
 }
 
-fn store_one(m: u32, n: u32, sum: f32) {
+// Writes a logit and returns its rank; 0 if it is not a candidate.
+fn write_one(m: u32, n: u32, sum: f32) -> u32 {
   let feature = params.first_out_feature + n;
   var value = sum;
   if (HAS_BIAS) { value += bias[feature]; }
+  var place = 0u;
   if (feature < params.candidates) {
-    let maxima = m * params.maxima_and_counts_width;
     if (HAS_PENALTIES) {
-      let place = maxima + count_at(feature, params.candidates);
-      value = penalised(value, atomicLoad(&maxima_and_counts[place]));
+      let count = m * params.maxima_and_counts_width + count_at(feature, params.candidates);
+      value = penalised(value, atomicLoad(&maxima_and_counts[count]));
     }
-    atomicMax(&maxima_and_counts[maxima + feature / CHUNK], rank(value));
+    place = rank(value);
   }
   result[m * params.total_out_features + feature] = value;
+  return place;
 }
 
-// Two neighbouring outputs, the first of them even; the second may be past the end.
+fn note_maximum(m: u32, n: u32, place: u32) {
+  let chunk = (params.first_out_feature + n) / CHUNK;
+  atomicMax(&maxima_and_counts[m * params.maxima_and_counts_width + chunk], place);
+}
+
+fn store_one(m: u32, n: u32, sum: f32) {
+  let place = write_one(m, n, sum);
+  if (place != 0u) { note_maximum(m, n, place); }
+}
+
+// Two neighbouring outputs, the first of them even; the second may be past the end. One atomic for
+// both, unless the matrix is a part that begins at an odd one, which the last of a chunk may be.
 fn store(m: u32, n: u32, sum: vec2<f32>) {
-  store_one(m, n, sum.x);
-  if (n + 1u < params.out_features) { store_one(m, n + 1u, sum.y); }
+  var place = write_one(m, n, sum.x);
+  if (n + 1u < params.out_features) {
+    let second = write_one(m, n + 1u, sum.y);
+    if ((params.first_out_feature + n + 1u) % CHUNK == 0u) {
+      if (second != 0u) { note_maximum(m, n + 1u, second); }
+    } else {
+      place = max(place, second);
+    }
+  }
+  if (place != 0u) { note_maximum(m, n, place); }
 }
