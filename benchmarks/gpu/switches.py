@@ -55,7 +55,7 @@ def gemv(lanes: int) -> Choice:
         shared, threads = min(MOST_TOKENS, tokens), max(64, lanes)
         groups = -(-out_features // (4 * threads // lanes))
         constants = {"TOKENS": shared, "LANES": lanes, "WORKGROUP": threads}
-        return "linear_gemv", (groups, -(-tokens // shared), 1), constants
+        return "linear_gemv", (groups * -(-tokens // shared), 1, 1), constants
 
     return choose
 
