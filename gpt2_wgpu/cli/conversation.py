@@ -66,7 +66,11 @@ class Conversation:
         self.turns.append(Turn(prompt, "", before))
 
     def stream(
-        self, max_new_tokens: int | None, stop_texts: list[str], time_limit: float | None = None
+        self,
+        max_new_tokens: int | None,
+        stop_texts: list[str],
+        time_limit: float | None = None,
+        cancellation: gw.Cancellation | None = None,
     ) -> gw.TextStream:
         """Start the model's answer: only tokens that are new since the last one are computed.
 
@@ -81,11 +85,17 @@ class Conversation:
                 max_new_tokens=max_new_tokens,
                 stop_texts=stop_texts,
                 time_limit=time_limit,
+                cancellation=cancellation,
             )
         if self._session is None:
             self._session = lm.session()
         self._session.edit(self.token_ids)
-        return self._session.stream(max_new_tokens, stop_texts=stop_texts, time_limit=time_limit)
+        return self._session.stream(
+            max_new_tokens,
+            stop_texts=stop_texts,
+            time_limit=time_limit,
+            cancellation=cancellation,
+        )
 
     def close(self) -> None:
         """Free the GPU memory. Idempotent."""

@@ -129,11 +129,13 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     is_random = note_what_is_ignored(args, settings, terminal)
     compile_model(lm, args, settings)
     terminal.waiting("compiling kernels")
+    cancellation = gw.Cancellation()
     with lm.stream(
         prompt,
         max_new_tokens=settings["max_new_tokens"],
         stop_texts=args.stop,
         time_limit=args.time_limit,
+        cancellation=cancellation,
         add_start_token=not args.no_start_token,
         **allowed_special(args.allowed_special),
     ) as stream:
@@ -143,6 +145,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
             terminal,
             json=args.json,
             echo=not args.no_echo,
+            cancellation=cancellation,
         )
         printer.run(at_once=args.no_stream)
     adapter = lm.device.info

@@ -155,12 +155,16 @@ class Repl:
         is_random = self._compile(settings)
         before = self._text.copied()
         printer: StreamPrinter | None = None
+        import gpt2_wgpu as gw
+
+        cancellation = gw.Cancellation()
         try:
             self._text.begin(prompt)
-            with self._text.stream(
-                settings["max_new_tokens"], args.stop, args.time_limit
-            ) as stream:
-                printer = StreamPrinter(stream, "", terminal, json=False, echo=False)
+            limits = settings["max_new_tokens"], args.stop, args.time_limit
+            with self._text.stream(*limits, cancellation) as stream:
+                printer = StreamPrinter(
+                    stream, "", terminal, json=False, echo=False, cancellation=cancellation
+                )
                 printer.run(at_once=False)
         except BaseException as error:
             tokens = len(self._text.token_ids)

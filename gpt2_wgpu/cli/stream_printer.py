@@ -32,6 +32,7 @@ class StreamPrinter:
         terminal: the output.
         json: print JSON objects, one per line, instead of text.
         echo: print the prompt before the text.
+        cancellation: that of the stream, for Ctrl-C.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class StreamPrinter:
         *,
         json: bool,
         echo: bool,
+        cancellation: gw.Cancellation | None = None,
     ) -> None:
         self.text = ""
         self.interrupted = False
@@ -50,6 +52,7 @@ class StreamPrinter:
         self._terminal = terminal
         self._json = json
         self._echo = echo and not json
+        self._cancel = None if cancellation is None else cancellation.cancel
         self._at_once = False
         self._printed_tokens = 0
 
@@ -63,12 +66,12 @@ class StreamPrinter:
         try:
             if not at_once:
                 self._begin()
-            with recorded_interrupts() as interrupted:
+            with recorded_interrupts(self._cancel) as interrupted:
                 for piece in chain(self._stream, [""]):  # the last tokens may come without text
                     self.text += piece
                     if not at_once:
                         self._write_piece(piece)
-                    if interrupted() and self._stream.stats.finish_reason is None:
+                    if interrupted() and self._stream.stats.finish_reason in (None, "aborted"):
                         self.interrupted = True
                         break
         except KeyboardInterrupt:

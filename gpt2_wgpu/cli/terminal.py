@@ -30,8 +30,12 @@ def interrupt_at_once() -> None:
 
 
 @contextlib.contextmanager
-def recorded_interrupts() -> Iterator[Callable[[], bool]]:
+def recorded_interrupts(
+    cancel: Callable[[], None] | None = None,
+) -> Iterator[Callable[[], bool]]:
     """Records SIGINT instead of raising; yields a predicate. A second SIGINT ends the process.
+
+    It calls `cancel`, which only sets a flag.
 
     A KeyboardInterrupt could be raised anywhere: in a callback it is lost, and inside the driver it
     leaves an object half made. A SIGINT that is ignored or handled otherwise stays so.
@@ -40,6 +44,8 @@ def recorded_interrupts() -> Iterator[Callable[[], bool]]:
 
     def note(*_: object) -> None:
         noted.set()
+        if cancel is not None:
+            cancel()
         interrupt_at_once()
 
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler

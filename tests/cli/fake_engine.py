@@ -109,8 +109,9 @@ class FakeEngine:
         self.calls["sampler"] = samplers.serialize(sampler)
         self.calls["prompt_lookup_num_tokens"] = prompt_lookup_num_tokens
 
-    def _stream(self, inputs: str, **options: Any) -> FakeStream:
+    def _stream(self, inputs: str, *, cancellation: Any, **options: Any) -> FakeStream:
         self.calls["stream"] = {"inputs": inputs, **options}
+        self.cancellation = cancellation
         self.stats.new_tokens, self.stats.token_ids = 0, []
         self.stream = FakeStream(self.pieces, self.stats)
         return self.stream

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from gpt2_wgpu.cli.main import main
 from gpt2_wgpu.cli.stream_printer import StreamPrinter
 from gpt2_wgpu.cli.terminal import Terminal, recorded_interrupts
+from gpt2_wgpu.models.search_step import SearchStep
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +51,27 @@ def printed(stream: Any) -> StreamPrinter:
     printer = StreamPrinter(stream, "", Terminal(), json=False, echo=False)
     printer.run(at_once=False)
     return printer
+
+
+def test_it_ends_a_search_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the text of the best beam so far."""
+    run, steps = SearchStep.run, []
+
+    async def interrupted(step: SearchStep, *args: Any) -> Any:
+        steps.append(step)
+        if len(steps) == 4:
+            signal.raise_signal(signal.SIGINT)
+        return await run(step, *args)
+
+    monkeypatch.setattr(SearchStep, "run", interrupted)
+    options = ["--beams", "2", "-n", "40"]
+    assert main(["generate", "-m", "fairytales", *options, "Once upon"]) == 130
+    out, err = capsys.readouterr()
+    assert len(steps) == 4
+    assert out.startswith("Once upon")
+    assert "+ 4 tokens" in err and "stopped: Ctrl-C" in err
 
 
 def test_an_interrupt_that_would_be_lost_is_noted() -> None:
