@@ -8,7 +8,7 @@ from typing import Any
 
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError, ShapeError
 from gpt2_wgpu.layers.initializers import Initializer, check_initializer
-from gpt2_wgpu.layers.layer import Layer, Shapes
+from gpt2_wgpu.layers.layer import Layer, Shapes, weight_list
 from gpt2_wgpu.layers.packed_weights import (
     pack_matrix,
     pad_last_axis,
@@ -310,8 +310,9 @@ class TokenAndPositionEmbedding(Layer):
     def set_weights(self, weights: Any) -> None:
         """Replace the weights of both layers, see `Layer.set_weights`."""
         count = len(self.token_embedding.weight_names)
-        self.position_embedding.set_weights(list(weights)[count:])
-        self.token_embedding.set_weights(list(weights)[:count])
+        weights = weight_list(weights)
+        self.position_embedding.set_weights(weights[count:])
+        self.token_embedding.set_weights(weights[:count])
 
     @property
     def weight_shapes(self) -> Shapes:

@@ -10,6 +10,7 @@ from typing import Any, Self
 from gpt2_wgpu.copying import CopiedByAttributes
 from gpt2_wgpu.errors import DisposedTensorError, InvalidArgumentError, ShapeError
 from gpt2_wgpu.layers.initializers import Initializer, initial_values
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, dispose, keep, tensor, tidy
 from gpt2_wgpu.tensors.ops.operands import operands
 from gpt2_wgpu.validation import made_from
@@ -17,6 +18,22 @@ from gpt2_wgpu.webgpu import Device, checked_device, default_device
 from gpt2_wgpu.weight_formats import check_weight_format
 
 Shapes = dict[str, tuple[int, ...]]  # of weights, by Keras' names and in its order
+
+
+def weight_list(weights: Any) -> list[Any]:
+    """Return ``weights`` as a list; InvalidArgumentError if they are no sequence."""
+    if isinstance(weights, str | bytes | Mapping):
+        raise _no_list(weights)
+    try:
+        return list(weights)
+    except TypeError:
+        raise _no_list(weights) from None
+
+
+def _no_list(weights: object) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"weights must be a list of tensors or arrays, as of get_weights(), not {shown(weights)}"
+    )
 
 
 class Layer(CopiedByAttributes):
@@ -136,9 +153,10 @@ class Layer(CopiedByAttributes):
 
         Raises:
             ShapeError: number or shapes differ.
-            InvalidArgumentError: the layer belongs to a model.
+            InvalidArgumentError: no sequence, or the layer belongs to a model.
         """
         self._check_built()
+        weights = weight_list(weights)
         if self._is_of_model:
             raise InvalidArgumentError(
                 f"layer {self.name} shares the weights of a model, which are replaced by loading "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import chain, islice
-from typing import Any, Literal, Unpack, get_args
+from typing import Any, Literal, Unpack, get_args, overload
 
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import (
@@ -30,6 +30,36 @@ OnError = Literal["stop", "skip"]
 Item = str | GPT2WGPUError
 
 
+class BatchOptions(GenerateOptions, total=False):
+    """Keyword arguments of ``generate_batches`` that do not change the type of its results."""
+
+    batch_size: int | None
+    first: int
+    on_progress: OnProgress | None
+
+
+@overload
+def generate_batches(
+    lm: CausalLM,
+    prompts: Iterable[str],
+    max_length: int | None = ...,
+    stop_token_ids: StopTokens = ...,
+    strip_prompt: bool = ...,
+    *,
+    on_error: Literal["stop"] = ...,
+    **options: Unpack[BatchOptions],
+) -> Iterator[str]: ...
+@overload
+def generate_batches(
+    lm: CausalLM,
+    prompts: Iterable[str],
+    max_length: int | None = ...,
+    stop_token_ids: StopTokens = ...,
+    strip_prompt: bool = ...,
+    *,
+    on_error: OnError,
+    **options: Unpack[BatchOptions],
+) -> Iterator[str | GPT2WGPUError]: ...
 def generate_batches(
     lm: CausalLM,
     prompts: Iterable[str],
@@ -90,6 +120,28 @@ def generate_batches(
             raise run.error
 
 
+@overload
+def generate_batches_async(
+    lm: CausalLM,
+    prompts: Iterable[str],
+    max_length: int | None = ...,
+    stop_token_ids: StopTokens = ...,
+    strip_prompt: bool = ...,
+    *,
+    on_error: Literal["stop"] = ...,
+    **options: Unpack[BatchOptions],
+) -> AsyncIterator[str]: ...
+@overload
+def generate_batches_async(
+    lm: CausalLM,
+    prompts: Iterable[str],
+    max_length: int | None = ...,
+    stop_token_ids: StopTokens = ...,
+    strip_prompt: bool = ...,
+    *,
+    on_error: OnError,
+    **options: Unpack[BatchOptions],
+) -> AsyncIterator[str | GPT2WGPUError]: ...
 async def generate_batches_async(
     lm: CausalLM,
     prompts: Iterable[str],

@@ -32,8 +32,8 @@ _BUSY = "the server has a problem: try again later"
 _WHY = {401: _NO_ENTRY, 403: _NO_ENTRY, 429: "too many requests: try again in a few minutes"}
 
 
-async def fetch_files(address: str) -> dict[str, Blob]:
-    """Download a model's files from the directory ``address``.
+async def fetch_files(address: str, weights: bool = True) -> dict[str, Blob]:
+    """Download a model's files from the directory ``address``; with ``weights``, those, too.
 
     Returns:
         File name → ``Blob``.
@@ -49,6 +49,8 @@ async def fetch_files(address: str) -> dict[str, Blob]:
         raise PresetError(f"{address} has no {CONFIG}: {kind_of([ADAPTER_CONFIG])}")
     files = {CONFIG: config or await _required(address, CONFIG)}
     files |= await _tokenizer_files(address)  # before the large weights
+    if not weights:
+        return files
     single = await _fetch(address, SINGLE_FILE)
     if single is not None:
         files[SINGLE_FILE] = single

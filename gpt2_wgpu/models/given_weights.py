@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
-from gpt2_wgpu.layers.layer import Layer
+from gpt2_wgpu.errors import ShapeError
+from gpt2_wgpu.layers.layer import Layer, weight_list
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.gpt2_weights import Fetch, OpenWeights
 from gpt2_wgpu.nn import Raw
-from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, ops, tensor, tidy
 from gpt2_wgpu.tensors.ops.operands import operands
 from gpt2_wgpu.webgpu import Device
@@ -29,22 +28,6 @@ _LINEAR = {
     "mlp.c_proj": ("feedforward_output_dense",),
 }
 _NORMS = {"ln_1": "self_attention_layer_norm", "ln_2": "feedforward_layer_norm"}
-
-
-def weight_list(weights: Any) -> list[Any]:
-    """Return ``weights`` as a list; InvalidArgumentError if they are no sequence."""
-    if isinstance(weights, str | bytes | Mapping):
-        raise _no_list(weights)
-    try:
-        return list(weights)
-    except TypeError:
-        raise _no_list(weights) from None
-
-
-def _no_list(weights: object) -> InvalidArgumentError:
-    return InvalidArgumentError(
-        f"weights must be a list of tensors or arrays, as of get_weights(), not {shown(weights)}"
-    )
 
 
 async def given_weights(

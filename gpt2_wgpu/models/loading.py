@@ -70,10 +70,11 @@ async def open_preset(
             f"preprocessor must be 'auto', an object or None, not {shown(preprocessor)}"
         )
     if (address := address_of(preset)) is not None:
-        files = await open_blobs(await fetch_files(address), name_of(address))
-        files = files if load_weights else replace(files, weights=None)
+        files = await open_blobs(
+            await fetch_files(address, load_weights), name_of(address), load_weights
+        )
         return files if isinstance(preprocessor, str) else replace(files, preprocessor=preprocessor)
-    directory = resolve_preset(preset)
+    directory = resolve_preset(preset, weights=load_weights)
     config = read_config(directory)
     if isinstance(preprocessor, str):
         preprocessor = _preprocessor_of(directory, config)
@@ -99,9 +100,9 @@ async def _adapter_files(adapter: AdapterName, name: str) -> Path | AdapterBytes
     return resolve_adapter(adapter)
 
 
-async def open_blobs(blobs: Mapping[str, Blob], name: str) -> ModelFiles:
+async def open_blobs(blobs: Mapping[str, Blob], name: str, load_weights: bool = True) -> ModelFiles:
     """The files of a model ``name`` that a browser holds: file name → JavaScript's ``Blob``."""
-    source = await BlobCheckpoint.open(blobs, name)
+    source = await BlobCheckpoint.open(blobs, name) if load_weights else None
     with TemporaryDirectory() as folder:
         directory = Path(folder)
         for file_name in blobs.keys() & BESIDE_WEIGHTS:

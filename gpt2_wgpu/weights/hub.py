@@ -33,7 +33,9 @@ class UnreachableError(Exception):
     """The Hub did not respond."""
 
 
-def download(repository: str, revision: str | None, *, explicit: bool) -> Path:
+def download(
+    repository: str, revision: str | None, *, explicit: bool, weights: bool = True
+) -> Path:
     """Download a model's files into the Hub's cache, verify them, and return their directory.
 
     All files are of one commit, fetched by its hash. The cache entry of the branch or tag is
@@ -45,6 +47,7 @@ def download(repository: str, revision: str | None, *, explicit: bool) -> Path:
         repository: the hub id.
         revision: a branch, tag or commit; None for the default.
         explicit: the id cannot be a directory, so messages do not mention directories.
+        weights: False: only the files beside the weights.
 
     Raises:
         PresetError: the Hub rejects the request or fails, the repository contains no model, or
@@ -63,9 +66,9 @@ def download(repository: str, revision: str | None, *, explicit: bool) -> Path:
     commit, siblings = asked.listed()
     names = {sibling.rfilename for sibling in siblings}
     _require_a_model(names, at)
-    files = [SINGLE_FILE]
+    files = [SINGLE_FILE] if weights else []
     with _bars_on_terminals():
-        if SINGLE_FILE not in names:
+        if weights and SINGLE_FILE not in names:
             files = [INDEX_FILE, *_shards(fetched(INDEX_FILE, commit), names, at)]
         files += [name for name in BESIDE_WEIGHTS if name != CONFIG]
         patterns = [glob.escape(name) for name in files]

@@ -51,7 +51,9 @@ def hub_id(name: str) -> str | None:
 
 
 def resolve(
-    preset: str | os.PathLike[str], on_progress: Callable[[str], None] | None = None
+    preset: str | os.PathLike[str],
+    on_progress: Callable[[str], None] | None = None,
+    weights: bool = True,
 ) -> Path:
     """Return the directory of a model.
 
@@ -61,6 +63,7 @@ def resolve(
     Args:
         preset: the name or directory.
         on_progress: see `gpt2_wgpu.weights.sources.resolve_directory`.
+        weights: likewise.
 
     Raises:
         PresetError: no model of that name exists or can be fetched.
@@ -85,7 +88,7 @@ def resolve(
             return _embedded()
         if name in HUB_PRESETS:
             try:
-                return resolve_directory(HUB_SCHEME + HUB_PRESETS[name][0], on_progress)
+                return resolve_directory(HUB_SCHEME + HUB_PRESETS[name][0], on_progress, weights)
             except PresetError as error:  # it names the hub id: add the preset's name
                 raise PresetError(f"{name}: {error}") from None
         if name == _KERAS_ONLY:
@@ -94,9 +97,9 @@ def resolve(
                 "gpt2_base_en is the same architecture"
             )
         if name.startswith(HUB_SCHEME):
-            return resolve_directory(name, on_progress)
+            return resolve_directory(name, on_progress, weights)
         if (repository := hub_page(name)) is not None:
-            return resolve_directory(HUB_SCHEME + repository, on_progress)
+            return resolve_directory(HUB_SCHEME + repository, on_progress, weights)
         if "://" in name:
             raise PresetError(
                 f"{shown(name)}: only {HUB_SCHEME} addresses and pages of models on huggingface.co "
@@ -109,7 +112,7 @@ def resolve(
     if not isinstance(preset, str) or _looks_like_path(name):
         raise PresetError(f"no such directory: {shown(name)}")
     if "/" in name:
-        return resolve_directory(name, on_progress)
+        return resolve_directory(name, on_progress, weights)
     raise PresetError(f"unknown model {shown(name)}{_suggestion(name)}; choose from {_known()}")
 
 

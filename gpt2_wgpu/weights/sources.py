@@ -46,7 +46,9 @@ _REVISION = re.compile(r"[^\s~^:?*\[\\@]{1,255}")  # a branch, tag or commit, by
 
 
 def resolve_directory(
-    name_or_path: str | os.PathLike[str], on_progress: Callable[[str], None] | None = None
+    name_or_path: str | os.PathLike[str],
+    on_progress: Callable[[str], None] | None = None,
+    weights: bool = True,
 ) -> Path:
     """Return the directory of a checkpoint, downloading it if it is on the Hub.
 
@@ -59,6 +61,7 @@ def resolve_directory(
         name_or_path: the directory or the repository.
         on_progress: called with a line of text before a download. Progress bars are
             huggingface_hub's own, on a terminal only (HF_HUB_DISABLE_PROGRESS_BARS).
+        weights: False: without the weights, which are not downloaded.
 
     Returns:
         The directory.
@@ -72,16 +75,18 @@ def resolve_directory(
     if os.path.isdir(typed):
         return Path(typed)
     name = _parse(typed)
-    cached, cache_lacks = _from_cache(name)
+    cached, cache_lacks = _from_cache(name, NEEDED_FILES if weights else BESIDE_WEIGHTS)
     if cached is not None and not cache_lacks:
         return cached
     if on_progress is not None:
         on_progress(f"fetching {name.repository} from the Hugging Face Hub")
     try:
-        directory = download(name.repository, name.revision, explicit=name.explicit)
+        directory = download(
+            name.repository, name.revision, explicit=name.explicit, weights=weights
+        )
     except UnreachableError:
         raise PresetError(_unreachable(name, cache_lacks)) from None
-    if lacking := missing_files(directory):
+    if lacking := missing_files(directory, weights):
         raise PresetError(_unreachable(name, lacking))
     return directory
 
@@ -183,11 +188,13 @@ def _from_cache(
 ) -> tuple[Path | None, list[str]]:
     """Return the cached snapshot, if any, and its missing files, without a request.
 
-    ``files``: those of a model or an adapter.
+    ``files``: those of a model, also without weights, or of an adapter.
     """
 
     def lacking(directory: Path) -> list[str]:
-        return missing_files(directory) if files is NEEDED_FILES else _absent(directory, files)
+        if files is _ADAPTER_FILES:
+            return _absent(directory, files)
+        return missing_files(directory, files is NEEDED_FILES)
 
     try:
         from huggingface_hub import snapshot_download
@@ -232,10 +239,13 @@ def _unreachable(name: _HubName, cache_lacks: list[str]) -> str:
     )
 
 
-def missing_files(directory: Path) -> list[str]:
-    """Return the names of files missing from a snapshot (after an aborted download)."""
+def missing_files(directory: Path, weights: bool = True) -> list[str]:
+    """Return the names of files missing from a snapshot (after an aborted download).
+
+    ``weights``: whether it needs them.
+    """
     lacking = _absent(directory, ["config.json"])
-    if not (directory / SINGLE_FILE).exists():
+    if weights and not (directory / SINGLE_FILE).exists():
         try:
             lacking += _absent(directory, shard_names(directory / INDEX_FILE))
         except WeightsError:

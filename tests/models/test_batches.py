@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from typing import Any
 
 import pytest
 
@@ -114,7 +115,7 @@ def test_invalid_arguments(lm):
     with pytest.raises(InvalidArgumentError, match="prompt 1 must be a str, not 5"):
         list(gw.generate_batches(lm, ["a", 5], 2))  # type: ignore[list-item]
     with pytest.raises(InvalidArgumentError, match="lm must be a CausalLM"):
-        list(gw.generate_batches("gpt2", ["a"]))
+        list(gw.generate_batches("gpt2", ["a"]))  # type: ignore[call-overload]
     with pytest.raises(InvalidArgumentError, match="no preprocessor"):
         list(gw.generate_batches(gw.GPT2CausalLM(lm.backbone), ["a"]))
 
@@ -122,7 +123,7 @@ def test_invalid_arguments(lm):
 def test_lengths_are_those_without_the_start_token(lm):
     prompt = PROMPTS[1]
     length = len(lm.encode_prompts([prompt], lm.preprocessor)[0])
-    options = {"max_length": length - 1, "add_start_token": False}
+    options: Any = {"max_length": length - 1, "add_start_token": False}
     assert list(gw.generate_batches(lm, [prompt], **options)) == [lm.generate(prompt, **options)]
     with pytest.raises(ContextLengthError, match=f"has {length} tokens"):
         list(gw.generate_batches(lm, [prompt], max_length=length - 1))
@@ -150,10 +151,10 @@ def test_options_that_batches_cannot_have(lm, monkeypatch):
 
 
 def test_prompts_that_are_skipped(lm):
-    prompts = [*PROMPTS[:2], "a " * 600, PROMPTS[2], 5, PROMPTS[3]]
+    prompts: Any = [*PROMPTS[:2], "a " * 600, PROMPTS[2], 5, PROMPTS[3]]
     good = PROMPTS[:4]
     expected = list(gw.generate_batches(lm, good, max_new_tokens=2))
-    sizes = []
+    sizes: list[int] = []
     texts = list(
         gw.generate_batches(
             lm, prompts, batch_size=2, on_error="skip", on_progress=sizes.append, max_new_tokens=2
@@ -168,7 +169,7 @@ def test_prompts_that_are_skipped(lm):
     with pytest.raises(ContextLengthError, match="prompt 2 has"):
         next(found)
     with pytest.raises(InvalidArgumentError, match="on_error must be 'stop' or 'skip', not 'no'"):
-        next(gw.generate_batches(lm, prompts, on_error="no"))
+        next(gw.generate_batches(lm, prompts, on_error="no"))  # type: ignore[call-overload]
 
 
 def test_the_size_of_a_batch_follows_from_the_memory(lm, monkeypatch):

@@ -99,7 +99,7 @@ ON_PROGRESS: list[Callable[[Any], Any]] = [
     lambda lm: lm.from_preset("fairytales", on_progress=5),
     lambda lm: gw.GPT2Backbone.from_preset("fairytales", on_progress=5),
     lambda lm: gw.convert("fairytales", "nowhere", "q8", on_progress=5),
-    lambda lm: next(gw.generate_batches(lm, ["a"], 4, on_progress=5)),
+    lambda lm: next(gw.generate_batches(lm, ["a"], 4, on_progress=5)),  # type: ignore[call-overload]
 ]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, assert_type
 
 import gpt2_wgpu as gw
+from gpt2_wgpu.errors import GPT2WGPUError
 
 
 async def results(lm: gw.GPT2CausalLM, packed: dict[str, Any], count: int) -> None:
@@ -22,6 +24,12 @@ async def results(lm: gw.GPT2CausalLM, packed: dict[str, Any], count: int) -> No
     assert_type(lm.stream(packed), gw.TextStream | gw.BatchStream)
     assert_type(lm.generate("text", return_details=True).token_ids, list[int])
     assert_type(lm.generate(["text"], return_details=True), list[gw.GenerationDetails])
+    assert_type(gw.generate_batches(lm, ["text"], seed=1, batch_size=4), Iterator[str])
+    found = gw.generate_batches(lm, ["text"], on_error="skip")
+    assert_type(next(found), str | GPT2WGPUError)
+    async for text in gw.generate_batches_async(lm, ["text"], 9):
+        assert_type(text, str)
+    gw.generate_batches(lm, ["text"], max_new_token=3)  # type: ignore[call-overload]
     lm.generate("text", max_new_token=3)  # type: ignore[call-overload]
     lm.generate(3)  # type: ignore[call-overload]
 

@@ -20,7 +20,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """Names that would have gone to the Hub; the working directory is empty."""
     names: list[str] = []
 
-    def fake(name: str, on_progress: object = None) -> Path:
+    def fake(name: str, on_progress: object = None, weights: bool = True) -> Path:
         names.append(name)
         return HUB
 
@@ -65,7 +65,7 @@ def test_hub_ids_are_passed_on(name: str, asked: list[str]) -> None:
 
 def test_progress_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     reported: list[str] = []
-    monkeypatch.setattr(module, "resolve_directory", lambda name, report: report(name) or HUB)
+    monkeypatch.setattr(module, "resolve_directory", lambda name, report, _: report(name) or HUB)
     for name in ("gpt2", "owner/name", "hf://owner/name"):
         resolve(name, reported.append)
     assert reported == ["hf://openai-community/gpt2", "owner/name", "hf://owner/name"]
@@ -158,7 +158,7 @@ def test_empty_name(name: Any) -> None:
 
 
 def test_what_was_typed_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    def reject(name: str, on_progress: object) -> Path:
+    def reject(name: str, on_progress: object, weights: bool = True) -> Path:
         raise PresetError(f"{name} is gone")
 
     monkeypatch.setattr(module, "resolve_directory", reject)

@@ -35,12 +35,13 @@ from gpt2_wgpu.weights.sources import resolve_adapter, resolve_directory
 outcomes = []
 for name in json.loads(sys.argv[1]):
     reported, start = [], time.monotonic()
-    adapter = name.removeprefix("adapter ")
+    adapter, config = name.removeprefix("adapter "), name.removeprefix("config ")
     try:
         if adapter != name:
             outcome = {"path": str(resolve_adapter(adapter))}
         else:
-            outcome = {"path": str(resolve_directory(name, reported.append))}
+            found = resolve_directory(config, reported.append, weights=config == name)
+            outcome = {"path": str(found)}
     except Exception as error:
         outcome = {"error": type(error).__name__, "message": str(error),
                    "hidden": error.__suppress_context__ or error.__context__ is None}
@@ -138,6 +139,23 @@ def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
             resolve_directory(name)
         assert str(caught.value) == message
         assert caught.value.__suppress_context__
+
+
+def test_a_model_without_weights_downloads_none(tmp_path: Path) -> None:
+    """The weights come with a later call that needs them."""
+    with serve({"owner/name": MODEL}) as (address, requests):
+        (config,) = resolve_in_process(tmp_path, ["config owner/name"], HF_ENDPOINT=address)
+        names = {path.name for path in Path(config.path).iterdir()}
+        assert names == {*MODEL} - {"model.safetensors"}
+        assert not [each for each in requests if "safetensors" in each]
+        count = len(requests)
+        again, whole = resolve_in_process(
+            tmp_path, ["config owner/name", "owner/name"], HF_ENDPOINT=address
+        )
+        assert again.reported == []
+        assert len(requests) > count
+        assert whole.path == config.path
+        assert (Path(whole.path) / "model.safetensors").exists()
 
 
 def test_download_then_cache_without_a_request(tmp_path: Path) -> None:
@@ -264,7 +282,7 @@ def test_a_pasted_address_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyP
     asked = []
     monkeypatch.setattr(
         "gpt2_wgpu.weights.presets.resolve_directory",
-        lambda name, _: asked.append(name) or tmp_path,
+        lambda name, *_: asked.append(name) or tmp_path,
     )
     assert resolve_preset("https://huggingface.co/owner/name/tree/v2?x=1") == tmp_path
     assert asked == ["hf://owner/name@v2"]

@@ -331,6 +331,7 @@ MISTAKES: dict[str, tuple[Any, type[Exception], str]] = {
         lambda d: layers.TransformerDecoder(8, 2).get_weights(), InvalidArgumentError, "call it",
     ),
     "weights": (lambda d: d.set_weights([X]), ShapeError, "has weights of shapes"),
+    "list of weights": (lambda d: d.set_weights(5), InvalidArgumentError, "weights must be a list"),
     "scores of a KVCache": (
         lambda d: d.self_attention_layer(
             X, X, cache=KVCache(d.device, 1, 1, 4, HEADS, 6), cache_update_index=0,
