@@ -53,7 +53,8 @@ test: lint ## check style and types, then run every test
 		status=$$?; cat build/flaky.txt 2>/dev/null; exit $$status
 
 # Three at a time on two cores, since each waits half of the time, and the longest first.
-KERNELS := tests/browser/test_kernels.py
+# The engine's own tests in Chromium; the page and the JavaScript library are the longest leg.
+KERNELS := tests/browser/test_kernels.py tests/browser/test_same_tests.py
 # What needs no GPU runs where none can be found.
 PLAIN := tests/text tests/weights tests/samplers tests/webgpu tests/cli/test_arguments.py \
 	$(wildcard tests/test_*.py)
@@ -67,7 +68,7 @@ test-engine:
 
 test-browser:
 	@mkdir -p build
-	@$(PYTEST) tests/browser --ignore $(KERNELS) > build/test-browser.log 2>&1; \
+	@$(PYTEST) tests/browser $(KERNELS:%=--ignore=%) > build/test-browser.log 2>&1; \
 		status=$$?; cat build/test-browser.log; exit $$status
 
 test-kernels:

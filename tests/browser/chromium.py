@@ -58,7 +58,7 @@ def wait_until(page: Page, script: str, patience: float = 60) -> None:
     while not page.evaluate(script):
         if time.monotonic() > deadline:
             raise TimeoutError(f"not true within {patience:.0f} s: {script}")
-        page.wait_for_timeout(100)
+        page.wait_for_timeout(20)
 
 
 # --- self-tests ---------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def rows_of(lm, sampler, prompts=PROMPTS, stops=STOPS):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=["top_k", "top_p and penalties"])
-@pytest.mark.chromium_cases("lm")
+@pytest.mark.chromium_cases()  # tests/browser/test_kernels.py has every format
 def test_rows_leave_and_change_nothing(lm, submits, monkeypatch, sampler):
     lm.compile()
     found = rows_of(lm, sampler)

@@ -61,6 +61,7 @@ def test_drafts():
     assert PromptLookup().draft([4, 5, 4, 5, 4], 0) == []
 
 
+@pytest.mark.chromium_cases("sampler")
 @pytest.mark.parametrize("lookup", [1, 7])
 @pytest.mark.parametrize(
     "sampler",
