@@ -6,7 +6,8 @@ Measures a decode step with GPT-2's 12 layers at minimal width: little GPU work,
 124M. Figures are CPU time of the thread, without waiting and other processes; cache misses caused
 by those count, so the minimum is printed with the median. ``finish`` and ``submit`` are the work of
 wgpu-native and the driver, independent of the encoder. ``generating`` is a whole generation: all of
-it, with readback and Python.
+it, with readback and Python. The last table is the time before the first token of a prompt, for the
+first call of a shape, which records prefill and decode step, and for later ones, which replay them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from gpt2_wgpu.webgpu.queue import Batch, encode
 from gpt2_wgpu.webgpu.waiting import sync
 
 CONTEXT = 1024
+PROMPT = [7 * position % 512 for position in range(33)]
 Figures = dict[str, list[float]]  # name → seconds per step, of each run
 
 
@@ -79,6 +81,18 @@ def generated(lm: gw.GPT2CausalLM, steps: int, figures: Figures) -> None:
     figures["generating"].append(busy / tokens)
 
 
+def before_first_token(lm: gw.GPT2CausalLM, name: str, figures: Figures) -> None:
+    """Generate the first token of a prompt."""
+    options = gw.samplers.Random(seed=1).next_options()
+    busy = time.thread_time()
+    with time_waiting() as waited:
+        running = Generation(lm, [PROMPT], [100], options, [])
+        sync(running.advance(), "advance")
+    busy = time.thread_time() - busy - waited.processor_seconds
+    running.close()
+    figures[name].append(busy)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", default="1,16", help="steps a submit, one table each")
@@ -109,6 +123,16 @@ def main() -> None:
             best, median = min(seconds), statistics.median(seconds)
             print(f"| {name} | {best * 1e6:.1f} | {median * 1e6:.1f} |")
     recorded.close()
+    figures = defaultdict(list)
+    for _ in range(max(2, args.repeats // 2)):
+        lm.compile("greedy")  # which drops what is recorded
+        before_first_token(lm, "first call", figures)
+        before_first_token(lm, "later call", figures)
+    print(
+        f"\n| prompt of {len(PROMPT)}, ms before the first token | best | median |\n|---|---|---|"
+    )
+    for name, seconds in figures.items():
+        print(f"| {name} | {min(seconds) * 1e3:.2f} | {statistics.median(seconds) * 1e3:.2f} |")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 from gpt2_wgpu import nn
@@ -17,6 +18,7 @@ from gpt2_wgpu.models.backbone_loading import SWITCHES
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.gpt2_weights import Fetch, random_fetch
 from gpt2_wgpu.models.recovery import with_recovery
+from gpt2_wgpu.models.repeated_layers import RunHalf, recorder, run_half
 from gpt2_wgpu.nn import KVCache, check_cache_dtype
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, ops, tensor, tidy
@@ -176,19 +178,30 @@ class GPT2Backbone(LayeredBackbone):
         [B, T, D] after the embedding (index -1) and after each block (0, 1, ...); it may keep the
         tensors that it gets, which live as long as the caller's scope.
         """
+        record = run_half if intercept is not None else self._recorder(cache)
         x = nn.embed(ids, start, self.weights.wte, self.weights.wpe)  # (B, T, D)
         if intercept is not None:
             x = self._intercepted(intercept, x, -1)
         for layer in range(self.config.n_layer):
-            previous, x = x, self._attention(layer, x, cache, start, mask)
+            attention = partial(self._attention, layer, x, cache, start, mask)
+            previous, x = x, record(layer, 0, x, attention)
             if intercept is None:
                 previous.dispose()
             yield x
-            previous, x = x, self._mlp(layer, x)
+            previous, x = x, record(layer, 1, x, partial(self._mlp, layer, x))
             previous.dispose()
             if intercept is not None:
                 x = self._intercepted(intercept, x, layer)
             yield x
+
+    def _recorder(self, cache: KVCache) -> RunHalf:
+        """Return the function by which a half block is run, or recorded: see `RepeatedLayers`."""
+        own = all(
+            getattr(getattr(self, name), "__func__", None) is vars(GPT2Backbone)[name]
+            for name in ("_attention", "_mlp", "_norm")
+        )
+        scales = [self.attention_scale(layer) for layer in range(self.config.n_layer)]
+        return recorder(self.device, self.weights.blocks, cache, scales) if own else run_half
 
     def _intercepted(self, intercept: Intercept, x: Tensor, index: int) -> Tensor:
         """Return ``intercept(x without padding, index)`` with padding."""

@@ -21,6 +21,7 @@ from gpt2_wgpu.webgpu import Recording
 from gpt2_wgpu.webgpu.idle_recording import IdleRecording
 
 MAX_CHUNKS = 4  # sizes of chunks that stay recorded
+RECORDED_FIRST = 6  # half blocks that are submitted before the others are recorded
 MAX_WORK = 0.8e9  # max operations per submit on a CPU adapter: 30 to 130 ms on two cores
 
 
@@ -97,18 +98,18 @@ class Prefill(NotCopyable):
 
 
 class _Chunk:
-    """The dispatches of ``tokens`` positions a row, recorded in half blocks."""
+    """The dispatches of ``tokens`` positions a row, recorded in half blocks by the first run."""
 
     def __init__(self, backbone: GPT2Backbone, cache: KVCache, tokens: int) -> None:
         device, rows = backbone.device, cache.batch_size
         self._idle: IdleRecording | None = None
+        self._recorded = 0  # half blocks
+        self._recording = Recording(device, reuses_workspace=True)
         with tidy("prefill"):
             self._ids = empty(device, (rows, tokens), "uint32")
             self._start = empty(device, (rows,), "uint32")
-            with Recording(device, reuses_workspace=True) as self._recording:
-                for _ in backbone.half_blocks(self._ids, cache, self._start):
-                    self._recording.end_part()
             keep((self._ids, self._start))
+        self._halves = backbone.half_blocks(self._ids, cache, self._start)
 
     async def run(
         self, backbone: GPT2Backbone, rows: Sequence[Sequence[int]], first: int, pace: WorkPace
@@ -118,10 +119,23 @@ class _Chunk:
         queue.upload(self._ids.storage, 0, array("I", chain.from_iterable(rows)))
         queue.upload(self._start.storage, 0, array("I", [first] * len(rows)))
         work = half_block_work(backbone, len(rows), len(rows[0]), first)
-        for part in range(2 * backbone.config.n_layer):
-            check_control()
-            await pace.make_room(work[part % 2], self._ids)
-            self._recording.replay_part(part)
+        halves = 2 * backbone.config.n_layer
+        with tidy("prefill"):
+            for part in range(halves):
+                check_control()
+                await pace.make_room(work[part % 2], self._ids)
+                if part == self._recorded:
+                    queue.flush()  # so that the GPU works while the rest is recorded
+                    self._record(min(max(RECORDED_FIRST, 4 * part), halves))
+                self._recording.replay_part(part)
+
+    def _record(self, end: int) -> None:
+        """Record half blocks, up to before ``end``."""
+        with self._recording:
+            for _ in range(self._recorded, end):
+                next(self._halves)
+                self._recording.end_part()
+        self._recorded = end
 
     def suspend(self) -> None:
         """Give the buffers to the pool until :meth:`resume`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import DeviceError
@@ -60,14 +60,19 @@ async def check_step(recording: Recording, step: DecodeStep, state: SamplingStat
             open_recorder.reset(token)
         _compare_calls(recording.recorded, trace.works)
         before = await queue.read([(x.storage, 0, x.nbytes) for x in advanced])
-        _clear(device, recording.recorded, {id(storage) for storage in recording.workspace})
+        own = {id(storage) for storage in recording.workspace}
         expected = []
-        for command, work in zip(recording.commands, recording.recorded, strict=True):
+        for command, work, new in zip(
+            recording.commands, recording.recorded, _first_written(trace.works), strict=True
+        ):
+            for storage in {work.ranges[name][0] for name in new}:
+                if id(storage) in own:  # it may have served an earlier tensor
+                    _write_zeros(device, storage)
             queue.replay(Batch([command]))
             expected.append(await queue.read(_written(work)))
         for x, values in zip(advanced, before, strict=True):
             queue.upload(x.storage, 0, values)
-        _clear(device, trace.works, None)
+        _clear(device, trace.works)
         for place, (work, wanted) in enumerate(zip(trace.works, expected, strict=True)):
             queue.add(work)
             if await queue.read(_written(work)) != wanted:
@@ -108,19 +113,36 @@ def _written(work: Dispatch) -> list[tuple[Storage, int, int]]:
     return [found for name, found in work.ranges.items() if bindings[name][1] == "storage"]
 
 
-def _clear(device: Device, works: Sequence[Dispatch], own: Collection[int] | None) -> None:
+def _first_written(works: Sequence[Dispatch]) -> list[list[str]]:
+    """Return for each dispatch the bindings by which it writes a buffer that none has had before.
+
+    In eager ``works`` whose buffers are all retained, so that each tensor has its own.
+    """
+    known: set[int] = set()
+    found = []
+    for work in works:
+        bindings = work.kernel.signature.bindings
+        new = {name: id(storage) for name, (storage, _, _) in work.ranges.items()}
+        new = {name: key for name, key in new.items() if key not in known}
+        found.append([name for name in new if bindings[name][1] == "storage"])
+        known |= set(new.values())
+    return found
+
+
+def _clear(device: Device, works: Sequence[Dispatch]) -> None:
     """Write zeros to the buffers that only ``works`` use and that are written before they are read.
 
-    ``own``: ids of the buffers that only they use; None: those with one reference for each use.
+    Those with one reference for each use.
     """
     uses: dict[int, int] = {}
-    first: dict[int, tuple[Storage, bool]] = {}
     for work in works:
-        written = {id(storage) for storage, _, _ in _written(work)}
         for storage, _, _ in work.ranges.values():
             uses[id(storage)] = uses.get(id(storage), 0) + 1
-            first.setdefault(id(storage), (storage, id(storage) in written))
-    for key, (storage, is_written) in first.items():
-        is_own = storage.references == uses[key] if own is None else key in own
-        if is_written and is_own:
-            device.queue.upload(storage, 0, bytes(-(-storage.nbytes // 4) * 4))
+    for work, new in zip(works, _first_written(works), strict=True):
+        for storage in {work.ranges[name][0] for name in new}:
+            if storage.references == uses[id(storage)]:
+                _write_zeros(device, storage)
+
+
+def _write_zeros(device: Device, storage: Storage) -> None:
+    device.queue.upload(storage, 0, bytes(-(-storage.nbytes // 4) * 4))

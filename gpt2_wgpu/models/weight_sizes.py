@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.nn import Axis, part_sizes, round_up, stored_words
@@ -65,6 +66,7 @@ def layouts(config: GPT2Config) -> dict[str, Layout]:
     return {name: layout(name, shape) for name, shape in config.expected_tensors().items()}
 
 
+@lru_cache(maxsize=16)  # each prefill asks
 def stored_bytes(config: GPT2Config, dtype: str, max_binding: int = 1 << 62) -> int:
     """Return the size of the weights on the GPU in bytes, with padding, from the config alone."""
     layout_of = layouts(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
 from gpt2_wgpu.nn.attention import cached_attention
@@ -19,6 +20,14 @@ class Linear:
     weight: Matrix  # [outputs, inputs]: transposed from the checkpoint's Conv1D
     bias: Tensor
     folded: Tensor | None = None  # with the LayerNorm in front of it, if any: fold_norm
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Yield the tensors."""
+        for _, part in self.weight.parts:
+            yield part
+        yield self.bias
+        if self.folded is not None:
+            yield self.folded
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,31 @@ class Block:
     ln_2: LayerNorm
     c_fc: Linear
     mlp_c_proj: Linear
+
+    @property
+    def _linears(self) -> tuple[Linear, ...]:
+        return self.c_attn, self.attn_c_proj, self.c_fc, self.mlp_c_proj
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Yield the tensors, in one order."""
+        for each in self._linears:
+            yield from each.tensors()
+        for norm in (self.ln_1, self.ln_2):
+            yield norm.weight
+            yield norm.bias
+
+    def layout(self) -> tuple[Hashable, ...]:
+        """Return what the dispatches of the linear layers depend on besides their tensors."""
+        return tuple(
+            (
+                each.weight.shape,
+                each.weight.dtype,
+                each.weight.rounds_activations,
+                *[first for first, _ in each.weight.parts],
+                each.folded is None,
+            )
+            for each in self._linears
+        )
 
 
 def attend(

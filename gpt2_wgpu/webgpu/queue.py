@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import NotRecordableError
 from gpt2_wgpu.webgpu import backends
-from gpt2_wgpu.webgpu.backends import Bundle
+from gpt2_wgpu.webgpu.backends import Bundle, GroupEntries
 from gpt2_wgpu.webgpu.pipelines import Kernel
 from gpt2_wgpu.webgpu.protocols import Copy, ReadableGPU
 from gpt2_wgpu.webgpu.readback import Range, Readback
@@ -82,23 +82,19 @@ class Recorder(Protocol):
 open_recorder: ContextVar[Recorder | None] = ContextVar("gpt2_wgpu_recorder", default=None)
 
 
-def bind(gpu: Any, work: Dispatch, params: Any, slot: int) -> Any:
-    """Create the bind group of ``work`` with its ``Params`` in ``slot`` of the uniform buffer."""
+def wanted_group(work: Dispatch, params: Any, slot: int) -> GroupEntries:
+    """Return layout and entries of the bind group of ``work``, see :func:`backends.bind_groups`.
+
+    Its ``Params`` are in ``slot`` of the uniform buffer ``params``.
+    """
     signature = work.kernel.signature
     entries = [
-        {
-            "binding": signature.bindings[name][0],
-            "resource": {"buffer": storage.buffer, "offset": offset, "size": nbytes},
-        }
+        (signature.bindings[name][0], storage.buffer, offset, nbytes)
         for name, (storage, offset, nbytes) in work.ranges.items()
     ]
-    uniform = {
-        "buffer": params,
-        "offset": slot * PARAMS_STRIDE,
-        "size": -(-signature.packing.size // 16) * 16,
-    }
-    entries.append({"binding": signature.uniform, "resource": uniform})
-    return gpu.create_bind_group(layout=work.kernel.layout, entries=entries)
+    nbytes = -(-signature.packing.size // 16) * 16
+    entries.append((signature.uniform, params, slot * PARAMS_STRIDE, nbytes))
+    return work.kernel.layout, entries
 
 
 class CommandQueue(NotCopyable):
@@ -125,7 +121,8 @@ class CommandQueue(NotCopyable):
             self._params[start : start + len(work.params)] = work.params
             self._busy = True  # a flush before the last line would lose these params
             try:
-                group = bind(self._device.gpu, work, self._uniform, self._slots)
+                wanted = wanted_group(work, self._uniform, self._slots)
+                (group,) = backends.bind_groups(self._device.gpu, [wanted])
                 self._slots += 1
                 if not self._pending or self._pending[-1] is not self._eager:
                     self._eager = Batch([])

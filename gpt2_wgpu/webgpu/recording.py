@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -17,16 +17,17 @@ from gpt2_wgpu.webgpu.queue import (
     Batch,
     Command,
     Dispatch,
-    bind,
     open_recorder,
+    wanted_group,
 )
 from gpt2_wgpu.webgpu.storage import Pool, Storage, reuse_workspace
 
 
 class Recording(NotCopyable):
-    """Captured dispatches; a ``with`` block records them, :meth:`replay` runs them.
+    """Captured dispatches; ``with`` blocks record them, :meth:`replay` runs them.
 
-    Their buffers stay allocated until :meth:`close`, even if the tensors are disposed.
+    What a block has recorded can be replayed before the next block, which adds to it. Their buffers
+    stay allocated until :meth:`close`, even if the tensors are disposed.
     """
 
     def __init__(
@@ -53,16 +54,17 @@ class Recording(NotCopyable):
         self._workspace: dict[int, list[Storage]] = {}  # of those pinned, by size
         self._ends: list[int] = []  # dispatches before the end of each part
         self._parts: list[tuple[list[Command], Bundle | None]] = []
-        self._uniform: Storage | None = None
+        self._uniforms: list[Storage] = []  # one for each block
         self._tokens: list[Any] = []
 
     def __enter__(self) -> Recording:
         if open_recorder.get() is not None:
             raise ScopeError("a recording is already open: recordings cannot be nested")
         for storage in self._borrowed:
-            self._pinned[id(storage)] = storage.retain()
-            self._workspace.setdefault(storage.size, []).append(storage)
-            self._references[id(storage)] = storage.references
+            if id(storage) not in self._references:
+                self._pinned[id(storage)] = storage.retain()
+                self._workspace.setdefault(storage.size, []).append(storage)
+                self._references[id(storage)] = storage.references
         self._tokens = [open_recorder.set(self)]
         if self._reuses_workspace:
             self._tokens.append(reuse_workspace.set(self._idle_workspace))
@@ -104,6 +106,18 @@ class Recording(NotCopyable):
                 if storage.kind == "workspace":
                     self._workspace.setdefault(storage.size, []).append(storage)
 
+    def repeat(self, first: int, end: int, others: Mapping[Storage, Storage]) -> None:
+        """Record the dispatches from ``first`` to before ``end`` again, with other buffers.
+
+        ``others``: for some of the buffers, those in their place.
+        """
+        for work in self.recorded[first:end]:
+            ranges = {
+                name: (others.get(storage, storage), offset, nbytes)
+                for name, (storage, offset, nbytes) in work.ranges.items()
+            }
+            self.add(Dispatch(work.kernel, ranges, work.params, work.grid, work.label))
+
     def end_part(self) -> None:
         """End a part of the recording, for :meth:`replay_part`, after what is recorded by now."""
         self._ends.append(len(self.recorded))
@@ -125,10 +139,8 @@ class Recording(NotCopyable):
 
     def unpin(self) -> list[Storage]:
         """Give away the references to all buffers → the buffers; until :meth:`pin`, idle."""
-        storages = list(self._pinned.values())
-        if self._uniform is not None:
-            storages.append(self._uniform)
-        self._pinned, self._uniform = {}, None
+        storages = [*self._pinned.values(), *self._uniforms]
+        self._pinned, self._uniforms = {}, []
         return storages
 
     def pin(self, storages: Sequence[Storage]) -> None:
@@ -152,7 +164,7 @@ class Recording(NotCopyable):
         return None
 
     def __del__(self) -> None:
-        open_still = getattr(self, "_pinned", None) or getattr(self, "_uniform", None)
+        open_still = getattr(self, "_pinned", None) or getattr(self, "_uniforms", None)
         if open_still and not sys.is_finalizing():
             self.device.memory.defer(self.close)
 
@@ -163,18 +175,26 @@ class Recording(NotCopyable):
             for key, storage in self._pinned.items()
             if storage.kind == "workspace" and storage.references == self._references.get(key, 1)
         ]
-        params = bytearray(len(self.recorded) * PARAMS_STRIDE)
-        commands: list[Command] = []
+        begin = len(self)
+        added = self.recorded[begin:]
+        params = bytearray(len(added) * PARAMS_STRIDE)
         with device.translated_errors():
-            self._uniform = device.memory.allocate(len(params), "parameters")
-            for slot, work in enumerate(self.recorded):
+            uniform = device.memory.allocate(len(params), "parameters")
+            self._uniforms.append(uniform)
+            wanted = []
+            for slot, work in enumerate(added):
                 start = slot * PARAMS_STRIDE
                 params[start : start + len(work.params)] = work.params
-                group = bind(device.gpu, work, self._uniform.buffer, slot)
-                commands.append((work.kernel.pipeline, group, work.grid, work.label))
+                wanted.append(wanted_group(work, uniform.buffer, slot))
+            groups = backends.bind_groups(device.gpu, wanted)
+            commands: list[Command] = [
+                (work.kernel.pipeline, group, work.grid, work.label)
+                for work, group in zip(added, groups, strict=True)
+            ]
             if params:
-                device.gpu.queue.write_buffer(self._uniform.buffer, 0, params)
-            ends = sorted({*self._ends, len(commands)})
-            for first, end in pairwise([0, *ends]):
-                part = commands[first:end]
+                device.gpu.queue.write_buffer(uniform.buffer, 0, params)
+            ends = sorted({begin, *self._ends, len(self.recorded)})
+            self._ends = []
+            for first, end in pairwise(ends):
+                part = commands[first - begin : end - begin]
                 self._parts.append((part, backends.bundle(device.gpu, part)))

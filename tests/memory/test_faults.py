@@ -55,10 +55,13 @@ class Place:
 
 DISPATCHES = {
     "recorded dispatch": Place(Recording, "add", 24),
-    "recorded bind": Place(recording, "bind", 24),
-    "kernel": Place(PipelineCache, "get", 24),
+    "recorded bind": Place(recording, "wanted_group", 24),
+    "kernel": Place(PipelineCache, "get", 12),
 }
-EAGER = {"eager dispatch": Place(CommandQueue, "add", 2), "eager bind": Place(queue, "bind", 2)}
+EAGER = {
+    "eager dispatch": Place(CommandQueue, "add", 2),
+    "eager bind": Place(queue, "wanted_group", 2),
+}
 TRANSFERS = {
     "upload": Place(CommandQueue, "upload", 8),
     "submit": Place(CommandQueue, "_submit", 2),
@@ -67,7 +70,7 @@ TRANSFERS = {
     "sampling state": Place(SamplingState, "create", 1),
     "recording": Place(Recording, "_finish", 2),
 }
-ALLOCATIONS = {"allocation": Place(BufferPool, "allocate", 30)}
+ALLOCATIONS = {"allocation": Place(BufferPool, "allocate", 24)}
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import OutOfGPUMemoryError
 from gpt2_wgpu.models import decoding, kept_runs
+from gpt2_wgpu.webgpu import backends
 from tests.memory import tiny
 
 pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.native("counts calls of wgpu-native")]
@@ -54,6 +55,13 @@ def made(device, monkeypatch):
             "create_bind_group_layout",
         ):
             monkeypatch.setattr(device.gpu, name, counted(name, getattr(device.gpu, name)))
+    together = backends.bind_groups  # not one by one, by wgpu's method
+
+    def groups(gpu, wanted):
+        counts["create_bind_group"] += len(wanted)
+        return together(gpu, wanted)
+
+    monkeypatch.setattr(backends, "bind_groups", groups)
     return counts
 
 

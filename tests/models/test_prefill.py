@@ -97,7 +97,8 @@ def test_a_fast_device_is_waited_for_once(backbone, monkeypatch):
     prefilled(backbone)
     assert gpu.waits == 1 + 1  # the last is the test's
     chunks = -(-LENGTH // chunk_rows(backbone, cache_bytes(backbone.new_cache(1, LENGTH))))
-    assert sum(work > 0 for work in gpu.submits) <= chunks + 1
+    # The first blocks of a chunk are submitted before the others are recorded.
+    assert sum(work > 0 for work in gpu.submits) <= 2 * chunks + 1
     gpu.waits = 0
     prefilled(backbone)
     assert gpu.waits == 1

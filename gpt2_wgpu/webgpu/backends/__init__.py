@@ -9,10 +9,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from gpt2_wgpu.webgpu.backends.native_bind_groups import native_bind_groups
 from gpt2_wgpu.webgpu.backends.native_bundle import native_bundle
 from gpt2_wgpu.webgpu.waiting import wait
 
 Bundle = Callable[[Any, int], None]  # arguments: compute pass, number of repetitions
+# A layout, and (binding, buffer, offset, size) of each entry.
+GroupEntries = tuple[Any, Sequence[tuple[int, Any, int, int]]]
 _PIECE = 4 << 20  # bytes of a blob in Python's memory at a time; a multiple of 4
 
 
@@ -58,6 +61,21 @@ def bundle(gpu: Any, commands: Sequence[tuple[Any, ...]]) -> Bundle | None:
         return native_bundle(commands)
     made = gpu.create_compute_bundle(commands)
     return lambda compute, times: compute.execute_bundle(made, times)
+
+
+def bind_groups(gpu: Any, wanted: Sequence[GroupEntries]) -> Sequence[Any]:
+    """Create a bind group for each layout and its entries."""
+    made = None if errors_are_async(gpu) else native_bind_groups(gpu, wanted)
+    return [_bind_group(gpu, *each) for each in wanted] if made is None else made
+
+
+def _bind_group(gpu: Any, layout: Any, entries: Sequence[tuple[int, Any, int, int]]) -> Any:
+    """Create a bind group by wgpu's public call."""
+    described = [
+        {"binding": binding, "resource": {"buffer": buffer, "offset": offset, "size": nbytes}}
+        for binding, buffer, offset, nbytes in entries
+    ]
+    return gpu.create_bind_group(layout=layout, entries=described)
 
 
 def on_loss(gpu: Any, callback: Callable[[], None]) -> None:

@@ -145,7 +145,7 @@ class TestTrimming:
 class TestGarbage:
     """The collector may free a tensor, and so want a flush, in the middle of anything."""
 
-    @pytest.mark.parametrize("function", ["bind", "encode"])
+    @pytest.mark.parametrize("function", ["wanted_group", "encode"])
     def test_freed_while_a_command_is_added_or_encoded(self, device, monkeypatch, function):
         def collecting(*arguments):
             if garbage:
