@@ -38,18 +38,18 @@ def measure(context: Context, section: Section) -> None:
 
 
 def _self_test(context: Context, section: Section) -> None:
-    """Run the self-test of `gpt2-wgpu info`; its pipelines are compiled here."""
+    """Run the self-test of `gpt2-wgpu info`."""
     report = self_check(context.device, DTYPES)
     section["self_test"] = {
         "checks": len(report.checks),
         "failed": [f"{one.name}: {one.detail}" for one in report.checks if not one.passed],
     }
-    _note_compiling(context, section)
     if not report.passed:
         raise WrongResultsError(f"the self-test fails: {report.describe_wrong()}")
 
 
-def _note_compiling(context: Context, section: Section) -> None:
+def note_compiling(context: Context, section: Section) -> None:
+    """Write down the pipelines compiled so far: this part's, later also those of the models."""
     times = context.compile_seconds
     slowest = sorted(times, key=times.__getitem__, reverse=True)[:5]
     section["compile"] = {

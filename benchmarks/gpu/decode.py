@@ -38,7 +38,7 @@ def measure(context: Context, section: Section) -> None:
             with opened(context, model, dtype) as lm:
                 for batch in batches:
                     context.check_time()
-                    row = sync(measure_row(work, lm, batch, _quiet), "measure_row")
+                    row = sync(measure_row(work, lm, batch, context.tick), "measure_row")
                     row["model"] = model.name
                     if peak:
                         row["bandwidth_utilisation"] = row["bytes_per_second"] / peak
@@ -55,13 +55,11 @@ def measure(context: Context, section: Section) -> None:
         attempted(found, cache, partial(_positions, context, cache))
 
 
-def _quiet(_: str) -> None:
-    """Print nothing."""
-
-
 def _positions(context: Context, cache_dtype: str) -> Any:
     with opened(context, context.plan.small, "float16", cache_dtype) as lm:
-        return sync(steps_by_position(lm, 1, context.plan.repeats, _quiet), "steps_by_position")
+        return sync(
+            steps_by_position(lm, 1, context.plan.repeats, context.tick), "steps_by_position"
+        )
 
 
 def by_shape(lm: gw.GPT2CausalLM, prompt_tokens: int) -> list[dict[str, Any]]:

@@ -66,6 +66,7 @@ def _run(context: Context, names: list[str], folder: Path) -> int:
     found, status = context.report, 0
 
     def save() -> tuple[Path, Path]:
+        correctness.note_compiling(context, found["parts"].setdefault("correctness", {}))
         found["verdict"] = verdict.as_rows(found)
         return report.write(found, folder)
 

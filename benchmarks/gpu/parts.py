@@ -48,6 +48,10 @@ class Context:
         """Seconds left of the running part."""
         return self.deadline - time.perf_counter()
 
+    def tick(self, _: str) -> None:
+        """Take a line of progress of a longer measurement: a time to check the budget."""
+        self.check_time()
+
     def check_time(self) -> None:
         """Raise `OutOfTimeError` if the part has used its budget: call it between measurements."""
         if self.left <= 0:
