@@ -25,7 +25,7 @@ from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.pace import WorkPace
 from gpt2_wgpu.models.prefill import cache_bytes, chunk_rows, fitting_rows, residual
 from gpt2_wgpu.models.recovery import recover
-from gpt2_wgpu.nn import NO_TARGET
+from gpt2_wgpu.nn import NO_TARGET, KVCache
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, ops, tidy
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor
@@ -131,10 +131,25 @@ async def logprobs(lm: LanguageModel, texts: Any, stride: int | None) -> Any:
     return results[0] if one else results
 
 
+TokenLogprobs = tuple[list[float], list[dict[int, float]]]
+"""Log-probability of each token of a row, and the most likely ids with theirs."""
+
+
 async def token_logprobs(
     lm: LanguageModel, prompts: Sequence[list[int]], new: Sequence[list[int]], top: int
-) -> list[tuple[list[float], list[dict[int, float]]]]:
+) -> list[TokenLogprobs]:
     """Return for each row the log-probability of each new id, and the ``top`` most likely ids."""
+    rows = [
+        Window([*prompt, *ids][:-1], [NO_TARGET] * (len(prompt) - 1) + ids)
+        for prompt, ids in zip(prompts, new, strict=True)
+    ]
+    pieces = [[row] if row.ids else [] for row in rows]
+    found = await _values_of("generate", [lm], pieces, top_score(top))
+    return [logprobs_of_row(columns, top) for columns in found]
+
+
+def top_score(top: int) -> Score:
+    """Return the score of losses and of the ``top`` most likely ids: see `logprobs_of_row`."""
 
     def of(logits: Sequence[Tensor], targets: Tensor) -> list[Tensor]:
         losses, columns = _losses(logits, targets), []
@@ -149,23 +164,20 @@ async def token_logprobs(
                 ]
         return [*losses, *columns]
 
-    rows = [
-        Window([*prompt, *ids][:-1], [NO_TARGET] * (len(prompt) - 1) + ids)
-        for prompt, ids in zip(prompts, new, strict=True)
-    ]
-    score = Score(of, 2 + 2 * top if top else 1)
-    found = await _values_of("generate", [lm], [[row] if row.ids else [] for row in rows], score)
-    results = []
-    for losses, *others in found:
-        tops: list[dict[int, float]] = [{} for _ in losses]
-        if top:
-            best_loss, values, ids = others[0], others[1 : 1 + top], others[1 + top :]
-            for place, best in enumerate(best_loss):
-                total = values[0][place] + best  # log of the sum of exp
-                pairs = zip(ids, values, strict=True)
-                tops[place] = {int(i[place]): v[place] - total for i, v in pairs}
-        results.append(([-nats for nats in losses], tops))
-    return results
+    return Score(of, 2 + 2 * top if top else 1)
+
+
+def logprobs_of_row(columns: Sequence[Sequence[float]], top: int) -> TokenLogprobs:
+    """Return the results of `top_score` for each token."""
+    losses, *others = columns
+    tops: list[dict[int, float]] = [{} for _ in losses]
+    if top:
+        best_loss, values, ids = others[0], others[1 : 1 + top], others[1 + top :]
+        for place, best in enumerate(best_loss):
+            total = values[0][place] + best  # log of the sum of exp
+            pairs = zip(ids, values, strict=True)
+            tops[place] = {int(i[place]): v[place] - total for i, v in pairs}
+    return [-nats for nats in losses], tops
 
 
 def windows(ids: Sequence[int], context: int, stride: int) -> Iterator[Window]:
@@ -254,15 +266,20 @@ async def _window_values(
     backbones: Sequence[GPT2Backbone], pieces: Sequence[Window], score: Score
 ) -> list[list[list[float]]]:
     batches = [pieces[first : first + BATCH] for first in range(0, len(pieces), BATCH)]
-    return [window for batch in batches for window in await _batch_values(backbones, batch, score)]
+    return [window for batch in batches for window in await batch_values(backbones, batch, score)]
 
 
-async def _batch_values(
-    backbones: Sequence[GPT2Backbone], batch: Sequence[Window], score: Score
+async def batch_values(
+    backbones: Sequence[GPT2Backbone],
+    batch: Sequence[Window],
+    score: Score,
+    caches: Sequence[KVCache] = (),
+    start: int = 0,
 ) -> list[list[list[float]]]:
     """Return the values of each window, each result and each position.
 
-    The windows are padded on the right, where padding has no effect.
+    The windows are padded on the right, where padding has no effect. ``caches``: with the keys and
+    values of the ``start`` positions, which come before the windows; they get those of the windows.
     """
     as_uint32 = backbones[0].as_uint32
     longest = max(len(window.ids) for window in batch)
@@ -270,7 +287,7 @@ async def _batch_values(
     pace = WorkPace(backbones[0].device, dtypes)
     values: list[list[list[float]]] = [[[] for _ in range(score.results)] for _ in batch]
     async with tidy("evaluation"):
-        caches = [backbone.new_cache(len(batch), longest) for backbone in backbones]
+        caches = caches or [backbone.new_cache(len(batch), longest) for backbone in backbones]
         rows = min(map(chunk_rows, backbones, map(cache_bytes, caches)))
         step = max(1, rows // len(batch))
         for begin in range(0, longest, step):
@@ -282,7 +299,7 @@ async def _batch_values(
             with tidy() as scope:
                 ids_there = as_uint32(ids)
                 hidden = [
-                    await residual(backbone, ids_there, cache, begin, pace)
+                    await residual(backbone, ids_there, cache, start + begin, pace)
                     for backbone, cache in zip(backbones, caches, strict=True)
                 ]
                 found = await _scores(backbones, hidden, list(chain(*targets)), score, pace)

@@ -8,7 +8,7 @@ import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import ExitStack, aclosing, contextmanager
 from typing import Any
 
 from gpt2_wgpu._version import __version__
@@ -16,11 +16,15 @@ from gpt2_wgpu.models import GPT2CausalLM
 from gpt2_wgpu.models.continuous_batch import ContinuousBatch
 from gpt2_wgpu.models.evaluation import token_logprobs
 from gpt2_wgpu.server.api_errors import APIError
-from gpt2_wgpu.server.choice_tokens import Logprobs, logprobs_object
+from gpt2_wgpu.server.choice_tokens import Logprobs, TokenOffsets, logprobs_object
 from gpt2_wgpu.server.completion_request import CompletionRequest
 from gpt2_wgpu.server.completion_rows import CompletionRow, merged
 from gpt2_wgpu.server.metrics import Metrics
+from gpt2_wgpu.server.scored_choice import ScoredChoice
 from gpt2_wgpu.text import GPT2Tokenizer
+
+# Index of a row, text, log-probabilities of its tokens, and the finish reason of the last piece.
+Piece = tuple[int, str, dict[str, Any] | None, str | None]
 
 
 class Completions:
@@ -103,37 +107,59 @@ class Completions:
     async def events(
         self, request: CompletionRequest, rows: list[CompletionRow]
     ) -> AsyncGenerator[dict[str, Any]]:
-        """Yield the objects of a stream.
-
-        With log-probabilities, which are computed at the end, each choice is one object.
-        """
+        """Yield the objects of a stream."""
         head = self._head() | ({"usage": None} if request.include_usage else {})
-        if request.logprobs is not None:
-            for choice in (await self.answer(request, rows))["choices"]:
-                yield head | {"choices": [choice]}
-        else:
-            async with aclosing(self._pieces(request, rows)) as pieces:
-                async for index, text, reason in pieces:
-                    choice = {"text": text, "index": index, "logprobs": None}
-                    yield head | {"choices": [choice | {"finish_reason": reason}]}
+        kind = self._pieces if request.logprobs is None else self._scored_pieces
+        async with aclosing(kind(request, rows)) as pieces:
+            async for index, text, logprobs, reason in pieces:
+                choice = {"text": text, "index": index, "logprobs": logprobs}
+                yield head | {"choices": [choice | {"finish_reason": reason}]}
         if request.include_usage:
             yield head | {"choices": [], "usage": self._usage(request, rows)}
 
     async def _pieces(
         self, request: CompletionRequest, rows: Sequence[CompletionRow]
-    ) -> AsyncGenerator[tuple[int, str, str | None]]:
-        """Yield (index, piece of text, finish reason of the last piece)."""
+    ) -> AsyncGenerator[Piece]:
+        """Yield the pieces of a request without log-probabilities."""
         begun, first = time.perf_counter(), True
         if request.echo:
             for index in range(len(rows)):
-                yield index, self._prompt_text(request, index), None
+                yield index, self._prompt_text(request, index), None, None
         async with aclosing(merged(rows)) as pieces:
             async for index, piece in pieces:
                 first = self._note_first_token(begun, piece, first)
                 if piece is None:
-                    yield index, "", rows[index].finish_reason
+                    yield index, "", None, rows[index].finish_reason
                 elif piece:
-                    yield index, piece, None
+                    yield index, piece, None, None
+
+    async def _scored_pieces(
+        self, request: CompletionRequest, rows: Sequence[CompletionRow]
+    ) -> AsyncGenerator[Piece]:
+        """Yield the pieces of a request with log-probabilities."""
+        begun, first = time.perf_counter(), True
+        choices = [
+            ScoredChoice(self._lm, self._tokenizer, request, prompt, row)
+            for prompt, row in zip(
+                (prompt for prompt in request.prompts for _ in range(request.best_of)),
+                rows,
+                strict=True,
+            )
+        ]
+        with ExitStack() as freed:
+            for choice in choices:
+                freed.callback(choice.close)
+            async with aclosing(merged(rows)) as pieces:
+                async for index, piece in pieces:
+                    first = self._note_first_token(begun, piece, first)
+                    ended = piece is None
+                    async with self._scoring:
+                        text, logprobs = await choices[index].piece(ended)
+                    if ended:
+                        choices[index].close()
+                        yield index, text, logprobs, rows[index].finish_reason
+                    elif text or logprobs:
+                        yield index, text, logprobs, None
 
     async def _choices(
         self, request: CompletionRequest, rows: list[CompletionRow]
@@ -155,8 +181,14 @@ class Completions:
                 if request.logprobs is not None:
                     prompt = request.prompts[place // request.best_of]
                     visible = prompt.ids[prompt.hidden :] if request.echo else []
+                    offsets = TokenOffsets(self._tokenizer, visible)
+                    offsets.append(row.ids)
                     logprobs = logprobs_object(
-                        self._tokenizer, visible, row.ids, found[place], len(text)
+                        self._tokenizer,
+                        [*visible, *row.ids],
+                        offsets.values,
+                        found[place],
+                        len(text),
                     )
                 choices.append(
                     {

@@ -10,6 +10,8 @@ import threading
 import pytest
 
 from gpt2_wgpu import samplers
+from gpt2_wgpu.errors import OutOfGPUMemoryError
+from gpt2_wgpu.models.growing_logprobs import GrowingLogprobs
 from gpt2_wgpu.server import completions_endpoint
 from tests.server.conftest import MODEL
 
@@ -183,14 +185,61 @@ def test_a_stream_has_the_same_text(serve):
     assert len({event["id"] for event in [*found, last]}) == 1
 
 
-def test_a_stream_with_log_probabilities_has_whole_choices(serve):
-    common = {"prompt": PROMPT, "max_tokens": 4, "seed": 5, "logprobs": 1, "n": 2}
+@pytest.mark.parametrize("more", [{}, {"echo": True}, {"echo": True, "add_start_token": False}])
+def test_a_stream_has_the_log_probabilities_of_each_piece(serve, monkeypatch, more):
+    monkeypatch.setattr("gpt2_wgpu.models.pace.STEP_SECONDS", 0.0)  # one step a submit
+    common = {"prompt": PROMPT, "max_tokens": 12, "seed": 5, "logprobs": 2, "n": 2, **more}
 
     async def both(client):
-        return await client.complete(**common), await client.complete(**common, stream=True)
+        text = (await client.complete(**common)).json()["choices"][0]["text"]
+        stop = text[-9:-5]  # within a token, perhaps
+        options = common | {"stop": stop}
+        return await client.complete(**options), await client.complete(**options, stream=True)
 
     whole, stream = serve(both)
-    assert [event["choices"][0] for event in events(stream)] == whole.json()["choices"]
+    for index, expected in enumerate(whole.json()["choices"]):
+        pieces = [e["choices"][0] for e in events(stream) if e["choices"][0]["index"] == index]
+        assert "".join(piece["text"] for piece in pieces) == expected["text"]
+        assert pieces[-1]["finish_reason"] == expected["finish_reason"]
+        found = [piece["logprobs"] for piece in pieces if piece["logprobs"]]
+        assert len(found) > (index == 0)  # later rows may end while the first is scored
+        for name, values in expected["logprobs"].items():
+            joined = [each for logprobs in found for each in logprobs[name]]
+            if name == "token_logprobs":
+                assert joined[0] == pytest.approx(values[0], abs=1e-5)
+                assert joined[1:] == pytest.approx(values[1:], abs=1e-5)
+            elif name == "top_logprobs":
+                assert [each and [*each] for each in joined] == [
+                    each and [*each] for each in values
+                ]
+            else:
+                assert joined == values
+    assert whole.json()["choices"][0]["finish_reason"] == "stop"
+
+
+def test_pieces_wait_for_memory_for_log_probabilities(serve, monkeypatch):
+    common = {"prompt": PROMPT, "max_tokens": 5, "seed": 5, "logprobs": 0, "stream": True}
+    append, failed = GrowingLogprobs.append, []
+
+    async def once(self, new):
+        if not failed:
+            failed.append(new)
+            raise OutOfGPUMemoryError("none left")
+        return await append(self, new)
+
+    monkeypatch.setattr(GrowingLogprobs, "append", once)
+
+    async def twice(client):
+        return [events(await client.complete(**common)) for _ in range(2)]
+
+    texts = []
+    for found in serve(twice):
+        choices = [event["choices"][0] for event in found]
+        tokens = [each for c in choices if c["logprobs"] for each in c["logprobs"]["tokens"]]
+        assert len(tokens) == 5
+        texts.append("".join(choice["text"] for choice in choices))
+        assert "".join(tokens) == texts[-1]
+    assert failed and texts[0] == texts[1]
 
 
 def test_requests_that_come_together(serve, lm):

@@ -60,13 +60,15 @@ async def reach(client, running):
             await asyncio.sleep(0.001)
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_hangs_up_frees_its_rows(serve, lm, stream):
+@pytest.mark.parametrize(("stream", "logprobs"), [(False, None), (True, None), (True, 1)])
+def test_a_client_that_hangs_up_frees_its_rows(serve, lm, stream, logprobs):
     other = {"prompt": "A wolf", "max_tokens": 12, "temperature": 0}
     expected = lm.generate("A wolf", max_new_tokens=12, sampler="greedy", strip_prompt=True)
 
     async def work(client):
-        gone = Connection(LONG | {"stream": stream, "n": 3}, after_piece=stream)
+        gone = Connection(
+            LONG | {"stream": stream, "n": 3, "logprobs": logprobs}, after_piece=stream
+        )
         running = asyncio.create_task(gone.run(client.app))
         answer = asyncio.create_task(client.complete(**other))
         if not stream:  # a stream closes itself
