@@ -207,6 +207,17 @@ export interface Settings extends SamplingParameters {
    * whether the text may end. They run in the worker, for every token of the vocabulary at each step.
    */
   constraint?: string | URL;
+  /**
+   * Beam search with this number of beams (1 to 32) in place of a random choice: the text arrives in one
+   * piece. `numReturnSequences` of `generate` are the best beams.
+   */
+  numBeams?: number;
+  /** Exponent of the length, by which log-probabilities of beams are divided. Default: 1. */
+  lengthPenalty?: number;
+  /** Seconds after which the text ends, with finish reason "time_limit". Default: no limit. */
+  timeLimit?: number;
+  /** Whether to wait while the model runs another call, in place of a BusyError. Default: false. */
+  wait?: boolean;
 }
 
 export interface GenerateOptions extends Settings {

@@ -36,12 +36,18 @@ export function modelOf(id) {
 }
 
 /**
- * Runs one call of a model at a time; a second one throws BusyError.
+ * Runs one call of a model at a time; a second one throws BusyError, or with `turn` waits.
  *
  * @template T @param {number} id @param {string} what @param {(model: Model) => Promise<T>} work
+ * @param {AbortSignal} [turn] ends the wait
  */
-export async function alone(id, what, work) {
-  const model = modelOf(id);
+export async function alone(id, what, work, turn) {
+  let model = modelOf(id);
+  while (turn && model.busy) {
+    await model.work;
+    turn.throwIfAborted();
+    model = modelOf(id);
+  }
   if (model.busy) {
     const message = `this model is ${model.busy} already. Wait for its end, or stop it`;
     throw errorOf({ name: "BusyError", message });

@@ -33,7 +33,7 @@ export function stream(context, id, prompt, options) {
  * @param {Context} context @param {number} id @param {any} options
  * @param {(model: Model, settings: any, rules: any) => any} begin
  */
-export function streamOf({ signal, emit }, id, { constraint, ...options }, begin) {
+export function streamOf({ signal, emit }, id, { constraint, wait, ...options }, begin) {
   return alone(id, "generating", async (model) => {
     const rules = await rulesOf(constraint);
     signal.throwIfAborted();
@@ -65,11 +65,11 @@ export function streamOf({ signal, emit }, id, { constraint, ...options }, begin
       text.close();
       text.destroy();
     }
-  });
+  }, wait ? signal : undefined);
 }
 
 /** Several texts, generated together. @param {Context} context @param {number} id @param {string[]} prompts @param {any} options */
-export function generate({ signal }, id, prompts, { constraint, ...options }) {
+export function generate({ signal }, id, prompts, { constraint, wait, ...options }) {
   return alone(id, "generating", async (model) => {
     const rules = await rulesOf(constraint);
     const timer = setInterval(() => report(id, model), MEMORY_INTERVAL_MS);
@@ -78,5 +78,5 @@ export function generate({ signal }, id, prompts, { constraint, ...options }) {
     } finally {
       clearInterval(timer);
     }
-  });
+  }, wait ? signal : undefined);
 }

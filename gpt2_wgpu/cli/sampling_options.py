@@ -16,13 +16,11 @@ from gpt2_wgpu.cli.options import (
 from gpt2_wgpu.cli.terminal import Terminal
 from gpt2_wgpu.sampling_parameters import (
     COMMON_PARAMETERS,
-    FREQUENCY_PENALTY,
+    HISTORY_PARAMETERS,
     MAX_BEAMS,
     MAX_DRAFT,
     MAX_NEW_TOKENS,
-    PRESENCE_PENALTY,
     REPETITION_PENALTY,
-    RULE_PARAMETERS,
     SAMPLER_PARAMETERS,
     TIME_LIMIT_SECONDS,
     TOP_K,
@@ -34,7 +32,6 @@ from gpt2_wgpu.validation import Range
 if TYPE_CHECKING:
     import gpt2_wgpu as gw
 
-_STEP_BY_STEP = (REPETITION_PENALTY, PRESENCE_PENALTY, FREQUENCY_PENALTY, *RULE_PARAMETERS)
 _UNLIMITED = "; -1: until the text ends by itself"
 
 
@@ -82,7 +79,7 @@ def conflict(args: argparse.Namespace) -> tuple[str, str] | None:
     if args.beams and args.penalty_alpha is not None:
         return "beams", "penalty_alpha"
     if args.prompt_lookup:
-        neutral = {each.name: (None, each.neutral) for each in _STEP_BY_STEP}
+        neutral = {each.name: (None, each.neutral) for each in HISTORY_PARAMETERS}
         for name, without in (neutral | {"beams": (None,), "penalty_alpha": (None,)}).items():
             if getattr(args, name) not in without:
                 return "prompt_lookup", name
@@ -168,7 +165,7 @@ def note_what_is_ignored(
     search = _search(args)
     if not (search or settings["temperature"] == 0):
         return True
-    used = {"": {*COMMON_PARAMETERS}, "--beams": {*_STEP_BY_STEP}, "--penalty-alpha": {TOP_K}}[
+    used = {"": {*COMMON_PARAMETERS}, "--beams": {*HISTORY_PARAMETERS}, "--penalty-alpha": {TOP_K}}[
         search
     ]
     unused = [each for each in SAMPLER_PARAMETERS if each not in used]
@@ -194,7 +191,7 @@ def compile_model(lm: gw.GPT2CausalLM, args: argparse.Namespace, settings: dict[
     sampler: samplers.Sampler
     if args.beams:
         given = lm.generation_defaults | {k: v for k, v in vars(args).items() if v is not None}
-        rules = {each.name: given[each.name] for each in _STEP_BY_STEP if each.name in given}
+        rules = {each.name: given[each.name] for each in HISTORY_PARAMETERS if each.name in given}
         sampler = samplers.BeamSampler(args.beams, **rules)
     elif args.penalty_alpha is not None:
         sampler = samplers.ContrastiveSampler(args.top_k or 5, args.penalty_alpha)

@@ -67,6 +67,7 @@ class Session:
                 settings.arguments["max_new_tokens"],
                 stop_texts=settings.arguments["stop_texts"],
                 sampler=settings.sampler,
+                time_limit=settings.arguments["time_limit"],
             )
         return Text(stream, settings, self._tokenizer, self._on_step)
 

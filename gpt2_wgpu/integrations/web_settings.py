@@ -12,7 +12,13 @@ from typing import Any
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import GPT2WGPUError, InvalidArgumentError
 from gpt2_wgpu.samplers.rule_arguments import RULE_ARGUMENTS
-from gpt2_wgpu.sampling_parameters import MAX_TOP_LOGPROBS, PARAMETERS, SAMPLER_PARAMETERS, SEED
+from gpt2_wgpu.sampling_parameters import (
+    HISTORY_PARAMETERS,
+    MAX_TOP_LOGPROBS,
+    PARAMETERS,
+    SAMPLER_PARAMETERS,
+    SEED,
+)
 from gpt2_wgpu.sampling_parameters import with_defaults as with_default_parameters
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.validation import Range, integer
@@ -32,6 +38,9 @@ _OTHERS = {
     "allowedSpecial": "allowed_special",
     "addStartToken": "add_start_token",
     "numReturnSequences": "num_return_sequences",
+    "numBeams": "num_beams",
+    "lengthPenalty": "length_penalty",
+    "timeLimit": "time_limit",
     "details": "return_details",
     "topLogprobs": "top_logprobs",
 }
@@ -65,7 +74,8 @@ def javascript_names() -> Iterator[None]:
 class Settings:
     """Settings of one call.
 
-    ``seeds``: one for each text, None in greedy search. ``top_logprobs``: None without details.
+    ``seeds``: one for each text, None in greedy and beam search. ``top_logprobs``: None without
+    details.
     """
 
     sampler: samplers.Sampler
@@ -92,17 +102,24 @@ class Settings:
         """
         values = {key: value for key, value in given.items() if value is not None}
         if unknown := sorted(values.keys() - set(SETTINGS)):
-            known = ", ".join([*SETTINGS, "constraint", "signal"])
+            known = ", ".join([*SETTINGS, "constraint", "signal", "wait"])
             raise InvalidArgumentError(f"no setting {shown(unknown[0])}; there are {known}")
         each = int(_SEQUENCES.check("num_return_sequences", values.get("numReturnSequences", 1)))
+        seeds: list[int] | None = None
+        sampler: samplers.Sampler
+        if "numBeams" in values:
+            sampler = _beam_sampler(values, own)
+        elif "lengthPenalty" in values:
+            raise InvalidArgumentError("lengthPenalty is part of beam search: set numBeams, too")
         seed = values.pop("seed", None)
         chosen = with_default_parameters(
             {each.name: values.get(each.javascript) for each in PARAMETERS}, own
         )
         del chosen["seed"]
-        seeds = _seeds(seed, prompts * each)
-        parameters = {each.name: chosen[each.name] for each in SAMPLER_PARAMETERS if each != SEED}
-        sampler = samplers.of_settings(seed=seeds[0], **parameters, **_rules(values))
+        if "numBeams" not in values:
+            seeds = _seeds(seed, prompts * each)
+            parameters = {p.name: chosen[p.name] for p in SAMPLER_PARAMETERS if p != SEED}
+            sampler = samplers.of_settings(seed=seeds[0], **parameters, **_rules(values))
         stop, special = values.get("stop", ()), values.get("allowedSpecial", ())
         return Settings(
             sampler,
@@ -114,8 +131,23 @@ class Settings:
                 "stop_texts": [stop] if isinstance(stop, str) else stop,
                 "allowed_special": special,
                 "add_start_token": values.get("addStartToken"),
+                "time_limit": values.get("timeLimit"),
             },
         )
+
+
+def _beam_sampler(values: Mapping[str, Any], own: Mapping[str, Any]) -> samplers.BeamSampler:
+    """Return the beam search of a call; InvalidArgumentError for settings of a random choice."""
+    for each in SAMPLER_PARAMETERS:
+        if each not in HISTORY_PARAMETERS and each.javascript in values:
+            raise InvalidArgumentError(f"beam search is not random: omit {each.javascript}")
+    given = {
+        each.name: values.get(each.javascript, own.get(each.name)) for each in HISTORY_PARAMETERS
+    }
+    options = {name: value for name, value in given.items() if value is not None} | _rules(values)
+    if "lengthPenalty" in values:
+        options["length_penalty"] = values["lengthPenalty"]
+    return samplers.BeamSampler(values["numBeams"], **options)
 
 
 def _seeds(given: Any, texts: int) -> list[int]:

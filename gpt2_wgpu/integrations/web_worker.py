@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
+from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.integrations.web_console import Console
 from gpt2_wgpu.integrations.web_sessions import Session, session_arguments
 from gpt2_wgpu.integrations.web_settings import Settings, javascript_names
@@ -129,6 +130,11 @@ class Model:
             one = isinstance(prompt, str) or (bool(prompt) and isinstance(prompt[0], int))
             settings = self._settings(given, rules, 1 if one else len(prompt))
             seed = None
+            if "numBeams" in given and settings.texts_per_prompt > 1:
+                raise InvalidArgumentError(
+                    "a stream has the best text of a beam search: for numReturnSequences of them "
+                    "call generate"
+                )
             if not one or given.get("numReturnSequences") is not None:
                 prompts = [prompt] if one else prompt
                 prompt = [each for each in prompts for _ in range(settings.texts_per_prompt)]

@@ -50,6 +50,25 @@ def test_errors_have_javascripts_names():
             Settings.of({"logitBias": bias}, {})
 
 
+def test_beam_search_and_time_limit():
+    own = {"repetition_penalty": 1.2, "temperature": 0.8}
+    given = {"numBeams": 3, "lengthPenalty": 0.5, "noRepeatNgramSize": 2, "suppressTokens": [4]}
+    found = Settings.of({**given, "timeLimit": 5}, own)
+    config = found.sampler.get_config()
+    assert (config["num_beams"], config["length_penalty"]) == (3, 0.5)
+    assert (config["repetition_penalty"], config["no_repeat_ngram_size"]) == (1.2, 2)
+    assert config["suppress_tokens"] == [4]
+    assert (found.seeds, found.arguments["time_limit"]) == (None, 5)
+    for wrong, message in (
+        ({"numBeams": 2, "temperature": 0.5}, "not random: omit temperature"),
+        ({"numBeams": 2, "seed": 1}, "omit seed"),
+        ({"numBeams": 40}, "numBeams must"),
+        ({"lengthPenalty": 2}, "set numBeams, too"),
+    ):
+        with pytest.raises(errors.InvalidArgumentError, match=message), javascript_names():
+            Settings.of(wrong, own)
+
+
 def test_every_setting_is_declared():
     """Those of `Settings`, `SeveralOptions` and `DetailOptions` in gpt2.d.ts."""
     declared = set(re.findall(r"^  (\w+)\??: ", TYPES.read_text("utf-8"), re.MULTILINE))

@@ -82,6 +82,32 @@ def test_several_texts_are_each_that_of_its_prompt_and_seed(tab: Tab) -> None:
     assert one == [found[0]["text"]]
 
 
+def test_beams_time_limit_and_wait(tab: Tab, native: gw.GPT2CausalLM) -> None:
+    beams = gw.samplers.BeamSampler(3, length_penalty=0.5)
+    wanted = native.generate(
+        PROMPT, strip_prompt=True, max_new_tokens=8, sampler=beams, num_return_sequences=2
+    )
+    options = {"numBeams": 3, "lengthPenalty": 0.5, "maxTokens": 8}
+    assert tab.evaluate(GENERATE, [PROMPT, {**options, "numReturnSequences": 2}]) == wanted
+    found = tab.evaluate(
+        """async ([prompt, options]) => {
+          const both = await Promise.all([
+            lm.generate(prompt, options), lm.generate(prompt, { ...options, wait: true }),
+          ]);
+          const busy = lm.generate(prompt, options);
+          const error = await lm.generate(prompt, options).catch(({ name }) => name);
+          const stream = lm.stream(prompt, { maxTokens: 400, timeLimit: 0.3 });
+          await busy;
+          for await (const piece of stream);
+          return { both, error, reason: stream.stats.finishReason };
+        }""",
+        [PROMPT, options],
+    )
+    assert found["both"] == [wanted[0]] * 2
+    assert found["error"] == "BusyError"
+    assert found["reason"] == "time_limit"
+
+
 def test_several_texts_stream_together(tab: Tab) -> None:
     found = tab.evaluate(
         """async (options) => {
