@@ -1,5 +1,5 @@
-// Linear layer y = x Wᵀ (+ what `store` adds) for more than eight tokens, GEMM for CPU adapters with
-// subgroups: the threads of a subgroup load different tokens and pass them to each other.
+// Linear layer y = x Wᵀ (+ what `store` adds) for more than eight tokens, GEMM for CPU adapters
+// with subgroups: the threads of a subgroup load different tokens and pass them to each other.
 //
 // Formula:  sum[m, n] = Σ_k x[m, k] W[n, k], f32 accumulation in the order of linear_gemm_cpu.wgsl,
 //           so with the same bits; then store(m, n, sum)
@@ -10,8 +10,8 @@
 // Limits:   out_features <= 32 * 65,535, tokens <= 16 * 65,535
 //
 // A load costs tens of multiply-adds. linear_gemm_cpu.wgsl loads 16 words of weights and 8 of x for
-// 128 multiply-adds (f32), this kernel 8 and 8. Measured on llvmpipe, 3072 x 768: 0.42 (f32) to 0.55
-// (q8) of its time for 16 tokens; 8 outputs a thread, or 32 tokens, are slower: more sums than
+// 128 multiply-adds (f32), this kernel 8 and 8. Measured on llvmpipe, 3072 x 768: 0.42 (f32) to
+// 0.55 (q8) of its time for 16 tokens; 8 outputs a thread, or 32 tokens, are slower: more sums than
 // registers.
 
 //!include "weight_{weight}.wgsl"

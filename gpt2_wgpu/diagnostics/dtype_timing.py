@@ -24,7 +24,11 @@ def kernel_hash() -> str:
     plain = ("input", "plain"), ("store", "plain")
     sources = [
         load_source(kernel, (*plain, ("weight", weight)))
-        for kernel, weight in (("linear_gemv_cpu", "f16"), ("linear_w8a8_gemv_cpu", "q8"))
+        for kernel, weight in (
+            ("linear_gemv_cpu", "f16"),
+            ("linear_w8a8_gemv_cpu", "q8"),
+            ("linear_w8a8_gemv_masked_cpu", "q8"),
+        )
     ]
     return f"{zlib.crc32(''.join(sources).encode()):08x}"
 

@@ -68,6 +68,8 @@ def choose(
     if tokens > 8 and device.capabilities.shares_loads:
         return "linear_w8a8_gemm_subgroups_cpu", (-(-out_features // 32), -(-tokens // 16), 1), {}
     if tokens == 1:
-        return "linear_w8a8_gemv_cpu", (groups, 1, 1), {"BLOCKS": in_features // BLOCK}
+        masked = device.capabilities.emulates_packed_dot
+        kernel = "linear_w8a8_gemv_masked_cpu" if masked else "linear_w8a8_gemv_cpu"
+        return kernel, (groups, 1, 1), {"BLOCKS": in_features // BLOCK}
     quads = 1 if tokens <= 4 else 2
     return "linear_w8a8_gemm_cpu", (groups, -(-tokens // (4 * quads)), 1), {"QUADS": quads}

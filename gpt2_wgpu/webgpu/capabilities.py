@@ -53,6 +53,9 @@ class Capabilities:
     ``prefers_w8a8``: a CPU adapter is faster with W8A8 (nn/w8a8.py): quantised weights times
     activations rounded to int8. GPUs are memory-bound, and the float product is more accurate.
 
+    ``emulates_packed_dot``: ``dot4I8Packed`` takes a CPU adapter more instructions than products of
+    floats.
+
     ``prefers_f16_cache``: keys and values are stored as f16 by default. A GPU is bound by the bytes
     that a step reads; a CPU adapter by the instructions, of which f16 takes more.
 
@@ -72,6 +75,7 @@ class Capabilities:
     prefill_rows: int  # max rows (batch x tokens) per prefill submit, to bound its time
     few_queries: int = 64  # on a CPU adapter attention spreads fewer queries over its lanes
     shares_loads: bool = False
+    emulates_packed_dot: bool = False
 
     @classmethod
     def of(
@@ -86,6 +90,7 @@ class Capabilities:
             prefers_f16_cache=not info.is_software,
             prefill_rows=128 if info.is_software else 512,
             shares_loads=info.is_software and "subgroup" in features,
+            emulates_packed_dot="swiftshader" in info.name.lower(),
         )
 
 

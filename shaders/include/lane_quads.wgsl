@@ -1,5 +1,5 @@
-// Quads (quads.wgsl) of which each lane of a subgroup loads one token, for kernels whose threads all
-// need the same tokens: a CPU adapter loads a word for each lane, even where all load the same one.
+// Quads (quads.wgsl) of which each lane of a subgroup loads one token, for kernels whose threads
+// all need the same tokens: a CPU adapter loads a word for each lane, even where all load the same.
 //
 // Provides: LANE_QUADS, LANE_OUTPUTS, lane_tokens, lane_quad, lane_values, add_lane_products
 // Needs:    Quad

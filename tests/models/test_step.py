@@ -58,7 +58,7 @@ def test_the_dispatches_of_a_step(device, capabilities, case):
     adapter, dtype, shape = case.split()
     rows, length = map(int, shape.split("x"))
     for_cpus = adapter == "cpu"
-    capabilities(prefers_no_barriers=for_cpus, prefers_w8a8=for_cpus)
+    capabilities(prefers_no_barriers=for_cpus, prefers_w8a8=for_cpus, emulates_packed_dot=False)
     backbone = gw.GPT2Backbone(5000, 2, 2, 64, 256, max_sequence_length=1024, dtype=dtype)
     with gw.tidy():
         cache = backbone.new_cache(rows, length)

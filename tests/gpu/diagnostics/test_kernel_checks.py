@@ -20,7 +20,8 @@ from tests.gpu.doctored import doctored
 pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.native("files are copied")]
 
 # Kinds of adapters, which have kernels of their own.
-CPU, GPU, SUBGROUPS = "cpu", "gpu", "subgroups"  # the last: a CPU adapter, too
+CPU, GPU = "cpu", "gpu"
+SUBGROUPS, MASKED = "subgroups", "masked"  # other CPU adapters
 
 
 def as_kind(device, capabilities, kind):
@@ -30,7 +31,7 @@ def as_kind(device, capabilities, kind):
     cpu = kind != GPU
     capabilities(
         prefers_no_barriers=cpu, prefers_w8a8=cpu, prefers_f16_cache=not cpu,
-        shares_loads=kind == SUBGROUPS,
+        shares_loads=kind == SUBGROUPS, emulates_packed_dot=kind == MASKED,
     )  # fmt: skip
 
 
@@ -40,7 +41,7 @@ def nothing_remembered(monkeypatch):
     monkeypatch.setattr(self_test, "_passed", set())
 
 
-@pytest.mark.parametrize("kind", [CPU, GPU, SUBGROUPS])
+@pytest.mark.parametrize("kind", [CPU, GPU, SUBGROUPS, MASKED])
 def test_a_right_device_passes(device, capabilities, kind):
     as_kind(device, capabilities, kind)
     report = gw.self_check(device)
@@ -85,9 +86,10 @@ KERNELS = {
 KERNELS[SUBGROUPS] = KERNELS[CPU] | {
     "linear_gemm_subgroups_cpu", "linear_w8a8_gemm_subgroups_cpu",
 }  # fmt: skip
+KERNELS[MASKED] = KERNELS[CPU] - {"linear_w8a8_gemv_cpu"} | {"linear_w8a8_gemv_masked_cpu"}
 
 
-@pytest.mark.parametrize("kind", [CPU, GPU, SUBGROUPS])
+@pytest.mark.parametrize("kind", [CPU, GPU, SUBGROUPS, MASKED])
 def test_what_generation_runs_is_checked(device, capabilities, kind):
     """Each kernel and variant that a prompt, a batch and their steps use, the self-test uses."""
     as_kind(device, capabilities, kind)

@@ -12,9 +12,15 @@ from gpt2_wgpu.nn import attention, linear_choice, w8a8
 from gpt2_wgpu.tensors.ops.launch import groups_for, iterations, threads_per_row, use_cpu_kernel
 
 
-def device(*, cpu: bool, most: int = 65_535, shares: bool = False) -> SimpleNamespace:
+def device(
+    *, cpu: bool, most: int = 65_535, shares: bool = False, emulates: bool = False
+) -> SimpleNamespace:
     capabilities = SimpleNamespace(
-        prefers_no_barriers=cpu, max_iterations=most, few_queries=64, shares_loads=shares
+        prefers_no_barriers=cpu,
+        max_iterations=most,
+        few_queries=64,
+        shares_loads=shares,
+        emulates_packed_dot=emulates,
     )
     return SimpleNamespace(capabilities=capabilities, info=SimpleNamespace(name="it"))
 
@@ -115,6 +121,8 @@ def test_w8a8_products():
     outputs = w8a8._GROUP_OUTPUTS
     assert choose(1, outputs, 96) == ("linear_w8a8_gemv_cpu", (1, 1, 1), {"BLOCKS": 3})
     assert choose(1, outputs + 1, 96)[1] == (2, 1, 1)
+    emulated = w8a8.choose(device(cpu=True, emulates=True), 1, outputs, 96)
+    assert emulated == ("linear_w8a8_gemv_masked_cpu", (1, 1, 1), {"BLOCKS": 3})
     assert choose(4, outputs, 96) == ("linear_w8a8_gemm_cpu", (1, 1, 1), {"QUADS": 1})
     assert choose(5, outputs, 96) == ("linear_w8a8_gemm_cpu", (1, 1, 1), {"QUADS": 2})
     assert choose(9, outputs + 1, 96) == ("linear_w8a8_gemm_cpu", (2, 2, 1), {"QUADS": 2})
