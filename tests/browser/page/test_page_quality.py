@@ -19,10 +19,10 @@ Begin = Callable[..., Visit]
 
 LOOKS: dict[str, dict[str, Any]] = {
     "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
-    "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},
     "phone": {"color_scheme": "light", "viewport": {"width": 360, "height": 740}},
     "phone-dark": {"color_scheme": "dark", "viewport": {"width": 360, "height": 740}},
 }
+AUDITED = ("light", "phone-dark")  # each colour scheme and each width once
 
 
 def audit(me: Visit, node_modules: Path, look: str, state: str) -> None:
@@ -37,7 +37,7 @@ def audit(me: Visit, node_modules: Path, look: str, state: str) -> None:
     assert me.evaluate("() => document.documentElement.scrollWidth - innerWidth") <= 0
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", AUDITED)
 def test_every_state_is_accessible(visit: Begin, node_modules: Path, look: str) -> None:
     rows = [{"id": "a/one", "name": "a/one", "bytes": 548_100_000, "complete": True}]
     adapter = {"name": "SwiftShader", "software": True}
@@ -70,7 +70,7 @@ def test_every_state_is_accessible(visit: Begin, node_modules: Path, look: str) 
     audit(me, node_modules, look, "6-odds")
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", AUDITED)
 def test_failing_states_are_accessible(visit: Begin, node_modules: Path, look: str) -> None:
     check = {
         "ok": False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -35,8 +35,12 @@ def as_kind(device, capabilities, kind):
     )  # fmt: skip
 
 
+known_draws = cache(self_test.known_draws)  # once for all of these tests
+
+
 @pytest.fixture(autouse=True)
 def nothing_remembered(monkeypatch):
+    monkeypatch.setattr(self_test, "known_draws", known_draws)
     monkeypatch.setattr(remembered, "directory", lambda: None)
     monkeypatch.setattr(self_test, "_passed", set())
 
