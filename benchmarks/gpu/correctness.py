@@ -38,7 +38,7 @@ def measure(context: Context, section: Section) -> None:
 
 
 def _self_test(context: Context, section: Section) -> None:
-    """Run the self-test of `gpt2-wgpu info`."""
+    """Run the self-test of `gpt2-wgpu doctor`."""
     report = self_check(context.device, DTYPES)
     section["self_test"] = {
         "checks": len(report.checks),

@@ -7,13 +7,13 @@ import os
 import platform
 from typing import Any
 
-from gpt2_wgpu.cli import info
+from gpt2_wgpu.cli import device_report
 from gpt2_wgpu.cli.options import Parser, add_adapter
 from gpt2_wgpu.cli.terminal import Terminal
 from gpt2_wgpu.errors import DeviceError
 from gpt2_wgpu.weights.local_models import local_models
 
-# Optional and indirect packages that change behaviour; `info` has the required ones.
+# Optional and indirect packages that change behaviour; `device_report` has the required ones.
 _PACKAGES = ("huggingface_hub", "prompt_toolkit", "tqdm", "h5py", "llguidance", "starlette", "ray")
 # Variables that change behaviour and hold no secrets.
 _VARIABLES = (
@@ -39,11 +39,17 @@ _VARIABLES = (
 )
 
 _EPILOG = """\
-Paste the output into a bug report. It works without a GPU, too.
+The self-test loads a small model in each weight format, runs it, samples
+tokens, and compares the results with known ones. (It also runs by itself
+before the first text, once for each adapter, driver and weight format.)
+--json has the figures of each of its checks. Without a GPU the rest is
+printed all the same.
 Exit status: 0 if the self-test passes, 1 if it fails or there is no adapter.
 
 examples:
   gpt2-wgpu doctor
+  gpt2-wgpu doctor --adapter 1
+  gpt2-wgpu doctor --json | jq .adapter
   gpt2-wgpu doctor --json > report.json
 """
 
@@ -52,9 +58,9 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
     """Adds the command `doctor` to `commands`; returns its parser."""
     parser = commands.add_parser(
         "doctor",
-        help="describe this machine for a bug report",
-        description="Prints versions, environment, adapters, models and memory; runs the\n"
-        "self-test of `info`.",
+        help="describe this machine and its GPU, and run a self-test",
+        description="Prints versions, environment, adapters, limits, models and memory, and runs\n"
+        "a self-test. It has what a bug report needs.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -67,14 +73,14 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
     """Runs the command; returns the exit status."""
     facts: dict[str, Any] = {
-        "versions": info.versions() | info.versions_of(_PACKAGES),
+        "versions": device_report.versions() | device_report.versions_of(_PACKAGES),
         "platform": platform.platform(),
         "machine": _machine(),
         "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
         "models": _models(),
         "adapters": _adapters(),
     }
-    return info.report(facts, args, terminal, brief=True)
+    return device_report.report(facts, args, terminal)
 
 
 def _machine() -> dict[str, Any]:

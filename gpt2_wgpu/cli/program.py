@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import sys
 import traceback
 from collections.abc import Sequence
 from typing import Any
@@ -14,9 +15,9 @@ from gpt2_wgpu.cli import (
     bench,
     completion,
     convert,
+    device_report,
     doctor,
     generate,
-    info,
     interactive,
     list_models,
     score,
@@ -42,18 +43,18 @@ _COMMANDS = (
     list_models,
     convert,
     serve,
-    info,
     doctor,
     bench,
     completion,
 )
+_FORMER_NAMES = {"info": "doctor"}  # of commands, which scripts may use
 _DESCRIPTION = "GPT-2 text generation in WGSL compute shaders, on any GPU that WebGPU supports."
 
 _EXAMPLES = """\
 examples:
   gpt2-wgpu generate "Once upon a time"
   gpt2-wgpu generate --help
-  gpt2-wgpu info
+  gpt2-wgpu doctor
   gpt2-wgpu serve
 
 Text goes to standard output, everything else to standard error. Colour is used
@@ -94,7 +95,11 @@ def run(argv: Sequence[str] | None) -> int:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parses `argv`; raises SystemExit as argparse does, with the hint at the command's help."""
-    args, unknown = build_parser().parse_known_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    first = next((i for i, each in enumerate(given) if not each.startswith("-")), None)
+    if first is not None and given[first] in _FORMER_NAMES:
+        given[first] = _FORMER_NAMES[given[first]]
+    args, unknown = build_parser().parse_known_args(given)
     if unknown:
         args.reject(unknown)
     args.check(args)
@@ -136,7 +141,7 @@ class _Version(argparse.Action):
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, **kwargs)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        versions = info.versions()
+        versions = device_report.versions()
         Terminal().write(f"gpt2-wgpu {versions['gpt2-wgpu']} (wgpu {versions['wgpu']})\n")
         parser.exit()
 

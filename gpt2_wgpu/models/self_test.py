@@ -98,9 +98,7 @@ async def require_right_results(device: Device, dtype: str, cache_dtype: str | N
             if sys.platform == "emscripten":
                 remedy = "Update the browser or the graphics driver, or try another browser."
             else:
-                remedy = (
-                    "Update its driver or use another adapter (`gpt2-wgpu info` shows all checks)."
-                )
+                remedy = "Update its driver or use another adapter (`gpt2-wgpu doctor` shows them)."
             driver = device.info.driver or device.info.backend
             raise DeviceError(
                 f"{device.info.name} ({driver}) computes wrong numbers: {wrong}. {remedy}"

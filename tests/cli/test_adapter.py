@@ -17,7 +17,7 @@ COMMANDS = {
     "generate": ["generate", "-q", "Once"],
     "convert": ["convert", "fairytales", "there", "--dtype", "q8"],
     "bench": ["bench"],
-    "info": ["info"],
+    "doctor": ["doctor"],
 }
 
 
@@ -73,7 +73,7 @@ def test_a_text_on_the_named_adapter(run: Run) -> None:
     assert wrong.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["generate", "info"])
+@pytest.mark.parametrize("command", ["generate", "doctor"])
 def test_without_an_adapter_a_command_fails_with_one_line(command: str, run: Run) -> None:
     for name in ("VK_DRIVER_FILES", "WGPUPY_WGPU_ADAPTER_NAME"):
         done = run(*COMMANDS[command], env=dict(os.environ) | {name: "/nosuch"})

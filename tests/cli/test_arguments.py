@@ -95,7 +95,7 @@ def test_a_value_out_of_bounds_is_named(
         (["generate", "--top-k"], "--top-k: expected one argument"),
         (["generate", "--tem", "1"], "--tem"),  # no abbreviations: they break when options come
         (["generate", "Once", "upon"], "upon"),
-        (["info", "--quiet"], "--quiet"),
+        (["doctor", "--quiet"], "--quiet"),
         (["batch", "a.csv", "b.csv", "--time-limit", "1"], "--time-limit"),
         (["generate", "caf\udce9"], "not valid UTF-8"),
         (["generate", "--stop", "caf\udce9"], "not valid UTF-8"),
@@ -154,8 +154,8 @@ def test_usage_errors_of_the_process(run: Run) -> None:
             "(see 'gpt2-wgpu generate --help')\n",
         ),
         (
-            ["info", "me"],
-            "gpt2-wgpu info: error: unrecognized arguments: me (see 'gpt2-wgpu info --help')\n",
+            ["doctor", "me"],
+            "gpt2-wgpu doctor: error: unrecognized arguments: me (see 'gpt2-wgpu doctor --help')\n",
         ),
         (
             [],
@@ -191,7 +191,7 @@ def test_help_lists_the_commands(run: Run) -> None:
     done = run("--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert "generate" in done.stdout
-    assert "info" in done.stdout
+    assert "doctor" in done.stdout
 
 
 def test_version_names_wgpu_too(run: Run) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "command", [["info"], ["doctor"], ["generate", "Once"], ["score", "Once"], ["bench"]]
+    "command", [["doctor"], ["generate", "Once"], ["score", "Once"], ["bench"]]
 )
 def test_one_line_and_a_failure(command: list[str]) -> None:
     nowhere = {"VK_DRIVER_FILES": "/nonexistent", "VK_ICD_FILENAMES": "/nonexistent"}

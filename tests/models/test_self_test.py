@@ -119,7 +119,7 @@ def test_generation_refuses_a_device_that_computes_wrong_numbers(device, monkeyp
                 assert "float16 product behind a norm" in message  # the stage,
                 assert "is allowed" in message  # how far off,
                 assert "use another adapter" in message  # and what to do
-                assert "gpt2-wgpu info" in message
+                assert "gpt2-wgpu doctor" in message
         assert not (tmp_path / "cache").exists()  # a failure is not remembered
         assert lm.generate("Once", max_length=10)
         assert (tmp_path / "cache" / "self_test.json").exists()

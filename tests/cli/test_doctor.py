@@ -1,4 +1,4 @@
-"""`gpt2-wgpu info` and `doctor`: facts, self-test, and messages if either is unavailable."""
+"""`gpt2-wgpu doctor`: facts, self-test, and messages if either is unavailable."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
 
 
 def test_json(engine: FakeEngine, capsys: Captured) -> None:
-    assert main(["info", "--json"]) == 0
+    assert main(["doctor", "--json"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     facts = json.loads(out)
@@ -44,23 +44,18 @@ def test_json(engine: FakeEngine, capsys: Captured) -> None:
 
 
 def test_a_page_for_a_person(engine: FakeEngine, capsys: Captured) -> None:
-    assert main(["info"]) == 0
+    assert main(["doctor"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert "  name      Fake 9000\n" in out
     assert "  software  no\n" in out
     assert "  max-buffer-size  2147483648 (2,048 MiB)\n" in out
-    assert "  PASS  matmul                     worst error 1.0e-07, tolerance 1.0e-05\n" in out
-    assert out.endswith("\n  PASS\n")
 
 
-@pytest.mark.parametrize("command", ["info", "doctor"])
 @pytest.mark.parametrize("options", [[], ["--json"]])
-def test_a_wrong_number_fails(
-    command: str, options: list[str], engine: FakeEngine, capsys: Captured
-) -> None:
+def test_a_wrong_number_fails(options: list[str], engine: FakeEngine, capsys: Captured) -> None:
     engine.checks = [check("matmul", True), check("gelu", False, "at 17: got 3.0, expected 2.9")]
-    assert main([command, *options]) == 1
+    assert main(["doctor", *options]) == 1
     out, err = capsys.readouterr()
     assert "at 17: got 3.0, expected 2.9" in out
     assert err == (
@@ -70,18 +65,17 @@ def test_a_wrong_number_fails(
     assert engine.device_closed
 
 
-def test_doctor_adds_what_a_bug_report_needs(
+def test_what_a_bug_report_needs(
     engine: FakeEngine, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VK_DRIVER_FILES", "/my/driver.json")
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    assert main(["info", "--json"]) == 0
-    basis = json.loads(capsys.readouterr().out)
+    assert main(["info", "--json"]) == 0  # its former name
+    former = json.loads(capsys.readouterr().out)
     assert main(["doctor", "--json"]) == 0
     out = capsys.readouterr().out
     facts = json.loads(out)
-    assert basis.items() <= {**facts, "versions": basis["versions"]}.items()
-    assert basis["versions"].items() < facts["versions"].items()
+    assert facts == former
     assert facts["versions"]["tqdm"]
     assert facts["environment"]["VK_DRIVER_FILES"] == "/my/driver.json"
     assert "hf_secret" not in out
@@ -102,7 +96,7 @@ def test_without_an_adapter_the_versions_are_told(
     options: list[str], engine: FakeEngine, capsys: Captured
 ) -> None:
     engine.failure = NoAdapterError("no adapter: install a driver")
-    assert main(["info", *options]) == 1
+    assert main(["doctor", *options]) == 1
     out, err = capsys.readouterr()
     assert __version__ in out
     assert err == "gpt2-wgpu: error: no adapter: install a driver\n"
@@ -112,7 +106,7 @@ def test_without_an_adapter_the_versions_are_told(
 
 
 def test_this_machine(run: Run) -> None:
-    done = run("info", "--json")
+    done = run("doctor", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     facts = json.loads(done.stdout)
     assert facts["adapter"]["backend"] in ("Vulkan", "Metal", "D3D12")

@@ -1,4 +1,4 @@
-"""The command `gpt2-wgpu info`: adapter, limits, features, versions and a self-test."""
+"""Report on a device for `gpt2-wgpu doctor`: adapter, limits, features, versions, self-test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu._version import __version__
-from gpt2_wgpu.cli.options import Parser, add_adapter
 from gpt2_wgpu.cli.terminal import Terminal
 from gpt2_wgpu.errors import DeviceError
 
@@ -31,45 +30,9 @@ _LIMITS = (
     "min-storage-buffer-offset-alignment",
 )
 
-_EPILOG = """\
-The self-test loads a small model in each weight format, runs it, samples
-tokens, and compares the results with known ones. (It also runs by itself
-before the first text, once for each adapter, driver and weight format.)
-Exit status: 0 if it passes, 1 if it fails or there is no adapter.
 
-examples:
-  gpt2-wgpu info
-  gpt2-wgpu info --adapter 1
-  gpt2-wgpu info --json | jq .adapter
-"""
-
-
-def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
-    """Adds the command `info` to `commands`; returns its parser."""
-    parser = commands.add_parser(
-        "info",
-        help="describe the GPU and run a self-test",
-        description="Prints adapter, limits, features and versions, and runs a self-test.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add_adapter(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser
-
-
-def run(args: argparse.Namespace, terminal: Terminal) -> int:
-    """Runs the command; returns the exit status."""
-    return report({"versions": versions(), "platform": platform.platform()}, args, terminal)
-
-
-def report(
-    facts: dict[str, Any], args: argparse.Namespace, terminal: Terminal, *, brief: bool = False
-) -> int:
+def report(facts: dict[str, Any], args: argparse.Namespace, terminal: Terminal) -> int:
     """Prints `facts` and those of the device; returns the exit status.
-
-    With `brief` the page has one line about a self-test that passes.
 
     Raises DeviceError, after printing, if there is no device.
     """
@@ -82,7 +45,7 @@ def report(
     if args.json:
         terminal.write(json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
     else:
-        terminal.write(_page(facts, brief=brief))
+        terminal.write(_page(facts))
     if problem is not None:
         raise problem
     if facts["check"]["passed"]:
@@ -155,11 +118,11 @@ def _adapter(info: gw.webgpu.AdapterInfo) -> dict[str, Any]:
     }
 
 
-def _page(facts: dict[str, Any], *, brief: bool) -> str:
+def _page(facts: dict[str, Any]) -> str:
     """The facts as readable text."""
     sections = [("versions", _table(facts["versions"] | {"system": facts["platform"]}))]
-    of_doctor = ("machine", "environment", "models", "adapters")
-    sections += [(name, _table(facts[name])) for name in of_doctor if facts.get(name)]
+    of_machine = ("machine", "environment", "models", "adapters")
+    sections += [(name, _table(facts[name])) for name in of_machine if facts.get(name)]
     if facts["adapter"] is None:
         sections.append(("adapter", textwrap.wrap(f"none: {facts['error']}", 76)))
     else:
@@ -170,7 +133,7 @@ def _page(facts: dict[str, Any], *, brief: bool) -> str:
             ("features", textwrap.wrap(" ".join(facts["features"]), 76, break_on_hyphens=False)),
         ]
         check = facts["check"]
-        if brief and check["passed"]:
+        if check["passed"]:
             sections.append((f"self-test: PASS ({len(check['checks'])} checks)", []))
         else:
             sections.append(("check", _check(check)))
@@ -198,4 +161,4 @@ def _check(report: dict[str, Any]) -> list[str]:
         + (f": {check['detail']}" if check["detail"] and not check["passed"] else "")
         for check in report["checks"]
     ]
-    return [*lines, "PASS" if report["passed"] else "FAIL"]
+    return [*lines, "FAIL"]
