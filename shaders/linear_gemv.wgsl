@@ -11,8 +11,8 @@
 //           outputs of TOKENS tokens, all tokens of some outputs in neighbouring workgroups
 // Limits:   tokens <= TOKENS * 65,535; step_q8 and step_q4: in_features is a whole number of steps
 //
-// Memory-bound: each weight is read once for TOKENS tokens; the workgroups of other tokens, which run
-// at the same time, find it in a cache. Keep many loads in flight and little ALU work per load. A
+// Memory-bound: each weight is read once for TOKENS tokens; the workgroups of other tokens run at
+// the same time and find it in a cache. Keep many loads in flight and little ALU work per load. A
 // lane reads 16 bytes (32 in f32) of each of four weight rows at a time: four loads at once, and x
 // (more bytes than quantised weights), the norm's moments and the counting serve four outputs.
 // LANES are many if out_features are few, so that some 25,000 lanes have 1.5 MB in flight, about

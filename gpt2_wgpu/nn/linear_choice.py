@@ -10,8 +10,6 @@ from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 
 _MAX_STAGED = 1008  # vec4s of a token that linear_gemv_cpu.wgsl can stage: 16 KiB with the moments
 _GEMV_TOKENS = 8  # most tokens that share a reading of the weights in linear_gemv.wgsl
-# Most tokens that a GPU multiplies by GEMV; beyond, tiles of 64 x 64 are full enough for the GEMM.
-_GPU_GEMV_TOKENS = 32
 
 
 def fuses_norm(device: Device, tokens: int) -> bool:
@@ -19,8 +17,8 @@ def fuses_norm(device: Device, tokens: int) -> bool:
 
     A tile would normalise each token once per tile of outputs.
     """
-    no_barriers = device.capabilities.prefers_no_barriers
-    return tokens <= (8 if no_barriers else _GPU_GEMV_TOKENS)
+    capabilities = device.capabilities
+    return tokens <= (8 if capabilities.prefers_no_barriers else capabilities.gemv_tokens)
 
 
 def choose_kernel(
@@ -38,11 +36,11 @@ def choose_kernel(
     whole; ``has_norm``: a LayerNorm comes first.
 
     On CPU adapters: GEMV for one token, tiles of 4 or 8 tokens, and of 16 from nine tokens on if
-    threads share loads. On GPUs: GEMV for up to 32 tokens, at most eight in a workgroup, as 64 x 64
-    tiles would be mostly empty and fewer than a GPU's cores (12 for 768 outputs, whatever the
-    number of tokens); then these tiles. All weight formats have these limits: fewer bytes to read
-    favour the GEMV's loads, but its conversion, once for eight tokens, costs as much again. Within
-    the GEMV, and within the tiles, a token's sum has the same order for any number of tokens.
+    threads share loads. On GPUs: GEMV for up to 32 tokens (64 on discrete GPUs), at most eight in a
+    workgroup, as 64 x 64 tiles would be mostly empty and fewer than a GPU's cores (12 for 768
+    outputs of up to 64 tokens); then these tiles. All weight formats have these limits:
+    fewer bytes to read favour the GEMV, but it converts them once for each eight tokens. Within the
+    GEMV, and within the tiles, a token's sum has the same order for any number of tokens.
 
     Besides the device, the number of iterations of one thread decides, summed over all its loops:
     estimated here for each group of eight weights; a thread of the GEMV has a LANES-th of them.
@@ -72,7 +70,7 @@ def choose_kernel(
     ):
         return "linear_gemm_cpu", (groups, -(-tokens // (4 * quads)), 1), {"QUADS": quads}
     rounds = (3 + splits) * (in_features8 + 5)
-    if tokens > _GPU_GEMV_TOKENS and rounds < capabilities.max_iterations:
+    if tokens > capabilities.gemv_tokens and rounds < capabilities.max_iterations:
         return "linear_gemm", (groups, -(-tokens // 64), 1), {}
     # Every lane gets a step, and there are no more lanes than keep a large GPU's memory busy.
     # The number of tokens does not count: it would change the order of sums.

@@ -62,6 +62,9 @@ class Capabilities:
     ``shares_loads``: on a CPU adapter with subgroups, threads pass each other what they load. Only
     natively, where a kernel needs no ``enable subgroups;``.
 
+    ``gemv_tokens``: most tokens that a GPU multiplies by GEMV. A discrete GPU has more cores than
+    there are tiles for up to 64 tokens.
+
     ``max_iterations``: Mesa's llvmpipe silently ends all loops of a thread after this total number
     of iterations (LP_MAX_TGSI_LOOP_ITERATIONS in its ``lp_bld_limits.h``); other adapters have no
     limit.
@@ -76,6 +79,7 @@ class Capabilities:
     few_queries: int = 64  # on a CPU adapter attention spreads fewer queries over its lanes
     shares_loads: bool = False
     emulates_packed_dot: bool = False
+    gemv_tokens: int = 32
 
     @classmethod
     def of(
@@ -91,6 +95,7 @@ class Capabilities:
             prefill_rows=128 if info.is_software else 512,
             shares_loads=info.is_software and "subgroup" in features,
             emulates_packed_dot="swiftshader" in info.name.lower(),
+            gemv_tokens=64 if info.adapter_type == "DiscreteGPU" else 32,
         )
 
 

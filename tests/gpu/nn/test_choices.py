@@ -10,10 +10,16 @@ import pytest
 from gpt2_wgpu.errors import LimitError
 from gpt2_wgpu.nn import attention, linear_choice, w8a8
 from gpt2_wgpu.tensors.ops.launch import groups_for, iterations, threads_per_row, use_cpu_kernel
+from gpt2_wgpu.webgpu.capabilities import AdapterInfo, Capabilities
 
 
 def device(
-    *, cpu: bool, most: int = 65_535, shares: bool = False, emulates: bool = False
+    *,
+    cpu: bool,
+    most: int = 65_535,
+    shares: bool = False,
+    emulates: bool = False,
+    gemv: int = 32,
 ) -> SimpleNamespace:
     capabilities = SimpleNamespace(
         prefers_no_barriers=cpu,
@@ -21,6 +27,7 @@ def device(
         few_queries=64,
         shares_loads=shares,
         emulates_packed_dot=emulates,
+        gemv_tokens=gemv,
     )
     return SimpleNamespace(capabilities=capabilities, info=SimpleNamespace(name="it"))
 
@@ -35,9 +42,9 @@ def linear(
     steps=96,
     splits=0,
     has_norm=False,
-    shares=False,
+    **capabilities,
 ):
-    there = device(cpu=cpu, most=most, shares=shares)
+    there = device(cpu=cpu, most=most, **capabilities)
     return linear_choice.choose_kernel(
         there, tokens, out_features, in_features8, steps, splits, has_norm
     )
@@ -114,6 +121,17 @@ def test_linear_layers_on_a_gpu():
     assert gemv(17, 768, 384, 384) == ((3 * 192, 1, 1), (6, 128, 128))
     assert gemv(32, 50_257, 96) == ((4 * 1571, 1, 1), (8, 8, 64))
     assert gemv(32, 3_000_000, 96) == ((65_532, 1, 6), (8, 8, 64))
+    assert linear(False, 64, 64, 96, gemv=64)[0] == "linear_gemv"
+    assert linear(False, 65, 64, 96, gemv=64)[0] == "linear_gemm"
+
+
+@pytest.mark.parametrize(
+    ("adapter_type", "tokens"), [("DiscreteGPU", 64), ("IntegratedGPU", 32), ("unknown", 32)]
+)
+def test_a_discrete_gpu_multiplies_more_tokens_by_gemv(adapter_type, tokens):
+    info = AdapterInfo("a GPU", "", "", "", adapter_type)
+    found = Capabilities.of(info, {"max-storage-buffer-binding-size": 1 << 30})
+    assert found.gemv_tokens == tokens
 
 
 def test_w8a8_products():
