@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from gpt2_wgpu.nn.kernel_choice import choice_for
 from gpt2_wgpu.nn.matrix import Matrix
 from gpt2_wgpu.webgpu.device import Device
@@ -10,6 +12,8 @@ from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 
 _MAX_STAGED = 1008  # vec4s of a token that linear_gemv_cpu.wgsl can stage: 16 KiB with the moments
 _GEMV_TOKENS = 8  # most tokens that share a reading of the weights in linear_gemv.wgsl
+# Lanes of all outputs that keep a large GPU's memory busy, to the nearest power of two.
+_GPU_LANES = 225_000
 
 
 def fuses_norm(device: Device, tokens: int) -> bool:
@@ -72,10 +76,11 @@ def choose_kernel(
     rounds = (3 + splits) * (in_features8 + 5)
     if tokens > capabilities.gemv_tokens and rounds < capabilities.max_iterations:
         return "linear_gemm", (groups, -(-tokens // 64), 1), {}
-    # Every lane gets a step, and there are no more lanes than keep a large GPU's memory busy.
+    # Every lane gets a step, and there are about as many lanes as keep a large GPU's memory busy.
     # The number of tokens does not count: it would change the order of sums.
-    wanted = max(8, min(in_features8 // 2, steps, 100_000 // out_features, 128))
-    lanes = 1 << (wanted.bit_length() - 1)
+    most = max(8, min(in_features8 // 2, steps, 128))
+    wanted = round(math.log2(_GPU_LANES / out_features))
+    lanes = 1 << max(3, min(most.bit_length() - 1, wanted))
     threads = max(64, lanes)
     groups = -(-out_features // (4 * threads // lanes))
     sharing = -(-tokens // _GEMV_TOKENS)  # workgroups of the same outputs, with about equally many

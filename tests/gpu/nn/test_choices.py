@@ -110,7 +110,11 @@ def test_linear_layers_on_a_gpu():
         return grid, tuple(constants[key] for key in ("TOKENS", "LANES", "WORKGROUP"))
 
     assert gemv(1, 50_257, 96) == ((1571, 1, 1), (1, 8, 64))  # wide enough without more lanes
-    assert gemv(1, 2304, 96) == ((288, 1, 1), (1, 32, 64))  # as many as 100,000 outputs have
+    assert gemv(1, 2304, 96) == ((288, 1, 1), (1, 32, 64))  # each with two groups of eight
+    # XL: as close to 225,000 lanes as powers of two come
+    assert gemv(1, 6400, 200, 200) == ((800, 1, 1), (1, 32, 64))
+    assert gemv(1, 4800, 200, 200) == ((1200, 1, 1), (1, 64, 64))
+    assert gemv(1, 1600, 800, 800) == ((400, 1, 1), (1, 128, 128))
     assert gemv(8, 768, 384, 384) == ((192, 1, 1), (8, 128, 128))  # no more than 128
     assert gemv(3, 768, 384, 24) == ((48, 1, 1), (3, 16, 64))  # each with a step
     assert gemv(1, 768, 40) == ((48, 1, 1), (1, 16, 64))  # each with two groups of eight
