@@ -4,7 +4,8 @@
  * Errors are `Error` objects whose `name` is the class of the Python package (`WeightsError`,
  * `ConfigError`, `PresetError`, `NoAdapterError`, `OutOfGPUMemoryError`, `DeviceLostError`,
  * `ContextLengthError`, `InvalidArgumentError`, `BusyError`, ...), or `WorkerError`, and whose `message` is one line with
- * fault and remedy. A call stopped by a signal rejects with an `AbortError`.
+ * fault and remedy. A call stopped by a signal rejects with the signal's `reason`, by default an
+ * `AbortError`.
  */
 
 /** The GPU adapter in use. */
@@ -362,7 +363,7 @@ export class Session {
   tokenIds(): Promise<number[]>;
   text(): Promise<string>;
   /** The session with its keys and values, for `lm.loadSession`. */
-  toBytes(): Promise<Uint8Array<ArrayBuffer>>;
+  toBytes(options?: { signal?: AbortSignal }): Promise<Uint8Array<ArrayBuffer>>;
   close(): Promise<void>;
 }
 
@@ -401,7 +402,7 @@ export class GPT2 extends EventTarget {
   /** Begins a session with a text, or with ids (then without start token). */
   session(prompt?: string | number[], options?: SessionOptions): Promise<Session>;
   /** Loads a session of `toBytes`. Throws SessionError if it is damaged, or of another model or dtype. */
-  loadSession(bytes: Uint8Array): Promise<Session>;
+  loadSession(bytes: Uint8Array, options?: { signal?: AbortSignal }): Promise<Session>;
   /** Log-probabilities of the tokens of texts, except the first of each, in nats. */
   logprobs(text: string | number[], options?: EvaluationOptions): Promise<number[]>;
   logprobs(texts: string[] | number[][], options?: EvaluationOptions): Promise<number[][]>;

@@ -143,9 +143,9 @@ export class GPT2 extends EventTarget {
     return new Session(KEY, (...call) => this.#call(...call), await this.#call("session", [prompt, options]));
   }
 
-  /** @param {Uint8Array} bytes @returns {Promise<Session>} */
-  async loadSession(bytes) {
-    return new Session(KEY, (...call) => this.#call(...call), await this.#call("loadSession", [bytes]));
+  /** @param {Uint8Array} bytes @param {{signal?: AbortSignal}} [options] @returns {Promise<Session>} */
+  async loadSession(bytes, { signal } = {}) {
+    return new Session(KEY, (...call) => this.#call(...call), await this.#call("loadSession", [bytes], { signal }));
   }
 
   /** @param {any} texts @param {any} [options] */

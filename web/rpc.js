@@ -59,7 +59,7 @@ export class Caller {
    * @returns {Promise<any>}
    */
   call(method, args, { signal, onEvent, onLate } = {}) {
-    if (signal?.aborted) return Promise.reject(aborted());
+    if (signal?.aborted) return Promise.reject(signal.reason);
     if (this.#death) return Promise.reject(this.#death);
     const id = this.#next++;
     return new Promise((resolve, reject) => {
@@ -68,13 +68,13 @@ export class Caller {
         if (!onLate) return;
         this.#waiting.set(id, { resolve: onLate, reject: () => {}, onEvent });
         settled();
-        reject(aborted());
+        reject(signal?.reason);
       };
       const settled = () => signal?.removeEventListener("abort", cancel);
       signal?.addEventListener("abort", cancel);
       this.#waiting.set(id, {
         resolve: (value) => (settled(), resolve(value)),
-        reject: (error) => (settled(), reject(error)),
+        reject: (error) => (settled(), reject(signal?.aborted && error.name === "AbortError" ? signal.reason : error)),
         onEvent,
       });
       try {

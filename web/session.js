@@ -59,8 +59,9 @@ export class Session {
     return this.#call("text", [this.#id]);
   }
 
-  toBytes() {
-    return this.#call("toBytes", [this.#id]);
+  /** @param {{signal?: AbortSignal}} [options] */
+  toBytes({ signal } = {}) {
+    return this.#call("toBytes", [this.#id], { signal });
   }
 
   async close() {

@@ -20,10 +20,20 @@ export const sessionCalls = {
   text: (_, id, session) => sessionOf(id, session).text(),
   continue: (context, id, session, options) =>
     streamOf(context, id, options, (_, ...settings) => sessionOf(id, session).stream(...settings)),
-  toBytes: (_, id, session) =>
-    alone(id, "saving a session", async () => plain(await sessionOf(id, session).to_bytes())),
-  loadSession: (_, id, bytes) =>
-    alone(id, "loading a session", async ({ proxy }) => added(id, await proxy.load_session(inPython(bytes)))),
+  toBytes: ({ signal }, id, session) =>
+    alone(id, "saving a session", async () => {
+      const bytes = plain(await sessionOf(id, session).to_bytes());
+      signal.throwIfAborted();
+      return bytes;
+    }),
+  loadSession: ({ signal }, id, bytes) =>
+    alone(id, "loading a session", async ({ proxy }) => {
+      const session = await proxy.load_session(inPython(bytes));
+      if (!signal.aborted) return added(id, session);
+      session.close();
+      session.destroy();
+      throw signal.reason;
+    }),
   closeSession,
 };
 

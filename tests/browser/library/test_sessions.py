@@ -146,6 +146,39 @@ def test_a_saved_session_goes_on(tab: Tab) -> None:
     assert found["kind"]
 
 
+def test_signals_of_sessions_stop_with_their_reason(tab: Tab) -> None:
+    before = tab.evaluate(CACHE)
+    found = tab.evaluate(
+        """async (options) => {
+          const session = await lm.session("The king");
+          await session.generate(options);
+          const bytes = await session.toBytes();
+          const caught = [];
+          for (const begin of [
+            (given) => session.toBytes(given),
+            (given) => lm.loadSession(bytes, given),
+            (given) => session.generate({ ...options, ...given }),
+            (given) => lm.generate("The king", { ...options, ...given }),
+          ]) {
+            for (const early of [true, false]) {
+              const controller = new AbortController();
+              if (early) controller.abort(new RangeError("enough"));
+              const call = begin({ signal: controller.signal });
+              controller.abort(new RangeError("enough"));
+              const end = await call.then(() => "none", (e) => `${e.name}: ${e.message}`);
+              caught.push(end);
+            }
+          }
+          await session.close();
+          await lm.generate("The king", options);
+          return caught;
+        }""",
+        OPTIONS,
+    )
+    assert found == ["RangeError: enough"] * 8
+    assert tab.evaluate(CACHE) == before
+
+
 def test_a_forgotten_session_is_closed(tab: Tab) -> None:
     before = tab.evaluate(CACHE)
     tab.evaluate("async (o) => { await (await lm.session('The king')).generate(o); }", OPTIONS)
