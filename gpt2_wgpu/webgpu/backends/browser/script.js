@@ -15,6 +15,7 @@ globalThis.gpt2WgpuBackend = (() => {
   const FILTERS = ["validation", "out-of-memory", "internal"];
   const PIECE = 4 << 20; // bytes of a blob in this memory at a time
   const LOSS_MILLISECONDS = 100; // a map fails a little before its device is known to be lost
+  const NUDGE_MILLISECONDS = 1; // browsers raise it to 4 after a few in a row
 
   function failure(name, message) {
     const error = new Error(message);
@@ -36,6 +37,8 @@ globalThis.gpt2WgpuBackend = (() => {
       this.queue = device.queue;
       this.loss = null;
       this.failed = null;
+      this.waiting = 0; // promises in `settled`
+      this.timer = null;
       device.lost.then((info) => this.lose(info.reason, info.message));
       device.addEventListener("uncapturederror", (event) => {
         event.preventDefault(); // the next read reports it: the console need not as well
@@ -81,8 +84,23 @@ globalThis.gpt2WgpuBackend = (() => {
       return failed;
     }
 
+    // Firefox looks for finished work every 100 ms, and with each submit: while something waits,
+    // there are empty ones. They are cheap elsewhere. Can go with Bugzilla 1870699.
+    nudge() {
+      this.timer ??= setTimeout(() => {
+        this.timer = null;
+        if (this.waiting === 0 || this.loss !== null) return;
+        this.queue.submit([]);
+        this.nudge();
+      }, NUDGE_MILLISECONDS);
+    }
+
     // What `promise` gives; throws what the calls before it, or it itself, did wrong.
     async settled(promise) {
+      this.waiting += 1;
+      this.nudge();
+      const done = () => (this.waiting -= 1);
+      promise.then(done, done);
       const outcome = promise.then((value) => ({ value }), (error) => ({ error }));
       const [earlier, { value, error }] = await Promise.all([this.errors(), outcome]);
       if (error) {
