@@ -272,7 +272,7 @@ def base(tmp_path_factory):
 
 def test_124m_in_f32(base, device):
     model, directory = base
-    lm = gw.GPT2CausalLM.from_preset(directory, preprocessor=None, dtype="float32")
+    lm = gw.GPT2CausalLM.from_preset(directory, None, "float32", cache_dtype="float32")
     try:
         ids = ids_for(model, 2, 24)
         expected = checkpoints.logits_of(model, ids)
@@ -296,7 +296,7 @@ def test_124m_in_f32(base, device):
 def test_124m_in_f16(device, tmp_path):
     model = checkpoints.make_model(initializer_range=0.05)
     checkpoints.save(model, tmp_path)
-    lm = gw.GPT2CausalLM.from_preset(tmp_path, preprocessor=None, dtype="float16")
+    lm = gw.GPT2CausalLM.from_preset(tmp_path, None, "float16", cache_dtype="float32")
     try:
         ids = ids_for(model, 1, 24)
         found, expected = logits_with_cache(lm, ids), checkpoints.logits_of(model, ids)
@@ -316,7 +316,7 @@ def test_124m_in_f32_on_a_device_with_default_limits(base):
     model, directory = base
     with gw.Device(limits="default") as device:
         assert device.limits["max-storage-buffer-binding-size"] == 128 << 20
-        lm = gw.GPT2CausalLM.from_preset(directory, None, "float32", device)
+        lm = gw.GPT2CausalLM.from_preset(directory, None, "float32", device, cache_dtype="float32")
         assert len(lm.backbone.weights.wte.parts) == 2
         ids = np.array([[0, 43_690, 43_691, 50_256]])  # both parts, and their borders
         expected = checkpoints.logits_of(model, ids)
