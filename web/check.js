@@ -12,12 +12,12 @@ const FAILURES = {
   "no-webgpu": {
     reason: "This browser has no WebGPU.",
     remedy:
-      "Use a current Chrome, Edge, Firefox or Safari (26 or newer); on Linux, Chrome may need chrome://flags/#enable-unsafe-webgpu.",
+      "Use a current Chrome, Edge, Firefox or Safari (26 or newer). Where it is turned off, turn on chrome://flags/#enable-unsafe-webgpu (Chrome), dom.webgpu.enabled in about:config (Firefox), or WebGPU in the settings' Feature Flags (Safari).",
   },
   "no-adapter": {
     reason: "This browser has WebGPU, but offers no graphics adapter.",
     remedy:
-      "Turn on graphics acceleration in the browser's settings and update the graphics driver; chrome://gpu lists what is blocked.",
+      "Turn on graphics acceleration in the browser's settings and update the graphics driver; chrome://gpu (in Firefox about:support) lists what is blocked.",
   },
 };
 

@@ -55,8 +55,8 @@ def answered(browser: Browser, address: str) -> tuple[Any, list[str]]:
 @pytest.mark.parametrize(
     ("code", "reason", "remedy"),
     [
-        ("no-adapter", "offers no graphics adapter", "Turn on graphics acceleration"),
-        ("no-webgpu", "has no WebGPU", "Use a current Chrome, Edge, Firefox or Safari"),
+        ("no-adapter", "offers no graphics adapter", "in Firefox about:support"),
+        ("no-webgpu", "has no WebGPU", "about:config (Firefox)"),
         ("insecure", "was not loaded securely", "Open it with https, or on localhost"),
     ],
 )
