@@ -2,8 +2,8 @@
 
     python3 scripts/bootstrap.py install DIR REQUIREMENT...   # venv in DIR, pip install there
     DIR/bin/python scripts/bootstrap.py adapter               # a driver, where wgpu finds none
-    DIR/bin/python scripts/bootstrap.py browser               # Chromium, Node, node_modules/,
-                                                              # wheels of Pyodide's other clients
+    DIR/bin/python scripts/bootstrap.py browser               # Chromium, Firefox, Node, packages
+                                                              # of both, Pyodide's clients' wheels
 
 Standard library only, and no syntax newer than Python 3.8: the first command runs before anything
 is installed and reports an old Python. On Debian and derivatives, missing system packages are
@@ -36,6 +36,12 @@ NO_ADAPTER = (
 NO_CHROMIUM = (
     "the browser tests need Chromium. Install it: 'apt-get install chromium' (Debian), "
     "'dnf install chromium' (Fedora), 'pacman -S chromium' (Arch), or Google Chrome."
+)
+
+NO_FIREFOX = (
+    "the tests in Firefox need Firefox 141 or newer. Install it: 'apt-get install firefox-esr' "
+    "(Debian), 'snap install firefox' (Ubuntu), 'dnf install firefox' (Fedora), "
+    "'pacman -S firefox' (Arch)."
 )
 
 NO_CLIENT_WHEELS = (
@@ -94,11 +100,15 @@ def ensure_adapter() -> int:
 
 
 def ensure_browser() -> int:
-    """Install the browser tests' dependencies: Chromium, Node (with apt-get), packages, wheels."""
+    """Install the browser tests' dependencies: browsers, Node (with apt-get), packages, wheels."""
     if find_chromium() is None:
         say("no Chromium found: installing chromium")
         if not _apt_install("chromium") or find_chromium() is None:
             return fail(NO_CHROMIUM)
+    if find_firefox() is None:
+        say("no Firefox found: installing firefox-esr")
+        if not _apt_install("firefox-esr") or find_firefox() is None:
+            say(f"WARNING: the tests in Firefox are SKIPPED: {NO_FIREFOX}")
     if shutil.which("npm") is None:
         say("no npm found: installing nodejs and npm")
         if not _apt_install("nodejs", "npm") or shutil.which("npm") is None:
@@ -157,6 +167,11 @@ def find_chromium() -> str | None:
     """Return the path of Chromium or Chrome, or None."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     return next(filter(None, map(shutil.which, names)), None)
+
+
+def find_firefox() -> str | None:
+    """Return the path of Firefox, or None."""
+    return next(filter(None, map(shutil.which, ("firefox", "firefox-esr"))), None)
 
 
 def _apt_install(*packages: str) -> bool:
