@@ -11,7 +11,7 @@
 
 const THREADS: u32 = 16u;
 override BLOCKS: u32 = 384u; // of a token, at most 384
-//!include "masked_bytes.wgsl"
+//!include "byte_masks.wgsl"
 //!include "masked_{weight}.wgsl"
 //!include "input_{input}.wgsl"
 //!include "store_{store}.wgsl"
