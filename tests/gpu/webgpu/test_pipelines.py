@@ -135,7 +135,12 @@ COVERING = [*with_every_choice()]
 @pytest.mark.parametrize(
     ("name", "variant"),
     [
-        pytest.param(name, variant, id="-".join([name, *variant.values()]))
+        pytest.param(
+            name,
+            variant,
+            id="-".join([name, *variant.values()]),
+            marks=[pytest.mark.native("subgroups")] * ("_subgroups_" in name),
+        )
         for name, variant in VARIANTS
     ],
 )
