@@ -8,10 +8,10 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from benchmarks.gpu.parts import Context, Section, WrongResultsError
 from benchmarks.gpu.plan import DTYPES
@@ -77,7 +77,7 @@ def _products(context: Context, section: Section) -> None:
             for rows in context.plan.sweep_rows:
                 context.check_time()
                 x = random.standard_normal((rows, in_features), np.float32)
-                with _patches() as patch:
+                with _Patches() as patch:
                     bands = GuardBands(device, patch)
                     matrix = matrix_of(device, w, dtype)
                     with tidy("product"):
@@ -108,28 +108,11 @@ def _error(result: Any, x: Any, w: Any) -> tuple[float, float]:
     return float(error.max()), float((error / terms).max())
 
 
-class _Patches:
-    """Attributes to put back; the part of pytest's MonkeyPatch that guard bands use."""
-
-    def __init__(self) -> None:
-        self._before: list[tuple[Any, str, Any]] = []
+class _Patches(ExitStack):
+    """Replaced attributes; has the part of pytest's MonkeyPatch that guard bands use."""
 
     def setattr(self, owner: Any, name: str, value: Any) -> None:
-        self._before.append((owner, name, getattr(owner, name)))
-        setattr(owner, name, value)
-
-    def undo(self) -> None:
-        for owner, name, value in reversed(self._before):
-            setattr(owner, name, value)
-
-
-@contextmanager
-def _patches() -> Iterator[_Patches]:
-    patches = _Patches()
-    try:
-        yield patches
-    finally:
-        patches.undo()
+        self.enter_context(mock.patch.object(owner, name, value))
 
 
 def _tests(context: Context, section: Section) -> None:
