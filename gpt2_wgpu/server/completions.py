@@ -12,6 +12,7 @@ from contextlib import ExitStack, aclosing, contextmanager
 from typing import Any
 
 from gpt2_wgpu._version import __version__
+from gpt2_wgpu.errors import OutOfGPUMemoryError
 from gpt2_wgpu.models import GPT2CausalLM
 from gpt2_wgpu.models.continuous_batch import ContinuousBatch
 from gpt2_wgpu.models.evaluation import token_logprobs
@@ -47,6 +48,7 @@ class Completions:
         self.max_rows, self._admitted = max_rows, 0
         self._metrics = metrics
         self._scoring = asyncio.Lock()  # bounds the memory of logits and caches
+        self._scored: set[ScoredChoice] = set()  # of all streams that run
         self._fingerprint = _fingerprint(lm, model)
 
     @contextmanager
@@ -148,18 +150,33 @@ class Completions:
         ]
         with ExitStack() as freed:
             for choice in choices:
-                freed.callback(choice.close)
+                freed.callback(self._discard, choice)
+                self._scored.add(choice)
             async with aclosing(merged(rows)) as pieces:
                 async for index, piece in pieces:
                     first = self._note_first_token(begun, piece, first)
                     ended = piece is None
-                    async with self._scoring:
-                        text, logprobs = await choices[index].piece(ended)
+                    text, logprobs = await self._piece(choices[index], ended)
                     if ended:
-                        choices[index].close()
+                        self._discard(choices[index])
                         yield index, text, logprobs, rows[index].finish_reason
                     elif text or logprobs:
                         yield index, text, logprobs, None
+
+    async def _piece(self, choice: ScoredChoice, ended: bool) -> tuple[str, dict[str, Any] | None]:
+        """Return the next piece of a choice; without memory at its end free all caches first."""
+        async with self._scoring:
+            try:
+                return await choice.piece(ended)
+            except OutOfGPUMemoryError:  # at the end: no later piece has these tokens
+                for each in self._scored:
+                    each.close()  # what it held is computed again
+                return await choice.piece(ended)
+
+    def _discard(self, choice: ScoredChoice) -> None:
+        """Free a choice. Idempotent."""
+        self._scored.discard(choice)
+        choice.close()
 
     async def _choices(
         self, request: CompletionRequest, rows: list[CompletionRow]

@@ -51,7 +51,7 @@ class ScoredChoice:
         """Return text and log-probabilities since the last piece; None for no token.
 
         Without memory for their computation tokens are sent later, at the latest when the row has
-        ``ended``.
+        ``ended``: then OutOfGPUMemoryError, after which the call can be repeated.
         """
         row = self._row
         text, new = self._echoed + row.text, row.ids[self._new :]
@@ -80,5 +80,5 @@ class ScoredChoice:
         return piece, found
 
     def close(self) -> None:
-        """Free the GPU memory. Idempotent."""
+        """Free the GPU memory; a later :meth:`piece` computes again what it held. Idempotent."""
         self._scores.close()

@@ -11,6 +11,7 @@ import pytest
 
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import OutOfGPUMemoryError
+from gpt2_wgpu.models import growing_logprobs
 from gpt2_wgpu.models.growing_logprobs import GrowingLogprobs
 from gpt2_wgpu.server import completions_endpoint
 from tests.server.conftest import MODEL
@@ -240,6 +241,43 @@ def test_pieces_wait_for_memory_for_log_probabilities(serve, monkeypatch):
         texts.append("".join(choice["text"] for choice in choices))
         assert "".join(tokens) == texts[-1]
     assert failed and texts[0] == texts[1]
+
+
+def test_rows_end_with_memory_for_one_cache_of_log_probabilities(serve, monkeypatch):
+    monkeypatch.setattr("gpt2_wgpu.models.pace.STEP_SECONDS", 0.0)  # one step a submit
+    common = {"prompt": PROMPT, "max_tokens": 24, "logprobs": 0, "n": 3, "temperature": 1}
+    settled_cache, create = growing_logprobs.settled_cache, GrowingLogprobs.__init__
+    holders, refused = set(), []
+
+    async def only_one(*arguments):
+        if any(holder._cache is not None for holder in holders):
+            refused.append(arguments)
+            raise OutOfGPUMemoryError("room for one")
+        return await settled_cache(*arguments)
+
+    def noted(self, *arguments):
+        holders.add(self)
+        create(self, *arguments)
+
+    monkeypatch.setattr(GrowingLogprobs, "__init__", noted)
+    monkeypatch.setattr(growing_logprobs, "settled_cache", only_one)
+
+    async def both(client):
+        options = common | {"seed": 1, "stop": ["e", "."]}
+        return await asyncio.gather(
+            client.complete(**options),
+            *(client.complete(**options, stream=True) for _ in range(2)),
+        )
+
+    whole, *streams = serve(both)
+    for stream in streams:
+        for index, expected in enumerate(whole.json()["choices"]):
+            pieces = [e["choices"][0] for e in events(stream) if e["choices"][0]["index"] == index]
+            found = [piece["logprobs"] for piece in pieces if piece["logprobs"]]
+            values = [each for logprobs in found for each in logprobs["token_logprobs"]]
+            assert values == pytest.approx(expected["logprobs"]["token_logprobs"], abs=1e-4)
+            assert pieces[-1]["finish_reason"] == expected["finish_reason"]
+    assert len(holders) == 6 and refused
 
 
 def test_requests_that_come_together(serve, lm):
