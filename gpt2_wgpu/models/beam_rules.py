@@ -13,13 +13,6 @@ from gpt2_wgpu.nn.sampling import EXCLUDED, maxima_and_counts
 from gpt2_wgpu.tensors import Tensor, dispose, keep, tidy
 from gpt2_wgpu.webgpu import Device
 
-_EXCLUDED_BELOW = -1e29  # log-probability
-
-
-def is_excluded(log_probability: float) -> bool:
-    """Return whether a token cannot be chosen."""
-    return log_probability < _EXCLUDED_BELOW
-
 
 class BeamRules(NotCopyable):
     """Sampling state of the rows of all beams, written anew for each step; close it at the end."""
@@ -59,7 +52,7 @@ class BeamRules(NotCopyable):
     def apply(self, log_probabilities: Tensor) -> Tensor:
         """Return ``log_probabilities`` [R, V] for the texts of the last :meth:`write`.
 
-        Those of tokens that cannot be chosen are lowest, see :func:`is_excluded`.
+        Those of tokens that cannot be chosen are lowest, see samplers/beams.py.
         """
         state = self._state.first_rows(log_probabilities.shape[0])
         nn.exclude_tokens(state)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from gpt2_wgpu.errors import InvalidArgumentError, NumericalError
-from gpt2_wgpu.models.beam_rules import BeamRules, is_excluded
+from gpt2_wgpu.models.beam_rules import BeamRules
 from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.control import Control
 from gpt2_wgpu.models.sampler_call import only
@@ -104,10 +104,7 @@ async def beam_search(
             for place, which in enumerate(live):
                 search = searches[which]
                 if not search.done:
-                    here = found[place * count : (place + 1) * count]
-                    if rules is not None:
-                        here = [[each for each in row if not is_excluded(each[1])] for row in here]
-                    moved = search.advance(here)
+                    moved = search.advance(found[place * count : (place + 1) * count])
                     if search.done and not search.finished:
                         raise NumericalError(
                             f"every token of all beams of row {which} is excluded: "

@@ -13,6 +13,13 @@ from dataclasses import dataclass
 Continuations = Sequence[tuple[int, float]]  # tokens with log-probabilities
 Found = tuple[float, int, int]  # minus the log-probability, index of the beam, next token
 
+_EXCLUDED_BELOW = -1e29  # log-probability
+
+
+def is_excluded(log_probability: float) -> bool:
+    """Return whether a token cannot be chosen."""
+    return log_probability < _EXCLUDED_BELOW
+
 
 @dataclass(frozen=True)
 class Beam:
@@ -56,7 +63,7 @@ class Beams:
         """Extend the running beams; returns the parent of each new one.
 
         ``continuations``: the best of each running beam, at least as many as beams that do not
-        stop.
+        stop; those that are excluded are not used.
         """
         found, may_end = self._ranked(continuations)
         length = len(self.running[0].tokens) + 1
@@ -84,6 +91,7 @@ class Beams:
             (-(beam.score + log_probability), parent, token)
             for parent, (beam, row) in enumerate(zip(self.running, continuations, strict=False))
             for token, log_probability in row
+            if not is_excluded(log_probability)
         )
         return found, found
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError
-from gpt2_wgpu.samplers.beams import Beams, Continuations, Found
+from gpt2_wgpu.samplers.beams import Beams, Continuations, Found, is_excluded
 from gpt2_wgpu.samplers.rule_arguments import words_of
 from gpt2_wgpu.shown import shown
 
@@ -139,6 +139,8 @@ class ForcedBeams(Beams):
             seen = set()
             for place, (token, log_probability) in enumerate(row):
                 if token in seen or (place >= first_word and token not in wanted):
+                    continue
+                if is_excluded(log_probability):
                     continue
                 seen.add(token)
                 text = (*beam.tokens, token)

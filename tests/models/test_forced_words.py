@@ -11,6 +11,7 @@ from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.models.beam_search import beam_search
 from gpt2_wgpu.models.token_ids import Candidates
 from gpt2_wgpu.samplers import BeamSampler
+from gpt2_wgpu.samplers.forced_words import ForcedBeams, ForcedWords
 from gpt2_wgpu.webgpu.waiting import sync
 from tests.memory.tiny import packed
 from tests.models.checkpoints import without_gradients
@@ -73,12 +74,12 @@ def holds(text, words):
     return True
 
 
-def found_beams(lm, beams, words, limits=None):
+def found_beams(lm, beams, words, room=ROOM, **rules):
     sampler = BeamSampler(
         beams, force_words_ids=words, length_penalty=0.0, early_stopping="never",
-        return_all_beams=True,
+        return_all_beams=True, **rules,
     )  # fmt: skip
-    limits = limits or [len(prompt) + ROOM for prompt in PROMPTS]
+    limits = [len(prompt) + room for prompt in PROMPTS]
     search = beam_search(sampler, lm, PROMPTS, limits, [STOP], Candidates(CANDIDATES))
     return sync(search, "beam_search")
 
@@ -102,6 +103,62 @@ def test_few_beams_hold_the_words_too(small_lm, beams, words):
     for found in found_beams(small_lm, beams, words):
         assert len(found) == beams
         assert all(holds(beam.tokens, words) for beam in found)
+
+
+def is_without_repeats(prompt, text):
+    return len({*prompt, *text}) == len(prompt) + len(text)
+
+
+def is_without_bad_words(prompt, text):
+    return not {1, 2, 4} & {*text} and (9, 3) not in itertools.pairwise(text)
+
+
+RULES = [
+    ({"no_repeat_ngram_size": 1}, is_without_repeats),
+    ({"bad_words_ids": [[1], [2], [4], [9, 3]]}, is_without_bad_words),
+]
+
+
+@pytest.mark.parametrize("words", [[[9]], [[[6, 0], [9]], [8]]], ids=str)
+@pytest.mark.parametrize(("rules", "is_allowed"), RULES, ids=["repeats", "bad words"])
+def test_the_best_text_with_words_and_rules(small_lm, all_texts, rules, is_allowed, words):
+    results = found_beams(small_lm, 12, words, **rules)
+    for prompt, texts, found in zip(PROMPTS, all_texts, results, strict=True):
+        fitting = {
+            text: score
+            for text, score in texts.items()
+            if holds(text, words) and is_allowed(prompt, text)
+        }
+        assert found[0].tokens == max(fitting, key=fitting.__getitem__)
+        for beam in found:
+            assert beam.score == pytest.approx(fitting[beam.tokens], abs=1e-4)
+
+
+@pytest.mark.parametrize("beams", [2, 4])
+@pytest.mark.parametrize(("rules", "is_allowed"), RULES, ids=["repeats", "bad words"])
+def test_excluded_words_take_no_room_from_likely_tokens(small_lm, rules, is_allowed, beams):
+    """A word that has been written is excluded by the first rule."""
+    words = [[8], [6], [0], [9]]
+    results = found_beams(small_lm, beams, words, room=8, **rules)
+    for prompt, found in zip(PROMPTS, results, strict=True):
+        assert len({beam.tokens for beam in found}) == beams
+        for beam in found:
+            assert holds(beam.tokens, words) and is_allowed(prompt, beam.tokens)
+
+
+def test_excluded_tokens_keep_their_places():
+    """The last items of a row are the words, also when some of them are excluded."""
+    search = ForcedBeams(ForcedWords.of([[5], [6]]), 2, 9, (), 1.0, False)
+    lowest = -1e30
+    search.advance([[(1, -1.0), (5, -2.0), (5, -2.0), (6, -3.0)]])
+    assert [beam.tokens for beam in search.running] == [(5,), (1,)]
+    search.advance(
+        [
+            [(2, -1.0), (3, -1.5), (5, lowest), (6, lowest)],
+            [(4, -9.0), (2, -9.5), (5, lowest), (6, lowest)],
+        ]
+    )
+    assert [beam.tokens for beam in search.running] == [(5, 2), (1, 4)]
 
 
 def test_a_row_does_not_depend_on_its_batch(small_lm):
