@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from itertools import chain, groupby
 
 from gpt2_wgpu.copying import NotCopyable
+from gpt2_wgpu.errors import DeviceLostError
 from gpt2_wgpu.models.control import check_control
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.pace import WorkPace
@@ -115,7 +116,7 @@ class _Chunk:
         self, backbone: GPT2Backbone, rows: Sequence[Sequence[int]], first: int, pace: WorkPace
     ) -> None:
         """Compute ``rows`` from position ``first`` on, in submits of ``pace``."""
-        queue = backbone.device.queue
+        queue, version = backbone.device.queue, backbone.weights_version
         queue.upload(self._ids.storage, 0, array("I", chain.from_iterable(rows)))
         queue.upload(self._start.storage, 0, array("I", [first] * len(rows)))
         work = half_block_work(backbone, len(rows), len(rows[0]), first)
@@ -124,10 +125,18 @@ class _Chunk:
             for part in range(halves):
                 check_control()
                 await pace.make_room(work[part % 2], self._ids)
+                self._check_weights(backbone, version)  # other tasks ran meanwhile
                 if part == self._recorded:
                     queue.flush()  # so that the GPU works while the rest is recorded
                     self._record(min(max(RECORDED_FIRST, 4 * part), halves))
                 self._recording.replay_part(part)
+
+    def _check_weights(self, backbone: GPT2Backbone, version: int) -> None:
+        """Raise an error unless the weights of the recorded half blocks are still the model's."""
+        if backbone.device is not self._recording.device:
+            raise DeviceLostError("the device was lost, and replaced, during a prefill")
+        backbone.check_usable()
+        backbone.check_weights(version)
 
     def _record(self, end: int) -> None:
         """Record half blocks, up to before ``end``."""

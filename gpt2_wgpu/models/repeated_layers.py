@@ -46,14 +46,14 @@ class RepeatedLayers(NotCopyable):
     ) -> None:
         self._recording = recording
         self._kinds: list[Hashable] = []  # equal for layers with equal dispatches
-        self._storages: list[list[Storage]] = []  # weights and cache
+        self._tensors: list[list[Tensor]] = []  # weights and cache
         for layer, (block, constant) in enumerate(zip(blocks, constants, strict=True)):
             tensors = [*block.tensors(), cache.layer(layer)]
             storages = [tensor.storage for tensor in tensors]
             distinct = len(set(storages)) == len(storages)
             shapes = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
             self._kinds.append((shapes, block.layout(), constant) if distinct else layer)
-            self._storages.append(storages)
+            self._tensors.append(tensors)
         self._halves: dict[tuple[Hashable, int], _Half] = {}
 
     def record(self, layer: int, half: int, x: Tensor, compute: Callable[[], Tensor]) -> Tensor:
@@ -66,7 +66,8 @@ class RepeatedLayers(NotCopyable):
             made = _Half(layer, first, len(recorded), x.storage, result.storage)
             self._halves.setdefault((self._kinds[layer], half), made)
             return result
-        others = dict(zip(self._storages[known.layer], self._storages[layer], strict=True))
+        pairs = zip(self._tensors[known.layer], self._tensors[layer], strict=True)
+        others = {one.check().storage: other.check().storage for one, other in pairs}
         if x.storage is not known.given:
             # Exchanged: the buffer in place of x may also be one of the intermediate results.
             others |= {known.given: x.storage, x.storage: known.given}

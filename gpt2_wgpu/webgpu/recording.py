@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from itertools import pairwise
 from typing import Any
 
@@ -148,11 +149,12 @@ class Recording(NotCopyable):
         self._pinned = {id(storage): storage for storage in storages}
 
     def close(self) -> None:
-        """Release all buffers. Idempotent."""
+        """Release all buffers, the others also if one release fails. Idempotent."""
         self.recorded, self._parts, self._workspace = [], [], {}
         self.workspace, self._borrowed = [], ()
-        for storage in self.unpin():
-            storage.release()
+        with ExitStack() as releases:
+            for storage in reversed(self.unpin()):
+                releases.callback(storage.release)
 
     def _idle_workspace(self, pool: Pool, size: int) -> Storage | None:
         """Return the smallest buffer of at least ``size`` that no tensor uses any more."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gpt2_wgpu.copying import NotCopyable
-from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.errors import DisposedTensorError, InvalidArgumentError
 
 # Usage classes of buffers: what one is for decides its WebGPU usage, and whether it is pooled.
 KINDS = ("weights", "cache", "workspace", "staging", "parameters")
@@ -71,8 +71,10 @@ class Storage(NotCopyable):
         return f"Storage of {self.nbytes:,} bytes ({self.kind})"
 
     def retain(self) -> Storage:
-        """Add a reference."""
+        """Add a reference; DisposedTensorError if the last one was dropped."""
         with self.pool.lock:
+            if self.references == 0:
+                raise DisposedTensorError(f"{self} was freed, so it cannot be used any more")
             self.references += 1
         return self
 

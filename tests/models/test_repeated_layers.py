@@ -6,7 +6,9 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import nn
+from gpt2_wgpu.errors import DisposedTensorError
 from gpt2_wgpu.models.decoding import Generation
+from gpt2_wgpu.models.pace import WorkPace
 from gpt2_wgpu.models.repeated_layers import run_half
 from gpt2_wgpu.webgpu import sync
 
@@ -90,3 +92,27 @@ def test_replaced_methods_are_called_for_each_layer(monkeypatch):
     with gw.GPT2CausalLM(Backbone(99, 3, 2, 32, 64, max_sequence_length=80)) as lm:
         lm.generate({"token_ids": [[5, 0, 0]], "padding_mask": [[1, 0, 0]]}, stop_token_ids=None)
     assert seen[:3] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["dispose", "set_weights"])
+def test_weights_may_go_before_any_half_block_of_a_prefill(monkeypatch, name):
+    """The first are submitted before the others are recorded, and other tasks run in between."""
+    make_room = WorkPace.make_room
+
+    async def ended(pace, work, there):
+        calls.append(work)
+        if len(calls) == number:
+            if name == "dispose":
+                lm.dispose()
+            else:
+                await lm.backbone.set_weights_async(weights)
+        await make_room(pace, work, there)
+
+    monkeypatch.setattr(WorkPace, "make_room", ended)
+    for number in range(1, 2 * 5 + 1):
+        calls = []
+        with gw.tidy(), small() as lm:
+            weights = lm.backbone.get_weights()
+            with pytest.raises(DisposedTensorError):
+                texts_and_calls(lm, [[5, 7, 1]])
+        assert len(calls) == number

@@ -7,7 +7,12 @@ from functools import partial
 
 import pytest
 
-from gpt2_wgpu.errors import DeviceError, InvalidArgumentError, OutOfGPUMemoryError
+from gpt2_wgpu.errors import (
+    DeviceError,
+    DisposedTensorError,
+    InvalidArgumentError,
+    OutOfGPUMemoryError,
+)
 from gpt2_wgpu.webgpu.buffer_pool import BufferPool
 from gpt2_wgpu.webgpu.storage import KINDS, size_class
 from tests.webgpu.fakes import FakeDevice
@@ -50,6 +55,12 @@ class TestReuse:
         storage.release()
         assert pool.info().num_buffers == 0
         assert pooled(pool) == 1024
+
+    def test_a_freed_buffer_cannot_be_retained(self, pool):
+        storage = pool.allocate(1000)
+        storage.release()
+        with pytest.raises(DisposedTensorError, match="Storage of 1,000 bytes"):
+            storage.retain()
 
     def test_cache_and_workspace_share_buffers_and_staging_has_its_own(self, pool):
         cache = pool.allocate(1000, "cache")

@@ -195,6 +195,23 @@ class TestRecording:
             assert x.tolist() == [31, 47]
             recording.close()
 
+    def test_frees_its_other_buffers_if_one_cannot_be_released(self, device, monkeypatch):
+        reclaim = device.memory.reclaim
+
+        def failing(storage):
+            reclaim(storage)
+            if storage.kind == "workspace":
+                raise DeviceError("injected")
+
+        with gw.tidy():
+            x = gw.tensor([1.0])
+            with Recording(device) as recording:
+                ops.mul(ops.add(x, 1), 2).dispose()
+        with monkeypatch.context() as patch:
+            patch.setattr(device.memory, "reclaim", failing)
+            with pytest.raises(DeviceError, match="injected"):
+                recording.close()
+
     def test_more_commands_than_the_pending_limit(self, device):
         with gw.tidy():
             x = gw.tensor([0.0])
