@@ -197,8 +197,8 @@ class GPT2Backbone(LayeredBackbone):
     def _recorder(self, cache: KVCache) -> RunHalf:
         """Return the function by which a half block is run, or recorded: see `RepeatedLayers`."""
         own = all(
-            getattr(getattr(self, name), "__func__", None) is vars(GPT2Backbone)[name]
-            for name in ("_attention", "_mlp", "_norm")
+            getattr(getattr(self, name), "__func__", None) is function
+            for name, function in _HALF_BLOCK_METHODS.items()
         )
         scales = [self.attention_scale(layer) for layer in range(self.config.n_layer)]
         return recorder(self.device, self.weights.blocks, cache, scales) if own else run_half
@@ -289,3 +289,7 @@ class GPT2Backbone(LayeredBackbone):
         result = ops.slice(hidden, (0,) * hidden.ndim, (*hidden.shape[:-1], self.config.n_embd))
         hidden.dispose()
         return result
+
+
+# The library's own, also if the class gets others: only these compute equal layers alike.
+_HALF_BLOCK_METHODS = {name: vars(GPT2Backbone)[name] for name in ("_attention", "_mlp", "_norm")}

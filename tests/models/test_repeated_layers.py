@@ -81,14 +81,19 @@ def test_python_runs_for_the_first_of_equal_layers(monkeypatch):
         assert calls_of_attention(lm, monkeypatch) == [0, 1, 2, 3, 4]
 
 
-def test_replaced_methods_are_called_for_each_layer(monkeypatch):
-    seen = []
+class Backbone(gw.GPT2Backbone):
+    """A backbone that may get other methods."""
 
-    class Backbone(gw.GPT2Backbone):
-        def _mlp(self, layer, x):
-            seen.append(layer)
-            return super()._mlp(layer, x)
 
+@pytest.mark.parametrize("place", [gw.GPT2Backbone, Backbone], ids=["class", "subclass"])
+def test_replaced_methods_are_called_for_each_layer(monkeypatch, place):
+    seen, mlp = [], gw.GPT2Backbone._mlp
+
+    def noted(self, layer, x):
+        seen.append(layer)
+        return mlp(self, layer, x)
+
+    monkeypatch.setattr(place, "_mlp", noted)
     with gw.GPT2CausalLM(Backbone(99, 3, 2, 32, 64, max_sequence_length=80)) as lm:
         lm.generate({"token_ids": [[5, 0, 0]], "padding_mask": [[1, 0, 0]]}, stop_token_ids=None)
     assert seen[:3] == [0, 1, 2]
