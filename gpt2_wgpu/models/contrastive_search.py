@@ -53,8 +53,10 @@ class ContrastiveStep(SearchStep):
         history, newest = self._all
         nn.move_rows(history, moves)
         groups = newest.view((history.shape[0], newest.size // history.shape[0]))
-        nn.move_rows(groups, moves)
-        groups.dispose()
+        try:
+            nn.move_rows(groups, moves)
+        finally:
+            groups.dispose()
 
     def _views(self) -> Sequence[Tensor]:
         history, newest = self._all

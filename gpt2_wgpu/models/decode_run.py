@@ -13,7 +13,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -145,7 +145,8 @@ class DecodeRun(NotCopyable):
                 undo.callback(run._kept[1].close)
             ended = inputs.ended if run.compacts else None
             run.steps = await replay_texts(model, inputs.rows, live, ended)
-            await run._take_step()
+            await run._record(len(live.rows))
+            run._take_step()
             undo.pop_all()
             return run
 
@@ -175,23 +176,38 @@ class DecodeRun(NotCopyable):
         return COMPACTED_EVERY - self.steps % COMPACTED_EVERY if self.compacts else nn.RECENT
 
     async def compact(self, ended: Sequence[int | None]) -> None:
-        """Drop finished rows before the next step, if it is time; see :class:`LiveRows`."""
-        if self.compacts and self._live.compact(self.steps, ended):
-            await self._take_step()
+        """Drop finished rows before the next step, if it is time; see :class:`LiveRows`.
 
-    async def _take_step(self) -> None:
-        """Take the step of as many rows as are live; it is recorded once, and kept."""
-        live, rows = self._live, len(self._live.rows)
+        All rows stay as long as there is no memory for a recording of fewer.
+        """
+        if not self.compacts:
+            return
+        staying = self._live.staying(self.steps, ended)
+        if len(staying) < len(self._live.rows):
+            with suppress(OutOfGPUMemoryError):
+                await self._record(len(staying))  # before rows are moved
+                if self._live.compact(self.steps, ended):
+                    self._take_step()
+
+    async def _record(self, rows: int) -> None:
+        """Record the step of the first ``rows`` places, once; it is kept."""
         if self._kept is None or rows == self._prefill.cache.batch_size:
             return
-        steps = self._kept[1].steps
-        self._step = self._new_step(live.cache, live.state, self._kept[1].step.workspace)
-        if rows not in steps:
+        parts = self._kept[1]
+        if rows not in parts.steps:
             with tidy("step"):
-                recording = await self._step.recorded()
+                cache, state = self._prefill.cache.first_rows(rows), parts.state.first_rows(rows)
+                recording = await self._new_step(cache, state, parts.step.workspace).recorded()
             assert recording is not None
-            steps[rows] = recording
-        self._recording = steps[rows]
+            parts.steps[rows] = recording
+
+    def _take_step(self) -> None:
+        """Take the step of as many rows as are live, which is recorded."""
+        live, rows = self._live, len(self._live.rows)
+        if self._kept is not None and rows < self._prefill.cache.batch_size:
+            parts = self._kept[1]
+            self._step = self._new_step(live.cache, live.state, parts.step.workspace)
+            self._recording = parts.steps[rows]
 
     async def submit(self, steps: int, check: bool = False) -> None:
         """Submit ``steps`` more steps; :meth:`result` returns the state after them.

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 
 from gpt2_wgpu import nn
 from gpt2_wgpu.copying import NotCopyable
+from gpt2_wgpu.errors import OutOfGPUMemoryError
 from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.kept_runs import has_own_methods
 from gpt2_wgpu.models.overrides import chosen, is_default
@@ -76,14 +77,20 @@ class LiveRows(NotCopyable):
         return stay if is_time(step, len(self.rows), len(stay)) else list(self.rows)
 
     def compact(self, step: int, ended: Sequence[int | None]) -> bool:
-        """Drop the rows that ``step`` does not compute → whether there were any."""
+        """Drop the rows that ``step`` does not compute → whether there were any.
+
+        They stay as long as there is no memory for the moves.
+        """
         stay = self.staying(step, ended)
         if len(stay) == len(self.rows):
             return False
-        self.rows, moves = moved_to_front(self.rows, stay)
-        for owner in self._whole:
-            move_rows(owner, moves)
-        rows = self.rows
+        rows, moves = moved_to_front(self.rows, stay)
+        try:
+            for owner in self._whole:
+                move_rows(owner, moves)  # to places of dropped rows: the others are unchanged
+        except OutOfGPUMemoryError:
+            return False
+        self.rows = rows
         self.close()
         cache, state = self._whole
         self._views = keep([cache.first_rows(len(rows)), state.first_rows(len(rows))])

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from itertools import repeat
 
 from gpt2_wgpu.copying import NotCopyable
+from gpt2_wgpu.errors import OutOfGPUMemoryError
 from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.decode_run import Result, filled_cache
 from gpt2_wgpu.models.decode_step import DecodeStep, dispose_unkept
@@ -100,13 +101,20 @@ class LookupRun(NotCopyable):
             return run
 
     async def compact(self, ended: Sequence[int | None]) -> None:
-        """Drop finished rows before the next step, if it is time; see live_rows.py."""
+        """Drop finished rows before the next step, if it is time; see live_rows.py.
+
+        They stay as long as there is no memory for the moves.
+        """
         stay = [row for row in self._live if ended[row] is None]
         if self._keeps_rows or not is_time(self._submits, len(self._live), len(stay)):
             return
+        live, moves = moved_to_front(self._live, stay)
+        try:
+            move_rows(self._whole, moves)
+        except OutOfGPUMemoryError:
+            return
         self._close_steps()
-        self._live, moves = moved_to_front(self._live, stay)
-        move_rows(self._whole, moves)
+        self._live = live
         dispose(self._views)
         self._views = [keep(self._whole.first_rows(len(stay)))]
         self._cache = self._views[0]

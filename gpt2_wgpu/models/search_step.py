@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from gpt2_wgpu import nn
 from gpt2_wgpu.copying import NotCopyable
-from gpt2_wgpu.errors import NotRecordableError
+from gpt2_wgpu.errors import NotRecordableError, OutOfGPUMemoryError
 from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.control import CallEndedError, Control
 from gpt2_wgpu.models.decode_run import filled_cache
@@ -104,13 +104,20 @@ class SearchStep(NotCopyable):
             return step
 
     async def compact(self, ended: Sequence[bool]) -> None:
-        """Drop the rows of prompts that have ``ended``, if it is time; see live_rows.py."""
+        """Drop the rows of prompts that have ``ended``, if it is time; see live_rows.py.
+
+        They stay as long as there is no memory for the moves.
+        """
         stay = [index for index in self.prompts if not ended[index]]
         if not (is_time(self._steps, len(self.prompts), len(stay)) and has_own_steps(self._model)):
             return
+        prompts, moves = moved_to_front(self.prompts, stay)
+        try:
+            self._move(moves)
+        except OutOfGPUMemoryError:
+            return
         self._of_rows.close()
-        self.prompts, moves = moved_to_front(self.prompts, stay)
-        self._move(moves)
+        self.prompts = prompts
         await self._begin()
 
     def _move(self, moves: Sequence[tuple[int, int]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 
 import gpt2_wgpu as gw
+from gpt2_wgpu.nn import row_moves
 
 CONTEXT = 48
 ENDLESS = {"stop_token_ids": None, "max_new_tokens": 24}  # of a text that no token ends
@@ -66,6 +67,20 @@ def record_lost(monkeypatch):
     lost = []
     monkeypatch.setattr(gw.Tensor, "_warn_of_leak", lambda tensor: lost.append(str(tensor)))
     return lost
+
+
+def fail_moves(monkeypatch):
+    """Let the first and third move of rows find no memory; returns a list, an item per move."""
+    allocate, attempts = row_moves.empty, []
+
+    def empty(*args):
+        attempts.append(args)
+        if len(attempts) in (1, 3):
+            raise gw.errors.OutOfGPUMemoryError("no memory for a move of rows")
+        return allocate(*args)
+
+    monkeypatch.setattr(row_moves, "empty", empty)
+    return attempts
 
 
 def new(values=(1.0, 2.0, 3.0)):

@@ -8,7 +8,9 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
+from gpt2_wgpu.errors import OutOfGPUMemoryError
 from gpt2_wgpu.models import decode_run, live_rows
+from gpt2_wgpu.models.decode_step import DecodeStep
 from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 from tests.memory import tiny
 
@@ -77,6 +79,46 @@ def test_rows_leave_and_change_nothing(lm, submits, monkeypatch, sampler):
     monkeypatch.setattr(decode_run, "COMPACTED_EVERY", 1000)
     submits.clear()
     assert rows_of(lm, sampler) == found
+    assert {len(rows) for _, _, rows in submits} == {len(PROMPTS)}
+    lm.compile()
+    gw.trim()
+
+
+def _first_with_fewer(submits):
+    return min(first for first, _, rows in submits if len(rows) < len(PROMPTS))
+
+
+@pytest.mark.chromium_cases()
+def test_rows_stay_without_memory_for_moves(lm, submits, monkeypatch):
+    lm.compile()
+    expected = rows_of(lm, SAMPLERS[0])
+    begin = _first_with_fewer(submits)
+    submits.clear()
+    attempts = tiny.fail_moves(monkeypatch)
+    assert rows_of(lm, SAMPLERS[0]) == expected
+    assert len(attempts) > 2
+    assert _first_with_fewer(submits) == begin + 2 * live_rows.COMPACTED_EVERY
+    lm.compile()
+    gw.trim()
+
+
+@pytest.mark.chromium_cases()
+def test_rows_stay_without_memory_for_a_recording(lm, submits, monkeypatch):
+    lm.compile()
+    expected = rows_of(lm, SAMPLERS[0])
+    lm.compile()  # without the recordings
+    submits.clear()
+    recorded, attempts = DecodeStep.recorded, []
+
+    async def record(step):
+        attempts.append(step)
+        if len(attempts) > 1:
+            raise OutOfGPUMemoryError("no memory for a recording")
+        return await recorded(step)
+
+    monkeypatch.setattr(DecodeStep, "recorded", record)
+    assert rows_of(lm, SAMPLERS[0]) == expected
+    assert len(attempts) > 2
     assert {len(rows) for _, _, rows in submits} == {len(PROMPTS)}
     lm.compile()
     gw.trim()

@@ -93,6 +93,27 @@ def test_prompts_leave_and_change_nothing(
     lm.compile()
 
 
+@pytest.mark.parametrize(
+    ("sampler", "every", "lookup"),
+    [(BEAMS, 9, 0), (samplers.ContrastiveSampler(3, 0.6), 9, 0), (samplers.Greedy(), 24, 3)],
+    ids=["beam", "contrastive", "lookup"],
+)
+@pytest.mark.chromium_cases("lm")
+def test_prompts_stay_without_memory_for_moves(lm, rows, monkeypatch, sampler, every, lookup):
+    find = (lm, sampler, [*range(0, 257, every)])
+    expected = texts(*find, lookup=lookup)
+    steps = [*rows]
+    rows.clear()
+    attempts = tiny.fail_moves(monkeypatch)
+    ids, scores = texts(*find, lookup=lookup)
+    assert len(attempts) > 1
+    assert ids == expected[0]
+    assert scores == pytest.approx(expected[1], rel=1e-5)
+    assert min(rows) < max(rows)  # they leave later
+    assert rows.count(max(rows)) > steps.count(max(steps))
+    lm.compile()
+
+
 def test_rows_stay_where_user_code_sees_them(lm, rows, monkeypatch):
     call = lm.call_with_cache
     expected, _ = texts(lm, BEAMS, [*range(0, 257, 9)])
