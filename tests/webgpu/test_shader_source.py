@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 import pytest
@@ -42,6 +43,19 @@ class TestSignature:
     def test_every_shader_says_what_it_computes(self, name):
         text = (pipelines.shader_directory() / f"{name}.wgsl").read_text(encoding="utf-8")
         assert text.startswith("// ") and "//\n// Formula:" in text and "\n// Threads:" in text
+
+
+def test_only_kernels_for_cpu_adapters_use_subgroups():
+    """docs/decisions/no-subgroups.md; naga rejects the extension's line."""
+    paths = pipelines.shader_directory().rglob("*.wgsl")
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in paths}
+    assert not [name for name, text in texts.items() if re.search("^enable ", text, re.MULTILINE)]
+    uses = re.compile(r"subgroup(_|[A-Z])|lane_quads\.wgsl")
+    assert sorted(name for name, text in texts.items() if uses.search(text)) == [
+        "lane_quads",
+        "linear_gemm_subgroups_cpu",
+        "linear_w8a8_gemm_subgroups_cpu",
+    ]
 
 
 class TestIncludes:
