@@ -59,6 +59,8 @@ class SessionCalls(NotCopyable):
         self._weights_version = model.backbone.weights_version  # that the cache was computed with
         self._lock = RLock()  # of tokens, cache and flags; never held while something waits
         self._busy = self._closed = False
+        self._before: SessionTokens | None = None  # tokens from before the call that runs
+        self._failed = False  # whether that call failed, so that they come back
         self._source: weakref.ref[SessionSource] | None = None
         self._control = Control()  # of the last call
 
@@ -188,7 +190,6 @@ class SessionCalls(NotCopyable):
         control = Control(time_limit, cancellation)
         instance("wait", wait, bool)
         turn = model.turns.turn(control, wait)
-        before = self._tokens.copied()
         source = self._begin(max_new_tokens, stops, sampler, seed, control)
         prompt, watch = list(self._tokens.ids), ends.watch()
         try:
@@ -200,9 +201,8 @@ class SessionCalls(NotCopyable):
                 if kept is not None:
                     break
         except BaseException:
-            source.kept.clear()
+            self._failed = True
             source.close()
-            self._restore(before)
             raise
         finally:
             source.close()
@@ -316,11 +316,12 @@ class SessionCalls(NotCopyable):
         with self._idle():
             if not self._tokens.ids:
                 raise InvalidArgumentError("the session has no tokens: append some first")
+            before = self._tokens.copied()
             self._drop(self._tokens.room_for(max_new_tokens))
             source = SessionSource(
                 new_generation, self._slide if slides else None, max_new_tokens, self._end
             )
-            self._busy = True
+            self._busy, self._failed, self._before = True, False, before
             self._source, self._control = weakref.ref(source), control
         return source
 
@@ -334,16 +335,15 @@ class SessionCalls(NotCopyable):
             self._tokens.drop(count)
             self._cache.truncate(0)
 
-    def _restore(self, tokens: SessionTokens) -> None:
-        """Go back to the tokens from before a call that failed."""
-        if self._tokens.dropped != tokens.dropped:
-            self._cache.truncate(0)
-        self._tokens = tokens
-
     def _end(self, ids: list[int]) -> None:
-        """End a call: take the tokens that are kept."""
+        """End a call: take the tokens that are kept, or those from before a call that failed."""
         with self._lock:
-            self._tokens.ids = ids
+            before = self._before
+            if self._failed and before is not None:
+                if self._tokens.dropped != before.dropped:
+                    self._cache.truncate(0)
+                self._tokens, ids = before, before.ids
+            self._tokens.ids, self._before = ids, None
             self._cache.truncate(max(0, len(ids) - 1))
             self._release()
 

@@ -10,6 +10,8 @@ import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.models import session_cache
 from gpt2_wgpu.models.prefill import Prefill
+from gpt2_wgpu.models.session_calls import SessionCalls
+from gpt2_wgpu.models.session_source import SessionSource
 from gpt2_wgpu.nn import PAGE
 from gpt2_wgpu.webgpu import Recording
 from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
@@ -223,3 +225,27 @@ def test_memory_stays_flat(lm, device):
 
 def test_a_forgotten_session_is_freed(lm):
     go_on(lm.session(PROMPT), 4)  # no_leak looks
+
+
+def test_a_call_that_fails_removes_no_tokens_of_other_threads(lm, monkeypatch):
+    begin, close, appended = SessionCalls._begin, SessionSource.close, []
+
+    def begin_late(self, *arguments):
+        self.append([5])  # as another thread can until the call begins
+        return begin(self, *arguments)
+
+    def close_early(self):
+        close(self)
+        if not appended:
+            session.append([6, 7])  # as another thread can from here on
+            appended.append(True)
+
+    def fail(*_):
+        raise KeyError("callback")
+
+    monkeypatch.setattr(SessionCalls, "_begin", begin_late)
+    monkeypatch.setattr(SessionSource, "close", close_early)
+    with lm.session(range(90), max_length=100, context_policy="slide") as session:
+        with pytest.raises(KeyError):
+            session.generate(60, stop_token_ids=None, callback=fail)
+        assert session.token_ids == [*range(90), 5, 6, 7]
