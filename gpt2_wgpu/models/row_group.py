@@ -77,6 +77,7 @@ class RowGroup(NotCopyable):
         self.rows: list[RowState] = []
         self._model, self._length, self._most = model, length, most
         self._places: _Places | None = None
+        self._no_memory_for = 0  # as many rows, to record their step; until one joins or leaves
         self._submits: deque[_Submit] = deque()
         self._pace = Pace()
         self._done_at = -math.inf
@@ -142,6 +143,7 @@ class RowGroup(NotCopyable):
         places.cache.device.queue.flush(_row_copies(cache, places.cache, 1, place))
         self._write(places.state, place, row)
         self.rows.append(row)
+        self._no_memory_for = 0
 
     @staticmethod
     def _write(state: SamplingState, place: int, row: RowState) -> None:
@@ -167,6 +169,8 @@ class RowGroup(NotCopyable):
                 self.rows[place] = self.rows[last]
             self.rows.pop()
             dropped = True
+        if dropped:
+            self._no_memory_for = 0
         return dropped
 
     async def submit(self, shortest: bool) -> None:
@@ -184,16 +188,17 @@ class RowGroup(NotCopyable):
     async def _recorded(self) -> Recording:
         """Return the recording of the step of as many rows as there are.
 
-        Without memory for it, that of all places, which computes the unused ones, too.
+        Without memory for it, that of all places, which computes the unused ones, too; tried again
+        for other rows.
         """
         places, count = self._places, len(self.rows)
         assert places is not None
-        if count not in places.steps:
+        if count not in places.steps and count != self._no_memory_for:
             try:
                 await self._record(places, count)
             except OutOfGPUMemoryError:
-                return places.steps[places.cache.batch_size]
-        return places.steps[count]
+                self._no_memory_for = count
+        return places.steps[count if count in places.steps else places.cache.batch_size]
 
     async def _record(self, places: _Places, rows: int) -> None:
         """Record the step of the first ``rows`` places; that of all comes first."""
