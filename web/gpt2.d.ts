@@ -222,7 +222,7 @@ export interface Settings extends SamplingParameters {
 }
 
 export interface GenerateOptions extends Settings {
-  /** An abort rejects with an AbortError. */
+  /** An abort rejects with the reason of the signal. */
   signal?: AbortSignal;
 }
 

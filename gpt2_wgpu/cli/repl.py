@@ -147,6 +147,8 @@ class Repl:
         If it fails before it has written anything, the text stays as it was; after Ctrl-C it has
         the prompt.
         """
+        import gpt2_wgpu as gw
+
         args, terminal = self._args, self._terminal
         settings = settings_of(args, self._lm)
         if settings["seed"] is None:
@@ -155,8 +157,6 @@ class Repl:
         is_random = self._compile(settings)
         before = self._text.copied()
         printer: StreamPrinter | None = None
-        import gpt2_wgpu as gw
-
         cancellation = gw.Cancellation()
         try:
             self._text.begin(prompt)
