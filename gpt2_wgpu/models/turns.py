@@ -88,6 +88,7 @@ class Turns:
         self._lock = Lock()
         self._running: list[Turn] = []  # each, except the first, within the one before
         self._waiting: list[Turn] = []
+        self._lent: list[Turn] = []  # ran before those that run now
 
     def turn(
         self, control: Control | None = None, wait: bool = True, others: Sequence[Caller] = ()
@@ -139,8 +140,25 @@ class Turns:
                 for each in self._running + before
             )
 
+    def pass_within_lent(self, turn: Turn) -> bool:
+        """Let ``turn``, which would block, run now if it is within a lent one → whether it does.
+
+        Only with turns of the same thread, where none of them goes on meanwhile.
+        """
+        with self._lock:
+            thread = turn.reader.thread
+            passes = any(turn.is_within(each) for each in self._lent) and all(
+                each.caller.thread is each.reader.thread is thread for each in self._running
+            )
+            if passes and turn in self._waiting:
+                self._waiting.remove(turn)
+                self._running.append(turn)
+            return passes
+
     def _admit(self) -> None:
+        known = self._lent + self._running
         self._running = [turn for turn in self._running if turn.is_held]
+        self._lent = [turn for turn in known if turn.is_lent and turn.caller.is_alive]
         for turn in list(self._waiting):
             if not self._running or turn.is_within(self._running[-1]):
                 self._waiting.remove(turn)
@@ -167,12 +185,12 @@ class Turn:
     @property
     def is_held(self) -> bool:
         """Return whether a turn that was taken excludes others."""
-        return not self._is_over and self.caller.is_alive and not self._is_lent
+        return not self._is_over and self.caller.is_alive and not self.is_lent
 
     @property
-    def _is_lent(self) -> bool:
+    def is_lent(self) -> bool:
         """Return whether others need not wait for the next read of its stream."""
-        since = self._idle_since
+        since = None if self._is_over else self._idle_since
         return since is not None and time.monotonic() - since > IDLE_SECONDS
 
     def rest(self) -> None:
@@ -221,12 +239,15 @@ class Turn:
 
     def _check_waiting(self) -> None:
         """Raise BusyError if this turn must not wait, or would never come."""
+        would_block = is_blocking() and self._turns.would_block(self)
+        if would_block and self._turns.pass_within_lent(self):
+            return
         if not self._waits:
             raise BusyError(
                 "the model is generating for another thread or task, and wait is False: try again "
                 "when that has ended"
             )
-        if is_blocking() and self._turns.would_block(self):
+        if would_block:
             raise BusyError(
                 "the model is generating for another task of this thread, which this blocking call "
                 "would stop: await generate_async, or use `async for`"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from threading import Event
 
 import pytest
@@ -226,6 +227,43 @@ def test_a_stream_that_nothing_reads_lets_others_pass(lm, monkeypatch):
         return await asyncio.wait_for(main(), TIMEOUT_S)
 
     assert asyncio.run(limited()) == expected[0]
+
+
+@pytest.mark.native("a blocking call")
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_blocking_call_in_the_loop_over_a_lent_stream(lm, wait):
+    """The other task cannot go on meanwhile, and both texts are undisturbed."""
+    expected = [lm.generate(name, **ENDLESS) for name in "abc"]
+    seen, nested = [], []
+
+    async def other():
+        text = "b"
+        async for piece in lm.stream("b", **ENDLESS):
+            seen.append(piece)
+            text += piece
+        return text
+
+    async def main():
+        text = "a"
+        async with lm.stream("a", **ENDLESS) as stream:
+            text += await anext(stream)
+            (turn,) = lm.turns._running
+            turn._idle_since = -math.inf
+            task = asyncio.create_task(other())
+            await until(lambda: seen)
+            for _ in range(2):
+                nested.append(lm.generate("c", wait=wait, **ENDLESS))
+            assert not task.done()
+            async for piece in stream:
+                text += piece
+            return text, await task
+
+    async def limited():
+        return await asyncio.wait_for(main(), TIMEOUT_S)
+
+    assert asyncio.run(limited()) == (expected[0], expected[1])
+    assert nested == expected[2:] * 2
+    assert not lm.turns._lent and not lm.turns._running
 
 
 @threads
