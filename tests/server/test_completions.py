@@ -247,11 +247,11 @@ def test_rows_end_with_memory_for_one_cache_of_log_probabilities(serve, monkeypa
     monkeypatch.setattr("gpt2_wgpu.models.pace.STEP_SECONDS", 0.0)  # one step a submit
     common = {"prompt": PROMPT, "max_tokens": 24, "logprobs": 0, "n": 3, "temperature": 1}
     settled_cache, create = growing_logprobs.settled_cache, GrowingLogprobs.__init__
-    holders, refused = set(), []
+    holders, rejected = set(), []
 
     async def only_one(*arguments):
         if any(holder._cache is not None for holder in holders):
-            refused.append(arguments)
+            rejected.append(arguments)
             raise OutOfGPUMemoryError("room for one")
         return await settled_cache(*arguments)
 
@@ -277,7 +277,7 @@ def test_rows_end_with_memory_for_one_cache_of_log_probabilities(serve, monkeypa
             values = [each for logprobs in found for each in logprobs["token_logprobs"]]
             assert values == pytest.approx(expected["logprobs"]["token_logprobs"], abs=1e-4)
             assert pieces[-1]["finish_reason"] == expected["finish_reason"]
-    assert len(holders) == 6 and refused
+    assert len(holders) == 6 and rejected
 
 
 def test_requests_that_come_together(serve, lm):
