@@ -23,6 +23,7 @@
 override WORKGROUP: u32 = 256u;
 override LISTING: bool = true; // try sample_listed.wgsl first: false on CPU adapters
 //!include "reduce.wgsl"
+//!include "running_sum.wgsl"
 //!include "random.wgsl"
 //!include "rank.wgsl"
 //!include "maxima_and_counts.wgsl"

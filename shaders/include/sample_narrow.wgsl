@@ -2,7 +2,8 @@
 // tokens, or of mass, is exceeded. Eight bits of the rank at a time, ties going on to the index.
 //
 // Provides: narrow
-// Needs:    WORKGROUP, floor_high, floor_low, found, kept, mass, rank_high, params.candidates
+// Needs:    WORKGROUP, floor_high, floor_low, found, kept, mass, rank_high, running_sum,
+//           params.candidates
 
 var<workgroup> bin_mass: array<atomic<u32>, 256>;
 var<workgroup> bin_count: array<atomic<u32>, 256>;
@@ -36,17 +37,20 @@ fn narrow(by_mass: bool, budget: u32, thread: u32) {
       }
     }
     workgroupBarrier();
-    if (thread == 0u) {
-      var before = spent;
-      var cut = vec4<u32>(0u); // bin, mass ranked before it, tokens in it, 1 if there is a cut
-      for (var b = 255; b >= 0; b--) {
-        let here = atomicLoad(&bin_mass[b]);
-        if (before + here > budget && cut.w == 0u) {
-          cut = vec4<u32>(u32(b), before, atomicLoad(&bin_count[b]), 1u);
-        }
-        before += here;
+    // Each thread has some bins; the first thread has the highest.
+    let share = 256u / WORKGROUP;
+    let top = 255u - thread * share;
+    var own = 0u;
+    for (var b = 0u; b < share; b++) { own += atomicLoad(&bin_mass[top - b]); }
+    if (thread == 0u) { found = vec4<u32>(0u); }
+    var before = spent + running_sum(own, thread) - own;
+    for (var b = 0u; b < share; b++) {
+      let here = atomicLoad(&bin_mass[top - b]);
+      // In one thread: bin, mass ranked before it, tokens in it, 1 if there is a cut.
+      if (before <= budget && before + here > budget) {
+        found = vec4<u32>(top - b, before, atomicLoad(&bin_count[top - b]), 1u);
       }
-      found = cut;
+      before += here;
     }
     let cut = workgroupUniformLoad(&found);
     if (cut.w == 0u) { return; } // the budget is never exceeded: every token stays

@@ -4,7 +4,7 @@
 //
 // Provides: keep_typical
 // Needs:    WORKGROUP, bin_mass, deviation, deviations, expected, found, kept, log_mass, mass,
-//           own, rank_high, workgroup_sum, params.candidates
+//           own, rank_high, running_sum, running_total, workgroup_sum, params.candidates
 //
 // The entropy is minus the expected log p, so -log p differs from it as log p from its mean.
 
@@ -38,22 +38,23 @@ fn keep_typical(thread: u32) {
       }
     }
     workgroupBarrier();
-    if (thread == 0u) {
-      if (digit == 0u) {
-        for (var b = 0u; b < 256u; b++) { budget += atomicLoad(&bin_mass[b]); }
-        budget = min(budget, u32(ceil(own.typical_p * f32(budget))));
+    // Each thread has some bins; the first thread has the lowest.
+    let share = 256u / WORKGROUP;
+    let lowest = thread * share;
+    var in_bins = 0u;
+    for (var b = 0u; b < share; b++) { in_bins += atomicLoad(&bin_mass[lowest + b]); }
+    if (thread == 0u) { found = vec4<u32>(255u, spent, 0u, 0u); }
+    var before = spent + running_sum(in_bins, thread) - in_bins;
+    if (digit == 0u) {
+      budget = running_total();
+      budget = min(budget, u32(ceil(own.typical_p * f32(budget))));
+    }
+    for (var b = 0u; b < share; b++) {
+      let here = atomicLoad(&bin_mass[lowest + b]);
+      if (before < budget && before + here >= budget) { // in one thread: bin, mass before it
+        found = vec4<u32>(lowest + b, before, 0u, 0u);
       }
-      var before = spent;
-      var cut = vec4<u32>(255u, spent, 0u, 0u); // bin, mass before it
-      for (var b = 0u; b < 256u; b++) {
-        let here = atomicLoad(&bin_mass[b]);
-        if (before + here >= budget) {
-          cut = vec4<u32>(b, before, 0u, 0u);
-          break;
-        }
-        before += here;
-      }
-      found = cut;
+      before += here;
     }
     let cut = workgroupUniformLoad(&found);
     prefix |= cut.x << shift;
