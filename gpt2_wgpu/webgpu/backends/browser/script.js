@@ -16,6 +16,7 @@ globalThis.gpt2WgpuBackend = (() => {
   const PIECE = 4 << 20; // bytes of a blob in this memory at a time
   const LOSS_MILLISECONDS = 100; // a map fails a little before its device is known to be lost
   const NUDGE_MILLISECONDS = 1; // browsers raise it to 4 after a few in a row
+  const IS_FIREFOX = /\bFirefox\//.test(globalThis.navigator?.userAgent ?? "");
 
   function failure(name, message) {
     const error = new Error(message);
@@ -85,8 +86,9 @@ globalThis.gpt2WgpuBackend = (() => {
     }
 
     // Firefox looks for finished work every 100 ms, and with each submit: while something waits,
-    // there are empty ones. They are cheap elsewhere. Can go with Bugzilla 1870699.
+    // there are empty ones. Other browsers need none. Can go with Bugzilla 1870699.
     nudge() {
+      if (!IS_FIREFOX) return;
       this.timer ??= setTimeout(() => {
         this.timer = null;
         if (this.waiting === 0 || this.loss !== null) return;
