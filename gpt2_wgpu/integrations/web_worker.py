@@ -25,16 +25,26 @@ from gpt2_wgpu.text import GPT2Tokenizer
 
 T = TypeVar("T")
 
+_opening: asyncio.Task[None] | None = None
+
 
 async def open_device() -> None:
-    """Open the default device and run the self-test.
+    """Open the default device and run the self-test; calls at the same time share one of each.
 
-    A model's other weight formats are checked before its first text.
+    A load that failed leaves this running, for the next load. A model's other weight formats are
+    checked before its first text.
 
     Raises:
         NoAdapterError: no adapter was found.
         DeviceError: the self-test failed; the message names the operation.
     """
+    global _opening
+    if _opening is None or _opening.done():
+        _opening = asyncio.ensure_future(_open_device())
+    await asyncio.shield(_opening)
+
+
+async def _open_device() -> None:
     await require_right_results(await gw.webgpu.default_device_async(), "float16")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from copy import copy
 from pathlib import Path
@@ -34,6 +35,25 @@ def test_drawn_tokens_are_kept_out_of_loops(of_file, settings, penalty):
     found = Settings.of(settings, of_file | {"max_new_tokens": 5})
     assert found.sampler.repetition_penalty == penalty
     assert found.arguments["max_new_tokens"] == settings.get("maxTokens", 5)
+
+
+def test_loads_at_the_same_time_open_one_device(device, monkeypatch):
+    tested = []
+
+    async def require(device, dtype):
+        tested.append(device)
+        await asyncio.sleep(0)
+        if len(tested) == 1:
+            raise errors.DeviceError("the first fails")
+
+    async def loads():
+        calls = [web_worker.open_device() for _ in range(3)]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    monkeypatch.setattr(web_worker, "require_right_results", require)
+    assert [type(each) for each in asyncio.run(loads())] == [errors.DeviceError] * 3
+    assert asyncio.run(loads()) == [None] * 3  # it is tried again
+    assert tested == [device] * 2
 
 
 def test_seeds_of_texts_are_consecutive():
