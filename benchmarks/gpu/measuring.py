@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import io
 import sys
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from benchmarks.gpu import (
 )
 from benchmarks.gpu.parts import Context, WrongResultsError, run_part
 from benchmarks.gpu.plan import PLANS, Plan
+from gpt2_wgpu import nn
 from gpt2_wgpu.bench import machine
 from gpt2_wgpu.bench.measuring import ADAPTER
 
@@ -110,14 +110,8 @@ def _begun(device: gw.Device, name: str, plan: Plan) -> dict[str, Any]:
             "new_tokens": plan.new_tokens,
             "repeats": plan.repeats,
             "budgets": plan.budgets,
-            "cache_dtype": _default_cache(),
+            "cache_dtype": nn.default_cache_dtype(device),
         },
         "parts": {},
         "verdict": [],
     }
-
-
-def _default_cache() -> str:
-    """Return the cache format that a backbone has by default on a GPU."""
-    default = inspect.signature(gw.GPT2Backbone.__init__).parameters["cache_dtype"].default
-    return "float16" if default is None else str(default)

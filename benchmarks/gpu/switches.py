@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
+from functools import partial
 from typing import Any
 
 from benchmarks.gpu.parts import Context, Section, attempted
 from gpt2_wgpu import nn
+from gpt2_wgpu.nn import linear_choice
 from gpt2_wgpu.tensors import Tensor, tidy
 from gpt2_wgpu.webgpu import Recording, sync
 
@@ -38,7 +40,7 @@ def settings(rows: int) -> dict[str, Choice | None]:
     """Return the choices to compare by name; None: the library's."""
     found: dict[str, Choice | None] = {"chosen": None}
     for lanes in LANES:
-        found[f"GEMV, {lanes} lanes"] = gemv(lanes)
+        found[f"GEMV, {lanes} lanes"] = partial(linear_choice.gemv, lanes=lanes)
     if rows > MOST_TOKENS:
         found["GEMM"] = lambda tokens, out: (
             "linear_gemm",
@@ -46,18 +48,6 @@ def settings(rows: int) -> dict[str, Choice | None]:
             {},
         )
     return found
-
-
-def gemv(lanes: int) -> Choice:
-    """Return a choice of the GEMV in groups of at most 8 tokens."""
-
-    def choose(tokens: int, out_features: int) -> Any:
-        shared, threads = min(MOST_TOKENS, tokens), max(64, lanes)
-        groups = -(-out_features // (4 * threads // lanes))
-        constants = {"TOKENS": shared, "LANES": lanes, "WORKGROUP": threads}
-        return "linear_gemv", (groups * -(-tokens // shared), 1, 1), constants
-
-    return choose
 
 
 def _compared(context: Context, rows: int, out_features: int, in_features: int) -> dict[str, Any]:

@@ -80,7 +80,11 @@ def choose_kernel(
     # The number of tokens does not count: it would change the order of sums.
     most = max(8, min(in_features8 // 2, steps, 128))
     wanted = round(math.log2(_GPU_LANES / out_features))
-    lanes = 1 << max(3, min(most.bit_length() - 1, wanted))
+    return gemv(tokens, out_features, 1 << max(3, min(most.bit_length() - 1, wanted)))
+
+
+def gemv(tokens: int, out_features: int, lanes: int) -> tuple[str, Grid, dict[str, int]]:
+    """Kernel, grid and constants of the GEMV with ``lanes`` for four outputs."""
     threads = max(64, lanes)
     groups = -(-out_features // (4 * threads // lanes))
     sharing = -(-tokens // _GEMV_TOKENS)  # workgroups of the same outputs, with about equally many

@@ -11,10 +11,11 @@ from types import SimpleNamespace
 import pytest
 
 import gpt2_wgpu as gw
-from benchmarks.gpu import adapter, correctness, parts, plan, report, verdict, wheels
+from benchmarks.gpu import adapter, correctness, parts, plan, report, switches, verdict, wheels
 from benchmarks.gpu.__main__ import main
 from gpt2_wgpu import nn
 from gpt2_wgpu.diagnostics import Check, CheckReport
+from gpt2_wgpu.nn.linear_choice import choose_kernel
 
 pytestmark = pytest.mark.native("the benchmarks")
 DOCS = Path(__file__).parent.parent.parent / "docs" / "benchmarks.md"
@@ -64,6 +65,16 @@ def test_every_part_gives_figures(measured):
     compared = sections["switches"]["16 x 64 by 64"]["seconds"]
     assert {"chosen", "GEMV, 8 lanes", "GEMM"} <= compared.keys()
     assert sections["torch"]["f32"]["eager_tokens_per_second"] > 0
+    cache_dtype = "float32" if found["software_adapter"] else "float16"
+    assert found["plan"]["cache_dtype"] == cache_dtype
+
+
+@pytest.mark.parametrize("rows", [1, 9, 20])
+def test_a_gemv_of_as_many_lanes_is_the_library_s_choice(device, rows):
+    with device.with_capabilities(prefers_no_barriers=False):
+        chosen = choose_kernel(device, rows, 768, 96, 96, 0, has_norm=False)
+    choose = switches.settings(rows)[f"GEMV, {chosen[2]['LANES']} lanes"]
+    assert choose is not None and choose(rows, 768) == chosen
 
 
 def test_the_verdict_of_a_software_adapter_is_about_correctness_alone(measured):
