@@ -39,12 +39,12 @@ export function modelOf(id) {
  * Runs one call of a model at a time; a second one throws BusyError, or with `turn` waits.
  *
  * @template T @param {number} id @param {string} what @param {(model: Model) => Promise<T>} work
- * @param {AbortSignal} [turn] ends the wait
+ * @param {AbortSignal} [turn] ends the wait at once
  */
 export async function alone(id, what, work, turn) {
   let model = modelOf(id);
   while (turn && model.busy) {
-    await model.work;
+    await endOf(model.work, turn);
     turn.throwIfAborted();
     model = modelOf(id);
   }
@@ -61,6 +61,15 @@ export async function alone(id, what, work, turn) {
     model.busy = "";
     report(id, model);
   }
+}
+
+/** Waits for work, or for a signal's abort. @param {Promise<any>} work @param {AbortSignal} signal */
+async function endOf(work, signal) {
+  let stop = () => {};
+  const stopped = new Promise((resolve) => (stop = () => resolve(undefined)));
+  signal.addEventListener("abort", stop);
+  await Promise.race([work, stopped]);
+  signal.removeEventListener("abort", stop);
 }
 
 /** Reports the GPU memory in use. @param {number} id @param {Model} model */

@@ -24,6 +24,21 @@ async function rulesOf(address) {
   }
 }
 
+/**
+ * A function for the options with what is then left of `timeLimit`, which counts from now on.
+ *
+ * @param {any} options
+ */
+export function timed(options) {
+  const begun = performance.now();
+  return () => {
+    const { timeLimit } = options;
+    if (typeof timeLimit !== "number" || !(timeLimit > 0)) return options; // none, or one that Python rejects
+    const left = timeLimit - (performance.now() - begun) / 1000;
+    return { ...options, timeLimit: Math.max(left, 1e-6) };
+  };
+}
+
 /** @param {Context} context @param {number} id @param {string | number[]} prompt @param {any} options */
 export function stream(context, id, prompt, options) {
   return streamOf(context, id, options, (model, ...settings) => model.proxy.stream(inPython(prompt), ...settings));
@@ -34,10 +49,11 @@ export function stream(context, id, prompt, options) {
  * @param {(model: Model, settings: any, rules: any) => any} begin
  */
 export function streamOf({ signal, emit }, id, { constraint, wait, ...options }, begin) {
+  const left = timed(options);
   return alone(id, "generating", async (model) => {
     const rules = await rulesOf(constraint);
     signal.throwIfAborted();
-    const text = begin(model, inPython(options), rules);
+    const text = begin(model, inPython(left()), rules);
     model.stream = text;
     const stop = () => text.close();
     signal.addEventListener("abort", stop);
@@ -70,11 +86,12 @@ export function streamOf({ signal, emit }, id, { constraint, wait, ...options },
 
 /** Several texts, generated together. @param {Context} context @param {number} id @param {string[]} prompts @param {any} options */
 export function generate({ signal }, id, prompts, { constraint, wait, ...options }) {
+  const left = timed(options);
   return alone(id, "generating", async (model) => {
     const rules = await rulesOf(constraint);
     const timer = setInterval(() => report(id, model), MEMORY_INTERVAL_MS);
     try {
-      return await stoppable(id, signal, model.proxy.generate(inPython(prompts), inPython(options), rules));
+      return await stoppable(id, signal, model.proxy.generate(inPython(prompts), inPython(left()), rules));
     } finally {
       clearInterval(timer);
     }
