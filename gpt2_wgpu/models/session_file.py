@@ -2,7 +2,7 @@
 
 The format is a safetensors file of two tensors, ``token_ids`` [n] and ``pages`` [pages, layers,
 words], both U32, with JSON in its metadata. The version changes when an older reader would
-misunderstand it.
+misunderstand it; version 1 had another fingerprint of the weights.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from gpt2_wgpu.webgpu.storage import Storage
 from gpt2_wgpu.weights.header import parse_header
 from gpt2_wgpu.weights.writer import AtomicFile, Description, header_of
 
-FORMAT, VERSION = "gpt2_wgpu session", "1"
+FORMAT, VERSION = "gpt2_wgpu session", "2"
 # Of each weight tensor the fingerprint covers all bytes, of a large one samples all over it.
 WHOLE, SAMPLE, SAMPLES = 16 << 10, 64, 64  # bytes, bytes of a sample, number of samples
 _fingerprints: WeakKeyDictionary[GPT2Backbone, tuple[int, str]] = WeakKeyDictionary()

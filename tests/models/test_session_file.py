@@ -171,7 +171,7 @@ DAMAGES = {
     "cut": lambda s: s[:-4],
     "longer": lambda s: s + b"    ",
     "a flipped bit": lambda s: s[:-5] + bytes([s[-5] ^ 1]) + s[-4:],
-    "another version": lambda s: s.replace(b'"version":"1"', b'"version":"2"'),
+    "another version": lambda s: s.replace(b'"version":"2"', b'"version":"3"'),
     "another format": lambda s: s.replace(b"gpt2_wgpu session", b"gpt2_wgpu weights"),
     "stored": lambda s: changed(s, "session", lambda v: v.update(stored=5)),
     "a list": lambda s: changed(s, "session", lambda v: v.update(segments=5)),
@@ -191,3 +191,9 @@ DAMAGES = {
 def test_damaged_sessions(lm, saved, damage):
     with pytest.raises(SessionError, match=r"^the session (is|has) "):
         lm.load_session(DAMAGES[damage](saved))
+
+
+def test_a_session_of_the_first_version(lm, saved):
+    """Its fingerprint was another one: the weights may be the same."""
+    with pytest.raises(SessionError, match=r"has version '1' of .*, this library reads 2: save it"):
+        lm.load_session(saved.replace(b'"version":"2"', b'"version":"1"'))
