@@ -51,7 +51,7 @@ async function obtainAndLoad({ signal, emit }, source, { dtype, ...options }) {
   stages.report("weights", { state: "start" });
   const python = startPython((stage, report) => stages.report(stage, report), end).then(async (started) => {
     stages.report("adapter", { state: "start" });
-    await started.engine.open_device();
+    await started.engine.open_device(dtype);
     stages.report("adapter", { state: "done" });
     return started;
   });

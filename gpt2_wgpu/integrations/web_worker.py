@@ -18,34 +18,36 @@ from gpt2_wgpu.integrations.web_console import Console
 from gpt2_wgpu.integrations.web_sessions import Session, session_arguments
 from gpt2_wgpu.integrations.web_settings import Settings, javascript_names
 from gpt2_wgpu.integrations.web_texts import Text, details_of, pieces
+from gpt2_wgpu.models.default_dtype import likely_dtype
 from gpt2_wgpu.models.self_test import require_right_results
 from gpt2_wgpu.models.weight_sizes import stored_bytes
 from gpt2_wgpu.sampling_parameters import PARAMETERS, RULE_PARAMETERS, with_defaults
 from gpt2_wgpu.text import GPT2Tokenizer
+from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 
 T = TypeVar("T")
 
-_opening: asyncio.Task[None] | None = None
+_opening = asyncio.Lock()  # loads at the same time share one device and one self-test
 
 
-async def open_device() -> None:
-    """Open the default device and run the self-test; calls at the same time share one of each.
+async def open_device(dtype: str | None = None) -> None:
+    """Open the default device and run the self-test, while the model is downloaded.
 
-    A load that failed leaves this running, for the next load. A model's other weight formats are
-    checked before its first text.
+    A load that failed leaves this running, for the next load.
+
+    Args:
+        dtype: weight format to check; None or an unknown one: the default of most models. A model
+            of another format is checked before its first text.
 
     Raises:
         NoAdapterError: no adapter was found.
         DeviceError: the self-test failed; the message names the operation.
     """
-    global _opening
-    if _opening is None or _opening.done():
-        _opening = asyncio.ensure_future(_open_device())
-    await asyncio.shield(_opening)
-
-
-async def _open_device() -> None:
-    await require_right_results(await gw.webgpu.default_device_async(), "float16")
+    async with _opening:
+        device = await gw.webgpu.default_device_async()
+        if dtype not in WEIGHT_FORMATS:
+            dtype = await likely_dtype(device)
+        await require_right_results(device, dtype)
 
 
 async def load(

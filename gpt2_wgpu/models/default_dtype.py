@@ -43,16 +43,7 @@ async def default_dtype(device: Device, config: GPT2Config) -> str:
         w8a8.possible(matrix.padded_in_features) for matrix in matrices
     ):
         return USUAL
-    adapter = " | ".join((info.name, info.driver, info.backend, platform.node(), kernel_hash()))
-    seconds = _measured.get(adapter) or _usable(remembered.read(_FILE).get(adapter))
-    if seconds is None:
-        try:
-            seconds = await seconds_of_products(device, (USUAL, ROUNDED))
-        except OutOfGPUMemoryError:
-            return USUAL  # loading may succeed, or reports the lack of memory
-        remembered.write(_FILE, adapter, seconds)
-    _measured[adapter] = seconds
-    gain = seconds[USUAL] / seconds[ROUNDED]
+    gain = await _speedup(device)
     if gain < MIN_SPEEDUP:
         return USUAL
     native = sys.platform != "emscripten"
@@ -63,6 +54,28 @@ async def default_dtype(device: Device, config: GPT2Config) -> str:
         stacklevel=_stack_level(),
     )
     return ROUNDED
+
+
+async def likely_dtype(device: Device) -> str:
+    """Return `default_dtype` of a model whose in_features are whole blocks; no warning."""
+    if device.info.is_software and await _speedup(device) >= MIN_SPEEDUP:
+        return ROUNDED
+    return USUAL
+
+
+async def _speedup(device: Device) -> float:
+    """Return the measured speed of q8 over float16; 0 if the weights do not fit."""
+    info = device.info
+    adapter = " | ".join((info.name, info.driver, info.backend, platform.node(), kernel_hash()))
+    seconds = _measured.get(adapter) or _usable(remembered.read(_FILE).get(adapter))
+    if seconds is None:
+        try:
+            seconds = await seconds_of_products(device, (USUAL, ROUNDED))
+        except OutOfGPUMemoryError:
+            return 0.0  # loading may succeed, or reports the lack of memory
+        remembered.write(_FILE, adapter, seconds)
+    _measured[adapter] = seconds
+    return seconds[USUAL] / seconds[ROUNDED]
 
 
 def _stack_level() -> int:

@@ -11,6 +11,7 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import OutOfGPUMemoryError
+from gpt2_wgpu.integrations import web_worker
 from gpt2_wgpu.models import default_dtype as module
 from gpt2_wgpu.models import remembered
 from gpt2_wgpu.models.config import GPT2Config
@@ -215,3 +216,36 @@ def test_where_it_is_kept(monkeypatch, tmp_path):
     assert remembered.directory() == tmp_path / "Local" / ending
     monkeypatch.setattr(sys, "platform", "emscripten")
     assert remembered.directory() is None
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds", "checked"),
+    [
+        (None, FASTER, "q8"),
+        (None, SLOWER, "float16"),
+        (None, OutOfGPUMemoryError("full"), "float16"),
+        ("q7", FASTER, "q8"),  # `load` rejects it
+        ("q4", FASTER, "q4"),
+    ],
+)
+def test_a_page_checks_the_format_of_its_model(
+    device, measured, monkeypatch, given, seconds, checked
+):
+    """While the model is downloaded; what was measured is not measured again, or warned about."""
+
+    async def opened():
+        return device
+
+    async def require(device, dtype):
+        formats.append(dtype)
+
+    formats, measured.seconds = [], seconds
+    monkeypatch.setattr(gw.webgpu, "default_device_async", opened)
+    monkeypatch.setattr(web_worker, "require_right_results", require)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sync(web_worker.open_device(given), "")
+    assert formats == [checked]
+    if given is None:
+        assert chosen(device)[0] == checked
+        assert measured.calls == (2 if isinstance(seconds, Exception) else 1)
