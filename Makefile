@@ -11,7 +11,7 @@ PARITY := .venv-parity/bin
 # What hangs (a browser that died, a GPU that never answers) says where, and ends the run.
 # A test that failed runs again, alone and last: if it passes then, it is named as flaky.
 PYTEST := $(TEST)/python -m pytest -p tests.flaky --durations=15 \
-	-o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
+	-o faulthandler_timeout=1500 -o faulthandler_exit_on_timeout=true
 SOURCES := pyproject.toml README.md LICENSE \
 	$(shell find gpt2_wgpu shaders models -type f -not -name '*.pyc' 2>/dev/null)
 

@@ -23,7 +23,7 @@ import pytest
 from tests.browser.chromium import Worker
 from tests.browser.serving import ROOT
 
-pytestmark = pytest.mark.time_limit(850)  # seconds: the first one's fixture runs them all
+pytestmark = pytest.mark.time_limit(1400)  # seconds: the first one's fixture runs them all
 ROOMS = ("gpu", "memory", "models")
 TESTERS = ("iniconfig", "packaging", "pluggy", "pygments", "pytest")  # pure Python, all of them
 INNER = (Path(__file__).parent / "inner_run.py").read_text()
