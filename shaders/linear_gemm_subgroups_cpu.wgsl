@@ -46,12 +46,5 @@ fn main(@builtin(global_invocation_id) thread: vec3<u32>,
     sum3 = add_lane_products(sum3, weights8(row.w + k), x0, x1, x2, x3);
   }
   if (n >= params.out_features) { return; }
-  var sums = array<mat4x4<f32>, 4>(sum0, sum1, sum2, sum3);
-  for (var i = 0u; i < 4u * LANE_QUADS; i++) {
-    if (first + i >= params.tokens) { break; }
-    store(first + i, n, vec2<f32>(sums[0][i / 4u][i % 4u], sums[1][i / 4u][i % 4u]));
-    if (n + 2u < params.out_features) {
-      store(first + i, n + 2u, vec2<f32>(sums[2][i / 4u][i % 4u], sums[3][i / 4u][i % 4u]));
-    }
-  }
+  store_lane_sums(first, n, sum0, sum1, sum2, sum3);
 }

@@ -322,7 +322,7 @@ class CausalLM(GenerativeTask):
             if runs_its_own_loop(self.sampler):
                 # The sampler may be assigned.
                 options = None
-                if is_search(self.sampler) and isinstance(self.sampler, samplers.BeamSampler):
+                if is_search(self.sampler) and self.sampler.search_obeys_rules:
                     options = self.sampler.checked().options()
                     options = with_rules(options, self.sampler, self.token_rules, 0)
                 rules = self.token_rules if options is None else NO_RULES

@@ -1,8 +1,9 @@
 // Quads (quads.wgsl) of which each lane of a subgroup loads one token, for kernels whose threads
 // all need the same tokens: a CPU adapter loads a word for each lane, even where all load the same.
 //
-// Provides: LANE_QUADS, LANE_OUTPUTS, lane_tokens, lane_quad, lane_values, add_lane_products
-// Needs:    Quad
+// Provides: LANE_QUADS, LANE_OUTPUTS, lane_tokens, lane_quad, lane_values, add_lane_products,
+//           store_lane_sums
+// Needs:    Quad, params.tokens, params.out_features, store
 //
 // Subgroups have at least four lanes, and the threads of a subgroup must be active together.
 
@@ -35,4 +36,17 @@ fn add_lane_products(sums: mat4x4<f32>, w: mat2x4<f32>, x0: Quad, x1: Quad, x2: 
                      sums[1] + (w[0] * x1.low + w[1] * x1.high),
                      sums[2] + (w[0] * x2.low + w[1] * x2.high),
                      sums[3] + (w[0] * x3.low + w[1] * x3.high));
+}
+
+// Stores the sums of outputs n to n + 3 for the tokens from `first` on, without those past the end.
+fn store_lane_sums(first: u32, n: u32, sum0: mat4x4<f32>, sum1: mat4x4<f32>, sum2: mat4x4<f32>,
+                   sum3: mat4x4<f32>) {
+  var sums = array<mat4x4<f32>, 4>(sum0, sum1, sum2, sum3);
+  for (var i = 0u; i < 4u * LANE_QUADS; i++) {
+    if (first + i >= params.tokens) { break; }
+    store(first + i, n, vec2<f32>(sums[0][i / 4u][i % 4u], sums[1][i / 4u][i % 4u]));
+    if (n + 2u < params.out_features) {
+      store(first + i, n + 2u, vec2<f32>(sums[2][i / 4u][i % 4u], sums[3][i / 4u][i % 4u]));
+    }
+  }
 }
