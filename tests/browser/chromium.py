@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -49,15 +49,18 @@ def software_vulkan() -> dict[str, str]:
     return {"VK_ICD_FILENAMES": str(drivers[0])} if drivers else {}
 
 
-def wait_until(page: Page, script: str, patience: float = 60) -> None:
+def wait_until(
+    page: Page, script: str, patience: float = 60, complaints: Sequence[str] = ()
+) -> None:
     """Wait up to `patience` seconds until what JavaScript on the page gives, or promises, is true.
 
-    Playwright's own `wait_for_function` takes any promise for true.
+    `complaints`: errors of the page, which a TimeoutError names. Playwright's own
+    `wait_for_function` takes any promise for true.
     """
     deadline = time.monotonic() + patience
     while not page.evaluate(script):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not true within {patience:.0f} s: {script}")
+            raise TimeoutError(f"not true within {patience:.0f} s: {script}; {[*complaints]}")
         page.wait_for_timeout(20)
 
 
@@ -112,7 +115,7 @@ class Tab:
 
     def wait_for(self, script: str, patience: float = 60) -> None:
         """Wait until JavaScript on the page gives, or promises, something true."""
-        self._do(lambda: wait_until(self._page, script, patience))
+        self._do(lambda: wait_until(self._page, script, patience, self.complaints))
 
     def close(self) -> None:
         self._do(self._stop)

@@ -98,7 +98,7 @@ class Tab:
 
     def wait_for(self, script: str) -> None:
         """Wait until JavaScript on the page gives, or promises, something true."""
-        self._browser.do(lambda: wait_until(self.page, script, TIMEOUT_S))
+        self._browser.do(lambda: wait_until(self.page, script, TIMEOUT_S, self.complaints))
 
     def reload(self) -> None:
         self._browser.do(self.page.reload)

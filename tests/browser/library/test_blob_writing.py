@@ -44,6 +44,23 @@ WRITE = """async ([size, kind]) => {
   return { error, cancelled, same: data.every((byte, i) => byte === written[i]) };
 }"""
 
+MANY = """async (count) => {
+  await import("../web/gpu.js");
+  globalThis.writes = 0;
+  const blob = new Blob([new Uint8Array(1 << 20)]);
+  const session = {
+    check() {},
+    settled: (promise) => promise,
+    queue: { writeBuffer() {}, onSubmittedWorkDone: async () => {} },
+  };
+  (async () => {
+    while (writes < count) {
+      await gpt2WgpuBackend.writeBlob(session, null, blob.slice(0, writes % 2 ? 1 << 20 : 1000));
+      writes++;
+    }
+  })();
+}"""
+
 
 @pytest.fixture
 def write(open_tab: Callable[[str], Tab]) -> Callable[[int, str], dict[str, Any]]:
@@ -72,3 +89,12 @@ def test_a_reader_is_left_behind_by_nobody(write: Callable[[int, str], dict[str,
     found = write(5_000_000, "cancelled")
     assert found["error"]["message"] == "lost"
     assert found["cancelled"]
+
+
+def test_garbage_is_collected_while_a_blob_is_read(open_tab: Callable[[str], Tab]) -> None:
+    tab = open_tab("tests/library.html")
+    tab.wait_for("() => Boolean(globalThis.thrown)")
+    tab.evaluate(MANY, 1000)
+    while (before := tab.evaluate("() => writes")) < 1000:
+        tab.collect_garbage()
+        tab.wait_for(f"() => writes > {before}")

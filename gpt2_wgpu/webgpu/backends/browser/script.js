@@ -115,6 +115,10 @@ globalThis.gpt2WgpuBackend = (() => {
     }
   }
 
+  // The readers in use. In Chromium a pending read into given memory (BYOB) of a blob's stream never
+  // settles if the collector takes its reader: nothing else refers to that.
+  const reading = new Set();
+
   // Reads a blob into memory that it is given: through its stream, where that can do so.
   function readerOf(blob) {
     try {
@@ -221,6 +225,7 @@ globalThis.gpt2WgpuBackend = (() => {
     // piece would pile up until the collector runs.
     async writeBlob(session, buffer, blob) {
       const reader = readerOf(blob);
+      reading.add(reader);
       let staging = new ArrayBuffer(PIECE);
       try {
         for (let offset = 0, filled = 0; offset + filled < blob.size; ) {
@@ -239,6 +244,7 @@ globalThis.gpt2WgpuBackend = (() => {
         }
       } finally {
         await reader.cancel().catch(() => {}); // of a file that failed there is nothing to cancel
+        reading.delete(reader);
       }
       // Written data is in the browser's memory until the GPU process has it; and a tensor
       // for which there was no room is reported here, not with the first text.
