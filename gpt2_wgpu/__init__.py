@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         trim,
     )
     from gpt2_wgpu.models import (
+        ActivationCache,
         BatchRow,
         BatchStats,
         BatchStream,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from gpt2_wgpu.weights.presets import presets
 
 __all__ = [
+    "ActivationCache",
     "BatchRow",
     "BatchStats",
     "BatchStream",

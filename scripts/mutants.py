@@ -35,6 +35,7 @@ _LINEAR = (
     " gpu/nn/test_linear_choice"
 )
 _ARRAYS = "gpu/tensors/test_ops_arrays gpu/tensors/test_ops_elementwise gpu/tensors/test_tensor"
+_PLAIN = ("activate", "binary", "fill", "gather", "square_root", "unpack")
 _CHOICES = "gpu/nn/test_choices"
 _ATTENTION = "gpu/nn/test_attention_flash gpu/nn/test_cached_attention"
 # Mutated files → tests that cover them (tests/*.py), fastest first. The first match counts.
@@ -53,6 +54,11 @@ COVERED_BY = {
     "shaders/embed.wgsl": "gpu/nn/test_embedding gpu/nn/test_kernel_bounds",
     "shaders/layer_norm*.wgsl": "gpu/tensors/test_layer_norm",
     "shaders/include/reduce.wgsl": "gpu/tensors/test_layer_norm gpu/tensors/test_ops_reductions",
+    **dict.fromkeys(
+        [f"shaders/{name}.wgsl" for name in ("attention_mix", "attention_scores", "write_cache")],
+        "gpu/nn/test_attention_parts",
+    ),
+    "gpt2_wgpu/nn/attention_parts.py": "gpu/nn/test_attention_parts",
     "shaders/attention*.wgsl": f"gpu/tensors/test_ops_attention {_ATTENTION}",
     "shaders/include/cache_*.wgsl": _ATTENTION,
     "shaders/include/attention_*.wgsl": _ATTENTION,
@@ -83,7 +89,7 @@ COVERED_BY = {
     "shaders/include/*.wgsl": _LINEAR,
     "shaders/quantize_activations_cpu.wgsl": _LINEAR,
     **dict.fromkeys(
-        [f"shaders/{name}.wgsl" for name in ("activate", "binary", "fill", "gather", "unpack")],
+        [f"shaders/{name}.wgsl" for name in _PLAIN],
         _ARRAYS,
     ),
     "shaders/bias_sequences.wgsl": "gpu/nn/test_exclude_tokens",

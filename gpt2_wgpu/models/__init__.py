@@ -1,5 +1,6 @@
 """GPT-2 models, with the names of KerasHub's ``keras_hub.models``."""
 
+from gpt2_wgpu.models.activation_cache import ActivationCache
 from gpt2_wgpu.models.batch_row import BatchRow
 from gpt2_wgpu.models.batches import generate_batches, generate_batches_async
 from gpt2_wgpu.models.causal_lm import CausalLM
@@ -19,6 +20,7 @@ from gpt2_wgpu.models.text_stream import BatchStream, TextStream
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 
 __all__ = [
+    "ActivationCache",
     "BatchRow",
     "BatchStats",
     "BatchStream",

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from gpt2_wgpu.copying import NotCopyable
-from gpt2_wgpu.errors import BusyError
+from gpt2_wgpu.errors import BusyError, InvalidArgumentError
 from gpt2_wgpu.models.control import ABORTED
+from gpt2_wgpu.models.overrides import chosen, is_default
 from gpt2_wgpu.models.row_ends import limit_reached
 from gpt2_wgpu.models.turns import Caller
 from gpt2_wgpu.nn import History, Penalties, SamplingOptions, TokenRules
 
 MOST_ROWS = 1 << 12  # of a batch
+_REPLACEABLE = ("make_generate_function", "generate_step", "build_cache", "call_with_cache")
 
 
 @dataclass(frozen=True)
@@ -172,3 +174,13 @@ class BatchRow(NotCopyable):
         new = state.token_ids[self._read :]
         self._read = len(state.token_ids)
         return new
+
+
+def check_default_steps(lm: Any) -> None:
+    """Raise InvalidArgumentError for a model whose steps a continuous batch would not run."""
+    replaced = [name for name in _REPLACEABLE if not is_default(chosen(lm, name))]
+    if replaced or lm.logits_processors:
+        what = f"replaces {replaced[0]}" if replaced else "has logits processors"
+        raise InvalidArgumentError(
+            f"this model {what}, which a ContinuousBatch does not call: use generate"
+        )

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.models.control import Control
 from gpt2_wgpu.models.generate_arguments import SamplerLike, Seeds
+from gpt2_wgpu.models.hooks import Hooks, applied, open_hooks
 from gpt2_wgpu.models.token_choice import LogitsProcessor, check_processors
 from gpt2_wgpu.samplers.sampler import SeededSampler, runs_in_python, runs_its_own_loop
 from gpt2_wgpu.sampling_parameters import SEED
@@ -34,6 +35,7 @@ class CallSettings:
     control: Control | None = None
     best_beams: int = 1  # returned for each prompt by a ``BeamSampler``
     watch: Watch | None = None  # of the default ``generate_step``: sees new ids as they come
+    hooks: tuple[Hooks, ...] = field(default_factory=open_hooks)  # where the call was made
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -41,7 +43,8 @@ class CallSettings:
         before = _current.get()
         _current.set(self)
         try:
-            yield
+            with applied(self.hooks):
+                yield
         finally:
             _current.set(before)
 

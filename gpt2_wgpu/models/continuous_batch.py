@@ -16,12 +16,12 @@ from gpt2_wgpu.errors import (
     InvalidArgumentError,
     OutOfGPUMemoryError,
 )
-from gpt2_wgpu.models.batch_row import MOST_ROWS, BatchRow, RowPlan, RowState
+from gpt2_wgpu.models.batch_row import MOST_ROWS, BatchRow, RowPlan, RowState, check_default_steps
 from gpt2_wgpu.models.call_settings import sampler_of_call
 from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.control import ABORTED, Control
 from gpt2_wgpu.models.generate_arguments import SamplerLike, StopTokens
-from gpt2_wgpu.models.overrides import chosen, is_default
+from gpt2_wgpu.models.hooks import check_no_hooks
 from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.models.row_group import RowGroup
 from gpt2_wgpu.models.row_prefill import RowPrefill
@@ -34,8 +34,6 @@ from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text.token_arrays import rows_of_ids
 from gpt2_wgpu.validation import instance, integer
 from gpt2_wgpu.webgpu.waiting import can_submit_ahead
-
-_REPLACEABLE = ("make_generate_function", "generate_step", "build_cache", "call_with_cache")
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ class ContinuousBatch(NotCopyable):
                 processors.
         """
         instance("lm", lm, CausalLM)
-        _check_default_steps(lm)
+        check_default_steps(lm)
         self._lm, self._backbone = lm, lm.backbone
         self._max_rows = integer("max_rows", max_rows, 1, MOST_ROWS)
         context = lm.backbone.config.n_positions
@@ -131,6 +129,7 @@ class ContinuousBatch(NotCopyable):
                 running event loop.
         """
         self._backbone.check_usable()
+        check_no_hooks(self._backbone, "a ContinuousBatch")
         if self._closed:
             raise InvalidArgumentError("this ContinuousBatch is closed: make a new one")
         try:
@@ -388,13 +387,3 @@ class ContinuousBatch(NotCopyable):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-
-def _check_default_steps(lm: CausalLM) -> None:
-    """Raise InvalidArgumentError for a model whose steps a continuous batch would not run."""
-    replaced = [name for name in _REPLACEABLE if not is_default(chosen(lm, name))]
-    if replaced or lm.logits_processors:
-        what = f"replaces {replaced[0]}" if replaced else "has logits processors"
-        raise InvalidArgumentError(
-            f"this model {what}, which a ContinuousBatch does not call: use generate"
-        )

@@ -12,6 +12,7 @@ from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.call_settings import Watch
 from gpt2_wgpu.models.control import CallEndedError, Control
 from gpt2_wgpu.models.decode_run import DecodeRun, Result
+from gpt2_wgpu.models.hooks import applied, open_hooks
 from gpt2_wgpu.models.kept_runs import DecodeInputs
 from gpt2_wgpu.models.lookup_run import LookupRun
 from gpt2_wgpu.models.pace import Pace
@@ -85,6 +86,7 @@ class Generation(NotCopyable):
         self._check = check  # compare recorded steps with eager ones
         self._pace = Pace()
         self._control = control or Control()
+        self._hooks = open_hooks()  # also where another task or thread advances
         self._prompt_lookup = prompt_lookup  # max length of drafts
         self.drafts = DraftStats()
         self._run: DecodeRun | LookupRun | None = None
@@ -136,7 +138,7 @@ class Generation(NotCopyable):
                     self._free()  # another generation has replaced a lost device already
                 device = self._backbone.device
                 try:
-                    with self._control.applied():
+                    with self._control.applied(), applied(self._hooks):
                         return await self._advance()
                 except CallEndedError:
                     break

@@ -17,6 +17,8 @@ from gpt2_wgpu.models.backbone_layers import LayeredBackbone
 from gpt2_wgpu.models.backbone_loading import SWITCHES
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.gpt2_weights import Fetch, random_fetch
+from gpt2_wgpu.models.hooked_blocks import HookedBlocks
+from gpt2_wgpu.models.hooks import applied, hooks_of
 from gpt2_wgpu.models.recovery import with_recovery
 from gpt2_wgpu.models.repeated_layers import RunHalf, recorder, run_half
 from gpt2_wgpu.nn import KVCache, check_cache_dtype
@@ -176,8 +178,12 @@ class GPT2Backbone(LayeredBackbone):
 
         Each tensor is disposed when the next one is requested. ``intercept``: replaces the stream
         [B, T, D] after the embedding (index -1) and after each block (0, 1, ...); it may keep the
-        tensors that it gets, which live as long as the caller's scope.
+        tensors that it gets, which live as long as the caller's scope. Hooks: see hooks.py.
         """
+        if (hooked := self._hooked()) is not None:
+            changed = None if intercept is None else partial(self._intercepted, intercept)
+            yield from hooked.half_blocks(ids, cache, start, mask, changed)
+            return
         record = run_half if intercept is not None else self._recorder(cache)
         x = nn.embed(ids, start, self.weights.wte, self.weights.wpe)  # (B, T, D)
         if intercept is not None:
@@ -193,6 +199,11 @@ class GPT2Backbone(LayeredBackbone):
             if intercept is not None:
                 x = self._intercepted(intercept, x, layer)
             yield x
+
+    def _hooked(self) -> HookedBlocks | None:
+        """Return the computation with the hooks of the running call, if it has any."""
+        hooks = hooks_of(self)
+        return None if hooks is None else HookedBlocks(self, hooks)
 
     def _recorder(self, cache: KVCache) -> RunHalf:
         """Return the function by which a half block is run, or recorded: see `RepeatedLayers`."""
@@ -238,17 +249,28 @@ class GPT2Backbone(LayeredBackbone):
         """Return logits [B, V] of the residual stream ``x`` [B, 1, D], for ``nn.sample``."""
         weights = self.weights
         norm = self._norm(weights.ln_f, weights.head_folded)
+        if (replaced := self._replaced_final_norm(x)) is not None:
+            with tidy() as scope:
+                return scope.escape(nn.project_logits(replaced, weights.lm_head, state))
         return nn.project_logits(x, weights.lm_head, state, norm=norm)
 
     def logits(self, x: Tensor) -> Tensor:
         """Return logits [..., V] of the residual stream ``x`` [..., D] after the last block."""
         weights = self.weights
         with tidy() as scope:
+            if (replaced := self._replaced_final_norm(x)) is not None:
+                return scope.escape(nn.linear(replaced, weights.lm_head))
             if nn.rounds_activations(self.device, weights.lm_head):
                 # Fold the norm as in the head, so that the same values are rounded.
                 norm = self._norm(weights.ln_f, weights.head_folded)
                 return scope.escape(nn.linear(x, weights.lm_head, norm=norm))
-            return scope.escape(nn.linear(self.final_norm(x), weights.lm_head))
+            with applied(()):  # they have been called
+                return scope.escape(nn.linear(self.final_norm(x), weights.lm_head))
+
+    def _replaced_final_norm(self, x: Tensor) -> Tensor | None:
+        """Return the final norm of ``x`` if a hook replaces it, else None."""
+        hooked = self._hooked()
+        return None if hooked is None else hooked.final_norm(x)
 
     def _norm(self, norm: nn.LayerNorm, folded: Tensor | None) -> nn.Norm:
         """Return a LayerNorm as an argument of the next linear layer."""
@@ -256,8 +278,17 @@ class GPT2Backbone(LayeredBackbone):
         assert folded is not None
         return nn.Norm(norm.weight, norm.bias, folded, config.n_embd, config.layer_norm_epsilon)
 
+    def logits_and_hidden(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return :meth:`logits` and :meth:`final_norm` of ``x``; hooks are called once."""
+        if (replaced := self._replaced_final_norm(x)) is not None:
+            return nn.linear(replaced, self.weights.lm_head), replaced
+        with applied(()):
+            return self.logits(x), self.final_norm(x)
+
     def final_norm(self, x: Tensor) -> Tensor:
         """Hidden states: ``ln_f`` of the residual stream."""
+        if (replaced := self._replaced_final_norm(x)) is not None:
+            return replaced
         ln_f, config = self.weights.ln_f, self.config
         return ops.layer_norm(
             x, ln_f.weight, ln_f.bias, config.layer_norm_epsilon, columns=config.n_embd

@@ -16,13 +16,13 @@ from gpt2_wgpu.errors import (
 from gpt2_wgpu.models.decode_step import check_cache, checked_result
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.gpt2_weights import Progress
+from gpt2_wgpu.models.hooked_causal_lm import HookedCausalLM
 from gpt2_wgpu.models.loading import ModelFiles, open_adapters, open_blobs, open_preset
 from gpt2_wgpu.models.overrides import chosen, default, is_default, settled
 from gpt2_wgpu.models.pace import WorkPace
 from gpt2_wgpu.models.prediction import predicted
 from gpt2_wgpu.models.prefill import Prefill, cache_bytes, chunk_rows, chunks, residual
 from gpt2_wgpu.models.recovery import recover, with_recovery
-from gpt2_wgpu.models.session_causal_lm import SessionCausalLM
 from gpt2_wgpu.nn import KVCache, SamplingState
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, ops, tidy
@@ -35,7 +35,7 @@ from gpt2_wgpu.weights.blobs import Blob
 from gpt2_wgpu.weights.lora import AdapterBytes, Adapters
 
 
-class GPT2CausalLM(SessionCausalLM):
+class GPT2CausalLM(HookedCausalLM):
     """GPT-2 with a language-model head, for text generation.
 
     ``preprocessor``: conversion of text to ids and back; None for ids only.
@@ -228,7 +228,8 @@ class GPT2CausalLM(SessionCausalLM):
             if sampling is not None:
                 logits = backbone.head(x.view((batch * tokens, 1, x.shape[-1])), sampling)
                 return scope.escape(logits.view((batch, tokens, logits.shape[-1]))), None, cache
-            logits, hidden = backbone.logits(x), backbone.unpad(backbone.final_norm(x))
+            logits, states = backbone.logits_and_hidden(x)
+            hidden = backbone.unpad(states)
             scope.escape([logits, hidden])
         return logits, hidden, cache
 

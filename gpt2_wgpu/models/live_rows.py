@@ -13,6 +13,7 @@ from gpt2_wgpu import nn
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import OutOfGPUMemoryError
 from gpt2_wgpu.models.cached_model import CachedModel
+from gpt2_wgpu.models.hooks import hooks_of
 from gpt2_wgpu.models.kept_runs import has_own_methods
 from gpt2_wgpu.models.overrides import chosen, is_default
 from gpt2_wgpu.nn import KVCache, SamplingState, move_rows
@@ -25,6 +26,7 @@ def has_own_steps(model: CachedModel) -> bool:
     """Return whether a step calls no user code, so that its rows may change their places."""
     return (
         not nn.kernels_are_chosen()
+        and hooks_of(model.backbone) is None
         and has_own_methods(model.backbone)
         and all(is_default(chosen(model, name)) for name in ("build_cache", "call_with_cache"))
     )

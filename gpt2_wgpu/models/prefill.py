@@ -14,6 +14,7 @@ from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import DeviceLostError
 from gpt2_wgpu.models.control import check_control
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
+from gpt2_wgpu.models.hooks import hooks_of
 from gpt2_wgpu.models.pace import WorkPace
 from gpt2_wgpu.models.weight_sizes import stored_bytes
 from gpt2_wgpu.nn import KVCache
@@ -70,6 +71,14 @@ class Prefill(NotCopyable):
         """Write keys and values of ``rows`` [B, T]; yield after each chunk of ``most`` ids."""
         backbone = self._backbone
         pace = WorkPace(backbone.device, backbone.dtype)
+        if hooks_of(backbone) is not None:  # they may read values
+            for first, ids in chunks(rows, most):
+                check_control()
+                with tidy("prefill"):
+                    there = backbone.as_uint32(ids)
+                    await residual(backbone, there, self.cache, start + first, pace)
+                yield
+            return
         for tokens, same in groupby(chunks(rows, most), lambda found: len(found[1][0])):
             chunk = self._taken(tokens)
             try:

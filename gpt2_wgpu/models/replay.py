@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Sequence
 
 from gpt2_wgpu.models.cached_model import CachedModel
+from gpt2_wgpu.models.hooks import hooks_of
 from gpt2_wgpu.models.live_rows import COMPACTED_EVERY, LiveRows
 from gpt2_wgpu.models.overrides import chosen, is_default, settled
 from gpt2_wgpu.models.pace import Pace
@@ -56,7 +57,7 @@ async def replay_steps(
         ]
         token, position = as_uint32([[0]] * len(rows)), as_uint32([0] * len(rows))
         recording = None
-        if is_default(call):
+        if is_default(call) and hooks_of(backbone) is None:  # hooks may read values
             with Recording(backbone.device) as recording, tidy("step"):
                 backbone.blocks(token, cache, position)
         try:

@@ -4,6 +4,7 @@ Unlike ``ops`` they use memory layouts optimised for speed and are internal to m
 """
 
 from gpt2_wgpu.nn.attention import AttentionPartials, cached_attention
+from gpt2_wgpu.nn.attention_parts import attention_scores, mix_values, store_keys_and_values
 from gpt2_wgpu.nn.cache_pages import PAGE, cleared_page, load_page, new_page, page_words, save_page
 from gpt2_wgpu.nn.cache_rows import reorder_rows, select_rows
 from gpt2_wgpu.nn.choice_options import Penalties, SamplingOptions
@@ -71,6 +72,7 @@ __all__ = [
     "advance",
     "append_hidden",
     "attend",
+    "attention_scores",
     "bias_sequences",
     "cached_attention",
     "check_cache_dtype",
@@ -87,6 +89,7 @@ __all__ = [
     "load_matrix",
     "load_page",
     "load_vector",
+    "mix_values",
     "move_rows",
     "new_page",
     "page_words",
@@ -102,6 +105,7 @@ __all__ = [
     "save_page",
     "select_rows",
     "similarity",
+    "store_keys_and_values",
     "stored_words",
     "target_loss",
 ]

@@ -50,6 +50,15 @@ def test_the_blocks_of_layers_run(
     assert own == "(1, 5, 32) self_attention/query/kernel (32, 4, 8)"
 
 
+def test_the_blocks_of_hooks_run(
+    device: gw.Device, capsys: pytest.CaptureFixture[str], no_leak: None
+) -> None:
+    shape, same, *text = lines_of("hooks.md", capsys)
+    heads, tokens = map(int, re.findall(r"\d+", shape)[1:3])
+    assert shape == f"(1, {heads}, {tokens}, {tokens})" and same == "True"
+    assert text[0].startswith("Once upon a time") and len(" ".join(text)) > 25
+
+
 def test_the_block_of_continuous_batching_runs(
     device: gw.Device, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,7 +21,18 @@ from gpt2_wgpu.tensors.ops.conditions import (
     where,
 )
 from gpt2_wgpu.tensors.ops.dot_product_attention import attention
-from gpt2_wgpu.tensors.ops.elementwise import add, div, gelu, mul, relu, sigmoid, silu, sub, tanh
+from gpt2_wgpu.tensors.ops.elementwise import (
+    add,
+    div,
+    gelu,
+    mul,
+    relu,
+    sigmoid,
+    silu,
+    sqrt,
+    sub,
+    tanh,
+)
 from gpt2_wgpu.tensors.ops.indexing import broadcast_to, expand_dims, get_item, ones_like
 from gpt2_wgpu.tensors.ops.linalg import matmul
 from gpt2_wgpu.tensors.ops.normalization import layer_norm
@@ -68,6 +79,7 @@ __all__ = [
     "slice",
     "slice_update",
     "softmax",
+    "sqrt",
     "sub",
     "sum",
     "tanh",

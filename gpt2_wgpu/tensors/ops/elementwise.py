@@ -146,3 +146,18 @@ def sigmoid(x: TensorLike) -> Tensor:
 def tanh(x: TensorLike) -> Tensor:
     """Hyperbolic tangent, with an absolute error of at most 3e-7."""
     return activate(x, "tanh")
+
+
+def sqrt(x: TensorLike) -> Tensor:
+    """Square root; undefined for negative elements, NaN on most devices."""
+    with tidy("sqrt") as scope:
+        (x,) = operands("sqrt", x)
+        result = empty(x.device, x.shape)
+        dispatch(
+            x.device,
+            "square_root",
+            groups_for(x.size, 64),
+            {"x": x, "result": result},
+            {"count": x.size},
+        )
+        return scope.escape(result)

@@ -156,3 +156,12 @@ def test_unknown_activations_and_integers_are_refused():
         activate([1.0], "swish")
     with pytest.raises(InvalidArgumentError, match="gelu_tanh computes with float32"):
         ops.gelu(gw.tensor([1], "int32"))
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (63,), (3, 65)], ids=str)
+def test_square_roots(shape):
+    x = np.abs(references.random(*shape))
+    result = ops.sqrt(gw.tensor(x))
+    assert result.shape == shape
+    np.testing.assert_allclose(result.numpy(), np.sqrt(x), rtol=1e-6)
+    assert ops.sqrt([0.0, 4.0, np.inf]).tolist() == [0.0, 2.0, np.inf]

@@ -1,0 +1,149 @@
+"""``HookedCausalLM``: ``CausalLM`` whose activations can be seen and replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import Any
+
+from gpt2_wgpu.errors import DeviceLostError, InvalidArgumentError
+from gpt2_wgpu.models.activation_cache import ActivationCache
+from gpt2_wgpu.models.evaluated_causal_lm import Texts
+from gpt2_wgpu.models.hook_points import RESULT, Names, point_names, selected
+from gpt2_wgpu.models.hooks import Hook, HookScope, made_hooks
+from gpt2_wgpu.models.recovery import recover
+from gpt2_wgpu.models.session_causal_lm import SessionCausalLM
+from gpt2_wgpu.shown import shown
+from gpt2_wgpu.tensors import Tensor, dispose, keep, tidy
+from gpt2_wgpu.text.token_arrays import rows_of_ids
+from gpt2_wgpu.webgpu import sync
+
+HookList = Sequence[tuple[Names, Hook]]
+
+
+class HookedCausalLM(SessionCausalLM):
+    """``SessionCausalLM`` with ``run_with_cache``, ``run_with_hooks`` and ``hooks``.
+
+    Names, shapes and meaning of the hook points are those of TransformerLens (docs/hooks.md).
+    """
+
+    @property
+    def hook_points(self) -> list[str]:
+        """Names of all hook points, in the order in which they are computed."""
+        return point_names(self.backbone.num_layers)
+
+    def hooks(self, hooks: HookList) -> HookScope:
+        """Return a context manager that applies ``hooks`` to all calls of this model in it.
+
+        ``generate`` and ``stream`` included, of this thread or asyncio task; also for ``async
+        with``. A hook that only calls functions of ``gw.ops`` is recorded into the decode step and
+        called once; one that reads values is called for every token.
+
+        Args:
+            hooks: pairs (names, function). Names: a name, a pattern with ``*``, a function of the
+                name, or a list of these. ``function(tensor, name)`` returns None, or a tensor of
+                the same shape, which takes the activation's place. ``tensor`` is freed afterwards:
+                ``gw.keep`` what is used later.
+
+        Raises:
+            InvalidArgumentError: a name matches no point, or a function takes other arguments. In
+                the computation also for a result of another dtype or device; ShapeError for one of
+                another shape.
+        """
+        return HookScope(made_hooks(self.backbone, self.backbone.num_layers, hooks))
+
+    def run_with_hooks(self, inputs: Texts | Mapping[str, Any], hooks: HookList) -> Tensor:
+        """Return the logits [B, T, V] of a forward pass with ``hooks``; blocks.
+
+        Args:
+            inputs: as of :meth:`run_with_cache`.
+            hooks: as of :meth:`hooks`.
+        """
+        return sync(self.run_with_hooks_async(inputs, hooks), "run_with_hooks_async(...)")
+
+    async def run_with_hooks_async(
+        self, inputs: Texts | Mapping[str, Any], hooks: HookList
+    ) -> Tensor:
+        """Async counterpart of :meth:`run_with_hooks`."""
+        scope = self.hooks(hooks)
+        given, device = self._inputs_of_run(inputs), self.backbone.device
+        with scope:
+            try:
+                return self._logits_of(given)
+            except DeviceLostError:
+                await recover(self.backbone, device)
+                return self._logits_of(given)
+
+    def run_with_cache(
+        self, inputs: Texts | Mapping[str, Any], names: Names | None = None
+    ) -> tuple[Tensor, ActivationCache]:
+        """Compute the logits of ``inputs`` and keep activations; blocks.
+
+        Args:
+            inputs: a text or texts, encoded like prompts; ids, one row or several; or
+                ``{"token_ids", "padding_mask"}``. Shorter rows are padded at the end.
+            names: the activations to keep, as of :meth:`hooks`; nothing else is computed. None:
+                all but ``hook_result``, which are as large as all others together.
+
+        Returns:
+            Logits [B, T, V], and the activations.
+
+        Raises:
+            InvalidArgumentError: a name matches no point, or ids are invalid.
+            ContextLengthError: T exceeds the context.
+        """
+        return sync(self.run_with_cache_async(inputs, names), "run_with_cache_async(...)")
+
+    async def run_with_cache_async(
+        self, inputs: Texts | Mapping[str, Any], names: Names | None = None
+    ) -> tuple[Tensor, ActivationCache]:
+        """Async counterpart of :meth:`run_with_cache`."""
+        wanted: Any = (lambda name: not name.endswith(RESULT)) if names is None else names
+        points = selected(wanted, self.hook_points)
+        kept: dict[str, Tensor] = {}
+
+        def look(tensor: Tensor, name: str) -> None:
+            dispose(kept.pop(name, None))  # of a run that ended by the loss of the device
+            kept[name] = keep(copy(tensor))
+
+        try:
+            with tidy("run with cache") as scope:
+                hooks: HookList = [(points, look)] if points else []
+                logits = await self.run_with_hooks_async(inputs, hooks)
+                views = {name: copy(tensor) for name, tensor in kept.items()}  # not kept
+                return scope.escape((logits, ActivationCache(self.backbone, views)))
+        finally:
+            dispose(kept)
+
+    def _logits_of(self, inputs: Mapping[str, Any]) -> Tensor:
+        with tidy("run with hooks") as scope:
+            return scope.escape(self.backbone.logits(self.backbone.forward_without_cache(inputs)))
+
+    def _inputs_of_run(self, inputs: Any) -> Mapping[str, Any]:
+        """Return ``inputs`` as ids and mask [B, T]; the mask is None for rows of equal length."""
+        if isinstance(inputs, Mapping):
+            return inputs
+        vocabulary = self.backbone.config.vocab_size
+        if isinstance(inputs, str) or _has_text(inputs):
+            preprocessor = self._require_preprocessor("give rows of token ids")
+            texts = [inputs] if isinstance(inputs, str) else list(inputs)
+            rows = self.encode_prompts(texts, preprocessor)
+        elif isinstance(inputs, bytes | set) or not hasattr(inputs, "__len__") or not len(inputs):
+            raise InvalidArgumentError(
+                "inputs must be texts, rows of ids or a dict of token_ids and padding_mask, not "
+                f"{shown(inputs)}"
+            )
+        else:
+            rows = rows_of_ids(inputs, vocabulary)
+        longest = max(map(len, rows))
+        mask = None
+        if min(map(len, rows)) < longest:
+            mask = [[place < len(row) for place in range(longest)] for row in rows]
+        return {
+            "token_ids": [[*row, *[0] * (longest - len(row))] for row in rows],
+            "padding_mask": mask,
+        }
+
+
+def _has_text(inputs: Any) -> bool:
+    return isinstance(inputs, list | tuple) and any(isinstance(each, str) for each in inputs)

@@ -1,0 +1,364 @@
+"""Hooks that see and replace activations, in forward passes and in generation."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import gpt2_wgpu as gw
+from gpt2_wgpu.errors import DisposedTensorError, InvalidArgumentError, ShapeError
+from gpt2_wgpu.webgpu import Recording
+from tests.memory import tiny
+
+pytestmark = pytest.mark.usefixtures("no_leak")
+
+IDS = [[5, 9, 200, 31, 7], [1, 2, 3, 4, 250]]
+LAST = "blocks.1.hook_resid_post"
+POINTS = gw.models.hook_points.point_names(2)
+
+
+@pytest.fixture(scope="module")
+def lm(device):
+    """A tiny model with large weights, so that each part of it counts."""
+    backbone = gw.GPT2Backbone(
+        257, 2, 2, 16, 32, max_sequence_length=tiny.CONTEXT, seed=1, initializer_range=0.3,
+        cache_dtype="float32",
+    )  # fmt: skip
+    preprocessor = gw.GPT2CausalLMPreprocessor(tiny.tokenizer(), tiny.CONTEXT)
+    lm = gw.GPT2CausalLM(backbone, preprocessor)
+    lm.compile(sampler="greedy")
+    yield lm
+    lm.dispose()
+
+
+def logits_of(lm, hooks=(), ids=IDS):
+    """Logits as nested lists, flat."""
+    with gw.tidy():
+        return flat(lm.run_with_hooks(ids, hooks))
+
+
+def flat(tensor):
+    return tensor.view((tensor.size,)).tolist()
+
+
+def close(found, expected, tolerance=1e-4):
+    return max(abs(a - b) for a, b in zip(found, expected, strict=True)) <= tolerance
+
+
+def pushed(size, seed=3):
+    """A hook that adds one fixed vector: steering."""
+    vector = gw.keep(gw.tensor([((7 * seed * i) % 11 - 5) / 2 for i in range(size)]))
+    return vector, lambda tensor, name: gw.ops.add(tensor, vector)
+
+
+@pytest.fixture
+def steer(lm):
+    vector, hook = pushed(lm.backbone.hidden_dim)
+    yield hook
+    vector.dispose()
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_hook_may_look_or_return_equal_values(lm, point):
+    plain, seen = logits_of(lm), []
+    assert logits_of(lm, [(point, lambda tensor, name: seen.append((name, tensor.shape)))]) == plain
+    assert [name for name, _ in seen] == [point]
+    assert seen[0][1][0] == 2
+    assert close(logits_of(lm, [(point, lambda tensor, _: gw.ops.mul(tensor, 1.0))]), plain)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_every_point_takes_part_in_the_result(lm, point):
+    """What a hook returns is used."""
+    changed = logits_of(lm, [(point, lambda tensor, _: gw.ops.add(tensor, gw.ops.relu(tensor)))])
+    assert not close(changed, logits_of(lm), 1e-3)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_ablating_a_head_is_the_same_at_each_point(lm, layer):
+    at = f"blocks.{layer}.attn.hook_"
+
+    def without_head(axis):
+        def hook(tensor, name):
+            shape = [1] * 4
+            shape[axis] = 2
+            return gw.ops.mul(tensor, gw.ops.reshape(gw.tensor([1.0, 0.0]), shape))
+
+        return hook
+
+    expected = logits_of(lm, [(f"{at}z", without_head(2))])
+    for name, axis in (("pattern", 1), ("result", 2), ("v", 2)):
+        assert close(logits_of(lm, [(f"{at}{name}", without_head(axis))]), expected)
+    assert not close(expected, logits_of(lm), 1e-3)
+
+
+def test_the_end_of_a_block_is_the_beginning_of_the_next(lm, steer):
+    after = logits_of(lm, [("blocks.0.hook_resid_post", steer)])
+    assert logits_of(lm, [("blocks.1.hook_resid_pre", steer)]) == after
+    assert close(logits_of(lm, [("blocks.0.hook_mlp_out", steer)]), after)
+    assert not close(after, logits_of(lm), 1e-2)
+
+
+def test_patching_takes_kept_activations_of_another_input(lm):
+    """The whole residual stream of one row in place of the other's gives its logits."""
+    with gw.tidy():
+        _, cache = lm.run_with_cache([IDS[1]], LAST)
+        patched = logits_of(lm, [(LAST, lambda *_: cache["resid_post", -1])], [IDS[0]])
+        assert cache[LAST].shape == (1, 5, 16)  # not freed by the engine
+    assert patched == logits_of(lm, [], [IDS[1]])
+
+
+def test_hooks_are_called_in_order_and_each_sees_the_result_before(lm):
+    plus = [(LAST, lambda tensor, _: gw.ops.add(tensor, 1.0))]
+    twice = [("*.hook_resid_post", lambda tensor, _: gw.ops.mul(tensor, 2.0)), *plus]
+    with gw.tidy(), lm.hooks(twice[:1]):
+        _, cache = lm.run_with_cache(IDS, LAST)
+        with lm.hooks(plus):
+            _, both = lm.run_with_cache(IDS, [LAST])
+            assert close(flat(gw.ops.sub(both[LAST], cache[LAST])), [1.0] * both[LAST].size)
+        assert flat(lm({"token_ids": IDS})) == logits_of(lm, [])
+
+
+def test_only_what_is_asked_for_is_computed(lm, device):
+    """A point within a fused kernel adds the dispatches that compute it, in its layer alone."""
+
+    def kernels(hooks):
+        with gw.tidy(), lm.hooks(hooks):
+            cache, (ids, start) = lm.backbone.new_cache(2, 5), words(lm)
+            recording = Recording(device)
+            with recording:
+                lm.backbone.logits(lm.backbone.blocks(ids, cache, start))
+        found = [label.kernel for _, _, _, label in recording.commands]
+        recording.close()
+        return found
+
+    def look(tensor, name):
+        pass
+
+    plain = kernels([])
+    assert kernels([("*.hook_resid_*", look)]) == plain
+    with_pattern = kernels([("blocks.1.attn.hook_pattern", look)])
+    added = list(with_pattern)
+    for kernel in plain:
+        added.remove(kernel)
+    assert [kernel.removesuffix("_cpu") for kernel in added] == ["attention_scores", "softmax"]
+
+
+def words(lm):
+    return lm.backbone.as_uint32(IDS), lm.backbone.as_uint32([0, 0])
+
+
+# --- generation ---------------------------------------------------------------------------------
+
+
+def steered_text(lm, hooks, prompt, new):
+    """Greedy ids by whole forward passes."""
+    ids = list(prompt)
+    for _ in range(new):
+        with gw.tidy():
+            logits = lm.run_with_hooks([ids], hooks)
+            ids.append(gw.ops.argmax(logits[0, -1]).item())
+    return ids
+
+
+@pytest.mark.parametrize("reads", [False, True], ids=["recorded", "eager"])
+def test_generation_is_that_of_forward_passes(lm, steer, reads):
+    """A hook of operations is called once for all steps, one that reads values for each."""
+    calls = []
+
+    def hook(tensor, name):
+        calls.append(tensor.shape)
+        if reads:
+            tensor.tolist()
+        return steer(tensor, name)
+
+    plain, expected = tiny.text_of(lm, [IDS[0]], 16), steered_text(lm, [(LAST, steer)], IDS[0], 11)
+    calls.clear()
+    with lm.hooks([(LAST, hook)]):
+        assert tiny.text_of(lm, [IDS[0]], 16) == [expected]
+    assert calls[:2] == [(1, 4, 16), (1, 1, 16)]  # all of the prompt but its last token, a step
+    assert len(calls) == (12 + 1 if reads else 2)
+    assert plain != [expected]
+    assert tiny.text_of(lm, [IDS[0]], 16) == plain  # the step with the hook is not kept
+
+
+def test_each_row_of_a_batch_is_steered_as_alone(lm, steer):
+    prompts = [[5, 9, 200, 31, 7], [1, 2]]
+    with lm.hooks([("blocks.0.attn.hook_pattern", lambda *_: None), (LAST, steer)]):
+        both = tiny.text_of(lm, prompts, 14)
+        alone = [tiny.text_of(lm, [prompt], 14)[0] for prompt in prompts]
+    assert both == alone
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"sampler": gw.samplers.BeamSampler(2)}, {"sampler": gw.samplers.ContrastiveSampler()}],
+    ids=["greedy", "beam", "contrastive"],
+)
+@pytest.mark.parametrize("reads", [False, True], ids=["recorded", "eager"])
+def test_streams_and_searches_take_hooks(lm, steer, options, reads):
+    def hook(tensor, name):
+        if reads:
+            tensor.tolist()
+        return steer(tensor, name)
+
+    plain = lm.generate("ab", strip_prompt=True, **tiny.ENDLESS, **options)
+    with lm.hooks([(LAST, hook)]):
+        stream = lm.stream("ab", **tiny.ENDLESS, **options)
+        text = lm.generate("ab", strip_prompt=True, **tiny.ENDLESS, **options)
+    assert "".join(stream) == text != plain  # a stream has the hooks of its call
+
+
+def test_sessions_and_scores_take_hooks(lm, steer):
+    with lm.hooks([(LAST, steer)]):
+        expected = lm.generate("abcd", **tiny.ENDLESS)
+        with lm.session("ab") as session:
+            session.append("cd")
+            session.generate(max_new_tokens=24, stop_token_ids=None)
+            assert session.text == expected
+        steered = lm.logprobs([IDS[0]])
+    assert not close(steered[0], lm.logprobs([IDS[0]])[0], 1e-3)
+
+
+def test_hooks_apply_to_their_thread_and_to_async_calls(lm, steer):
+    plain = logits_of(lm)
+
+    async def run():
+        async with lm.hooks([(LAST, steer)]):
+            with gw.tidy():
+                logits, cache = await lm.run_with_cache_async(IDS, LAST)
+                assert len(await cache.data()) == 1
+                return (await logits.data()).cast("B").cast("f").tolist()
+
+    with lm.hooks([(LAST, steer)]), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(logits_of, lm).result(tiny.TIMEOUT_S) == plain
+    assert asyncio.run(run()) == logits_of(lm, [(LAST, steer)]) != plain
+
+
+def test_a_continuous_batch_rejects_hooks(lm, steer):
+    async def run():
+        async with gw.ContinuousBatch(lm) as batch:
+            with lm.hooks([(LAST, steer)]):
+                batch.submit([1, 2])
+
+    with pytest.raises(InvalidArgumentError, match="a ContinuousBatch takes no hooks"):
+        asyncio.run(run())
+
+
+# --- the cache ----------------------------------------------------------------------------------
+
+
+def test_names_of_activations(lm):
+    with gw.tidy():
+        _, cache = lm.run_with_cache(
+            "abc", ["hook_embed", "*.ln1.*", lambda name: "pattern" in name]
+        )
+        assert len(cache) == 1 + 4 + 2
+        assert cache["pattern", 1] is cache["pattern", -1] is cache["blocks.1.attn.hook_pattern"]
+        assert cache["scale", 0, "ln1"] is cache["blocks.0.ln1.hook_scale"]
+        assert cache["embed"] is dict(cache.items())["hook_embed"]
+        assert ("pattern", 0) in cache and ("z", 0) not in cache
+        assert list(cache) == cache.keys() and cache.values()[0].shape[1:] == (
+            len(lm.preprocessor.tokenizer.encode("abc")) + lm.preprocessor.add_start_token, 16,
+        )  # fmt: skip
+        for key, message in (
+            (("z", 0), r"blocks.0.attn.hook_z was not computed: pass it to run_with_cache"),
+            (("z", 2), r"layer 2 is not in \[-2, 1\]"),
+            ("scale", "ln_final.hook_scale was not computed"),
+            ("blocks.0.hook_q", "no hook point is called"),
+            (3, "a hook point is a name or"),
+        ):
+            with pytest.raises(InvalidArgumentError, match=message):
+                cache[key]
+        _, every = lm.run_with_cache("abc")
+        assert every.keys() == [name for name in POINTS if not name.endswith("hook_result")]
+        assert not len(lm.run_with_cache("abc", [])[1])
+
+
+def test_the_cache_obeys_scopes_and_frees_nothing_else(lm):
+    @gw.tidy()
+    def run(returned):
+        _, cache = lm.run_with_cache(IDS, LAST)
+        return cache if returned else [cache].clear()
+
+    before = gw.memory().num_tensors
+    run(False)
+    assert gw.memory().num_tensors == before
+    cache = run(True)
+    assert gw.memory().num_tensors == before + 1
+    gw.dispose(cache)
+    cache.dispose()
+    with pytest.raises(DisposedTensorError):
+        cache[LAST].tolist()
+    assert gw.memory().num_tensors == before
+    logits_of(lm)  # the weights are there
+
+
+def test_rows_of_different_length(lm):
+    with gw.tidy():
+        logits, cache = lm.run_with_cache([[1, 2, 3], [4]], "hook_embed")
+        alone = lm.run_with_cache([[4]], [])[0]
+        assert (logits.shape[:2], cache["embed"].shape) == ((2, 3), (2, 3, 16))
+        assert close(flat(logits[1, :1]), flat(alone))
+
+
+# --- errors -------------------------------------------------------------------------------------
+
+
+def nothing(tensor, name):
+    pass
+
+
+async def waits(tensor, name):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("hooks", "message"),
+    [
+        ([("blocks.0.hook_reside_pre", nothing)], "did you mean 'blocks.0.hook_resid_pre'"),
+        ([("blocks.2.*", nothing)], r"no hook point matches 'blocks.2.\*'"),
+        ([(lambda name: False, nothing)], "no hook point matches"),
+        ([(3, nothing)], "hook points are selected by"),
+        ([LAST], "pairs"),
+        (nothing, "pairs"),
+        ([(LAST, lambda tensor: None)], r"called as hook\(tensor, name\)"),
+        ([(LAST, 3)], r"called as hook\(tensor, name\)"),
+        ([(LAST, waits)], "not a coroutine function"),
+    ],
+)
+def test_wrong_hooks_are_rejected(lm, hooks, message):
+    with pytest.raises(InvalidArgumentError, match=message):
+        lm.hooks(hooks)
+
+
+@pytest.mark.parametrize(
+    ("result", "kind", "message"),
+    [
+        (lambda tensor: tensor[:, :1], ShapeError, r"\(2, 5, 16\), not one of shape \(2, 1, 16\)"),
+        (lambda tensor: gw.ops.cast(tensor, "int32"), InvalidArgumentError, "not of dtype int32"),
+        (lambda tensor: [[1.0]], InvalidArgumentError, r"not \[\[1.0\]\]"),
+        (lambda tensor: waits(tensor, ""), InvalidArgumentError, "not a coroutine"),
+    ],
+    ids=["shape", "dtype", "list", "coroutine"],
+)
+def test_wrong_results_are_rejected_and_leave_nothing(lm, result, kind, message):
+    with pytest.raises(kind, match=message):
+        logits_of(lm, [(LAST, lambda tensor, name: result(tensor))])
+    with pytest.raises(kind), lm.hooks([(LAST, lambda tensor, name: result(tensor))]):
+        tiny.text_of(lm, IDS, 8)
+    logits_of(lm)
+
+
+def test_an_error_of_a_hook_ends_the_call(lm):
+    def fails(tensor, name):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        lm.run_with_hooks(IDS, [(LAST, fails)])
+    with pytest.raises(ZeroDivisionError), lm.hooks([(LAST, fails)]):
+        lm.run_with_cache(IDS)
+    with pytest.raises(InvalidArgumentError, match="inputs must be texts, rows of ids or a dict"):
+        lm.run_with_cache(3)

@@ -1,0 +1,54 @@
+"""Activations of ``run_with_cache``, against transformers' modules."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gpt2_wgpu as gw
+from tests.models import checkpoints, hook_points
+
+pytestmark = [pytest.mark.native("PyTorch"), pytest.mark.usefixtures("no_leak")]
+
+CONFIGS = {
+    "padded": dict(n_embd=36, n_layer=2, n_head=3, n_inner=50, n_positions=32, vocab_size=211),
+    "scaled": dict(
+        n_embd=32, n_layer=3, n_head=2, n_positions=32, vocab_size=99,
+        scale_attn_by_inverse_layer_idx=True, activation_function="relu", layer_norm_epsilon=0.1,
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(params=[True, False], ids=["cpu", "gpu"])
+def variant(request, capabilities):
+    """With the kernels for CPU adapters and with those for GPUs."""
+    capabilities(prefers_no_barriers=request.param)
+
+
+@pytest.mark.usefixtures("variant")
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_point_equals_transformers(device, tmp_path, name):
+    model = checkpoints.make_model(**CONFIGS[name])
+    ids = np.random.default_rng(1).integers(0, 99, (2, 9))
+    expected_logits, expected = hook_points.reference(model, ids)
+    checkpoints.save(model, tmp_path)
+    with (
+        gw.GPT2CausalLM.from_preset(tmp_path, None, "float32", cache_dtype="float32") as lm,
+        gw.tidy(),
+    ):
+        logits, cache = lm.run_with_cache(ids, "*")
+        found = cache.numpy()
+        np.testing.assert_array_equal(logits.numpy(), lm({"token_ids": ids}).numpy())
+        assert list(found) == lm.hook_points
+        assert set(found) == set(expected)
+    np.testing.assert_allclose(logits_of(found, model), expected_logits, atol=1e-4)
+    future = ~np.tri(9, dtype=bool)
+    for point, value in expected.items():
+        if point.endswith("attn_scores"):
+            assert (found[point][..., future] == np.float32(-3e38)).all()
+            value, found[point] = (np.where(future, 0, each) for each in (value, found[point]))
+        np.testing.assert_allclose(found[point], value, atol=1e-4, err_msg=point)
+
+
+def logits_of(found, model):
+    return found["ln_final.hook_normalized"] @ model.lm_head.weight.detach().numpy().T
