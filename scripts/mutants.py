@@ -124,6 +124,12 @@ COVERED_BY = {
     " models/test_search_calls"
     " models/test_contrastive_search",
     "gpt2_wgpu/samplers/*.py": "samplers/test_samplers",
+    **dict.fromkeys(
+        [f"gpt2_wgpu/models/{name}.py" for name in ("hook_points", "hooks", "hooked_blocks")],
+        "models/test_hooks models/test_run_with_cache",
+    ),
+    "gpt2_wgpu/models/residual_stacks.py": "models/test_residual_stacks",
+    "gpt2_wgpu/models/logit_lens.py": "models/test_residual_stacks",
     "gpt2_wgpu/models/config.py": "models/test_config models/test_config_refusals",
     "gpt2_wgpu/models/weight_sizes.py": "models/test_quantized memory/test_budget"
     " models/test_conversion",

@@ -6,7 +6,6 @@ that compute them without hooks, and what these kernels hide is computed beside 
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -18,7 +17,7 @@ from gpt2_wgpu.models.gpt2_weights import GPT2Weights
 from gpt2_wgpu.models.hook_points import ATTENTION, EMBEDDING, MLP
 from gpt2_wgpu.models.hooks import Hooks
 from gpt2_wgpu.nn import KVCache, LayerNorm
-from gpt2_wgpu.tensors import Tensor, ops, tensor, tidy
+from gpt2_wgpu.tensors import Tensor, ops, tidy
 from gpt2_wgpu.tensors.ops.elementwise import activate
 from gpt2_wgpu.tensors.ops.operands import full
 from gpt2_wgpu.tensors.scopes import current_scope
@@ -186,22 +185,13 @@ class HookedBlocks:
         out = None
         if f"{at}attn.hook_result" in self._hooks:
             assert isinstance(mixed, Tensor)
-            results = self._results(mixed, c_proj)
-            changed = self._hooks.offer(f"{at}attn.hook_result", results)
+            results = nn.project_heads(mixed, c_proj.weight, self._model.config.n_head)
+            plain = results[..., : self._width]
+            changed = self._hooks.offer(f"{at}attn.hook_result", plain)
             if changed is not None:
                 bias = c_proj.bias.view((c_proj.bias.size,))[: self._width]
                 out = pad_last_axis(ops.add(ops.sum(changed, axis=2), bias))
         return self._added(f"{at}hook_attn_out", out, mixed, c_proj, x)
-
-    def _results(self, mixed: Tensor, c_proj: nn.Linear) -> Tensor:
-        """Return the projection of each head alone, without the bias: [B, T, H, D]."""
-        heads, (batch, tokens, width) = self._model.config.n_head, mixed.shape
-        own = array("f", [])
-        for head in range(heads):
-            own.extend(float(k // (width // heads) == head) for k in range(width))
-        mask = tensor(memoryview(own).cast("B").cast("f", (heads, width)), device=mixed.device)
-        alone = ops.mul(mixed.view((batch, tokens, 1, width)), mask)
-        return nn.linear(alone, c_proj.weight)[..., : self._width]
 
     def _mlp_in_parts(self, layer: int, x: Tensor) -> Tensor:
         at, hooks = f"blocks.{layer}.", self._hooks
@@ -244,13 +234,9 @@ class HookedBlocks:
         hooks, width = self._hooks, self._width
         if not hooks.any(at, ("hook_scale", "hook_normalized")):
             return None
-        plain = x[..., :width]
-        centred = ops.sub(plain, ops.mean(plain, -1, keepdims=True))
-        scale = None
         epsilon = self._model.config.layer_norm_epsilon
-        if f"{at}hook_scale" in hooks:
-            variance = ops.mean(ops.mul(centred, centred), -1, keepdims=True)
-            scale = hooks.offer(f"{at}hook_scale", ops.sqrt(ops.add(variance, epsilon)))
+        centred, own_scale = centred_and_scale(x[..., :width], epsilon)
+        scale = hooks.offer(f"{at}hook_scale", own_scale)
         if scale is None:
             whole = ops.layer_norm(x, norm.weight, norm.bias, epsilon, columns=width)
             normalized = whole[..., :width]
@@ -283,6 +269,14 @@ class HookedBlocks:
         heads = self._model.config.n_head
         split = x.view((*x.shape[:2], heads, x.shape[-1] // heads))
         return self._offered(name, split, self._model.config.head_dim).view(x.shape)
+
+
+def centred_and_scale(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Return x [..., D] minus its mean, and the standard deviation [..., 1] of a LayerNorm."""
+    with tidy("layer norm in parts") as scope:
+        centred = ops.sub(x, ops.mean(x, -1, keepdims=True))
+        variance = ops.mean(ops.mul(centred, centred), -1, keepdims=True)
+        return scope.escape((centred, ops.sqrt(ops.add(variance, epsilon))))
 
 
 def _dispose_own(x: Tensor, result: Tensor) -> None:

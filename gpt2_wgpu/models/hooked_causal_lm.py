@@ -111,7 +111,7 @@ class HookedCausalLM(SessionCausalLM):
                 hooks: HookList = [(points, look)] if points else []
                 logits = await self.run_with_hooks_async(inputs, hooks)
                 views = {name: copy(tensor) for name, tensor in kept.items()}  # not kept
-                return scope.escape((logits, ActivationCache(self.backbone, views)))
+                return scope.escape((logits, ActivationCache(self, views)))
         finally:
             dispose(kept)
 

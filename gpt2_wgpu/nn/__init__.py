@@ -4,7 +4,12 @@ Unlike ``ops`` they use memory layouts optimised for speed and are internal to m
 """
 
 from gpt2_wgpu.nn.attention import AttentionPartials, cached_attention
-from gpt2_wgpu.nn.attention_parts import attention_scores, mix_values, store_keys_and_values
+from gpt2_wgpu.nn.attention_parts import (
+    attention_scores,
+    mix_values,
+    project_heads,
+    store_keys_and_values,
+)
 from gpt2_wgpu.nn.cache_pages import PAGE, cleared_page, load_page, new_page, page_words, save_page
 from gpt2_wgpu.nn.cache_rows import reorder_rows, select_rows
 from gpt2_wgpu.nn.choice_options import Penalties, SamplingOptions
@@ -95,6 +100,7 @@ __all__ = [
     "page_words",
     "part_sizes",
     "penalize",
+    "project_heads",
     "project_logits",
     "project_qkv",
     "random_normal",

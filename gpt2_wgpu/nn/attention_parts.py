@@ -1,14 +1,20 @@
-"""Attention in parts, for hooks: scores, weighted values, and keys and values in the KV cache.
+"""Attention in parts, for hooks: scores, weighted values, stored keys and values, heads alone.
 
 Their results are those of the fused kernels (attention.py, `project_qkv`), up to rounding.
 """
 
 from __future__ import annotations
 
+from array import array
+
 from gpt2_wgpu.errors import LimitError, ShapeError
 from gpt2_wgpu.nn.kv_cache import KVCache
+from gpt2_wgpu.nn.linear_layers import linear
+from gpt2_wgpu.nn.matrix import Matrix
+from gpt2_wgpu.tensors.creation import tensor
 from gpt2_wgpu.tensors.dispatch import Binding, dispatch
 from gpt2_wgpu.tensors.ops.arrays import concat
+from gpt2_wgpu.tensors.ops.elementwise import mul
 from gpt2_wgpu.tensors.ops.launch import groups_for
 from gpt2_wgpu.tensors.tensor import Tensor, empty
 from gpt2_wgpu.tensors.tidying import tidy
@@ -86,6 +92,21 @@ def store_keys_and_values(
             },
             variant={"cache": cache.variant},
         )
+
+
+def project_heads(x: Tensor, weight: Matrix, heads: int) -> Tensor:
+    """Return the linear layer ``weight`` of each head alone: x [B, T, H * D] → [B, T, H, N].
+
+    Their sum over the heads is the layer's result, without a bias.
+    """
+    batch, tokens, width = x.shape
+    own = array("f", [])
+    for head in range(heads):
+        own.extend(float(k // (width // heads) == head) for k in range(width))
+    with tidy("project heads") as scope:
+        mask = tensor(memoryview(own).cast("B").cast("f", (heads, width)), device=x.device)
+        alone = mul(x.view((batch, tokens, 1, width)), mask)
+        return scope.escape(linear(alone, weight))
 
 
 def _sizes(

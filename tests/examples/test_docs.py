@@ -53,9 +53,10 @@ def test_the_blocks_of_layers_run(
 def test_the_blocks_of_hooks_run(
     device: gw.Device, capsys: pytest.CaptureFixture[str], no_leak: None
 ) -> None:
-    shape, same, *text = lines_of("hooks.md", capsys)
+    shape, same, lens, most, *text = lines_of("hooks.md", capsys)
     heads, tokens = map(int, re.findall(r"\d+", shape)[1:3])
     assert shape == f"(1, {heads}, {tokens}, {tokens})" and same == "True"
+    assert isinstance(ast.literal_eval(lens), list) and isinstance(ast.literal_eval(most)[0], float)
     assert text[0].startswith("Once upon a time") and len(" ".join(text)) > 25
 
 

@@ -77,6 +77,20 @@ def test_lost_in_mid_text(lm, submit):
     assert text_of(lm, prompts) == expected
 
 
+@pytest.mark.parametrize("reads", [False, True], ids=["recorded", "eager"])
+def test_a_steered_text_goes_on_after_a_loss(lm, reads):
+    def hook(tensor, name):
+        if reads:
+            tensor.tolist()
+        return gw.ops.mul(tensor, 1.5)
+
+    prompts = [[1, 2, 3], [9]]
+    plain = text_of(lm, prompts)
+    with lm.hooks([("blocks.1.hook_mlp_out", hook)]):
+        expected = text_of(lm, prompts)
+        assert text_of(lm, prompts, lose_after=[3]) == expected != plain
+
+
 def test_rules_go_on_after_a_loss(lm, monkeypatch):
     """Flags, biases and texts of the rules are those of the tokens so far."""
     rules = {

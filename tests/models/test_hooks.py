@@ -222,19 +222,27 @@ def test_sessions_and_scores_take_hooks(lm, steer):
     assert not close(steered[0], lm.logprobs([IDS[0]])[0], 1e-3)
 
 
-def test_hooks_apply_to_their_thread_and_to_async_calls(lm, steer):
+@pytest.mark.native("threads")
+def test_hooks_apply_to_their_thread(lm, steer):
     plain = logits_of(lm)
+    with lm.hooks([(LAST, steer)]), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(logits_of, lm).result(tiny.TIMEOUT_S) == plain
+        assert logits_of(lm) != plain
 
+
+def test_async_forms(lm, steer):
     async def run():
         async with lm.hooks([(LAST, steer)]):
             with gw.tidy():
                 logits, cache = await lm.run_with_cache_async(IDS, LAST)
                 assert len(await cache.data()) == 1
-                return (await logits.data()).cast("B").cast("f").tolist()
+                again = await lm.run_with_hooks_async(IDS, [])
+                return [
+                    (await each.data()).cast("B").cast("f").tolist() for each in (logits, again)
+                ]
 
-    with lm.hooks([(LAST, steer)]), ThreadPoolExecutor(1) as pool:
-        assert pool.submit(logits_of, lm).result(tiny.TIMEOUT_S) == plain
-    assert asyncio.run(run()) == logits_of(lm, [(LAST, steer)]) != plain
+    first, again = asyncio.run(run())
+    assert first == again == logits_of(lm, [(LAST, steer)]) != logits_of(lm)
 
 
 def test_a_continuous_batch_rejects_hooks(lm, steer):

@@ -7,7 +7,16 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import LimitError, ShapeError
-from gpt2_wgpu.nn import KVCache, attention_scores, mix_values, store_keys_and_values
+from gpt2_wgpu.nn import (
+    KVCache,
+    Raw,
+    attention_scores,
+    load_matrix,
+    mix_values,
+    project_heads,
+    store_keys_and_values,
+)
+from gpt2_wgpu.webgpu.waiting import sync
 from tests.gpu import references
 from tests.gpu.nn.test_cached_attention import filled_cache
 
@@ -112,6 +121,18 @@ def test_stored_in_the_first_rows_of_a_larger_cache(device):
         )  # fmt: skip
         found = cache.numpy()[0, 0, :, 1:3]
     np.testing.assert_array_equal(found, [keys[0], -keys[0]])
+
+
+@pytest.mark.parametrize(("heads", "dim", "out"), [(1, 8, 16), (3, 16, 40)])
+@pytest.mark.usefixtures("guarded")
+def test_heads_alone(device, heads, dim, out):
+    x, w = references.random(2, 5, heads * dim), references.random(out, heads * dim, seed=1)
+    raw = Raw(memoryview(w).cast("B"), "F32", w.shape)
+    with gw.tidy():
+        weight = sync(load_matrix(device, raw, "float32"), "load_matrix")
+        found = project_heads(gw.tensor(x), weight, heads).numpy()
+    parts = x.reshape(2, 5, heads, dim), w.reshape(out, heads, dim)
+    np.testing.assert_allclose(found, np.einsum("bthd,nhd->bthn", *parts), rtol=1e-4, atol=1e-5)
 
 
 def test_wrong_shapes_are_rejected(device, capabilities):
