@@ -230,23 +230,23 @@ class HookedBlocks:
         return (x, self._model._norm(norm, folded)) if replaced is None else (replaced, None)
 
     def _layer_norm(self, at: str, x: Tensor, norm: LayerNorm) -> Tensor | None:
-        """Return the LayerNorm of x [..., D], if a hook replaces it or its scale; else None."""
+        """Return the LayerNorm of x [..., D], if a hook replaces a part of it; else None.
+
+        The points are the scale, and x - mean divided by it, before gain and shift.
+        """
         hooks, width = self._hooks, self._width
         if not hooks.any(at, ("hook_scale", "hook_normalized")):
             return None
         epsilon = self._model.config.layer_norm_epsilon
-        centred, own_scale = centred_and_scale(x[..., :width], epsilon)
-        scale = hooks.offer(f"{at}hook_scale", own_scale)
-        if scale is None:
-            whole = ops.layer_norm(x, norm.weight, norm.bias, epsilon, columns=width)
-            normalized = whole[..., :width]
-        else:
-            gain, shift = (each.view((each.size,))[:width] for each in (norm.weight, norm.bias))
-            normalized = ops.add(ops.mul(ops.div(centred, scale), gain), shift)
+        centred, scale = centred_and_scale(x[..., :width], epsilon)
+        changed = hooks.offer(f"{at}hook_scale", scale)
+        normalized = ops.div(centred, scale if changed is None else changed)
         replaced = hooks.offer(f"{at}hook_normalized", normalized)
-        if scale is None and replaced is None:
+        if changed is None and replaced is None:
             return None
-        return pad_last_axis(normalized if replaced is None else replaced)
+        normalized = normalized if replaced is None else replaced
+        gain, shift = (each.view((each.size,))[:width] for each in (norm.weight, norm.bias))
+        return pad_last_axis(ops.add(ops.mul(normalized, gain), shift))
 
     # --- padding --------------------------------------------------------------------------------
 

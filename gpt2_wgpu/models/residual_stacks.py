@@ -129,7 +129,7 @@ def token_rows(
 
     InvalidArgumentError for invalid ids, ShapeError for another shape.
     """
-    if hasattr(tokens, "__index__"):
+    if hasattr(tokens, "__index__") and not getattr(tokens, "ndim", 0):
         tokens = [int(tokens)] * batch
     rows = rows_of_ids(tokens, backbone.config.vocab_size, name)
     if len(rows) == 1 and len(rows[0]) == batch and (batch != 1 or positions != len(rows[0])):

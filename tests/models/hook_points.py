@@ -43,10 +43,12 @@ def reference(model, ids):
     )
 
     def norm(at, module):
-        x, normalized = seen[module]
+        x, found = seen[module]
         variance = x.astype(float).var(-1, keepdims=True)
         points[f"{at}hook_scale"] = np.sqrt(variance + config.layer_norm_epsilon)
-        points[f"{at}hook_normalized"] = normalized
+        layer_norm = model.get_submodule(module)
+        gain, shift = (each.numpy() for each in (layer_norm.weight, layer_norm.bias))
+        points[f"{at}hook_normalized"] = (found - shift) / gain
 
     for layer in range(config.n_layer):
         at, module = f"blocks.{layer}.", f"transformer.h.{layer}."

@@ -136,7 +136,7 @@ def test_the_parts_of_a_logit_sum_to_it(given):
     sums = cache.logit_attrs(parts, TOKENS).numpy().sum(0)
     wanted = np.take_along_axis(logits, np.array(TOKENS)[..., None], -1)[..., 0]
     close(sums + head[TOKENS] @ shift, wanted, 1e-3)
-    for tokens, others in ((7, 8), ([7, 7], [8, 8]), ([[7] * 5] * 2, [[8] * 5] * 2)):
+    for tokens, others in ((7, 8), ([7, 7], [8, 8]), (np.array([[7] * 5] * 2), [[8] * 5] * 2)):
         found = cache.logit_attrs(parts, tokens, others).numpy().sum(0)
         close(found + (head[7] - head[8]) @ shift, logits[..., 7] - logits[..., 8], 1e-3)
 

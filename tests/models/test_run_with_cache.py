@@ -51,4 +51,6 @@ def test_every_point_equals_transformers(device, tmp_path, name):
 
 
 def logits_of(found, model):
-    return found["ln_final.hook_normalized"] @ model.lm_head.weight.detach().numpy().T
+    norm, head = model.transformer.ln_f, model.lm_head.weight.detach().numpy()
+    gain, shift = norm.weight.detach().numpy(), norm.bias.detach().numpy()
+    return (found["ln_final.hook_normalized"] * gain + shift) @ head.T

@@ -88,6 +88,15 @@ def test_the_residual_stream_equals_transformer_lens_s(lm: gw.GPT2CausalLM) -> N
     assert_close(np.stack(found), expected, atol=5e-4)
 
 
+def test_every_hook_point_equals_transformer_lens_s(lm: gw.GPT2CausalLM) -> None:
+    expected = cases.recorded("transformer_lens")["points"]
+    with gw.tidy():
+        found = lm.run_with_cache(cases.IDS, "*")[1].numpy()
+    assert list(found) == list(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(cases.sampled(found[name]), values, atol=1e-4, err_msg=name)
+
+
 def test_greedy_texts_equal_keras_hub_s(lm: gw.GPT2CausalLM) -> None:
     expected = cases.recorded("keras_hub")["texts"]
     lm.compile(sampler="greedy")
