@@ -16,14 +16,15 @@ pytestmark = pytest.mark.usefixtures("no_leak")
 
 IDS = [[5, 9, 200, 31, 7], [1, 2, 3, 4, 250]]
 LAST = "blocks.1.hook_resid_post"
-POINTS = gw.models.hook_points.point_names(2)
+EVERY_POINT = gw.models.hook_points.point_names(2)
+POINTS = [name for name in EVERY_POINT if "blocks.1." not in name]
 
 
 @pytest.fixture(scope="module")
 def lm(device):
     """A tiny model with large weights, so that each part of it counts."""
     backbone = gw.GPT2Backbone(
-        257, 2, 2, 16, 32, max_sequence_length=tiny.CONTEXT, seed=1, initializer_range=0.3,
+        257, 2, 2, 16, 32, max_sequence_length=144, seed=1, initializer_range=0.3,
         cache_dtype="float32",
     )  # fmt: skip
     preprocessor = gw.GPT2CausalLMPreprocessor(tiny.tokenizer(), tiny.CONTEXT)
@@ -60,6 +61,7 @@ def steer(lm):
     vector.dispose()
 
 
+@pytest.mark.chromium_cases()
 @pytest.mark.parametrize("point", POINTS)
 def test_a_hook_may_look_or_return_equal_values(lm, point):
     plain, seen = logits_of(lm), []
@@ -69,6 +71,7 @@ def test_a_hook_may_look_or_return_equal_values(lm, point):
     assert close(logits_of(lm, [(point, lambda tensor, _: gw.ops.mul(tensor, 1.0))]), plain)
 
 
+@pytest.mark.chromium_cases()
 @pytest.mark.parametrize("point", POINTS)
 def test_every_point_takes_part_in_the_result(lm, point):
     """What a hook returns is used."""
@@ -148,6 +151,44 @@ def test_only_what_is_asked_for_is_computed(lm, device):
 
 def words(lm):
     return lm.backbone.as_uint32(IDS), lm.backbone.as_uint32([0, 0])
+
+
+@pytest.fixture(params=[True, False], ids=["cpu", "gpu"])
+def variant(request, capabilities):
+    """With the kernels for CPU adapters and with those for GPUs."""
+    capabilities(prefers_no_barriers=request.param)
+
+
+@pytest.mark.usefixtures("variant")
+@pytest.mark.chromium_cases("point")
+@pytest.mark.parametrize("point", POINTS)
+def test_tokens_one_by_one_are_those_of_a_whole_pass(lm, point):
+    """With a hook in a cache of 130 positions, which GPUs read in two parts."""
+
+    def hook(tensor, name):
+        return gw.ops.mul(tensor, 1.5)
+
+    expected = logits_of(lm, [(point, hook)])
+    found = []
+    with gw.tidy(), lm.hooks([(point, hook)]):
+        cache = lm.backbone.new_cache(2, 130)
+        for first, end in ((0, 3), (3, 4), (4, 5)):
+            ids = [row[first:end] for row in IDS]
+            found.append(lm.call_with_cache(ids, cache, first)[0])
+        found = flat(gw.ops.concat(found, 1))
+    assert close(found, expected)
+
+
+@pytest.mark.native("a checkpoint of the package")
+@pytest.mark.parametrize("dtype", ["float16", "q8", "q4"])
+def test_looking_changes_no_bit_of_other_weights(device, dtype):
+    with gw.GPT2CausalLM.from_preset("fairytales", dtype=dtype) as tales, gw.tidy():
+        ids = [[4095, 2, 1077, 51, 904, 13, 3377, 250, 1999, 800]]
+        logits, _ = tales.run_with_cache(ids, "*")
+        assert flat(logits) == flat(tales({"token_ids": ids}))
+        plain = tales.generate("Once upon", max_new_tokens=8, seed=1)
+        with tales.hooks([("*", lambda tensor, name: None)]):
+            assert tales.generate("Once upon", max_new_tokens=8, seed=1) == plain
 
 
 # --- generation ---------------------------------------------------------------------------------
@@ -281,7 +322,7 @@ def test_names_of_activations(lm):
             with pytest.raises(InvalidArgumentError, match=message):
                 cache[key]
         _, every = lm.run_with_cache("abc")
-        assert every.keys() == [name for name in POINTS if not name.endswith("hook_result")]
+        assert every.keys() == [name for name in EVERY_POINT if not name.endswith("hook_result")]
         assert not len(lm.run_with_cache("abc", [])[1])
 
 
