@@ -18,6 +18,7 @@ from gpt2_wgpu.errors import BusyError, InvalidArgumentError
 from gpt2_wgpu.models.control import ABORTED, Control
 from gpt2_wgpu.models.evaluation import LanguageModel, token_logprobs
 from gpt2_wgpu.models.generation_details import GenerationDetails, check_top_logprobs
+from gpt2_wgpu.models.hooks import applied, open_hooks
 from gpt2_wgpu.models.prompt_lookup import DraftStats
 from gpt2_wgpu.models.row_ends import limit_reached
 from gpt2_wgpu.models.row_text import RowText
@@ -107,6 +108,7 @@ class PieceStream(NotCopyable, ABC, Generic[P]):
         self._model = model
         self._turn = turn
         self._control = control
+        self._hooks = open_hooks()  # of the call, also where the stream is read elsewhere
         # Calls that return the next pieces, each with its row.
         self._pending: deque[tuple[int, Callable[[], str]]] = deque()
         self._ended = False
@@ -267,7 +269,8 @@ class PieceStream(NotCopyable, ABC, Generic[P]):
         check_top_logprobs(top_logprobs, self._model)
         prompts = [row.prompt for row in self._rows]
         new = [list(row.stats.token_ids) for row in self._rows]
-        found = await token_logprobs(self._model, prompts, new, top_logprobs)
+        with applied(self._hooks):
+            found = await token_logprobs(self._model, prompts, new, top_logprobs)
         return [
             GenerationDetails(
                 row.text,

@@ -252,6 +252,14 @@ def test_streams_and_searches_take_hooks(lm, steer, options, reads):
     assert "".join(stream) == text != plain  # a stream has the hooks of its call
 
 
+def test_details_of_a_stream_have_the_hooks_of_its_call(lm, steer):
+    with lm.hooks([(LAST, steer)]):
+        stream = lm.stream("ab", **tiny.ENDLESS)
+        expected = lm.generate("ab", return_details=True, **tiny.ENDLESS).logprobs
+    "".join(stream)
+    assert stream.details().logprobs == expected
+
+
 def test_sessions_and_scores_take_hooks(lm, steer):
     with lm.hooks([(LAST, steer)]):
         expected = lm.generate("abcd", **tiny.ENDLESS)
@@ -399,6 +407,13 @@ def test_wrong_results_are_rejected_and_leave_nothing(lm, result, kind, message)
     with pytest.raises(kind), lm.hooks([(LAST, lambda tensor, name: result(tensor))]):
         tiny.text_of(lm, IDS, 8)
     logits_of(lm)
+
+
+def test_a_result_on_another_device_is_rejected(lm):
+    with gw.Device() as other, gw.tidy():
+        zeros = gw.tensor([[[0.0] * 16] * 5] * 2, device=other)
+        with pytest.raises(InvalidArgumentError, match="not on"):
+            lm.run_with_hooks(IDS, [(LAST, lambda tensor, name: zeros)])
 
 
 def test_an_error_of_a_hook_ends_the_call(lm):
