@@ -252,6 +252,25 @@ def test_streams_and_searches_take_hooks(lm, steer, options, reads):
     assert "".join(stream) == text != plain  # a stream has the hooks of its call
 
 
+@pytest.mark.parametrize("reads", [False, True], ids=["recorded", "eager"])
+def test_prompt_lookup_takes_hooks(lm, steer, reads):
+    """Steps of several tokens have the text of single ones."""
+
+    def hook(tensor, name):
+        if reads:
+            tensor.tolist()
+        return steer(tensor, name)
+
+    points = ["blocks.0.attn.hook_v", "ln_final.hook_normalized"]
+    hooks = [(LAST, hook), (points, lambda tensor, name: gw.ops.mul(tensor, 1.5))]
+    with lm.hooks(hooks):
+        expected = lm.generate("abababab", **tiny.ENDLESS)
+        lm.compile("greedy", prompt_lookup_num_tokens=3)
+        found = lm.generate("abababab", **tiny.ENDLESS)
+    lm.compile("greedy")
+    assert found == expected != lm.generate("abababab", **tiny.ENDLESS)
+
+
 def test_details_of_a_stream_have_the_hooks_of_its_call(lm, steer):
     with lm.hooks([(LAST, steer)]):
         stream = lm.stream("ab", **tiny.ENDLESS)
