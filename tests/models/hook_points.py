@@ -14,7 +14,7 @@ def heads(x, count):
 
 
 @checkpoints.without_gradients
-def reference(model, ids):
+def reference(model, ids, mask=None):
     """Logits, and each point's value by TransformerLens' name, in float32."""
     import torch
 
@@ -27,7 +27,9 @@ def reference(model, ids):
         )
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")
-    out = model(torch.tensor(np.asarray(ids)), output_attentions=True)
+    seen_keys = None if mask is None else torch.tensor(mask)
+    ids = torch.tensor(np.asarray(ids))
+    out = model(ids, attention_mask=seen_keys, output_attentions=True)
     model.set_attn_implementation(before)
     for module in model.modules():
         module._forward_hooks.clear()

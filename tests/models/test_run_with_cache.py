@@ -50,6 +50,39 @@ def test_every_point_equals_transformers(device, tmp_path, name):
         np.testing.assert_allclose(found[point], value, atol=1e-4, err_msg=point)
 
 
+@pytest.mark.usefixtures("variant")
+def test_masked_keys_have_no_weight(device, tmp_path):
+    """The points that the mask changes, of a prompt that is padded on the left."""
+    model = checkpoints.make_model(**CONFIGS["padded"])
+    ids = np.random.default_rng(2).integers(0, 99, (2, 7))
+    mask = np.array([[1] * 7, [0, 0, 1, 1, 1, 1, 1]])
+    _, expected = hook_points.reference(model, ids, mask)
+    checkpoints.save(model, tmp_path)
+    inputs = {"token_ids": ids, "padding_mask": mask}
+    names = ["*.hook_pattern", "*.hook_z", "*.hook_resid_post", "*.hook_attn_scores"]
+
+    def double(tensor, name):
+        return gw.ops.mul(tensor, 2.0)
+
+    with (
+        gw.GPT2CausalLM.from_preset(tmp_path, None, "float32", cache_dtype="float32") as lm,
+        gw.tidy(),
+    ):
+        found = lm.run_with_cache(inputs, names)[1].numpy()
+        with lm.hooks([("*.hook_pattern", double)]):
+            by_pattern = lm(inputs).numpy()
+        by_values = lm.run_with_hooks(inputs, [("*.hook_v", double)]).numpy()
+    shown = mask.astype(bool)
+    for point, value in found.items():
+        if point.endswith("attn_scores"):
+            assert (value[1, :, 2:, :2] == -1e9).all()
+            continue
+        if point.endswith("pattern"):
+            value, expected[point] = (np.moveaxis(each, 1, 2) for each in (value, expected[point]))
+        np.testing.assert_allclose(value[shown], expected[point][shown], atol=1e-4, err_msg=point)
+    np.testing.assert_allclose(by_pattern[shown], by_values[shown], atol=1e-4)
+
+
 def logits_of(found, model):
     norm, head = model.transformer.ln_f, model.lm_head.weight.detach().numpy()
     gain, shift = norm.weight.detach().numpy(), norm.bias.detach().numpy()
