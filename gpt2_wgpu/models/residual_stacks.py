@@ -132,7 +132,7 @@ def token_rows(
     if hasattr(tokens, "__index__") and not getattr(tokens, "ndim", 0):
         tokens = [int(tokens)] * batch
     rows = rows_of_ids(tokens, backbone.config.vocab_size, name)
-    if len(rows) == 1 and len(rows[0]) == batch and (batch != 1 or positions != len(rows[0])):
+    if len(rows) == 1 and len(rows[0]) == batch:
         rows = [[token] * positions for token in rows[0]]
     if [len(row) for row in rows] != [positions] * batch:
         raise ShapeError(
