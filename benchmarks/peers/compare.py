@@ -16,7 +16,8 @@ from typing import Protocol
 from benchmarks.peers.cpu_use import ForeignCpu
 from benchmarks.peers.engines import Engine
 
-Marks = list[tuple[float, list[int]]]  # (seconds since the call, tokens received)
+# (seconds since the call, tokens received: a token of each row, then the next of each row, ...)
+Marks = list[tuple[float, list[int]]]
 PROBE = 4  # tokens of the first warm-up, which determines the length of a timed run
 
 
@@ -33,7 +34,7 @@ class Runner(Protocol):
         """Load the model and return versions by name. Raises ``EngineFailed``."""
 
     def run(self, count: int) -> Marks:
-        """Continue the prompt by ``count`` tokens. Raises ``EngineFailed``."""
+        """Continue each prompt by ``count`` tokens. Raises ``EngineFailed``."""
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Outcome:
     engine: Engine
     versions: dict[str, str] = field(default_factory=dict)
     equal: bool | str = "not run"
-    tokens: int = 0  # of each timed run
+    tokens: int = 0  # of each row in a timed run
     accepted: list[int] = field(default_factory=list)
     prefill_seconds: list[float] = field(default_factory=list)
     decode_rates: list[float] = field(default_factory=list)
@@ -52,11 +53,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """Measurement plan: ``rounds`` runs of up to ``new_tokens``, about ``seconds`` each."""
+    """Measurement plan: ``rounds`` runs of up to ``new_tokens`` a row, about ``seconds`` each."""
 
     new_tokens: int
     rounds: int
     seconds: float
+    batch: int = 1
 
 
 def compare(
@@ -95,14 +97,15 @@ def _warm_up(
     say(f"loading {runner.engine.name}")
     outcome.versions = runner.load()
     probe = runner.run(min(PROBE, plan.new_tokens))
-    affordable = int(plan.seconds * decode_rate(probe))
+    affordable = int(plan.seconds * decode_rate(probe) / plan.batch)
     outcome.tokens = min(plan.new_tokens, max(PROBE, affordable))
     marks = runner.run(outcome.tokens)
     if marks[-1][0] < plan.seconds:
         marks = runner.run(outcome.tokens)
     outcome.accepted = tokens_of(marks)[1]
-    if len(outcome.accepted) != outcome.tokens:
-        raise EngineFailed(f"gave {len(outcome.accepted)} tokens instead of {outcome.tokens}")
+    if len(outcome.accepted) != outcome.tokens * plan.batch:
+        expected = outcome.tokens * plan.batch
+        raise EngineFailed(f"gave {len(outcome.accepted)} tokens instead of {expected}")
     outcome.equal = check(runner.engine, outcome.accepted)
 
 
@@ -122,7 +125,7 @@ def tokens_of(marks: Marks) -> tuple[int, list[int]]:
 
 
 def decode_rate(marks: Marks) -> float:
-    """Return tokens per second after the first mark, which ends the prefill."""
+    """Return tokens of all rows per second after the first mark, which ends the prefill."""
     first, everything = tokens_of(marks)
     return (len(everything) - first) / (marks[-1][0] - marks[0][0])
 

@@ -27,6 +27,7 @@ class Engine:
     note: str = ""
     environment: str = MAIN
     cuda: bool = False  # runs only where PyTorch finds an NVIDIA GPU
+    batches: bool = True  # whether it takes several prompts at a time
 
 
 def _ours(backend: str, file: str) -> list[Engine]:
@@ -85,6 +86,14 @@ NATIVE = [
         environment=WEBGPU,
     ),
     Engine("ctranslate2", "CTranslate2", "CPU", "ct2", note="generate_batch"),
+    Engine(
+        "llama.cpp",
+        "llama.cpp",
+        "CPU",
+        "llama_cpp",
+        tolerance=0.05,  # GELU by an f16 lookup table
+        note="llama_decode of llama-cpp-python; cache in f32, GELU from a table of f16",
+    ),
     Engine(
         "tinygrad",
         "tinygrad",
@@ -162,16 +171,26 @@ BROWSER = [
         "wllama",
         tolerance=0.05,  # llama.cpp computes GELU by an f16 lookup table
         note="createCompletion; cache in f32, GELU from a table of f16",
+        batches=False,
     ),
 ]
 
 
-def chosen(all_engines: list[Engine], names: str | None, cuda: bool) -> list[Engine]:
-    """Return the engines in ``names`` (comma separated); None: all that can run here."""
+def chosen(all_engines: list[Engine], names: str | None, cuda: bool, batch: int) -> list[Engine]:
+    """Return the engines in ``names`` (comma separated); None: all that can run here.
+
+    Raises ``SystemExit`` for an unknown one, and for one that takes one prompt only if ``batch`` is
+    larger.
+    """
     if names is None:
-        return [engine for engine in all_engines if cuda or not engine.cuda]
+        able = [engine for engine in all_engines if cuda or not engine.cuda]
+        return [engine for engine in able if engine.batches or batch == 1]
     by_name = {engine.name: engine for engine in all_engines}
     unknown = [name for name in names.split(",") if name not in by_name]
     if unknown:
         raise SystemExit(f"no engine {', '.join(unknown)}; there are {', '.join(by_name)}")
-    return [by_name[name] for name in names.split(",")]
+    found = [by_name[name] for name in names.split(",")]
+    single = [engine.name for engine in found if not engine.batches]
+    if single and batch > 1:
+        raise SystemExit(f"{', '.join(single)}: one prompt at a time here, so no batch of {batch}")
+    return found

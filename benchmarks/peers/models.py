@@ -38,11 +38,14 @@ class Work:
 
     model: str
     directory: Path  # config.json, model.safetensors, tokenizer; made: model.onnx, model.gguf
-    prompt: str  # without the start token, which is ids[0]
-    ids: list[int]
-    expected: list[int]
+    prompts: list[str]  # of each row, without the start token, which is ids[row][0]
+    ids: list[list[int]]  # all rows have the same length
+    expected: list[list[int]]
     smallest_margin: float
-    text: str  # of the expected ids
+
+    def rows(self, tokens: list[int]) -> list[list[int]]:
+        """Return the tokens of each row, from those of the first step, the second, and so on."""
+        return [tokens[row :: len(self.ids)] for row in range(len(self.ids))]
 
     def words(self) -> list[str]:
         """Return the vocabulary by id, for engines that take tokens as text."""
@@ -50,17 +53,17 @@ class Work:
         return sorted(ids, key=ids.__getitem__)
 
 
-def prepare(name: str, cache: Path, prompt_tokens: int, new_tokens: int) -> Work:
-    """Create the model, the prompt and the expected tokens, or load them from the cache.
+def prepare(name: str, cache: Path, prompt_tokens: int, new_tokens: int, batch: int) -> Work:
+    """Create the model, the prompts and the expected tokens, or load them from the cache.
 
-    Raises ``SystemExit`` if no prompt has a sufficient margin.
+    Raises ``SystemExit`` if fewer than ``batch`` prompts have a sufficient margin.
     """
     directory = cache / "models" / name
     if not (directory / "complete").is_file():
         _make_model(name, directory)
-    kept = directory / f"work-{prompt_tokens}-{new_tokens}.json"
+    kept = directory / f"work-{prompt_tokens}-{new_tokens}-{batch}.json"
     if not kept.is_file():
-        work = _find_work(name, directory, prompt_tokens, new_tokens)
+        work = _find_work(name, directory, prompt_tokens, new_tokens, batch)
         kept.write_text(json.dumps({**asdict(work), "directory": ""}))
     return Work(**{**json.loads(kept.read_text()), "directory": directory})
 
@@ -81,7 +84,7 @@ def _make_model(name: str, directory: Path) -> None:
     for fused in (True, False):
         write_onnx(directory, fused)
     tokenizer = GPT2Tokenizer.from_directory(directory)
-    prompts = GPT2CausalLMPreprocessor(tokenizer).encode_prompts([s + 2 * _TEXT for s in _STARTS])
+    prompts = GPT2CausalLMPreprocessor(tokenizer).encode_prompts(_candidates(2 * len(_TEXT)))
     write_gguf(directory, {token for ids in prompts for token in ids})
     (directory / "complete").touch()
 
@@ -103,8 +106,18 @@ def _random_124m(directory: Path) -> None:
     (directory / "vocabulary.json").rename(directory / "vocab.json")  # Hugging Face's name
 
 
-def _find_work(name: str, directory: Path, prompt_tokens: int, new_tokens: int) -> Work:
-    """Return the first prompt with a sufficient margin at every token."""
+def _candidates(length: int) -> list[str]:
+    """Return texts of at least ``length`` characters: each start, then the text from each word."""
+    words = _TEXT.split()
+    turned = [" ".join(words[n:] + words[:n]) + " " for n in range(1, len(words))]
+    return [
+        start + text * (length // len(text) + 1)
+        for start, text in [*((start, _TEXT) for start in _STARTS), *(("", t) for t in turned)]
+    ]
+
+
+def _find_work(name: str, directory: Path, prompt_tokens: int, new_tokens: int, batch: int) -> Work:
+    """Return the first ``batch`` prompts with a sufficient margin at every token."""
     from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 
     tokenizer = GPT2Tokenizer.from_directory(directory)
@@ -112,9 +125,10 @@ def _find_work(name: str, directory: Path, prompt_tokens: int, new_tokens: int) 
     from benchmarks.peers.reference import Reference  # PyTorch
 
     reference = Reference(directory)
-    seen = []
-    for start in _STARTS:
-        (long,) = preprocessor.encode_prompts([start + _TEXT * (prompt_tokens // 100 + 1)])
+    seen: list[float] = []
+    rows: list[tuple[str, list[int], list[int], float]] = []
+    for candidate in _candidates(8 * prompt_tokens):
+        (long,) = preprocessor.encode_prompts([candidate])
         ids = long[:prompt_tokens]
         prompt = tokenizer.decode(ids[1:])
         if preprocessor.encode_prompts([prompt]) != [ids] or len(ids) < prompt_tokens:
@@ -122,33 +136,53 @@ def _find_work(name: str, directory: Path, prompt_tokens: int, new_tokens: int) 
         tokens, margin = reference.continue_greedily(ids, new_tokens)
         seen.append(margin)
         if margin > MARGIN and tokenizer.end_token_id not in tokens:
-            text = tokenizer.decode(tokens)
-            return Work(name, directory, prompt, ids, tokens, margin, text)
+            rows.append((prompt, ids, tokens, margin))
+        if len(rows) == batch:
+            prompts, all_ids, expected, margins = map(list, zip(*rows, strict=True))
+            return Work(name, directory, prompts, all_ids, expected, min(margins))
     raise SystemExit(
-        f"{name}: with {prompt_tokens} prompt tokens and {new_tokens} new ones the two best logits "
-        f"come as close as {seen} for each prompt tried, at least {MARGIN} is needed: use fewer -n"
+        f"{name}: with {prompt_tokens} prompt tokens and {new_tokens} new ones {len(rows)} of "
+        f"{len(seen)} prompts keep the two best logits {MARGIN} apart, {batch} are needed: use "
+        "fewer -n"
     )
+
+
+def first_other_token(work: Work, tokens: list[int]) -> tuple[int, int] | None:
+    """Return row and place of the earliest token that differs from the expected one, if any."""
+    rows = enumerate(zip(work.rows(tokens), work.expected, strict=True))
+    differing = [
+        (place, row)
+        for row, (found, expected) in rows
+        for place, (token, right) in enumerate(zip(found, expected, strict=False))
+        if token != right
+    ]
+    return min(differing)[::-1] if differing else None
 
 
 def checker(work: Work) -> Callable[[Engine, list[int]], bool | str]:
     """Return a check of an engine's tokens, which returns True or the reason of a failure."""
 
     def check(engine: Engine, tokens: list[int]) -> bool | str:
-        expected = work.expected[: len(tokens)]
-        if tokens == expected:
+        found = work.rows(tokens)
+        differs = first_other_token(work, tokens)
+        if differs is None:
             return True
-        place = next(
-            i for i, pair in enumerate(zip(tokens, expected, strict=True)) if len({*pair}) > 1
+        row, place = differs
+        reason = (
+            f"row {row + 1}: token {place + 1} is {found[row][place]} instead of "
+            f"{work.expected[row][place]}"
         )
-        differs = f"token {place + 1} is {tokens[place]} instead of {expected[place]}"
         if not engine.tolerance:
-            return differs
+            return reason
         from benchmarks.peers.reference import Reference  # PyTorch
 
-        worst = max(Reference(work.directory).regrets(work.ids, tokens))
+        reference = Reference(work.directory)
+        worst = max(
+            max(reference.regrets(ids, row)) for ids, row in zip(work.ids, found, strict=True)
+        )
         if worst <= engine.tolerance:
             return True
         allowed = f"at most {engine.tolerance} allowed"
-        return f"{differs}; a chosen logit is {worst:.3f} below the best, {allowed}"
+        return f"{reason}; a chosen logit is {worst:.3f} below the best, {allowed}"
 
     return check

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.compare import Outcome, Plan, median
-from benchmarks.peers.models import Work
+from benchmarks.peers.models import Work, first_other_token
 
 _ABOUT_THE_GPU = ("adapter", "driver", "software")
 
@@ -38,9 +38,9 @@ def report(
         },
         "work": {
             "model": name,
-            "prompt_tokens": len(work.ids),
+            "prompt_tokens": len(work.ids[0]),
             "new_tokens": plan.new_tokens,
-            "batch": 1,
+            "batch": plan.batch,
             "repeats": plan.rounds,
             "smallest_margin": round(work.smallest_margin, 4),
         },
@@ -50,8 +50,7 @@ def report(
 
 def _row(outcome: Outcome, plan: Plan, work: Work) -> dict[str, Any]:
     engine, note = outcome.engine, outcome.engine.note
-    pairs = zip(outcome.accepted, work.expected, strict=False)
-    differing = (place for place, (token, right) in enumerate(pairs) if token != right)
+    differs = first_other_token(work, outcome.accepted)
     if outcome.tokens and outcome.tokens < plan.new_tokens:
         note = f"{note}; {outcome.tokens} tokens a run"
     return {
@@ -62,7 +61,7 @@ def _row(outcome: Outcome, plan: Plan, work: Work) -> dict[str, Any]:
         "decode_tokens_per_second": [round(value, 3) for value in outcome.decode_rates],
         "equal_outputs": outcome.equal,
         "tolerance": engine.tolerance,
-        "first_other_token": next(differing, None),
+        "first_other_token": differs and differs[1],
         "note": note,
         "foreign_cpu": [None if c is None else round(c, 2) for c in outcome.foreign_cpu],
     }
@@ -94,7 +93,8 @@ def show(found: dict[str, Any]) -> None:
     rows = found["rows"]
     rates = [median(row["decode_tokens_per_second"]) for row in rows]
     ours = next((rate for rate in rates if rate == rate), float("nan"))
-    print(f"{found['work']['model']} on {found['hardware']}; {found['driver']}")
+    work = found["work"]
+    print(f"{work['model']}, batch {work['batch']}, on {found['hardware']}; {found['driver']}")
     head = f"{'engine':28} {'backend':7} {'dtype':5} {'first token':>12} {'decode':>14}"
     print(f"{head} {'ratio':>8} {'foreign CPU':>12}")
     for row, rate in zip(rows, rates, strict=True):

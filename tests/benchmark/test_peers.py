@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.peers.compare import EngineFailed, Marks, Plan, compare, decode_rate
 from benchmarks.peers.engines import BROWSER, NATIVE, Engine, chosen
-from benchmarks.peers.models import Work
+from benchmarks.peers.models import Work, checker
 from benchmarks.peers.results import report
 
 PLAN = Plan(new_tokens=20, rounds=3, seconds=1.0)
@@ -49,6 +49,13 @@ class Wavering(Fake):
     def run(self, count: int) -> Marks:
         marks = super().run(count)
         return [*marks[:-1], (marks[-1][0], [1000 + self.runs])]
+
+
+class Rows(Fake):
+    """Two rows, a token of each at a time."""
+
+    def run(self, count: int) -> Marks:
+        return [(seconds, [n, n]) for seconds, (n,) in super().run(count)]
 
 
 def counts_up(engine: Engine, tokens: list[int]) -> bool | str:
@@ -101,7 +108,7 @@ def test_a_slow_engine_gives_fewer_tokens_but_at_least_four() -> None:
 
 
 def test_a_row_tells_where_its_tokens_were_others() -> None:
-    work = Work("124M", Path(), "", [0], [0, 1, 7, 3], 0.01, "")
+    work = Work("124M", Path(), [""], [[0]], [[0, 1, 7, 3]], 0.01)
     outcomes = compare([Fake("a"), Fake("b")], Plan(4, 3, 1.0), accept)
     outcomes[1].accepted = [0, 1, 7, 3]
     found = report(outcomes, work, PLAN, {})
@@ -110,10 +117,28 @@ def test_a_row_tells_where_its_tokens_were_others() -> None:
     assert "commit" in found["versions"]
 
 
+def test_a_batch_counts_and_checks_the_tokens_of_all_rows() -> None:
+    work = Work("124M", Path(), ["", ""], [[0], [1]], [[10, 11, 12], [20, 21, 22]], 0.01)
+    check, engine = checker(work), Fake("a").engine
+    assert check(engine, [10, 20, 11, 21]) is True
+    assert check(engine, [10, 20, 11, 7]) == "row 2: token 2 is 7 instead of 21"
+    (outcome,) = compare([Rows("a")], Plan(20, 3, 1.0, batch=2), accept)
+    assert outcome.tokens == 20 and len(outcome.accepted) == 40
+    assert outcome.decode_rates == pytest.approx([200.0] * 3)
+    assert report([outcome], work, Plan(20, 3, 1.0, batch=2), {})["work"]["batch"] == 2
+
+
+def test_engines_of_one_prompt_are_not_in_a_batch() -> None:
+    assert "wllama" in {engine.name for engine in chosen(BROWSER, None, cuda=False, batch=1)}
+    assert "wllama" not in {engine.name for engine in chosen(BROWSER, None, cuda=False, batch=2)}
+    with pytest.raises(SystemExit, match="wllama: one prompt at a time"):
+        chosen(BROWSER, "tfjs,wllama", cuda=False, batch=8)
+
+
 def test_names_of_engines_are_unique_and_cuda_waits_to_be_asked() -> None:
     for engines in (NATIVE, BROWSER):
         names = [engine.name for engine in engines]
         assert len(set(names)) == len(names)
-    assert not any(engine.cuda for engine in chosen(NATIVE, None, cuda=False))
+    assert not any(engine.cuda for engine in chosen(NATIVE, None, cuda=False, batch=1))
     with pytest.raises(SystemExit, match="no engine x"):
-        chosen(NATIVE, "x", cuda=False)
+        chosen(NATIVE, "x", cuda=False, batch=1)

@@ -1,7 +1,7 @@
 """Headless Firefox with software WebGPU, driven through WebDriver BiDi.
 
 Playwright drives only a Firefox of its own build, and its BiDi client uses commands that Firefox
-lacks; this is the small part of the protocol that the tests need.
+lacks; this is the small part of the protocol that the tests and the comparison of engines need.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ class FirefoxError(Exception):
 class Firefox:
     """One tab in a browser with a new profile in `folder`.
 
-    `complaints`: uncaught errors, and errors on the console.
+    `complaints`: uncaught errors, and errors on the console. `answer_seconds`: limit of a command.
     """
 
-    def __init__(self, executable: str, folder: Path) -> None:
+    def __init__(self, executable: str, folder: Path, answer_seconds: float = ANSWER_S) -> None:
+        self._answer_seconds = answer_seconds
         self.complaints: list[str] = []
         self._ids = count(1)
         self._opened = ExitStack()
@@ -53,7 +54,8 @@ class Firefox:
         self._process = _started(executable, folder, self._log)
         try:
             self._socket = self._connected(folder / "WebDriverBiDiServer.json")
-            self._send("session.new", capabilities={})
+            session = self._send("session.new", capabilities={})
+            self.version = str(session["capabilities"]["browserVersion"])
             self._send("session.subscribe", events=["log.entryAdded"])
             self._context = self._send("browsingContext.getTree")["contexts"][0]["context"]
         except BaseException:
@@ -107,7 +109,7 @@ class Firefox:
         number = next(self._ids)
         self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
-            message = json.loads(self._socket.recv(timeout=ANSWER_S))
+            message = json.loads(self._socket.recv(timeout=self._answer_seconds))
             if message.get("method") == "log.entryAdded":
                 self._note(message["params"])
             elif message.get("id") == number:

@@ -19,9 +19,12 @@ export async function versionOf(name) {
   return (await (await fetch(`/npm/${name}/package.json`)).json()).version;
 }
 
-/** The index of the largest. @param {Float32Array} values */
-export function argmax(values) {
-  let best = 0;
-  for (let i = 1; i < values.length; i++) if (values[i] > values[best]) best = i;
-  return best;
+/** The index of the largest value of each of `rows` rows. @param {Float32Array} values @param {number} rows */
+export function argmax(values, rows) {
+  const width = values.length / rows;
+  return Array.from({ length: rows }, (_, row) => {
+    let best = row * width;
+    for (let i = best; i < (row + 1) * width; i++) if (values[i] > values[best]) best = i;
+    return best - row * width;
+  });
 }

@@ -21,24 +21,27 @@ export async function load({ provider, graph = "model" }, threads) {
     preferredOutputLocation: Object.fromEntries(kinds.map((kind) => [`present.${kind}`, place])),
   });
   pasts = kinds;
-  shape = [1, heads, 0, width / heads];
+  shape = [heads, 0, width / heads];
   return { "onnxruntime-web": await versionOf("onnxruntime-web") };
 }
 
 export async function generate(work, count, emit) {
-  const int64 = (values) => new ort.Tensor("int64", BigInt64Array.from(values, BigInt), [1, values.length]);
-  let caches = pasts.map(() => new ort.Tensor("float32", new Float32Array(0), shape));
+  const batch = work.ids.length;
+  const int64 = (rows) => new ort.Tensor("int64", BigInt64Array.from(rows.flat(), BigInt), [batch, rows[0].length]);
+  let caches = pasts.map(() => new ort.Tensor("float32", new Float32Array(0), [batch, ...shape]));
   let ids = work.ids;
   let position = 0;
   for (let i = 0; i < count; i++) {
-    const feeds = { input_ids: int64(ids), position_ids: int64(ids.map((_, n) => position + n)) };
+    const places = ids.map((row) => row.map((_, n) => position + n));
+    const feeds = { input_ids: int64(ids), position_ids: int64(places) };
     pasts.forEach((kind, n) => (feeds[`past_key_values.${kind}`] = caches[n]));
     const outputs = await session.run(feeds);
     for (const cache of caches) cache.dispose();
     caches = pasts.map((kind) => outputs[`present.${kind}`]);
-    position += ids.length;
-    ids = [argmax(outputs.logits.data)];
-    emit(ids);
+    position += ids[0].length;
+    const best = argmax(outputs.logits.data, batch);
+    ids = best.map((id) => [id]);
+    emit(best);
   }
   for (const cache of caches) cache.dispose();
 }

@@ -11,15 +11,22 @@ export async function load({ dtype }) {
 }
 
 export async function generate(work, count, emit) {
-  // The ids of all pieces come at the end, with the time since the stream began.
+  // The ids of all steps come at the end, with the time since the stream began.
   const { output } = await lm.python(`
-begun, marks, given = time.perf_counter(), [], 0
-stream = lm.stream_async(${JSON.stringify(work.prompt)}, max_new_tokens=${count}, stop_token_ids=None)
-async for _ in stream:
-    marks.append([time.perf_counter() - begun, stream.last_token_ids])
-    given += len(stream.last_token_ids)
-if given < ${count}:  # the last ones ended within a character
-    marks.append([time.perf_counter() - begun, stream.stats.token_ids[given:]])
+prompts, count = json.loads(${JSON.stringify(JSON.stringify(work.prompts))}), ${count}
+begun, marks, given, rows = time.perf_counter(), [], 0, [[] for _ in prompts]
+def mark(until):
+    ids = [row[place] for place in range(given, until) for row in rows]
+    marks.append([time.perf_counter() - begun, ids])
+stream = lm.stream_async(prompts, max_new_tokens=count, stop_token_ids=None)
+async for row, _ in stream:
+    rows[row] += stream.last_token_ids
+    if (complete := min(map(len, rows))) > given:
+        mark(complete)
+        given = complete
+if given < count:  # the last tokens of a row end within a character
+    rows = [stats.token_ids for stats in stream.stats]
+    mark(count)
 print(json.dumps(marks))`);
   for (const [seconds, ids] of JSON.parse(output)) emit(ids, seconds);
 }

@@ -28,20 +28,22 @@ export async function generate(work, count, emit) {
   let position = 0;
   for (let i = 0; i < count; i++) {
     const [best, ...grown] = tf.tidy(() => forward(ids, position, caches));
-    position += ids.length;
-    ids = [...(await best.data())];
+    position += ids[0].length;
+    const tokens = [...(await best.data())];
+    ids = tokens.map((token) => [token]);
     tf.dispose([best, caches]);
     caches = grown;
-    emit(ids);
+    emit(tokens);
   }
   tf.dispose(caches);
 }
 
-/** → [the most likely next id, then keys and values [H, T, D] of each layer]. */
+/** → [the most likely next id of each row, then keys and values [B, H, T, D] of each layer]. */
 function forward(ids, position, caches) {
   const words = weights.get("wte.weight");
-  const places = weights.get("wpe.weight").slice([position, 0], [ids.length, -1]);
-  let x = tf.gather(words, tf.tensor1d(ids, "int32")).add(places); // (T, C)
+  const [rows, tokens] = [ids.length, ids[0].length];
+  const places = weights.get("wpe.weight").slice([position, 0], [tokens, -1]);
+  let x = tf.gather(words, tf.tensor2d(ids, [rows, tokens], "int32")).add(places); // (B, T, C)
   const grown = [];
   for (let n = 0; n < config.n_layer; n++) {
     const past = caches && caches.slice(2 * n, 2 * n + 2);
@@ -50,20 +52,20 @@ function forward(ids, position, caches) {
     x = x.add(attended);
     x = x.add(linear(gelu(linear(norm(x, `h.${n}.ln_2`), `h.${n}.mlp.c_fc`)), `h.${n}.mlp.c_proj`));
   }
-  const last = norm(x.slice([ids.length - 1, 0], [1, -1]), "ln_f");
+  const last = norm(x.slice([0, tokens - 1, 0], [-1, 1, -1]).squeeze([1]), "ln_f");
   return [tf.argMax(tf.matMul(last, words, false, true), -1), ...grown];
 }
 
 function attend(x, n, past) {
-  const [tokens, width] = x.shape;
+  const [rows, tokens, width] = x.shape;
   const heads = config.n_head;
-  const split = linear(x, `h.${n}.attn.c_attn`).reshape([tokens, 3, heads, width / heads]);
-  const [q, k, v] = tf.unstack(split, 1).map((part) => part.transpose([1, 0, 2])); // (H, T, D)
-  const keys = past ? tf.concat([past[0], k], 1) : k;
-  const values = past ? tf.concat([past[1], v], 1) : v;
-  let scores = tf.matMul(q, keys, false, true).mul(1 / Math.sqrt(width / heads)); // (H, T, P + T)
+  const split = linear(x, `h.${n}.attn.c_attn`).reshape([rows, tokens, 3, heads, width / heads]);
+  const [q, k, v] = tf.unstack(split, 2).map((part) => part.transpose([0, 2, 1, 3])); // (B, H, T, D)
+  const keys = past ? tf.concat([past[0], k], 2) : k;
+  const values = past ? tf.concat([past[1], v], 2) : v;
+  let scores = tf.matMul(q, keys, false, true).mul(1 / Math.sqrt(width / heads)); // (B, H, T, P + T)
   if (tokens > 1) scores = scores.add(causal(tokens)); // the prompt comes at once, from position 0
-  const mixed = tf.matMul(tf.softmax(scores), values).transpose([1, 0, 2]).reshape([tokens, width]);
+  const mixed = tf.matMul(tf.softmax(scores), values).transpose([0, 2, 1, 3]).reshape([rows, tokens, width]);
   return [linear(mixed, `h.${n}.attn.c_proj`), keys, values];
 }
 
@@ -72,7 +74,9 @@ function causal(tokens) {
 }
 
 function linear(x, name) {
-  return tf.fused.matMul({ a: x, b: weights.get(`${name}.weight`), bias: weights.get(`${name}.bias`) });
+  const [b, bias] = [weights.get(`${name}.weight`), weights.get(`${name}.bias`)];
+  const flat = x.reshape([-1, b.shape[0]]);
+  return tf.fused.matMul({ a: flat, b, bias }).reshape([...x.shape.slice(0, -1), b.shape[1]]);
 }
 
 function norm(x, name) {

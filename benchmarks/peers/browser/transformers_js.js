@@ -23,17 +23,18 @@ export async function load({ device, graph = "model" }, threads) {
 
 export async function generate(work, count, emit) {
   const { Tensor } = library;
-  const shape = [1, work.ids.length];
+  const ids = work.ids.flat();
+  const shape = [work.ids.length, work.ids[0].length];
   let started = false; // the prompt is put first
   await model.generate({
-    input_ids: new Tensor("int64", BigInt64Array.from(work.ids, BigInt), shape),
-    attention_mask: new Tensor("int64", new BigInt64Array(work.ids.length).fill(1n), shape),
+    input_ids: new Tensor("int64", BigInt64Array.from(ids, BigInt), shape),
+    attention_mask: new Tensor("int64", new BigInt64Array(ids.length).fill(1n), shape),
     max_new_tokens: count,
     min_new_tokens: count,
     do_sample: false,
     streamer: {
       put(rows) {
-        if (started) emit(rows[0].map(Number));
+        if (started) emit(rows.flat().map(Number));
         started = true;
       },
       end() {},

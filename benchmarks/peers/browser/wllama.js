@@ -26,7 +26,7 @@ export async function load(_, threads) {
 export async function generate(work, count, emit) {
   let unread = "";
   await wllama.createCompletion({
-    prompt: work.ids.map((id) => `<${id}>`).join(""),
+    prompt: work.ids[0].map((id) => `<${id}>`).join(""),
     max_tokens: count,
     temperature: 0,
     ignore_eos: true,

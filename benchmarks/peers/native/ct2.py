@@ -23,13 +23,17 @@ class Engine:
 
     def generate(self, work: dict[str, Any], count: int, emit: Emit) -> None:
         words = work["words"]
+        rows: dict[int, int] = {}  # of the current step
 
         def step(result: ctranslate2.GenerationStepResult) -> bool:
-            emit([result.token_id])
+            rows[result.batch_id] = result.token_id
+            if len(rows) == len(work["ids"]):
+                emit([rows[row] for row in sorted(rows)])
+                rows.clear()
             return False
 
         self._generator.generate_batch(
-            [[words[index] for index in work["ids"]]],
+            [[words[index] for index in ids] for ids in work["ids"]],
             max_length=count,
             min_length=count,
             sampling_topk=1,

@@ -34,13 +34,15 @@ class Engine:
         return {"onnxruntime-webgpu" if gpu else "onnxruntime": onnxruntime.__version__}
 
     def generate(self, work: dict[str, Any], count: int, emit: Emit) -> None:
-        new, position = np.array([work["ids"]], np.int64), 0
+        new, position = np.array(work["ids"], np.int64), 0
+        batch = len(new)
         value = onnxruntime.OrtValue.ortvalue_from_numpy
-        shapes = [(1, cache.shape[1], 0, cache.shape[3]) for cache in self._caches]
+        shapes = [(batch, cache.shape[1], 0, cache.shape[3]) for cache in self._caches]
         caches = [value(np.zeros(shape, np.float32)) for shape in shapes]
         for _ in range(count):
             binding = self._session.io_binding()
-            places = np.arange(position, position + new.shape[1], dtype=np.int64)[None]
+            places = np.arange(position, position + new.shape[1], dtype=np.int64)
+            places = np.tile(places, (batch, 1))
             binding.bind_cpu_input("input_ids", new)
             binding.bind_cpu_input("position_ids", places)
             for cache, held in zip(self._caches, caches, strict=True):
@@ -52,4 +54,4 @@ class Engine:
             logits, *caches = binding.get_outputs()
             position += new.shape[1]
             new = logits.numpy()[:, -1].argmax(axis=-1)[:, None].astype(np.int64)
-            emit(new[0].tolist())
+            emit(new[:, 0].tolist())

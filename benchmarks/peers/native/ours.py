@@ -27,10 +27,16 @@ class Engine:
         }
 
     def generate(self, work: dict[str, Any], count: int, emit: Emit) -> None:
-        stream = self._lm.stream(work["prompt"], max_new_tokens=count, stop_token_ids=None)
+        prompts = work["prompts"]
+        rows: list[list[int]] = [[] for _ in prompts]
         given = 0
-        for _ in stream:
-            emit(stream.last_token_ids)
-            given += len(stream.last_token_ids)
-        if given < count:  # the last tokens end within a character
-            emit(stream.stats.token_ids[given:])
+        stream = self._lm.stream(prompts, max_new_tokens=count, stop_token_ids=None)
+        for row, _ in stream:
+            rows[row] += stream.last_token_ids
+            complete = min(map(len, rows))
+            if complete > given:
+                emit([ids[place] for place in range(given, complete) for ids in rows])
+                given = complete
+        if given < count:  # the last tokens of a row end within a character
+            rows = [stats.token_ids for stats in stream.stats]
+            emit([ids[place] for place in range(given, count) for ids in rows])

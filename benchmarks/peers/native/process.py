@@ -20,7 +20,7 @@ class NativeRunner:
 
     def __init__(self, engine: Engine, work: Work, cache: Path, threads: int) -> None:
         self.engine = engine
-        self._work = {"ids": work.ids, "prompt": work.prompt, "words": work.words()}
+        self._work = {"ids": work.ids, "prompts": work.prompts, "words": work.words()}
         arguments = json.dumps([engine.file, engine.options, str(work.directory), threads])
         self._log = (cache / f"{engine.name}.log").open("w")
         self._process = subprocess.Popen(

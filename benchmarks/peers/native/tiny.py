@@ -52,26 +52,30 @@ class Engine:
             for first in range(0, len(self._words), rows)
         ]
         Tensor.realize(*self._w.values(), *self._head)
-        shape = (2, 1, self._context, self._heads, self._width // self._heads)
-        self._caches = [Tensor.zeros(*shape).contiguous().realize() for _ in range(self._layers)]
+        self._caches: list[Tensor] = []
         self._step = TinyJit(self._forward)
         self._prefill = TinyJit(lambda x: self._forward(x, 0))
         return {"tinygrad": version("tinygrad"), "dawn-python": version("dawn-python")}
 
     def generate(self, work: dict[str, Any], count: int, emit: Emit) -> None:
-        token = self._prefill(self._embedded(work["ids"]))
-        emit([token.item()])
-        first = len(work["ids"])
+        ids = work["ids"]
+        if not self._caches:
+            shape = (2, len(ids), self._context, self._heads, self._width // self._heads)
+            zeros = [Tensor.zeros(*shape).contiguous().realize() for _ in range(self._layers)]
+            self._caches = zeros
+        tokens = self._prefill(self._embedded(ids)).tolist()
+        emit(tokens)
+        first = len(ids[0])
         for position in range(first, first + count - 1):
             place = Variable("position", 1, self._context - 1).bind(position)
-            token = self._step(self._embedded([token.item()]), place)
-            emit([token.item()])
+            tokens = self._step(self._embedded([[token] for token in tokens]), place).tolist()
+            emit(tokens)
 
-    def _embedded(self, ids: list[int]) -> Tensor:
-        return Tensor(self._words[ids][None]).realize()
+    def _embedded(self, ids: list[list[int]]) -> Tensor:
+        return Tensor(self._words[ids]).realize()
 
     def _forward(self, x: Tensor, start: Any) -> Tensor:
-        """Return the most probable token after ``x`` [1, T, width], which begins at ``start``."""
+        """Return the most probable tokens after ``x`` [B, T, width], which begins at ``start``."""
         tokens = x.shape[1]
         x = x + self._w["wpe.weight"].shrink(((start, start + tokens), None))
         for n in range(self._layers):
@@ -83,8 +87,8 @@ class Engine:
         return logits[0].cat(*logits[1:], dim=-1).argmax(-1).flatten().realize()
 
     def _attend(self, x: Tensor, n: int, start: Any) -> Tensor:
-        tokens, depth = x.shape[1], self._width // self._heads
-        qkv = self._linear(x, f"h.{n}.attn.c_attn").reshape(1, tokens, 3, self._heads, depth)
+        rows, tokens, depth = x.shape[0], x.shape[1], self._width // self._heads
+        qkv = self._linear(x, f"h.{n}.attn.c_attn").reshape(rows, tokens, 3, self._heads, depth)
         q, k, v = (qkv[:, :, part] for part in range(3))
         cache = self._caches[n]
         place = (None, None, (start, start + tokens), None, None)
@@ -96,7 +100,7 @@ class Engine:
             k, v = (cache[part].shrink((None, (0, start + 1), None, None)) for part in range(2))
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         out = q.scaled_dot_product_attention(k, v, attn_mask=mask).transpose(1, 2)
-        return self._linear(out.reshape(1, tokens, self._width), f"h.{n}.attn.c_proj")
+        return self._linear(out.reshape(rows, tokens, self._width), f"h.{n}.attn.c_proj")
 
     def _linear(self, x: Tensor, name: str) -> Tensor:
         return x.matmul(self._w[f"{name}.weight"]) + self._w[f"{name}.bias"]

@@ -52,7 +52,7 @@ class Engine:
 
     @torch.inference_mode()
     def generate(self, work: dict[str, Any], count: int, emit: Emit) -> None:
-        ids = torch.tensor([work["ids"]], device=self._device)
+        ids = torch.tensor(work["ids"], device=self._device)
         self._model.generate(
             ids,
             attention_mask=torch.ones_like(ids),

@@ -22,14 +22,18 @@ class Adapter(Protocol):
     """Protocol of an engine.
 
     One call for prefill and decoding, as half of the engines have no separate ones. The first
-    ``emit`` ends the prefill, the last one the run; tokens of one emit arrive together.
+    ``emit`` ends the prefill, the last one the run; tokens of one emit arrive together: a token of
+    each row, or several times that.
     """
 
     def load(self, model: Path, threads: int) -> dict[str, str]:
         """Load the model; return versions by name, and the GPU's name under ``adapter``."""
 
     def generate(self, work: dict[str, Any], count: int, emit: Emit) -> None:
-        """Generate ``count`` greedy tokens after ``work``'s ids or prompt; no token stops it."""
+        """Generate ``count`` greedy tokens after each of ``work``'s ids or prompts.
+
+        No token stops it.
+        """
 
 
 def timed(engine: Adapter, work: dict[str, Any], count: int) -> list[tuple[float, list[int]]]:
