@@ -123,9 +123,10 @@ def firefox(
     from benchmarks.peers.browser.firefox_tab import FirefoxTab
     from benchmarks.peers.browser.pages import PageRunner
 
-    found = engines.chosen(engines.BROWSER, args.engines, False, args.batch)
+    found = engines.chosen(engines.FIREFOX, args.engines, False, args.batch)
     address = stack.enter_context(_served(args, work, found))
-    tabs = [FirefoxTab(args.browser_path, stack) for _ in found]
+    settings = [engine.options.get("preferences", {}) for engine in found]
+    tabs = [FirefoxTab(args.browser_path, each, stack) for each in settings]
     runners = [
         PageRunner(engine, work, tab, address) for engine, tab in zip(found, tabs, strict=True)
     ]

@@ -175,6 +175,20 @@ BROWSER = [
     ),
 ]
 
+# Without "Firefox" in its user agent the library takes it for another browser.
+_AGENT = "general.useragent.override"
+FIREFOX = [
+    *BROWSER,
+    Engine(
+        "gpt2-wgpu-f32-no-submits",
+        "gpt2-wgpu",
+        "WebGPU",
+        "ours",
+        options={"dtype": "float32", "preferences": {_AGENT: "Mozilla/5.0 Gecko/20100101"}},
+        note="without the empty submits by which Firefox sees finished work sooner",
+    ),
+]
+
 
 def chosen(all_engines: list[Engine], names: str | None, cuda: bool, batch: int) -> list[Engine]:
     """Return the engines in ``names`` (comma separated); None: all that can run here.

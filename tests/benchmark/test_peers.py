@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.peers.compare import EngineFailed, Marks, Plan, compare, decode_rate
-from benchmarks.peers.engines import BROWSER, NATIVE, Engine, chosen
+from benchmarks.peers.engines import BROWSER, FIREFOX, NATIVE, Engine, chosen
 from benchmarks.peers.models import Work, checker
 from benchmarks.peers.results import report
 
@@ -136,7 +136,7 @@ def test_engines_of_one_prompt_are_not_in_a_batch() -> None:
 
 
 def test_names_of_engines_are_unique_and_cuda_waits_to_be_asked() -> None:
-    for engines in (NATIVE, BROWSER):
+    for engines in (NATIVE, FIREFOX):
         names = [engine.name for engine in engines]
         assert len(set(names)) == len(names)
     assert not any(engine.cuda for engine in chosen(NATIVE, None, cuda=False, batch=1))

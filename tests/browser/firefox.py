@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
@@ -43,15 +45,22 @@ class Firefox:
     """One tab in a browser with a new profile in `folder`.
 
     `complaints`: uncaught errors, and errors on the console. `answer_seconds`: limit of a command.
+    `preferences`: of about:config, besides PREFERENCES.
     """
 
-    def __init__(self, executable: str, folder: Path, answer_seconds: float = ANSWER_S) -> None:
+    def __init__(
+        self,
+        executable: str,
+        folder: Path,
+        answer_seconds: float = ANSWER_S,
+        preferences: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self._answer_seconds = answer_seconds
         self.complaints: list[str] = []
         self._ids = count(1)
         self._opened = ExitStack()
         self._log = folder / "firefox.log"
-        self._process = _started(executable, folder, self._log)
+        self._process = _started(executable, folder, self._log, {**PREFERENCES, **preferences})
         try:
             self._socket = self._connected(folder / "WebDriverBiDiServer.json")
             session = self._send("session.new", capabilities={})
@@ -131,8 +140,10 @@ class Firefox:
         self._process.wait()
 
 
-def _started(executable: str, folder: Path, log: Path) -> subprocess.Popen[bytes]:
-    lines = (f"user_pref({json.dumps(k)}, {json.dumps(v)});\n" for k, v in PREFERENCES.items())
+def _started(
+    executable: str, folder: Path, log: Path, preferences: dict[str, Any]
+) -> subprocess.Popen[bytes]:
+    lines = (f"user_pref({json.dumps(k)}, {json.dumps(v)});\n" for k, v in preferences.items())
     (folder / "user.js").write_text("".join(lines))
     command = [executable, "--headless", "--no-remote", "--profile", str(folder)]
     with log.open("wb") as output:

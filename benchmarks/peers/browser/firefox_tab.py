@@ -18,14 +18,14 @@ _ANSWER_S = 1800.0  # of a command: one run
 class FirefoxTab:
     """A Firefox with a profile of its own."""
 
-    def __init__(self, path: str | None, stack: ExitStack) -> None:
+    def __init__(self, path: str | None, preferences: dict[str, Any], stack: ExitStack) -> None:
         found = path or next(filter(None, map(shutil.which, _BROWSERS)), None)
         if found is None:
             raise SystemExit(
                 "no Firefox: 'apt-get install firefox-esr', or say --browser-path PATH"
             )
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        self._firefox = Firefox(found, folder, _ANSWER_S)
+        self._firefox = Firefox(found, folder, _ANSWER_S, preferences)
         stack.callback(self._firefox.close)
         self.version = self._firefox.version
 
