@@ -84,7 +84,7 @@ class Generation(NotCopyable):
             for row, limit in zip(self._rows, limits, strict=True)
         ]
         self._check = check  # compare recorded steps with eager ones
-        self._pace = Pace()
+        self._pace = Pace(backbone.device)
         self._control = control or Control()
         self._hooks = open_hooks()  # also where another task or thread advances
         self._prompt_lookup = prompt_lookup  # max length of drafts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from weakref import WeakKeyDictionary
 
@@ -10,6 +11,7 @@ from gpt2_wgpu.tensors import Tensor
 from gpt2_wgpu.webgpu import Device
 
 STEP_SECONDS = 0.05  # per submit of decode steps; bounds the latency of a stream and of a stop
+FRAME_SECONDS = 0.016  # the same in a browser on a GPU, which draws the page between submits
 WORK_SECONDS = 0.1  # per submit of prefill; drivers kill submits of several seconds
 UNMEASURED = 1e9  # operations of the first submit on a device; 0.1 s on a slow CPU
 
@@ -20,7 +22,8 @@ class Pace:
     More steps hide the fixed cost of a submit and the latency of readback; fewer stop sooner.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: Device) -> None:
+        self._shares_gpu = sys.platform == "emscripten" and not device.info.is_software
         self._next = 1
 
     def steps(self, room: int) -> int:
@@ -29,7 +32,8 @@ class Pace:
 
     def took(self, seconds: float, steps: int) -> None:
         """Update the estimate by a submit of ``steps`` that took ``seconds``."""
-        fitting = int(STEP_SECONDS * steps / max(seconds, 1e-9))
+        most = FRAME_SECONDS if self._shares_gpu else STEP_SECONDS
+        fitting = int(most * steps / max(seconds, 1e-9))
         self._next = max(1, min(2 * steps, fitting, RECENT))
 
 

@@ -29,7 +29,7 @@ async def replay_texts(
     see ``LiveRows.compact``; None: no row leaves the step.
     """
     steps = max(len(row.ids) - row.before for row in rows)
-    pace, first = Pace(), 0
+    pace, first = Pace(model.backbone.device), 0
     while first < steps:
         last = steps
         if ended is not None:

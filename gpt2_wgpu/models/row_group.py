@@ -79,7 +79,7 @@ class RowGroup(NotCopyable):
         self._places: _Places | None = None
         self._no_memory_for = 0  # as many rows, to record their step; until one joins or leaves
         self._submits: deque[_Submit] = deque()
-        self._pace = Pace()
+        self._pace = Pace(model.backbone.device)
         self._done_at = -math.inf
 
     @property

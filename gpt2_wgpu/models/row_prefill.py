@@ -50,7 +50,7 @@ class RowPrefill(NotCopyable):
                 await running.aclose()
         if len(row.ids) > row.prompt:
             steps = len(row.ids) - row.prompt
-            await replay_steps(self._model, [row], self.cache, 0, steps, Pace())
+            await replay_steps(self._model, [row], self.cache, 0, steps, Pace(backbone.device))
 
     def close(self) -> None:
         """Free everything. Idempotent."""

@@ -97,7 +97,8 @@ class SessionCache(NotCopyable):
                 await compute_chunk(model, prefill, chunk, segment.start)
             else:
                 history, steps = History(tokens, segment.start + 1), segment.end - segment.start
-                await replay_steps(model, [history], prefill.cache, 0, steps, Pace())
+                pace = Pace(model.backbone.device)
+                await replay_steps(model, [history], prefill.cache, 0, steps, pace)
 
     def store(self, cache: KVCache, new: Iterable[Segment]) -> None:
         """Take positions of ``new`` segments, computed after the others, from ``cache``.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from types import SimpleNamespace
 
 import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
-from gpt2_wgpu.models.decoding import Pace
+from gpt2_wgpu.models.pace import Pace
+from gpt2_wgpu.webgpu import AdapterInfo
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 
@@ -216,8 +218,8 @@ def test_bad_arguments(tales):
         tales.stream("A", max_new_tokens=5, stop_texts=[""])
 
 
-def test_pace_adapts():
-    pace = Pace()
+def test_pace_adapts(device):
+    pace = Pace(device)
     assert pace.steps(100) == 1
     pace.took(0.001, 1)
     assert pace.steps(100) == 2
@@ -228,3 +230,17 @@ def test_pace_adapts():
     assert pace.steps(3) == 3
     pace.took(1.6, 16)  # 0.1 s a step: more than a submit may take
     assert pace.steps(100) == 1
+
+
+@pytest.mark.parametrize(
+    ("platform", "kind", "most"),
+    [("emscripten", "Unknown", 3), ("emscripten", "CPU", 10), ("linux", "IntegratedGPU", 10)],
+)
+def test_submits_leave_time_to_draw_a_page(monkeypatch, platform, kind, most):
+    """A GPU that also draws the page gets submits of at most a frame: 3 steps of 5 ms."""
+    monkeypatch.setattr("gpt2_wgpu.models.pace.sys", SimpleNamespace(platform=platform))
+    info = AdapterInfo("", "", "", "", kind)
+    pace = Pace(SimpleNamespace(info=info))
+    for steps in (1, 2, 4, 8):
+        pace.took(0.005 * steps, steps)
+    assert pace.steps(100) == most
