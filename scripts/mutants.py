@@ -122,7 +122,7 @@ COVERED_BY = {
     " models/test_search_calls",
     "gpt2_wgpu/samplers/contrastive*.py": "samplers/test_contrastive_sampler"
     " models/test_search_calls"
-    " models/test_contrastive_search",
+    " models/test_contrastive_search models/test_contrastive_rules",
     "gpt2_wgpu/samplers/*.py": "samplers/test_samplers",
     **dict.fromkeys(
         [f"gpt2_wgpu/models/{name}.py" for name in ("hook_points", "hooks", "hooked_blocks")],

@@ -20,7 +20,6 @@ from gpt2_wgpu.sampling_parameters import (
     MAX_BEAMS,
     MAX_DRAFT,
     MAX_NEW_TOKENS,
-    REPETITION_PENALTY,
     SAMPLER_PARAMETERS,
     TIME_LIMIT_SECONDS,
     TOP_K,
@@ -57,7 +56,8 @@ def add_sampling(parser: Parser) -> None:
         type=in_range(Range(0, 1)),
         metavar="A",
         help="contrastive search: of the --top-k most likely tokens (here 5 by default) the one "
-        "that repeats least, by the weight A; the other options above have no effect",
+        "that repeats least, by the weight A; of the other options above only penalties and rules "
+        "have an effect",
     )
     group.add_argument(
         "--prompt-lookup",
@@ -65,23 +65,17 @@ def add_sampling(parser: Parser) -> None:
         default=0,
         metavar="N",
         help="draft up to N tokens from earlier text and verify them together: the same text, "
-        "faster where it repeats itself; without penalties, so --repeat-penalty is 1; 0: off "
-        "(default: %(default)s)",
+        "faster where it repeats itself; 0: off (default: %(default)s)",
     )
 
 
 def conflict(args: argparse.Namespace) -> tuple[str, str] | None:
-    """Returns the names of two options that cannot be combined, or None.
-
-    Prompt lookup verifies several tokens at once, so it has no search, and nothing that depends on
-    the tokens before.
-    """
+    """Returns the names of two options that cannot be combined, or None."""
     if args.beams and args.penalty_alpha is not None:
         return "beams", "penalty_alpha"
     if args.prompt_lookup:
-        neutral = {each.name: (None, each.neutral) for each in HISTORY_PARAMETERS}
-        for name, without in (neutral | {"beams": (None,), "penalty_alpha": (None,)}).items():
-            if getattr(args, name) not in without:
+        for name in ("beams", "penalty_alpha"):
+            if getattr(args, name) is not None:
                 return "prompt_lookup", name
     return None
 
@@ -153,8 +147,6 @@ def allowed_special(tokens: list[str]) -> dict[str, Any]:
 def settings_of(args: argparse.Namespace, lm: gw.GPT2CausalLM) -> dict[str, Any]:
     """Returns the sampling parameters: options, else the model's defaults, else the command's."""
     given = vars(args) | ({"temperature": 0} if args.greedy else {})
-    if args.prompt_lookup and args.repetition_penalty is None:
-        given["repetition_penalty"] = REPETITION_PENALTY.neutral
     return with_defaults(given, lm.generation_defaults | lm.generation_limits)
 
 
@@ -165,9 +157,9 @@ def note_what_is_ignored(
     search = _search(args)
     if not (search or settings["temperature"] == 0):
         return True
-    used = {"": {*COMMON_PARAMETERS}, "--beams": {*HISTORY_PARAMETERS}, "--penalty-alpha": {TOP_K}}[
-        search
-    ]
+    used = {*HISTORY_PARAMETERS} if search else {*COMMON_PARAMETERS}
+    if search == "--penalty-alpha":
+        used.add(TOP_K)
     unused = [each for each in SAMPLER_PARAMETERS if each not in used]
     ignored = [each.flags[0] for each in unused if getattr(args, each.name) is not None]
     why = search or "--greedy"
@@ -189,12 +181,12 @@ def compile_model(lm: gw.GPT2CausalLM, args: argparse.Namespace, settings: dict[
     from gpt2_wgpu import samplers
 
     sampler: samplers.Sampler
+    given = lm.generation_defaults | {k: v for k, v in vars(args).items() if v is not None}
+    rules = {each.name: given[each.name] for each in HISTORY_PARAMETERS if each.name in given}
     if args.beams:
-        given = lm.generation_defaults | {k: v for k, v in vars(args).items() if v is not None}
-        rules = {each.name: given[each.name] for each in HISTORY_PARAMETERS if each.name in given}
         sampler = samplers.BeamSampler(args.beams, **rules)
     elif args.penalty_alpha is not None:
-        sampler = samplers.ContrastiveSampler(args.top_k or 5, args.penalty_alpha)
+        sampler = samplers.ContrastiveSampler(args.top_k or 5, args.penalty_alpha, **rules)
     else:
         chosen = {each.name: settings[each.name] for each in SAMPLER_PARAMETERS}
         sampler = samplers.of_settings(**chosen)

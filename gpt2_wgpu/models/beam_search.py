@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from gpt2_wgpu.errors import InvalidArgumentError, NumericalError
-from gpt2_wgpu.models.beam_rules import BeamRules
 from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.control import Control
 from gpt2_wgpu.models.sampler_call import only
+from gpt2_wgpu.models.search_rules import SearchRules
 from gpt2_wgpu.models.search_step import SearchStep, started
 from gpt2_wgpu.models.token_ids import Candidates
 from gpt2_wgpu.nn import SamplingOptions
@@ -64,10 +64,8 @@ async def beam_search(
     # A row's best `count` tokens that do not stop are among these.
     most = min(count + len(stops), candidates.end)
     temperature = sampler.temperature
-    rules = None
-    if options.rules.any or options.penalties.any:
-        device = model.backbone.device
-        rules = BeamRules(device, options, prompts, limits, stop_token_ids, candidates, count)
+    device = model.backbone.device
+    rules = SearchRules.of(device, options, prompts, limits, stop_token_ids, candidates, count)
 
     def score(logits: Tensor) -> Sequence[Tensor]:
         logits = only(logits, candidates)

@@ -322,9 +322,9 @@ class CausalLM(GenerativeTask):
             if runs_its_own_loop(self.sampler):
                 # The sampler may be assigned.
                 options = None
-                if is_search(self.sampler) and self.sampler.search_obeys_rules:
+                if is_search(self.sampler):
                     options = self.sampler.checked().options()
-                    options = with_rules(options, self.sampler, self.token_rules, 0)
+                    options = with_rules(options, self.sampler, self.token_rules)
                 rules = self.token_rules if options is None else NO_RULES
                 check_processors(self.logits_processors, self.sampler, rules)
                 stops = stop_token_ids or ()
@@ -355,7 +355,7 @@ class CausalLM(GenerativeTask):
         settings, candidates = settings_of(self), self.candidates(stop_token_ids)
         choice = TokenChoice.of(self.sampler, self.logits_processors)
         options = choice.options(self.sampler)
-        options = with_rules(options, self.sampler, self.token_rules, self.prompt_lookup_num_tokens)
+        options = with_rules(options, self.sampler, self.token_rules)
         lookup = check_prompt_lookup(
             self.prompt_lookup_num_tokens, self.sampler, self.logits_processors
         )

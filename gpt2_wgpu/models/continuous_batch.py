@@ -184,7 +184,7 @@ class ContinuousBatch(NotCopyable):
                 "ContinuousBatch do: use generate"
             )
         stops = lm.resolve_stop_tokens(stop_token_ids)
-        options = with_rules(used.next_options(), used, lm.token_rules, 0)
+        options = with_rules(used.next_options(), used, lm.token_rules)
         candidates = lm.candidates(stops) or Candidates(config.vocab_size)
         options.rules.check(candidates.end)
         excluded = {*candidates.excluded, *options.rules.always_excluded(stops)}

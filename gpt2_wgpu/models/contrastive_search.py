@@ -7,7 +7,8 @@ hidden states of the text, and the candidates that follow each; Python chooses b
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 from gpt2_wgpu import nn
@@ -16,13 +17,17 @@ from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.control import Control
 from gpt2_wgpu.models.decode_step import dispose_unkept
 from gpt2_wgpu.models.sampler_call import only
+from gpt2_wgpu.models.search_rules import SearchRules
 from gpt2_wgpu.models.search_step import SearchStep, started
 from gpt2_wgpu.models.token_ids import Candidates
+from gpt2_wgpu.nn import SamplingOptions
 from gpt2_wgpu.samplers import ContrastiveSampler
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, dispose, empty, keep, ops
 from gpt2_wgpu.tensors.ops.arrays import copy_block
 from gpt2_wgpu.tensors.ops.strides import row_major
+
+_EXCLUDED = -3.4e38  # logit of an excluded token: shaders/include/rank.wgsl
 
 
 class ContrastiveStep(SearchStep):
@@ -83,14 +88,16 @@ async def contrastive_search(
     stop_token_ids: Sequence[int],
     candidates: Candidates,
     control: Control | None = None,
+    options: SamplingOptions | None = None,
 ) -> list[list[int]]:
     """Return the new tokens of each prompt, with total lengths up to ``limits``.
 
-    ``control`` may end all rows before.
+    ``control`` may end all rows before. ``options``: those of ``sampler``, with the rules of the
+    checkpoint (default: without).
 
     InvalidArgumentError with fewer candidates than ``k``.
     """
-    control = control or Control()
+    control, options = control or Control(), options or sampler.options()
     count = sampler.checked().k
     free = candidates.end - len(candidates.excluded)
     if count > free:
@@ -102,19 +109,23 @@ async def contrastive_search(
     if all(done) or control.reason is not None:
         return new
 
-    def score(logits: Tensor) -> Sequence[Tensor]:
-        logits = only(logits, candidates)
-        return ops.top_k(ops.softmax(ops.div(logits, sampler.temperature)), count)
-
-    starting = ContrastiveStep.start(model, prompts, max(limits), count, score)
-    step = await started(starting, control)
-    if step is None:
-        return new
-    try:
+    device = model.backbone.device
+    rules = SearchRules.of(device, options, prompts, limits, stop_token_ids, candidates, count)
+    score = _score(count, sampler.temperature, candidates, rules)
+    async with AsyncExitStack() as opened:
+        if rules is not None:
+            opened.callback(rules.close)
+        starting = ContrastiveStep.start(model, prompts, max(limits), count, score)
+        step = await started(starting, control)
+        if step is None:
+            return new
+        opened.callback(step.close)
         tokens = [token for prompt in prompts for token in [prompt[-1]] * count]
         best = [0] * len(prompts)
         places = [len(prompt) - 1 for prompt in prompts]
-        values, ids, _ = await step.run(tokens, _each(places, count), _each(best, count))
+        if rules is not None:
+            rules.write(range(len(prompts)), [[()] * count] * len(prompts))
+        values, ids, *highest, _ = await step.run(tokens, _each(places, count), _each(best, count))
         while True:
             before = step.prompts
             await step.compact(done)
@@ -123,10 +134,17 @@ async def contrastive_search(
             rows = [before.index(which) * count + best[which] for which in live]
             weights = _of_rows(values.cast("f"), rows, count)
             tokens = _of_rows(ids.cast("I"), rows, count)
-            _check_finite(weights, count, live)
+            if rules is not None:
+                most = _of_rows(highest[0].cast("f"), rows, 1)
+                weights = _probabilities(weights, most, sampler.temperature)
+            _check(weights, [done[which] for which in live], live, options)
             places = [len(prompts[w]) + (-1 if done[w] else len(new[w])) for w in live]
             chosen = [best[which] for which in live]
-            values, ids, found = await step.run(tokens, _each(places, count), _each(chosen, count))
+            if rules is not None:
+                rules.write(live, _texts(tokens, [() if done[w] else new[w] for w in live]))
+            values, ids, *highest, found = await step.run(
+                tokens, _each(places, count), _each(chosen, count)
+            )
             similarities = found.cast("f").tolist()
             for place, which in enumerate(live):
                 if done[which]:
@@ -138,8 +156,6 @@ async def contrastive_search(
                 done[which] = full or row[-1] in stop_token_ids
             if all(done) or control.reason is not None:
                 return new
-    finally:
-        step.close()
 
 
 def _check_hidden(hidden: Any, rows: int, width: int) -> None:
@@ -165,11 +181,71 @@ def _of_rows(values: memoryview[Any], rows: Sequence[int], count: int) -> list[A
     return [value for row in rows for value in values[row * count : (row + 1) * count]]
 
 
-def _check_finite(probabilities: Sequence[float], count: int, rows: Sequence[int]) -> None:
-    """Raise NumericalError for probabilities with NaN, ``count`` for each of ``rows``."""
-    for place, probability in enumerate(probabilities):
-        if not math.isfinite(probability):
+def _score(
+    count: int, temperature: float, candidates: Candidates, rules: SearchRules | None
+) -> Callable[[Tensor], Sequence[Tensor]]:
+    """Return the function of logits [R, V] to the best ``count`` probabilities, and their tokens.
+
+    With ``rules`` to log-probabilities, which distinguish excluded tokens from improbable ones,
+    their tokens, and the largest logit of each row.
+    """
+
+    def probabilities(logits: Tensor) -> Sequence[Tensor]:
+        logits = only(logits, candidates)
+        return ops.top_k(ops.softmax(ops.div(logits, temperature)), count)
+
+    def obeying(logits: Tensor) -> Sequence[Tensor]:
+        assert rules is not None
+        logits = rules.apply(only(logits, candidates))
+        if temperature < 1:  # the quotient stays finite
+            lowest = _EXCLUDED * temperature
+            logits = ops.where(ops.less(logits, lowest), lowest, logits)
+        logits = ops.div(logits, temperature)
+        return *ops.top_k(ops.log_softmax(logits), count), ops.max(logits, axis=1)
+
+    return probabilities if rules is None else obeying
+
+
+def _probabilities(
+    logarithms: Sequence[float], highest: Sequence[float], temperature: float
+) -> list[float]:
+    """Return the probabilities of ``logarithms``; minus infinity for an excluded token.
+
+    ``highest``: the largest logit of each row.
+    """
+    count, lowest = len(logarithms) // len(highest), _EXCLUDED / max(temperature, 1.0) / 2
+    return [
+        -math.inf if min(value, highest[place // count]) < lowest else math.exp(value)
+        for place, value in enumerate(logarithms)
+    ]
+
+
+def _texts(tokens: Sequence[int], new: Sequence[Sequence[int]]) -> list[list[tuple[int, ...]]]:
+    """Return the new tokens of each candidate: one of ``tokens`` after those of its prompt."""
+    count = len(tokens) // len(new)
+    return [
+        [(*row, token) for token in tokens[place * count : (place + 1) * count]]
+        for place, row in enumerate(new)
+    ]
+
+
+def _check(
+    probabilities: Sequence[float],
+    done: Sequence[bool],
+    rows: Sequence[int],
+    options: SamplingOptions,
+) -> None:
+    """Raise NumericalError for NaN among the probabilities of ``rows``, or only excluded tokens."""
+    count = len(probabilities) // len(rows)
+    for place, which in enumerate(rows):
+        group = probabilities[place * count : (place + 1) * count]
+        if any(math.isnan(each) or each == math.inf for each in group):
             raise NumericalError(
-                f"the logits of row {rows[place // count]} are not finite: the weights hold NaN or "
+                f"the logits of row {which} are not finite: the weights hold NaN or "
                 "overflow (float16?), or the device computes wrongly"
+            )
+        if not done[place] and max(group) == -math.inf:
+            raise NumericalError(
+                f"every token of row {which} is excluded: "
+                f"{options.rules.cause_of_exclusion()}; leave one"
             )

@@ -17,6 +17,7 @@ from gpt2_wgpu.models.kept_runs import DecodeInputs, KeptRuns
 from gpt2_wgpu.models.live_rows import LiveRows, has_own_steps, is_time, moved_to_front
 from gpt2_wgpu.models.prompt_lookup import DraftStats, PromptLookup
 from gpt2_wgpu.models.replay import replay_texts
+from gpt2_wgpu.models.row_texts import RowTexts
 from gpt2_wgpu.models.token_choice import TokenChoice
 from gpt2_wgpu.nn import (
     ALL_EXCLUDED,
@@ -32,8 +33,6 @@ from gpt2_wgpu.nn import (
 )
 from gpt2_wgpu.tensors import dispose, keep, tidy
 from gpt2_wgpu.webgpu import Readback, Recording
-
-_NEVER = 2**31 - 1  # a total length that no row reaches: LookupRun ends rows
 
 
 class LookupRun(NotCopyable):
@@ -137,6 +136,7 @@ class LookupRun(NotCopyable):
             tokens, self._drafts = 1, [[] for _ in rows]
         self._step = await self._verify_step(tokens)
         given = [[row[-1], *draft] for row, draft in zip(rows, self._drafts, strict=True)]
+        self._step.write_texts(rows, self._drafts)
         await self._step.submit(given, [length - 1 for length in self._lengths])
         self.in_flight = 1
 
@@ -222,27 +222,34 @@ class VerifyStep(NotCopyable):
         live: Sequence[int],
     ) -> None:
         device, rows = cache.device, len(live)
-        self.tokens = tokens
+        self.tokens, self._live = tokens, live
+        limits = [inputs.limits[which] for which in live for _ in range(tokens)]
         self._queue = device.queue
         self._open = ExitStack()
         with tidy("verify step"):
             self.state = SamplingState.create(
                 device,
                 [History([0], 1)] * (rows * tokens),
-                [_NEVER] * (rows * tokens),
+                limits,
                 inputs.options,
-                (),
+                inputs.stop_token_ids,
                 inputs.candidates.end,
                 None,
                 inputs.candidates.excluded,
+                length=cache.length,  # padding after a draft writes there, too
             )
             self._start = model.backbone.as_uint32([0] * rows)
             self._open.callback(dispose, keep([self.state, self._start]))
+        never = inputs.options.rules.always_excluded(inputs.stop_token_ids)
+        self._prompts = [row.ids[: row.prompt] for row in inputs.rows]
+        self._texts = RowTexts(
+            self.state, inputs.options, self._prompts, {*inputs.candidates.excluded, *never}
+        )
         keys: list[int] = []
         for which in live:
-            seeds = inputs.seeds
+            seeds, limit = inputs.seeds, inputs.limits[which]
             stream, seed = (which, inputs.options.seed) if seeds is None else (0, seeds[which])
-            keys += [_NEVER, stream, seed & 0xFFFFFFFF, seed >> 32] * tokens
+            keys += [limit, stream, seed & 0xFFFFFFFF, seed >> 32] * tokens
         self._queue.upload(self.state.row_params.storage, 0, array("I", keys))
         self._step = DecodeStep(
             model, cache, self.state, TokenChoice(), lambda: [], tokens=tokens, start=self._start
@@ -257,6 +264,15 @@ class VerifyStep(NotCopyable):
         self._recording = await self._step.recorded()
         if self._recording is not None:
             self._open.callback(self._recording.close)
+
+    def write_texts(self, texts: Sequence[Sequence[int]], drafts: Sequence[Sequence[int]]) -> None:
+        """Write the text before each sampled token, for rules and penalties: up to its draft's."""
+        rows = zip(self._live, texts, drafts, strict=True)
+        self._texts.write(
+            (which, [*text[len(self._prompts[which]) :], *draft[:length]])
+            for which, text, draft in rows
+            for length in range(self.tokens)
+        )
 
     async def submit(self, rows: Sequence[Sequence[int]], starts: Sequence[int]) -> None:
         """Submit the step for ``rows`` of up to ``tokens`` ids, which begin at ``starts``."""

@@ -58,19 +58,12 @@ class PromptLookup:
 def check_prompt_lookup(tokens: int, sampler: Sampler, processors: Sequence[Any]) -> int:
     """Return ``tokens``, the length of drafts.
 
-    InvalidArgumentError if it is out of range, or with a choice that depends on the tokens before.
+    InvalidArgumentError if it is out of range, or with a choice in Python.
     """
     tokens = integer("prompt_lookup_num_tokens", tokens, 0, MAX_DRAFT)
-    if tokens and (
-        processors
-        or runs_in_python(sampler)
-        or runs_its_own_loop(sampler)
-        or sampler.penalties().any
-        or sampler.rules().any
-    ):
+    if tokens and (processors or runs_in_python(sampler) or runs_its_own_loop(sampler)):
         raise InvalidArgumentError(
-            "prompt_lookup_num_tokens cannot be combined with penalties, logits processors, rules "
-            "that exclude tokens, or a sampler with a loop or choice in Python: they need each "
-            "token before the next; compile with 0"
+            "prompt_lookup_num_tokens cannot be combined with logits processors, or a sampler with "
+            "a loop or choice in Python: they need each token before the next; compile with 0"
         )
     return tokens

@@ -60,7 +60,7 @@ async def generate_by_search(
         found = candidates or Candidates(vocabulary)
         where = model, prompts, limits, stop_token_ids, found, control or Control()
         if isinstance(sampler, ContrastiveSampler):
-            new = await contrastive_search(sampler, *where)
+            new = await contrastive_search(sampler, *where, options)
             return [([*row[0], *row[1]], 0.0) for row in zip(prompts, new, strict=True)]
         beams = await beam_search(sampler, *where, options)
         kept = None if returns_all else best_beams

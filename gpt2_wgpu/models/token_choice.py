@@ -64,27 +64,12 @@ class TokenChoice:
         return logits
 
 
-def with_rules(
-    options: SamplingOptions,
-    sampler: Sampler,
-    defaults: TokenRules,
-    prompt_lookup_num_tokens: int,
-) -> SamplingOptions:
+def with_rules(options: SamplingOptions, sampler: Sampler, defaults: TokenRules) -> SamplingOptions:
     """Return ``options`` with ``defaults``, the rules of the checkpoint.
 
     Those that ``sampler`` is given win, also where they have no effect.
     """
-    rules = options.rules.over(defaults, sampler.given_rules())
-    if rules.any and prompt_lookup_num_tokens:
-        _refuse_rules("prompt_lookup_num_tokens")
-    return replace(options, rules=rules)
-
-
-def _refuse_rules(feature: str) -> NoReturn:
-    raise InvalidArgumentError(
-        f"{feature} cannot be combined with the rules of generation_config.json that exclude "
-        "tokens: to ignore them, set token_rules of the model to gpt2_wgpu.nn.TokenRules()"
-    )
+    return replace(options, rules=options.rules.over(defaults, sampler.given_rules()))
 
 
 class UnreadableIds:
@@ -127,7 +112,11 @@ def check_processors(
                 f"{shown(processor)} cannot be"
             ) from None
     if rules.any and runs_its_own_loop(sampler):
-        _refuse_rules(type(sampler).__name__)
+        raise InvalidArgumentError(
+            f"{type(sampler).__name__} cannot be combined with the rules of generation_config.json "
+            "that exclude tokens: to ignore them, set token_rules of the model to "
+            "gpt2_wgpu.nn.TokenRules()"
+        )
     if checked and runs_its_own_loop(sampler):
         raise InvalidArgumentError(
             f"{type(sampler).__name__} replaces the sampling loop, which logits_processors are "

@@ -24,19 +24,25 @@ class ContrastiveSampler(Sampler):
 
     The score of a token is ``(1 - alpha) * probability - alpha * similarity``: the largest cosine
     similarity of its hidden state with those of the text before it (transformers' ``penalty_alpha``
-    and ``top_k``). Penalties and logits processors cannot be combined with it. Nothing is random.
+    and ``top_k``). Logits processors cannot be combined with it. Nothing is random.
 
     Args:
         k: number of candidates, 1 (greedy search) to 32.
         alpha: weight of the similarity, 0 (greedy search) to 1.
         temperature: divisor of the logits.
+        **rules: penalties and token rules of `Sampler`, which change the probabilities; not
+            ``min_p`` and ``typical_p``. An excluded token is no candidate.
 
     Raises:
         InvalidArgumentError: a value is out of range.
     """
 
-    def __init__(self, k: int = 5, alpha: float = 0.6, *, temperature: float = 1.0) -> None:
-        super().__init__(temperature)
+    search_obeys_rules = True
+
+    def __init__(
+        self, k: int = 5, alpha: float = 0.6, *, temperature: float = 1.0, **rules: Any
+    ) -> None:
+        super().__init__(temperature, **rules)
         self.k = int(K.check("k", k))
         self.alpha = ALPHA.check("alpha", alpha)
         self.checked()
@@ -45,6 +51,10 @@ class ContrastiveSampler(Sampler):
         """Return the sampler; InvalidArgumentError for an attribute out of range."""
         K.check("k", self.k)
         ALPHA.check("alpha", self.alpha)
+        if self.min_p or self.typical_p != 1:
+            raise InvalidArgumentError(
+                "contrastive search does not sample: omit min_p and typical_p"
+            )
         if self.temperature < 1e-30:
             raise InvalidArgumentError(
                 "contrastive search has no temperature 0: use 1, or k=1 for greedy search"
@@ -78,6 +88,10 @@ class ContrastiveSampler(Sampler):
         if hidden_states is None:
             raise InvalidArgumentError("ContrastiveSampler needs the hidden_states of the prompt")
         count = self.checked().k
+        if self.penalties().any or self.rules().any:
+            raise InvalidArgumentError(
+                "penalties and token rules are not supported by a call of the sampler: use generate"
+            )
         rows = rows_of_prompt(prompt)
         given = [[False] * len(row) for row in rows] if mask is None else rows_of_mask(mask)
         stops, stopped = {*(stop_token_ids or ())}, [False] * len(rows)

@@ -74,7 +74,8 @@ class Sampler:
         InvalidArgumentError: a value is out of range.
     """
 
-    search_obeys_rules = False  # whether a search of this package applies penalties and rules
+    search_obeys_rules = False  # whether a search of this package applies penalties and rules:
+    # in the class that defines call_async
 
     def __init__(
         self,
@@ -344,12 +345,19 @@ def check_usable(sampler: Sampler) -> Sampler:
     if not (chooses or replaces or runs_its_own_loop(sampler)):
         raise InvalidArgumentError(f"{_name(sampler)} has no choice of its own: {_REMEDY}")
     given = sampler.penalties().any or sampler.rules().any
-    if given and runs_its_own_loop(sampler) and not sampler.search_obeys_rules:
+    if given and runs_its_own_loop(sampler) and not _search_obeys_rules(sampler):
         raise InvalidArgumentError(
             f"{_name(sampler)} replaces the sampling loop, which applies penalties and excludes "
             "tokens: leave these arguments at their defaults, or replace get_next_token only"
         )
     return sampler
+
+
+def _search_obeys_rules(sampler: Sampler) -> bool:
+    """Return whether the loop of ``sampler`` is that of a search, not of a subclass."""
+    owner = next(each for each in type(sampler).__mro__ if "call_async" in vars(each))
+    replaced = type(sampler).__call__ is not Sampler.__call__
+    return bool(vars(owner).get("search_obeys_rules")) and not replaced
 
 
 def _replaces(sampler: Sampler, name: str) -> bool:

@@ -83,12 +83,6 @@ def test_a_value_out_of_bounds_is_named(
             for option, value in (
                 ("--beams", "3"),
                 ("--penalty-alpha", "0.6"),
-                ("--repeat-penalty", "1.3"),
-                ("--presence-penalty", "1"),
-                ("--frequency-penalty", "1"),
-                ("--no-repeat-ngram-size", "3"),
-                ("--min-length", "9"),
-                ("--min-new-tokens", "9"),
             )
         ),
         (["generate", "--dtype", "f8"], "'f8'"),
@@ -119,7 +113,7 @@ def test_wrong_usage(argv: list[str], said: str, capsys: pytest.CaptureFixture[s
         (["-n", str(2**31 - 1)], "max_new_tokens", 2**31 - 1),
         (["--top-k", str(2**31 - 1)], "top_k", 2**31 - 1),
         (["--stop", "a", "--stop", "\n"], "stop", ["a", "\n"]),
-        (["--prompt-lookup", "4", "--repeat-penalty", "1"], "prompt_lookup", 4),
+        (["--prompt-lookup", "4", "--repeat-penalty", "2"], "prompt_lookup", 4),
         (["--prompt-lookup", "0", "--beams", "2"], "beams", 2),
         (["--", "-dashing"], "prompt", "-dashing"),
         (["-"], "prompt", "-"),

@@ -93,12 +93,12 @@ def test_quiet_means_text_alone(engine: FakeEngine, capsys: Captured) -> None:
             ("ContrastiveSampler", {"k": 5, "alpha": 0.4, "temperature": 1.0}),
         ),
         (
-            ["--penalty-alpha", "0.4", "--top-k", "8"],
-            ("ContrastiveSampler", {"k": 8, "alpha": 0.4, "temperature": 1.0}),
+            ["--penalty-alpha", "0.4", "--top-k", "8", "--repeat-penalty", "1.1"],
+            ("ContrastiveSampler", {"k": 8, "alpha": 0.4, "temperature": 1.0, **MILD}),
         ),
         (
             ["--prompt-lookup", "4", "--top-p", "1"],
-            ("TopKSampler", {"k": 40, "temperature": 0.8, "seed": 3}),
+            ("TopKSampler", {"k": 40, "temperature": 0.8, "seed": 3, **MILD}),
         ),
         (["--greedy", "--prompt-lookup", "4"], ("GreedySampler", {})),
     ],

@@ -20,7 +20,7 @@ PROMPTS = [[11, 5, 100, 7], [3], [90, 8, 17, 60, 2, 2]]
 
 
 @without_gradients
-def reference(model, prompt, length, k, alpha, temperature=1.0, stops=()):
+def reference(model, prompt, length, k, alpha, temperature=1.0, stops=(), process=None):
     """Ids, and the smallest lead of a chosen token's score."""
     import torch
 
@@ -31,13 +31,14 @@ def reference(model, prompt, length, k, alpha, temperature=1.0, stops=()):
     ids, lead = list(prompt), np.inf
     while len(ids) < length:
         logits, _ = last([ids])
-        probabilities = softmax(logits[0].astype(float) / temperature)
-        best = np.argsort(-probabilities)[:k]
+        allowed = logits[0] if process is None else process(ids, logits[0])
+        probabilities = softmax(allowed.astype(float) / temperature)
+        best = [token for token in np.argsort(-probabilities)[:k] if allowed[token] > -np.inf]
         _, hidden = last([[*ids, token] for token in best])
         unit = hidden / np.linalg.norm(hidden, axis=-1, keepdims=True)
         closest = np.einsum("rd,rtd->rt", unit[:, -1], unit[:, :-1]).max(axis=1)
         scores = (1 - alpha) * probabilities[best] - alpha * closest
-        if k > 1:
+        if len(best) > 1:
             lead = min(lead, np.diff(np.sort(scores))[-1])
         ids.append(int(best[scores.argmax()]))
         if ids[-1] in stops:

@@ -185,8 +185,6 @@ def test_rules_that_do_not_fit(small_lm):
     small_lm.compile(samplers.Greedy(suppress_tokens=[7000]))
     with pytest.raises(InvalidArgumentError, match="token 7000 of suppress_tokens is not in the"):
         small_lm.generate(packed(PROMPTS, LENGTH), stop_token_ids=None)
-    with pytest.raises(InvalidArgumentError, match="rules that exclude tokens"):
-        small_lm.compile(samplers.Greedy(min_length=9), prompt_lookup_num_tokens=2)
 
 
 def test_what_excludes_every_token_is_named(small_lm):

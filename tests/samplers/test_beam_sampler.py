@@ -57,10 +57,15 @@ def test_penalties_and_rules():
     assert (config["repetition_penalty"], config["suppress_tokens"]) == (1.5, [3])
     with pytest.raises(InvalidArgumentError, match="not supported by a call"):
         sampler(lambda *_: None, [[1, 2]], index=1)
-    contrastive = samplers.ContrastiveSampler()
-    contrastive.repetition_penalty = 1.5
+
+    class Own(samplers.BeamSampler):
+        async def call_async(self, next, prompt, *others, **named):
+            return prompt
+
+    own = Own()
+    own.repetition_penalty = 1.5
     with pytest.raises(InvalidArgumentError, match="replaces the sampling loop"):
-        check_usable(contrastive)
+        check_usable(own)
 
 
 @pytest.mark.parametrize("length_penalty", [-50, 50])
