@@ -16,7 +16,7 @@ SOURCES := pyproject.toml README.md LICENSE \
 	$(shell find gpt2_wgpu shaders models -type f -not -name '*.pyc' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help coverage demo site test test-fast test-fast-plain test-fast-engine test-plain \
+.PHONY: help coverage demo site npm test test-fast test-fast-plain test-fast-engine test-plain \
 	test-engine test-browser test-kernels parity mutants fuzz soak gpu lint format clean
 
 help: ## show this list
@@ -30,6 +30,9 @@ demo: .venv/installed ## install the package and stream a text from the embedded
 
 site: .venv/installed ## build the static site for browsers into dist/
 	@$(RUN)/python scripts/build_site.py
+
+npm: .venv/installed ## build the npm package into build/npm/
+	@$(RUN)/python scripts/build_npm.py
 
 test-fast: .venv-test/installed ## run a selection of the tests within a minute: before each push
 	@$(MAKE) --no-print-directory -k -j2 test-fast-plain test-fast-engine

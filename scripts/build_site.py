@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
     try:
         written = write(site, contents())
     except (NoToolError, subprocess.CalledProcessError) as error:
-        why = str(error) if isinstance(error, NoToolError) else _reason(error)
+        why = str(error) if isinstance(error, NoToolError) else reason(error)
         print(f"build_site: error: {why}", file=sys.stderr)
         return 1
     print(f"build_site: {site}: {written} files written, the others were up to date")
@@ -79,6 +79,18 @@ def main(argv: list[str]) -> int:
 
 def contents() -> Contents:
     """Return all files of the site."""
+    files = library()
+    for path in _files(SITE_SOURCES):
+        if path.suffix != ".png" or path.is_relative_to(ROOT / "web"):
+            files[path.relative_to(ROOT).as_posix()] = path
+    files |= snapshot(files)
+    files[MANIFEST] = manifest(files)
+    files["_headers"] = headers()  # not in the manifest, as hosts that read it do not serve it
+    return files
+
+
+def library() -> Contents:
+    """Return the files of the JavaScript module without the page, those of the npm package."""
     wheels = [own_wheel(), wgpu_wheel()]
     pyodide = pyodide_folder()
     files: Contents = {f"pyodide/{name}": pyodide / name for name in PYODIDE_FILES}
@@ -86,12 +98,9 @@ def contents() -> Contents:
     files[LOCK] = lock(pyodide / "pyodide-lock.json", wheels)
     files["service-worker.js"] = ROOT / "web" / "service-worker.js"  # its scope is its folder
     files["web/gpu.js"] = ROOT / "gpt2_wgpu" / "webgpu" / "backends" / "browser" / "script.js"
-    for path in _files(SITE_SOURCES):
-        if path.suffix != ".png" or path.is_relative_to(ROOT / "web"):
+    for path in [*(ROOT / "web").glob("*.[jt]s"), *_files(["models/fairytales"])]:
+        if path.suffix != ".png":
             files[path.relative_to(ROOT).as_posix()] = path
-    files |= snapshot(files)
-    files[MANIFEST] = manifest(files)
-    files["_headers"] = headers()  # not in the manifest, as hosts that read it do not serve it
     return files
 
 
@@ -280,7 +289,7 @@ def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
     subprocess.run(command, check=True, capture_output=True, text=True, env=env)
 
 
-def _reason(error: subprocess.CalledProcessError) -> str:
+def reason(error: subprocess.CalledProcessError) -> str:
     lines = str(error.stderr).strip().splitlines() or ["no reason given"]
     return f"{' '.join(map(str, error.cmd))}: {lines[-1]}"
 

@@ -29,6 +29,14 @@ export interface Check {
   warnings: string[];
 }
 
+/**
+ * Sets the address of the folder that holds `web/`, `pyodide/`, `wheels/` and `models/`, relative to
+ * the page. Needed only where a bundler moved this module away from them; another origin must send
+ * CORS headers, and the policy of the page `worker-src blob:`. Throws an `InvalidStateError` once
+ * another call has started the worker from a different folder, and TypeError for an invalid address.
+ */
+export function configure(options: { baseURL: string | URL }): void;
+
 /** Checks whether WebGPU can be used; downloads nothing. */
 export function check(): Promise<Check>;
 
@@ -119,7 +127,10 @@ export const models: {
 
 /** Offline use of the site itself. */
 export const offline: {
-  /** Resolves to true once the whole site is stored and works offline. */
+  /**
+   * Resolves to true once the whole site is stored and works offline. With the npm package this is the
+   * library with its worker: your own page needs a service worker of its own.
+   */
   enable(): Promise<boolean>;
 };
 

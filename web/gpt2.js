@@ -7,6 +7,7 @@
  * All work runs in one worker, created by the first call and shared by all models.
  */
 
+import { atBase, folderAddress, setBase, startWorker } from "./base.js";
 import { portable, portableSettings } from "./portable.js";
 import { Caller, errorOf } from "./rpc.js";
 import { KEY, Session } from "./session.js";
@@ -35,8 +36,9 @@ const loaded = new Map();
 
 function caller() {
   if (shared) return shared;
-  const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
-  const made = new Caller(worker);
+  const worker = startWorker();
+  const unloaded = `${atBase("web/worker.js")} could not be loaded (configure({ baseURL }) sets its folder)`;
+  const made = new Caller(worker, unloaded);
   made.onTopic = (topic, { model, ...event }) => loaded.get(model)?.[DELIVER](topic, event);
   made.onDeath = ({ message }) => {
     worker.terminate();
@@ -56,6 +58,16 @@ function keepStorage() {
   if (asked) return;
   asked = true;
   navigator.storage.persist?.().catch(() => {});
+}
+
+/** @param {{baseURL: unknown}} options */
+export function configure({ baseURL }) {
+  const url = folderAddress(baseURL);
+  if (shared && url.href !== atBase().href) {
+    const message = `the library runs from ${atBase()} already. Call configure before all other calls`;
+    throw new DOMException(message, "InvalidStateError");
+  }
+  setBase(url);
 }
 
 export const check = () => caller().call("check", []);

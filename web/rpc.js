@@ -35,14 +35,14 @@ export class Caller {
   /** @type {Error | null} */
   #death = null;
 
-  /** @param {Worker} worker */
-  constructor(worker) {
+  /** @param {Worker} worker @param {string} [unloaded] the error if its script does not load */
+  constructor(worker, unloaded = "its script could not be loaded") {
     this.#worker = worker;
     worker.onmessage = ({ data }) => this.#receive(data);
     worker.onerror = (event) => {
       event.preventDefault?.();
       if (this.#started) console.error(event.message); // a stray error: the worker lives on
-      else this.#die(event.message || "its script could not be loaded");
+      else this.#die(event.message || unloaded);
     };
   }
 

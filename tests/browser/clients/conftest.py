@@ -1,12 +1,15 @@
-"""Fixtures: a host with the site, JupyterLite and PyScript, and a Pyodide with micropip."""
+"""Fixtures: the npm package, a host of its files, and a Pyodide with micropip."""
 
 from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import build_npm
 import pytest
 from bootstrap import CLIENT_FOLDER, CLIENT_WHEELS, NO_CLIENT_WHEELS, NO_NODE
 from build_site import KEPT, PYODIDE_FILES
@@ -43,11 +46,25 @@ def pyodide(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def host(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """A folder that is served, with the site's wheels and model in it, and its address."""
+def npm_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as `npm install` unpacks it, in a folder node_modules, beside its archive."""
+    folder = tmp_path_factory.mktemp("npm")
+    build_npm.build(folder / "built")
+    command = ["npm", "pack", "--silent", f"--pack-destination={folder}", str(folder / "built")]
+    subprocess.run(command, check=True, capture_output=True)
+    (archive,) = folder.glob("*.tgz")
+    with tarfile.open(archive) as opened:
+        opened.extractall(folder / "node_modules", filter="data")
+    package = folder / "node_modules" / "gpt2-wgpu"
+    return (folder / "node_modules" / "package").rename(package)
+
+
+@pytest.fixture(scope="session")
+def host(npm_package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A folder that is served, with the npm package's wheels and model in it, and its address."""
     folder = tmp_path_factory.mktemp("host")
     for name in ("models", "wheels"):
-        (folder / name).symlink_to(site / name)
+        (folder / name).symlink_to(npm_package / "dist" / name)
     (folder / "empty.html").write_text("<!doctype html>")
     with serving(folder) as address:
         yield folder, address

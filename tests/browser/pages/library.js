@@ -1,6 +1,6 @@
-import { GPT2, check, models, offline } from "../web/gpt2.js";
+import { GPT2, check, configure, models, offline } from "../web/gpt2.js";
 
-Object.assign(globalThis, { GPT2, check, models, offline });
+Object.assign(globalThis, { GPT2, check, configure, models, offline });
 
 // What was thrown, as data.
 globalThis.thrown = async (work) => {
