@@ -71,6 +71,7 @@ COVERED_BY = {
     "shaders/softmax*.wgsl": "gpu/tensors/test_ops_reductions",
     "shaders/top_k*.wgsl": "gpu/tensors/test_ops_reductions",
     "shaders/target_loss.wgsl": "gpu/nn/test_losses",
+    "shaders/token_odds.wgsl": "gpu/nn/test_losses",
     "shaders/divergence.wgsl": "gpu/nn/test_losses",
     "shaders/load_weight.wgsl": "gpu/nn/test_load_weight",
     "shaders/random_normal.wgsl": "gpu/nn/test_load_weight",

@@ -17,6 +17,7 @@ from gpt2_wgpu.models.row_text import StreamStats
 from gpt2_wgpu.models.self_test import self_check, self_check_async
 from gpt2_wgpu.models.session import Session
 from gpt2_wgpu.models.text_stream import BatchStream, TextStream
+from gpt2_wgpu.models.token_details import TokenDetails
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Session",
     "StreamStats",
     "TextStream",
+    "TokenDetails",
     "convert",
     "convert_async",
     "generate_batches",

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.models import evaluation, scoring
 from gpt2_wgpu.models.evaluation import Divergence
+from gpt2_wgpu.models.generation_details import check_top_logprobs
 from gpt2_wgpu.models.gpt2_backbone import Intercept
 from gpt2_wgpu.models.recovery import with_recovery
 from gpt2_wgpu.models.streamed_causal_lm import StreamedCausalLM
+from gpt2_wgpu.models.token_details import token_details
 from gpt2_wgpu.tensors import Tensor
 from gpt2_wgpu.validation import instance, optional_function
 from gpt2_wgpu.webgpu import sync
@@ -52,25 +55,58 @@ class EvaluatedCausalLM(StreamedCausalLM):
         arguments = (token_ids, padding_mask, scoring_mode, layer_intercept_fn, target_ids)
         return with_recovery(self.backbone, lambda: scoring.score(self.backbone, *arguments))
 
-    def logprobs(self, texts: Texts, stride: int | None = None) -> Any:
+    def logprobs(
+        self,
+        texts: Texts,
+        stride: int | None = None,
+        *,
+        return_details: bool = False,
+        top_logprobs: int = 0,
+    ) -> Any:
         """Log-probabilities of the tokens of texts; blocks (``logprobs_async``).
 
         Args:
             texts: a text or texts, encoded like prompts; or ids, one row or several.
             stride: as in :meth:`perplexity`, for rows longer than the context.
+            return_details: return ``TokenDetails`` (``token_id``, ``text``, ``logprob``, ``rank``,
+                ``entropy``, ``top_logprobs``) in place of numbers.
+            top_logprobs: number of the most likely ids in the details, at most 20.
 
         Returns:
             log p of each token except a row's first, given those before it, in nats: a list for
             one text or row, else a list for each. ``perplexity`` is exp of minus their mean.
 
         Raises:
-            InvalidArgumentError, NumericalError: as in :meth:`perplexity`.
+            InvalidArgumentError, NumericalError: as in :meth:`perplexity`. The former also for
+                ``top_logprobs`` out of range, or without ``return_details``.
         """
-        return sync(self.logprobs_async(texts, stride), "logprobs_async(...)")
+        waiting = self.logprobs_async(
+            texts, stride, return_details=return_details, top_logprobs=top_logprobs
+        )
+        return sync(waiting, "logprobs_async(...)")
 
-    async def logprobs_async(self, texts: Texts, stride: int | None = None) -> Any:
+    async def logprobs_async(
+        self,
+        texts: Texts,
+        stride: int | None = None,
+        *,
+        return_details: bool = False,
+        top_logprobs: int = 0,
+    ) -> Any:
         """Async counterpart of :meth:`logprobs`."""
-        return await evaluation.logprobs(self, texts, stride)
+        instance("return_details", return_details, bool)
+        check_top_logprobs(top_logprobs, self)
+        if top_logprobs and not return_details:
+            raise InvalidArgumentError(
+                f"top_logprobs={top_logprobs} is for the details: add return_details=True"
+            )
+        if not return_details:
+            return await evaluation.logprobs(self, texts, stride)
+        one, rows, found = await evaluation.predictions(self, texts, stride, top_logprobs)
+        tokenizer = None if self.preprocessor is None else self.preprocessor.tokenizer
+        pairs = zip(rows, found, strict=True)
+        details = [token_details(tokenizer, ids, of_row) for ids, of_row in pairs]
+        return details[0] if one else details
 
     def perplexity(self, texts: Texts, stride: int | None = None) -> float:
         """Perplexity, exp of the mean -log p of the tokens; blocks (``perplexity_async``).

@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gpt2_wgpu import nn
 from gpt2_wgpu.errors import DeviceLostError, InvalidArgumentError, NumericalError
@@ -38,7 +38,10 @@ LOGIT_BYTES = 32 << 20  # max size of a chunk of logits, which are not read back
 
 @dataclass(frozen=True)
 class Score:
-    """Function (logits [R, V] of each model, targets [R]) → so many ``results`` [R]."""
+    """Function (logits [R, V] of each model, targets [R]) → tensors [R] or [R, columns].
+
+    ``results``: number of columns of all tensors.
+    """
 
     of: Callable[[Sequence[Tensor], Tensor], Sequence[Tensor]]
     results: int
@@ -113,8 +116,26 @@ def _divergences(logits: Sequence[Tensor], targets: Tensor) -> Sequence[Tensor]:
 LOSSES, DIVERGENCES = Score(_losses, 1), Score(_divergences, 2)
 
 
+async def predictions(
+    lm: LanguageModel, texts: Any, stride: int | None, top: int
+) -> tuple[bool, list[list[int]], list[TokenLogprobs]]:
+    """Return whether ``texts`` is one text or row, and the predicted ids of each, with details."""
+    one, rows = _rows_of(lm, texts)
+    found = await _values("logprobs", [lm], rows, stride, top_score(top))
+    details = [logprobs_of_row(columns, top) for columns in found]
+    return one, [row[1:] for row in rows], details
+
+
 async def logprobs(lm: LanguageModel, texts: Any, stride: int | None) -> Any:
     """See ``GPT2CausalLM.logprobs``."""
+    one, rows = _rows_of(lm, texts)
+    found = await _values("logprobs", [lm], rows, stride, LOSSES)
+    results = [[-nats for nats in losses] for (losses,) in found]
+    return results[0] if one else results
+
+
+def _rows_of(lm: LanguageModel, texts: Any) -> tuple[bool, list[list[int]]]:
+    """Return whether ``texts`` is one text or row, and rows of ids."""
     try:
         has_text = len(texts) > 0 and any(isinstance(text, str) for text in texts)
     except TypeError:
@@ -122,17 +143,18 @@ async def logprobs(lm: LanguageModel, texts: Any, stride: int | None) -> Any:
             f"logprobs takes texts or token ids, not {shown(texts)}"
         ) from None
     if isinstance(texts, str) or has_text:
-        one, rows = isinstance(texts, str), _ids_of(lm, texts)
-    else:
-        one = len(texts) > 0 and is_one_row(texts)
-        rows = rows_of_ids(texts, lm.backbone.config.vocab_size) if len(texts) else []
-    found = await _values("logprobs", [lm], rows, stride, LOSSES)
-    results = [[-nats for nats in losses] for (losses,) in found]
-    return results[0] if one else results
+        return isinstance(texts, str), _ids_of(lm, texts)
+    rows = rows_of_ids(texts, lm.backbone.config.vocab_size) if len(texts) else []
+    return len(texts) > 0 and is_one_row(texts), rows
 
 
-TokenLogprobs = tuple[list[float], list[dict[int, float]]]
-"""Log-probability of each token of a row, and the most likely ids with theirs."""
+class TokenLogprobs(NamedTuple):
+    """How each token of a row was predicted; the fields of ``GenerationDetails``."""
+
+    logprobs: list[float]
+    top_logprobs: list[dict[int, float]]
+    ranks: list[int]
+    entropies: list[float]
 
 
 async def token_logprobs(
@@ -149,35 +171,26 @@ async def token_logprobs(
 
 
 def top_score(top: int) -> Score:
-    """Return the score of losses and of the ``top`` most likely ids: see `logprobs_of_row`."""
+    """Return the score whose results `logprobs_of_row` takes, with the ``top`` most likely ids."""
 
     def of(logits: Sequence[Tensor], targets: Tensor) -> list[Tensor]:
-        losses, columns = _losses(logits, targets), []
-        if top:
-            values, ids = ops.top_k(logits[0], top)
-            best = ops.slice(ids, (0, 0), (ids.shape[0], 1)).view((ids.shape[0],))
-            columns = [nn.target_loss(logits[0], best)]
-            for each in (values, ids):
-                columns += [
-                    ops.slice(each, (0, rank), (each.shape[0], 1)).view((each.shape[0],))
-                    for rank in range(top)
-                ]
-        return [*losses, *columns]
+        odds = nn.token_odds(logits[0], targets)
+        return [odds, *ops.top_k(logits[0], top)] if top else [odds]
 
-    return Score(of, 2 + 2 * top if top else 1)
+    return Score(of, 4 + 2 * top)
 
 
 def logprobs_of_row(columns: Sequence[Sequence[float]], top: int) -> TokenLogprobs:
     """Return the results of `top_score` for each token."""
-    losses, *others = columns
+    losses, entropies, ranks, totals = columns[:4]
+    best, ids = zip(*columns[4 : 4 + top], strict=True), zip(*columns[4 + top :], strict=True)
     tops: list[dict[int, float]] = [{} for _ in losses]
     if top:
-        best_loss, values, ids = others[0], others[1 : 1 + top], others[1 + top :]
-        for place, best in enumerate(best_loss):
-            total = values[0][place] + best  # log of the sum of exp
-            pairs = zip(ids, values, strict=True)
-            tops[place] = {int(i[place]): v[place] - total for i, v in pairs}
-    return [-nats for nats in losses], tops
+        tops = [
+            {int(each): value - total for each, value in zip(row, values, strict=True)}
+            for row, values, total in zip(ids, best, totals, strict=True)
+        ]
+    return TokenLogprobs([-nats for nats in losses], tops, list(map(int, ranks)), list(entropies))
 
 
 def windows(ids: Sequence[int], context: int, stride: int) -> Iterator[Window]:
@@ -304,16 +317,28 @@ async def batch_values(
                 ]
                 found = await _scores(backbones, hidden, list(chain(*targets)), score, pace)
                 scores = scope.escape(found)
-            for column in range(score.results):
-                flat = [0.0] * (len(batch) * (end - begin))
-                for first, piece in scores:
-                    data = await piece[column].data()
-                    flat[first : first + len(data)] = data
-                    piece[column].dispose()
+            columns = await _columns(scores, score.results, len(batch) * (end - begin))
+            for column, flat in enumerate(columns):
                 for row, window in enumerate(batch):
                     part = flat[row * (end - begin) : (row + 1) * (end - begin)]
                     values[row][column] += part[: max(0, len(window.ids) - begin)]
     return values
+
+
+async def _columns(
+    scores: Sequence[tuple[int, Sequence[Tensor]]], count: int, length: int
+) -> list[list[float]]:
+    """Read and dispose ``scores``, and return ``count`` columns of all positions."""
+    columns = [[0.0] * length for _ in range(count)]
+    for first, piece in scores:
+        found: list[Sequence[float]] = []
+        for each in piece:
+            values = (await each.data()).tolist()
+            found += [values] if each.ndim == 1 else zip(*values, strict=True)
+            each.dispose()
+        for column, part in zip(columns, found, strict=True):
+            column[first : first + len(part)] = part
+    return columns
 
 
 async def _scores(

@@ -26,6 +26,9 @@ class GenerationDetails:
             penalties and temperature.
         top_logprobs: for each new id the most likely ids in descending order, with their
             log-probabilities.
+        ranks: for each new id the number of ids that were more likely.
+        entropies: for each new id the entropy of the distribution that it was chosen from, before
+            processors and temperature, in nats.
         finish_reason: "stop" (a stop token), "stop_text", "length" (``max_length`` or
             ``max_new_tokens``), "context" (the model's context is full), "time_limit" or "aborted"
             (by ``callback`` or ``cancellation``).
@@ -38,6 +41,8 @@ class GenerationDetails:
     token_ids: list[int]
     logprobs: list[float]
     top_logprobs: list[dict[int, float]]
+    ranks: list[int]
+    entropies: list[float]
     finish_reason: str
     prompt_tokens: int
     seconds_to_first_token: float | None

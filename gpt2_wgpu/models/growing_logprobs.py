@@ -42,7 +42,7 @@ class GrowingLogprobs(NotCopyable):
     async def append(self, new: Sequence[int]) -> TokenLogprobs:
         """Append ids → their results; after an error the text is as before."""
         if not new:
-            return [], []
+            return TokenLogprobs([], [], [], [])
         backbone = self._backbone
         device = backbone.device
         try:
@@ -65,7 +65,7 @@ class GrowingLogprobs(NotCopyable):
             [backbone], [window], top_score(self._top), [self._cache], first
         )
         found = logprobs_of_row([column[-len(new) :] for column in columns], self._top)
-        if not math.isfinite(sum(found[0])):
+        if not math.isfinite(sum(found.logprobs)):
             raise NumericalError(
                 "a log-probability of the text is not finite: the weights hold NaN or overflow, or "
                 "the device computes wrongly"

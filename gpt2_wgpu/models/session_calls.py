@@ -215,7 +215,7 @@ class SessionCalls(NotCopyable):
         )
         if not return_details:
             return ids if text is None else text
-        ((logprobs, top),) = await token_logprobs(model, [prompt], [ids], top_logprobs)
+        (found,) = await token_logprobs(model, [prompt], [ids], top_logprobs)
         reason = limit_reached(len(prompt) + len(ids), model.backbone.config.n_positions)
         if ends.matches(ids):
             reason = "stop_text"
@@ -224,7 +224,7 @@ class SessionCalls(NotCopyable):
         elif max_new_tokens is None or len(ids) < max_new_tokens:
             reason = ends.ended_by or control.reason or reason
         first = ends.first_token_after.get(0)
-        return GenerationDetails(text, ids, logprobs, top, reason, len(prompt), first, seconds)
+        return GenerationDetails(text, ids, *found, reason, len(prompt), first, seconds)
 
     def stream(
         self,

@@ -18,7 +18,7 @@ from gpt2_wgpu.nn.head import penalize, project_logits
 from gpt2_wgpu.nn.kernel_choice import choose_kernels, kernels_are_chosen
 from gpt2_wgpu.nn.kv_cache import KVCache, check_cache_dtype, default_cache_dtype
 from gpt2_wgpu.nn.linear_layers import Norm, fold_norm, linear, project_qkv
-from gpt2_wgpu.nn.losses import NO_TARGET, divergence, target_loss
+from gpt2_wgpu.nn.losses import NO_TARGET, divergence, target_loss, token_odds
 from gpt2_wgpu.nn.matrix import (
     Axis,
     Matrix,
@@ -114,4 +114,5 @@ __all__ = [
     "store_keys_and_values",
     "stored_words",
     "target_loss",
+    "token_odds",
 ]

@@ -31,6 +31,28 @@ def target_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return result
 
 
+def token_odds(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy and entropy in nats, rank of the target, and log of the normaliser: [R, 4].
+
+    ``logits`` [R, V], ``targets`` [R] uint32. The rank is the number of larger logits; it and the
+    cross-entropy are 0 for ``NO_TARGET``. ShapeError, LimitError.
+    """
+    if logits.ndim != 2 or targets.shape != logits.shape[:1]:
+        raise ShapeError(f"token_odds: logits {logits.shape}, targets {targets.shape}")
+    tokens, vocabulary = logits.shape
+    threads = threads_per_row(logits.device, "token_odds", vocabulary, passes=2)
+    result = empty(logits.device, (tokens, 4))
+    dispatch(
+        logits.device,
+        "token_odds",
+        groups_for(tokens),
+        {"logits": logits, "targets": targets, "result": result},
+        {"tokens": tokens, "vocabulary": vocabulary},
+        constants={"WORKGROUP": threads},
+    )
+    return result
+
+
 def divergence(logits: Tensor, reference: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """KL(softmax(reference) || softmax(logits)) in nats, and 1.0 where both have the same argmax.
 

@@ -227,10 +227,11 @@ class Completions:
         async with self._scoring:
             found = await token_logprobs(self._lm, contexts, scored, request.logprobs or 0)
         results: list[Logprobs] = []
-        for place, (logprobs, tops) in enumerate(found):
+        for place, each in enumerate(found):
             # Without a start token nothing precedes the first token of an echoed prompt.
             bare = request.echo and not request.prompts[place // request.best_of].hidden
-            results.append(([*[None] * bare, *logprobs], [*[None] * bare, *tops]))
+            nothing = [None] * bare
+            results.append(([*nothing, *each.logprobs], [*nothing, *each.top_logprobs]))
         return results
 
     def _prompt_text(self, request: CompletionRequest, place: int) -> str:

@@ -64,8 +64,8 @@ class ScoredChoice:
             if ended:
                 raise
             return "", None
-        self._logprobs += scored[0]
-        self._tops += scored[1]
+        self._logprobs += scored.logprobs
+        self._tops += scored.top_logprobs
         first, end = self._tokens, len(self._ids)
         if not ended:
             end = next((i for i in range(first, end) if self._offsets.values[i] >= len(text)), end)

@@ -19,9 +19,8 @@ PIECES = [[5], [], [6, 7, 8], [9] * 40, [1]]
 
 def same(found, expected):
     """Whether results are those of the whole text, up to rounding."""
-    logprobs, tops = expected
-    assert found[0] == pytest.approx(logprobs, abs=1e-4)
-    for top, other in zip(found[1], tops, strict=True):
+    assert found[0] == pytest.approx(expected.logprobs, abs=1e-4)
+    for top, other in zip(found[1], expected.top_logprobs, strict=True):
         assert top == pytest.approx(other, abs=1e-4)
 
 

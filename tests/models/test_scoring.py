@@ -78,6 +78,43 @@ def test_logprobs_equal_transformers(small, small_lm):
     assert small_lm.perplexity(rows) == pytest.approx(math.exp(-mean), rel=1e-6)
 
 
+@pytest.mark.native("PyTorch")
+def test_details_equal_transformers(small, small_lm):
+    """Also of rows longer than the context."""
+    import numpy as np
+
+    from tests.models import checkpoints
+
+    rows = [[3, 9, 200, 41], [17], [i * i % SMALL["vocab_size"] for i in range(100)]]
+    found = small_lm.logprobs(rows, return_details=True, top_logprobs=5)
+    plain = small_lm.logprobs(rows)
+    for row, details, values in zip(rows, found, plain, strict=True):
+        assert [each.token_id for each in details] == row[1:]
+        assert [each.logprob for each in details] == pytest.approx(values, abs=1e-5)
+        chances = log_softmax(checkpoints.logits_of(small[0], [row[:64]])[0])
+        for line, each in zip(chances[:-1], details[:63], strict=len(row) < 64):
+            assert each.rank == (line > line[each.token_id]).sum()
+            assert each.entropy == pytest.approx(-(np.exp(line) * line).sum(), abs=1e-3)
+            assert [*each.top_logprobs] == np.argsort(-line, kind="stable")[:5].tolist()
+            values = [*each.top_logprobs.values()]
+            np.testing.assert_allclose(values, np.sort(line)[::-1][:5], atol=1e-3)
+    assert small_lm.logprobs(rows[0], return_details=True)[0].top_logprobs == {}
+
+
+def test_details_of_texts(tales):
+    """The texts of the tokens are the text, also of characters of several tokens."""
+    text = "Once upon a time 🐉 – ü"
+    details = tales.logprobs(text, return_details=True, top_logprobs=2)
+    assert "".join(each.text for each in details) == text
+    assert any(each.text == "" for each in details)
+    (other,) = tales.logprobs([text], return_details=True)
+    assert [each.logprob for each in other] == pytest.approx([d.logprob for d in details], abs=1e-6)
+    with pytest.raises(InvalidArgumentError, match=r"top_logprobs=2 .* add return_details=True"):
+        tales.logprobs(text, top_logprobs=2)
+    with pytest.raises(InvalidArgumentError, match="top_logprobs must be"):
+        tales.logprobs(text, return_details=True, top_logprobs=21)
+
+
 @pytest.fixture(scope="module")
 def lm(device):
     lm = tiny.model(device)  # of width 16

@@ -274,6 +274,9 @@ def test_logprobs_of_details_equal_transformers(small, small_lm):
     for line, top in zip(chances, row.top_logprobs, strict=True):
         np.testing.assert_allclose([*top.values()], np.sort(line)[::-1][:4], atol=1e-3)
         np.testing.assert_allclose([*top.values()], [line[i] for i in top], atol=1e-3)
+    pairs = zip(chances, picked, strict=True)
+    assert row.ranks == [(line > chance).sum() for line, chance in pairs]
+    np.testing.assert_allclose(row.entropies, -(np.exp(chances) * chances).sum(-1), atol=1e-3)
 
 
 def test_finish_reasons(lm, whole):

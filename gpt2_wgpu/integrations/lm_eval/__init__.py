@@ -137,9 +137,10 @@ class GPT2WGPU(TemplateLM):
             part = order[first : first + SCORED_AT_ONCE]
             contexts, continuations = zip(*(rows[i] for i in part), strict=True)
             scoring = token_logprobs(self.lm, contexts, continuations, 1)
-            for i, (logprobs, best) in zip(part, sync(scoring, "token_logprobs"), strict=True):
-                greedy = all(token in top for token, top in zip(rows[i][1], best, strict=True))
-                results[i] = sum(logprobs), greedy
+            for i, found in zip(part, sync(scoring, "token_logprobs"), strict=True):
+                pairs = zip(rows[i][1], found.top_logprobs, strict=True)
+                greedy = all(token in top for token, top in pairs)
+                results[i] = sum(found.logprobs), greedy
                 if requests[i][0] is not None:
                     self.cache_hook.add_partial("loglikelihood", requests[i][0], results[i])
             progress.update(len(part))

@@ -7,7 +7,7 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import LimitError, ShapeError
-from gpt2_wgpu.nn import NO_TARGET, divergence, target_loss
+from gpt2_wgpu.nn import NO_TARGET, divergence, target_loss, token_odds
 from gpt2_wgpu.tensors import ops
 from tests.gpu import references
 
@@ -33,6 +33,30 @@ def test_against_numpy(device, rows, columns, shift):
     np.testing.assert_allclose(found, expected, atol=2e-4 if shift else 5e-6, rtol=1e-6)
 
 
+@COLUMNS
+@ROWS
+@pytest.mark.parametrize("shift", [0.0, 1000.0])
+@pytest.mark.usefixtures("variant", "guarded", "no_leak", "narrow_grid")
+def test_odds_against_numpy(device, rows, columns, shift):
+    logits = references.random(rows, columns, scale=5) + np.float32(shift)
+    logits[0, 1::3] = -np.inf  # tokens without a chance
+    targets = np.random.default_rng(1).integers(0, columns, rows).astype(np.uint32)
+    targets[0] -= targets[0] % 3
+    targets[rows // 2] = NO_TARGET if rows > 1 else 0
+    with gw.tidy():
+        found = token_odds(gw.tensor(logits), gw.tensor(targets, "uint32")).numpy()
+    chances = references.log_softmax(logits)
+    with np.errstate(invalid="ignore"):
+        entropies = -np.nansum(np.exp(chances) * chances, -1)
+    for row, target in enumerate(targets):
+        none = target == NO_TARGET
+        loss = 0 if none else -chances[row, target]
+        rank = 0 if none else (logits[row] > logits[row, target]).sum()
+        total = np.logaddexp.reduce(logits[row].astype(np.float64))
+        expected = (loss, entropies[row], rank, total)
+        np.testing.assert_allclose(found[row], expected, atol=2e-4 if shift else 1e-5, rtol=2e-6)
+
+
 def test_what_is_not_finite_is_not_hidden(device):
     logits = references.random(2, 40)
     logits[1, 7] = np.nan
@@ -45,8 +69,9 @@ def test_what_is_not_finite_is_not_hidden(device):
 def test_shapes_are_named(device):
     with gw.tidy():
         logits = gw.tensor(references.random(2, 4))
-        with pytest.raises(ShapeError, match=r"logits \(2, 4\), targets \(3,\)"):
-            target_loss(logits, gw.tensor([1, 2, 3], "uint32"))
+        for function in (target_loss, token_odds):
+            with pytest.raises(ShapeError, match=r"logits \(2, 4\), targets \(3,\)"):
+                function(logits, gw.tensor([1, 2, 3], "uint32"))
 
 
 @COLUMNS
