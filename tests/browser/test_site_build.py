@@ -101,6 +101,13 @@ def test_equal_sources_give_equal_bytes(
     assert again == {path: (site / path).read_bytes() for path in again}
 
 
+def test_the_javascript_stays_small(site: Path) -> None:
+    """254 kB in all with comments and uncompressed, of which views of a model have 60 kB."""
+    scripts = {*site.rglob("*.js")}
+    assert site / "web" / "gpt2.js" in scripts and not [*scripts & {*(site / "pyodide").iterdir()}]
+    assert sum(path.stat().st_size for path in scripts) <= 194_544 + 60_000
+
+
 @pytest.fixture
 def files(site: Path) -> Contents:
     """What a snapshot is taken of."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from random import Random
 
 import pytest
 
@@ -221,6 +222,22 @@ def test_memory_stays_flat(lm, device):
     after = gw.memory(device)
     assert (after.num_tensors, after.num_bytes) == (before.num_tensors, before.num_bytes)
     session.close()
+
+
+def test_memory_stays_flat_over_a_thousand_edits(lm, device):
+    """Each replaces a random end of the text, and every 25th is continued."""
+    source, before = Random(3), None
+    with lm.session(PROMPT) as session:
+        for turn in range(1000):
+            kept = source.randrange(60)
+            session.edit([*session.token_ids[:kept], *source.choices(range(101), k=90 - kept)])
+            if turn % 25 == 24:
+                go_on(session, 2)
+            if turn == 99:
+                before = gw.memory(device)
+        after = gw.memory(device)
+    for figure in ("num_tensors", "num_bytes", "num_buffers", "num_bytes_in_gpu", "peak_bytes"):
+        assert getattr(after, figure) == getattr(before, figure), figure
 
 
 def test_a_forgotten_session_is_freed(lm):

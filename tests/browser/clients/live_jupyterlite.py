@@ -1,4 +1,4 @@
-"""JupyterLite with the site's wheels, in a browser: run by `make parity`, whose environment has it.
+"""JupyterLite with the npm package's wheels, in a browser; part of `make parity`, which has it.
 
 The page asks nothing of another host but Pyodide.
 """
@@ -30,14 +30,19 @@ STDERR = "application/vnd.jupyter.stderr"
 
 @pytest.fixture(scope="session")
 def jupyterlite(
-    host: tuple[Path, str], site: Path, pyodide: Path, tmp_path_factory: pytest.TempPathFactory
+    host: tuple[Path, str],
+    npm_package: Path,
+    pyodide: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> str:
-    """The path of JupyterLite's console, built with the site's wheels."""
+    """The path of JupyterLite's console, built with the package's wheels."""
     folder, _ = host
     sources = tmp_path_factory.mktemp("lite")
     (sources / "static").mkdir()
     (sources / "static" / "pyodide").symlink_to(pyodide)
-    wheels = [f"--piplite-wheels={wheel}" for wheel in sorted((site / "wheels").iterdir())]
+    wheels = [
+        f"--piplite-wheels={wheel}" for wheel in sorted((npm_package / "dist" / "wheels").iterdir())
+    ]
     options = ["--apps=repl", f"--output-dir={folder / 'lite'}", "--no-sourcemaps"]
     command = [sys.executable, "-m", "jupyterlite_core", "build", "--no-libarchive"]
     done = subprocess.run(
