@@ -107,12 +107,14 @@ class Turns:
             self._admit()
             return turn in self._running
 
-    def leave(self, turn: Turn) -> None:
-        """Stop waiting."""
+    def leave(self, turn: Turn) -> bool:
+        """Stop waiting → whether ``turn`` waited; it may have begun meanwhile."""
         with self._lock:
-            if turn in self._waiting:
+            waited = turn in self._waiting
+            if waited:
                 self._waiting.remove(turn)
             self._admit()
+            return waited
 
     def ended(self) -> None:
         """Admit others after the end of a turn; also in finalisers, which must not wait."""
@@ -129,8 +131,13 @@ class Turns:
             return any(not each.is_within(turn) for each in self._waiting)
 
     def would_block(self, turn: Turn) -> bool:
-        """Return whether a turn before ``turn`` needs its thread, which waits for it."""
+        """Return whether a turn before ``turn`` needs its thread, which waits for it.
+
+        False if ``turn`` has begun meanwhile.
+        """
         with self._lock:
+            if turn in self._running:
+                return False
             before = self._waiting
             if turn in before:
                 before = before[: before.index(turn)]
@@ -242,6 +249,8 @@ class Turn:
         would_block = is_blocking() and self._turns.would_block(self)
         if would_block and self._turns.pass_within_lent(self):
             return
+        if (would_block or not self._waits) and not self._turns.leave(self):
+            return  # it has begun meanwhile
         if not self._waits:
             raise BusyError(
                 "the model is generating for another thread or task, and wait is False: try again "

@@ -110,6 +110,28 @@ def test_many_threads_have_one_turn_at_a_time(other):
     assert not turns._running and not turns._waiting
 
 
+@pytest.mark.parametrize(
+    ("moment", "wait"), [("would_block", True), ("would_block", False), ("leave", False)]
+)
+def test_a_turn_that_begins_while_it_is_checked(other, monkeypatch, moment, wait):
+    """It runs: it is no turn of another that this thread blocks, and no reason to give up."""
+    turns = Turns()
+    holder = other(turns.turn).result(TIMEOUT_S)  # the pool's thread stays alive
+    assert other(sync, holder.take(), "take").result(TIMEOUT_S)
+    check = getattr(turns, moment)
+
+    def after_the_end(turn):
+        holder.give_back()
+        return check(turn)
+
+    monkeypatch.setattr(turns, moment, after_the_end)
+    turn = turns.turn(wait=wait)
+    assert sync(turn.take(), "take")
+    assert turns._running == [turn]
+    turn.give_back()
+    assert not turns._running and not turns._waiting
+
+
 @pytest.mark.parametrize("end", ["close", "cancel"])
 def test_a_stream_whose_reader_waits_is_ended_by_another_thread(lm, other, end):
     with lm.stream("a", **ENDLESS) as first:
