@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 Report = dict[str, Any]
+_INSPECTED = ("odds_after_edit_seconds", "attention_of_layer_seconds", "lens_seconds")
 
 
 def as_markdown(report: Report) -> str:
@@ -21,6 +22,8 @@ def as_markdown(report: Report) -> str:
     blocks = [_heading(report), _speeds(report), _steps(report), _limit(report), _kernels(report)]
     if any(row["positions"] for row in report["rows"]):
         blocks.append(_positions(report))
+    if any(row["inspection"] for row in report["rows"]):
+        blocks.append(_inspection(report))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -136,6 +139,18 @@ def _positions(report: Report) -> str:
         for at in row["positions"]
     )
     return _table(("dtype", "batch", "position", "step, ms"), lines)
+
+
+def _inspection(report: Report) -> str:
+    def lines() -> Iterator[Sequence[str]]:
+        for row in report["rows"]:
+            if found := row["inspection"]:
+                times = (found[name] for name in _INSPECTED)
+                milliseconds = (f"{statistics.median(each) * 1e3:.1f}" for each in times)
+                yield (row["dtype"], *milliseconds, f"{found['details_ratio']:.2f}")
+
+    columns = ("odds after an edit, ms", "attention of a layer, ms", "lens of 12 tokens, ms")
+    return _table(("dtype", *columns, "time with details / without"), lines())
 
 
 def _spread(values: Sequence[float]) -> tuple[str, str]:

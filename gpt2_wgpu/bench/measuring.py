@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gpt2_wgpu.bench import machine, reference, traffic
+from gpt2_wgpu.bench.inspection import LENS_TOKENS, measure_inspection
 from gpt2_wgpu.bench.measured_models import Model
 from gpt2_wgpu.bench.runs import Rows, Run, prompts_of, timed
 from gpt2_wgpu.diagnostics import Profile, peak_read_bandwidth_async, profile_async
@@ -39,6 +40,7 @@ class Plan:
     dtypes: Sequence[str | None] = ("float16",)  # None: the model's default dtype
     repeats: int = 5
     positions: bool = False  # also measure the time per token at several positions
+    inspection: bool = False  # also measure odds, attention, logit lens and details
 
     def __post_init__(self) -> None:
         integer("prompt_tokens", self.prompt_tokens, 1, 2**31 - 1)
@@ -49,6 +51,10 @@ class Plan:
         for dtype in self.dtypes:
             if dtype is not None:
                 check_weight_format(dtype)
+        if self.inspection and self.prompt_tokens < LENS_TOKENS:
+            raise InvalidArgumentError(
+                f"inspection needs {LENS_TOKENS} prompt tokens or more, not {self.prompt_tokens}"
+            )
         if not self.batches or not self.dtypes:
             raise InvalidArgumentError("a plan needs at least one batch size and one dtype")
 
@@ -142,6 +148,10 @@ async def measure_row(plan: Plan, lm: GPT2CausalLM, batch: int, say: Say) -> Rep
     alone = await timed(lm, prompts, 1)
     prefill, decode = await _profiled(lm, prompts, expected, alone)
     positions = await steps_by_position(lm, batch, plan.repeats, say) if plan.positions else []
+    inspection = None
+    if plan.inspection and batch == plan.batches[0]:
+        say(f"{dtype}: odds, attention, logit lens and details of one text")
+        inspection = await measure_inspection(lm, plan.prompt_tokens, plan.new_tokens, plan.repeats)
     return {
         "engine": "gpt2-wgpu",
         "backend": lm.device.info.backend,
@@ -155,6 +165,7 @@ async def measure_row(plan: Plan, lm: GPT2CausalLM, batch: int, say: Say) -> Rep
         **_derived(plan, lm, runs, alone),
         "kernels": {"prefill": prefill, "decode": decode},
         "positions": positions,
+        "inspection": inspection,
     }
 
 

@@ -118,6 +118,11 @@ def _add_work(parser: Parser) -> None:
         action="store_true",
         help="also report the time per token at several context positions",
     )
+    group.add_argument(
+        "--inspection",
+        action="store_true",
+        help="also report the times of odds after an edit, attention, logit lens and details",
+    )
 
 
 def dtype(text: str) -> str:
@@ -152,6 +157,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         args.dtype,
         args.repeats,
         args.positions,
+        args.inspection,
     )
     report = bench.measure(plan, say=terminal.info)
     if args.output == "json":

@@ -1,0 +1,91 @@
+"""Times of odds, attention, lens and details: none where two paths differ."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gpt2_wgpu.bench import Plan, RandomModel, as_markdown, inspection, measure
+from gpt2_wgpu.errors import BenchmarkError, InvalidArgumentError
+from gpt2_wgpu.models.session import Session
+from gpt2_wgpu.webgpu import sync
+from tests.benchmark.test_measuring import DOCS, keys_of
+
+pytestmark = pytest.mark.usefixtures("no_leak")
+TIMES = {
+    "odds_after_edit_seconds",
+    "attention_of_layer_seconds",
+    "lens_seconds",
+    "plain_seconds",
+    "details_seconds",
+}
+
+
+def measured(lm):
+    return sync(inspection.measure_inspection(lm, 14, 6, 2), "measure")
+
+
+def test_the_figures(device, monkeypatch):
+    monkeypatch.setattr("gpt2_wgpu.bench.measured_models.VOCABULARY", 1000)
+    plan = Plan(RandomModel.parse("2x64"), 14, 6, batches=(2, 1), repeats=2, inspection=True)
+    report = measure(plan, device)
+    first, second = (row["inspection"] for row in report["rows"])
+    assert first.keys() == {*TIMES, "details_ratio"} and second is None
+    assert all(len(first[name]) == 2 and min(first[name]) > 0 for name in TIMES)
+    ratio = min(first["details_seconds"]) / min(first["plain_seconds"])
+    assert first["details_ratio"] == ratio
+    assert as_markdown(report).endswith(f" {ratio:.2f} |\n")
+    assert not {key for key in keys_of(first) if f"`{key}`" not in DOCS.read_text()}
+
+
+def test_a_lens_that_differs_from_the_odds(tales, monkeypatch):
+    found = inspection.lens_of
+
+    async def spoilt(*arguments):
+        return [*(await found(*arguments))[:-2], 2.0, 0.0]
+
+    monkeypatch.setattr(inspection, "lens_of", spoilt)
+    with pytest.raises(BenchmarkError, match=r"position 10 a probability of 2\.0000, the odds 0"):
+        measured(tales)
+
+
+def test_attention_that_does_not_sum_to_one(tales, monkeypatch):
+    found = inspection.attention_of
+
+    async def spoilt(*arguments):
+        weights: Any = await found(*arguments)
+        weights[0, 1, 3, 0] += 0.01
+        return weights
+
+    monkeypatch.setattr(inspection, "attention_of", spoilt)
+    with pytest.raises(BenchmarkError, match=r"^14 weights of attention sum to 1\.01"):
+        measured(tales)
+
+
+def test_details_that_change_the_tokens(tales, monkeypatch):
+    generate_async = Session.generate_async
+
+    async def spoilt(self, count, **options):
+        result = await generate_async(self, count, **options)
+        if options["top_logprobs"]:
+            self._tokens = replace_last(self._tokens)
+        return result
+
+    monkeypatch.setattr(Session, "generate_async", spoilt)
+    with pytest.raises(BenchmarkError, match=r"^tokens with details differ from those without"):
+        measured(tales)
+
+
+def replace_last(tokens):
+    changed = tokens.copied()
+    changed.truncate(len(changed.ids) - 1)
+    changed.append([tokens.ids[-1] ^ 1], "shorten the text")
+    return changed
+
+
+def test_a_text_shorter_than_the_lens_is_refused():
+    plan = Plan(RandomModel.parse("2x64"), 12, inspection=True)
+    with pytest.raises(InvalidArgumentError, match="needs 12 prompt tokens or more, not 11"):
+        replace(plan, prompt_tokens=11)
