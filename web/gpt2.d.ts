@@ -251,6 +251,51 @@ export interface SeveralOptions {
   numReturnSequences?: number;
 }
 
+export interface InspectOptions {
+  /** Number of the most likely tokens at the place of each token, at most 20. */
+  odds?: number;
+  /** Layer or layers, from 0. */
+  attention?: number | number[];
+  /** Number of the most likely tokens by the residual stream of each layer. */
+  lens?: number;
+  /** Positions of the lens; default: all. */
+  at?: number[];
+  signal?: AbortSignal;
+}
+
+export interface Inspection {
+  ids: Uint32Array;
+  /** Text of each token: whole characters; "" for a start token that was added. */
+  texts: string[];
+  /** Where each begins in the text. */
+  offsets: Uint32Array;
+  /** How each token was predicted: NaN or -1 for the first. */
+  odds?: {
+    logprobs: Float32Array;
+    /** Number of tokens that are more likely. */
+    ranks: Int32Array;
+    /** Of the predicted distribution, in nats. */
+    entropies: Float32Array;
+    /** The most likely ids, `count` for each token. */
+    top: { count: number; ids: Int32Array; logprobs: Float32Array };
+  };
+  /** Weights [layer, head, query, key]. */
+  attention?: { layers: Uint32Array; heads: number; length: number; patterns: Float32Array };
+  /** The most likely next tokens [layer, position, count] (logit lens, nostalgebraist 2020). */
+  lens?: {
+    /** "0_pre", "1_pre", ..., "final_post": before each block, and after the last. */
+    layers: string[];
+    positions: Uint32Array;
+    count: number;
+    ids: Int32Array;
+    probabilities: Float32Array;
+    /** KL divergence of the final prediction from that of each layer [layer, position], in nats. */
+    divergences: Float32Array;
+    /** Number of tokens that are more likely than the one that follows; -1 after the last. */
+    ranks: Int32Array;
+  };
+}
+
 /** A text with its tokens. Log-probabilities are the model's, in nats, before penalties and temperature. */
 export interface Details {
   text: string;
@@ -259,6 +304,10 @@ export interface Details {
   /** The text of each id; a character of several tokens is with the last of them. */
   pieces: string[];
   logprobs: number[];
+  /** For each id the number of tokens that were more likely. */
+  ranks: number[];
+  /** For each id the entropy of the model's distribution, in nats. */
+  entropies: number[];
   /** For each id the most likely tokens, in descending order. */
   top: { id: number; piece: string; logprob: number }[][];
   finishReason: FinishReason;
@@ -419,6 +468,11 @@ export class GPT2 extends EventTarget {
   logprobs(texts: string[] | number[][], options?: EvaluationOptions): Promise<number[][]>;
   /** exp of the mean of minus the log-probabilities of all tokens. */
   perplexity(texts: Texts, options?: EvaluationOptions): Promise<number>;
+  /**
+   * What the model computes for each token of a text (with start token) or of ids. Only what is asked
+   * for is computed; the arrays are flat.
+   */
+  inspect(input: string | number[], options?: InspectOptions): Promise<Inspection>;
   /**
    * Logits of each position, one after the other (tokens × vocabulary); with `targetIds` the losses in
    * nats of these ids, the one to predict after each position.

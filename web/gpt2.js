@@ -170,6 +170,11 @@ export class GPT2 extends EventTarget {
     return this.#call("perplexity", [texts, options], { signal });
   }
 
+  /** @param {string | number[]} input @param {any} [options] */
+  inspect(input, { signal, ...options } = {}) {
+    return this.#call("inspect", [input, options], { signal });
+  }
+
   /** @param {number[]} tokenIds @param {any} [options] */
   score(tokenIds, { signal, ...options } = {}) {
     return this.#call("score", [tokenIds, options], { signal });

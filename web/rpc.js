@@ -119,7 +119,14 @@ export class Caller {
 /** Whether this worker has reported its end. */
 let ended = false;
 /** @param {any} message */
-const send = (message) => ended || self.postMessage(message);
+const send = (message, /** @type {ArrayBuffer[]} */ moved = []) => ended || self.postMessage(message, moved);
+
+/** Memory of the arrays in a result, which is moved, not copied. @param {any} value @returns {ArrayBuffer[]} */
+function buffersOf(value) {
+  if (ArrayBuffer.isView(value)) return value.buffer instanceof ArrayBuffer ? [value.buffer] : [];
+  if (value === null || typeof value !== "object" || Array.isArray(value)) return [];
+  return [...new Set(Object.values(value).flatMap(buffersOf))];
+}
 
 /**
  * The serving side: lets a worker's port answer calls.
@@ -137,7 +144,7 @@ export function serve(methods) {
     try {
       const emit = (/** @type {any} */ event) => send({ id, event });
       const result = await methods[method]({ signal: controller.signal, emit }, ...args);
-      send({ id, result });
+      send({ id, result }, buffersOf(result));
     } catch (error) {
       send({ id, error: faultOf(error) });
     } finally {

@@ -28,6 +28,8 @@ serve({
     evaluate(context, id, (proxy) => proxy.logprobs(inPython(texts), stride)),
   perplexity: (context, id, texts, { stride }) =>
     evaluate(context, id, (proxy) => proxy.perplexity(inPython(texts), stride)),
+  inspect: (context, id, input, options) =>
+    evaluate(context, id, (proxy) => proxy.inspect(inPython(input), inPython(options))),
   score: (context, id, tokenIds, { targetIds }) =>
     evaluate(context, id, (proxy) => proxy.score(inPython(tokenIds), inPython(targetIds))),
   ...sessionCalls,

@@ -102,6 +102,8 @@ def details_of(
         "tokenIds": found.token_ids,
         "pieces": pieces(tokenizer, found.token_ids),
         "logprobs": found.logprobs,
+        "ranks": found.ranks,
+        "entropies": found.entropies,
         "top": [
             [
                 {"id": token, "piece": tokenizer.decode([token]), "logprob": logprob}

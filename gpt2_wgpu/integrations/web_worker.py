@@ -15,6 +15,7 @@ import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.integrations.web_console import Console
+from gpt2_wgpu.integrations.web_inspection import inspection
 from gpt2_wgpu.integrations.web_sessions import Session, session_arguments
 from gpt2_wgpu.integrations.web_settings import Settings, javascript_names
 from gpt2_wgpu.integrations.web_texts import Text, details_of, pieces
@@ -22,7 +23,7 @@ from gpt2_wgpu.models.default_dtype import likely_dtype
 from gpt2_wgpu.models.self_test import require_right_results
 from gpt2_wgpu.models.weight_sizes import stored_bytes
 from gpt2_wgpu.sampling_parameters import PARAMETERS, RULE_PARAMETERS, with_defaults
-from gpt2_wgpu.text import GPT2Tokenizer
+from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 
 T = TypeVar("T")
@@ -221,10 +222,14 @@ class Model:
         return settings
 
     @property
-    def _tokenizer(self) -> GPT2Tokenizer:
+    def _preprocessor(self) -> GPT2CausalLMPreprocessor:
         preprocessor = self._lm.preprocessor
         assert preprocessor is not None  # a model of files has one
-        return preprocessor.tokenizer
+        return preprocessor
+
+    @property
+    def _tokenizer(self) -> GPT2Tokenizer:
+        return self._preprocessor.tokenizer
 
     def encode(self, text: str, allowed_special: Any = ()) -> list[int]:
         """Return the ids of a text, without start token."""
@@ -248,6 +253,11 @@ class Model:
     async def perplexity(self, texts: Any, stride: int | None) -> float:
         """Return ``lm.perplexity``."""
         return await self._stoppable(self._lm.perplexity_async(texts, stride))
+
+    async def inspect(self, inputs: str | list[int], given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `web_inspection.inspection`."""
+        with javascript_names():
+            return await self._stoppable(inspection(self._lm, self._preprocessor, inputs, given))
 
     async def score(self, token_ids: list[int], target_ids: list[int] | None) -> Any:
         """Return ``lm.score`` of one row, as a flat array: logits, or losses of the targets."""

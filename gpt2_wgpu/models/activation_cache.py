@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError
@@ -90,7 +90,9 @@ class ActivationCache:
 
     # --- lenses ---------------------------------------------------------------------------------
 
-    def logit_lens(self, top: int = 10, tokens: Any = None) -> LogitLens:
+    def logit_lens(
+        self, top: int = 10, tokens: Any = None, positions: Sequence[int] | None = None
+    ) -> LogitLens:
         """Return what the head would predict from the residual stream of each layer.
 
         The final norm and the head of ``resid_pre`` of each block and of the last ``resid_post``.
@@ -98,12 +100,15 @@ class ActivationCache:
         Args:
             top: number of tokens with their probabilities.
             tokens: tokens whose ranks are wanted, as of :meth:`logit_attrs`.
+            positions: of the text, from 0; default: all.
         """
         backbone = self._lm().backbone
         top = integer("top", top, 1, backbone.config.vocab_size)
         names, labels = stacks.accumulated_resid(self._layers, self._layers, False, False)
         streams = [self[name] for name in names]
         with tidy("logit lens") as scope:
+            if positions is not None:
+                streams = [ops.gather(x, [*positions], axis=1) for x in streams]
             targets = None if tokens is None else self._ids("tokens", tokens, streams[0])
             return scope.escape(logit_lens(backbone, streams, labels, top, targets))
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from typing import Any
+from typing import Any, Literal, TypeVar, overload
 
 from gpt2_wgpu.errors import DeviceLostError, InvalidArgumentError
 from gpt2_wgpu.models.activation_cache import ActivationCache
@@ -18,6 +18,7 @@ from gpt2_wgpu.tensors import Tensor, dispose, keep, tidy
 from gpt2_wgpu.text.token_arrays import rows_of_ids
 from gpt2_wgpu.webgpu import sync
 
+T = TypeVar("T")
 HookList = Sequence[tuple[Names, Hook]]
 
 
@@ -65,18 +66,35 @@ class HookedCausalLM(SessionCausalLM):
         self, inputs: Texts | Mapping[str, Any], hooks: HookList
     ) -> Tensor:
         """Async counterpart of :meth:`run_with_hooks`."""
+        return await self._run(inputs, hooks, self._logits_of)
+
+    async def _run(self, inputs: Any, hooks: HookList, compute: Callable[[Any], T]) -> T:
+        """Return the result of ``compute`` of the inputs, with ``hooks``."""
         scope = self.hooks(hooks)
         given, device = self._inputs_of_run(inputs), self.backbone.device
         with scope:
             try:
-                return self._logits_of(given)
+                return compute(given)
             except DeviceLostError:
                 await recover(self.backbone, device)
-                return self._logits_of(given)
+                return compute(given)
+
+    @overload
+    def run_with_cache(
+        self, inputs: Any, names: Names | None = ..., return_type: Literal["logits"] = ...
+    ) -> tuple[Tensor, ActivationCache]: ...
+
+    @overload
+    def run_with_cache(
+        self, inputs: Any, names: Names | None = ..., *, return_type: None
+    ) -> tuple[None, ActivationCache]: ...
 
     def run_with_cache(
-        self, inputs: Texts | Mapping[str, Any], names: Names | None = None
-    ) -> tuple[Tensor, ActivationCache]:
+        self,
+        inputs: Texts | Mapping[str, Any],
+        names: Names | None = None,
+        return_type: Literal["logits"] | None = "logits",
+    ) -> tuple[Tensor | None, ActivationCache]:
         """Compute the logits of ``inputs`` and keep activations; blocks.
 
         Args:
@@ -84,20 +102,30 @@ class HookedCausalLM(SessionCausalLM):
                 ``{"token_ids", "padding_mask"}``. Shorter rows are padded at the end.
             names: the activations to keep, as of :meth:`hooks`; nothing else is computed. None:
                 all but ``hook_result``, which are as large as all others together.
+            return_type: "logits"; None: no logits, which for long texts take more memory and time
+                than all blocks together.
 
         Returns:
-            Logits [B, T, V], and the activations.
+            Logits [B, T, V] or None, and the activations.
 
         Raises:
             InvalidArgumentError: a name matches no point, or ids are invalid.
             ContextLengthError: T exceeds the context.
         """
-        return sync(self.run_with_cache_async(inputs, names), "run_with_cache_async(...)")
+        waiting = self.run_with_cache_async(inputs, names, return_type)
+        return sync(waiting, "run_with_cache_async(...)")
 
     async def run_with_cache_async(
-        self, inputs: Texts | Mapping[str, Any], names: Names | None = None
-    ) -> tuple[Tensor, ActivationCache]:
+        self,
+        inputs: Texts | Mapping[str, Any],
+        names: Names | None = None,
+        return_type: Literal["logits"] | None = "logits",
+    ) -> tuple[Tensor | None, ActivationCache]:
         """Async counterpart of :meth:`run_with_cache`."""
+        if return_type not in ("logits", None):
+            raise InvalidArgumentError(
+                f'return_type must be "logits" or None, not {shown(return_type)}'
+            )
         wanted: Any = (lambda name: not name.endswith(RESULT)) if names is None else names
         points = selected(wanted, self.hook_points)
         kept: dict[str, Tensor] = {}
@@ -109,7 +137,8 @@ class HookedCausalLM(SessionCausalLM):
         try:
             with tidy("run with cache") as scope:
                 hooks: HookList = [(points, look)] if points else []
-                logits = await self.run_with_hooks_async(inputs, hooks)
+                compute = self._logits_of if return_type else self._no_logits_of
+                logits = await self._run(inputs, hooks, compute)
                 views = {name: copy(tensor) for name, tensor in kept.items()}  # not kept
                 return scope.escape((logits, ActivationCache(self, views)))
         finally:
@@ -118,6 +147,10 @@ class HookedCausalLM(SessionCausalLM):
     def _logits_of(self, inputs: Mapping[str, Any]) -> Tensor:
         with tidy("run with hooks") as scope:
             return scope.escape(self.backbone.logits(self.backbone.forward_without_cache(inputs)))
+
+    def _no_logits_of(self, inputs: Mapping[str, Any]) -> None:
+        with tidy("run with hooks"):
+            self.backbone.final_norm(self.backbone.forward_without_cache(inputs))
 
     def _inputs_of_run(self, inputs: Any) -> Mapping[str, Any]:
         """Return ``inputs`` as ids and mask [B, T]; the mask is None for rows of equal length."""

@@ -75,6 +75,12 @@ def test_the_logit_lens(given, monkeypatch, rows):
     )
     np.testing.assert_array_equal(found["ranks"], (expected > own).sum(-1))
     assert cache.logit_lens(tokens=None).ranks is None
+    tokens = [[row[place] for place in (4, 1)] for row in TOKENS]
+    some = cache.logit_lens(top=4, tokens=tokens, positions=[4, 1]).numpy()
+    for name, values in found.items():
+        close(some[name], values[:, :, [4, 1]])
+    with pytest.raises(InvalidArgumentError, match="index 5"):
+        cache.logit_lens(positions=[5])
     lens.dispose()
 
 

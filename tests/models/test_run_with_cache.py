@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 import gpt2_wgpu as gw
+from gpt2_wgpu.errors import InvalidArgumentError
 from tests.models import checkpoints, hook_points
 
 pytestmark = [pytest.mark.native("PyTorch"), pytest.mark.usefixtures("no_leak")]
@@ -48,6 +51,21 @@ def test_every_point_equals_transformers(device, tmp_path, name):
             assert (found[point][..., future] == np.float32(-3e38)).all()
             value, found[point] = (np.where(future, 0, each) for each in (value, found[point]))
         np.testing.assert_allclose(found[point], value, atol=1e-4, err_msg=point)
+
+
+def test_no_logits(device, tmp_path, monkeypatch):
+    """All points are those of a run with logits, which are not computed."""
+    checkpoints.save(checkpoints.make_model(**CONFIGS["padded"]), tmp_path)
+    with gw.GPT2CausalLM.from_preset(tmp_path, None, "float32") as lm, gw.tidy():
+        _, expected = lm.run_with_cache([[1, 2, 3]], "*")
+        monkeypatch.setattr(lm.backbone, "logits", None)
+        wrong: Any = "loss"
+        nothing, found = lm.run_with_cache([[1, 2, 3]], "*", return_type=None)
+        assert nothing is None
+        for name, value in expected.numpy().items():
+            np.testing.assert_array_equal(found[name].numpy(), value)
+        with pytest.raises(InvalidArgumentError, match='return_type must be "logits" or None'):
+            lm.run_with_cache([1], return_type=wrong)
 
 
 @pytest.mark.usefixtures("variant")

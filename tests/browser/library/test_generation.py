@@ -36,6 +36,8 @@ def test_details_equal_the_native_ones(tab: Tab, native: gw.GPT2CausalLM) -> Non
     assert (found["text"], found["tokenIds"]) == (wanted.text, wanted.token_ids)
     assert "".join(found["pieces"]) == wanted.text
     assert found["logprobs"] == pytest.approx(wanted.logprobs, abs=1e-3)
+    assert found["ranks"] == wanted.ranks
+    assert found["entropies"] == pytest.approx(wanted.entropies, abs=1e-3)
     decode = tokenizer_of(native).decode
     for row, likely in zip(found["top"], wanted.top_logprobs, strict=True):
         assert [each["id"] for each in row] == [*likely]
