@@ -222,6 +222,22 @@ HISTORY_PARAMETERS = (
 SAMPLER_PARAMETERS = (TEMPERATURE, TOP_K, TOP_P, *COMMON_PARAMETERS, SEED)
 PARAMETERS = (*SAMPLER_PARAMETERS, MAX_NEW_TOKENS)
 
+# Settings of a checkpoint that ask for a search, as arguments of `samplers.of_settings`.
+BEAM_SETTINGS = ("num_beams", "length_penalty", "early_stopping", "force_words_ids")
+SEARCH_SETTINGS = (*BEAM_SETTINGS, "penalty_alpha")
+CONTRASTIVE_K = 5  # candidates of contrastive search where top_k is not given
+
+
+def search_of(given: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the `SEARCH_SETTINGS` of ``checkpoint``, unless ``given`` says how to sample.
+
+    ``given``: values by name; None is none.
+    """
+    found = {name: checkpoint[name] for name in SEARCH_SETTINGS if name in checkpoint}
+    ways = [TEMPERATURE, TOP_P, MIN_P, TYPICAL_P]
+    ways += [] if "penalty_alpha" in found else [TOP_K]
+    return {} if any(given.get(each.name) is not None for each in ways) else found
+
 
 def with_defaults(
     given: Mapping[str, Any], checkpoint: Mapping[str, Any] | None = None
@@ -230,9 +246,14 @@ def with_defaults(
 
     ``checkpoint``: a model's own (``lm.generation_defaults``, ``lm.generation_limits``). None for
     a parameter that the model has by itself: a rule, and ``max_new_tokens`` if the checkpoint
-    has ``max_length``.
+    has ``max_length``. If the checkpoint asks for a search, the temperature is 0, and its
+    `SEARCH_SETTINGS` are among the values; see `search_of`.
     """
     own = {} if checkpoint is None else checkpoint
+    if search := search_of(given, own):
+        own = {**own, TEMPERATURE.name: 0}
+        if "penalty_alpha" in search:
+            own = {TOP_K.name: CONTRASTIVE_K, **own}
     values = {
         each.name: own.get(each.name) if given.get(each.name) is None else given[each.name]
         for each in PARAMETERS
@@ -243,4 +264,4 @@ def with_defaults(
         if values[each.name] is None and each not in kept:
             neutral = greedy and each.neutral_if_greedy
             values[each.name] = each.neutral if neutral else each.default
-    return values
+    return values | search

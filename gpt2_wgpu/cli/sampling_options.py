@@ -15,12 +15,14 @@ from gpt2_wgpu.cli.options import (
 )
 from gpt2_wgpu.cli.terminal import Terminal
 from gpt2_wgpu.sampling_parameters import (
+    BEAM_SETTINGS,
     COMMON_PARAMETERS,
     HISTORY_PARAMETERS,
     MAX_BEAMS,
     MAX_DRAFT,
     MAX_NEW_TOKENS,
     SAMPLER_PARAMETERS,
+    SEARCH_SETTINGS,
     TIME_LIMIT_SECONDS,
     TOP_K,
     Parameter,
@@ -147,18 +149,21 @@ def allowed_special(tokens: list[str]) -> dict[str, Any]:
 def settings_of(args: argparse.Namespace, lm: gw.GPT2CausalLM) -> dict[str, Any]:
     """Returns the sampling parameters: options, else the model's defaults, else the command's."""
     given = vars(args) | ({"temperature": 0} if args.greedy else {})
-    return with_defaults(given, lm.generation_defaults | lm.generation_limits)
+    own = lm.generation_defaults
+    if args.beams or args.penalty_alpha is not None or args.prompt_lookup:
+        own = {name: value for name, value in own.items() if name not in SEARCH_SETTINGS}
+    return with_defaults(given, own | lm.generation_limits)
 
 
 def note_what_is_ignored(
     args: argparse.Namespace, settings: dict[str, Any], terminal: Terminal
 ) -> bool:
     """Names the sampling options without effect; returns whether the text is random."""
-    search = _search(args)
+    search = _search(args, settings)
     if not (search or settings["temperature"] == 0):
         return True
     used = {*HISTORY_PARAMETERS} if search else {*COMMON_PARAMETERS}
-    if search == "--penalty-alpha":
+    if args.penalty_alpha is not None or "penalty_alpha" in settings:
         used.add(TOP_K)
     unused = [each for each in SAMPLER_PARAMETERS if each not in used]
     ignored = [each.flags[0] for each in unused if getattr(args, each.name) is not None]
@@ -184,17 +189,22 @@ def compile_model(lm: gw.GPT2CausalLM, args: argparse.Namespace, settings: dict[
     given = lm.generation_defaults | {k: v for k, v in vars(args).items() if v is not None}
     rules = {each.name: given[each.name] for each in HISTORY_PARAMETERS if each.name in given}
     if args.beams:
-        sampler = samplers.BeamSampler(args.beams, **rules)
+        own = {n: v for n, v in given.items() if n in BEAM_SETTINGS and n != "num_beams"}
+        sampler = samplers.BeamSampler(args.beams, **own, **rules)
     elif args.penalty_alpha is not None:
         sampler = samplers.ContrastiveSampler(args.top_k or 5, args.penalty_alpha, **rules)
     else:
-        chosen = {each.name: settings[each.name] for each in SAMPLER_PARAMETERS}
+        names = [*(each.name for each in SAMPLER_PARAMETERS), *SEARCH_SETTINGS]
+        chosen = {name: settings[name] for name in names if name in settings}
         sampler = samplers.of_settings(**chosen)
     lm.compile(sampler=sampler, prompt_lookup_num_tokens=args.prompt_lookup)
 
 
-def _search(args: argparse.Namespace) -> str:
-    """Returns the option that asks for a search, or ""."""
+def _search(args: argparse.Namespace, settings: dict[str, Any]) -> str:
+    """Returns the option that asks for a search, or that the checkpoint does, or ""."""
     if args.beams:
         return "--beams"
-    return "--penalty-alpha" if args.penalty_alpha is not None else ""
+    if args.penalty_alpha is not None:
+        return "--penalty-alpha"
+    asks = any(name in settings for name in SEARCH_SETTINGS)
+    return "the search of generation_config.json: give --temp to sample" if asks else ""

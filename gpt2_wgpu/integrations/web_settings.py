@@ -13,10 +13,12 @@ from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import GPT2WGPUError, InvalidArgumentError
 from gpt2_wgpu.samplers.rule_arguments import RULE_ARGUMENTS
 from gpt2_wgpu.sampling_parameters import (
+    BEAM_SETTINGS,
     HISTORY_PARAMETERS,
     MAX_TOP_LOGPROBS,
     PARAMETERS,
     SAMPLER_PARAMETERS,
+    SEARCH_SETTINGS,
     SEED,
 )
 from gpt2_wgpu.sampling_parameters import with_defaults as with_default_parameters
@@ -109,16 +111,20 @@ class Settings:
         sampler: samplers.Sampler
         if "numBeams" in values:
             sampler = _beam_sampler(values, own)
-        elif "lengthPenalty" in values:
-            raise InvalidArgumentError("lengthPenalty is part of beam search: set numBeams, too")
+            own = {name: value for name, value in own.items() if name not in SEARCH_SETTINGS}
         seed = values.pop("seed", None)
-        chosen = with_default_parameters(
-            {each.name: values.get(each.javascript) for each in PARAMETERS}, own
-        )
+        chosen = with_default_parameters(_changed(values, own), own)
         del chosen["seed"]
         if "numBeams" not in values:
             seeds = _seeds(seed, prompts * each)
-            parameters = {p.name: chosen[p.name] for p in SAMPLER_PARAMETERS if p != SEED}
+            names = [*(p.name for p in SAMPLER_PARAMETERS if p != SEED), *SEARCH_SETTINGS]
+            parameters = {name: chosen[name] for name in names if name in chosen}
+            if "lengthPenalty" in values:
+                if "num_beams" not in chosen:
+                    raise InvalidArgumentError(
+                        "lengthPenalty is part of beam search: set numBeams, too"
+                    )
+                parameters["length_penalty"] = values["lengthPenalty"]
             sampler = samplers.of_settings(seed=seeds[0], **parameters, **_rules(values))
         stop, special = values.get("stop", ()), values.get("allowedSpecial", ())
         return Settings(
@@ -136,6 +142,18 @@ class Settings:
         )
 
 
+def _changed(values: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the given parameters; None where they are the default of a model that searches.
+
+    A page sends the values of all its fields: a search is left by one that was changed.
+    """
+    given = {each.name: values.get(each.javascript) for each in PARAMETERS}
+    if not any(name in own for name in SEARCH_SETTINGS):
+        return given
+    defaults = with_default_parameters({}, own)
+    return {name: None if value == defaults[name] else value for name, value in given.items()}
+
+
 def _beam_sampler(values: Mapping[str, Any], own: Mapping[str, Any]) -> samplers.BeamSampler:
     """Return the beam search of a call; InvalidArgumentError for settings of a random choice."""
     for each in SAMPLER_PARAMETERS:
@@ -145,6 +163,7 @@ def _beam_sampler(values: Mapping[str, Any], own: Mapping[str, Any]) -> samplers
         each.name: values.get(each.javascript, own.get(each.name)) for each in HISTORY_PARAMETERS
     }
     options = {name: value for name, value in given.items() if value is not None} | _rules(values)
+    options |= {name: own[name] for name in BEAM_SETTINGS[1:] if name in own}
     if "lengthPenalty" in values:
         options["length_penalty"] = values["lengthPenalty"]
     return samplers.BeamSampler(values["numBeams"], **options)

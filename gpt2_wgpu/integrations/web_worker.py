@@ -143,7 +143,8 @@ class Model:
             one = isinstance(prompt, str) or (bool(prompt) and isinstance(prompt[0], int))
             settings = self._settings(given, rules, 1 if one else len(prompt))
             seed = None
-            if "numBeams" in given and settings.texts_per_prompt > 1:
+            searches = isinstance(settings.sampler, samplers.BeamSampler)
+            if searches and settings.texts_per_prompt > 1:
                 raise InvalidArgumentError(
                     "a stream has the best text of a beam search: for numReturnSequences of them "
                     "call generate"

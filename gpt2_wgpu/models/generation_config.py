@@ -11,11 +11,13 @@ from typing import Any
 from gpt2_wgpu.errors import ConfigError, InvalidArgumentError
 from gpt2_wgpu.models.config import GPT2Config, flat_ids, read_object
 from gpt2_wgpu.nn import NO_RULES, TokenRules
-from gpt2_wgpu.samplers import GreedySampler
+from gpt2_wgpu.samplers import GreedySampler, of_settings
 from gpt2_wgpu.sampling_parameters import (
+    BEAM_SETTINGS,
     MAX_NEW_TOKENS,
     MIN_P,
     REPETITION_PENALTY,
+    SEARCH_SETTINGS,
     TEMPERATURE,
     TOP_K,
     TOP_P,
@@ -43,13 +45,13 @@ _SAMPLING = (TEMPERATURE, TOP_K, TOP_P, MIN_P, TYPICAL_P, REPETITION_PENALTY)
 # Settings that change the text in transformers, with the value that has no effect there.
 _NOT_OBEYED = {
     **dict.fromkeys(("top_h", "epsilon_cutoff", "eta_cutoff")),
-    **dict.fromkeys(("max_time", "stop_strings", "penalty_alpha", "dola_layers")),
+    **dict.fromkeys(("max_time", "stop_strings", "dola_layers")),
     **dict.fromkeys(("prompt_lookup_num_tokens", "force_words_ids", "constraints")),
     **dict.fromkeys(("exponential_decay_length_penalty", "renormalize_logits")),
     **dict.fromkeys(("guidance_scale", "watermarking_config")),
     **dict.fromkeys(("encoder_no_repeat_ngram_size", "remove_invalid_values", "token_healing")),
     **dict.fromkeys(("num_beams", "num_beam_groups", "num_return_sequences"), 1),
-    **dict.fromkeys(("length_penalty", "encoder_repetition_penalty"), 1),
+    "encoder_repetition_penalty": 1,
     "diversity_penalty": 0,
 }
 
@@ -62,12 +64,12 @@ class GenerationSettings:
     """
 
     rules: TokenRules = NO_RULES
-    defaults: Mapping[str, float] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)  # all of the file
 
     def to_dict(
-        self, rules: TokenRules, defaults: Mapping[str, float], limits: Mapping[str, int]
+        self, rules: TokenRules, defaults: Mapping[str, Any], limits: Mapping[str, int]
     ) -> dict[str, Any]:
         """Return the file's values, with other rules, defaults and limits where these differ."""
         values = dict(self.values)
@@ -77,11 +79,12 @@ class GenerationSettings:
             if _BOS in values:
                 (values[_BOS],) = values[_BOS]
         if defaults != self.defaults:
-            values = _without(values, ("do_sample", *(each.name for each in _SAMPLING)))
-            values |= defaults
+            names = ("do_sample", *SEARCH_SETTINGS, *(each.name for each in _SAMPLING))
+            values = _without(values, names) | dict(defaults)
+            searches = any(name in defaults for name in SEARCH_SETTINGS)
             if defaults:
-                values["do_sample"] = values.get("temperature") != 0
-            if not values.get("do_sample", True):
+                values["do_sample"] = values.get("temperature") != 0 and not searches
+            if values.get("temperature") == 0:
                 del values["temperature"]
         if limits != self.limits:
             values = _without(values, [each.name for each in _LIMITS]) | dict(limits)
@@ -136,10 +139,14 @@ def read_settings(directory: Path) -> GenerationSettings:
     if values.get("do_sample") is False:
         defaults["temperature"] = 0.0  # greedy search
     _warn_of_invalid(values, defaults | limits)
+    defaults |= _search(values, defaults)
     unused = [
         name
         for name, value in values.items()
-        if name in _NOT_OBEYED and value not in (_NOT_OBEYED[name], False, [], {})
+        if name in _NOT_OBEYED
+        and name not in defaults
+        and (name != "num_beams" or values.get("do_sample") is True)
+        and value not in (_NOT_OBEYED[name], False, [], {})
     ]
     if unused:
         warnings.warn(
@@ -164,6 +171,31 @@ def _given(values: Mapping[str, Any], parameters: Iterable[Parameter]) -> dict[s
         if (found := each.range.find(value)) is not None:
             given[each.name] = found
     return given
+
+
+def _search(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of beam or contrastive search; {} where the file does not search.
+
+    As in transformers, beams take precedence, and a random choice has no contrastive search. Beams
+    that are chosen at random are not available.
+    """
+    if values.get("do_sample") is True:
+        return {}
+    if values.get("num_beams", 1) != 1:
+        names: tuple[str, ...] = BEAM_SETTINGS
+    elif values.get("penalty_alpha"):
+        names = ("penalty_alpha",)
+    else:
+        return {}
+    found = {name: values[name] for name in names if name in values}
+    try:
+        of_settings(**{**defaults, **found})
+    except InvalidArgumentError as error:
+        warnings.warn(
+            f"{GENERATION_CONFIG} sets {', '.join(found)}: {error}; it is ignored", stacklevel=5
+        )
+        return {}
+    return found
 
 
 def _warn_of_invalid(values: Mapping[str, Any], given: Mapping[str, Any]) -> None:

@@ -53,9 +53,10 @@ class GenerativeTask(GenerateMethods, CopiedByAttributes):
         self.backbone = backbone
         self.preprocessor = preprocessor
         self.token_rules = NO_RULES  # of generation_config.json; those of the sampler win
-        # Sampling parameters of generation_config.json (greedy: temperature 0): defaults of the
-        # command and the page, and arguments of `samplers.of_settings`; `compile` has its own.
-        self.generation_defaults: dict[str, float] = {}
+        # Sampling parameters of generation_config.json (greedy: temperature 0) or those of a
+        # search: defaults of the command and the page, and arguments of `samplers.of_settings`;
+        # `compile` has its own.
+        self.generation_defaults: dict[str, Any] = {}
         # max_new_tokens or max_length of that file, for a text without limits of its own.
         self.generation_limits: dict[str, int] = {}
         self.generation_settings = GenerationSettings()  # of the file, for `save_to_preset`

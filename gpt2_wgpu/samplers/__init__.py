@@ -15,7 +15,14 @@ from gpt2_wgpu.samplers.sampler import Sampler, check_usable, runs_in_python, ru
 from gpt2_wgpu.samplers.top_k_sampler import TopKSampler
 from gpt2_wgpu.samplers.top_p_sampler import TopPSampler
 from gpt2_wgpu.samplers.typical_sampler import TypicalSampler
-from gpt2_wgpu.sampling_parameters import TOP_K, TOP_P
+from gpt2_wgpu.sampling_parameters import (
+    CONTRASTIVE_K,
+    MIN_P,
+    SEARCH_SETTINGS,
+    TOP_K,
+    TOP_P,
+    TYPICAL_P,
+)
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.validation import made_from
 
@@ -77,11 +84,15 @@ def of_settings(
         top_k: 0: all tokens.
         top_p: 1: no nucleus.
         seed: as in `SeededSampler`.
-        **others: the common parameters, as in `Sampler`.
+        **others: the common parameters, as in `Sampler`. With ``num_beams`` a `BeamSampler`,
+            with ``penalty_alpha`` a `ContrastiveSampler` of ``top_k``, for which the other
+            sampling values have no effect, as in transformers.
 
     Raises:
         InvalidArgumentError: a value is out of range.
     """
+    if search := {name: others.pop(name) for name in SEARCH_SETTINGS if name in others}:
+        return _search(search, top_k, others)
     if temperature == 0:
         return GreedySampler(**others)
     k = int(TOP_K.range.check("top_k", top_k))
@@ -90,6 +101,26 @@ def of_settings(
     if k:
         return TopKSampler(k, seed, temperature, **others)
     return RandomSampler(seed, temperature, **others)
+
+
+def _search(settings: dict[str, Any], top_k: int, others: dict[str, Any]) -> Sampler:
+    """Return the search of ``settings``."""
+    rules = {
+        name: value for name, value in others.items() if name not in (MIN_P.name, TYPICAL_P.name)
+    }
+    if "penalty_alpha" in settings:
+        alpha = settings.pop("penalty_alpha")
+        if not settings:
+            return ContrastiveSampler(top_k or CONTRASTIVE_K, alpha, **rules)
+        raise InvalidArgumentError(
+            f"penalty_alpha is part of contrastive search, {', '.join(settings)} of beam search: "
+            "omit one of them"
+        )
+    if "num_beams" not in settings:
+        raise InvalidArgumentError(
+            f"{' and '.join(settings)} are part of beam search: give num_beams, too"
+        )
+    return BeamSampler(**settings, **rules)
 
 
 def serialize(sampler: Sampler) -> dict[str, Any]:

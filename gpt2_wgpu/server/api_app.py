@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any
@@ -18,6 +19,7 @@ from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.models import GPT2CausalLM
 from gpt2_wgpu.models.batch_row import MOST_ROWS
 from gpt2_wgpu.models.continuous_batch import ContinuousBatch
+from gpt2_wgpu.sampling_parameters import SEARCH_SETTINGS
 from gpt2_wgpu.server import metrics
 from gpt2_wgpu.server.access import Access
 from gpt2_wgpu.server.api_errors import APIError, as_json
@@ -61,6 +63,12 @@ def create_app(
     """
     if lm.preprocessor is None:
         raise InvalidArgumentError("this model has no preprocessor, which texts need")
+    if search := [name for name in SEARCH_SETTINGS if name in lm.generation_defaults]:
+        warnings.warn(
+            f"{model}: generation_config.json sets {', '.join(search)}, but the server has no "
+            "searches: its texts are those of the other settings",
+            stacklevel=2,
+        )
     max_rows = integer("max_rows", max_rows, 1, MOST_ROWS)
     limit = max_rows + integer("max_queue", max_queue, 0, MOST_QUEUE)
     found = metrics.Metrics()

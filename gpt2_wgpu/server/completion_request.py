@@ -16,6 +16,7 @@ from gpt2_wgpu.sampling_parameters import (
     MAX_NEW_TOKENS,
     MAX_TOP_LOGPROBS,
     SAMPLER_PARAMETERS,
+    SEARCH_SETTINGS,
     with_defaults,
 )
 from gpt2_wgpu.server.api_errors import APIError, api_error_of
@@ -174,8 +175,9 @@ class _Fields:
         most = Range(0, MAX_NEW_TOKENS.range.high, whole=True)
         max_tokens = self._number("max_tokens", most, None)
         given[MAX_NEW_TOKENS.name] = None if max_tokens is None else int(max_tokens)
-        defaults = self._lm.generation_defaults | self._lm.generation_limits
-        return with_defaults(given, defaults)
+        own = self._lm.generation_defaults | self._lm.generation_limits
+        # Rows share a step, which a search does not have.
+        return with_defaults(given, {n: v for n, v in own.items() if n not in SEARCH_SETTINGS})
 
     def _sampler(self, settings: dict[str, Any]) -> samplers.Sampler:
         bias = self._checked("logit_bias", self._logit_bias)

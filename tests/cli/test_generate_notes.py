@@ -81,6 +81,22 @@ def test_values_of_the_model_are_defaults(engine: FakeEngine, capsys: Captured) 
     assert main(["generate", "Once", "--beams", "2", "--min-length", "3"]) == 0
     config = engine.calls["sampler"]["config"]
     assert (config["repetition_penalty"], config["min_length"]) == (1.5, 3)
+    engine.generation_defaults = {"num_beams": 3, "length_penalty": 2.0, "early_stopping": True}
+    assert main(["generate", "Once", "--seed", "3"]) == 0
+    config = engine.calls["sampler"]["config"]
+    assert (config["num_beams"], config["length_penalty"], config["early_stopping"]) == (3, 2, True)
+    assert "--seed has no effect with the search of generation_conf" in capsys.readouterr().err
+    for option, kind in (
+        (["--beams", "2"], "Beam"), (["--greedy"], "Greedy"), (["--temp", "1"], "TopP"),
+        (["--penalty-alpha", "0.5"], "Contrastive"), (["--prompt-lookup", "2"], "TopP"),
+    ):  # fmt: skip
+        assert main(["generate", "Once", *option]) == 0
+        assert engine.calls["sampler"]["class_name"] == f"{kind}Sampler"
+    engine.generation_defaults = {"penalty_alpha": 0.4}
+    assert main(["generate", "Once", "--top-k", "6"]) == 0
+    config = engine.calls["sampler"]["config"]
+    assert (config["k"], config["alpha"]) == (6, 0.4)
+    engine.generation_defaults = {}
     engine.generation_limits = {"max_new_tokens": 5}
     assert main(["generate", "Once"]) == 0
     assert engine.calls["stream"]["max_new_tokens"] == 5

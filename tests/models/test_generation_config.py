@@ -11,7 +11,7 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
-from gpt2_wgpu.errors import ConfigError
+from gpt2_wgpu.errors import ConfigError, InvalidArgumentError
 from gpt2_wgpu.models.generation_config import GenerationSettings
 from gpt2_wgpu.nn import TokenRules
 from gpt2_wgpu.sampling_parameters import with_defaults
@@ -82,9 +82,60 @@ def test_rules_are_obeyed_and_arguments_win(small_lm, load):
 
 
 def test_settings_that_are_not_obeyed_are_named_once(load):
-    with pytest.warns(UserWarning, match=r"sets num_beams, length_penalty, which") as caught:
-        load(do_sample=True, top_k=9, num_beams=4, length_penalty=2.0, use_cache=True, top_p=None)
+    with pytest.warns(UserWarning, match=r"sets top_h, num_beams, which") as caught:
+        load(
+            do_sample=True,
+            top_h=0.5,
+            top_k=9,
+            num_beams=4,
+            length_penalty=2.0,
+            use_cache=True,
+            top_p=None,
+        )
     assert len(caught) == 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_beams": 3, "length_penalty": -2.0, "early_stopping": True, "top_k": 9},
+        {"num_beams": 3, "force_words_ids": [[5, 6], [[7], [8]]], "repetition_penalty": 1.5},
+        {"num_beams": 2, "do_sample": False, "temperature": 0.5, "penalty_alpha": 0.5},
+    ],
+    ids=str,
+)
+def test_beam_search_of_the_file_is_that_of_transformers(small_lm, load, settings):
+    small_lm.compile("greedy")
+    lm, directory = load(**settings)
+    lm.compile(samplers.of_settings(**lm.generation_defaults))
+    found = text(lm)
+    if "force_words_ids" in settings:  # transformers has it no more
+        assert "5, 6" in str(found)
+        assert {7, 8} & {*found}
+        assert lm.sampler.repetition_penalty == 1.5
+    else:
+        assert found == reference(directory)
+    assert found != text(small_lm)
+    values = with_defaults({"seed": 3}, lm.generation_defaults)
+    assert (values["temperature"], values["num_beams"]) == (0, settings["num_beams"])
+    assert values["repetition_penalty"] == settings.get("repetition_penalty", 1)
+    for given in ({"temperature": 0.7}, {"top_k": 5}, {"temperature": 0}):  # arguments win
+        assert "num_beams" not in with_defaults(given, lm.generation_defaults)
+
+
+def test_contrastive_search_of_the_file(load):
+    lm, _ = load(penalty_alpha=0.4, no_repeat_ngram_size=3)
+    assert lm.generation_defaults == {"penalty_alpha": 0.4}
+    values = with_defaults({}, lm.generation_defaults)
+    assert (values["penalty_alpha"], values["top_k"], values["temperature"]) == (0.4, 5, 0)
+    assert with_defaults({"top_k": 8}, lm.generation_defaults)["penalty_alpha"] == 0.4
+    sampler = samplers.of_settings(**lm.generation_defaults | {"top_k": 8, "min_p": 0.1})
+    assert sampler.get_config() == samplers.ContrastiveSampler(8, 0.4).get_config()
+    assert load(penalty_alpha=0.4, do_sample=True)[0].generation_defaults == {}
+    with pytest.raises(InvalidArgumentError, match="penalty_alpha is part of contrastive search, "):
+        samplers.of_settings(penalty_alpha=0.4, num_beams=2)
+    with pytest.raises(InvalidArgumentError, match="length_penalty are part of beam search: give"):
+        samplers.of_settings(length_penalty=2.0)
 
 
 def test_a_wrong_rule_names_the_file(load):
@@ -121,6 +172,8 @@ def test_greedy_search_of_the_file_is_that_of_transformers(small_lm, load):
         ({"top_k": -1}, "sets top_k to -1"),
         ({"temperature": "hot"}, "sets temperature to 'hot'"),
         ({"max_new_tokens": 0}, "sets max_new_tokens to 0"),
+        ({"num_beams": 99}, "sets num_beams: num_beams must be .*99; it is ignored"),
+        ({"penalty_alpha": 2}, "sets penalty_alpha: alpha must be"),
     ],
 )
 def test_an_invalid_default_is_ignored_with_a_warning(settings, message, load):
@@ -176,21 +229,24 @@ def test_a_neutral_argument_switches_a_rule_off(small_lm, load, rule, off):
 
 
 def test_a_saved_model_keeps_its_settings(load, tmp_path):
-    with pytest.warns(UserWarning, match="sets num_beams, which"):
+    with pytest.warns(UserWarning, match="sets max_time, which"):
         lm, directory = load(
-            do_sample=False, repetition_penalty=1.8, temperature=0.5, num_beams=3, eos_token_id=[7],
+            do_sample=False, repetition_penalty=1.8, temperature=0.5, max_time=3, eos_token_id=[7],
             bad_words_ids=[[5, 6]], sequence_bias=[[[9], 1.5]], max_new_tokens=3,
         )  # fmt: skip
     assert saved(lm, tmp_path / "same") == {**read(directory), "bos_token_id": None}
     lm.token_rules = TokenRules(suppress_tokens=(4,), sequence_bias=(((8,), 2.0),))
     lm.generation_defaults, lm.generation_limits = {"temperature": 0.7}, {}
-    others = {"num_beams": 3, "bos_token_id": None, "eos_token_id": [7], "do_sample": True}
+    others = {"max_time": 3, "bos_token_id": None, "eos_token_id": [7], "do_sample": True}
     rules = {"suppress_tokens": [4], "sequence_bias": [[[8], 2.0]]}
     assert saved(lm, tmp_path / "other") == {**others, **rules, "temperature": 0.7}
     lm.generation_defaults = {"temperature": 0, "top_k": 3}
     found = saved(lm, tmp_path / "greedy")
     assert "temperature" not in found
     assert (found["do_sample"], found["top_k"]) == (False, 3)
+    lm.generation_defaults = {"num_beams": 3, "length_penalty": 2.0}
+    found = saved(lm, tmp_path / "beams")
+    assert (found["do_sample"], found["num_beams"], found["length_penalty"]) == (False, 3, 2.0)
     lm.token_rules, lm.generation_defaults = TokenRules(), {}
     assert saved(lm, tmp_path / "none") == {key: others[key] for key in others if key[0] != "d"}
     assert GenerationSettings().to_dict(TokenRules(), {}, {}) == {}  # no file

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt2_wgpu import errors
+from gpt2_wgpu import errors, samplers
 from gpt2_wgpu.integrations import web_worker
 from gpt2_wgpu.integrations.web_settings import DEFAULTS, SETTINGS, Settings, javascript_names
 
@@ -85,6 +85,21 @@ def test_beam_search_and_time_limit():
     ):
         with pytest.raises(errors.InvalidArgumentError, match=message), javascript_names():
             Settings.of(wrong, own)
+
+
+def test_a_search_of_the_checkpoint():
+    """The values of a page's unchanged fields leave it; others sample."""
+    own = {"num_beams": 3, "early_stopping": True, "length_penalty": 2.0}
+    fields = {"temperature": 0, "topK": 40, "topP": 0.95, "repetitionPenalty": 1}
+    for given in ({}, {"seed": 4}, fields):
+        found = Settings.of(given, own)
+        config = found.sampler.get_config()
+        assert (config["num_beams"], config["length_penalty"], found.seeds) == (3, 2.0, None)
+    assert Settings.of({"lengthPenalty": 0.5}, own).sampler.get_config()["length_penalty"] == 0.5
+    config = Settings.of({"numBeams": 2}, own).sampler.get_config()
+    assert (config["num_beams"], config["early_stopping"]) == (2, True)
+    assert isinstance(Settings.of(fields | {"temperature": 1}, own).sampler, samplers.TopP)
+    assert isinstance(Settings.of({}, {"penalty_alpha": 0.5}).sampler, samplers.Contrastive)
 
 
 def test_every_setting_is_declared():

@@ -71,6 +71,9 @@ def test_defaults_are_those_of_the_command(complete, lm, monkeypatch):
     monkeypatch.setattr(lm, "generation_limits", {"max_new_tokens": 5})
     expected = lm.generate(PROMPT, max_new_tokens=5, sampler="greedy", strip_prompt=True)
     assert complete(prompt=PROMPT)["choices"][0]["text"] == expected
+    monkeypatch.setattr(lm, "generation_defaults", {"temperature": 0, "num_beams": 3})
+    with pytest.warns(UserWarning, match="sets num_beams, but the server has no searches"):
+        assert complete(prompt=PROMPT)["choices"][0]["text"] == expected
 
 
 def test_forms_of_a_prompt(complete, lm):
