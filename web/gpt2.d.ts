@@ -1,11 +1,10 @@
 /**
  * GPT-2 in the browser: `GPT2.load` → `lm.stream`. All work runs in one worker.
  *
- * Errors are `Error` objects whose `name` is the class of the Python package (`WeightsError`,
- * `ConfigError`, `PresetError`, `NoAdapterError`, `OutOfGPUMemoryError`, `DeviceLostError`,
- * `ContextLengthError`, `InvalidArgumentError`, `BusyError`, ...), or `WorkerError`, and whose `message` is one line with
- * fault and remedy. A call stopped by a signal rejects with the signal's `reason`, by default an
- * `AbortError`.
+ * Errors have the name of the class of the Python package (`WeightsError`, `ConfigError`, `PresetError`,
+ * `NoAdapterError`, `OutOfGPUMemoryError`, `DeviceLostError`, `BusyError`, ...), or `WorkerError`, and a
+ * `message` of one line with fault and remedy. `InvalidArgumentError` and `ContextLengthError` are
+ * `RangeError`s. A call stopped by a signal rejects with the signal's `reason`, by default an `AbortError`.
  */
 
 /** The GPU adapter in use. */

@@ -1,7 +1,7 @@
 /** The files of a model: from the browser's storage, or downloaded and then stored. */
 
 import { FileChanged, download, weightsError } from "./downloads.js";
-import { aborted, errorOf } from "./rpc.js";
+import { aborted, errorOf, unlessAborted } from "./rpc.js";
 import { sha256 } from "./sha256.js";
 import { offered, parse } from "./sources.js";
 import { MemorySink, ModelStore } from "./storage.js";
@@ -20,6 +20,12 @@ export { offered };
 
 const nothing = async () => {};
 const unlocked = { commit: nothing, discard: nothing, release: () => {} };
+
+/**
+ * Downloads of this worker by the model's id, until they are released: then what others can use
+ * of one that was not stored, else null. @type {Map<string, Promise<Obtained | null>>}
+ */
+const downloads = new Map();
 
 /** @param {any} source @param {any} options @param {AbortSignal} [signal] */
 export async function size(source, options, signal) {
@@ -56,6 +62,8 @@ function summed(files) {
 }
 
 /**
+ * Calls for one model at the same time share a download; if it is cancelled, the next goes on with it.
+ *
  * @param {any} source
  * @param {{hub?: string, update?: boolean}} options `update`: look for a newer version of a stored
  *     model; if there is none or the server is unreachable, the stored one is used
@@ -67,6 +75,35 @@ export async function obtain(source, { update = false, ...options }, watch) {
   if (found.kind === "files") {
     return { ...found, cached: true, stored: false, ...unlocked };
   }
+  const { id } = found;
+  for (let other; (other = downloads.get(id)); ) {
+    const unstored = await (watch.signal ? unlessAborted(other, watch.signal) : other);
+    if (unstored) return { ...unstored, cached: true, ...unlocked };
+  }
+  /** @type {PromiseWithResolvers<Obtained | null>} */
+  const { promise, resolve } = Promise.withResolvers();
+  downloads.set(id, promise);
+  const end = (/** @type {Obtained | null} */ unstored) => {
+    downloads.delete(id);
+    resolve(unstored);
+  };
+  try {
+    const obtained = await obtainAlone(found, update, watch);
+    if (obtained.cached) end(null);
+    const { release } = obtained;
+    obtained.release = () => {
+      release();
+      if (!obtained.cached) end(obtained.stored ? null : obtained);
+    };
+    return obtained;
+  } catch (error) {
+    end(null);
+    throw error;
+  }
+}
+
+/** @param {RemoteSource} found @param {boolean} update @param {Watch} watch @returns {Promise<Obtained>} */
+async function obtainAlone(found, update, watch) {
   const store = await ModelStore.open();
   const stored = await store?.find(found.id);
   if (store && stored?.files) {

@@ -8,9 +8,24 @@
  * An error keeps its name (the Python class) and its one-line message.
  */
 
+/** Python's errors that are classes of JavaScript; others are an Error. @type {Map<string, ErrorConstructor>} */
+const CLASSES = new Map(
+  Object.entries({
+    InvalidArgumentError: RangeError,
+    ShapeError: RangeError,
+    TokenizerError: RangeError,
+    ContextLengthError: RangeError,
+    ValueError: RangeError,
+    RangeError,
+    CopyError: TypeError,
+    TypeError,
+    SyntaxError,
+  }),
+);
+
 /** An Error with a given name and message. @param {{name: string, message: string}} fault */
 export function errorOf({ name, message }) {
-  const error = new Error(message);
+  const error = new (CLASSES.get(name) ?? Error)(message);
   error.name = name;
   return error;
 }
@@ -18,6 +33,19 @@ export function errorOf({ name, message }) {
 /** The AbortError of a stopped call. */
 export function aborted() {
   return new DOMException("stopped by the caller", "AbortError");
+}
+
+/**
+ * The result of `promise`, or an AbortError as soon as `signal` aborts.
+ *
+ * @template T @param {Promise<T>} promise @param {AbortSignal} signal @returns {Promise<T>}
+ */
+export function unlessAborted(promise, signal) {
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) reject(aborted());
+    signal.addEventListener("abort", () => reject(aborted()));
+    promise.then(resolve, reject);
+  });
 }
 
 /** The calling side. */

@@ -3,7 +3,7 @@
 import { check, noAdapter } from "./check.js";
 import * as models from "./models.js";
 import { plain, startPython } from "./python.js";
-import { aborted, end, faultOf, post } from "./rpc.js";
+import { aborted, end, faultOf, post, unlessAborted } from "./rpc.js";
 import { MEMORY_INTERVAL_MS, addModel } from "./worker-models.js";
 
 /** @typedef {import("./worker-models.js").Context} Context */
@@ -88,19 +88,6 @@ async function obtainAndLoad({ signal, emit }, source, { dtype, ...options }) {
   const info = { ...plain(proxy.info()), adapter: found.adapter, stored };
   if (warning) info.warnings.push(warning);
   return { model: id, info, saved: stored && !cached };
-}
-
-/**
- * The result of `promise`, or an AbortError as soon as `signal` aborts.
- *
- * @template T @param {Promise<T>} promise @param {AbortSignal} signal @returns {Promise<T>}
- */
-function unlessAborted(promise, signal) {
-  return new Promise((resolve, reject) => {
-    if (signal.aborted) reject(aborted());
-    signal.addEventListener("abort", () => reject(aborted()));
-    promise.then(resolve, reject);
-  });
 }
 
 /**

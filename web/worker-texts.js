@@ -89,6 +89,7 @@ export function generate({ signal }, id, prompts, { constraint, wait, ...options
   const left = timed(options);
   return alone(id, "generating", async (model) => {
     const rules = await rulesOf(constraint);
+    signal.throwIfAborted();
     const timer = setInterval(() => report(id, model), MEMORY_INTERVAL_MS);
     try {
       return await stoppable(id, signal, model.proxy.generate(inPython(prompts), inPython(left()), rules));

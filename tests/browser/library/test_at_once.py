@@ -1,10 +1,10 @@
-"""Failed and cancelled loads are reported immediately, also during other work."""
+"""Loads at the same time, and failed and cancelled ones, which are reported immediately."""
 
 from __future__ import annotations
 
 import threading
 
-from tests.browser.library.browsing import Browser
+from tests.browser.library.browsing import Browser, Tab, weights_of
 from tests.browser.library.host import PREFIX, Host, Hosted
 
 WASM = f"{PREFIX}pyodide/pyodide.asm.wasm"
@@ -52,3 +52,35 @@ def test_while_weights_are_downloaded(
         assert tab.evaluate(size, source) > 1e6
     finally:
         tab.close()
+
+
+def test_loads_of_one_model_share_a_download(
+    tab: Tab, host: Host, fairytales: dict[str, bytes]
+) -> None:
+    """The end of one by its signal does not end the others, which go on with its part."""
+    path = "/shared/model.safetensors"
+    source = host.add("shared", fairytales)
+    host.files[path].seconds_a_chunk = 0.01
+    before = weights_of(tab)
+    found = tab.evaluate(
+        """async (source) => {
+          const controller = new AbortController();
+          const onProgress = ({ bytes }) => bytes > 3e6 && controller.abort("enough");
+          const dtype = "float16";
+          const given = [{ dtype, signal: controller.signal, onProgress }, { dtype }, { dtype }];
+          const loads = given.map((options) => GPT2.load(source, options));
+          const [first, ...others] = await Promise.allSettled(loads);
+          const texts = [];
+          for (const { value } of others) {
+            texts.push(await value.generate("The king", { temperature: 0, maxTokens: 5 }));
+            await value.dispose();
+          }
+          return { reason: first.reason, texts };
+        }""",
+        source,
+    )
+    assert found["reason"] == "enough"
+    assert found["texts"][0] == found["texts"][1] != ""
+    asked = host.downloads(path)
+    assert len(asked) == 2 and asked[1].range is not None
+    assert weights_of(tab) == before

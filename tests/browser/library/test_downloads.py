@@ -295,9 +295,42 @@ def test_two_tabs_do_not_download_the_same_model(
     attempt: Attempt, host: Host, files: dict[str, bytes]
 ) -> None:
     source = host.add("url-model", files)
+    assert "error" not in attempt("hold", source)
+    other = Attempt(attempt.tab.beside(f"{host.page}tests/downloads.html"))
+    assert other("obtain", source, {})["error"]["name"] == "BusyError"
+
+
+@pytest.mark.parametrize("quota", [None, 1_000_000], ids=["stored", "no room"])
+def test_calls_at_the_same_time_share_a_download(
+    attempt: Attempt, host: Host, files: dict[str, bytes], hashes: dict[str, str], quota: int | None
+) -> None:
+    source = host.add("url-model", files)
     host.files["/url-model/model.safetensors"].seconds_a_chunk = 0.02
-    both = attempt.tab.evaluate(
-        "(s) => Promise.all([attempt('obtain', [s, {}]), attempt('obtain', [s, {}])])", source
+    if quota:
+        attempt.tab.command("Storage.overrideQuotaForOrigin", origin=host.address, quotaSize=quota)
+    calls = "(s) => Promise.all([1, 2, 3].map(() => attempt('obtain', [s, {}])))"
+    found = attempt.tab.evaluate(calls, source)
+    assert [each["value"]["hashes"] for each in found] == [hashes] * 3
+    assert [each["value"]["stored"] for each in found] == [quota is None] * 3
+    # (Without room the download begins twice: the first did not fit.)
+    assert len(host.downloads("/url-model/model.safetensors")) == (2 if quota else 1)
+
+
+def test_a_cancelled_download_goes_on_for_others(
+    attempt: Attempt, host: Host, files: dict[str, bytes], hashes: dict[str, str]
+) -> None:
+    source = host.add("url-model", files)
+    host.files["/url-model/model.safetensors"].seconds_a_chunk = 0.02
+    first, waiting, second = attempt.tab.evaluate(
+        """async (source) => {
+          const first = attempt("obtain", [source, {}], 500_000);
+          const signal = AbortSignal.timeout(50);
+          const waiting = worker.call("obtain", [source, {}], { signal }).catch(({ name }) => name);
+          return Promise.all([first, waiting, attempt("obtain", [source, {}])]);
+        }""",
+        source,
     )
-    (error,) = [result["error"] for result in both if "error" in result]
-    assert error["name"] == "BusyError"
+    assert (first["error"]["name"], waiting) == ("AbortError", "TimeoutError")
+    assert second["value"]["hashes"] == hashes
+    _, resumed = host.downloads("/url-model/model.safetensors")
+    assert resumed.range is not None
