@@ -98,7 +98,7 @@ async def _attention(lm: gw.GPT2CausalLM, ids: list[int], layers: Any) -> dict[s
 
 
 async def _lens(lm: gw.GPT2CausalLM, ids: list[int], top: Any, at: Any) -> dict[str, Any]:
-    """Return the likeliest tokens [layer, position, count] by the residual stream of each layer.
+    """Return the most likely tokens [layer, position, count] by the residual stream of each layer.
 
     And the rank [layer, position] of the token that follows, -1 after the last.
     """
