@@ -49,7 +49,7 @@ def pyodide(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def npm_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package as `npm install` unpacks it, in a folder node_modules, beside its archive."""
     folder = tmp_path_factory.mktemp("npm")
-    build_npm.build(folder / "built")
+    assert build_npm.main([str(folder / "built")]) == 0
     command = ["npm", "pack", "--silent", f"--pack-destination={folder}", str(folder / "built")]
     subprocess.run(command, check=True, capture_output=True)
     (archive,) = folder.glob("*.tgz")
