@@ -268,6 +268,8 @@ export interface Inspection {
   texts: string[];
   /** Where each begins in the text. */
   offsets: Uint32Array;
+  /** Text of each of the most likely tokens below, by its id; a part of a character is "\ufffd". */
+  pieces: Record<number, string>;
   /** How each token was predicted: NaN or -1 for the first. */
   odds?: {
     logprobs: Float32Array;

@@ -11,7 +11,7 @@ import gpt2_wgpu as gw
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.integrations.web_texts import pieces
 from gpt2_wgpu.shown import shown
-from gpt2_wgpu.text import GPT2CausalLMPreprocessor
+from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 from gpt2_wgpu.validation import integer
 
 _OPTIONS = ("odds", "attention", "lens", "at")
@@ -53,7 +53,15 @@ async def inspection(
         found["attention"] = await _attention(lm, ids, given["attention"])
     if given.get("lens") is not None:
         found["lens"] = await _lens(lm, ids, given["lens"], given.get("at"))
+    tops = [found["odds"]["top"]["ids"]] if "odds" in found else []
+    tops += [found["lens"]["ids"]] if "lens" in found else []
+    found["pieces"] = _pieces(preprocessor.tokenizer, {token for top in tops for token in top})
     return found
+
+
+def _pieces(tokenizer: GPT2Tokenizer, ids: set[int]) -> dict[str, str]:
+    """Return the text of each id on its own, in which a part of a character is U+FFFD."""
+    return {str(token): tokenizer.decode([token]) for token in ids if tokenizer.has_id(token)}
 
 
 async def _odds(lm: gw.GPT2CausalLM, ids: list[int], top: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import { Chooser } from "./chooser.js";
 import { copyText } from "./clipboard.js";
 import { PythonConsole } from "./console.js";
 import { element } from "./dom.js";
+import { Inspector } from "./inspector/inspector.js";
 import { Loader } from "./loading.js";
 import { lookAtMemory, showMemory, watchMemory } from "./memory-line.js";
 import { startOdds } from "./odds.js";
@@ -28,6 +29,7 @@ const loader = new Loader({
 });
 const chooser = new Chooser(loader, onLoaded);
 const python = new PythonConsole(() => void lookAtMemory(loader.lm));
+const inspector = new Inspector();
 
 /** @param {import("./loading.js").State} state */
 function onState(state) {
@@ -35,6 +37,7 @@ function onState(state) {
   if (state === "ready") return;
   writer.use(null);
   python.use(null);
+  inspector.use(null);
 }
 
 /** @param {import("../gpt2.js").GPT2} lm */
@@ -44,6 +47,7 @@ function onLoaded(lm) {
   fitSettings(lm.info);
   writer.use(lm, model);
   python.use(lm);
+  inspector.use(lm);
   Object.assign(globalThis, { lm }); // for the browser's own console
   void lookAtMemory(lm);
   void tellOffline(lm.info.stored);

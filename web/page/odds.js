@@ -76,10 +76,10 @@ function select(index) {
 }
 
 /** A token's text in quotes, with visible line ends. @param {string} piece */
-const named = (piece) => `“${piece.replaceAll("\n", "⏎")}”`;
+export const named = (piece) => `“${piece.replaceAll("\n", "⏎")}”`;
 
 /** @param {number} logprob */
-function percent(logprob) {
+export function percent(logprob) {
   const share = 100 * Math.exp(logprob);
   return `${share >= 10 ? share.toFixed(0) : share >= 0.01 ? share.toPrecision(2) : "<0.01"} %`;
 }

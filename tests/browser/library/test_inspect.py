@@ -56,6 +56,9 @@ def test_odds(found: dict[str, Any], native: gw.GPT2CausalLM) -> None:
         wanted = [getattr(each, attribute) for each in details]
         np.testing.assert_allclose(shown, wanted, atol=1e-3)
     assert odds["ranks"] == ["Int32Array", -1, *(each.rank for each in details)]
+    assert native.preprocessor
+    for token in [*odds["top"]["ids"][4:], *found["lens"]["ids"][1:]]:
+        assert found["pieces"][str(token)] == native.preprocessor.tokenizer.decode([token])
     ids = values(odds["top"]["ids"], "Int32Array", len(details) + 1, 3)
     assert ids[0].tolist() == [-1] * 3
     assert ids[1:].tolist() == [[*each.top_logprobs] for each in details]

@@ -207,6 +207,40 @@ export class GPT2 extends EventTarget {
     };
   }
 
+  tokenizer = { encode: async (text) => text.match(/\s*\S+/g) ?? [] };
+
+  /** Words are tokens; each looks at itself (head 0) or at the token before (head 1). */
+  async inspect(text, { attention, lens, at, signal } = {}) {
+    fake.calls.push(["inspect", text, { attention, lens, at }]);
+    await sleep(fake.pause);
+    signal?.throwIfAborted();
+    if (fake.noInside) throw named("ContextLengthError", fake.noInside);
+    const texts = ["", ...(text.match(/\s*\S+/g) ?? [])];
+    const length = texts.length;
+    const patterns = new Float32Array(2 * length * length);
+    for (let query = 0; query < length; query++) {
+      patterns[query * length + query] = 1;
+      patterns[(length + query) * length + Math.max(0, query - 1)] = 1;
+    }
+    const found = { texts, attention: { layers: new Uint32Array([attention]), heads: 2, length, patterns } };
+    if (!lens) return found;
+    const cells = 3 * at.length;
+    const repeated = (values) => Array.from({ length: cells }, () => values).flat();
+    return {
+      ...found,
+      pieces: { 5: " wolf", 6: " <b>" },
+      lens: {
+        layers: ["0_pre", "1_pre", "final_post"],
+        positions: Uint32Array.from(at),
+        count: 2,
+        ids: Int32Array.from(repeated([5, 6])),
+        probabilities: Float32Array.from(repeated([0.5, 0.25])),
+        divergences: new Float32Array(cells),
+        ranks: Int32Array.from({ length: cells }, (_, i) => (at[i % at.length] + 1 < length ? 3 : -1)),
+      },
+    };
+  }
+
   async python(code, { signal } = {}) {
     fake.calls.push(["python", code]);
     this.#check();

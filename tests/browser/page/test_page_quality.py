@@ -68,6 +68,11 @@ def test_every_state_is_accessible(visit: Begin, node_modules: Path, look: str) 
     me.generate()
     me("story").press("ArrowRight")
     audit(me, node_modules, look, "6-odds")
+    me("inspector-toggle").click()
+    me("inspect").click()
+    me("heads").get_by_role("button", name="Head 1").click()
+    me("lens").get_by_role("button").first.click()
+    audit(me, node_modules, look, "7-inspector")
 
 
 @pytest.mark.parametrize("look", AUDITED)

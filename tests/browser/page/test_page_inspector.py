@@ -1,0 +1,78 @@
+"""Inside the model on the page: attention and logit lens of the text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from playwright.sync_api import expect
+
+from tests.browser.page.visit import Visit
+
+Begin = Callable[..., Visit]
+
+
+def opened(visit: Begin, fake: dict[str, object] | None = None) -> Visit:
+    """The page with the views of a short text."""
+    me = visit(fake)
+    me.load()
+    me("maxTokens").fill("3")
+    me.generate()
+    me("inspector-toggle").click()
+    me("inspect").click()
+    return me
+
+
+def test_attention_and_lens(visit: Begin) -> None:
+    me = opened(visit)
+    words = me.text.split()
+    expect(me("attention-tokens").locator("button")).to_have_count(len(words) + 1)
+    expect(me("attention-line")).to_have_text(f"Head 0, “ {words[-1]}”: “ {words[-1]}” 100 %")
+    me("heads").get_by_role("button", name="Head 1").click()
+    expect(me("attention-line")).to_have_text(f"Head 1, “ {words[-1]}”: “ {words[-2]}” 100 %")
+    tokens = me("attention-tokens").locator("button")
+    tokens.nth(1).press("Enter")
+    expect(me("attention-line")).to_have_text(f"Head 1, “{words[0]}”: “start” 100 %")
+    shares = [tokens.nth(i).evaluate("b => b.style.getPropertyValue('--share')") for i in (0, 1)]
+    assert shares == ["1.000", "0.000"]
+    rows = me("lens").locator("tr")
+    expect(rows).to_have_count(4)
+    cells = rows.nth(2).get_by_role("button")
+    expect(cells).to_have_count(min(8, len(words) + 1))
+    cells.nth(0).click()
+    line = me("lens-line")
+    expect(line).to_contain_text("Before block 1, after ")
+    expect(line).to_contain_text(": “ wolf” 50 %, “ <b>” 25 %. The next token ")
+    expect(line).to_contain_text("is number 4.")
+    rows.nth(3).get_by_role("button").last.click()
+    expect(line).to_have_text(f"At the end, after “ {words[-1]}”: “ wolf” 50 %, “ <b>” 25 %.")
+
+
+def test_another_layer_and_another_text(visit: Begin) -> None:
+    me = opened(visit)
+    me("inspected-layer").select_option("1")
+    me.until(lambda: len(me.calls("inspect")) == 2, "the other layer")
+    assert me.calls("inspect")[1][1:] == [
+        me.text,
+        {"attention": 1, "lens": None, "at": None},
+    ]
+    expect(me("inspector-message")).to_have_text("")
+    me("continue").click()
+    me.wait_for_end()
+    expect(me("inspector-message")).to_have_text("The text has changed since.")
+    me("inspect").click()
+    expect(me("inspector-message")).to_have_text("")
+    assert me.calls("inspect")[2][1] == me.text
+
+
+def test_a_text_that_is_too_long_and_no_model(visit: Begin) -> None:
+    me = visit({"noInside": "the text has 600 tokens"})
+    me("inspector-toggle").click()
+    expect(me("inspect")).to_be_disabled()
+    me.load()
+    me("inspect").click()
+    expect(me("inspector-message")).to_have_text("The text has 600 tokens.")
+    expect(me("inspected")).to_be_hidden()
+    me.evaluate("() => { fake.noInside = null; fake.pause = 5000; }")
+    me("inspect").click()
+    expect(me("inspect")).to_have_text("Stop")
+    me.evaluate("() => { fake.pause = 1; }")
