@@ -227,7 +227,10 @@ export interface Settings extends SamplingParameters {
   lengthPenalty?: number;
   /** Seconds after which the text ends, with finish reason "time_limit". Default: no limit. */
   timeLimit?: number;
-  /** Whether to wait while the model runs another call, in place of a BusyError. Default: false. */
+  /**
+   * Whether to wait while the model runs another call, in place of a BusyError. Default: false (Python
+   * waits), since a page that has a Stop button wants to know at once that a text is being written.
+   */
   wait?: boolean;
 }
 
@@ -428,7 +431,15 @@ export class Session {
   close(): Promise<void>;
 }
 
-/** A loaded model. Its events are "memory", "lost", "recovered" and "ended". */
+/** Events of a model; `detail` is the argument of the functions `onmemory`, `onlost`, ... */
+export interface GPT2EventMap {
+  memory: CustomEvent<Memory>;
+  lost: CustomEvent<{ message: string }>;
+  recovered: CustomEvent<object>;
+  ended: CustomEvent<{ message: string }>;
+}
+
+/** A loaded model. Its events are those of GPT2EventMap. */
 export class GPT2 extends EventTarget {
   private constructor();
   /**
@@ -479,6 +490,16 @@ export class GPT2 extends EventTarget {
    * nats of these ids, the one to predict after each position.
    */
   score(tokenIds: number[], options?: { targetIds?: number[]; signal?: AbortSignal }): Promise<Float32Array>;
+  addEventListener<K extends keyof GPT2EventMap>(
+    type: K,
+    listener: (event: GPT2EventMap[K]) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
   /** GPU memory in use. */
   memory(): Promise<Memory>;
   /** Called about five times a second while generating, after each text, and after dispose. */

@@ -10,7 +10,7 @@ import pytest
 HERE = Path(__file__).parent / "typescript"
 
 
-@pytest.mark.parametrize("program", ["library", "page", "worker"])
+@pytest.mark.parametrize("program", ["library", "page", "worker", "usage"])
 def test_types(node_modules: Path, program: str) -> None:
     done = subprocess.run(
         [node_modules / ".bin" / "tsc", "-p", HERE / f"{program}.json"],
