@@ -3,6 +3,14 @@
 import { check } from "../gpt2.js";
 import { element } from "./dom.js";
 
+let name = ""; // of the adapter
+
+/** Shows the adapter, and in which format its model is. @param {import("../gpt2.js").GPT2 | null} lm */
+export function showAdapter(lm) {
+  if (lm) name = nameOf(lm.info.adapter);
+  element("adapter", HTMLElement).textContent = lm ? `${name} · ${lm.info.dtype}` : name;
+}
+
 /**
  * Shows the result of the library's check; resolves to whether a model can be loaded.
  * @returns {Promise<boolean>}
@@ -18,7 +26,8 @@ export async function showCapability() {
   }));
   if (found.ok && found.adapter) {
     const { adapter, warnings } = found;
-    line.textContent = nameOf(adapter);
+    name = nameOf(adapter);
+    line.textContent = name;
     line.dataset.state = adapter.software ? "slow" : "good";
     element("model-message", HTMLElement).textContent = warnings.join(" ");
     return true;
@@ -36,7 +45,7 @@ export async function showCapability() {
  * @param {{name?: string, vendor?: string, architecture?: string, software?: boolean}} adapter
  * @returns {string}
  */
-export function nameOf(adapter) {
+function nameOf(adapter) {
   const name = adapter.name || [adapter.vendor, adapter.architecture].filter(Boolean).join(" ");
   return `${name || "GPU"}${adapter.software ? " · software" : ""}`;
 }

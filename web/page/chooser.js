@@ -12,7 +12,8 @@ import { showStored } from "./stored.js";
 /**
  * @typedef {import("../gpt2.js").Source} Source
  * @typedef {import("../gpt2.js").Dtype} Dtype
- * @typedef {{source: Source, name: string, note: string, unasked?: boolean}} Candidate
+ * @typedef {{source: Source, name: string, note: string, facts?: string, unasked?: boolean}} Candidate
+ * `facts`: what is known of it once it was loaded, shown in place of `note` while it is.
  * `unasked`: a link named it, and the visitor has not agreed yet to contact its host.
  */
 
@@ -127,6 +128,7 @@ export class Chooser {
     this.#button.textContent = state === "loading" ? "Cancel" : idle;
     const possible = state === "loading" || loaded || this.#size || this.#candidate.unasked;
     this.#button.disabled = !this.#capable || !possible;
+    this.#note.textContent = (loaded && this.#writing?.facts) || this.#candidate.note;
     this.#button.classList.toggle("primary", state !== "loading" && !loaded);
     this.#dtype.disabled = state === "loading" || loaded;
     this.#offered.hidden = state === "loading";
@@ -150,6 +152,7 @@ export class Chooser {
     this.#name.textContent = candidate.name;
     this.#note.textContent = candidate.note;
     this.#show("");
+    clearStages();
     this.#size = null;
     this.#unfinished = null;
     if (this.#capable) void this.#measure();
@@ -193,10 +196,17 @@ export class Chooser {
 
   async #press() {
     if (this.#loader.state === "loading") return this.#loader.cancel();
-    if (this.#writing?.source === this.#candidate.source) return this.#loader.unload();
+    if (this.#writing?.source === this.#candidate.source) return this.#unload();
     const { source, unasked } = this.#candidate;
     if (unasked) return this.chooseRemote(String(source));
     await this.#load();
+  }
+
+  /** Unloads; what was said of the model goes with it. */
+  #unload() {
+    this.#show("");
+    clearStages();
+    return this.#loader.unload();
   }
 
   async #load() {
@@ -212,8 +222,7 @@ export class Chooser {
         if (this.#size) this.#size.cached = typeof source === "string";
         announceNow(`${name} is loaded.`);
         this.#show(lm.info.warnings.map(forThePage).join(" "));
-        candidate.note = describe(lm.info);
-        this.#note.textContent = candidate.note;
+        candidate.facts = describe(lm.info);
         this.#onLoaded(lm);
       } else {
         stopStages();

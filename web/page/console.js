@@ -79,7 +79,9 @@ export class PythonConsole {
   /** @param {string} typed */
   async #run(typed) {
     const code = typed.trimEnd();
-    if (this.#controller || !this.#lm || !code) return;
+    if (!code) return;
+    if (!this.#lm) return print("error", "There is no model yet: press Load above.");
+    if (this.#controller) return print("error", "The code before is still running: press Stop, or wait.");
     const controller = new AbortController();
     this.#controller = controller;
     this.#draw();

@@ -19,6 +19,7 @@ const REASONS = {
   context: "context full",
   time_limit: "time limit",
   aborted: "stopped",
+  several: "differs by text",
   error: "error",
 };
 

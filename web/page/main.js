@@ -1,7 +1,7 @@
 // The page: wires its parts together. Each part has one concern and one file beside this one.
 
 import { offline } from "../offline.js";
-import { nameOf, showCapability } from "./capability.js";
+import { showAdapter, showCapability } from "./capability.js";
 import { Chooser } from "./chooser.js";
 import { copyText } from "./clipboard.js";
 import { PythonConsole } from "./console.js";
@@ -35,6 +35,8 @@ const inspector = new Inspector();
 function onState(state) {
   chooser.draw();
   if (state === "ready") return;
+  showAdapter(null);
+  Reflect.deleteProperty(globalThis, "lm");
   writer.use(null);
   python.use(null);
   inspector.use(null);
@@ -42,8 +44,8 @@ function onState(state) {
 
 /** @param {import("../gpt2.js").GPT2} lm */
 function onLoaded(lm) {
-  const { model, dtype, adapter } = lm.info;
-  element("adapter", HTMLElement).textContent = `${nameOf(adapter)} · ${dtype}`;
+  const { model } = lm.info;
+  showAdapter(lm);
   fitSettings(lm.info);
   writer.use(lm, model);
   python.use(lm);
@@ -85,7 +87,7 @@ element("share", HTMLButtonElement).addEventListener("click", async () => {
   message.textContent = shareable.folder ? done + lacking : done;
 });
 
-startSettings();
+startSettings(() => void writer.generate());
 startOdds();
 restore();
 addEventListener("hashchange", restore);

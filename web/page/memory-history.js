@@ -15,10 +15,16 @@ export function bytesOf({ byKind, numBytesInGpu, numBytesAllocatedInGpu }) {
 export class MemoryHistory {
   /** @type {{at: number, bytes: Bytes}[]} oldest first */
   #samples = [];
+  /** Highest bytes so far: in use, and with the pool. */
+  peaks = { used: 0, allocated: 0 };
 
   /** @param {Memory} memory @param {number} at milliseconds */
   push(memory, at) {
     this.#samples.push({ at, bytes: bytesOf(memory) });
+    // (A device that replaces a lost one counts from zero; what is drawn of the time before stays.)
+    const { peakBytes, numBytesAllocatedInGpu } = memory;
+    this.peaks.used = Math.max(this.peaks.used, peakBytes);
+    this.peaks.allocated = Math.max(this.peaks.allocated, this.peaks.used, numBytesAllocatedInGpu);
     // One sample older than the span stays: it says what was so when the span began.
     while (this.#samples.length > 1 && this.#samples[1].at < at - SPAN.most) this.#samples.shift();
   }
@@ -27,12 +33,6 @@ export class MemoryHistory {
   span(now) {
     const age = now - (this.#samples[0]?.at ?? now);
     return Math.min(SPAN.most, Math.max(SPAN.least, age));
-  }
-
-  /** The most bytes of all kinds together within the span. */
-  get highest() {
-    const totals = this.#samples.map(({ bytes }) => KINDS.reduce((sum, kind) => sum + bytes[kind], 0));
-    return Math.max(0, ...totals);
   }
 
   /**

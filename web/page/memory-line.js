@@ -1,4 +1,4 @@
-// The memory line: live bytes by kind, buffers, tensors and peak, as text and as a chart.
+// The memory line: live bytes by kind, buffers, tensors and peaks, as text and as a chart.
 
 import { element, showBytes, within } from "./dom.js";
 import { size } from "./format.js";
@@ -60,9 +60,11 @@ export async function lookAtMemory(lm) {
 /** @param {Memory} memory */
 function drawNumbers(memory) {
   const bytes = bytesOf(memory);
-  const { numBytesInGpu, peakBytes } = memory;
+  const { numBytesInGpu } = memory;
+  const { used, allocated } = history.peaks;
   showBytes(element("memory-live", HTMLDataElement), numBytesInGpu, size(numBytesInGpu));
-  showBytes(element("memory-peak", HTMLDataElement), peakBytes, size(peakBytes));
+  showBytes(element("memory-peak", HTMLDataElement), used, size(used));
+  showBytes(element("memory-peak-pooled", HTMLDataElement), allocated, size(allocated));
   for (const kind of KINDS) {
     showBytes(within(rows, `.${kind} data`, HTMLDataElement), bytes[kind], size(bytes[kind]));
   }
@@ -72,8 +74,8 @@ function drawNumbers(memory) {
 
 /** @param {Memory} memory @param {number} now */
 function drawChart(memory, now) {
-  const peak = memory.peakBytes;
-  const top = Math.max(peak * 1.25, history.highest, 1);
+  const peak = history.peaks.allocated; // of all that the bands show
+  const top = Math.max(peak * 1.25, 1);
   const paths = history.bands(now, WIDTH, HEIGHT, top);
   paths.forEach((path, i) => bands[i].setAttribute("d", path));
   const level = HEIGHT * (1 - peak / top);
@@ -90,6 +92,7 @@ function describe(memory) {
   const parts = KINDS.map((kind) => `${kind === "pool" ? "pooled" : kind} ${size(bytes[kind])}`);
   return (
     `GPU memory over the last minute: now ${size(memory.numBytesInGpu)} in use ` +
-    `(${parts.join(", ")}), peak ${size(memory.peakBytes)}`
+    `(${parts.join(", ")}), peak ${size(history.peaks.used)} in use, ` +
+    `${size(history.peaks.allocated)} with the pool`
   );
 }

@@ -51,6 +51,16 @@ export function showOdds(found) {
   if (found) replaceStory(tokens);
 }
 
+/** What is shown now, as a function that shows it again, in the text of that time. */
+export function keepOdds() {
+  const before = { details, tokens, current, words: line.textContent, hidden: line.hidden };
+  return () => {
+    ({ details, tokens, current } = before);
+    line.textContent = before.words;
+    line.hidden = before.hidden;
+  };
+}
+
 /** The tokens as far as the text goes, which a stop text or a stop token ends earlier. @param {Details} found */
 function spans({ text, pieces, logprobs }) {
   let left = text.length;

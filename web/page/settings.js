@@ -3,7 +3,7 @@
 import { element, within } from "./dom.js";
 
 /**
- * @typedef {keyof import("../gpt2.js").Info["defaults"] & string} Name
+ * @typedef {(keyof import("../gpt2.js").Info["defaults"] & string) | "numReturnSequences"} Name
  * @typedef {Record<Name, number>} Values
  */
 
@@ -22,8 +22,11 @@ function field(name) {
   return /** @type {HTMLInputElement} */ (fields.get(name));
 }
 
-/** Connects sliders and numbers. */
-export function startSettings() {
+/** Connects sliders and numbers. @param {() => void} onEnter called when Enter is pressed in a number */
+export function startSettings(onEnter) {
+  form.addEventListener("keydown", ({ key, repeat, target }) => {
+    if (key === "Enter" && !repeat && target instanceof HTMLInputElement) onEnter();
+  });
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("input", ({ target }) => {
     if (!(target instanceof HTMLInputElement)) return;
@@ -99,7 +102,7 @@ export function fitSettings({ contextLength, vocabularySize, defaults }) {
   field("maxTokens").max = String(contextLength);
   field("topK").max = String(vocabularySize);
   for (const name of NAMES) {
-    if (name === "seed") continue; // a new one each time
+    if (name === "seed" || name === "numReturnSequences") continue; // not of a model
     const value = defaults[name];
     field(name).defaultValue = String(value); // what was typed stays, what was not follows
     within(within(form, `#${name}`, Element).parentElement ?? form, "data", HTMLElement).textContent =

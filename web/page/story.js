@@ -24,6 +24,15 @@ followButton.addEventListener("click", () => {
   view.focus();
 });
 
+/** The text as it is now, as a function that shows it again. */
+export function keepStory() {
+  const [nodes, heading] = [[...text.childNodes], label.textContent];
+  return () => {
+    text.replaceChildren(...nodes);
+    label.textContent = heading;
+  };
+}
+
 /** Clears the page for a new text. @param {string} prompt */
 export function beginStory(prompt) {
   text.replaceChildren(make("span", "prompt", prompt));
@@ -71,5 +80,6 @@ export function endStory() {
 
 /** Prompt and continuation. */
 export function storyText() {
-  return text.textContent ?? "";
+  const nodes = [...text.childNodes].filter((node) => !(node instanceof HTMLButtonElement)); // of several texts
+  return nodes.map(({ textContent }) => textContent).join("");
 }

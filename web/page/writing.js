@@ -5,10 +5,11 @@ import { announceNow } from "./announcer.js";
 import { element } from "./dom.js";
 import { showFigures } from "./figures.js";
 import { sentence } from "./format.js";
-import { oddsOptions, showOdds } from "./odds.js";
+import { keepOdds, oddsOptions, showOdds } from "./odds.js";
 import { onPress } from "./press.js";
 import { readSettings, specialTokens, stopTexts } from "./settings.js";
-import { appendStory, beginPart, beginStory, dropPart, endStory, storyText } from "./story.js";
+import { Versions, showVersion, together } from "./versions.js";
+import { appendStory, beginPart, beginStory, dropPart, endStory, keepStory } from "./story.js";
 
 /**
  * @typedef {import("../gpt2.js").Session} Session
@@ -65,6 +66,8 @@ export class Writer {
     this.#name = name;
     this.#session = null; // the model's end closes it
     this.#parts = [];
+    message.textContent = "";
+    if (lm) complaint.textContent = "";
     this.#draw();
   }
 
@@ -78,17 +81,41 @@ export class Writer {
     await this.#write(button, async () => {
       const [lm, settings] = [this.#lm, readSettings()];
       if (!lm || !settings) return;
-      void this.#session?.close();
-      this.#session = null;
-      this.#parts = [];
-      beginStory(prompt.value);
-      await this.#part(settings, async () => (this.#session = await lm.session(prompt.value, specialTokens())));
+      await this.#attempt(() => {
+        this.#parts = [];
+        if (settings.numReturnSequences > 1) return this.#several(lm, settings);
+        beginStory(prompt.value);
+        return this.#part(settings, () => this.#begin(lm));
+      });
     });
+  }
+
+  /** The session with the prompt alone. @param {import("../gpt2.js").GPT2} lm */
+  async #begin(lm) {
+    if (this.#session) await this.#session.edit(prompt.value, specialTokens());
+    else this.#session = await lm.session(prompt.value, specialTokens());
+    return this.#session;
   }
 
   async #continue() {
     const [session, settings] = [this.#session, readSettings()];
-    if (session && settings) await this.#part(settings, async () => session);
+    if (session && settings) await this.#attempt(() => this.#part(settings, async () => session));
+  }
+
+  /**
+   * Runs `action`; if it gives false, because nothing could be written, all is as it was before.
+   * @param {() => Promise<boolean>} action
+   */
+  async #attempt(action) {
+    const [lm, session, parts, full] = [this.#lm, this.#session, [...this.#parts], this.#full];
+    const ids = session ? await session.tokenIds() : [];
+    const shown = [keepStory(), keepOdds()];
+    if (await action()) return;
+    for (const show of shown) show();
+    if (this.#lm !== lm) return; // it was unloaded, and closed its sessions
+    if (!session) void this.#session?.close();
+    [this.#session, this.#parts, this.#full] = [session, parts, full];
+    await session?.edit(ids);
   }
 
   /** Removes the last part of the text. */
@@ -104,10 +131,12 @@ export class Writer {
 
   async #tryAgain() {
     const settings = readSettings();
-    if (!settings) return;
-    await this.#takeBack();
     const session = this.#session;
-    if (session) await this.#part(settings, async () => session);
+    if (!settings || !session) return;
+    await this.#attempt(async () => {
+      await this.#takeBack();
+      return this.#part(settings, async () => session);
+    });
   }
 
   /**
@@ -115,7 +144,11 @@ export class Writer {
    * @param {HTMLButtonElement} origin @param {() => Promise<void>} action
    */
   async #write(origin, action) {
-    if (this.#controller || !this.#lm) return;
+    if (this.#controller || !this.#lm) {
+      const running = "A text is being generated: press Esc to stop it.";
+      message.textContent = this.#controller ? running : "There is no model yet: press Load above.";
+      return;
+    }
     this.#controller = new AbortController();
     const focused = document.activeElement === origin;
     if (focused) button.focus();
@@ -133,10 +166,10 @@ export class Writer {
   }
 
   /**
-   * Writes the next part of the text.
+   * Writes the next part of the text; gives false if an error came before any of it.
    * @param {import("./settings.js").Values} settings @param {() => Promise<Session>} open
    */
-  async #part(settings, open) {
+  async #part({ numReturnSequences: _, ...settings }, open) {
     const { signal } = /** @type {AbortController} */ (this.#controller);
     const heading = this.#heading(settings.seed);
     beginPart(heading);
@@ -145,16 +178,18 @@ export class Writer {
     /** @type {import("../gpt2.js").TextStream | null} */
     let stream = null;
     let problem = null;
+    let written = "";
     try {
       const session = await open();
-      this.#parts.push({ before: (await session.tokenIds()).length, seed: settings.seed });
+      const before = (await session.tokenIds()).length;
+      this.#parts.push({ before, seed: settings.seed });
       stream = session.stream({ ...settings, ...stopTexts(), ...oddsOptions(), signal });
       for await (const piece of stream) {
+        written += piece;
         appendStory(piece);
         showFigures(stream.stats);
       }
-      // The session has the stop text, which the page does not show.
-      if (stream.stats?.finishReason === "stop_text") await session.edit(storyText(), specialTokens());
+      if (stream.stats?.finishReason === "stop_text") await this.#dropStopText(session, before, written);
     } catch (error) {
       if (!signal.aborted) problem = error;
     }
@@ -165,6 +200,77 @@ export class Writer {
     this.#full = stats?.finishReason === "context";
     if (problem) complain(problem);
     else announceNow(signal.aborted ? "Stopped." : "Text finished.");
+    return written !== "" || !problem;
+  }
+
+  /**
+   * Generates several texts after the prompt, together; gives false if an error came before any text.
+   * @param {import("../gpt2.js").GPT2} lm @param {import("./settings.js").Values} settings
+   */
+  async #several(lm, { numReturnSequences: count, seed, ...settings }) {
+    const { signal } = /** @type {AbortController} */ (this.#controller);
+    const [given, special] = [prompt.value, specialTokens()];
+    const versions = new Versions(given, count, `${this.#name}, seeds ${seed} to ${seed + count - 1}`);
+    showFigures(null);
+    showOdds(null);
+    const options = { ...settings, ...stopTexts(), ...special, seed, numReturnSequences: count, signal };
+    const stream = lm.stream([given], options);
+    let problem = null;
+    let any = false;
+    try {
+      for await (const { row, text } of stream) {
+        any = true;
+        versions.append(row, text);
+        showFigures(together(stream.stats));
+      }
+    } catch (error) {
+      if (!signal.aborted) problem = error;
+    }
+    const stats = together(stream.stats);
+    versions.end(async (row, text) => {
+      await this.#write(button, () => this.#choose(given, special, text, stream.stats?.[row]?.seed ?? seed + row));
+      on.focus(); // the button that was pressed is gone
+    });
+    showFigures(stats, problem ? "error" : signal.aborted ? "aborted" : (stats?.finishReason ?? "several"));
+    if (problem) complain(problem);
+    else announceNow(signal.aborted ? "Stopped." : "Texts finished.");
+    if (any || !problem) {
+      void this.#session?.close();
+      this.#session = null;
+    }
+    return any || !problem;
+  }
+
+  /**
+   * Goes on with one of several texts.
+   * @param {string} given the prompt @param {{allowedSpecial?: "all"}} special @param {string} written @param {number} seed
+   */
+  async #choose(given, special, written, seed) {
+    const session = await this.#lm?.session(given, special);
+    if (!session) return;
+    this.#session = session;
+    this.#parts = [{ before: (await session.tokenIds()).length, seed }];
+    this.#full = false;
+    await session.append(written);
+    showVersion(given, written, this.#heading());
+  }
+
+  /**
+   * Takes the stop text, which the page does not show, from the session. What was computed for the
+   * tokens that remain is kept, also where encoding the text would give other tokens.
+   * @param {Session} session @param {number} before tokens of it before this part @param {string} written
+   */
+  async #dropStopText(session, before, written) {
+    const ids = (await session.tokenIds()).slice(before);
+    const pieces = (await this.#lm?.tokenizer.pieces(ids)) ?? [];
+    let [kept, length] = [0, 0];
+    for (let end = 0, i = 0; i < pieces.length; i++) {
+      end += pieces[i].length; // (tokens of a part of a character have no text; the last of them has it)
+      if (end > written.length) break;
+      if (end > length) [kept, length] = [i + 1, end];
+    }
+    await session.rewind(ids.length - kept);
+    if (length < written.length) await session.append(written.slice(length)); // the stop text began in a token
   }
 
   /** @param {...number} seeds of the next part */

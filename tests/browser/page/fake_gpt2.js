@@ -26,6 +26,7 @@ const fake = Object.assign(
     step: 1, // milliseconds between progress events
     pause: 2, // milliseconds between pieces of text
     failAt: null, // {stage, name, message}: the load fails there
+    longest: Infinity, // characters of a prompt that is not rejected
     reason: null, // the finish reason of every text
     detailsText: null, // the text of the details, where it is not that of the pieces
     piece: null, // every piece of text is this
@@ -125,6 +126,7 @@ export class GPT2 extends EventTarget {
 
   stream(prompt, { signal, maxTokens = 128, seed = null, ...rest } = {}) {
     fake.calls.push(["stream", prompt, { maxTokens, seed, ...rest }]);
+    if (Array.isArray(prompt)) return this.#several(signal, maxTokens, seed, rest.numReturnSequences);
     const pieces = [];
     const report = (stats, piece) => {
       stream.stats = { ...stats };
@@ -133,6 +135,27 @@ export class GPT2 extends EventTarget {
     };
     const stream = this.#pieces(signal, maxTokens, seed ?? 1, report);
     return Object.assign(stream, { stats: null, details: null });
+  }
+
+  /** The texts of `stream` with consecutive seeds, token by token; the last one is a token shorter. */
+  #several(signal, maxTokens, seed, count) {
+    const generator = async function* (lm) {
+      const texts = Array.from({ length: count }, (_, row) => {
+        const most = row === count - 1 ? maxTokens - 1 : maxTokens;
+        return lm.#pieces(signal, most, seed + row, (stats) => (stream.stats[row] = { ...stats }));
+      });
+      for (let left = maxTokens; left; left--) {
+        for (const [row, text] of texts.entries()) {
+          fake.running = 0; // they are one
+          const { done, value } = await text.next();
+          if (!done) yield { row, text: value };
+        }
+      }
+      for (const text of texts) await text.next();
+      fake.running = 0;
+    };
+    const stream = Object.assign(generator(this), { stats: [], details: null });
+    return stream;
   }
 
   async session(prompt = "", options = {}) {
@@ -207,7 +230,10 @@ export class GPT2 extends EventTarget {
     };
   }
 
-  tokenizer = { encode: async (text) => text.match(/\s*\S+/g) ?? [] };
+  tokenizer = {
+    encode: async (text) => text.match(/\s*\S+/g) ?? [],
+    pieces: async (ids) => ids.map((id) => TOKENS[id]),
+  };
 
   /** Words are tokens; each looks at itself (head 0) or at the token before (head 1). */
   async inspect(text, { attention, lens, at, signal } = {}) {
@@ -259,6 +285,15 @@ export class GPT2 extends EventTarget {
   }
 }
 
+/** The pieces of all ids that sessions gave. */
+const TOKENS = [];
+
+/** A prompt that is not too long. */
+function accepted(prompt) {
+  if (prompt.length <= fake.longest) return prompt;
+  throw named("ContextLengthError", "the prompt has 600 tokens, the context 512: shorten the text");
+}
+
 /** Words are its tokens. */
 class FakeSession {
   #lm;
@@ -268,7 +303,7 @@ class FakeSession {
   constructor(lm, prompt, options) {
     this.#lm = lm;
     this.#options = options;
-    this.#pieces = [prompt];
+    this.#pieces = [accepted(prompt)];
     fake.sessions = (fake.sessions ?? 0) + 1;
   }
 
@@ -279,6 +314,7 @@ class FakeSession {
     stream.next = async () => {
       const result = await next();
       if (!result.done) kept.push(result.value);
+      else if (fake.reason === "stop_text") kept.push(`${kept.pop()} The`, " End");
       return result;
     };
     return stream;
@@ -291,17 +327,24 @@ class FakeSession {
   }
 
   async rewind(tokens) {
+    fake.calls.push(["rewind", tokens]);
     if (tokens) this.#pieces.splice(-tokens);
   }
 
-  async edit(text) {
-    fake.calls.push(["edit", text]);
-    this.#pieces = [text];
+  async append(text) {
+    fake.calls.push(["append", text]);
+    this.#pieces.push(text);
+  }
+
+  async edit(tokens, options = this.#options) {
+    fake.calls.push(["edit", tokens]);
+    this.#options = options;
+    this.#pieces = typeof tokens === "string" ? [accepted(tokens)] : tokens.map((id) => TOKENS[id]);
     return 1;
   }
 
   async tokenIds() {
-    return this.#pieces.map((_, i) => i);
+    return this.#pieces.map((piece) => TOKENS.push(piece) - 1);
   }
 
   async text() {

@@ -284,3 +284,35 @@ def test_without_a_service_worker_nothing_is_promised(visit: Begin) -> None:
     me = visit({"offline": False})
     me.load()
     expect(me("offline")).not_to_contain_text("offline")
+
+
+COLUMNS = ".stored-name, .others > *, #candidate > div, .figures > *, .stages > *, .counts > *"
+
+
+def test_what_is_said_of_a_model_ends_with_it(visit: Begin) -> None:
+    rows = [{"id": "a/one", "name": "a/" + "one" * 20, "bytes": 548_100_000, "complete": True}]
+    me = visit({"warnings": ["it is slow"], "stored": rows})
+    me.load()
+    assert "Python, done" in me("stages").aria_snapshot()
+    me.page.locator("#others summary").click()
+    for width in (320, 860, 1280):  # a column of one letter is not one
+        me.page.set_viewport_size({"width": width, "height": 900})
+        for column in me.page.locator(COLUMNS).all():
+            box = column.bounding_box()
+            assert not box or box["width"] > 60, (width, column.text_content())
+    me("load").click()
+    expect(me("load")).to_contain_text("Load")
+    for name, words in {
+        "adapter": "Fake GPU",
+        "candidate-note": "7 million parameters, trained on fairy tales",
+        "model-message": "",
+    }.items():
+        expect(me(name)).to_have_text(words)
+    expect(me.page.locator("#stages [data-state]")).to_have_count(0)
+    assert me.evaluate("() => 'lm' in globalThis") is False
+    me.load()
+    expect(me("candidate-note")).to_have_text("7.5 million parameters, context 512, float16")
+    me.page.get_by_role("button", name="Use a/one").click()
+    expect(me("candidate-note")).to_have_text("Stored on this device")
+    expect(me.page.locator("#stages [data-state]")).to_have_count(0)
+    expect(me("adapter")).to_have_text("Fake GPU · float16")  # which still writes

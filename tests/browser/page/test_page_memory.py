@@ -99,3 +99,29 @@ def test_a_running_console_is_seen_in_the_line(visit: Begin) -> None:
     me("code").fill("x")
     me("code").press("Enter")
     me.until(lambda: me.evaluate("() => fake.looks ?? 0") > looks, "a look after the run", 2)
+
+
+_DRAWN = """() => {
+  const numbers = (path) => [...path.getAttribute("d").matchAll(/[ H]?[ML][\\d.]+ ([\\d.]+)/g)];
+  const levels = (selector) =>
+    [...document.querySelectorAll(selector)].flatMap(numbers).map(([, y]) => Number(y));
+  return [Math.min(...levels("#memory-bands path")), levels("#memory-peak-line")[0]];
+}"""
+
+
+def test_the_peak_is_not_below_what_is_drawn(visit: Begin) -> None:
+    """With the pool; and after a device was lost, whose successor counts from zero."""
+    me = visit()
+    me.load()
+    me.generate()
+    me.until(lambda: shown(me) == counted(me), "the line agrees after a text")
+    for _ in range(2):
+        highest, line = me.evaluate(_DRAWN)
+        assert line <= highest + 0.01
+        assert shown(me)["peak"] >= 20_000_000
+        pooled = me("memory-peak-pooled").evaluate("data => Number(data.value)")
+        assert pooled >= shown(me)["peak"] + 1_000_000
+        band = me.page.locator("#memory-bands .weights")
+        before = band.get_attribute("d") or ""
+        me.evaluate("() => { fake.peak = 0; }")
+        expect(band).not_to_have_attribute("d", before)  # the next look

@@ -105,5 +105,103 @@ def test_a_stop_text_is_not_part_of_the_session(visit: Begin) -> None:
     me.load()
     me("maxTokens").fill("3")
     text = me.generate()
-    assert me.calls("edit") == [["edit", text]]
     expect(me("figure-ended")).to_have_text("stop text")
+    # Its last tokens are "… The" and " End": what was computed for the others is kept.
+    last = " " + text.split(" ")[-1]
+    assert me.calls("rewind") + me.calls("append") == [["rewind", 2], ["append", last]]
+    assert me.calls("edit") == []
+    me("continue").click()
+    me.wait_for_end()
+    assert me.calls("stream")[-1][1] == text
+
+
+def test_a_rejected_prompt_leaves_the_text(visit: Begin) -> None:
+    """Of a session, of its next text, and of a text that was to replace the last part."""
+    me = visit({"longest": 60})
+    me.load()
+    example = me.text
+    me("prompt").fill("x" * 61)
+    me("generate").click()
+    expect(me("writing-error")).to_contain_text("shorten the text")
+    assert me.text == example
+    me("prompt").fill("Long ago")
+    me("maxTokens").fill("3")
+    me("odds").check()
+    written, label = me.generate(), me("story-label").text_content() or ""
+    me("prompt").fill("x" * 61)
+    me("generate").click()
+    expect(me("writing-error")).not_to_be_empty()
+    me.evaluate("() => { fake.running = 1; }")  # from here on the model itself is busy
+    for name in ("prompt", "continue", "again"):
+        me("prompt").fill("Other")
+        me(name).press("Enter")
+        expect(me("writing-error")).to_have_text("This model is writing already.")
+        expect(me("again")).to_be_enabled()
+        assert (me.text, me("story-label").text_content()) == (written, label)
+    me("story").press("ArrowRight")  # the probabilities are there still
+    expect(me("odds-line")).to_contain_text("50 %. Others")
+    me.evaluate("() => { fake.running = 0; }")
+    me("continue").click()
+    me.wait_for_end()
+    assert me.calls("stream")[-1][1] == written
+    me("undo").click()
+    me("undo").click()
+    expect(me("text")).to_have_text("Long ago")
+    assert me.evaluate("() => fake.sessions") == 1
+
+
+def test_enter_does_something_everywhere(visit: Begin) -> None:
+    me = visit({"pause": 30})
+    expect(me("load")).to_be_enabled()
+    me("prompt").press("Enter")
+    expect(me("writing-message")).to_have_text("There is no model yet: press Load above.")
+    me("console-toggle").click()
+    me("code").fill("gw.memory()")
+    me("code").press("Enter")
+    expect(me("console-log")).to_contain_text("There is no model yet")
+    expect(me("code")).to_have_value("gw.memory()")
+    me.load()
+    expect(me("writing-message")).to_have_text("")
+    me("temperature").fill("0.5")
+    me("temperature").press("Enter")
+    expect(me("generate")).to_have_text("Stop")
+    me("prompt").press("Enter")
+    expect(me("writing-message")).to_contain_text("press Esc to stop it")
+    me.page.keyboard.press("Escape")
+    me.wait_for_end()
+    assert [call[2]["temperature"] for call in me.calls("stream")] == [0.5]
+
+
+def test_several_texts_are_generated_and_one_is_continued(visit: Begin) -> None:
+    me = visit(permissions=["clipboard-read", "clipboard-write"])
+    me.load()
+    me("maxTokens").fill("4")
+    me("seed").fill("7")
+    alone = me.generate()
+    me("seed").fill("6")
+    me("numReturnSequences").fill("3")
+    me.generate()
+    expect(me("story-label")).to_have_text("fairytales, seeds 6 to 8")
+    expect(me("figure-tokens")).to_have_text("4 prompt + 11 generated")
+    assert me.calls("stream")[-1][1] == ["Once upon a time"]
+    assert me.calls("stream")[-1][2]["numReturnSequences"] == 3
+    texts = [each.text_content() or "" for each in me("text").locator(".version").all()]
+    assert "Once upon a time" + texts[1] == alone  # each is that of its seed
+    me("copy").click()
+    expect(me("writing-message")).to_have_text("Text copied.")
+    copied = me.evaluate("() => navigator.clipboard.readText()")
+    assert copied == "\n".join(["Once upon a time", *texts])
+    expect(me("continue")).to_be_disabled()
+    me("share").click()
+    assert "numReturnSequences=3" in me.page.url
+    me.page.get_by_role("button", name="Continue with text 2").press("Enter")
+    expect(me("continue")).to_be_focused()
+    assert me.text == alone
+    expect(me("story-label")).to_have_text("fairytales, seed 7")
+    me("continue").click()
+    me.wait_for_end()
+    assert me.calls("stream")[-1][1] == alone
+    me("undo").click()
+    me("undo").click()
+    expect(me("text")).to_have_text("Once upon a time")
+    assert me.evaluate("() => fake.sessions") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -108,6 +109,34 @@ def test_a_text_in_parts_is_that_of_one_piece(loaded: Visit) -> None:
         expect(loaded("text")).to_have_text(text, timeout=SLOW)
         expect(loaded("generate")).to_have_text("Generate", timeout=SLOW)
     expect(loaded("figure-tokens")).to_contain_text("+ 12 generated")
+
+
+def test_several_texts_and_a_stop_text(loaded: Visit) -> None:
+    """Each of several texts is that of its seed; a stop text ends session and text."""
+    loaded("prompt").fill("The wolf")
+    loaded("temperature").fill("1")
+    loaded("maxTokens").fill("10")
+    loaded("seed").fill("4")
+    whole = loaded.generate(SLOW)
+    loaded("seed").fill("3")
+    loaded("numReturnSequences").fill("2")
+    loaded.generate(SLOW)
+    second = loaded.page.locator("#text .version").nth(1)
+    assert "The wolf" + (second.text_content() or "") == whole
+    loaded("numReturnSequences").fill("1")
+    loaded("seed").fill("4")
+    stop = whole[-6:-2]  # within a word
+    loaded("stop").fill(stop)
+    text = loaded.generate(SLOW)
+    expect(loaded("figure-ended")).to_have_text("stop text")
+    assert text == whole[: whole.index(stop)]
+    loaded("stop").fill("")
+    loaded("temperature").fill("0")
+    loaded("continue").click()
+    loaded.wait_for_end(SLOW)
+    settings = "{ temperature: 0, maxTokens: 10, repetitionPenalty: 1.1 }"
+    after = loaded.evaluate(f"() => lm.generate({json.dumps(text)}, {settings})")
+    assert loaded.text == text + after
 
 
 def test_the_page_never_holds_its_thread(loaded: Visit) -> None:
