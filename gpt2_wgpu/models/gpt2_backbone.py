@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from gpt2_wgpu import nn
@@ -124,11 +125,15 @@ class GPT2Backbone(LayeredBackbone):
         return with_recovery(self, compute)
 
     def forward_without_cache(
-        self, inputs: Mapping[str, Any], intercept: Intercept | None = None
+        self,
+        inputs: Mapping[str, Any],
+        intercept: Intercept | None = None,
+        halves: int | None = None,
     ) -> Tensor:
         """The residual stream after the last block for such inputs → [B, T, D padded to 8].
 
-        ``intercept``: see :meth:`half_blocks`.
+        ``intercept``: see :meth:`half_blocks`. ``halves``: number of its steps, at least 1, if not
+        all.
         """
         if not isinstance(inputs, Mapping) or "token_ids" not in inputs:
             raise InvalidArgumentError(
@@ -152,7 +157,7 @@ class GPT2Backbone(LayeredBackbone):
                 pad = [0] * (cache.capacity - length)
                 mask = self.as_uint32([row + pad for row in rows])
             ids_there, start = self.as_uint32(ids), self.as_uint32([0] * batch)
-            *_, x = self.half_blocks(ids_there, cache, start, mask, intercept)
+            *_, x = islice(self.half_blocks(ids_there, cache, start, mask, intercept), halves)
             return scope.escape(x)
 
     def blocks(

@@ -38,6 +38,18 @@ def point_names(layers: int) -> list[str]:
     return [*EMBEDDING, *blocks, *FINAL]
 
 
+def halves_of(points: Sequence[str]) -> int | None:
+    """Return how many half blocks compute ``points``; None: all, and the final norm."""
+    halves = 1
+    for point in points:
+        if point.startswith("ln_final."):
+            return None
+        if point.startswith("blocks."):
+            _, layer, name = point.split(".", 2)
+            halves = max(halves, 2 * int(layer) + (2 if name in (*MLP, "hook_resid_post") else 1))
+    return halves
+
+
 def full_name(key: Any, layers: int) -> str:
     """Return the name of the point ``key``: it is the name, or ``(short name, layer, module)``.
 

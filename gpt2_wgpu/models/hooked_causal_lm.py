@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from functools import partial
 from typing import Any, Literal, TypeVar, overload
 
 from gpt2_wgpu.errors import DeviceLostError, InvalidArgumentError
 from gpt2_wgpu.models.activation_cache import ActivationCache
 from gpt2_wgpu.models.evaluated_causal_lm import Texts
-from gpt2_wgpu.models.hook_points import RESULT, Names, point_names, selected
+from gpt2_wgpu.models.hook_points import RESULT, Names, halves_of, point_names, selected
 from gpt2_wgpu.models.hooks import Hook, HookScope, made_hooks
 from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.models.session_causal_lm import SessionCausalLM
@@ -102,8 +103,8 @@ class HookedCausalLM(SessionCausalLM):
                 ``{"token_ids", "padding_mask"}``. Shorter rows are padded at the end.
             names: the activations to keep, as of :meth:`hooks`; nothing else is computed. None:
                 all but ``hook_result``, which are as large as all others together.
-            return_type: "logits"; None: no logits, which for long texts take more memory and time
-                than all blocks together.
+            return_type: "logits"; None: nothing after the last of ``names`` is computed. The logits
+                of long texts take more memory and time than all blocks together.
 
         Returns:
             Logits [B, T, V] or None, and the activations.
@@ -137,7 +138,8 @@ class HookedCausalLM(SessionCausalLM):
         try:
             with tidy("run with cache") as scope:
                 hooks: HookList = [(points, look)] if points else []
-                compute = self._logits_of if return_type else self._no_logits_of
+                no_logits = partial(self._no_logits_of, halves=halves_of(points))
+                compute = self._logits_of if return_type else no_logits
                 logits = await self._run(inputs, hooks, compute)
                 views = {name: copy(tensor) for name, tensor in kept.items()}  # not kept
                 return scope.escape((logits, ActivationCache(self, views)))
@@ -148,9 +150,11 @@ class HookedCausalLM(SessionCausalLM):
         with tidy("run with hooks") as scope:
             return scope.escape(self.backbone.logits(self.backbone.forward_without_cache(inputs)))
 
-    def _no_logits_of(self, inputs: Mapping[str, Any]) -> None:
+    def _no_logits_of(self, inputs: Mapping[str, Any], halves: int | None) -> None:
         with tidy("run with hooks"):
-            self.backbone.final_norm(self.backbone.forward_without_cache(inputs))
+            x = self.backbone.forward_without_cache(inputs, halves=halves)
+            if halves is None:
+                self.backbone.final_norm(x)
 
     def _inputs_of_run(self, inputs: Any) -> Mapping[str, Any]:
         """Return ``inputs`` as ids and mask [B, T]; the mask is None for rows of equal length."""

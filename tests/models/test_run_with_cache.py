@@ -59,6 +59,17 @@ def test_no_logits(device, tmp_path, monkeypatch):
     with gw.GPT2CausalLM.from_preset(tmp_path, None, "float32") as lm, gw.tidy():
         _, expected = lm.run_with_cache([[1, 2, 3]], "*")
         monkeypatch.setattr(lm.backbone, "logits", None)
+        seen: list[str] = []
+
+        def look(tensor: gw.Tensor, name: str) -> None:
+            seen.append(name)
+
+        for place, point in enumerate(lm.hook_points):  # the rest of its half block, no more
+            seen.clear()
+            with lm.hooks([("*", look)]):
+                _, one = lm.run_with_cache([[1, 2, 3]], point, return_type=None)
+            np.testing.assert_array_equal(one[point].numpy(), expected[point].numpy())
+            assert place < len(seen) < place + 15 or point.startswith("ln_final")
         wrong: Any = "loss"
         nothing, found = lm.run_with_cache([[1, 2, 3]], "*", return_type=None)
         assert nothing is None
