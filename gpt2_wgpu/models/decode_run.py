@@ -87,6 +87,7 @@ class DecodeRun(NotCopyable):
         self._readbacks = readbacks
         self._idle = deque(readbacks)
         self._submits: deque[_Submit] = deque()
+        self._later: Readback | None = None  # of the last of them, while it is only encoded
         self._done_at = -math.inf
         # A cache that the caller of a replaced build_cache keeps stays the caller's.
         self._owned = keep([live.state] if prefill.cache.kept else [prefill.cache, live.state])
@@ -175,15 +176,18 @@ class DecodeRun(NotCopyable):
         """Largest number of steps that the next submit may have."""
         return COMPACTED_EVERY - self.steps % COMPACTED_EVERY if self.compacts else nn.RECENT
 
+    def compacts_next(self, ended: Sequence[int | None]) -> bool:
+        """Return whether :meth:`compact` would drop rows."""
+        rows = self._live.rows
+        return self.compacts and len(self._live.staying(self.steps, ended)) < len(rows)
+
     async def compact(self, ended: Sequence[int | None]) -> None:
         """Drop finished rows before the next step, if it is time; see :class:`LiveRows`.
 
         All rows stay as long as there is no memory for a recording of fewer.
         """
-        if not self.compacts:
-            return
-        staying = self._live.staying(self.steps, ended)
-        if len(staying) < len(self._live.rows):
+        if self.compacts_next(ended):
+            staying = self._live.staying(self.steps, ended)
             with suppress(OutOfGPUMemoryError):
                 await self._record(len(staying))  # before rows are moved
                 if self._live.compact(self.steps, ended):
@@ -209,10 +213,11 @@ class DecodeRun(NotCopyable):
             self._step = self._new_step(live.cache, live.state, parts.step.workspace)
             self._recording = parts.steps[rows]
 
-    async def submit(self, steps: int, check: bool = False) -> None:
+    async def submit(self, steps: int, check: bool = False, later: bool = False) -> None:
         """Submit ``steps`` more steps; :meth:`result` returns the state after them.
 
-        ``check``: compare some of them with the same steps run eagerly.
+        ``check``: compare some of them with the same steps run eagerly. ``later``: encode the
+        recorded steps, and submit them as soon as the submit in flight is done.
         """
         begun = time.perf_counter()
         if self._recording is not None and not check:
@@ -221,7 +226,12 @@ class DecodeRun(NotCopyable):
             for _ in range(steps):
                 await self._run_step()
         self.steps += steps
-        self._idle[0].begin()
+        readback = self._idle[0]
+        if later:
+            self.device.queue.encode_pending()
+            self._later = readback
+        else:
+            readback.begin()
         self._submits.append(_Submit(steps, begun, self._live.rows, self._idle.popleft()))
 
     async def _run_step(self) -> None:
@@ -239,6 +249,9 @@ class DecodeRun(NotCopyable):
         submit = self._submits[0]
         position, finished, recent = await submit.readback.finish()
         self._submits.popleft()
+        later, self._later = self._later, None
+        if later is not None:
+            later.begin()
         self._idle.append(submit.readback)
         now = time.perf_counter()
         seconds, self._done_at = now - max(submit.begun, self._done_at), now

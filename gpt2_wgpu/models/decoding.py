@@ -179,19 +179,33 @@ class Generation(NotCopyable):
             self._run = await self._new_run(inputs)
         run = self._run
         # One submit is always in flight when this returns, so that the GPU works while the caller
-        # looks at the tokens; best is to hand it the next one before this one ends. Eager steps
-        # run when they are asked for: each may be the last.
-        ahead = run.is_recorded and can_submit_ahead()
+        # looks at the tokens; best is to hand it the next one before this one ends, or at least to
+        # encode it. Eager steps run when they are asked for: each may be the last.
         if not run.in_flight:
             await self._submit(run)
+        ahead = run.is_recorded and can_submit_ahead()
         if ahead:
             await self._submit(run)
+        elif isinstance(run, DecodeRun):
+            ahead = await self._submit_later(run)
         result = await run.result()
         self._pace.took(result.seconds, result.steps)
         new = self._collect(result)
         if run.is_recorded and not ahead:
             await self._submit(run)
         return new
+
+    async def _submit_later(self, run: DecodeRun) -> bool:
+        """Encode more steps, submitted when the submit in flight is done → whether it may be so.
+
+        Not where a check or moves of rows come before them: these submit themselves.
+        """
+        if not run.is_recorded or self._check or run.compacts_next(self._steps_of_rows()):
+            return False
+        steps = self._next_steps(run)
+        if steps > 0:
+            await run.submit(steps, later=True)
+        return True
 
     def _histories(self) -> list[History]:
         return [History(*row) for row in zip(self._rows, self._prompts, strict=True)]
@@ -208,12 +222,20 @@ class Generation(NotCopyable):
 
     async def _submit(self, run: DecodeRun | LookupRun) -> None:
         """Submit more steps, if rows have room for them."""
-        room = min(self._room() - run.in_flight, run.steps_at_once)
-        steps = self._pace.steps(room) if run.is_recorded else 1
+        steps = self._next_steps(run)
         if steps > 0:
-            rows = zip(self._rows, self._prompts, self._finished, strict=True)
-            await run.compact([None if end == LIVE else len(r) - n for r, n, end in rows])
+            await run.compact(self._steps_of_rows())
             await run.submit(steps, self._check)
+
+    def _next_steps(self, run: DecodeRun | LookupRun) -> int:
+        """Return the number of steps of the next submit."""
+        room = min(self._room() - run.in_flight, run.steps_at_once)
+        return self._pace.steps(room) if run.is_recorded else 1
+
+    def _steps_of_rows(self) -> list[int | None]:
+        """Return the number of steps of each row that has ended; None while it is live."""
+        rows = zip(self._rows, self._prompts, self._finished, strict=True)
+        return [None if end == LIVE else len(row) - prompt for row, prompt, end in rows]
 
     def close(self) -> None:
         """Free the GPU memory, immediately or after the submit in flight. Idempotent."""

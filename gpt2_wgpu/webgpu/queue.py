@@ -106,6 +106,8 @@ class CommandQueue(NotCopyable):
         self._pending: list[Batch] = []
         self._eager = Batch([])  # receives new dispatches while it is the last pending batch
         self._slots = 0
+        self._encoder: Any = None  # holds the batches of _encoded, which come before the pending
+        self._encoded: list[Batch] = []
         self._busy = False
         self.profiler: Encode | None = None  # writes the batches instead, while profiled
         self.submits = self.dispatches = 0  # counters for benchmarks
@@ -139,7 +141,8 @@ class CommandQueue(NotCopyable):
 
     def forget(self) -> None:
         """Discard pending work of a lost or closed device."""
-        self._pending = []
+        self._pending, self._encoded = [], []
+        self._encoder = None
         self._slots = 0
 
     def renew_lock(self, lock: threading.RLock) -> None:
@@ -161,36 +164,56 @@ class CommandQueue(NotCopyable):
                 return  # a release while encoding: the flush in progress, or the next, destroys it
             self._busy = True
             try:
-                if self._pending or copies:
+                if self._pending or self._encoded or copies:
                     self._submit(copies)
             finally:
                 self._busy = False
             self._device.memory.destroy_pending()
 
+    def encode_pending(self) -> None:
+        """Encode pending work now; the next flush submits it.
+
+        Unlike a submit, natively this does not block while other work is running. The encoder is
+        not finished: wgpu-native 29 leaks a command buffer that is never submitted, and with it the
+        device, which a loss would cause.
+        """
+        with self._lock, self._device.translated_errors():
+            if self._busy or self.profiler is not None or not self._pending:
+                return
+            self._busy = True
+            try:
+                encoder = self._encoder or self._device.gpu.create_command_encoder()
+                encode_pass(encoder, self._pending)
+                self._encoder = encoder
+                self._encoded += self._pending
+                self._pending = []
+            finally:
+                self._busy = False
+
     def _submit(self, copies: Sequence[Copy]) -> None:
+        encoder, encoded = self._encoder, self._encoded
         pending, slots = self._pending, self._slots
+        self._encoder, self._encoded = None, []
         self._pending, self._slots = [], 0
         try:
-            self._encode_and_submit(pending, slots, copies)
+            self._encode_and_submit(pending, slots, copies, encoder)
+            self.dispatches += count_dispatches(encoded)
         except BaseException:
             # Keep the pending work; the caller of flush() gets the error.
-            self._pending, self._slots = pending, slots
+            self._pending, self._slots = [*encoded, *pending], slots
             raise
 
     def _encode_and_submit(
-        self, batches: Sequence[Batch], slots: int, copies: Sequence[Copy]
+        self, batches: Sequence[Batch], slots: int, copies: Sequence[Copy], encoder: Any = None
     ) -> None:
         if slots:
             used = memoryview(self._params)[: slots * PARAMS_STRIDE]
             self._device.gpu.queue.write_buffer(self._uniform, 0, used)
-        encoder = self._device.gpu.create_command_encoder()
+        encoder = encoder or self._device.gpu.create_command_encoder()
         if batches and self.profiler is not None:
             self.profiler(encoder, batches)
         elif batches:
-            compute = encoder.begin_compute_pass()
-            for batch in batches:
-                encode(compute, batch)
-            compute.end()
+            encode_pass(encoder, batches)
         for copy in copies:
             encoder.copy_buffer_to_buffer(*copy)
         # Finishing an encoder of a lost device fails and leaks the device with all its buffers
@@ -198,7 +221,7 @@ class CommandQueue(NotCopyable):
         backends.check_alive(self._device.gpu)
         self._device.gpu.queue.submit([encoder.finish()])
         self.submits += 1
-        self.dispatches += sum(len(batch.commands) * batch.times for batch in batches)
+        self.dispatches += count_dispatches(batches)
 
     def upload(self, storage: Storage, offset: int, data: Any) -> None:
         """Write bytes to a buffer at ``offset`` (a multiple of 4), after pending work."""
@@ -252,6 +275,19 @@ class CommandQueue(NotCopyable):
             return await readback.read()
         finally:
             readback.close()
+
+
+def count_dispatches(batches: Sequence[Batch]) -> int:
+    """Return the number of dispatches of ``batches``."""
+    return sum(len(batch.commands) * batch.times for batch in batches)
+
+
+def encode_pass(encoder: Any, batches: Sequence[Batch]) -> None:
+    """Encode ``batches`` as one compute pass."""
+    compute = encoder.begin_compute_pass()
+    for batch in batches:
+        encode(compute, batch)
+    compute.end()
 
 
 def encode(compute: Any, batch: Batch) -> None:

@@ -96,7 +96,8 @@ def can_submit_ahead() -> bool:
     """Return whether a submit does not block the event loop while other work is running.
 
     Natively a submit blocks until the other work is done, as wgpu-core takes one lock for both
-    (seen with wgpu-native 29). In :func:`sync` the caller waits anyway; an event loop must not.
+    (seen with wgpu-native 29). In :func:`sync` the caller waits anyway; an event loop must not, but
+    it can encode meanwhile: ``CommandQueue.encode_pending``.
     """
     return sys.platform == "emscripten" or _blocking.get()
 

@@ -39,12 +39,12 @@ class FakeGPU:
         self.submits, self.most_outstanding, self.waits = [], 0.0, 0
         submit, finish = CommandQueue._encode_and_submit, Readback.finish
 
-        def counted(queue, batches, slots, copies):
+        def counted(queue, batches, *arguments):
             work = sum(operations(command[3]) for batch in batches for command in batch.commands)
             self.submits.append(work)
             self.outstanding += work
             self.most_outstanding = max(self.outstanding, self.most_outstanding)
-            submit(queue, batches, slots, copies)
+            submit(queue, batches, *arguments)
 
         async def waited(readback):
             self.now += self.outstanding / self.rate

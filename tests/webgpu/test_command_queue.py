@@ -155,6 +155,41 @@ class TestSubmits:
         assert [len(batch.commands) for batch in seen] == [1]
         assert gpu.count("begin_compute_pass") == 0 and device.queue.submits == 1
 
+    def test_encoded_work_goes_with_the_next_flush_in_one_submit(self, device, gpu):
+        source, target = device.memory.allocate(256), device.memory.allocate(256)
+        device.queue.add(work(device, "first"))
+        device.queue.encode_pending()
+        device.queue.encode_pending()  # nothing is pending
+        device.queue.add(work(device, "second"))
+        assert device.queue.submits == 0
+        device.queue.copy(source, target, 16)
+        order = [arguments[0] for name, arguments in gpu.calls if name == "set_pipeline"]
+        assert order == ["first", "second"]
+        assert gpu.count("create_command_encoder") == gpu.count("submit") == 1
+        assert gpu.names()[-5:] == ["end", "copy_buffer_to_buffer", *SUBMIT]
+        assert (device.queue.submits, device.queue.dispatches) == (1, 2)
+
+    def test_encoded_work_is_encoded_again_after_a_submit_that_failed(self, device, gpu):
+        for pipeline in ("first", "second"):
+            device.queue.add(work(device, pipeline))
+            device.queue.encode_pending()
+        gpu.failing["submit"] = RuntimeError("not now")
+        with pytest.raises(RuntimeError, match="not now"):
+            device.queue.flush()
+        del gpu.failing["submit"]
+        gpu.names()
+        device.queue.flush()
+        assert gpu.count("create_command_encoder") == 1
+        order = [arguments[0] for name, arguments in gpu.calls if name == "set_pipeline"]
+        assert order == ["first", "second"] and device.queue.dispatches == 2
+
+    def test_encoded_work_of_a_lost_device_is_forgotten(self, device, gpu):
+        device.queue.add(work(device))
+        device.queue.encode_pending()
+        device.queue.forget()
+        device.queue.flush()
+        assert gpu.count("finish") == gpu.count("submit") == 0
+
     def test_what_could_not_be_submitted_is_kept_for_the_next_flush(self, device, gpu):
         device.queue.add(work(device))
         gpu.failing["submit"] = RuntimeError("not now")
