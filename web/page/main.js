@@ -9,7 +9,7 @@ import { element } from "./dom.js";
 import { Inspector } from "./inspector/inspector.js";
 import { Loader } from "./loading.js";
 import { lookAtMemory, showMemory, watchMemory } from "./memory-line.js";
-import { startOdds } from "./odds.js";
+import { startOdds } from "./inspector/odds.js";
 import { currentSettings, fitSettings, startSettings, stopTexts, writeSettings, writeStops } from "./settings.js";
 import { linkTo, readLink } from "./share.js";
 import { showStage } from "./stages.js";

@@ -5,7 +5,7 @@ import { announceNow } from "./announcer.js";
 import { element } from "./dom.js";
 import { showFigures } from "./figures.js";
 import { sentence } from "./format.js";
-import { keepOdds, oddsOptions, showOdds } from "./odds.js";
+import { keepOdds, oddsOptions, showOdds } from "./inspector/odds.js";
 import { onPress } from "./press.js";
 import { readSettings, specialTokens, stopTexts } from "./settings.js";
 import { Versions, showVersion, together } from "./versions.js";

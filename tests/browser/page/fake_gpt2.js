@@ -364,6 +364,8 @@ function detailsOf(pieces, { promptTokens, finishReason, seed }) {
     tokenIds: pieces.map((_, i) => (i % 2 ? 7 : 5)),
     pieces,
     logprobs: pieces.map((_, i) => Math.log(i % 2 ? 0.01 : 0.5)),
+    ranks: pieces.map((_, i) => (i % 2 ? 6 : 0)),
+    entropies: pieces.map(() => Math.log(8)),
     top: pieces.map((piece, i) => likely(i % 2 ? " fox" : piece)),
     finishReason,
     promptTokens,

@@ -20,17 +20,36 @@ def test_the_probability_of_each_token_is_shown(visit: Begin) -> None:
     expect(me("odds-line")).to_be_hidden()
     me("odds").check()
     assert me.generate() == plain
+    assert me.calls("stream")[-1][2]["topLogprobs"] == 20
     tokens = me("text").locator("[class^=tint]")
     expect(tokens).to_have_count(4)
     assert tokens.nth(0).get_attribute("class") == "tint-0"
-    assert tokens.nth(1).get_attribute("class") == "tint-3"
+    assert tokens.nth(1).get_attribute("class") == "tint-2"
     expect(me("odds-line")).to_contain_text("Point at a token")
     tokens.nth(1).hover()
     second = tokens.nth(1).text_content()
-    expect(me("odds-line")).to_have_text(f"“{second}” 1.0 %. Others: “ fox” 50 %, “ wolf” 25 %")
+    about = "rank 7; entropy of the place 3.0 bits"
+    expect(me("odds-line")).to_have_text(f"“{second}” 1.0 %, {about}")
+    bars = me("odds-bars").locator("tr")
+    expect(bars).to_have_text(["“ fox”50 %", "“ wolf”25 %"])
+    width = "bar => bar.offsetWidth / bar.parentElement.clientWidth"
+    lengths = [bar.locator(".filled").evaluate(width) for bar in bars.all()]
+    assert 1 > lengths[0] > lengths[1] > 0.8  # a factor of two is little on a log scale
     me("story").press("ArrowLeft")
-    expect(me("odds-line")).to_contain_text("50 %. Others: “ wolf” 25 %")
+    first = tokens.nth(0).text_content()
+    expect(bars.first).to_have_text(f"“{first}” (chosen)50 %")
     expect(tokens.nth(0)).to_have_class("tint-0 current")
+    me("continue").click()  # the tokens of the first part can be chosen still
+    me.wait_for_end()
+    expect(tokens).to_have_count(8)
+    me("story").press("End")
+    expect(tokens.nth(7)).to_have_class("tint-2 current")
+    me("undo").click()
+    expect(tokens).to_have_count(4)
+    me.page.get_by_text("All tokens as a table").click()
+    rows = me("odds-rows").locator("tr")
+    expect(rows).to_have_count(4)
+    expect(rows.nth(1)).to_have_text(f"“{second}”1.0 %73.0 bits")
     me("odds").uncheck()
     me.generate()
     expect(me("odds-line")).to_be_hidden()
@@ -139,7 +158,7 @@ def test_a_rejected_prompt_leaves_the_text(visit: Begin) -> None:
         expect(me("again")).to_be_enabled()
         assert (me.text, me("story-label").text_content()) == (written, label)
     me("story").press("ArrowRight")  # the probabilities are there still
-    expect(me("odds-line")).to_contain_text("50 %. Others")
+    expect(me("odds-line")).to_contain_text("50 %, rank 1")
     me.evaluate("() => { fake.running = 0; }")
     me("continue").click()
     me.wait_for_end()

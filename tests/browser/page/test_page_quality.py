@@ -165,10 +165,10 @@ def test_no_code_or_style_stands_in_the_markup() -> None:
     assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:|<script(?![^>]* src=)", html)
     loaded = re.sub(r"<a\b[^>]*>", "", html)  # links may lead elsewhere
     assert not re.search(r"""(?:src|href)=["'](?:https?:|/)""", loaded)  # any sub-path, one host
-    for script in (ROOT / "web" / "page").glob("*.js"):
+    for script in (ROOT / "web" / "page").rglob("*.js"):
         assert not re.search(r"innerHTML|insertAdjacentHTML|outerHTML|\beval\b", script.read_text())
 
 
 def test_nothing_outgrows_its_reader() -> None:
-    for path in [*(ROOT / "web" / "page").glob("*.js"), *(ROOT / "web" / "style").glob("*.css")]:
+    for path in [*(ROOT / "web" / "page").rglob("*.js"), *(ROOT / "web" / "style").glob("*.css")]:
         assert len(path.read_text().splitlines()) <= 300, path.name

@@ -148,7 +148,12 @@ def test_nothing_that_comes_in_becomes_markup(visit: Begin) -> None:
     expect(me("load")).to_contain_text("Load ·")
     me.load()
     me("maxTokens").fill("3")
+    me("odds").check()
     assert me.generate() == MARKUP * 4
+    me("story").press("ArrowRight")
+    me.page.get_by_text("All tokens as a table").click()
+    for part in ("odds-line", "odds-bars", "odds-rows"):
+        expect(me(part)).to_contain_text(MARKUP)
     me("console-toggle").click()
     me("code").fill("1")
     me("code").press("Enter")

@@ -1,7 +1,7 @@
 // Attention of one layer: a thumbnail of each head, the matrix of one, and the text tinted by one row.
 
 import { button, element } from "../dom.js";
-import { named, percent } from "../odds.js";
+import { named, percent } from "./odds.js";
 
 /** @typedef {import("../../gpt2.js").Inspection} Inspection */
 

@@ -1,7 +1,7 @@
 // Logit lens: for each layer the most likely next token after each of some tokens.
 
 import { button, element, make } from "../dom.js";
-import { named, percent } from "../odds.js";
+import { named, percent } from "./odds.js";
 
 /** @typedef {import("../../gpt2.js").Inspection} Inspection */
 
