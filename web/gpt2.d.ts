@@ -347,6 +347,35 @@ export interface TextStream extends AsyncIterableIterator<string, undefined> {
   readonly details: Details | null;
 }
 
+export interface TokenOptions {
+  /** Whether the stream is one of tokens, each with how the model predicted it. */
+  tokens: true;
+  /** Number of the most likely tokens at the place of each, at most 20. Default: 0. */
+  topLogprobs?: number;
+}
+
+/** A token of a text, given once its text is certain. Numbers are those of Details. */
+export interface StreamedToken {
+  id: number;
+  /** What it adds to the text: whole characters; nothing of a stop text or a stop token. */
+  text: string;
+  /** Where `text` begins in the new text. */
+  offset: number;
+  logprob: number;
+  /** Number of tokens that were more likely. */
+  rank: number;
+  /** Of the model's distribution, in nats. */
+  entropy: number;
+  /** The most likely tokens, in descending order. */
+  top: { id: number; piece: string; logprob: number }[];
+}
+
+/** Tokens of a text. Otherwise as TextStream. */
+export interface TokenStream extends AsyncIterableIterator<StreamedToken, undefined> {
+  readonly stats: Stats | null;
+  readonly details: Details | null;
+}
+
 /** Pieces of several texts, generated together, each with its row. Otherwise as TextStream. */
 export interface BatchStream extends AsyncIterableIterator<{ row: number; text: string }, undefined> {
   /** Statistics of each text, from its first piece on; after the end those of all. */
@@ -455,6 +484,8 @@ export class GPT2 extends EventTarget {
    * to the GPU.
    */
   stream(prompt: string | number[], options?: GenerateOptions & Partial<DetailOptions>): TextStream;
+  /** The tokens of the text. Log-probabilities are computed while it is generated. */
+  stream(prompt: string | number[], options: GenerateOptions & Partial<DetailOptions> & TokenOptions): TokenStream;
   /** Several prompts, or `numReturnSequences` texts of each: all are generated together. */
   stream(
     prompts: string | number[] | string[] | number[][],

@@ -4,7 +4,7 @@ import { aborted } from "./rpc.js";
 
 /** An iterator over pieces of text; generation starts at the first `next()`. */
 export class TextStream {
-  /** @type {any[]} strings; of several texts {row, text} */
+  /** @type {any[]} strings, or tokens; of several texts {row, text} */
   #pieces = [];
   /** Resolves when a piece or the end has arrived. @type {PromiseWithResolvers<void> | null} */
   #news = null;
@@ -60,7 +60,8 @@ export class TextStream {
   }
 
   async #start() {
-    const onEvent = (/** @type {any} */ { text, row, stats }) => {
+    const onEvent = (/** @type {any} */ { text, tokens, row, stats }) => {
+      if (tokens) this.#pieces.push(...tokens);
       if (text) this.#pieces.push(row === undefined ? text : { row, text });
       if (row === undefined) this.stats = stats;
       else (this.stats ??= [])[row] = stats;
@@ -86,6 +87,6 @@ export class TextStream {
 /** The text of a stream, or its details. @param {TextStream} stream */
 export async function wholeText(stream) {
   let whole = "";
-  for await (const text of stream) whole += text;
+  for await (const text of stream) whole += /** @type {any} */ (text).text ?? text; // of a stream of tokens
   return stream.details ?? whole;
 }

@@ -61,8 +61,9 @@ export function streamOf({ signal, emit }, id, { constraint, wait, ...options },
       let reported = -Infinity;
       for (;;) {
         const found = plain(await text.next());
-        const [row, piece] = Array.isArray(found) ? found : [undefined, found]; // of several texts, or one
-        if (piece !== undefined) emit({ text: piece, row, stats: plain(text.stats(row ?? 0)) });
+        const tokens = options.tokens ? found : undefined;
+        const [row, piece] = !tokens && Array.isArray(found) ? found : [undefined, found]; // of several texts, or one
+        if (piece !== undefined) emit({ text: tokens ? "" : piece, tokens, row, stats: plain(text.stats(row ?? 0)) });
         if (piece === undefined || signal.aborted) {
           const stats = plain(text.final_stats());
           emit({ stats });

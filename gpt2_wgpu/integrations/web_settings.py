@@ -104,7 +104,7 @@ class Settings:
         """
         values = {key: value for key, value in given.items() if value is not None}
         if unknown := sorted(values.keys() - set(SETTINGS)):
-            known = ", ".join([*SETTINGS, "constraint", "signal", "wait"])
+            known = ", ".join([*SETTINGS, "constraint", "signal", "tokens", "wait"])
             raise InvalidArgumentError(f"no setting {shown(unknown[0])}; there are {known}")
         each = int(_SEQUENCES.check("num_return_sequences", values.get("numReturnSequences", 1)))
         seeds: list[int] | None = None

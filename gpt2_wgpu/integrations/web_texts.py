@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gpt2_wgpu as gw
@@ -104,14 +104,7 @@ def details_of(
         "logprobs": found.logprobs,
         "ranks": found.ranks,
         "entropies": found.entropies,
-        "top": [
-            [
-                {"id": token, "piece": tokenizer.decode([token]), "logprob": logprob}
-                for token, logprob in likely.items()
-                if tokenizer.has_id(token)
-            ]
-            for likely in found.top_logprobs
-        ],
+        "top": [alternatives(tokenizer, likely) for likely in found.top_logprobs],
         "finishReason": found.finish_reason,
         "promptTokens": found.prompt_tokens,
         "seed": seed,
@@ -120,6 +113,15 @@ def details_of(
             "seconds": found.seconds,
         },
     }
+
+
+def alternatives(tokenizer: GPT2Tokenizer, likely: Mapping[int, float]) -> list[dict[str, Any]]:
+    """Return the most likely ids with their texts."""
+    return [
+        {"id": token, "piece": tokenizer.decode([token]), "logprob": logprob}
+        for token, logprob in likely.items()
+        if tokenizer.has_id(token)
+    ]
 
 
 def pieces(tokenizer: GPT2Tokenizer, token_ids: Sequence[int]) -> list[str]:

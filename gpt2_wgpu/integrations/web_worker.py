@@ -19,6 +19,7 @@ from gpt2_wgpu.integrations.web_inspection import inspection
 from gpt2_wgpu.integrations.web_sessions import Session, session_arguments
 from gpt2_wgpu.integrations.web_settings import Settings, javascript_names
 from gpt2_wgpu.integrations.web_texts import Text, details_of, pieces
+from gpt2_wgpu.integrations.web_tokens import TokenText, without_tokens
 from gpt2_wgpu.models.default_dtype import likely_dtype
 from gpt2_wgpu.models.self_test import require_right_results
 from gpt2_wgpu.models.weight_sizes import stored_bytes
@@ -131,7 +132,8 @@ class Model:
 
         Args:
             prompt: a prompt, or its ids; several prompts.
-            given: settings, with keys of `web_settings.SETTINGS`.
+            given: settings, with keys of `web_settings.SETTINGS`, and ``tokens``: whether the text
+                comes token by token.
             rules: object with ``allows`` and ``finished``, as for ``TextConstraint``; None: no
                 constraint.
 
@@ -141,7 +143,7 @@ class Model:
         """
         with javascript_names():
             one = isinstance(prompt, str) or (bool(prompt) and isinstance(prompt[0], int))
-            settings = self._settings(given, rules, 1 if one else len(prompt))
+            settings = self._settings(without_tokens(given), rules, 1 if one else len(prompt))
             seed = None
             searches = isinstance(settings.sampler, samplers.BeamSampler)
             if searches and settings.texts_per_prompt > 1:
@@ -150,11 +152,15 @@ class Model:
                     "call generate"
                 )
             if not one or given.get("numReturnSequences") is not None:
+                if given.get("tokens"):
+                    raise InvalidArgumentError("a stream of tokens has one text: omit tokens")
                 prompts = [prompt] if one else prompt
                 prompt = [each for each in prompts for _ in range(settings.texts_per_prompt)]
                 seed = settings.seeds
             begin: Any = self._lm.stream  # its overloads are too many for mypy
             stream = begin(prompt, sampler=settings.sampler, seed=seed, **settings.arguments)
+        if given.get("tokens"):
+            return TokenText(self._lm, given, stream, settings, self._tokenizer, self.note_recovery)
         return Text(stream, settings, self._tokenizer, self.note_recovery)
 
     async def generate(

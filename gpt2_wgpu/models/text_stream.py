@@ -28,6 +28,11 @@ class TextStream(PieceStream[str]):
         """Statistics, up to the last piece."""
         return self._rows[0].stats
 
+    @property
+    def prompt_token_ids(self) -> list[int]:
+        """Ids of the prompt, once a piece has come."""
+        return self._rows[0].prompt
+
     def details(self, top_logprobs: int = 0) -> GenerationDetails:
         """Details of the text, with log-probabilities, after its end or ``close``; blocks.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import gpt2_wgpu as gw
 from gpt2_wgpu import errors, samplers
 from gpt2_wgpu.integrations import web_worker
 from gpt2_wgpu.integrations.web_settings import DEFAULTS, SETTINGS, Settings, javascript_names
@@ -131,3 +132,45 @@ def test_the_embedded_model_keeps_the_documented_defaults(tales):
     changed.generation_limits = {"max_new_tokens": 9}
     info = web_worker.Model("a model", changed).info()
     assert info["defaults"] == DEFAULTS | {"topP": 0.5, "maxTokens": 9}
+
+
+STREAMED: dict[str, int | str] = {"temperature": 0, "maxTokens": 30, "topLogprobs": 2}
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_stream_of_tokens(device, stops):
+    """The tokens and numbers of the details; together they are the text, also of a stop text."""
+
+    async def read(model, given):
+        text, found = model.stream("Der K\u00f6", given), []
+        while (piece := await text.next()) is not None:
+            found.extend(piece)
+        details = await text.details()
+        text.close()
+        return found, details
+
+    with gw.GPT2CausalLM.from_preset("fairytales", dtype="float16", device=device) as lm:
+        model = web_worker.Model("fairytales", lm)
+        given = STREAMED | {"details": True}
+        if stops:
+            characters, _ = asyncio.run(read(model, given))
+            given = given | {"stop": "".join(characters)[21:27]}
+        characters, wanted = asyncio.run(read(model, given))
+        before = gw.memory(device).num_tensors
+        tokens, details = asyncio.run(read(model, given | {"tokens": True}))
+        assert gw.memory(device).num_tensors == before
+        del given["details"]
+        assert asyncio.run(read(model, given | {"tokens": True})) == (tokens, None)
+        with pytest.raises(errors.InvalidArgumentError, match="one text"):
+            model.stream(["a", "b"], {"tokens": True})
+    text = "".join(characters)
+    assert (wanted["finishReason"] == "stop_text") == stops and text
+    assert "".join(token["text"] for token in tokens) == text == wanted["text"]
+    assert [token["id"] for token in tokens] == wanted["tokenIds"] == details["tokenIds"]
+    for name, names in (("logprob", "logprobs"), ("entropy", "entropies")):
+        assert [token[name] for token in tokens] == pytest.approx(wanted[names], abs=1e-3)
+    assert [token["rank"] for token in tokens] == wanted["ranks"]
+    top = [[each["id"] for each in token["top"]] for token in tokens]
+    assert top == [[each["id"] for each in row] for row in wanted["top"]]
+    for token in tokens:
+        assert text[token["offset"] :].startswith(token["text"])

@@ -266,3 +266,31 @@ def test_nothing_stays_on_the_gpu(tab: Tab) -> None:
         weights_of(tab),
         tab.evaluate("async () => (await lm.memory()).numTensors"),
     )
+
+
+def test_a_stream_gives_tokens(tab: Tab) -> None:
+    """While it runs; numbers, texts and places of the details."""
+    before = weights_of(tab)
+    found = tab.evaluate(
+        """async () => {
+          const options = { tokens: true, topLogprobs: 2, seed: 4, maxTokens: 12, details: true };
+          const stream = lm.stream("The king", options);
+          const tokens = [];
+          const ended = [];
+          for await (const token of stream) {
+            tokens.push(token);
+            ended.push(stream.stats.finishReason !== null);
+          }
+          const whole = await lm.generate("The king", { ...options, details: false });
+          return { tokens, ended, whole, details: stream.details };
+        }"""
+    )
+    tokens, details = found["tokens"], found["details"]
+    assert not found["ended"][0]
+    assert [each["id"] for each in tokens] == details["tokenIds"]
+    assert "".join(each["text"] for each in tokens) == details["text"] == found["whole"]
+    assert [each["offset"] for each in tokens][:2] == [0, len(tokens[0]["text"])]
+    assert [each["rank"] for each in tokens] == details["ranks"]
+    assert [each["logprob"] for each in tokens] == pytest.approx(details["logprobs"], abs=1e-3)
+    assert [len(each["top"]) for each in tokens] == [2] * 12
+    assert weights_of(tab) == before

@@ -19,6 +19,10 @@ export async function use(lm: GPT2, session: Session, signal: AbortSignal) {
   const one = lm.stream("Once", { signal, temperature: 0, seed: null });
   for await (const piece of one) same<string>()(piece, true);
   same<Stats | null>()(one.stats, true);
+  for await (const { logprob, top } of lm.stream("Once", { tokens: true, topLogprobs: 2 })) {
+    same<number>()(logprob, true);
+    same<string>()(top[0].piece, true);
+  }
   same<Details | null>()(one.details, true);
   same<IteratorResult<string, undefined>>()(await one.next(), true);
   const several = lm.stream(["Once", "The"], { numReturnSequences: 2, seed: [1, 2, 3, 4] });
