@@ -124,6 +124,8 @@ COVERED_BY = {
     "gpt2_wgpu/samplers/contrastive*.py": "samplers/test_contrastive_sampler"
     " models/test_search_calls"
     " models/test_contrastive_search models/test_contrastive_rules",
+    "gpt2_wgpu/samplers/speculative*.py": "samplers/test_speculative_sampler"
+    " models/test_speculative",
     "gpt2_wgpu/samplers/*.py": "samplers/test_samplers",
     **dict.fromkeys(
         [f"gpt2_wgpu/models/{name}.py" for name in ("hook_points", "hooks", "hooked_blocks")],

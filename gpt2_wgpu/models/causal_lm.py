@@ -356,9 +356,12 @@ class CausalLM(GenerativeTask):
         choice = TokenChoice.of(self.sampler, self.logits_processors)
         options = choice.options(self.sampler)
         options = with_rules(options, self.sampler, self.token_rules)
-        lookup = check_prompt_lookup(
+        drafts = check_prompt_lookup(
             self.prompt_lookup_num_tokens, self.sampler, self.logits_processors
         )
+        draft_model = self.draft_model_of(self.sampler, self.logits_processors)
+        if isinstance(self.sampler, samplers.SpeculativeSampler):
+            drafts = self.sampler.num_speculative_tokens
         return new(
             self,
             prompts,
@@ -369,6 +372,7 @@ class CausalLM(GenerativeTask):
             seeds_of_call(self, len(prompts)),
             choice=choice,
             check=self._checks_steps,
-            prompt_lookup=0 if self._checks_steps else lookup,  # checked: step by step
+            prompt_lookup=0 if self._checks_steps else drafts,  # checked: step by step
+            draft_model=draft_model,
             control=None if settings is None else settings.control,
         )

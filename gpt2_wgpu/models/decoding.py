@@ -64,6 +64,7 @@ class Generation(NotCopyable):
         check: bool = False,
         prompt_lookup: int = 0,
         control: Control | None = None,
+        draft_model: CachedModel | None = None,
     ) -> None:
         backbone = model.backbone
         # Check ids: out of range, the GPU would silently read outside the embedding.
@@ -88,6 +89,7 @@ class Generation(NotCopyable):
         self._control = control or Control()
         self._hooks = open_hooks()  # also where another task or thread advances
         self._prompt_lookup = prompt_lookup  # max length of drafts
+        self._draft_model = draft_model  # None: drafts are taken from the text
         self.drafts = DraftStats()
         self._run: DecodeRun | LookupRun | None = None
         self._lock = Lock()
@@ -218,7 +220,8 @@ class Generation(NotCopyable):
             return await DecodeRun.start(self._model, inputs, self._choice, rows)
         most = self._backbone.config.n_positions  # with room for a draft after the last token
         inputs = replace(inputs, length=min(inputs.length + self._prompt_lookup, most))
-        return await LookupRun.start(self._model, inputs, self._prompt_lookup, rows, self.drafts)
+        where = self._model, inputs, self._prompt_lookup, rows, self.drafts
+        return await LookupRun.start(*where, self._draft_model)
 
     async def _submit(self, run: DecodeRun | LookupRun) -> None:
         """Submit more steps, if rows have room for them."""

@@ -128,6 +128,7 @@ class GenerativeTask(GenerateMethods, CopiedByAttributes):
         self.prompt_lookup_num_tokens = check_prompt_lookup(
             prompt_lookup_num_tokens, chosen, processors
         )
+        self.draft_model_of(chosen, processors)
         self.logits_processors = processors
         self.sampler = chosen
         self._function: Any = None  # the default one as a weak reference: it refers to the model
@@ -188,6 +189,39 @@ class GenerativeTask(GenerateMethods, CopiedByAttributes):
         return self.generate_function or self._new_function()
 
     # --- checks of arguments ---------------------------------------------------------------------
+
+    def draft_model_of(
+        self, sampler: samplers.Sampler, processors: Sequence[LogitsProcessor]
+    ) -> GenerativeTask | None:
+        """Return the draft model of a ``SpeculativeSampler``; None for any other sampler.
+
+        Raises:
+            InvalidArgumentError: it has none, or one that does not fit this model.
+        """
+        if not isinstance(sampler, samplers.SpeculativeSampler):
+            return None
+        if processors:
+            raise InvalidArgumentError(
+                "SpeculativeSampler cannot be combined with logits processors, which need each "
+                "token before the next"
+            )
+        draft = sampler.draft_model
+        if not isinstance(draft, GenerativeTask):
+            raise InvalidArgumentError(
+                f"SpeculativeSampler needs draft_model, a GPT2CausalLM, not {shown(draft)}"
+            )
+        ours, theirs = self.backbone.config, draft.backbone.config
+        if theirs.vocab_size != ours.vocab_size or theirs.n_positions < ours.n_positions:
+            raise InvalidArgumentError(
+                f"draft_model has {theirs.vocab_size} tokens and a context of "
+                f"{theirs.n_positions}: it needs the {ours.vocab_size} tokens of the model, and "
+                f"its context of {ours.n_positions}"
+            )
+        if draft.device is not self.device and draft.device.is_open and self.device.is_open:
+            raise InvalidArgumentError(
+                "draft_model is on another device: load it with device=lm.device"
+            )
+        return draft
 
     def limits_of_call(
         self, max_length: int | None, max_new_tokens: int | None, longest: int

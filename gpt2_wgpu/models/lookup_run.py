@@ -1,4 +1,7 @@
-"""LookupRun: the counterpart of ``DecodeRun`` whose steps verify drafts of several tokens."""
+"""LookupRun: the counterpart of ``DecodeRun`` whose steps verify drafts of several tokens.
+
+Drafts are taken from the text (prompt_lookup.py), or made by a smaller model (draft_run.py).
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,19 @@ import time
 from array import array
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from itertools import repeat
+from typing import Protocol
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import OutOfGPUMemoryError
 from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.decode_run import Result, filled_cache
-from gpt2_wgpu.models.decode_step import DecodeStep, dispose_unkept
+from gpt2_wgpu.models.decode_step import dispose_unkept
+from gpt2_wgpu.models.draft_run import DraftRun
 from gpt2_wgpu.models.kept_runs import DecodeInputs, KeptRuns
 from gpt2_wgpu.models.live_rows import LiveRows, has_own_steps, is_time, moved_to_front
-from gpt2_wgpu.models.prompt_lookup import DraftStats, PromptLookup
+from gpt2_wgpu.models.prompt_lookup import DraftStats, PromptLookups
 from gpt2_wgpu.models.replay import replay_texts
-from gpt2_wgpu.models.row_texts import RowTexts
-from gpt2_wgpu.models.token_choice import TokenChoice
+from gpt2_wgpu.models.verify_step import VerifyStep
 from gpt2_wgpu.nn import (
     ALL_EXCLUDED,
     FULL,
@@ -26,17 +29,29 @@ from gpt2_wgpu.nn import (
     NOT_FINITE,
     RECENT,
     STOPPED,
-    History,
     KVCache,
-    SamplingState,
     move_rows,
 )
 from gpt2_wgpu.tensors import dispose, keep, tidy
-from gpt2_wgpu.webgpu import Readback, Recording
+
+
+class Drafter(Protocol):
+    """Protocol of what proposes tokens; ``live``: the rows of the batch, at each place."""
+
+    async def drafts(
+        self, live: Sequence[int], texts: Sequence[list[int]], rooms: Sequence[int]
+    ) -> list[list[int]]:
+        """Return a draft of up to ``rooms`` tokens after each of ``texts``."""
+
+    def compact(self, live: Sequence[int], moves: Sequence[tuple[int, int]]) -> None:
+        """Take ``live`` rows that remain, after ``moves`` of places."""
+
+    def close(self) -> None:
+        """Free everything. Idempotent."""
 
 
 class LookupRun(NotCopyable):
-    """KV cache and steps of a decoding loop with prompt lookup, on one device.
+    """KV cache and steps of a decoding loop with drafts, on one device.
 
     A step has room for the newest token and a draft for each row, or, where no row has a draft,
     for the newest token only. The result is read before the next step. Finished rows leave it.
@@ -53,6 +68,7 @@ class LookupRun(NotCopyable):
         most: int,
         token_ids: Callable[[], list[list[int]]],
         stats: DraftStats,
+        drafter: Drafter,
     ) -> None:
         self.device = cache.device
         self.in_flight = 0
@@ -67,7 +83,8 @@ class LookupRun(NotCopyable):
         self._submits = 0
         self._token_ids = token_ids
         self._stats = stats
-        self._lookups = [PromptLookup() for _ in inputs.rows]
+        self._drafter = drafter
+        self._open.callback(drafter.close)
         self._steps: dict[int, VerifyStep] = {}
         self._finished = [
             LIVE if len(row.ids) < limit else FULL
@@ -86,12 +103,20 @@ class LookupRun(NotCopyable):
         most: int,
         token_ids: Callable[[], list[list[int]]],
         stats: DraftStats,
+        draft_model: CachedModel | None = None,
     ) -> LookupRun:
-        """Compute all tokens of the rows except the last of each; drafts have up to ``most``."""
+        """Compute all tokens of the rows except the last of each; drafts have up to ``most``.
+
+        They are those of ``draft_model``; without it, from the text.
+        """
         with ExitStack() as undo, tidy("generation"):
+            drafter: Drafter = PromptLookups(len(inputs.rows))
+            if draft_model is not None:
+                drafter = await DraftRun.start(draft_model, inputs)
+                undo.callback(drafter.close)
             prefill = await filled_cache(model, inputs, None)
             prefill.close()
-            run = cls(model, prefill.cache, inputs, most, token_ids, stats)
+            run = cls(model, prefill.cache, inputs, most, token_ids, stats, drafter)
             undo.callback(run.close)
             if any(len(row.ids) > row.prompt for row in inputs.rows):  # after a loss of the device
                 step = await run._verify_step(1)
@@ -112,6 +137,7 @@ class LookupRun(NotCopyable):
             move_rows(self._whole, moves)
         except OutOfGPUMemoryError:
             return
+        self._drafter.compact(live, moves)
         self._close_steps()
         self._live = live
         dispose(self._views)
@@ -125,15 +151,17 @@ class LookupRun(NotCopyable):
         self._begun = time.perf_counter()
         self._submits += 1
         self._lengths = [len(row) for row in rows]
-        self._drafts = []
-        for which, row in zip(self._live, rows, strict=True):
-            room = self._inputs.limits[which] - len(row) - 1  # one is sampled after the draft, too
-            is_live = self._finished[which] == LIVE
-            draft = self._lookups[which].draft(row, min(self._most, room)) if is_live else []
-            self._drafts.append(draft)
-        tokens = self._most + 1
-        if not any(self._drafts) or max(self._lengths) - 1 + tokens > self._cache.length:
-            tokens, self._drafts = 1, [[] for _ in rows]
+        rooms = [  # one is sampled after the draft, too
+            max(min(self._most, self._inputs.limits[which] - len(row) - 1), 0)
+            if self._finished[which] == LIVE
+            else 0
+            for which, row in zip(self._live, rows, strict=True)
+        ]
+        tokens, self._drafts = self._most + 1, [[] for _ in rows]
+        if any(rooms) and max(self._lengths) - 1 + tokens <= self._cache.length:
+            self._drafts = await self._drafter.drafts(self._live, rows, rooms)
+        if not any(self._drafts):
+            tokens = 1
         self._step = await self._verify_step(tokens)
         given = [[row[-1], *draft] for row, draft in zip(rows, self._drafts, strict=True)]
         self._step.write_texts(rows, self._drafts)
@@ -208,94 +236,3 @@ class LookupRun(NotCopyable):
         steps, self._steps = self._steps, {}
         for step in steps.values():
             step.close()
-
-
-class VerifyStep(NotCopyable):
-    """Step of ``tokens`` tokens per row of ``live``, with a sampled token after each."""
-
-    def __init__(
-        self,
-        model: CachedModel,
-        cache: KVCache,
-        inputs: DecodeInputs,
-        tokens: int,
-        live: Sequence[int],
-    ) -> None:
-        device, rows = cache.device, len(live)
-        self.tokens, self._live = tokens, live
-        limits = [inputs.limits[which] for which in live for _ in range(tokens)]
-        self._queue = device.queue
-        self._open = ExitStack()
-        with tidy("verify step"):
-            self.state = SamplingState.create(
-                device,
-                [History([0], 1)] * (rows * tokens),
-                limits,
-                inputs.options,
-                inputs.stop_token_ids,
-                inputs.candidates.end,
-                None,
-                inputs.candidates.excluded,
-                length=cache.length,  # padding after a draft writes there, too
-            )
-            self._start = model.backbone.as_uint32([0] * rows)
-            self._open.callback(dispose, keep([self.state, self._start]))
-        never = inputs.options.rules.always_excluded(inputs.stop_token_ids)
-        self._prompts = [row.ids[: row.prompt] for row in inputs.rows]
-        self._texts = RowTexts(
-            self.state, inputs.options, self._prompts, {*inputs.candidates.excluded, *never}
-        )
-        keys: list[int] = []
-        for which in live:
-            seeds, limit = inputs.seeds, inputs.limits[which]
-            stream, seed = (which, inputs.options.seed) if seeds is None else (0, seeds[which])
-            keys += [limit, stream, seed & 0xFFFFFFFF, seed >> 32] * tokens
-        self._queue.upload(self.state.row_params.storage, 0, array("I", keys))
-        self._step = DecodeStep(
-            model, cache, self.state, TokenChoice(), lambda: [], tokens=tokens, start=self._start
-        )
-        self._recording: Recording | None = None
-        reported = (self.state.token, self.state.finished)
-        self._readback = Readback(device, [(each.storage, 0, each.nbytes) for each in reported])
-        self._open.callback(self._readback.close)
-
-    async def record(self) -> None:
-        """Record the step, unless a replaced method reads values."""
-        self._recording = await self._step.recorded()
-        if self._recording is not None:
-            self._open.callback(self._recording.close)
-
-    def write_texts(self, texts: Sequence[Sequence[int]], drafts: Sequence[Sequence[int]]) -> None:
-        """Write the text before each sampled token, for rules and penalties: up to its draft's."""
-        rows = zip(self._live, texts, drafts, strict=True)
-        self._texts.write(
-            (which, [*text[len(self._prompts[which]) :], *draft[:length]])
-            for which, text, draft in rows
-            for length in range(self.tokens)
-        )
-
-    async def submit(self, rows: Sequence[Sequence[int]], starts: Sequence[int]) -> None:
-        """Submit the step for ``rows`` of up to ``tokens`` ids, which begin at ``starts``."""
-        ids, positions = array("I"), array("I")
-        for row, start in zip(rows, starts, strict=True):
-            ids.extend([*row, *repeat(0, self.tokens - len(row))])  # padding: results are unused
-            positions.extend(range(start, start + self.tokens))
-        state, upload = self.state, self._queue.upload
-        upload(state.token.storage, 0, ids)
-        upload(state.position.storage, 0, positions)
-        upload(state.finished.storage, 0, array("I", bytes(4 * len(ids))))
-        upload(self._start.storage, 0, array("I", starts))
-        if self._recording is not None:
-            self._recording.replay()
-        else:
-            await self._step.run()
-        self._readback.begin()
-
-    async def result(self) -> tuple[list[int], list[int]]:
-        """Wait for the step; return the sampled tokens and flags, ``tokens`` per row."""
-        token, finished = await self._readback.finish()
-        return token.cast("I").tolist(), finished.cast("I").tolist()
-
-    def close(self) -> None:
-        """Free everything. Idempotent."""
-        self._open.close()

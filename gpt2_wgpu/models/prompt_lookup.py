@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError
-from gpt2_wgpu.samplers import Sampler, runs_in_python, runs_its_own_loop
+from gpt2_wgpu.samplers import Sampler, SpeculativeSampler, runs_in_python, runs_its_own_loop
 from gpt2_wgpu.sampling_parameters import MAX_DRAFT
 from gpt2_wgpu.validation import integer
 
@@ -55,12 +55,39 @@ class PromptLookup:
         return []
 
 
+class PromptLookups:
+    """Drafts of all rows of a batch, from the text of each."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = [PromptLookup() for _ in range(rows)]
+
+    async def drafts(
+        self, live: Sequence[int], texts: Sequence[list[int]], rooms: Sequence[int]
+    ) -> list[list[int]]:
+        """Return a draft of up to ``rooms`` tokens after each of ``texts``."""
+        rows = zip(live, texts, rooms, strict=True)
+        return [
+            self._rows[which].draft(text, room) if room > 0 else [] for which, text, room in rows
+        ]
+
+    def compact(self, live: Sequence[int], moves: Sequence[tuple[int, int]]) -> None:
+        """Do nothing: each row of the batch has its index."""
+
+    def close(self) -> None:
+        """Do nothing: there is no GPU memory."""
+
+
 def check_prompt_lookup(tokens: int, sampler: Sampler, processors: Sequence[Any]) -> int:
     """Return ``tokens``, the length of drafts.
 
     InvalidArgumentError if it is out of range, or with a choice in Python.
     """
     tokens = integer("prompt_lookup_num_tokens", tokens, 0, MAX_DRAFT)
+    if tokens and isinstance(sampler, SpeculativeSampler):
+        raise InvalidArgumentError(
+            "prompt_lookup_num_tokens cannot be combined with a SpeculativeSampler, whose drafts "
+            "are those of a model; compile with 0"
+        )
     if tokens and (processors or runs_in_python(sampler) or runs_its_own_loop(sampler)):
         raise InvalidArgumentError(
             "prompt_lookup_num_tokens cannot be combined with logits processors, or a sampler with "

@@ -48,6 +48,7 @@ class SessionGeneration(Generation):
         check: bool = False,
         prompt_lookup: int = 0,  # the text is the same without
         control: Control | None = None,
+        draft_model: CachedModel | None = None,  # likewise
     ) -> None:
         if before is not None:
             options, choice = before._options, before._choice

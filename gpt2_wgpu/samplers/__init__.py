@@ -11,7 +11,9 @@ from gpt2_wgpu.samplers.contrastive_sampler import ContrastiveSampler
 from gpt2_wgpu.samplers.greedy_sampler import GreedySampler
 from gpt2_wgpu.samplers.min_p_sampler import MinPSampler
 from gpt2_wgpu.samplers.random_sampler import RandomSampler
+from gpt2_wgpu.samplers.registry import CLASS_NAMES, SHORT_NAMES, deserialize, get, serialize
 from gpt2_wgpu.samplers.sampler import Sampler, check_usable, runs_in_python, runs_its_own_loop
+from gpt2_wgpu.samplers.speculative_sampler import SpeculativeSampler
 from gpt2_wgpu.samplers.top_k_sampler import TopKSampler
 from gpt2_wgpu.samplers.top_p_sampler import TopPSampler
 from gpt2_wgpu.samplers.typical_sampler import TypicalSampler
@@ -23,20 +25,19 @@ from gpt2_wgpu.sampling_parameters import (
     TOP_P,
     TYPICAL_P,
 )
-from gpt2_wgpu.shown import shown
-from gpt2_wgpu.validation import made_from
 
 Beam = BeamSampler
 Contrastive = ContrastiveSampler
 Greedy = GreedySampler
 MinP = MinPSampler
 Random = RandomSampler
+Speculative = SpeculativeSampler
 TopK = TopKSampler
 TopP = TopPSampler
 Typical = TypicalSampler
 
 # KerasHub serialises class names; users write the short names.
-_NAMES: dict[str, type[Sampler]] = {
+SHORT_NAMES |= {
     "beam": BeamSampler,
     "contrastive": ContrastiveSampler,
     "greedy": GreedySampler,
@@ -46,28 +47,7 @@ _NAMES: dict[str, type[Sampler]] = {
     "top_p": TopPSampler,
     "typical": TypicalSampler,
 }
-
-
-def get(identifier: str | dict[str, Any] | Sampler) -> Sampler:
-    """Return a sampler, given its name, ``{"class_name", "config"}`` or the sampler itself.
-
-    Raises:
-        InvalidArgumentError: anything else (KerasHub returns an unknown name unchanged).
-    """
-    if isinstance(identifier, Sampler):
-        return identifier
-    if isinstance(identifier, str) and identifier in _NAMES:
-        return _NAMES[identifier]()
-    if isinstance(identifier, dict):
-        kinds = _NAMES | {kind.__name__: kind for kind in _NAMES.values()}
-        name = identifier.get("class_name")
-        if isinstance(name, str) and name in kinds:
-            config = identifier.get("config")
-            return made_from(kinds[name], {} if config is None else config)
-    raise InvalidArgumentError(
-        f"unknown sampler {shown(identifier)}: use one of {', '.join(map(repr, _NAMES))} or a "
-        "Sampler"
-    )
+CLASS_NAMES |= {kind.__name__: kind for kind in (*SHORT_NAMES.values(), SpeculativeSampler)}
 
 
 def of_settings(
@@ -123,20 +103,6 @@ def _search(settings: dict[str, Any], top_k: int, others: dict[str, Any]) -> Sam
     return BeamSampler(**settings, **rules)
 
 
-def serialize(sampler: Sampler) -> dict[str, Any]:
-    """Return ``{"class_name", "config"}``, which `get` accepts (for this package's samplers)."""
-    return {"class_name": type(sampler).__name__, "config": sampler.get_config()}
-
-
-def deserialize(config: dict[str, Any]) -> Sampler:
-    """Return the sampler of a result of `serialize`.
-
-    Raises:
-        InvalidArgumentError: ``config`` describes no sampler of this package.
-    """
-    return get(config)
-
-
 __all__ = [
     "Beam",
     "BeamSampler",
@@ -151,6 +117,8 @@ __all__ = [
     "Random",
     "RandomSampler",
     "Sampler",
+    "Speculative",
+    "SpeculativeSampler",
     "TextConstraint",
     "TopK",
     "TopKSampler",

@@ -24,6 +24,7 @@ from gpt2_wgpu.sampling_parameters import (
     TOP_K,
 )
 from gpt2_wgpu.tensors import Tensor, ops, tensor
+from gpt2_wgpu.validation import made_from
 from gpt2_wgpu.webgpu import sync
 
 K = replace(TOP_K.range, low=1)  # 0, all tokens, is another sampler
@@ -74,6 +75,8 @@ class Sampler:
         InvalidArgumentError: a value is out of range.
     """
 
+    # Of the class that defines call_async: whether only KerasHub's call uses it, not ``generate``.
+    loop_is_of_calls_only = False
     search_obeys_rules = False  # whether a search of this package applies penalties and rules:
     # in the class that defines call_async
 
@@ -240,6 +243,11 @@ class Sampler:
         """Return the constructor's arguments, without penalties that have no effect."""
         return {"temperature": self.temperature, **self._common_config()}
 
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Return the sampler of a result of `get_config`."""
+        return made_from(cls, config)
+
     def _common_config(self) -> dict[str, Any]:
         values = self.common()
         numbers = {
@@ -330,8 +338,21 @@ def runs_in_python(sampler: Sampler) -> bool:
 
 
 def runs_its_own_loop(sampler: Sampler) -> bool:
-    """Return whether ``sampler`` replaces `__call__` or `call_async`."""
-    return type(sampler).__call__ is not Sampler.__call__ or _replaces(sampler, "call_async")
+    """Return whether ``sampler`` replaces `__call__` or `call_async`, and ``generate`` calls it."""
+    kind = type(sampler)
+    if "call_async" in vars(sampler):
+        return True
+    owners = [_owner(kind, name) for name in ("__call__", "call_async")]
+    return any(each is not Sampler and not _is_of_calls_only(each) for each in owners)
+
+
+def _is_of_calls_only(owner: type) -> bool:
+    return bool(vars(owner).get("loop_is_of_calls_only"))
+
+
+def _owner(kind: type, name: str) -> type:
+    """Return the class that defines the method ``name`` of ``kind``."""
+    return next(each for each in kind.__mro__ if name in vars(each))
 
 
 def check_usable(sampler: Sampler) -> Sampler:
@@ -355,7 +376,7 @@ def check_usable(sampler: Sampler) -> Sampler:
 
 def _search_obeys_rules(sampler: Sampler) -> bool:
     """Return whether the loop of ``sampler`` is that of a search, not of a subclass."""
-    owner = next(each for each in type(sampler).__mro__ if "call_async" in vars(each))
+    owner = _owner(type(sampler), "call_async")
     replaced = type(sampler).__call__ is not Sampler.__call__
     return bool(vars(owner).get("search_obeys_rules")) and not replaced
 

@@ -6,8 +6,9 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import InvalidArgumentError, NumericalError
-from gpt2_wgpu.models.lookup_run import LookupRun, VerifyStep
+from gpt2_wgpu.models.lookup_run import LookupRun
 from gpt2_wgpu.models.prompt_lookup import PromptLookup
+from gpt2_wgpu.models.verify_step import VerifyStep
 from gpt2_wgpu.samplers import Greedy, Random, TopK, TopP
 from gpt2_wgpu.webgpu.backends import flush_promises
 from tests.memory import tiny

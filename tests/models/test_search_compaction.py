@@ -9,8 +9,8 @@ import pytest
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.models import live_rows
-from gpt2_wgpu.models.lookup_run import VerifyStep
 from gpt2_wgpu.models.search_step import SearchStep
+from gpt2_wgpu.models.verify_step import VerifyStep
 from tests.memory import tiny
 
 pytestmark = pytest.mark.usefixtures("no_leak")
