@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         convert_async,
         generate_batches,
         generate_batches_async,
+        inspect,
         self_check,
         self_check_async,
     )
@@ -96,6 +97,7 @@ __all__ = [
     "errors",
     "generate_batches",
     "generate_batches_async",
+    "inspect",
     "keep",
     "layers",
     "leaks",

@@ -1,5 +1,6 @@
 """GPT-2 models, with the names of KerasHub's ``keras_hub.models``."""
 
+from gpt2_wgpu.models import inspect
 from gpt2_wgpu.models.activation_cache import ActivationCache
 from gpt2_wgpu.models.batch_row import BatchRow
 from gpt2_wgpu.models.batches import generate_batches, generate_batches_async
@@ -44,6 +45,7 @@ __all__ = [
     "convert_async",
     "generate_batches",
     "generate_batches_async",
+    "inspect",
     "self_check",
     "self_check_async",
 ]

@@ -26,11 +26,30 @@ class ActivationCache:
     (``gw.tidy``, ``gw.keep``); :meth:`dispose` frees them.
     """
 
-    def __init__(self, lm: LanguageModel, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, lm: LanguageModel, tensors: Mapping[str, Tensor], token_ids: list[list[int]]
+    ) -> None:
+        self.token_ids = token_ids  # [B, T] of the run, with padding
         self._tensors = dict(tensors)
         self._layers = lm.backbone.num_layers
         # A function, since `gw.dispose` of a cache must not reach the weights.
         self._lm: Callable[[], LanguageModel] = lambda: lm
+
+    @property
+    def num_layers(self) -> int:
+        """Number of blocks of the model."""
+        return self._layers
+
+    def token_text(self, token_id: int) -> str:
+        """Return the text of a token on its own; its id in brackets without a tokenizer."""
+        preprocessor = self._lm().preprocessor
+        if preprocessor is None or not preprocessor.tokenizer.has_id(token_id):
+            return f"[{token_id}]"
+        return preprocessor.tokenizer.decode([token_id])
+
+    def token_texts(self, row: int = 0) -> list[str]:
+        """Return :meth:`token_text` of each token of a row."""
+        return [self.token_text(token) for token in self.token_ids[row]]
 
     def __getitem__(self, key: Any) -> Tensor:
         """Return the activation of a name, or of ``(short name, layer)``, as in TransformerLens.

@@ -129,6 +129,9 @@ class HookedCausalLM(SessionCausalLM):
             )
         wanted: Any = (lambda name: not name.endswith(RESULT)) if names is None else names
         points = selected(wanted, self.hook_points)
+        inputs = self._inputs_of_run(inputs)
+        vocabulary = self.backbone.config.vocab_size
+        ids = rows_of_ids(inputs.get("token_ids", ()), vocabulary, ragged=False)
         kept: dict[str, Tensor] = {}
 
         def look(tensor: Tensor, name: str) -> None:
@@ -142,7 +145,7 @@ class HookedCausalLM(SessionCausalLM):
                 compute = self._logits_of if return_type else no_logits
                 logits = await self._run(inputs, hooks, compute)
                 views = {name: copy(tensor) for name, tensor in kept.items()}  # not kept
-                return scope.escape((logits, ActivationCache(self, views)))
+                return scope.escape((logits, ActivationCache(self, views, ids)))
         finally:
             dispose(kept)
 
