@@ -22,6 +22,8 @@ const DETAILS = {
   tokenIds: [1],
   pieces: [" a"],
   logprobs: [-0.5],
+  ranks: [0],
+  entropies: [1.5],
   top: [[{ id: 1, piece: " a", logprob: -0.5 }]],
   finishReason: "length",
   promptTokens: 1,
