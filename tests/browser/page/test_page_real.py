@@ -139,6 +139,44 @@ def test_several_texts_and_a_stop_text(loaded: Visit) -> None:
     assert loaded.text == text + after
 
 
+def test_the_probabilities_are_the_models(loaded: Visit) -> None:
+    """What the page shows of a token, to its digits, and the best of the 20 against the logits."""
+    loaded("prompt").fill("The wolf")
+    loaded("temperature").fill("1")
+    loaded("maxTokens").fill("3")
+    loaded("seed").fill("4")
+    loaded("odds").check()
+    text = loaded.generate(SLOW)
+    loaded("story").press("End")
+    rows = loaded("odds-bars").locator("tr")
+    expect(rows).to_have_count(20)
+    line = loaded("odds-line").text_content() or ""
+    loaded("odds").uncheck()
+    found = loaded.evaluate(f"async () => ({_LAST_TOKEN})({json.dumps(text)})")
+    numbers = [float(each) for each in re.findall(r"[\d.]+(?= %|;| bits)", line.rpartition("”")[2])]
+    assert numbers == pytest.approx([found["percent"], found["rank"], found["bits"]], rel=0.06)
+    best = float((rows.first.locator("td").first.text_content() or "").removesuffix(" %"))
+    assert best == pytest.approx(found["best"], rel=0.06)
+
+
+_LAST_TOKEN = """async (text) => {
+  const session = await lm.session(text);
+  const ids = await session.tokenIds();
+  await session.close();
+  const logits = await lm.score(ids.slice(0, -1));
+  const last = Array.from(logits.slice(-lm.info.vocabularySize));
+  const sum = Math.log(last.reduce((total, x) => total + Math.exp(x), 0));
+  const logprobs = last.map((x) => x - sum);
+  const own = logprobs[ids.at(-1)];
+  return {
+    percent: 100 * Math.exp(own),
+    rank: logprobs.filter((x) => x > own).length + 1,
+    bits: -logprobs.reduce((total, x) => total + Math.exp(x) * x, 0) / Math.LN2,
+    best: 100 * Math.exp(Math.max(...logprobs)),
+  };
+}"""
+
+
 def test_the_page_never_holds_its_thread(loaded: Visit) -> None:
     """Of three texts the calmest counts: the software GPU leaves the page's thread few cores."""
     loaded.evaluate(f"() => {{ {LONG_TASKS} }}")
