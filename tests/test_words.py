@@ -41,7 +41,7 @@ PLACES = (
         for folder, endings in {
             "benchmarks": "html js md py txt",
             "docs": "md",
-            "examples": "py",
+            "examples": "ipynb py",
             "gpt2_wgpu": "js py",
             "scripts": "py",
             "shaders": "wgsl",

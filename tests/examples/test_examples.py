@@ -20,7 +20,6 @@ OUTPUT = {
     "custom_kernel": "[[0.0, 16.0], [1.0, 0.0]]",
     "llm_conversation": "tokens of the last turn: 24",
     "session": "one way:",
-    "induction_heads": "layer 6, head 2: induction score 0.18",
     "memory_scopes": "after the scope: 1 tensor: [[25.0, 75.0], [50.0, 50.0]]",
 }
 LIVE = {"lm_eval_task"}  # tests/integrations/live_lm_eval.py
