@@ -28,6 +28,19 @@ const KEYS: u32 = QUERIES * PITCH; // begin of a slice of keys, after one of que
 var<workgroup> slice: array<vec4<f32>, 512>;
 var<workgroup> weights: array<vec4<f32>, 512>; // [query, position / 4]
 
+// Of a query: scores of four positions, too low to count where it does not see them.
+fn visible_scores(batch_head: u32, p: vec4<u32>, product: vec4<f32>, seen: vec4<bool>)
+    -> vec4<f32> {
+  let score = vec4<f32>(
+      masked_score(batch_head, p.x, product.x), masked_score(batch_head, p.y, product.y),
+      masked_score(batch_head, p.z, product.z), masked_score(batch_head, p.w, product.w));
+  return select(vec4<f32>(-3.0e38), score, seen);
+}
+
+fn weights_of(score: vec4<f32>, highest: f32, seen: vec4<bool>) -> vec4<f32> {
+  return select(vec4<f32>(0.0), exp(score - highest), seen);
+}
+
 @compute @workgroup_size(16, 8)
 fn main(@builtin(local_invocation_index) thread: u32,
         @builtin(local_invocation_id) local: vec3<u32>,
@@ -89,13 +102,11 @@ fn main(@builtin(local_invocation_index) thread: u32,
 
     // Weights: positions past a query's last get a score too low to count, and weight 0.
     let position = vec4<u32>(base + 4u * local.x) + vec4<u32>(0u, 1u, 2u, 3u);
-    for (var j = 0u; j < 4u; j++) {
-      let p = min(position[j], count - 1u);
-      for (var i = 0u; i < 4u; i++) {
-        score[i][j] = select(-3.0e38, masked_score(batch_head, p, score[i][j]),
-                             position[j] < visible[i]);
-      }
-    }
+    let p = min(position, vec4<u32>(count - 1u));
+    score = mat4x4<f32>(visible_scores(batch_head, p, score[0], position < vec4<u32>(visible.x)),
+                        visible_scores(batch_head, p, score[1], position < vec4<u32>(visible.y)),
+                        visible_scores(batch_head, p, score[2], position < vec4<u32>(visible.z)),
+                        visible_scores(batch_head, p, score[3], position < vec4<u32>(visible.w)));
     let by_position = transpose(score);
     slice[thread] = max(max(by_position[0], by_position[1]), max(by_position[2], by_position[3]));
     workgroupBarrier();
@@ -103,15 +114,21 @@ fn main(@builtin(local_invocation_index) thread: u32,
     for (var i = 0u; i < 16u; i++) { larger = max(larger, slice[local.y * 16u + i]); }
     let shrink = exp(highest - larger);
     highest = larger;
-    total *= shrink;
-    for (var i = 0u; i < 4u; i++) {
-      let own_weights = select(vec4<f32>(0.0), exp(score[i] - larger[i]),
-                               position < vec4<u32>(visible[i]));
-      total[i] += dot(own_weights, vec4<f32>(1.0));
-      weights[(local.y + 8u * i) * 16u + local.x] = own_weights;
-      low[i] *= shrink[i];
-      high[i] *= shrink[i];
-    }
+    let own0 = weights_of(score[0], larger.x, position < vec4<u32>(visible.x));
+    let own1 = weights_of(score[1], larger.y, position < vec4<u32>(visible.y));
+    let own2 = weights_of(score[2], larger.z, position < vec4<u32>(visible.z));
+    let own3 = weights_of(score[3], larger.w, position < vec4<u32>(visible.w));
+    let one = vec4<f32>(1.0);
+    total = total * shrink
+        + vec4<f32>(dot(own0, one), dot(own1, one), dot(own2, one), dot(own3, one));
+    let own_slot = local.y * 16u + local.x;
+    weights[own_slot] = own0;
+    weights[own_slot + 128u] = own1;
+    weights[own_slot + 256u] = own2;
+    weights[own_slot + 384u] = own3;
+    low = mat4x4<f32>(low[0] * shrink.x, low[1] * shrink.y, low[2] * shrink.z, low[3] * shrink.w);
+    high = mat4x4<f32>(high[0] * shrink.x, high[1] * shrink.y, high[2] * shrink.z,
+                       high[3] * shrink.w);
     workgroupBarrier();
 
     // Sums of weighted values.

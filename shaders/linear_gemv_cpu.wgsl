@@ -70,9 +70,9 @@ fn main(@builtin(local_invocation_index) thread: u32,
     sum += vec4<f32>(dot8(weights8(w0 + k), a), dot8(weights8(w1 + k), a),
                      dot8(weights8(w2 + k), a), dot8(weights8(w3 + k), a));
   }
-  for (var i = 0u; i < 4u; i++) {
-    sum[i] = apply_norm(min(n + i, last), sum[i], moments);
-  }
+  sum = vec4<f32>(
+      apply_norm(n, sum.x, moments), apply_norm(min(n + 1u, last), sum.y, moments),
+      apply_norm(min(n + 2u, last), sum.z, moments), apply_norm(min(n + 3u, last), sum.w, moments));
   store(m, n, sum.xy);
   if (n + 2u < params.out_features) { store(m, n + 2u, sum.zw); }
 }
