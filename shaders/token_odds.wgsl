@@ -1,7 +1,7 @@
 // How a language model predicted a token: loss, entropy and rank, and the log of the normaliser.
 //
-// Formula:  result[m] = (z - logits[m, t], Σ_n p_n (z - logits[m, n]), |{n: logits[m, n] > logits[m, t]}|, z)
-//           with t = targets[m], z = log Σ_n exp(logits[m, n]) and p_n = exp(logits[m, n] - z); loss
+// Formula:  result[m] = (z - x[t], Σ_n p_n (z - x[n]), number of n with x[n] > x[t], z)
+//           with x = logits[m], t = targets[m], z = log Σ_n exp x[n] and p_n = exp(x[n] - z); loss
 //           and rank are 0 if t is no token (nothing to predict)
 // Bindings: logits [tokens, vocabulary] f32 · targets [tokens] u32 · result [tokens, 4] f32
 // Threads:  WORKGROUP threads share one token; workgroup (x, y) -> token y * workgroups.x + x
@@ -50,8 +50,10 @@ fn main(@builtin(local_invocation_index) thread: u32,
   let mean = workgroup_sum(weighted, thread) / total;
 
   if (thread == 0u) {
+    let entropy = log(total) - mean;
     let z = log(total) + highest;
     let loss = log(total) + (highest - own);
-    result[row] = select(vec4(0.0, log(total) - mean, 0.0, z), vec4(loss, log(total) - mean, rank, z), has_target);
+    result[row] = vec4(0.0, entropy, 0.0, z);
+    if (has_target) { result[row] = vec4(loss, entropy, rank, z); }
   }
 }
