@@ -260,7 +260,7 @@ export interface InspectOptions {
   attention?: number | number[];
   /** Number of the most likely tokens by the residual stream of each layer. */
   lens?: number;
-  /** Positions of the lens; default: all. */
+  /** Positions of the lens, negative from the end; default: all. */
   at?: number[];
   signal?: AbortSignal;
 }

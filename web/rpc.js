@@ -43,8 +43,9 @@ export function aborted() {
 export function unlessAborted(promise, signal) {
   return new Promise((resolve, reject) => {
     if (signal.aborted) reject(aborted());
-    signal.addEventListener("abort", () => reject(aborted()));
-    promise.then(resolve, reject);
+    const stop = () => reject(aborted());
+    signal.addEventListener("abort", stop);
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", stop));
   });
 }
 

@@ -14,6 +14,7 @@ from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 from gpt2_wgpu.validation import integer
 
+MAX_ATTENTION_BYTES = 128 << 20  # of one result; Python and JavaScript hold a copy each
 _OPTIONS = ("odds", "attention", "lens", "at")
 
 
@@ -91,6 +92,12 @@ async def _attention(lm: gw.GPT2CausalLM, ids: list[int], layers: Any) -> dict[s
     ]
     if not wanted:
         raise InvalidArgumentError("attention: no layer is asked for")
+    nbytes = 4 * len(wanted) * lm.backbone.num_heads * len(ids) ** 2
+    if nbytes > MAX_ATTENTION_BYTES:
+        raise InvalidArgumentError(
+            f"attention of {len(wanted)} layers takes {nbytes / 1e6:,.0f} MB of memory: ask for "
+            "fewer layers at a time"
+        )
     names = [f"blocks.{layer}.attn.hook_pattern" for layer in wanted]
     async with gw.tidy("inspect"):
         _, cache = await lm.run_with_cache_async([ids], names, None)
@@ -114,7 +121,7 @@ async def _lens(lm: gw.GPT2CausalLM, ids: list[int], top: Any, at: Any) -> dict[
     places = list(range(len(ids))) if at is None else at
     if not isinstance(places, list) or not places:
         raise InvalidArgumentError(f"at must be a list of positions, not {shown(at)}")
-    places = [integer("at", place, 0, len(ids) - 1) for place in places]
+    places = [integer("at", place, -len(ids), len(ids) - 1) % len(ids) for place in places]
     following = [ids[place + 1] if place + 1 < len(ids) else ids[place] for place in places]
     async with gw.tidy("inspect"):
         names = ["*.hook_resid_pre", f"blocks.{lm.backbone.num_layers - 1}.hook_resid_post"]

@@ -113,7 +113,8 @@ class Settings:
             sampler = _beam_sampler(values, own)
             own = {name: value for name, value in own.items() if name not in SEARCH_SETTINGS}
         seed = values.pop("seed", None)
-        chosen = with_default_parameters(_changed(values, own), own)
+        parameters_given = {each.name: values.get(each.javascript) for each in PARAMETERS}
+        chosen = with_default_parameters(parameters_given, own)
         del chosen["seed"]
         if "numBeams" not in values:
             seeds = _seeds(seed, prompts * each)
@@ -140,18 +141,6 @@ class Settings:
                 "time_limit": values.get("timeLimit"),
             },
         )
-
-
-def _changed(values: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the given parameters; None where they are the default of a model that searches.
-
-    A page sends the values of all its fields: a search is left by one that was changed.
-    """
-    given = {each.name: values.get(each.javascript) for each in PARAMETERS}
-    if not any(name in own for name in SEARCH_SETTINGS):
-        return given
-    defaults = with_default_parameters({}, own)
-    return {name: None if value == defaults[name] else value for name, value in given.items()}
 
 
 def _beam_sampler(values: Mapping[str, Any], own: Mapping[str, Any]) -> samplers.BeamSampler:

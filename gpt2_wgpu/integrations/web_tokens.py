@@ -69,7 +69,8 @@ class TokenText(Text):
         self._taken += len(new)
         if self._scores is None:
             prompt, limit = self._one.prompt_token_ids, self._lm.backbone.config.n_positions
-            length = min(len(prompt) + self._settings.arguments["max_new_tokens"], limit)
+            most = self._settings.arguments["max_new_tokens"]
+            length = limit if most is None else min(len(prompt) + most, limit)
             self._scores = GrowingLogprobs(self._lm.backbone, prompt, length, self._top)
         found = await self._scores.append(new)
         for token, nats, top, rank, entropy in zip(new, *found, strict=True):

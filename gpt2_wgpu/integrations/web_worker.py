@@ -23,7 +23,12 @@ from gpt2_wgpu.integrations.web_tokens import TokenText, without_tokens
 from gpt2_wgpu.models.default_dtype import likely_dtype
 from gpt2_wgpu.models.self_test import require_right_results
 from gpt2_wgpu.models.weight_sizes import stored_bytes
-from gpt2_wgpu.sampling_parameters import PARAMETERS, RULE_PARAMETERS, with_defaults
+from gpt2_wgpu.sampling_parameters import (
+    PARAMETERS,
+    RULE_PARAMETERS,
+    SEARCH_SETTINGS,
+    with_defaults,
+)
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 
@@ -68,6 +73,17 @@ async def load(
             name=name,
         )
     return Model(name, lm, [str(warning.message) for warning in caught])
+
+
+def _of_search(defaults: Mapping[str, Any]) -> list[str]:
+    """Return a warning about the search of a checkpoint, if it has one."""
+    found = [f"{name} {value}" for name, value in defaults.items() if name in SEARCH_SETTINGS]
+    if not found:
+        return []
+    return [
+        f"generation_config.json sets {', '.join(found)}, a search: lm.generate obeys it, but "
+        "texts of a session, as on this page, are sampled"
+    ]
 
 
 def memory(device: gw.Device | None = None) -> dict[str, Any]:
@@ -124,7 +140,7 @@ class Model:
                 config, lm.backbone.dtype, lm.device.capabilities.max_binding
             ),
             "defaults": {each.javascript: defaults[each.name] for each in PARAMETERS},
-            "warnings": list(self._warned),
+            "warnings": self._warned + _of_search(lm.generation_defaults),
         }
 
     def stream(self, prompt: Any, given: Mapping[str, Any], rules: Any = None) -> Text:
@@ -217,12 +233,24 @@ class Model:
         return self._wrapped(await self._lm.load_session_async(bytes(data)))
 
     def _wrapped(self, session: gw.Session) -> Session:
-        return Session(session, self._settings, self._tokenizer, self.note_recovery)
+        return Session(session, self._session_settings, self._tokenizer, self.note_recovery)
 
-    def _settings(self, given: Mapping[str, Any], rules: Any, prompts: int = 1) -> Settings:
-        """Return the settings of a call, and set its constraint."""
+    def _session_settings(self, given: Mapping[str, Any], rules: Any) -> Settings:
+        """Return the settings of a session's text, which no search can continue."""
+        return self._settings(given, rules, searches=False)
+
+    def _settings(
+        self, given: Mapping[str, Any], rules: Any, prompts: int = 1, searches: bool = True
+    ) -> Settings:
+        """Return the settings of a call, and set its constraint.
+
+        ``searches``: obey a search of the checkpoint.
+        """
         lm = self._lm
-        settings = Settings.of(given, lm.generation_defaults | lm.generation_limits, prompts)
+        own = lm.generation_defaults | lm.generation_limits
+        if not searches:
+            own = {name: value for name, value in own.items() if name not in SEARCH_SETTINGS}
+        settings = Settings.of(given, own, prompts)
         constraint = [] if rules is None else [samplers.TextConstraint(self._tokenizer, rules)]
         if constraint or lm.logits_processors or lm.prompt_lookup_num_tokens:
             lm.compile(lm.sampler, logits_processors=constraint)  # what the console has set

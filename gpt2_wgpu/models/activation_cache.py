@@ -69,7 +69,10 @@ class ActivationCache:
         return self._tensors[name]
 
     def __contains__(self, key: object) -> bool:
-        return full_name(key, self._layers) in self._tensors
+        try:
+            return full_name(key, self._layers) in self._tensors
+        except InvalidArgumentError:  # no point is called so
+            return False
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
@@ -119,7 +122,7 @@ class ActivationCache:
         Args:
             top: number of tokens with their probabilities.
             tokens: tokens whose ranks are wanted, as of :meth:`logit_attrs`.
-            positions: of the text, from 0; default: all.
+            positions: of the text, from 0, negative from the end; default: all.
         """
         backbone = self._lm().backbone
         top = integer("top", top, 1, backbone.config.vocab_size)
@@ -127,7 +130,8 @@ class ActivationCache:
         streams = [self[name] for name in names]
         with tidy("logit lens") as scope:
             if positions is not None:
-                streams = [ops.gather(x, [*positions], axis=1) for x in streams]
+                places = _places(positions, streams[0].shape[1])
+                streams = [ops.gather(x, places, axis=1) for x in streams]
             targets = None if tokens is None else self._ids("tokens", tokens, streams[0])
             return scope.escape(logit_lens(backbone, streams, labels, top, targets))
 
@@ -269,3 +273,11 @@ class ActivationCache:
                 )
             tokens = ids[0]
         return stacks.token_rows(self._lm().backbone, name, tokens, *like.shape[:2])
+
+
+def _places(positions: Sequence[int], length: int) -> list[int]:
+    """Return positions from 0; InvalidArgumentError for none, and for one that does not exist."""
+    found = [integer("positions", each, -length, length - 1) % length for each in positions]
+    if not found:
+        raise InvalidArgumentError("logit_lens: positions is empty")
+    return found

@@ -192,9 +192,10 @@ def _search(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str,
         of_settings(**{**defaults, **found})
     except InvalidArgumentError as error:
         warnings.warn(
-            f"{GENERATION_CONFIG} sets {', '.join(found)}: {error}; it is ignored", stacklevel=5
+            f"{GENERATION_CONFIG} sets {', '.join(found)}: {error}; greedy search is used instead",
+            stacklevel=5,
         )
-        return {}
+        return {"temperature": 0.0}
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from gpt2_wgpu import samplers
 from gpt2_wgpu.copying import CopiedByAttributes
-from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
+from gpt2_wgpu.errors import ContextLengthError, DisposedTensorError, InvalidArgumentError
 from gpt2_wgpu.models.call_settings import settings_of
 from gpt2_wgpu.models.generate_arguments import SamplerLike, StopTokens
 from gpt2_wgpu.models.generate_function import GenerateFunction
@@ -210,6 +210,8 @@ class GenerativeTask(GenerateMethods, CopiedByAttributes):
             raise InvalidArgumentError(
                 f"SpeculativeSampler needs draft_model, a GPT2CausalLM, not {shown(draft)}"
             )
+        if draft.backbone.disposed:
+            raise DisposedTensorError("draft_model was disposed: load it again")
         ours, theirs = self.backbone.config, draft.backbone.config
         if theirs.vocab_size != ours.vocab_size or theirs.n_positions < ours.n_positions:
             raise InvalidArgumentError(

@@ -9,6 +9,7 @@ from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.shown import shown
+from gpt2_wgpu.validation import integer
 
 #: A name, a pattern in which ``*`` is any text, a function of a name, or several of these.
 Names = str | Callable[[str], bool] | Iterable[str | Callable[[str], bool]]
@@ -29,6 +30,17 @@ RESULT = "attn.hook_result"  # as large as all other points of a block together
 _MODULES = {  # of the short names, as in ``cache["pattern", 3]``
     **dict.fromkeys(("q", "k", "v", "attn_scores", "pattern", "z", "result"), "attn"),
     **dict.fromkeys(("pre", "post"), "mlp"),
+}
+_ALIASES = {  # of short names, as in TransformerLens
+    "attn": "pattern",
+    "attn_logits": "attn_scores",
+    "query": "q",
+    "key": "k",
+    "value": "v",
+    "mlp_pre": "pre",
+    "mlp_mid": "post",
+    "mlp_post": "post",
+    "attn_result": "result",
 }
 
 
@@ -66,10 +78,8 @@ def full_name(key: Any, layers: int) -> str:
         if "hook_" in name:
             return name
         return f"ln_final.hook_{name}" if f"hook_{name}" in _NORM else f"hook_{name}"
-    if isinstance(layer, bool) or not isinstance(layer, int) or not -layers <= layer < layers:
-        raise InvalidArgumentError(
-            f"{shown(key)}: layer {shown(layer)} is not in [{-layers}, {layers - 1}]"
-        )
+    layer = integer("layer", layer, -layers, layers - 1)
+    name = _ALIASES.get(name, name)
     module = module or _MODULES.get(name)
     parts = [f"blocks.{layer % layers}", *([] if module is None else [module]), f"hook_{name}"]
     return ".".join(parts)

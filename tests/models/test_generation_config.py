@@ -172,14 +172,19 @@ def test_greedy_search_of_the_file_is_that_of_transformers(small_lm, load):
         ({"top_k": -1}, "sets top_k to -1"),
         ({"temperature": "hot"}, "sets temperature to 'hot'"),
         ({"max_new_tokens": 0}, "sets max_new_tokens to 0"),
-        ({"num_beams": 99}, "sets num_beams: num_beams must be .*99; it is ignored"),
+        (
+            {"num_beams": 99},
+            "sets num_beams: num_beams must be .*99; greedy search is used",
+        ),
         ({"penalty_alpha": 2}, "sets penalty_alpha: alpha must be"),
     ],
 )
 def test_an_invalid_default_is_ignored_with_a_warning(settings, message, load):
     with pytest.warns(UserWarning, match=message):
         lm, _ = load(**settings)
-    assert lm.generation_defaults == lm.generation_limits == {}
+    is_search = "num_beams" in settings or "penalty_alpha" in settings
+    assert lm.generation_defaults == ({"temperature": 0.0} if is_search else {})
+    assert lm.generation_limits == {}
 
 
 def test_whole_floats_are_integers(load):

@@ -191,12 +191,14 @@ def test_names_of_activations(lm):
         assert cache["scale", 0, "ln1"] is cache["blocks.0.ln1.hook_scale"]
         assert cache["embed"] is dict(cache.items())["hook_embed"]
         assert ("pattern", 0) in cache and ("z", 0) not in cache
+        assert ("pattern", 99) not in cache and 5 not in cache
+        assert cache["attn", 1] is cache["pattern", 1]  # TransformerLens' short name
         assert list(cache) == cache.keys() and cache.values()[0].shape[1:] == (
             len(lm.preprocessor.tokenizer.encode("abc")) + lm.preprocessor.add_start_token, 16,
         )  # fmt: skip
         for key, message in (
             (("z", 0), r"blocks.0.attn.hook_z was not computed: pass it to run_with_cache"),
-            (("z", 2), r"layer 2 is not in \[-2, 1\]"),
+            (("z", 2), "layer must be an integer >= -2 and <= 1, not 2"),
             ("scale", "ln_final.hook_scale was not computed"),
             ("blocks.0.hook_q", "no hook point is called"),
             (3, "a hook point is a name or"),

@@ -79,8 +79,12 @@ def test_the_logit_lens(given, monkeypatch, rows):
     some = cache.logit_lens(top=4, tokens=tokens, positions=[4, 1]).numpy()
     for name, values in found.items():
         close(some[name], values[:, :, [4, 1]])
-    with pytest.raises(InvalidArgumentError, match="index 5"):
-        cache.logit_lens(positions=[5])
+    ends = cache.logit_lens(top=4, tokens=tokens, positions=[-1, -4]).numpy()
+    for name, values in some.items():
+        close(ends[name], values)
+    for wrong, message in (([5], "positions must be"), ([], "positions is empty")):
+        with pytest.raises(InvalidArgumentError, match=message):
+            cache.logit_lens(positions=wrong)
     lens.dispose()
 
 

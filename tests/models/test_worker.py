@@ -89,18 +89,52 @@ def test_beam_search_and_time_limit():
 
 
 def test_a_search_of_the_checkpoint():
-    """The values of a page's unchanged fields leave it; others sample."""
+    """Values that say how to sample leave it."""
     own = {"num_beams": 3, "early_stopping": True, "length_penalty": 2.0}
-    fields = {"temperature": 0, "topK": 40, "topP": 0.95, "repetitionPenalty": 1}
-    for given in ({}, {"seed": 4}, fields):
+    for given in ({}, {"seed": 4}, {"repetitionPenalty": 1}):
         found = Settings.of(given, own)
         config = found.sampler.get_config()
         assert (config["num_beams"], config["length_penalty"], found.seeds) == (3, 2.0, None)
     assert Settings.of({"lengthPenalty": 0.5}, own).sampler.get_config()["length_penalty"] == 0.5
     config = Settings.of({"numBeams": 2}, own).sampler.get_config()
     assert (config["num_beams"], config["early_stopping"]) == (2, True)
-    assert isinstance(Settings.of(fields | {"temperature": 1}, own).sampler, samplers.TopP)
+    assert isinstance(Settings.of({"temperature": 0}, own).sampler, samplers.Greedy)
+    assert isinstance(Settings.of({"topP": 0.95}, own).sampler, samplers.TopP)
     assert isinstance(Settings.of({}, {"penalty_alpha": 0.5}).sampler, samplers.Contrastive)
+
+
+@pytest.mark.parametrize("search", [{"num_beams": 4}, {"penalty_alpha": 0.6, "top_k": 4}])
+def test_a_session_of_a_checkpoint_with_a_search(tales, search):
+    """It samples, as the page needs, and a warning says so."""
+    with_search = copy(tales)
+    with_search.generation_defaults = search
+    model = web_worker.Model("a model", with_search)
+    (warning,) = model.info()["warnings"]
+    name, value = next(iter(search.items()))
+    assert f"{name} {value}" in warning and "are sampled" in warning
+    session = model.session("Once upon", {})
+    fields = {"topK": 4, "maxTokens": 3}
+    for given in ({"maxTokens": 3}, fields):
+        text = session.stream(given)
+        assert asyncio.run(text.next())
+        text.close()
+    session.close()
+
+
+def test_tokens_of_a_checkpoint_with_a_limit(tales):
+    """`max_length` of generation_config.json, without maxTokens."""
+    limited = copy(tales)
+    limited.generation_limits = {"max_length": 12, "max_new_tokens": None}
+    text = web_worker.Model("a model", limited).stream("Once upon", {"tokens": True})
+
+    async def read():
+        found = 0
+        while (tokens := await text.next()) is not None:
+            found += len(tokens)
+        return found
+
+    assert asyncio.run(read()) == 12 - 3
+    text.close()
 
 
 def test_every_setting_is_declared():

@@ -166,7 +166,7 @@ export class Writer {
   }
 
   /**
-   * Writes the next part of the text; gives false if an error came before any of it.
+   * Writes the next part of the text; gives false if an error or a stop came before any of it.
    * @param {import("./settings.js").Values} settings @param {() => Promise<Session>} open
    */
   async #part({ numReturnSequences: _, ...settings }, open) {
@@ -200,11 +200,11 @@ export class Writer {
     this.#full = stats?.finishReason === "context";
     if (problem) complain(problem);
     else announceNow(signal.aborted ? "Stopped." : "Text finished.");
-    return written !== "" || !problem;
+    return written !== "" || !(problem || signal.aborted);
   }
 
   /**
-   * Generates several texts after the prompt, together; gives false if an error came before any text.
+   * Generates several texts after the prompt, together; gives false if an error or a stop came before any text.
    * @param {import("../gpt2.js").GPT2} lm @param {import("./settings.js").Values} settings
    */
   async #several(lm, { numReturnSequences: count, seed, ...settings }) {
@@ -234,11 +234,11 @@ export class Writer {
     showFigures(stats, problem ? "error" : signal.aborted ? "aborted" : (stats?.finishReason ?? "several"));
     if (problem) complain(problem);
     else announceNow(signal.aborted ? "Stopped." : "Texts finished.");
-    if (any || !problem) {
-      void this.#session?.close();
-      this.#session = null;
-    }
-    return any || !problem;
+    if (!any && (problem || signal.aborted)) return false;
+    void this.#session?.close();
+    this.#session = null;
+    this.#full = false;
+    return true;
   }
 
   /**

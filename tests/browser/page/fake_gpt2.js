@@ -250,6 +250,7 @@ export class GPT2 extends EventTarget {
     }
     const found = { texts, attention: { layers: new Uint32Array([attention]), heads: 2, length, patterns } };
     if (!lens) return found;
+    const places = at.map((place) => (place + length) % length);
     const cells = 3 * at.length;
     const repeated = (values) => Array.from({ length: cells }, () => values).flat();
     return {
@@ -257,12 +258,12 @@ export class GPT2 extends EventTarget {
       pieces: { 5: " wolf", 6: " <b>" },
       lens: {
         layers: ["0_pre", "1_pre", "final_post"],
-        positions: Uint32Array.from(at),
+        positions: Uint32Array.from(places),
         count: 2,
         ids: Int32Array.from(repeated([5, 6])),
         probabilities: Float32Array.from(repeated([0.5, 0.25])),
         divergences: new Float32Array(cells),
-        ranks: Int32Array.from({ length: cells }, (_, i) => (at[i % at.length] + 1 < length ? 3 : -1)),
+        ranks: Int32Array.from({ length: cells }, (_, i) => (places[i % at.length] + 1 < length ? 3 : -1)),
       },
     };
   }

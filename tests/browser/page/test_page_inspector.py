@@ -37,7 +37,7 @@ def test_attention_and_lens(visit: Begin) -> None:
     rows = me("lens").locator("tr")
     expect(rows).to_have_count(4)
     cells = rows.nth(2).get_by_role("button")
-    expect(cells).to_have_count(min(8, len(words) + 1))
+    expect(cells).to_have_count(min(8, len(words)))
     cells.nth(0).click()
     line = me("lens-line")
     expect(line).to_contain_text("Before block 1, after ")

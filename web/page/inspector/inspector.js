@@ -86,11 +86,11 @@ export class Inspector {
   }
 }
 
-/** @param {GPT2} lm @param {string} text */
+/** Positions of the last tokens, from the end. @param {GPT2} lm @param {string} text */
 async function lastPositions(lm, text) {
-  const count = (await lm.tokenizer.encode(text)).length + 1; // with the start token
-  const first = Math.max(0, count - LENS_TOKENS);
-  return Array.from({ length: count - first }, (_, i) => first + i);
+  const { length } = await lm.tokenizer.encode(text); // a start token may come before
+  const shown = Math.min(LENS_TOKENS, Math.max(1, length));
+  return Array.from({ length: shown }, (_, i) => i - shown);
 }
 
 /** @param {number} count */
