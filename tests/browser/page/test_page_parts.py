@@ -159,7 +159,14 @@ def test_a_rejected_prompt_leaves_the_text(visit: Begin) -> None:
         assert (me.text, me("story-label").text_content()) == (written, label)
     me("story").press("ArrowRight")  # the probabilities are there still
     expect(me("odds-line")).to_contain_text("50 %, rank 1")
-    me.evaluate("() => { fake.running = 0; }")
+    me.evaluate("() => { fake.running = 0; fake.pause = 500; }")
+    me("prompt").fill("Other")
+    me("generate").click()
+    expect(me("generate")).to_have_text("Stop")
+    me.page.keyboard.press("Escape")  # before the first token
+    expect(me("generate")).to_have_text("Generate")
+    assert (me.text, me("story-label").text_content()) == (written, label)
+    me.evaluate("() => { fake.pause = 1; }")
     me("continue").click()
     me.wait_for_end()
     assert me.calls("stream")[-1][1] == written
