@@ -47,7 +47,7 @@ def test_html_has_no_markup_of_the_text(cache):
 def test_errors(cache, tales):
     with pytest.raises(InvalidArgumentError, match="row must be"):
         gw.inspect.attention(cache, 0, row=2)
-    with pytest.raises(InvalidArgumentError, match="layer must be .*99"):
+    with pytest.raises(InvalidArgumentError, match=r"layer must be .*99"):
         gw.inspect.attention(cache, 99)
     with pytest.raises(InvalidArgumentError, match="row must be"):
         gw.inspect.lens(cache, row=-1)
