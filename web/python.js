@@ -1,7 +1,7 @@
 /** Python in this worker: its start, once, from the site's own files, and values to and from it. */
 
 import { errorOf } from "./rpc.js";
-import { findSnapshot } from "./snapshot.js";
+import { findSnapshot, withMemory } from "./snapshot.js";
 import { NoWebAssembly, faultyFile, requireWebAssembly, withWasmErrors } from "./start-faults.js";
 
 const PYODIDE = new URL("../pyodide/", import.meta.url);
@@ -82,7 +82,8 @@ async function start(report, onFatal) {
   if (!found) return finish(await begin({}), report, onFatal);
   const { memory, forget } = found;
   try {
-    const pyodide = await begin({ _loadSnapshot: memory });
+    const bytes = (await memory).byteLength;
+    const pyodide = await withMemory(bytes, () => begin({ _loadSnapshot: memory }));
     delete pyodide._api.config._loadSnapshot; // 30 MB, which it has copied
     pyodide.runPython("import random; random.seed()"); // else every start has the same random numbers
     const broken = (/** @type {string} */ reason) => onFatal(reason, forget());

@@ -5,6 +5,7 @@
  */
 
 const PYODIDE = new URL("../pyodide/", import.meta.url);
+const PAGE = 65536; // bytes, of WebAssembly's memory
 
 /**
  * The snapshot for these packages, if it is already stored with the site for offline use. The first
@@ -24,6 +25,34 @@ export async function findSnapshot(lock) {
     return kept?.body ? { memory: unpacked(kept.body), forget: () => forget(url) } : null;
   } catch {
     return null; // no storage in this browser
+  }
+}
+
+/**
+ * The result of `load`, during which WebAssembly memory that is made has room for a snapshot of so many
+ * bytes: Pyodide (314.0, prepareSnapshot) asks for it by a setting that its build ignores, and a larger
+ * snapshot than the initial memory, 30 MB, would not fit.
+ *
+ * @template T @param {number} bytes @param {() => Promise<T>} load @returns {Promise<T>}
+ */
+export async function withMemory(bytes, load) {
+  const { instantiate, instantiateStreaming } = WebAssembly;
+  const grown = (/** @type {any} */ result) => {
+    const { memory } = (result.instance ?? result).exports;
+    const missing = memory instanceof WebAssembly.Memory ? bytes - memory.buffer.byteLength : 0;
+    if (missing > 0) memory.grow(Math.ceil(missing / PAGE));
+    return result;
+  };
+  const wrapped = (/** @type {Function} */ original) =>
+    async (/** @type {any[]} */ ...args) => grown(await original.apply(WebAssembly, args));
+  Object.assign(WebAssembly, {
+    instantiate: wrapped(instantiate),
+    instantiateStreaming: wrapped(instantiateStreaming),
+  });
+  try {
+    return await load();
+  } finally {
+    Object.assign(WebAssembly, { instantiate, instantiateStreaming });
   }
 }
 

@@ -31,6 +31,7 @@ CALLS: dict[str, Any] = {
     "silu": ((PLAIN,), ops.silu),
     "sigmoid": ((PLAIN,), ops.sigmoid),
     "tanh": ((PLAIN,), ops.tanh),
+    "sqrt": ((PLAIN,), ops.sqrt),
     "matmul": ((PLAIN, PLAIN.T.copy()), ops.matmul),
     "matmul, repeated": ((PLAIN.reshape(2, 1, 2, 6), PLAIN.reshape(1, 2, 6, 2)), ops.matmul),
     "reshape": ((PLAIN,), lambda x: ops.reshape(x, (-1, 2))),
