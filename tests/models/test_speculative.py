@@ -14,6 +14,7 @@ from gpt2_wgpu.models.verify_step import VerifyStep
 from gpt2_wgpu.samplers import Greedy, Random, Speculative, TopK, TopP
 from gpt2_wgpu.webgpu.backends import flush_promises
 from tests.memory import tiny
+from tests.samplers.test_speculative_sampler import PROMPT, TARGET, rows_of, table
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 
@@ -232,3 +233,16 @@ def test_drafts_are_those_of_the_draft_model_alone(lm, device, monkeypatch):
         for text, found in seen:
             alone = texts(draft, base, [text], len(text) + len(found), seed=[11])[0][0]
             assert alone[len(text) :] == found
+
+
+def test_draws_of_a_call_do_not_depend_on_the_drafts(device):
+    """KerasHub's call, with functions in place of models."""
+
+    def flat(prompt, cache, index):
+        return [[0.1 * ((i * index) % 5) for i in range(26)]], None, cache
+
+    def text(draft):
+        base = Random(seed=3)
+        return rows_of(Speculative(3, base)(flat, PROMPT, draft_next=draft))
+
+    assert text(flat) == text(table(TARGET)) != PROMPT

@@ -96,17 +96,6 @@ def test_the_model_verifies_a_draft_in_one_call():
     assert spans == [(0, 4), (5, 4), (10, 1)]
 
 
-def test_draws_do_not_depend_on_the_drafts():
-    def flat(prompt, cache, index):
-        return [[0.1 * ((i * index) % 5) for i in range(26)]], None, cache
-
-    def text(draft):
-        base = samplers.Random(seed=3)
-        return rows_of(Speculative(3, base)(flat, PROMPT, draft_next=draft))
-
-    assert text(flat) == text(table(TARGET)) != PROMPT
-
-
 def test_arguments():
     with pytest.raises(InvalidArgumentError, match="needs draft_next"):
         Speculative()(table(TARGET), PROMPT)
