@@ -1,7 +1,7 @@
 """Default weight dtype: float16; on CPU adapters q8 if a microbenchmark finds it faster.
 
-Results are cached by adapter, driver, machine and hash of the kernels: in the process and, except
-in browsers, in the user's cache directory.
+Results are cached by adapter, driver, machine and hash of the kernels: in the process, and in the
+user's cache directory or the browser's storage.
 """
 
 from __future__ import annotations
@@ -66,14 +66,15 @@ async def likely_dtype(device: Device) -> str:
 async def _speedup(device: Device) -> float:
     """Return the measured speed of q8 over float16; 0 if the weights do not fit."""
     info = device.info
-    adapter = " | ".join((info.name, info.driver, info.backend, platform.node(), kernel_hash()))
-    seconds = _measured.get(adapter) or _usable(remembered.read(_FILE).get(adapter))
+    machine = platform.node(), *filter(None, [remembered.user_agent()])
+    adapter = " | ".join((info.name, info.driver, info.backend, *machine, kernel_hash()))
+    seconds = _measured.get(adapter) or _usable(await remembered.recall(_FILE, adapter))
     if seconds is None:
         try:
             seconds = await seconds_of_products(device, (USUAL, ROUNDED))
         except OutOfGPUMemoryError:
             return 0.0  # loading may succeed, or reports the lack of memory
-        remembered.write(_FILE, adapter, seconds)
+        await remembered.remember(_FILE, adapter, seconds)
     _measured[adapter] = seconds
     return seconds[USUAL] / seconds[ROUNDED]
 

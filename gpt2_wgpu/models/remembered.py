@@ -17,8 +17,8 @@ from gpt2_wgpu import small_files, strict_json
 from gpt2_wgpu.errors import WeightsError
 from gpt2_wgpu.weights.writer import AtomicFile
 
-_CACHE = "self-test"  # of the Cache Storage
-_MAX_ENTRIES = 64  # per file; the oldest are removed
+_CACHE = "machine-facts"  # of the Cache Storage
+_MAX_ENTRIES = 64  # per file, in browsers altogether; the oldest are removed
 
 
 def directory() -> Path | None:
@@ -60,27 +60,43 @@ def write(file: str, key: str, value: Any) -> None:
             target.write(json.dumps(dict([*kept, (key, value)]), indent=1).encode())
 
 
-async def seen_by_browser(file: str, key: str) -> bool:
-    """Return whether :func:`note_in_browser` was called with this key in an earlier session."""
+async def recall(file: str, key: str) -> Any:
+    """Return the value of :func:`remember`, also of an earlier session; None if there is none."""
     if sys.platform != "emscripten":
-        return False
-    with suppress(Exception):  # no Cache Storage, or it is blocked
+        return read(file).get(key)
+    with suppress(Exception):  # no Cache Storage, it is blocked, or the entry is malformed
         from js import caches
 
         cache = await caches.open(_CACHE)
-        return bool(await cache.match(_address(file, key)))
-    return False
+        found = await cache.match(_address(file, key))
+        if found is not None:
+            return strict_json.parse((await found.text()).encode())
+    return None
 
 
-async def note_in_browser(file: str, key: str) -> None:
-    """Store ``key`` for later sessions of this browser."""
+async def remember(file: str, key: str, value: Any) -> None:
+    """Add or replace an entry, for this session and later ones."""
     if sys.platform != "emscripten":
+        write(file, key, value)
         return
     with suppress(Exception):  # storage is full or blocked
         from js import Response, caches
 
         cache = await caches.open(_CACHE)
-        await cache.put(_address(file, key), Response.new("1"))
+        address = _address(file, key)
+        await cache.delete(address)  # the newest comes last
+        await cache.put(address, Response.new(json.dumps(value)))
+        for oldest in list(await cache.keys())[:-_MAX_ENTRIES]:
+            await cache.delete(oldest)
+
+
+def user_agent() -> str:
+    """Return the browser's name and version, which often contains the driver; else ""."""
+    if sys.platform != "emscripten":
+        return ""
+    import js
+
+    return getattr(js.navigator, "userAgent", "")  # Node may have none
 
 
 def _address(file: str, key: str) -> str:

@@ -90,7 +90,7 @@ async def require_right_results(device: Device, dtype: str, cache_dtype: str | N
     key = _key(device, dtype, cache_dtype)
     if key in _passed:
         return
-    if not (remembered.read(_FILE).get(key) or await remembered.seen_by_browser(_FILE, key)):
+    if not await remembered.recall(_FILE, key):
         checks = await _check_draws(device) + await check_products(device, dtype)
         if all(check.passed for check in checks):
             checks += await _check_model(device, dtype, cache_dtype)
@@ -103,8 +103,7 @@ async def require_right_results(device: Device, dtype: str, cache_dtype: str | N
             raise DeviceError(
                 f"{device.info.name} ({driver}) computes wrong numbers: {wrong}. {remedy}"
             )
-        remembered.write(_FILE, key, True)
-        await remembered.note_in_browser(_FILE, key)
+        await remembered.remember(_FILE, key, True)
     _passed.add(key)
 
 
@@ -112,10 +111,7 @@ def _key(device: Device, dtype: str, cache_dtype: str) -> str:
     info = device.info
     parts: list[Any] = [info.name, info.vendor, info.driver, info.backend, __version__]
     parts += [kernels_hash(device.pipelines.directory), device.capabilities, dtype, cache_dtype]
-    if sys.platform == "emscripten":  # which does not report drivers, but often contains them
-        import js
-
-        parts.append(getattr(js.navigator, "userAgent", ""))  # Node may have none
+    parts += filter(None, [remembered.user_agent()])
     return " | ".join(map(str, parts))
 
 

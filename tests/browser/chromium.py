@@ -65,32 +65,38 @@ def wait_until(
 
 
 # --- self-tests ---------------------------------------------------------------------------------
-# The library notes a self-test that passed in the origin's Cache Storage, under an address that
-# names the adapter, the kernels and the weight dtype. Pages of later profiles in the same run get
-# these notes and skip the self-test, which takes SwiftShader eight seconds.
+# The library stores a self-test that passed in the origin's Cache Storage, under an address that
+# names the adapter, the kernels and the weight dtype, and the speeds of weight dtypes likewise.
+# Pages of later profiles in the same run get these and skip the self-test, which takes SwiftShader
+# eight seconds.
 
-_passed: set[str] = set()
+_facts: dict[str, str] = {}  # by address, JSON
 _COLLECT = """async () => {
-  if (!globalThis.caches || !(await caches.has("self-test"))) return [];
-  const notes = await (await caches.open("self-test")).keys();
-  return notes.map(({ url }) => url.slice(new URL(url).origin.length));
+  if (!globalThis.caches || !(await caches.has("machine-facts"))) return {};
+  const cache = await caches.open("machine-facts");
+  const facts = {};
+  for (const request of await cache.keys()) {
+    const address = request.url.slice(new URL(request.url).origin.length);
+    facts[address] = await (await cache.match(request)).text();
+  }
+  return facts;
 }"""
-_RESTORE = """(async (notes) => {
-  const cache = await caches.open("self-test");
-  await Promise.all(notes.map((note) => cache.put(note, new Response("1"))));
+_RESTORE = """(async (facts) => {
+  const cache = await caches.open("machine-facts");
+  await Promise.all(Object.entries(facts).map(([at, fact]) => cache.put(at, new Response(fact))));
 })(%s).catch(() => {});"""  # about:blank has no Cache Storage
 
 
 def restore_self_tests(page: Page) -> None:
-    """Give the pages that will be opened here the notes of all self-tests that passed so far."""
-    if _passed:
-        page.add_init_script(_RESTORE % json.dumps(sorted(_passed)))
+    """Give the pages that will be opened here what pages of this run have stored so far."""
+    if _facts:
+        page.add_init_script(_RESTORE % json.dumps(_facts))
 
 
 def collect_self_tests(page: Page) -> None:
-    """Remember the notes of self-tests that this page has."""
+    """Keep the self-tests and speeds that this page has stored."""
     with suppress(Error):  # closed, or of no site
-        _passed.update(page.evaluate(_COLLECT))
+        _facts.update(page.evaluate(_COLLECT))
 
 
 class PythonError(Exception):

@@ -8,7 +8,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from tests.browser.library.browsing import Browser
+from tests.browser.library.browsing import Browser, Tab
 from tests.browser.library.host import hosting
 
 SHADER = "gpt2_wgpu/shaders/include/input_plain.wgsl"
@@ -48,21 +48,84 @@ def test_loading_fails_and_says_why(browser: Browser, site: Path, tmp_path: Path
     assert "Update the browser or the graphics driver" in error["message"]
 
 
-def test_a_self_test_that_passed_is_remembered(browser: Browser, site: Path) -> None:
-    """By the origin's Cache Storage: the next visit does not run it again."""
+# Kernels that only one of the two uses: the microbenchmark of weight dtypes, and the self-test.
+MEASURING, TESTING = "random_normal", "exclude_tokens"
+LOAD = """async (dtype) => {
+  const lm = await GPT2.load('fairytales', { dtype });
+  const { result } = await lm.python("' '.join({key[0] for key in lm.device.pipelines._kernels})");
+  lm.dispose();
+  return { dtype: lm.info.dtype, kernels: result.replaceAll("'", "").split(" ") };
+}"""
+SPEEDS = """async (seconds) => {
+  const cache = await caches.open("machine-facts");
+  for (const request of await cache.keys()) {
+    if (request.url.includes("default_dtype.json")) {
+      await cache.put(request, new Response(seconds));
+      return true;
+    }
+  }
+}"""
+
+
+def load(tab: Tab, dtype: str | None = None) -> tuple[str, set[str]]:
+    """Load a model → its weight dtype, and the kernels that have been compiled by then."""
+    tab.wait_for("() => Boolean(globalThis.GPT2)")
+    found = tab.evaluate(LOAD, dtype)
+    return found["dtype"], set(found["kernels"])
+
+
+def test_the_first_start_is_remembered(browser: Browser, site: Path) -> None:
+    """By the origin's Cache Storage: the next visit measures and tests nothing again."""
     with hosting(site) as host:
         tab = browser.open(f"{host.page}tests/library.html", self_tested=False)
-        tab.wait_for("() => Boolean(globalThis.GPT2)")
-        tab.evaluate(
-            "async () => { (await GPT2.load('fairytales', { dtype: 'float16' })).dispose(); }"
-        )
-        entries = tab.evaluate(
-            """async () => {
-              const cache = await caches.open("self-test");
-              return (await cache.keys()).map((request) => decodeURIComponent(request.url));
-            }"""
-        )
+        dtype, kernels = load(tab)
+        assert {MEASURING, TESTING} <= kernels
+        tab.reload()
+        again, kernels = load(tab)
+        assert again == dtype
+        assert not {MEASURING, TESTING} & kernels
+        assert TESTING in load(tab, "q4")[1]  # another dtype
         tab.close()
-    assert len(entries) == 1
-    assert "self_test.json?" in entries[0]
-    assert "float16 | float32" in entries[0]
+
+
+def test_the_stored_speeds_decide(browser: Browser, site: Path) -> None:
+    """They are measured again where what is stored is malformed."""
+    with hosting(site) as host:
+        tab = browser.open(f"{host.page}tests/library.html", self_tested=False)
+        load(tab)
+        for stored, expected in (
+            ('{"float16": 1.0, "q8": 0.001}', "q8"),
+            ('{"float16": 0.001, "q8": 1.0}', "float16"),
+        ):
+            assert tab.evaluate(SPEEDS, stored)
+            tab.reload()
+            dtype, kernels = load(tab)
+            assert dtype == expected
+            assert MEASURING not in kernels
+        assert tab.evaluate(SPEEDS, "nonsense")
+        tab.reload()
+        assert MEASURING in load(tab)[1]
+        tab.close()
+
+
+def test_the_facts_do_not_grow_for_ever(browser: Browser, site: Path) -> None:
+    """Each version of the browser adds some: the oldest are removed."""
+    script = """async () => {
+      const lm = await GPT2.load('fairytales', { dtype: 'float16' });
+      await lm.python(`
+from gpt2_wgpu.models import remembered
+for number in range(66):
+    await remembered.remember("numbers.json", str(number), number)
+`);
+      const recalled = '[await remembered.recall("numbers.json", x) for x in ("1", "2", "65")]';
+      const { result } = await lm.python(recalled);
+      const count = (await (await caches.open("machine-facts")).keys()).length;
+      lm.dispose();
+      return { result, count };
+    }"""
+    with hosting(site) as host:
+        tab = browser.open(f"{host.page}tests/library.html")
+        tab.wait_for("() => Boolean(globalThis.GPT2)")
+        found = tab.evaluate(script)
+        tab.close()
+    assert found == {"result": "[None, 2, 65]", "count": 64}
