@@ -4,29 +4,32 @@
 // Bindings: x by variant `input`: input_plain.wgsl without NORM, or input_partials.wgsl · weights
 //           [out_features, in_features] (variant `weight`) · the rest by variant `store`:
 //           store_plain.wgsl, store_qkv.wgsl or store_logits.wgsl
-// Threads:  16 x 8 a workgroup; workgroup (x, y) -> 64 outputs x 64 tokens, thread -> 4 x 8 of them
-//           (outputs 2 tx, 2 tx + 1, 32 + 2 tx, 33 + 2 tx; tokens ty + 8 i)
-// Limits:   out_features <= 64 * 65,535, tokens <= 64 * 65,535
+// Threads:  16 x 8; workgroup (x, y) -> 64 outputs x ROWS tokens, thread -> 4 x (ROWS / 8)
+//           of them (outputs 2 tx, 2 tx + 1, 32 + 2 tx, 33 + 2 tx; tokens ty + 8 i)
+// Limits:   ROWS is 16, 32 or 64; out_features <= 64 * 65,535, tokens <= ROWS * 65,535
 //
 // Bound by the bandwidth of workgroup memory: a GPU reads 32 words there in the time of 128
 // multiply-adds. 4 x 8 outputs read 12 words for 32 multiply-adds (4 x 4: 8 for 16; 8 x 8: 16 for
 // 64, but that halves the threads of a tile or doubles its size: 768 outputs of 512 tokens are 96
-// tiles now, already fewer than a large GPU has cores). Every access is a vec4: one instruction for
-// 11 multiply-adds. Tiles have the layout of x and W; transposing four weight rows for multiply_add
-// only renames registers. The next tiles are loaded while these are multiplied. The eight sums have
-// names of their own: an array that a loop indexes may leave the registers (1.4 to 1.5 times the
-// time of the whole kernel, measured on llvmpipe).
+// tiles now, already fewer than a large GPU has cores). Fewer ROWS read more words (32: 16, 16: 24)
+// and give more workgroups; a token's sum has the same order for all of them. Every access is a
+// vec4: one instruction for 11 multiply-adds. Tiles have the layout of x and W; transposing four
+// weight rows for multiply_add only renames registers. The next tiles are loaded while these are
+// multiplied. The eight sums have names of their own: an array that a loop indexes may leave the
+// registers (1.4 to 1.5 times the time of the whole kernel, measured on llvmpipe).
 
 //!include "weight_{weight}.wgsl"
 //!include "input_{input}.wgsl"
 //!include "store_{store}.wgsl"
 //!include "multiply_add.wgsl"
 
-const TILE: u32 = 64u;
+override ROWS: u32 = 64u; // tokens of a tile
+
+const OUTPUTS: u32 = 64u;
 const PITCH: u32 = 5u; // vec4 from row to row: with 4 every other row would be in the same banks
 
-var<workgroup> x_tile: array<vec4<f32>, TILE * PITCH>; // [token, in_features / 4]
-var<workgroup> w_tile: array<vec4<f32>, TILE * PITCH>; // [output, in_features / 4], odd ones last
+var<workgroup> x_tile: array<vec4<f32>, ROWS * PITCH>; // [token, k / 4]
+var<workgroup> w_tile: array<vec4<f32>, OUTPUTS * PITCH>; // [output, k / 4], odd outputs last
 
 fn x_group(m: u32, k: u32) -> mat2x4<f32> {
   if (k >= params.in_features8) { return mat2x4<f32>(); }
@@ -45,8 +48,9 @@ fn main(@builtin(local_invocation_index) thread: u32,
   let row = thread / 2u;  // which row of each tile this thread loads,
   let half = thread % 2u; // and which eight of its 16 in_features
   let to = row * PITCH + 2u * half;
-  let m = min(group.y * TILE + row, params.tokens - 1u);
-  let n = min(group.x * TILE + 2u * (row % 32u) + row / 32u, params.out_features - 1u);
+  let loads_x = ROWS == OUTPUTS || row < ROWS;
+  let m = min(group.y * ROWS + row, params.tokens - 1u);
+  let n = min(group.x * OUTPUTS + 2u * (row % 32u) + row / 32u, params.out_features - 1u);
 
   var s0 = vec4<f32>(0.0); // four outputs each, of token ty,
   var s1 = vec4<f32>(0.0); // ty + 8,
@@ -56,15 +60,18 @@ fn main(@builtin(local_invocation_index) thread: u32,
   var s5 = vec4<f32>(0.0);
   var s6 = vec4<f32>(0.0);
   var s7 = vec4<f32>(0.0);
-  var xs = x_group(m, half);
+  var xs = mat2x4<f32>();
+  if (loads_x) { xs = x_group(m, half); }
   var ws = w_group(n, half);
   for (var k8 = 0u; k8 < params.in_features8; k8 += 2u) {
-    x_tile[to] = xs[0];
-    x_tile[to + 1u] = xs[1];
+    if (loads_x) {
+      x_tile[to] = xs[0];
+      x_tile[to + 1u] = xs[1];
+    }
     w_tile[to] = ws[0];
     w_tile[to + 1u] = ws[1];
     workgroupBarrier();
-    xs = x_group(m, k8 + 2u + half);
+    if (loads_x) { xs = x_group(m, k8 + 2u + half); }
     ws = w_group(n, k8 + 2u + half);
     for (var k4 = 0u; k4 < 4u; k4++) {
       let w = local.x * PITCH + k4;
@@ -73,20 +80,24 @@ fn main(@builtin(local_invocation_index) thread: u32,
                                         w_tile[w + 16u * PITCH], w_tile[w + 48u * PITCH]));
       s0 = multiply_add(s0, terms, x_tile[at]);
       s1 = multiply_add(s1, terms, x_tile[at + 8u * PITCH]);
-      s2 = multiply_add(s2, terms, x_tile[at + 16u * PITCH]);
-      s3 = multiply_add(s3, terms, x_tile[at + 24u * PITCH]);
-      s4 = multiply_add(s4, terms, x_tile[at + 32u * PITCH]);
-      s5 = multiply_add(s5, terms, x_tile[at + 40u * PITCH]);
-      s6 = multiply_add(s6, terms, x_tile[at + 48u * PITCH]);
-      s7 = multiply_add(s7, terms, x_tile[at + 56u * PITCH]);
+      if (ROWS > 16u) {
+        s2 = multiply_add(s2, terms, x_tile[at + 16u * PITCH]);
+        s3 = multiply_add(s3, terms, x_tile[at + 24u * PITCH]);
+      }
+      if (ROWS > 32u) {
+        s4 = multiply_add(s4, terms, x_tile[at + 32u * PITCH]);
+        s5 = multiply_add(s5, terms, x_tile[at + 40u * PITCH]);
+        s6 = multiply_add(s6, terms, x_tile[at + 48u * PITCH]);
+        s7 = multiply_add(s7, terms, x_tile[at + 56u * PITCH]);
+      }
     }
     workgroupBarrier();
   }
 
   var sums = array<vec4<f32>, 8>(s0, s1, s2, s3, s4, s5, s6, s7);
-  let first_n = group.x * TILE + 2u * local.x;
-  for (var i = 0u; i < 8u; i++) {
-    let m = group.y * TILE + local.y + 8u * i;
+  let first_n = group.x * OUTPUTS + 2u * local.x;
+  for (var i = 0u; i < ROWS / 8u; i++) {
+    let m = group.y * ROWS + local.y + 8u * i;
     if (m >= params.tokens) { break; }
     if (first_n < params.out_features) { store(m, first_n, sums[i].xy); }
     if (first_n + 32u < params.out_features) { store(m, first_n + 32u, sums[i].zw); }

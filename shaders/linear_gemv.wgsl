@@ -104,7 +104,8 @@ fn main(@builtin(local_invocation_index) thread: u32,
       let all = lanes_sum(vec4<f32>(moments[m], moments[m + 1u]), thread, lane);
       if (lane / 2u == m / 2u) { moment = select(all.xy, all.zw, lane % 2u == 1u); }
     }
-    for (var i = 0u; i < 4u; i++) { own[i] = apply_norm(n[i], own[i], moment); }
+    own = vec4<f32>(apply_norm(n.x, own.x, moment), apply_norm(n.y, own.y, moment),
+                    apply_norm(n.z, own.z, moment), apply_norm(n.w, own.w, moment));
   }
   let m = first_token + lane;
   if (lane >= TOKENS || m > last_token || first_n >= params.out_features) { return; }

@@ -19,7 +19,7 @@ from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 MODELS = {"124M": 768, "XL": 1600}  # name → width; one layer: all are alike
 HEAD, VOCABULARY, CONTEXT = 64, 50_257, 1024
 ROWS = (1, 8, 16, 64)  # of a decode step
-PROMPTS = (33, 512)  # tokens of a prefill chunk
+PROMPTS = (33, 128, 512)  # tokens of a prefill chunk
 SAMPLERS = {
     "greedy": nn.SamplingOptions(temperature=0.0),
     "top-k": nn.SamplingOptions(top_k=40),

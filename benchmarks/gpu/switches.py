@@ -42,11 +42,8 @@ def settings(rows: int) -> dict[str, Choice | None]:
     for lanes in LANES:
         found[f"GEMV, {lanes} lanes"] = partial(linear_choice.gemv, lanes=lanes)
     if rows > MOST_TOKENS:
-        found["GEMM"] = lambda tokens, out: (
-            "linear_gemm",
-            (-(-out // 64), -(-tokens // 64), 1),
-            {},
-        )
+        for tile in linear_choice.TILE_ROWS:
+            found[f"GEMM, {tile} rows"] = partial(linear_choice.gemm, rows=tile)
     return found
 
 

@@ -11,10 +11,11 @@ import operator
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 
 from gpt2_wgpu import nn
+from gpt2_wgpu.nn import linear_choice
 from gpt2_wgpu.tensors import ops
 from gpt2_wgpu.tensors.creation import tensor
 from gpt2_wgpu.tensors.scopes import dispose
@@ -74,7 +75,8 @@ async def check_operations(device: Device) -> list[Check]:
 async def check_products(device: Device, dtype: str) -> list[Check]:
     """Check products with a matrix that is exact in ``dtype``, with GPT-2's in_features.
 
-    Of one row, and after a LayerNorm of one row, of several and of many.
+    Of one row, and after a LayerNorm of one row, of several and of many; on a GPU of many rows in
+    each size of tiles.
     """
     row = await _row(device, dtype)
     checks = [await compare(f"{dtype} product", row, _row_expected(dtype), _ROW_TOLERANCE)]
@@ -85,6 +87,12 @@ async def check_products(device: Device, dtype: str) -> list[Check]:
         allowed = share * (max(expected) - min(expected))
         name = f"{dtype} product behind a norm, rows: {rows}"
         checks.append(await compare(name, result, expected, allowed))
+    if not device.capabilities.prefers_no_barriers:
+        expected = _tiled_expected(dtype)
+        allowed = _NORMED_SHARE * (max(expected) - min(expected))
+        for tile in linear_choice.TILE_ROWS:
+            name = f"{dtype} product in tiles of {tile} rows"
+            checks.append(await compare(name, await _tiled(device, dtype, tile), expected, allowed))
     return checks
 
 
@@ -181,6 +189,7 @@ def _row_expected(dtype: str) -> list[float]:
 
 # The same matrix after a LayerNorm with an epsilon comparable to the variance.
 _NORMED_ROWS = 1, 7, 40  # LayerNorm fused into the product, and as a separate kernel
+_TILED_ROWS = 61  # of the largest tile a part
 _DISTINCT_ROWS = 7  # which then repeat
 _EPSILON = 2000.0
 _NORMED_SHARE, _ROUNDED_SHARE = 1e-4, 3e-2  # tolerances, relative to the range of results
@@ -209,6 +218,22 @@ async def _normed(device: Device, dtype: str, rows: int) -> tuple[Tensor, bool]:
         x = tensor([distinct[r % len(distinct)] for r in range(rows)], device=device)
         rounded = nn.rounds_activations(device, matrix)
         return scope.escape(nn.linear(x, matrix, norm=norm)), rounded
+
+
+async def _tiled(device: Device, dtype: str, tile: int) -> Tensor:
+    with tidy() as scope, nn.choose_kernels("linear", partial(linear_choice.gemm, rows=tile)):
+        matrix = await _stored(device, _weights(dtype), dtype)
+        distinct = _normed_x(_TILED_ROWS)
+        x = tensor([distinct[r % len(distinct)] for r in range(_TILED_ROWS)], device=device)
+        return scope.escape(nn.linear(x, matrix))
+
+
+def _tiled_expected(dtype: str) -> list[float]:
+    rows = [
+        [float(sum(map(operator.mul, x, line))) for line in _weights(dtype)]
+        for x in _normed_x(_TILED_ROWS)
+    ]
+    return list(chain.from_iterable(rows[r % len(rows)] for r in range(_TILED_ROWS)))
 
 
 def _normed_expected(dtype: str, rows: int) -> list[float]:

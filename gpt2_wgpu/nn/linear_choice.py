@@ -12,6 +12,7 @@ from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 
 _MAX_STAGED = 1008  # vec4s of a token that linear_gemv_cpu.wgsl can stage: 16 KiB with the moments
 _GEMV_TOKENS = 8  # most tokens that share a reading of the weights in linear_gemv.wgsl
+TILE_ROWS = (64, 32, 16)  # tokens of a tile of linear_gemm.wgsl, most first
 # Lanes of all outputs that keep a large GPU's memory busy, to the nearest power of two.
 _GPU_LANES = 225_000
 
@@ -41,10 +42,11 @@ def choose_kernel(
 
     On CPU adapters: GEMV for one token, tiles of 4 or 8 tokens, and of 16 from nine tokens on if
     threads share loads. On GPUs: GEMV for up to 32 tokens (64 on discrete GPUs), at most eight in a
-    workgroup, as 64 x 64 tiles would be mostly empty and fewer than a GPU's cores (12 for 768
-    outputs of up to 64 tokens); then these tiles. All weight formats have these limits:
-    fewer bytes to read favour the GEMV, but it converts them once for each eight tokens. Within the
-    GEMV, and within the tiles, a token's sum has the same order for any number of tokens.
+    workgroup, as tiles would be mostly empty and fewer than a GPU's cores (12 for 768 outputs of up
+    to 64 tokens); then tiles of 64 outputs by 16, 32 or 64 tokens. All weight formats have these
+    limits: fewer bytes to read favour the GEMV, but it converts them once for each eight tokens.
+    Within the GEMV, and within the tiles, a token's sum has the same order for any number of
+    tokens; splitting K where tiles are few would end that.
 
     Besides the device, the number of iterations of one thread decides, summed over all its loops:
     estimated here for each group of eight weights; a thread of the GEMV has a LANES-th of them.
@@ -75,12 +77,27 @@ def choose_kernel(
         return "linear_gemm_cpu", (groups, -(-tokens // (4 * quads)), 1), {"QUADS": quads}
     rounds = (3 + splits) * (in_features8 + 5)
     if tokens > capabilities.gemv_tokens and rounds < capabilities.max_iterations:
-        return "linear_gemm", (groups, -(-tokens // 64), 1), {}
+        return gemm(tokens, out_features, tile_rows(capabilities.tiles, tokens, groups))
     # Every lane gets a step, and there are about as many lanes as keep a large GPU's memory busy.
     # The number of tokens does not count: it would change the order of sums.
     most = max(8, min(in_features8 // 2, steps, 128))
     wanted = round(math.log2(_GPU_LANES / out_features))
     return gemv(tokens, out_features, 1 << max(3, min(most.bit_length() - 1, wanted)))
+
+
+def tile_rows(wanted: int, tokens: int, groups: int) -> int:
+    """Return the tokens of a tile: as many as leave ``wanted`` tiles.
+
+    ``groups``: of outputs. A tile of fewer tokens reads more workgroup memory per product, and each
+    tile reads its weights again.
+    """
+    few_enough = (rows for rows in TILE_ROWS if groups * -(-tokens // rows) >= wanted)
+    return next(few_enough, TILE_ROWS[-1])
+
+
+def gemm(tokens: int, out_features: int, rows: int) -> tuple[str, Grid, dict[str, int]]:
+    """Kernel, grid and constants of tiles of 64 outputs by ``rows`` tokens: 16, 32 or 64."""
+    return "linear_gemm", (-(-out_features // 64), -(-tokens // rows), 1), {"ROWS": rows}
 
 
 def gemv(tokens: int, out_features: int, lanes: int) -> tuple[str, Grid, dict[str, int]]:

@@ -65,6 +65,10 @@ class Capabilities:
     ``gemv_tokens``: most tokens that a GPU multiplies by GEMV. A discrete GPU has more cores than
     there are tiles for up to 64 tokens.
 
+    ``tiles``: workgroups that keep a GPU's cores busy, which WebGPU does not count: about the cores
+    of a large discrete GPU, and two for each core of a small integrated one. Products of fewer
+    tiles take smaller ones.
+
     ``max_iterations``: Mesa's llvmpipe silently ends all loops of a thread after this total number
     of iterations (LP_MAX_TGSI_LOOP_ITERATIONS in its ``lp_bld_limits.h``); other adapters have no
     limit.
@@ -80,6 +84,7 @@ class Capabilities:
     shares_loads: bool = False
     emulates_packed_dot: bool = False
     gemv_tokens: int = 32
+    tiles: int = 16
 
     @classmethod
     def of(
@@ -96,6 +101,7 @@ class Capabilities:
             shares_loads=info.is_software and "subgroup" in features,
             emulates_packed_dot="swiftshader" in info.name.lower(),
             gemv_tokens=64 if info.adapter_type == "DiscreteGPU" else 32,
+            tiles=128 if info.adapter_type == "DiscreteGPU" else 16,
         )
 
 

@@ -20,6 +20,7 @@ def device(
     shares: bool = False,
     emulates: bool = False,
     gemv: int = 32,
+    tiles: int = 16,
 ) -> SimpleNamespace:
     capabilities = SimpleNamespace(
         prefers_no_barriers=cpu,
@@ -28,6 +29,7 @@ def device(
         shares_loads=shares,
         emulates_packed_dot=emulates,
         gemv_tokens=gemv,
+        tiles=tiles,
     )
     return SimpleNamespace(capabilities=capabilities, info=SimpleNamespace(name="it"))
 
@@ -101,8 +103,8 @@ def test_loops_of_a_linear_layer_stay_below_what_a_thread_can(
 
 
 def test_linear_layers_on_a_gpu():
-    assert linear(False, 33, 64, 96) == ("linear_gemm", (1, 1, 1), {})
-    assert linear(False, 65, 65, 96) == ("linear_gemm", (2, 2, 1), {})
+    assert linear(False, 33, 64, 96) == ("linear_gemm", (1, 3, 1), {"ROWS": 16})
+    assert linear(False, 65, 65, 96) == ("linear_gemm", (2, 5, 1), {"ROWS": 16})
 
     def gemv(tokens, out_features, in_features8, steps=96):
         name, grid, constants = linear(False, tokens, out_features, in_features8, steps=steps)
@@ -129,13 +131,30 @@ def test_linear_layers_on_a_gpu():
     assert linear(False, 65, 64, 96, gemv=64)[0] == "linear_gemm"
 
 
+def test_tiles_have_fewer_rows_where_there_would_be_too_few():
+    def tile(tokens, out_features, tiles):
+        _, (x, y, _), constants = linear(False, tokens, out_features, 96, tiles=tiles)
+        return x * y, constants["ROWS"]
+
+    assert tile(33, 768, tiles=16) == (24, 32)
+    assert tile(64, 768, tiles=16) == (24, 32)
+    assert tile(65, 768, tiles=16) == (24, 64)
+    assert tile(33, 1024, tiles=16) == (16, 64)
+    assert tile(33, 1023, tiles=17) == (32, 32)
+    assert tile(128, 768, tiles=128) == (96, 16)
+    assert tile(128, 2304, tiles=128) == (144, 32)
+    assert tile(512, 768, tiles=128) == (192, 32)
+    assert tile(512, 2304, tiles=128) == (288, 64)
+
+
 @pytest.mark.parametrize(
-    ("adapter_type", "tokens"), [("DiscreteGPU", 64), ("IntegratedGPU", 32), ("unknown", 32)]
+    ("adapter_type", "tokens", "tiles"),
+    [("DiscreteGPU", 64, 128), ("IntegratedGPU", 32, 16), ("unknown", 32, 16)],
 )
-def test_a_discrete_gpu_multiplies_more_tokens_by_gemv(adapter_type, tokens):
+def test_a_discrete_gpu_multiplies_more_tokens_by_gemv(adapter_type, tokens, tiles):
     info = AdapterInfo("a GPU", "", "", "", adapter_type)
     found = Capabilities.of(info, {"max-storage-buffer-binding-size": 1 << 30})
-    assert found.gemv_tokens == tokens
+    assert (found.gemv_tokens, found.tiles) == (tokens, tiles)
 
 
 def test_w8a8_products():

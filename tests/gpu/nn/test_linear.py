@@ -28,7 +28,8 @@ GEMV = ["linear_gemv 1 16", "linear_gemv 3 8", "linear_gemv 8 128"]  # tokens, l
 GEMM_CPU = ["linear_gemm_cpu 1", "linear_gemm_cpu 2"]  # quads of tokens
 FUSING = ["linear_gemv_cpu", *GEMM_CPU, *GEMV]
 SUBGROUPS = "linear_gemm_subgroups_cpu"
-KERNELS = [*FUSING, "linear_gemm", SUBGROUPS]
+GEMM = ["linear_gemm 16", "linear_gemm 32", "linear_gemm 64"]  # rows of a tile
+KERNELS = [*FUSING, *GEMM, SUBGROUPS]
 
 
 def grid_of(kernel, tokens, out_features):
@@ -47,7 +48,8 @@ def grid_of(kernel, tokens, out_features):
         return name, grid, {"TOKENS": shared, "LANES": lanes, "WORKGROUP": threads}
     if name == SUBGROUPS:
         return name, (-(-out_features // 32), -(-tokens // 16), 1), {}
-    return name, (-(-out_features // 64), -(-tokens // 64), 1), {}
+    rows = int(given[0])
+    return name, (-(-out_features // 64), -(-tokens // rows), 1), {"ROWS": rows}
 
 
 @pytest.fixture(params=KERNELS)
@@ -287,6 +289,23 @@ def test_a_row_has_the_same_bits_in_each_gemv(device, capabilities, dtype):
             found = linear(gw.tensor(x[:count]), matrix, norm=norm).numpy()
             np.testing.assert_array_equal(found[:9], np.concatenate(alone)[:count])
         gw.dispose(norm.folded)
+    free(matrix)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.chromium_cases("dtype")
+def test_a_row_has_the_same_bits_in_each_tile(device, capabilities, dtype):
+    without_w8a8(capabilities)
+    x, w = references.random(70, 72), references.random(65, 72, seed=1)
+    x[3, 7] = np.nan
+    matrix = matrix_of(device, w, dtype)
+    found = []
+    for kernel in GEMM:
+        with gw.tidy(), choose_kernels("linear", partial(grid_of, kernel)):
+            found.append(linear(gw.tensor(x), matrix).numpy())
+    assert np.isfinite(found[0]).sum() == 69 * 65
+    for others in found[1:]:
+        np.testing.assert_array_equal(others, found[0])
     free(matrix)
 
 
