@@ -192,7 +192,10 @@ export interface SamplingParameters {
 
 /** Sampling, rules for tokens, and stopping. */
 export interface Settings extends SamplingParameters {
-  /** Text or texts to stop before; a special token as stop text ends the text where it is generated. */
+  /**
+   * Text or texts to stop before; a special token as stop text ends the text where it is generated.
+   * Default: those of the model's generation_config.json; [] for none.
+   */
   stop?: string | string[];
   /** Special tokens to recognise in the prompt, or "all"; others are plain text. Default: none. */
   allowedSpecial?: string[] | "all";
@@ -225,7 +228,10 @@ export interface Settings extends SamplingParameters {
   numBeams?: number;
   /** Exponent of the length, by which log-probabilities of beams are divided. Default: 1. */
   lengthPenalty?: number;
-  /** Seconds after which the text ends, with finish reason "time_limit". Default: no limit. */
+  /**
+   * Seconds after which the text ends, with finish reason "time_limit". Default: that of
+   * generation_config.json, else no limit.
+   */
   timeLimit?: number;
   /**
    * Whether to wait while the model runs another call, in place of a BusyError. Default: false (Python

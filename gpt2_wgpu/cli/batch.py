@@ -174,7 +174,7 @@ def _run_locked(
             on_progress=add,
             on_error=args.on_error,
             max_new_tokens=settings["max_new_tokens"],
-            stop_texts=args.stop,
+            stop_texts=args.stop or None,
             seed=seed if is_random else None,
             add_start_token=not args.no_start_token,
             **allowed_special(args.allowed_special),

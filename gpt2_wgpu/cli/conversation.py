@@ -68,7 +68,7 @@ class Conversation:
     def stream(
         self,
         max_new_tokens: int | None,
-        stop_texts: list[str],
+        stop_texts: list[str] | None,
         time_limit: float | None = None,
         cancellation: gw.Cancellation | None = None,
     ) -> gw.TextStream:

@@ -133,7 +133,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     with lm.stream(
         prompt,
         max_new_tokens=settings["max_new_tokens"],
-        stop_texts=args.stop,
+        stop_texts=args.stop or None,
         time_limit=args.time_limit,
         cancellation=cancellation,
         add_start_token=not args.no_start_token,

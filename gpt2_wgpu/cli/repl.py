@@ -160,7 +160,7 @@ class Repl:
         cancellation = gw.Cancellation()
         try:
             self._text.begin(prompt)
-            limits = settings["max_new_tokens"], args.stop, args.time_limit
+            limits = settings["max_new_tokens"], args.stop or None, args.time_limit
             with self._text.stream(*limits, cancellation) as stream:
                 printer = StreamPrinter(
                     stream, "", terminal, json=False, echo=False, cancellation=cancellation

@@ -115,14 +115,16 @@ def add_limits(group: argparse._ActionsContainer, *, timed: bool = True) -> None
         type=stop_text,
         default=[],
         metavar="TEXT",
-        help="stop before TEXT would appear (repeatable)",
+        help="stop before TEXT would appear (repeatable; default: that of generation_config.json, "
+        "else none)",
     )
     if timed:
         group.add_argument(
             "--time-limit",
             type=in_range(TIME_LIMIT_SECONDS),
             metavar="SECONDS",
-            help="stop after SECONDS, loading the model not included (default: no limit)",
+            help="stop after SECONDS, loading the model not included (default: that of "
+            "generation_config.json, else no limit)",
         )
 
 

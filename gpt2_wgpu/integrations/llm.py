@@ -120,7 +120,7 @@ class _ContinuesText:
         text = _text_of(prompt)
         lm = self._loaded.get()
         given = {name: value for name, value in prompt.options if value is not None}
-        stop = given.pop("stop", ())
+        stop = given.pop("stop", None)
         given["max_new_tokens"] = given.pop("max_tokens", None)
         settings = with_defaults(given, lm.generation_defaults | lm.generation_limits)
         if settings["seed"] is None:

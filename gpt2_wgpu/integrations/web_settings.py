@@ -127,7 +127,7 @@ class Settings:
                     )
                 parameters["length_penalty"] = values["lengthPenalty"]
             sampler = samplers.of_settings(seed=seeds[0], **parameters, **_rules(values))
-        stop, special = values.get("stop", ()), values.get("allowedSpecial", ())
+        stop, special = values.get("stop"), values.get("allowedSpecial", ())
         return Settings(
             sampler,
             None if chosen["temperature"] == 0 else seeds,

@@ -18,7 +18,7 @@ from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.generate_arguments import GenerateOptions, StopTokens
 from gpt2_wgpu.models.row_ends import with_start_token
 from gpt2_wgpu.samplers.sampler import runs_in_python, runs_its_own_loop
-from gpt2_wgpu.sampling_parameters import SEED
+from gpt2_wgpu.sampling_parameters import SEED, TIME_LIMIT_SECONDS
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.validation import instance, integer, optional_function
 from gpt2_wgpu.webgpu import sync
@@ -220,7 +220,9 @@ class _Batches:
         self._stops = stop_token_ids
         self._strip_prompt = strip_prompt
         self._on_progress = on_progress
-        self._options: GenerateOptions = {**options, "max_new_tokens": new}
+        # Complete texts, also of a checkpoint with a time limit.
+        endless: GenerateOptions = {"time_limit": TIME_LIMIT_SECONDS.high}
+        self._options: GenerateOptions = {**options, "max_new_tokens": new, **endless}
         self._before = integer("first", first, 0, 2**63)  # number of the window's first prompt
 
     async def texts(self, prompts: list[str]) -> list[Item]:

@@ -108,7 +108,8 @@ class CausalLM(GenerativeTask):
             length, new = self.limits_of_call(*limits, preprocessor.sequence_length)
             request = replace(request, max_length=length, max_new_tokens=new)
         stops = self.resolve_stop_tokens(request.stop_token_ids)
-        control = Control(request.time_limit, request.cancellation)
+        stop_texts, time_limit = self.ends_of_call(request.stop_texts, request.time_limit)
+        control = Control(time_limit, request.cancellation)
         settings = self._settings(request.sampler, request.seed, request.max_new_tokens, control)
         instance("wait", request.wait, bool)
         turn = self.turns.turn(control, request.wait)
@@ -118,7 +119,7 @@ class CausalLM(GenerativeTask):
             preprocessor = with_start_token(preprocessor, request.add_start_token)
         check_top_logprobs(request.top_logprobs, self)
         ends = RowEnds(
-            preprocessor, request.max_new_tokens, request.stop_texts,
+            preprocessor, request.max_new_tokens, stop_texts,
             request.callback, request.return_details,
         )  # fmt: skip
         if isinstance(inputs, list | tuple) and not inputs:

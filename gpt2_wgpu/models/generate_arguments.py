@@ -21,7 +21,7 @@ class StreamOptions(TypedDict, total=False):
     """Keyword arguments of ``stream``."""
 
     max_new_tokens: int | None
-    stop_texts: Sequence[str]
+    stop_texts: Sequence[str] | None
     sampler: SamplerLike | None
     seed: Seeds | None
     add_start_token: bool | None
@@ -42,7 +42,7 @@ class SessionOptions(TypedDict, total=False):
     """Keyword arguments of a session's ``generate`` that do not change the type of its result."""
 
     stop_token_ids: StopTokens
-    stop_texts: Sequence[str]
+    stop_texts: Sequence[str] | None
     sampler: SamplerLike | None
     seed: int | None
     top_logprobs: int
@@ -61,7 +61,7 @@ class GenerateRequest:
     stop_token_ids: StopTokens
     strip_prompt: bool
     max_new_tokens: int | None
-    stop_texts: Sequence[str]
+    stop_texts: Sequence[str] | None
     sampler: SamplerLike | None
     seed: Seeds | None
     num_return_sequences: int

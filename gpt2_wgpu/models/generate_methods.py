@@ -138,7 +138,7 @@ class GenerateMethods(ABC):
         strip_prompt: bool = False,
         *,
         max_new_tokens: int | None = None,
-        stop_texts: Sequence[str] = (),
+        stop_texts: Sequence[str] | None = None,
         sampler: SamplerLike | None = None,
         seed: Seeds | None = None,
         num_return_sequences: int = 1,
@@ -165,6 +165,7 @@ class GenerateMethods(ABC):
             max_new_tokens: limit of the new tokens of each row, besides ``max_length``.
             stop_texts: texts before which a row's text ends. One that is a special token ends it
                 when this token is generated. Ids end with the token that completes the text.
+                None: those of the checkpoint, in ``lm.generation_limits``; () switches them off.
             sampler: as in ``compile``, for this call; default: the compiled one.
             seed: seed of this call's random numbers, as of a new sampler with this seed; or one for
                 each row of the result, which then has the text of the prompt alone with that seed.
@@ -180,7 +181,8 @@ class GenerateMethods(ABC):
                 that it completes. False ends the call with what there is; an exception ends it,
                 too, and is raised. Where a whole step is replaced, it is called at the end.
             time_limit: seconds after which the call ends with what there is (finish reason
-                "time_limit"), counted from the call, with the time in the queue.
+                "time_limit"), counted from the call, with the time in the queue. None: that of the
+                checkpoint, in ``lm.generation_limits``, if it has one.
             cancellation: ends the call likewise ("aborted") when its ``cancel()`` is called, by
                 any thread or task. A cancelled asyncio task ends its call by the exception.
             wait: while the model generates for another thread or task, calls wait in a queue and
@@ -332,7 +334,7 @@ class GenerateMethods(ABC):
         strip_prompt: bool = False,
         *,
         max_new_tokens: int | None = None,
-        stop_texts: Sequence[str] = (),
+        stop_texts: Sequence[str] | None = None,
         sampler: SamplerLike | None = None,
         seed: Seeds | None = None,
         num_return_sequences: int = 1,

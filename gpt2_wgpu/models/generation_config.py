@@ -19,12 +19,14 @@ from gpt2_wgpu.sampling_parameters import (
     REPETITION_PENALTY,
     SEARCH_SETTINGS,
     TEMPERATURE,
+    TIME_LIMIT_SECONDS,
     TOP_K,
     TOP_P,
     TYPICAL_P,
     Parameter,
 )
 from gpt2_wgpu.shown import shown
+from gpt2_wgpu.text import StopTextMatcher
 
 GENERATION_CONFIG = "generation_config.json"
 RULES = (
@@ -41,12 +43,17 @@ RULES = (
 _BOS = "forced_bos_token_id"
 _MAX_LENGTH = replace(MAX_NEW_TOKENS, name="max_length")
 _LIMITS = (MAX_NEW_TOKENS, _MAX_LENGTH)
+# Arguments of `generate`, and the file's names of those that have another name there.
+_LIMIT_FIELDS = {
+    **{each.name: each.name for each in _LIMITS},
+    "time_limit": "max_time",
+    "stop_texts": "stop_strings",
+}
 _SAMPLING = (TEMPERATURE, TOP_K, TOP_P, MIN_P, TYPICAL_P, REPETITION_PENALTY)
 # Settings that change the text in transformers, with the value that has no effect there.
 _NOT_OBEYED = {
     **dict.fromkeys(("top_h", "epsilon_cutoff", "eta_cutoff")),
-    **dict.fromkeys(("max_time", "stop_strings", "dola_layers")),
-    **dict.fromkeys(("prompt_lookup_num_tokens", "force_words_ids", "constraints")),
+    **dict.fromkeys(("dola_layers", "force_words_ids", "constraints")),
     **dict.fromkeys(("exponential_decay_length_penalty", "renormalize_logits")),
     **dict.fromkeys(("guidance_scale", "watermarking_config")),
     **dict.fromkeys(("encoder_no_repeat_ngram_size", "remove_invalid_values", "token_healing")),
@@ -60,16 +67,17 @@ _NOT_OBEYED = {
 class GenerationSettings:
     """Rules of a ``generation_config.json``, defaults of sampling, and limits of a text.
 
-    ``limits``: ``max_new_tokens``, else ``max_length``, if the file has one.
+    ``limits``: arguments of ``generate``: ``max_new_tokens``, else ``max_length``, ``time_limit``
+    and ``stop_texts``, if the file has them.
     """
 
     rules: TokenRules = NO_RULES
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    limits: Mapping[str, int] = field(default_factory=dict)
+    limits: Mapping[str, Any] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)  # all of the file
 
     def to_dict(
-        self, rules: TokenRules, defaults: Mapping[str, Any], limits: Mapping[str, int]
+        self, rules: TokenRules, defaults: Mapping[str, Any], limits: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Return the file's values, with other rules, defaults and limits where these differ."""
         values = dict(self.values)
@@ -87,7 +95,8 @@ class GenerationSettings:
             if values.get("temperature") == 0:
                 del values["temperature"]
         if limits != self.limits:
-            values = _without(values, [each.name for each in _LIMITS]) | dict(limits)
+            values = _without(values, _LIMIT_FIELDS.values())
+            values |= {_LIMIT_FIELDS.get(name, name): value for name, value in limits.items()}
         return values
 
 
@@ -135,7 +144,7 @@ def read_settings(directory: Path) -> GenerationSettings:
     except InvalidArgumentError as error:
         raise ConfigError(f"{path}: {error}") from None
     defaults = _given(values, _SAMPLING)
-    limits = _given(values, (MAX_NEW_TOKENS,)) or _given(values, (_MAX_LENGTH,))
+    limits = _limits(values)
     if values.get("do_sample") is False:
         defaults["temperature"] = 0.0  # greedy search
     _warn_of_invalid(values, defaults | limits)
@@ -173,6 +182,19 @@ def _given(values: Mapping[str, Any], parameters: Iterable[Parameter]) -> dict[s
     return given
 
 
+def _limits(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the valid limits of a text, as arguments of ``generate``."""
+    found: dict[str, Any] = _given(values, (MAX_NEW_TOKENS,)) or _given(values, (_MAX_LENGTH,))
+    if (seconds := TIME_LIMIT_SECONDS.find(values.get("max_time"))) is not None:
+        found["time_limit"] = seconds
+    stops = values.get("stop_strings", [])
+    try:
+        texts = StopTextMatcher([stops] if isinstance(stops, str) else stops).stops
+    except InvalidArgumentError:
+        return found
+    return found | ({"stop_texts": texts} if texts else {})
+
+
 def _search(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of beam or contrastive search; {} where the file does not search.
 
@@ -202,11 +224,17 @@ def _search(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str,
 def _warn_of_invalid(values: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Name the defaults that are left out: a model is loaded without them, too."""
     limited = any(each.name in given for each in _LIMITS)
-    for each in (*_SAMPLING, *(() if limited else _LIMITS)):
-        if each.name in values and each.name not in given:
+    checked = (*_SAMPLING, *(() if limited else _LIMITS))
+    allowed = {each.name: str(each.range) for each in checked if each.name not in given}
+    if "time_limit" not in given:
+        allowed["max_time"] = str(TIME_LIMIT_SECONDS)
+    if "stop_texts" not in given and values.get("stop_strings") != []:
+        allowed["stop_strings"] = "a text or a list of non-empty texts"
+    for name, expected in allowed.items():
+        if name in values:
             warnings.warn(
-                f"{GENERATION_CONFIG} sets {each.name} to {shown(values[each.name])}, which is not "
-                f"{each.range}: it is ignored",
+                f"{GENERATION_CONFIG} sets {name} to {shown(values[name])}, which is not "
+                f"{expected}: it is ignored",
                 stacklevel=4,
             )
 

@@ -57,8 +57,9 @@ class GenerativeTask(GenerateMethods, CopiedByAttributes):
         # search: defaults of the command and the page, and arguments of `samplers.of_settings`;
         # `compile` has its own.
         self.generation_defaults: dict[str, Any] = {}
-        # max_new_tokens or max_length of that file, for a text without limits of its own.
-        self.generation_limits: dict[str, int] = {}
+        # Arguments of `generate` of that file, for a call without its own: max_new_tokens or
+        # max_length, stop_texts, time_limit.
+        self.generation_limits: dict[str, Any] = {}
         self.generation_settings = GenerationSettings()  # of the file, for `save_to_preset`
         self.kept_runs = KeptRuns()
         self.turns = Turns()
@@ -236,6 +237,15 @@ class GenerativeTask(GenerateMethods, CopiedByAttributes):
             return max_length, max_new_tokens
         limits = self.generation_limits
         return min(longest, limits.get("max_length", longest)), limits.get("max_new_tokens")
+
+    def ends_of_call(
+        self, stop_texts: Sequence[str] | None, time_limit: float | None
+    ) -> tuple[Sequence[str], float | None]:
+        """Return ``stop_texts`` and ``time_limit`` of a call; None: the checkpoint's, if any."""
+        limits = self.generation_limits
+        if stop_texts is None:  # texts need a tokenizer
+            stop_texts = () if self.preprocessor is None else limits.get("stop_texts", ())
+        return stop_texts, limits.get("time_limit") if time_limit is None else time_limit
 
     def total_length(self, max_length: int, rows: Sequence[Sequence[int]]) -> int:
         """Return ``max_length``, validated against the context and the longest prompt."""

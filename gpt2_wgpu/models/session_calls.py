@@ -85,7 +85,7 @@ class SessionCalls(NotCopyable):
         max_new_tokens: int | None = None,
         *,
         stop_token_ids: StopTokens = "auto",
-        stop_texts: Sequence[str] = (),
+        stop_texts: Sequence[str] | None = None,
         sampler: SamplerLike | None = None,
         seed: int | None = None,
         return_details: bool = False,
@@ -160,7 +160,7 @@ class SessionCalls(NotCopyable):
         max_new_tokens: int | None = None,
         *,
         stop_token_ids: StopTokens = "auto",
-        stop_texts: Sequence[str] = (),
+        stop_texts: Sequence[str] | None = None,
         sampler: SamplerLike | None = None,
         seed: int | None = None,
         return_details: bool = False,
@@ -174,6 +174,7 @@ class SessionCalls(NotCopyable):
         model, preprocessor = self.model, self.model.preprocessor
         max_new_tokens = self._limit(max_new_tokens)
         check_top_logprobs(top_logprobs, model)
+        stop_texts, time_limit = model.ends_of_call(stop_texts, time_limit)
         ends = RowEnds(preprocessor, None, stop_texts, callback, return_details)
         if self._tokens.policy == "slide" and max_new_tokens is None:
             raise InvalidArgumentError(
@@ -231,7 +232,7 @@ class SessionCalls(NotCopyable):
         max_new_tokens: int | None = None,
         *,
         stop_token_ids: StopTokens = "auto",
-        stop_texts: Sequence[str] = (),
+        stop_texts: Sequence[str] | None = None,
         sampler: SamplerLike | None = None,
         seed: int | None = None,
         time_limit: float | None = None,
@@ -248,6 +249,7 @@ class SessionCalls(NotCopyable):
         """
         begun, model = time.perf_counter(), self.model
         preprocessor, max_new_tokens = self._preprocessor(), self._limit(max_new_tokens)
+        stop_texts, time_limit = model.ends_of_call(stop_texts, time_limit)
         reader = TokenReader(preprocessor.tokenizer, stop_texts)
         stops = model.resolve_stop_tokens(stop_token_ids)
         control = Control(time_limit, cancellation)

@@ -62,7 +62,7 @@ class StreamedCausalLM(CausalLM):
         stop_token_ids: StopTokens = "auto",
         *,
         max_new_tokens: int | None = None,
-        stop_texts: Sequence[str] = (),
+        stop_texts: Sequence[str] | None = None,
         sampler: SamplerLike | None = None,
         seed: Seeds | None = None,
         add_start_token: bool | None = None,
@@ -110,6 +110,7 @@ class StreamedCausalLM(CausalLM):
         if not isinstance(inputs, Mapping):
             limits = max_length, max_new_tokens
             max_length, max_new_tokens = self.limits_of_call(*limits, context)
+        stop_texts, time_limit = self.ends_of_call(stop_texts, time_limit)
         control = Control(time_limit, cancellation)
         settings = self._settings(sampler, seed, max_new_tokens, control)
         instance("wait", wait, bool)

@@ -69,6 +69,12 @@ def create_app(
             "searches: its texts are those of the other settings",
             stacklevel=2,
         )
+    if "time_limit" in lm.generation_limits:
+        warnings.warn(
+            f"{model}: generation_config.json sets max_time, but the server has no time limits: "
+            "a request ends when its client hangs up",
+            stacklevel=2,
+        )
     max_rows = integer("max_rows", max_rows, 1, MOST_ROWS)
     limit = max_rows + integer("max_queue", max_queue, 0, MOST_QUEUE)
     found = metrics.Metrics()

@@ -231,7 +231,9 @@ class _Fields:
         return rows_of_ids([ids], self._lm.backbone.config.vocab_size, "token ids")[0]
 
     def _stops(self) -> tuple[str, ...]:
-        stop = self._given.get("stop", [])
+        if "stop" not in self._given:
+            return tuple(self._lm.generation_limits.get("stop_texts", ()))
+        stop = self._given["stop"]
         if not isinstance(stop, str | list):
             raise InvalidArgumentError(f"stop must be a string or a list, not {shown(stop)}")
         stops = [stop] if isinstance(stop, str) else stop

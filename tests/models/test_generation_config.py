@@ -234,15 +234,15 @@ def test_a_neutral_argument_switches_a_rule_off(small_lm, load, rule, off):
 
 
 def test_a_saved_model_keeps_its_settings(load, tmp_path):
-    with pytest.warns(UserWarning, match="sets max_time, which"):
+    with pytest.warns(UserWarning, match="sets top_h, which"):
         lm, directory = load(
-            do_sample=False, repetition_penalty=1.8, temperature=0.5, max_time=3, eos_token_id=[7],
+            do_sample=False, repetition_penalty=1.8, temperature=0.5, top_h=0.3, eos_token_id=[7],
             bad_words_ids=[[5, 6]], sequence_bias=[[[9], 1.5]], max_new_tokens=3,
         )  # fmt: skip
     assert saved(lm, tmp_path / "same") == {**read(directory), "bos_token_id": None}
     lm.token_rules = TokenRules(suppress_tokens=(4,), sequence_bias=(((8,), 2.0),))
     lm.generation_defaults, lm.generation_limits = {"temperature": 0.7}, {}
-    others = {"max_time": 3, "bos_token_id": None, "eos_token_id": [7], "do_sample": True}
+    others = {"top_h": 0.3, "bos_token_id": None, "eos_token_id": [7], "do_sample": True}
     rules = {"suppress_tokens": [4], "sequence_bias": [[[8], 2.0]]}
     assert saved(lm, tmp_path / "other") == {**others, **rules, "temperature": 0.7}
     lm.generation_defaults = {"temperature": 0, "top_k": 3}

@@ -25,6 +25,7 @@ VALUES = {
     "bad_words_ids": [[3]],
     "force_words_ids": [[3]],
     "early_stopping": True,
+    "stop_strings": ["x"],
     "penalty_alpha": 0.5,
     "sequence_bias": [[[3], 1.0]],
 }

@@ -74,6 +74,12 @@ def test_defaults_are_those_of_the_command(complete, lm, monkeypatch):
     monkeypatch.setattr(lm, "generation_defaults", {"temperature": 0, "num_beams": 3})
     with pytest.warns(UserWarning, match="sets num_beams, but the server has no searches"):
         assert complete(prompt=PROMPT)["choices"][0]["text"] == expected
+    monkeypatch.setattr(lm, "generation_defaults", {"temperature": 0})
+    limits = {"max_new_tokens": 5, "stop_texts": (expected[2:4],), "time_limit": 1e-6}
+    monkeypatch.setattr(lm, "generation_limits", limits)
+    with pytest.warns(UserWarning, match="sets max_time, but the server has no time limits"):
+        assert complete(prompt=PROMPT)["choices"][0]["text"] == expected[:2]
+        assert complete(prompt=PROMPT, stop=[])["choices"][0]["text"] == expected
 
 
 def test_forms_of_a_prompt(complete, lm):

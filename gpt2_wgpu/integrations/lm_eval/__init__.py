@@ -28,7 +28,7 @@ from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
 from gpt2_wgpu.models import GPT2CausalLM
 from gpt2_wgpu.models.evaluation import token_logprobs
 from gpt2_wgpu.models.packed_ids import new_ids, packed
-from gpt2_wgpu.sampling_parameters import SAMPLER_PARAMETERS
+from gpt2_wgpu.sampling_parameters import SAMPLER_PARAMETERS, TIME_LIMIT_SECONDS
 from gpt2_wgpu.validation import integer
 from gpt2_wgpu.webgpu import Device, sync
 
@@ -226,6 +226,7 @@ class GPT2WGPU(TemplateLM):
             stop_texts=[text for text in until if text and text != end],
             sampler=sampler,
             seed=[seed + i for i in numbers],
+            time_limit=TIME_LIMIT_SECONDS.high,  # not the checkpoint's
         )
         rows = new_ids(output, inputs, self.lm.backbone.config.vocab_size)
         return [
