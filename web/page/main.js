@@ -9,7 +9,8 @@ import { element } from "./dom.js";
 import { Inspector } from "./inspector/inspector.js";
 import { Loader } from "./loading.js";
 import { lookAtMemory, showMemory, watchMemory } from "./memory-line.js";
-import { startOdds } from "./inspector/odds.js";
+import { showOdds, startOdds } from "./inspector/odds.js";
+import { fetchRecording } from "./recorded.js";
 import { currentSettings, fitSettings, startSettings, stopTexts, writeSettings, writeStops } from "./settings.js";
 import { linkTo, readLink } from "./share.js";
 import { showStage } from "./stages.js";
@@ -72,6 +73,14 @@ function restore() {
   if (link.model) chooser.propose(link.model);
 }
 
+/** Shows what is inside the text of index.html, as long as that is the text of the page. */
+async function showRecorded() {
+  const recording = await fetchRecording();
+  const shown = recording !== null && storyText() === recording.text;
+  showOdds(shown ? recording.details : null);
+  if (shown) inspector.showRecorded(recording);
+}
+
 element("copy", HTMLButtonElement).addEventListener("click", async () => {
   const copied = await copyText(storyText());
   message.textContent = copied ? "Text copied." : "The browser does not allow this page to copy.";
@@ -90,6 +99,7 @@ element("share", HTMLButtonElement).addEventListener("click", async () => {
 startSettings(() => void writer.generate());
 startOdds();
 restore();
+void showRecorded();
 addEventListener("hashchange", restore);
 watchMemory(() => loader.lm);
 // A page that is kept looks for its next version, which takes over when it is opened again.

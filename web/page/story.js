@@ -10,7 +10,7 @@ const text = element("text", HTMLElement);
 const label = element("story-label", HTMLElement);
 const followButton = element("follow", HTMLButtonElement);
 
-let tail = document.createTextNode("");
+let tail = /** @type {Text} */ (text.lastElementChild?.firstChild); // of index.html, recorded
 let following = true;
 let drawn = true; // false while a frame is awaited
 let streaming = false;

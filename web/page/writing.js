@@ -183,7 +183,7 @@ export class Writer {
       const session = await open();
       const before = (await session.tokenIds()).length;
       this.#parts.push({ before, seed: settings.seed });
-      stream = session.stream({ ...settings, ...stopTexts(), ...oddsOptions(), signal });
+      stream = session.stream({ ...settings, ...stopTexts(), ...oddsOptions(), wait: true, signal });
       for await (const piece of stream) {
         written += piece;
         appendStory(piece);
@@ -213,7 +213,7 @@ export class Writer {
     const versions = new Versions(given, count, `${this.#name}, seeds ${seed} to ${seed + count - 1}`);
     showFigures(null);
     showOdds(null);
-    const options = { ...settings, ...stopTexts(), ...special, seed, numReturnSequences: count, signal };
+    const options = { ...settings, ...stopTexts(), ...special, seed, numReturnSequences: count, wait: true, signal };
     const stream = lm.stream([given], options);
     let problem = null;
     let any = false;

@@ -238,8 +238,9 @@ export class GPT2 extends EventTarget {
   /** Words are tokens; each looks at itself (head 0) or at the token before (head 1). */
   async inspect(text, { attention, lens, at, signal } = {}) {
     fake.calls.push(["inspect", text, { attention, lens, at }]);
-    await sleep(fake.pause);
-    signal?.throwIfAborted();
+    for (const end = performance.now() + (fake.slowInside || fake.pause); performance.now() < end; await sleep(5)) {
+      signal?.throwIfAborted();
+    }
     if (fake.noInside) throw named("ContextLengthError", fake.noInside);
     const texts = ["", ...(text.match(/\s*\S+/g) ?? [])];
     const length = texts.length;

@@ -17,8 +17,7 @@ def opened(visit: Begin, fake: dict[str, object] | None = None) -> Visit:
     me.load()
     me("maxTokens").fill("3")
     me.generate()
-    me("inspector-toggle").click()
-    me("inspect").click()
+    expect(me("inspector-recorded")).to_have_text("")  # the views are of this text
     return me
 
 
@@ -47,6 +46,35 @@ def test_attention_and_lens(visit: Begin) -> None:
     expect(line).to_have_text(f"At the end, after “ {words[-1]}”: “ wolf” 50 %, “ <b>” 25 %.")
 
 
+def test_each_group_is_one_stop_of_the_tab_key(visit: Begin) -> None:
+    me = opened(visit)
+    for group, keys, labels in (
+        ("heads", "ArrowRight", ["Head 0", "Head 1"]),
+        ("attention-tokens", "ArrowLeft", me.text.split()[:-3:-1]),
+    ):
+        stops = me(group).locator("button[tabindex='0']")
+        expect(stops).to_have_count(1)
+        assert labels[0] in (stops.get_attribute("aria-label") or "")
+        stops.press(keys)
+        expect(stops).to_have_count(1)
+        assert labels[1] in (stops.get_attribute("aria-label") or "")
+        expect(stops).to_be_focused()
+    cells = me("lens").get_by_role("button")
+    columns = cells.count() // 3
+    cells.first.press("ArrowDown")
+    expect(cells.nth(columns)).to_be_focused()
+    cells.nth(columns).press("End")
+    expect(cells.last).to_be_focused()
+    cells.last.press("ArrowRight")
+    expect(cells.last).to_be_focused()
+    cells.last.press("ArrowUp")
+    expect(cells.nth(2 * columns - 1)).to_be_focused()
+    cells.nth(1).press("Home")
+    expect(cells.first).to_be_focused()
+    cells.first.press("ArrowUp")
+    expect(cells.first).to_be_focused()
+
+
 def test_another_layer_and_another_text(visit: Begin) -> None:
     me = opened(visit)
     me("inspected-layer").select_option("1")
@@ -66,12 +94,11 @@ def test_another_layer_and_another_text(visit: Begin) -> None:
 
 def test_a_text_that_is_too_long_and_no_model(visit: Begin) -> None:
     me = visit({"noInside": "the text has 600 tokens"})
-    me("inspector-toggle").click()
     expect(me("inspect")).to_be_disabled()
     me.load()
     me("inspect").click()
     expect(me("inspector-message")).to_have_text("The text has 600 tokens.")
-    expect(me("inspected")).to_be_hidden()
+    expect(me("inspector-recorded")).to_contain_text("Recorded: fairytales")
     me.evaluate("() => { fake.noInside = null; fake.pause = 5000; }")
     me("inspect").click()
     expect(me("inspect")).to_have_text("Stop")

@@ -2,6 +2,7 @@
 
 import { button, element } from "../dom.js";
 import { named, percent } from "./odds.js";
+import { rove, stopAt } from "./roving.js";
 
 /** @typedef {import("../../gpt2.js").Inspection} Inspection */
 
@@ -24,6 +25,11 @@ export class AttentionView {
   /** @type {HTMLButtonElement[]} of the tokens that are shown */
   #tokens = [];
 
+  constructor() {
+    rove(heads);
+    rove(tokens);
+  }
+
   /** @param {Inspection} found with the attention of one layer */
   show({ texts, attention }) {
     if (!attention) return;
@@ -38,6 +44,8 @@ export class AttentionView {
       return button(shownText(text), () => this.#choose(this.#head, query), `${shownText(text)}, token ${query}`);
     });
     tokens.replaceChildren(...this.#tokens);
+    stopAt(heads, this.#head);
+    stopAt(tokens, this.#tokens.length - 1);
     this.#choose(this.#head, this.#query);
   }
 

@@ -2,6 +2,7 @@
 
 import { button, element, make } from "../dom.js";
 import { named, percent } from "./odds.js";
+import { rove, stopAt } from "./roving.js";
 
 /** @typedef {import("../../gpt2.js").Inspection} Inspection */
 
@@ -11,6 +12,10 @@ const line = element("lens-line", HTMLElement);
 export class LensView {
   /** @type {HTMLButtonElement | null} */
   #chosen = null;
+
+  constructor() {
+    rove(table);
+  }
 
   /** @param {Inspection} found with the lens */
   show({ texts, pieces, lens }) {
@@ -36,6 +41,7 @@ export class LensView {
       return row;
     });
     table.replaceChildren(head, ...rows);
+    stopAt(table, 0);
     line.textContent = "Choose a cell.";
     this.#chosen = null;
   }

@@ -1,0 +1,71 @@
+// The run that the page shows before a model is loaded, recorded by scripts/record_run.py: the text of
+// index.html, with what `GPT2` gives for it.
+
+/** @typedef {import("../gpt2.js").Details} Details */
+/** @typedef {import("../gpt2.js").Inspection} Inspection */
+/** @typedef {import("../gpt2.js").InspectOptions} InspectOptions */
+
+/** Resolves to the recorded run, null where it cannot be read. */
+export async function fetchRecording() {
+  const response = await fetch(new URL("recorded-run.json", import.meta.url)).catch(() => null);
+  return response?.ok ? new Recording(await response.json()) : null;
+}
+
+/** What the inspector asks of a model, answered from the record: it has one text. */
+export class Recording {
+  #run;
+  tokenizer = { encode: async () => /** @type {number[]} */ (this.#run.odds.ids) };
+
+  /** @param {any} run */
+  constructor(run) {
+    this.#run = run;
+  }
+
+  get name() {
+    const { model, dtype, seed } = this.#run;
+    return `${model}, ${dtype}, seed ${seed}`;
+  }
+
+  /** Prompt and continuation. @returns {string} */
+  get text() {
+    return this.#run.prompt + this.#run.text;
+  }
+
+  /** As of a stream of this text. @returns {Details} */
+  get details() {
+    const { odds, pieces, text, seed } = this.#run;
+    const { ids, logprobs, ranks, entropies, topIds, topLogprobs } = odds;
+    const top = topIds.map((/** @type {number[]} */ row, /** @type {number} */ i) =>
+      row.map((id, k) => ({ id, piece: pieces[id], logprob: topLogprobs[i][k] })),
+    );
+    const timings = { secondsToFirstToken: 0, seconds: 0 };
+    const of = { text, tokenIds: ids, pieces: odds.pieces, logprobs, ranks, entropies, top };
+    return { ...of, finishReason: "length", promptTokens: 0, seed, timings };
+  }
+
+  /** As of a model, of all of the text. @param {string} _ @param {InspectOptions} options @returns {Promise<Inspection>} */
+  async inspect(_, { attention }) {
+    const { texts, pieces, attention: recorded, lens } = this.#run;
+    const layer = Number(attention);
+    const patterns = expanded(recorded.patterns[layer], recorded.heads, recorded.length);
+    return {
+      texts,
+      pieces,
+      ids: new Uint32Array(),
+      offsets: new Uint32Array(),
+      attention: { layers: Uint32Array.of(layer), heads: recorded.heads, length: recorded.length, patterns },
+      lens,
+    };
+  }
+}
+
+/** Weights [head, query, key] of the bytes of their lower triangles. @param {string} encoded @param {number} heads @param {number} length */
+function expanded(encoded, heads, length) {
+  const levels = atob(encoded);
+  const weights = new Float32Array(heads * length * length);
+  let at = 0;
+  for (let row = 0; row < heads * length; row++) {
+    for (let key = 0; key <= row % length; key++) weights[row * length + key] = (levels.charCodeAt(at++) / 255) ** 2;
+  }
+  return weights;
+}
