@@ -259,6 +259,17 @@ export interface SeveralOptions {
   numReturnSequences?: number;
 }
 
+export interface AllBeamsOptions {
+  /** Whether `generate` gives all `numBeams` texts of each prompt, best first, one prompt after the other. */
+  returnAllBeams: true;
+}
+
+/** A text of a beam search, with its log-probability / new tokens ** lengthPenalty. */
+export interface Beam {
+  text: string;
+  score: number;
+}
+
 export interface InspectOptions {
   /** Number of the most likely tokens at the place of each token, at most 20. */
   odds?: number;
@@ -325,6 +336,8 @@ export interface Details {
   /** null: greedy search. */
   seed: number | null;
   timings: { secondsToFirstToken: number | null; seconds: number };
+  /** That of a `Beam`, with `returnAllBeams`; else null. */
+  score: number | null;
 }
 
 /**
@@ -507,6 +520,8 @@ export class GPT2 extends EventTarget {
     prompts: string | string[],
     options: Omit<GenerateOptions, "seed"> & SeveralOptions & DetailOptions,
   ): Promise<Details[]>;
+  generate(prompts: string | string[], options: GenerateOptions & AllBeamsOptions & DetailOptions): Promise<Details[]>;
+  generate(prompts: string | string[], options: GenerateOptions & AllBeamsOptions): Promise<Beam[]>;
   generate(prompts: string | string[], options?: Omit<GenerateOptions, "seed"> & SeveralOptions): Promise<string[]>;
   /** Begins a session with a text, or with ids (then without start token). */
   session(prompt?: string | number[], options?: SessionOptions): Promise<Session>;

@@ -142,10 +142,10 @@ export class GPT2 extends EventTarget {
   /** @param {any} prompt @param {any} [options] @returns {Promise<any>} */
   async generate(prompt, { signal, ...options } = {}) {
     const several = Array.isArray(prompt) && typeof prompt[0] !== "number";
-    if (several || options.numReturnSequences !== undefined) {
+    if (several || options.numReturnSequences !== undefined || options.returnAllBeams) {
       const prompts = several ? prompt : [prompt];
       const texts = await this.#call("generate", [prompts, portableSettings(options)], { signal });
-      return options.details ? texts : texts.map((/** @type {any} */ { text }) => text);
+      return options.details || options.returnAllBeams ? texts : texts.map((/** @type {any} */ { text }) => text);
     }
     return wholeText(this.stream(prompt, { signal, ...options }));
   }

@@ -194,7 +194,8 @@ def compile_model(lm: gw.GPT2CausalLM, args: argparse.Namespace, settings: dict[
         own = {n: v for n, v in given.items() if n in BEAM_SETTINGS and n != "num_beams"}
         sampler = samplers.BeamSampler(args.beams, **own, **rules)
     elif args.penalty_alpha is not None:
-        sampler = samplers.ContrastiveSampler(args.top_k or 5, args.penalty_alpha, **rules)
+        top_k = args.top_k or 0
+        sampler = samplers.of_settings(top_k=top_k, penalty_alpha=args.penalty_alpha, **rules)
     else:
         names = [*(each.name for each in SAMPLER_PARAMETERS), *SEARCH_SETTINGS]
         chosen = {name: settings[name] for name in names if name in settings}

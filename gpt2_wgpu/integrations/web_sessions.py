@@ -19,7 +19,7 @@ OPTIONS = {
     "addStartToken": "add_start_token",
     "allowedSpecial": "allowed_special",
 }
-_OF_PROMPTS = ("addStartToken", "allowedSpecial", "numReturnSequences")
+_OF_PROMPTS = ("addStartToken", "allowedSpecial", "numReturnSequences", "returnAllBeams")
 
 
 def session_arguments(given: Mapping[str, Any]) -> dict[str, Any]:

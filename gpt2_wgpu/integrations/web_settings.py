@@ -42,6 +42,7 @@ _OTHERS = {
     "numReturnSequences": "num_return_sequences",
     "numBeams": "num_beams",
     "lengthPenalty": "length_penalty",
+    "returnAllBeams": "return_all_beams",
     "timeLimit": "time_limit",
     "details": "return_details",
     "topLogprobs": "top_logprobs",
@@ -127,6 +128,12 @@ class Settings:
                     )
                 parameters["length_penalty"] = values["lengthPenalty"]
             sampler = samplers.of_settings(seed=seeds[0], **parameters, **_rules(values))
+        if values.get("returnAllBeams"):
+            if not isinstance(sampler, samplers.BeamSampler):
+                raise InvalidArgumentError(
+                    "returnAllBeams is part of beam search: set numBeams, too"
+                )
+            sampler.return_all_beams = True
         stop, special = values.get("stop"), values.get("allowedSpecial", ())
         return Settings(
             sampler,

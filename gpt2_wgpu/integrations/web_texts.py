@@ -112,6 +112,7 @@ def details_of(
             "secondsToFirstToken": found.seconds_to_first_token,
             "seconds": found.seconds,
         },
+        "score": found.score,
     }
 
 

@@ -161,11 +161,11 @@ class Model:
             one = isinstance(prompt, str) or (bool(prompt) and isinstance(prompt[0], int))
             settings = self._settings(without_tokens(given), rules, 1 if one else len(prompt))
             seed = None
-            searches = isinstance(settings.sampler, samplers.BeamSampler)
-            if searches and settings.texts_per_prompt > 1:
+            several = settings.texts_per_prompt > 1 or given.get("returnAllBeams")
+            if several and isinstance(settings.sampler, samplers.BeamSampler):
                 raise InvalidArgumentError(
-                    "a stream has the best text of a beam search: for numReturnSequences of them "
-                    "call generate"
+                    "a stream has the best text of a beam search: for numReturnSequences of them, "
+                    "or returnAllBeams, call generate"
                 )
             if not one or given.get("numReturnSequences") is not None:
                 if given.get("tokens"):
@@ -187,12 +187,13 @@ class Model:
         Arguments and errors as in `stream`.
 
         Returns:
-            For each text its details, or ``text`` alone.
+            For each text its details, or ``text`` alone; with ``returnAllBeams`` also ``score``.
         """
         if not prompts:
             return []
         with javascript_names():
             settings = self._settings(given, rules, len(prompts))
+            scored = bool(given.get("returnAllBeams"))
             generate: Any = self._lm.generate_async  # its overloads are too many for mypy
             found = await self._stoppable(
                 generate(
@@ -201,12 +202,14 @@ class Model:
                     sampler=settings.sampler,
                     seed=settings.seeds,
                     num_return_sequences=settings.texts_per_prompt,
-                    return_details=settings.top_logprobs is not None,
+                    return_details=scored or settings.top_logprobs is not None,
                     top_logprobs=settings.top_logprobs or 0,
                     **settings.arguments,
                 )
             )
         if settings.top_logprobs is None:
+            if scored:
+                return [{"text": each.text, "score": each.score} for each in found]
             return [{"text": text} for text in found]
         return [
             details_of(each, settings.seed_of(row), self._tokenizer)

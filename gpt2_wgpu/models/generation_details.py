@@ -35,6 +35,7 @@ class GenerationDetails:
         prompt_tokens: number of tokens of the prompt.
         seconds_to_first_token: time from the call to this row's first tokens; None without any.
         seconds: time of the whole call, without that of the log-probabilities.
+        score: that of a beam, with ``return_all_beams`` (docs/search.md); else None.
     """
 
     text: str | None
@@ -47,6 +48,7 @@ class GenerationDetails:
     prompt_tokens: int
     seconds_to_first_token: float | None
     seconds: float
+    score: float | None = None
 
 
 def check_top_logprobs(top: int, model: LanguageModel) -> int:
@@ -78,6 +80,7 @@ async def details_of(
     found = await token_logprobs(model, prompts, new, request.top_logprobs)
     one = is_one_row(output["token_ids"])
     texts = [text] * len(new) if text is None or isinstance(text, str) else text
+    scores = output.get("scores", ())  # of all beams
     details = []
     for index, (prompt, row, most) in enumerate(zip(prompts, new, room, strict=True)):
         limit = min(most, len(prompt) + (request.max_new_tokens or most))
@@ -99,6 +102,7 @@ async def details_of(
                 len(prompt),
                 ends.first_token_after.get(index),
                 seconds,
+                float(scores[index]) if len(scores) else None,
             )
         )
     return details[0] if one else details

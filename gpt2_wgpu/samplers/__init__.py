@@ -7,7 +7,7 @@ from typing import Any
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.samplers.beam_sampler import BeamSampler
 from gpt2_wgpu.samplers.constraints import Constraint, GrammarConstraint, TextConstraint
-from gpt2_wgpu.samplers.contrastive_sampler import ContrastiveSampler
+from gpt2_wgpu.samplers.contrastive_sampler import ContrastiveSampler, K
 from gpt2_wgpu.samplers.greedy_sampler import GreedySampler
 from gpt2_wgpu.samplers.min_p_sampler import MinPSampler
 from gpt2_wgpu.samplers.random_sampler import RandomSampler
@@ -25,6 +25,7 @@ from gpt2_wgpu.sampling_parameters import (
     TOP_P,
     TYPICAL_P,
 )
+from gpt2_wgpu.shown import shown
 
 Beam = BeamSampler
 Contrastive = ContrastiveSampler
@@ -91,6 +92,10 @@ def _search(settings: dict[str, Any], top_k: int, others: dict[str, Any]) -> Sam
     if "penalty_alpha" in settings:
         alpha = settings.pop("penalty_alpha")
         if not settings:
+            if top_k and K.find(top_k) is None:
+                raise InvalidArgumentError(
+                    f"top_k of contrastive search must be {K}, not {shown(top_k)}"
+                )
             return ContrastiveSampler(top_k or CONTRASTIVE_K, alpha, **rules)
         raise InvalidArgumentError(
             f"penalty_alpha is part of contrastive search, {', '.join(settings)} of beam search: "

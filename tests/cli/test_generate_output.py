@@ -171,7 +171,7 @@ def test_options_reach_the_engine(engine: FakeEngine) -> None:
     assert engine.calls["stream"] == {
         "inputs": "Once",
         "max_new_tokens": 128,
-        "stop_texts": [],
+        "stop_texts": None,
         "time_limit": None,
         "add_start_token": True,
     }

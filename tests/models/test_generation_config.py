@@ -132,6 +132,8 @@ def test_contrastive_search_of_the_file(load):
     sampler = samplers.of_settings(**lm.generation_defaults | {"top_k": 8, "min_p": 0.1})
     assert sampler.get_config() == samplers.ContrastiveSampler(8, 0.4).get_config()
     assert load(penalty_alpha=0.4, do_sample=True)[0].generation_defaults == {}
+    with pytest.raises(InvalidArgumentError, match=r"^top_k of contrastive .* <= 32, not 40"):
+        samplers.of_settings(penalty_alpha=0.4, top_k=40)
     with pytest.raises(InvalidArgumentError, match="penalty_alpha is part of contrastive search, "):
         samplers.of_settings(penalty_alpha=0.4, num_beams=2)
     with pytest.raises(InvalidArgumentError, match="length_penalty are part of beam search: give"):

@@ -101,6 +101,13 @@ def test_a_search_of_the_checkpoint():
     assert isinstance(Settings.of({"temperature": 0}, own).sampler, samplers.Greedy)
     assert isinstance(Settings.of({"topP": 0.95}, own).sampler, samplers.TopP)
     assert isinstance(Settings.of({}, {"penalty_alpha": 0.5}).sampler, samplers.Contrastive)
+    wrong = pytest.raises(errors.InvalidArgumentError, match=r"^topK of contrastive .* not 40")
+    with wrong, javascript_names():
+        Settings.of({"topK": 40}, {"penalty_alpha": 0.5})
+    assert Settings.of({"returnAllBeams": True}, own).sampler.return_all_beams
+    wrong = pytest.raises(errors.InvalidArgumentError, match="part of beam search: set numBeams")
+    with wrong:
+        Settings.of({"returnAllBeams": True, "temperature": 0.5}, own)
 
 
 @pytest.mark.parametrize("search", [{"num_beams": 4}, {"penalty_alpha": 0.6, "top_k": 4}])

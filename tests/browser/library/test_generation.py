@@ -110,6 +110,35 @@ def test_beams_time_limit_and_wait(tab: Tab, native: gw.GPT2CausalLM) -> None:
     assert found["reason"] == "time_limit"
 
 
+def test_all_beams_with_their_scores(tab: Tab, native: gw.GPT2CausalLM) -> None:
+    prompts = ["The king", PROMPT]
+    beams = gw.samplers.BeamSampler(3, return_all_beams=True, length_penalty=0.5)
+    wanted = native.generate(
+        prompts, strip_prompt=True, max_new_tokens=8, sampler=beams, return_details=True
+    )
+    options = {"numBeams": 3, "lengthPenalty": 0.5, "maxTokens": 8, "returnAllBeams": True}
+    found = tab.evaluate(GENERATE, [prompts, options])
+    assert [each["text"] for each in found] == [each.text for each in wanted]
+    scores = [each["score"] for each in found]
+    assert scores == pytest.approx([each.score for each in wanted], abs=1e-3)
+    assert scores[:3] == sorted(scores[:3], reverse=True)
+    assert len({each["text"] for each in found}) == 6
+    detailed = tab.evaluate(GENERATE, [PROMPT, {**options, "details": True}])
+    assert [{key: each[key] for key in ("text", "score")} for each in detailed] == found[3:]
+    assert [len(each["logprobs"]) for each in detailed] == [8, 8, 8]
+    for given, message in (
+        ({"returnAllBeams": True}, "returnAllBeams is part of beam search: set numBeams, too"),
+        ({**options, "numReturnSequences": 2}, "returnAllBeams returns numBeams 3 texts"),
+    ):
+        assert message in tab.evaluate(
+            """async (given) => (await thrown(() => lm.generate("The", given))).message""", given
+        )
+    assert "call generate" in tab.evaluate(
+        """async (options) => (await thrown(() => lm.stream("The", options).next())).message""",
+        options,
+    )
+
+
 def test_several_texts_stream_together(tab: Tab) -> None:
     found = tab.evaluate(
         """async (options) => {

@@ -1,7 +1,7 @@
 // The types that programs see: each `same` is an error unless both are the same type.
 
 import { GPT2, check, configure, models, offline } from "../../../web/gpt2.js";
-import type { Details, Memory, Session, Stats } from "../../../web/gpt2.js";
+import type { Beam, Details, Memory, Session, Stats } from "../../../web/gpt2.js";
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 /** @param given a value of type A */
@@ -33,6 +33,8 @@ export async function use(lm: GPT2, session: Session, signal: AbortSignal) {
   same<Details>()(await lm.generate("Once", { details: true }), true);
   same<string[]>()(await lm.generate(["Once"]), true);
   same<Details[]>()(await lm.generate(["Once"], { details: true, topLogprobs: 2 }), true);
+  same<Beam[]>()(await lm.generate("Once", { numBeams: 3, returnAllBeams: true }), true);
+  same<Details[]>()(await lm.generate(["Once"], { numBeams: 3, returnAllBeams: true, details: true }), true);
   same<string>()(await session.generate(), true);
   same<number>()(await session.edit("Once"), true);
   same<void>()(await session.close(), true);
