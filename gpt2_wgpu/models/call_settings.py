@@ -16,6 +16,7 @@ from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.models.control import Control
 from gpt2_wgpu.models.generate_arguments import SamplerLike, Seeds
 from gpt2_wgpu.models.hooks import Hooks, applied, open_hooks
+from gpt2_wgpu.models.step_logprobs import StepLogprobs
 from gpt2_wgpu.models.token_choice import LogitsProcessor, check_processors
 from gpt2_wgpu.samplers.sampler import SeededSampler, runs_in_python, runs_its_own_loop
 from gpt2_wgpu.sampling_parameters import SEED
@@ -35,6 +36,7 @@ class CallSettings:
     control: Control | None = None
     best_beams: int = 1  # returned for each prompt by a ``BeamSampler``
     watch: Watch | None = None  # of the default ``generate_step``: sees new ids as they come
+    logprobs: StepLogprobs | None = None  # of the new tokens, by steps of the default methods
     hooks: tuple[Hooks, ...] = field(default_factory=open_hooks)  # where the call was made
 
     @contextmanager

@@ -44,6 +44,7 @@ from gpt2_wgpu.models.prompt_lookup import check_prompt_lookup
 from gpt2_wgpu.models.row_ends import RowEnds, with_start_token
 from gpt2_wgpu.models.sampler_call import generate_by_call
 from gpt2_wgpu.models.search import generate_by_search, is_search
+from gpt2_wgpu.models.step_logprobs import StepLogprobs
 from gpt2_wgpu.models.token_choice import TokenChoice, check_processors, with_rules
 from gpt2_wgpu.models.token_ids import check_rows
 from gpt2_wgpu.nn import NO_RULES, KVCache, SamplingState
@@ -132,8 +133,10 @@ class CausalLM(GenerativeTask):
         given = self._repeated(inputs, request, settings)
         try:
             await turn.take()
-            output = await self._generate_packed(given, stops, settings, ends)
-            return await self._result(request, output, given, stops, ends, preprocessor)
+            logprobs = StepLogprobs(request.top_logprobs) if request.return_details else None
+            output = await self._generate_packed(given, stops, settings, ends, logprobs)
+            result = request, output, given, stops, ends, preprocessor, logprobs
+            return await self._result(*result)
         finally:
             turn.give_back()
 
@@ -145,6 +148,7 @@ class CausalLM(GenerativeTask):
         stops: Sequence[int],
         ends: RowEnds,
         preprocessor: GPT2CausalLMPreprocessor | None,
+        logprobs: StepLogprobs | None,
     ) -> Any:
         """Return the result of ``generate`` of packed ids ``output``."""
         result = output
@@ -158,7 +162,8 @@ class CausalLM(GenerativeTask):
             text = ends.cut_text(text, None if request.strip_prompt else given)
         if not request.return_details:
             return text
-        return await details_of(self, output, given, stops, ends, text, seconds, request)
+        steps = logprobs
+        return await details_of(self, output, given, stops, ends, text, seconds, request, steps)
 
     def _length_of(self, request: GenerateRequest) -> int:
         """Return the total length up to which prompts are packed."""
@@ -213,6 +218,7 @@ class CausalLM(GenerativeTask):
         stops: Sequence[int],
         settings: CallSettings,
         ends: RowEnds | None = None,
+        logprobs: StepLogprobs | None = None,
     ) -> Any:
         """Generate from packed ids by the function of :meth:`make_generate_function`."""
         vocabulary = self.backbone.config.vocab_size
@@ -224,7 +230,7 @@ class CausalLM(GenerativeTask):
             return inputs
         by_steps = is_ours and not runs_its_own_loop(settings.sampler)
         if by_steps:
-            settings = replace(settings, watch=watch)
+            settings = replace(settings, watch=watch, logprobs=logprobs)
         with settings.applied():
             function = await settled(make())
             generate = function.call_async if isinstance(function, GenerateFunction) else function
@@ -376,4 +382,5 @@ class CausalLM(GenerativeTask):
             prompt_lookup=0 if self._checks_steps else drafts,  # checked: step by step
             draft_model=draft_model,
             control=None if settings is None else settings.control,
+            logprobs=None if settings is None else settings.logprobs,
         )

@@ -53,6 +53,7 @@ class Result:
     position: memoryview  # [B]
     finished: memoryview  # [B]
     recent: memoryview  # [B * RECENT]
+    odds: memoryview | None = None  # bytes of SamplingState.odds
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,8 @@ class DecodeRun(NotCopyable):
             recording = await step.recorded() if parts is None else parts.step
             if recording is not None:
                 undo.callback(recording.close)
-            reported = (state.position, state.finished, state.recent)
+            reported = [state.position, state.finished, state.recent]
+            reported += [] if state.odds is None else [state.odds]
             ranges = [(tensor.storage, 0, tensor.nbytes) for tensor in reported]
             readbacks = []
             for _ in range(SUBMITS):
@@ -247,7 +249,7 @@ class DecodeRun(NotCopyable):
     async def result(self) -> Result:
         """Wait for the oldest submit in flight; return the state after it."""
         submit = self._submits[0]
-        position, finished, recent = await submit.readback.finish()
+        position, finished, recent, *odds = await submit.readback.finish()
         self._submits.popleft()
         later, self._later = self._later, None
         if later is not None:
@@ -262,6 +264,7 @@ class DecodeRun(NotCopyable):
             position.cast("I"),
             finished.cast("I"),
             recent.cast("I"),
+            *odds,
         )
 
     def close(self, kept_runs: KeptRuns | None = None) -> None:

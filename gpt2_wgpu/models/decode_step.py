@@ -76,12 +76,10 @@ class DecodeStep:
             nn.exclude_tokens(state)
             nn.bias_sequences(state)
             if is_default(self._call) and not choice.processors and state.bias is None:
-                ids = state.token.view((self._start.size, self._tokens))
-                logits, _, _ = self._call(ids, self._cache, self._start, sampling=state)
-                logits = logits.view((state.position.size, logits.shape[-1]))
+                plain, logits = self._logits()
             else:
-                logits = await choice.processed(token_ids, await self._plain_logits())
-                logits = nn.penalize(logits, state)
+                plain = await self._plain_logits()
+                logits = nn.penalize(await choice.processed(token_ids, plain), state)
             if choice.sampler is None:
                 nn.sample(logits, state)
             else:
@@ -89,6 +87,26 @@ class DecodeStep:
                 if candidates < logits.shape[1]:
                     logits = ops.slice(logits, (0, 0), (rows, candidates))
                 nn.advance(await next_tokens(choice.sampler, logits, rows), state)
+            if state.odds is not None:
+                nn.record_odds(plain, state)
+
+    def _logits(self) -> tuple[Tensor, Tensor]:
+        """Return the logits before penalties, where the state has odds, and those to sample from.
+
+        Both are rounded alike: with penalties in the head's kernel, and in one of their own.
+        """
+        state = self._state
+        if state.odds is None or not state.counted:
+            logits = self._logits_of_head(state)
+            return logits, logits
+        plain = self._logits_of_head(nn.without_penalties(state))
+        return plain, nn.penalize(plain, state)
+
+    def _logits_of_head(self, state: SamplingState) -> Tensor:
+        ids = state.token.view((self._start.size, self._tokens))
+        logits, _, _ = self._call(ids, self._cache, self._start, sampling=state)
+        found: Tensor = logits.view((state.position.size, logits.shape[-1]))
+        return found
 
     async def _plain_logits(self) -> Tensor:
         """Return logits of ``call_with_cache``, a row for each of the state, without penalties."""

@@ -19,6 +19,7 @@ from gpt2_wgpu.models.pace import Pace
 from gpt2_wgpu.models.prompt_lookup import DraftStats
 from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.models.self_test import require_right_results
+from gpt2_wgpu.models.step_logprobs import StepLogprobs
 from gpt2_wgpu.models.token_choice import TokenChoice
 from gpt2_wgpu.models.token_ids import Candidates
 from gpt2_wgpu.nn import (
@@ -49,6 +50,8 @@ class Generation(NotCopyable):
     again as they were at first (prompts in the same chunks, the rest in steps), and since a row's
     random numbers depend on nothing but seed and position, the text goes on as if nothing had
     happened.
+
+    ``logprobs``: gets the log-probabilities of the new tokens, if steps can compute them.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Generation(NotCopyable):
         prompt_lookup: int = 0,
         control: Control | None = None,
         draft_model: CachedModel | None = None,
+        logprobs: StepLogprobs | None = None,
     ) -> None:
         backbone = model.backbone
         # Check ids: out of range, the GPU would silently read outside the embedding.
@@ -91,6 +95,11 @@ class Generation(NotCopyable):
         self._prompt_lookup = prompt_lookup  # max length of drafts
         self._draft_model = draft_model  # None: drafts are taken from the text
         self.drafts = DraftStats()
+        if prompt_lookup or not StepLogprobs.is_possible(model):
+            logprobs = None  # several tokens a step, or logits of the caller
+        self._logprobs = logprobs
+        if logprobs is not None:
+            logprobs.begin(len(self._rows))
         self._run: DecodeRun | LookupRun | None = None
         self._lock = Lock()
         self._advancing = self._closing = self._failed = False
@@ -177,6 +186,7 @@ class Generation(NotCopyable):
                 self._candidates,
                 self._seeds,
                 max(*self._limits, *self._prompts),
+                top_logprobs=None if self._logprobs is None else self._logprobs.top,
             )
             self._run = await self._new_run(inputs)
         run = self._run
@@ -279,8 +289,11 @@ class Generation(NotCopyable):
                 continue
             row, position = self._rows[index], result.position[place]
             first = place * RECENT
-            new[index] = [result.recent[first + p % RECENT] for p in range(len(row), position + 1)]
+            positions = range(len(row), position + 1)
+            new[index] = [result.recent[first + p % RECENT] for p in positions]
             row += new[index]
+            if self._logprobs is not None and result.odds is not None:
+                self._logprobs.append(index, result.odds, place, positions)
             finished = result.finished[place]
             if self._finished[index] == LIVE:
                 self._finished[index] = finished

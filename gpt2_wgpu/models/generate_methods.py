@@ -175,7 +175,9 @@ class GenerateMethods(ABC):
             allowed_special: special tokens to recognise in prompts, or "all"; default: the
                 preprocessor's, none.
             return_details: whether to return ``GenerationDetails`` for each row: text, new ids,
-                their log-probabilities (computed in one pass afterwards), finish reason, times.
+                their log-probabilities, finish reason, times. Decode steps compute the
+                log-probabilities; beam and contrastive search, drafts and replaced methods take
+                another pass at the end.
             top_logprobs: number of the most likely ids in the details, at most 20.
             callback: called as ``callback(row, token_id, text)`` for each new token, with the text
                 that it completes. False ends the call with what there is; an exception ends it,

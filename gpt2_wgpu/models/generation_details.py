@@ -6,10 +6,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from gpt2_wgpu.models.evaluation import LanguageModel, token_logprobs
+from gpt2_wgpu.models.evaluation import LanguageModel
 from gpt2_wgpu.models.generate_arguments import GenerateRequest
 from gpt2_wgpu.models.packed_ids import for_each_row, new_ids, prompts_of, rows_of
 from gpt2_wgpu.models.row_ends import RowEnds, limit_reached
+from gpt2_wgpu.models.step_logprobs import StepLogprobs, logprobs_of_rows
 from gpt2_wgpu.sampling_parameters import MAX_TOP_LOGPROBS
 from gpt2_wgpu.text.token_arrays import is_one_row
 from gpt2_wgpu.validation import integer
@@ -34,7 +35,7 @@ class GenerationDetails:
             (by ``callback`` or ``cancellation``).
         prompt_tokens: number of tokens of the prompt.
         seconds_to_first_token: time from the call to this row's first tokens; None without any.
-        seconds: time of the whole call, without that of the log-probabilities.
+        seconds: time of the whole call, without a pass for log-probabilities after it.
         score: that of a beam, with ``return_all_beams`` (docs/search.md); else None.
     """
 
@@ -66,10 +67,11 @@ async def details_of(
     text: Any,
     seconds: float,
     request: GenerateRequest,
+    steps: StepLogprobs | None,
 ) -> Any:
     """Return the details of ``output`` of ``generate_step``, one object for one row [T].
 
-    ``text``: the text or texts of the output, or None.
+    ``text``: the text or texts of the output, or None. ``steps``: log-probabilities by its steps.
     """
     config = model.backbone.config
     new = new_ids(output, inputs, config.vocab_size)
@@ -77,7 +79,7 @@ async def details_of(
     prompts, starts = prompts_of(ids, mask)
     room = [len(row) - start for row, start in zip(ids, starts, strict=True)]
     prompts, room = for_each_row(prompts, len(new)), for_each_row(room, len(new))
-    found = await token_logprobs(model, prompts, new, request.top_logprobs)
+    found = await logprobs_of_rows(model, prompts, new, request.top_logprobs, steps)
     one = is_one_row(output["token_ids"])
     texts = [text] * len(new) if text is None or isinstance(text, str) else text
     scores = output.get("scores", ())  # of all beams

@@ -18,7 +18,15 @@ from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.gpt2_weights import GPT2Weights
 from gpt2_wgpu.models.prefill import Prefill
 from gpt2_wgpu.models.token_ids import Candidates
-from gpt2_wgpu.nn import History, KVCache, Penalties, SamplingOptions, SamplingState, TokenRules
+from gpt2_wgpu.nn import (
+    History,
+    KVCache,
+    Penalties,
+    SamplingOptions,
+    SamplingState,
+    TokenRules,
+    odds_width,
+)
 from gpt2_wgpu.tensors import dispose, keep
 from gpt2_wgpu.webgpu import Capabilities, Device, Recording
 from gpt2_wgpu.webgpu.idle_recording import IdleRecording
@@ -60,6 +68,7 @@ class DecodeInputs:
     seeds: Sequence[int] | None
     length: int  # positions of the cache
     prefix: CachedPrefix | None = None  # source of the first positions; None: computed
+    top_logprobs: int | None = None  # of the steps' tokens; None: no log-probabilities
 
     @property
     def ended(self) -> list[int | None]:
@@ -85,6 +94,7 @@ class DecodeInputs:
             self.seeds,
             self.excluded,
             self.length,
+            odds_width=0 if self.top_logprobs is None else odds_width(self.top_logprobs),
         )
 
     def write(self, state: SamplingState) -> None:
@@ -114,6 +124,7 @@ class RunKey:
     stops: int
     penalties: Penalties
     rules: TokenRules
+    top_logprobs: int | None
 
     @classmethod
     def of(cls, backbone: GPT2Backbone, inputs: DecodeInputs) -> RunKey:
@@ -130,6 +141,7 @@ class RunKey:
             stops=len(inputs.stop_token_ids),
             penalties=inputs.options.penalties,
             rules=inputs.options.rules,
+            top_logprobs=inputs.top_logprobs,
         )
 
 

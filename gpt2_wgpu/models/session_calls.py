@@ -15,7 +15,6 @@ from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import BusyError, DisposedTensorError, InvalidArgumentError
 from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.control import Cancellation, Control
-from gpt2_wgpu.models.evaluation import token_logprobs
 from gpt2_wgpu.models.generate_arguments import (
     Callback,
     SamplerLike,
@@ -32,6 +31,7 @@ from gpt2_wgpu.models.session_generation import SessionGeneration
 from gpt2_wgpu.models.session_source import SessionSource
 from gpt2_wgpu.models.session_text import text_of
 from gpt2_wgpu.models.session_tokens import SessionTokens
+from gpt2_wgpu.models.step_logprobs import StepLogprobs, logprobs_of_rows
 from gpt2_wgpu.models.text_stream import TextStream
 from gpt2_wgpu.samplers import runs_its_own_loop
 from gpt2_wgpu.text import TokenReader
@@ -191,7 +191,8 @@ class SessionCalls(NotCopyable):
         control = Control(time_limit, cancellation)
         instance("wait", wait, bool)
         turn = model.turns.turn(control, wait)
-        source = self._begin(max_new_tokens, stops, sampler, seed, control)
+        logprobs = StepLogprobs(top_logprobs) if return_details else None
+        source = self._begin(max_new_tokens, stops, sampler, seed, control, logprobs)
         prompt, watch = list(self._tokens.ids), ends.watch()
         try:
             await turn.take()
@@ -216,7 +217,7 @@ class SessionCalls(NotCopyable):
         )
         if not return_details:
             return ids if text is None else text
-        (found,) = await token_logprobs(model, [prompt], [ids], top_logprobs)
+        (found,) = await logprobs_of_rows(model, [prompt], [ids], top_logprobs, logprobs)
         reason = limit_reached(len(prompt) + len(ids), model.backbone.config.n_positions)
         if ends.matches(ids):
             reason = "stop_text"
@@ -255,7 +256,7 @@ class SessionCalls(NotCopyable):
         control = Control(time_limit, cancellation)
         instance("wait", wait, bool)
         turn = model.turns.turn(control, wait)
-        source = self._begin(max_new_tokens, stops, sampler, seed, control)
+        source = self._begin(max_new_tokens, stops, sampler, seed, control, None)
         ids, most = list(self._tokens.ids), self._tokens.max_length
         slides = self._tokens.policy == "slide"
         limit = len(ids) + (max_new_tokens or most)
@@ -278,11 +279,12 @@ class SessionCalls(NotCopyable):
         sampler: SamplerLike | None,
         seed: int | None,
         control: Control,
+        logprobs: StepLogprobs | None,
     ) -> SessionSource:
         """Begin a call."""
         model = self.model
         settings = model._settings(sampler, seed, max_new_tokens, control)
-        settings = replace(settings, max_new_tokens=None)
+        settings = replace(settings, max_new_tokens=None, logprobs=logprobs)
         if runs_its_own_loop(settings.sampler):
             raise InvalidArgumentError(
                 f"{type(settings.sampler).__name__} replaces the sampling loop, which a session "

@@ -13,6 +13,7 @@ from gpt2_wgpu.models.kept_runs import DecodeInputs
 from gpt2_wgpu.models.lookup_run import LookupRun
 from gpt2_wgpu.models.prefill import Prefill
 from gpt2_wgpu.models.session_cache import Segment, SessionCache, compute_chunk
+from gpt2_wgpu.models.step_logprobs import StepLogprobs
 from gpt2_wgpu.models.token_choice import TokenChoice
 from gpt2_wgpu.models.token_ids import Candidates
 from gpt2_wgpu.nn import History, SamplingOptions
@@ -49,6 +50,7 @@ class SessionGeneration(Generation):
         prompt_lookup: int = 0,  # the text is the same without
         control: Control | None = None,
         draft_model: CachedModel | None = None,  # likewise
+        logprobs: StepLogprobs | None = None,
     ) -> None:
         if before is not None:
             options, choice = before._options, before._choice
@@ -56,7 +58,7 @@ class SessionGeneration(Generation):
             seeds = [(options.seed + dropped * _MULTIPLIER) % 2**64]
         super().__init__(
             model, prompts, limits, options, stop_token_ids, candidates, seeds, choice, check,
-            control=control,
+            control=control, logprobs=logprobs,
         )  # fmt: skip
         self._cache, self._prompt, self._length = session_cache, prompt, length
         self._chunks: list[Segment] = []  # of this call's prefill

@@ -20,6 +20,7 @@ ADVANCED = (
     "recent",
     "maxima_and_counts",
     "texts",
+    "odds",
 )  # by a step, in place
 
 

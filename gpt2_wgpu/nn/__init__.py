@@ -47,6 +47,7 @@ from gpt2_wgpu.nn.sampling import (
     sample,
 )
 from gpt2_wgpu.nn.similarity import append_hidden, similarity
+from gpt2_wgpu.nn.step_odds import odds_of, odds_width, record_odds, without_penalties
 from gpt2_wgpu.nn.token_rules import NO_RULES, TokenRules
 from gpt2_wgpu.nn.transformer_block import Block, LayerNorm, Linear, attend, feed_forward
 
@@ -97,6 +98,8 @@ __all__ = [
     "mix_values",
     "move_rows",
     "new_page",
+    "odds_of",
+    "odds_width",
     "page_words",
     "part_sizes",
     "penalize",
@@ -104,6 +107,7 @@ __all__ = [
     "project_logits",
     "project_qkv",
     "random_normal",
+    "record_odds",
     "reorder_rows",
     "round_up",
     "rounds_activations",
@@ -115,4 +119,5 @@ __all__ = [
     "stored_words",
     "target_loss",
     "token_odds",
+    "without_penalties",
 ]

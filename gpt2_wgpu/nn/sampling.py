@@ -58,6 +58,7 @@ class SamplingState:
     rules: Tensor | None  # words of the token rules that depend on the text, and the
     texts: Tensor | None  # [B, 1 + max length] length of the prompt, and token history
     bias: Tensor | None  # [candidates] or [B, candidates] added to the logits
+    odds: Tensor | None  # [B, odds_width(top)] of the newest tokens: shaders/record_odds.wgsl
     candidates: int  # ids below this may be chosen
     penalties: Penalties
     counted: bool = False  # has counts as well: for penalties, or for excluded ids
@@ -76,6 +77,7 @@ class SamplingState:
         excluded: Sequence[int] = (),
         length: int = 0,
         own_options: bool = False,
+        odds_width: int = 0,
     ) -> SamplingState:
         """Create the state of ``rows`` whose newest tokens are not yet computed.
 
@@ -84,6 +86,7 @@ class SamplingState:
         ``candidates`` that are never chosen. ``length``: room for the text of a row, at least
         the largest of ``limits`` (default). ``own_options``: rows can be replaced one by one, with
         temperature, top-k and so on of their own (:meth:`write_row`); stop tokens stop none.
+        ``odds_width``: words for the odds of each row's tokens (step_odds.py); 0: none.
         """
         rules = options.rules
         rules.check(candidates)
@@ -94,9 +97,11 @@ class SamplingState:
         if rules.depend_on_text:
             longest = max(*limits, *(len(row.ids) for row in rows))
             words |= _rule_words(rows, rules, stop_token_ids, length or longest)
-        tensors: dict[str, Tensor | None] = dict.fromkeys(("rules", "texts", "bias"))
+        tensors: dict[str, Tensor | None] = dict.fromkeys(("rules", "texts", "bias", "odds"))
         if own_options:
             words["options"] = _words(list(options.pack(())) * len(rows), len(rows), _OWN_OPTIONS)
+        if odds_width:
+            words["odds"] = _words([0] * odds_width * len(rows), len(rows), odds_width)
         for name, values in words.items():
             tensors[name] = tensor(values, "uint32", device=device)
         if rules.sequence_bias:
@@ -164,6 +169,8 @@ class SamplingState:
         if self.texts is not None:
             length = self.texts.shape[1] - 1
             words |= _rule_words(rows, options.rules, stop_token_ids, length)
+        if self.odds is not None:
+            words["odds"] = _words([0] * self.odds.size, *self.odds.shape)
         for name, values in words.items():
             self.token.device.queue.upload(getattr(self, name).storage, 0, values)
 

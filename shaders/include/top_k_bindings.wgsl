@@ -3,7 +3,7 @@
 // Provides: x, values, indices, params, order, precedes
 // Needs:    nothing
 
-struct Params { rows: u32, columns: u32, inner: u32, k: u32, first: u32, end: u32, }
+struct Params { rows: u32, columns: u32, inner: u32, k: u32, first: u32, end: u32, chunk: u32, }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> values: array<f32>;
