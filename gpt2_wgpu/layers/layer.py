@@ -217,19 +217,28 @@ class Layer(CopiedByAttributes):
 
     def _input(self, values: Any, axes: int | None = None) -> Tensor:
         """Return an input as a float32 tensor; creates the weights if there are none."""
+        x = self._operand(values, axes)
+        self.build(x.shape)
+        self._check_width(x)
+        return x
+
+    def _operand(self, values: Any, axes: int | None = None) -> Tensor:
+        """Return an argument of a call as a float32 tensor."""
         (x,) = operands(self.name, self._on_device(values))
         if axes is not None and x.ndim != axes:
             raise ShapeError(f"layer {self.name} takes inputs of {axes} axes, not {x.shape}")
         if not x.shape:
             raise ShapeError(f"layer {self.name} takes inputs with an axis, not a number")
-        self.build(x.shape)
+        return x
+
+    def _check_width(self, x: Tensor) -> None:
+        """Raise ShapeError unless the weights are those for inputs like ``x``."""
         if self._weight_shapes(x.shape) != self._shapes:
             name, shape = next(iter(self._shapes.items()))
             raise ShapeError(
                 f"layer {self.name} was made for another width: its {name} is {list(shape)}, the "
                 f"input {list(x.shape)}"
             )
-        return x
 
     def _on_device(self, values: Any, dtype: str = "float32") -> Tensor:
         return values if isinstance(values, Tensor) else tensor(values, dtype, device=self.device)

@@ -66,6 +66,31 @@ def merge_padding_and_attention_mask(
         return scope.escape(merged)
 
 
+def decoder_mask(
+    x: Tensor,
+    padding_mask: Any,
+    attention_mask: Any,
+    cache: Tensor | None,
+    cache_index: Any,
+    causal: bool,
+) -> Tensor | None:
+    """Return the mask of self-attention of ``x`` [B, T, D], bool [B, 1 or T, S]; None: all is seen.
+
+    S is the length of ``cache`` [B, 2, S, H, D / H], or T without one; ``cache_index``: position of
+    the first query in it, an integer, a tensor or None, which counts as 0.
+    """
+    merged = merge_padding_and_attention_mask(x, padding_mask, attention_mask)
+    if not causal:
+        return merged
+    batch, queries, _ = x.shape
+    if cache is not None and cache.ndim != 5:
+        raise ShapeError(f"a cache has the shape [B, 2, S, H, D], not {cache.shape}")
+    keys = queries if cache is None else cache.shape[2]
+    first = cache_index.item() if isinstance(cache_index, Tensor) else cache_index or 0
+    seen = compute_causal_mask(batch, keys, queries, first, device=x.device)
+    return seen if merged is None else ops.logical_and(merged, seen)
+
+
 def as_mask(name: str, values: Any, axes: int, device: Device | None) -> Tensor:
     """Return a mask as a bool tensor; ShapeError unless it has so many axes."""
     mask = as_bool(name, values, device)

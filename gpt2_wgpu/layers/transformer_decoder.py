@@ -3,44 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gpt2_wgpu.activation_names import ACTIVATION_KINDS
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
-from gpt2_wgpu.layers.attention_layer import (
-    AttentionWeights,
-    CachedMultiHeadAttention,
-    attend_in_any_order,
-    attend_in_order,
-    attention_shapes,
-    pack_attention,
-    unpack_attention,
-)
+from gpt2_wgpu.layers.attention_calls import attend_across, attend_in_any_order, attend_in_order
+from gpt2_wgpu.layers.attention_layer import CachedMultiHeadAttention
+from gpt2_wgpu.layers.attention_weights import AttentionWeights
+from gpt2_wgpu.layers.decoder_weights import CrossBlock, block_shapes, pack_block, unpack_block
 from gpt2_wgpu.layers.initializers import Initializer, check_initializer
 from gpt2_wgpu.layers.layer import Layer, Shapes
-from gpt2_wgpu.layers.masks import as_mask, compute_causal_mask, merge_padding_and_attention_mask
-from gpt2_wgpu.layers.normalization_layer import normalize, pack_norm, unpack_norm
-from gpt2_wgpu.layers.packed_weights import (
-    pack_linear,
-    pad_last_axis,
-    padded_axis,
-    unpack_matrix,
-    unpack_vector,
-)
-from gpt2_wgpu.nn import Axis, Block, KVCache, LayerNorm, Linear, Norm, feed_forward
+from gpt2_wgpu.layers.masks import as_mask, decoder_mask, merge_padding_and_attention_mask
+from gpt2_wgpu.layers.normalization_layer import normalize
+from gpt2_wgpu.layers.packed_weights import pad_last_axis
+from gpt2_wgpu.nn import Block, KVCache, LayerNorm, Linear, Norm, feed_forward
 from gpt2_wgpu.shown import shown
-from gpt2_wgpu.tensors import Tensor, ops, tidy
+from gpt2_wgpu.tensors import Tensor, tidy
 from gpt2_wgpu.validation import integer
-
-_CROSS = (
-    "encoder_sequence", "encoder_padding_mask", "encoder_attention_mask", "cross_attention_cache",
-    "cross_attention_cache_update_index",
-)  # fmt: skip
 
 
 class TransformerDecoder(Layer):
-    """Transformer decoder without cross-attention (KerasHub's signature): a block of GPT-2.
+    """Transformer decoder (KerasHub's signature): a block of GPT-2.
+
+    A layer whose first call has an ``encoder_sequence`` has cross-attention between self-attention
+    and feed-forward layer, and every call needs that argument then.
 
     Args:
         intermediate_dim: width of the feed-forward layer.
@@ -68,8 +56,7 @@ class TransformerDecoder(Layer):
         **kwargs: Any,
     ) -> None:
         shape = kwargs.pop("decoder_sequence_shape", None)  # in KerasHub's configurations
-        if kwargs.pop("encoder_sequence_shape", None) is not None:
-            raise InvalidArgumentError("TransformerDecoder has no cross-attention, as GPT-2")
+        encoder_shape = kwargs.pop("encoder_sequence_shape", None)
         super().__init__(**kwargs)
         self.intermediate_dim = integer("intermediate_dim", intermediate_dim, 1, 1 << 20)
         self.num_heads = integer("num_heads", num_heads, 1, 1 << 12)
@@ -84,21 +71,22 @@ class TransformerDecoder(Layer):
         self.bias_initializer = check_initializer(bias_initializer)
         self.normalize_first = bool(normalize_first)
         self.scale = scale
+        self._encoder_width: int | None = None  # with cross-attention
         if shape is not None:
-            self.build(shape)
+            self.build(shape, encoder_shape)
 
     def __call__(
         self,
         decoder_sequence: Any,
-        encoder_sequence: None = None,
+        encoder_sequence: Any = None,
         decoder_padding_mask: Any = None,
         decoder_attention_mask: Any = None,
-        encoder_padding_mask: None = None,
-        encoder_attention_mask: None = None,
+        encoder_padding_mask: Any = None,
+        encoder_attention_mask: Any = None,
         self_attention_cache: Tensor | None = None,
         self_attention_cache_update_index: Any = None,
-        cross_attention_cache: None = None,
-        cross_attention_cache_update_index: None = None,
+        cross_attention_cache: Tensor | None = None,
+        cross_attention_cache_update_index: Any = None,
         use_causal_mask: bool = True,
         training: bool | None = None,
     ) -> Any:
@@ -114,25 +102,24 @@ class TransformerDecoder(Layer):
                 (with a KVCache also a tensor [B]).
             use_causal_mask: whether positions attend to no later one.
             training: without effect.
-            encoder_sequence: must be None.
-            encoder_padding_mask: must be None.
-            encoder_attention_mask: must be None.
-            cross_attention_cache: must be None.
-            cross_attention_cache_update_index: must be None.
+            encoder_sequence: [B, S, E], to all of which each position attends; None: the layer has
+                no cross-attention. With a cache that is only read its values do not count.
+            encoder_padding_mask: [B, S]; 0 or False hides a position.
+            encoder_attention_mask: [B, T, S]; 0 or False hides a key.
+            cross_attention_cache: keys and values of the encoder's sequence, [B, 2, S, H, D / H],
+                of which a changed copy is returned; or a `KVCache` of one layer, updated in place.
+                Exactly if there is a ``self_attention_cache``.
+            cross_attention_cache_update_index: 0 computes the cross_attention_cache, None reads it
+                as an earlier call returned it.
 
         Returns:
-            [B, T, D]; with a cache (that, cache).
+            [B, T, D]; with caches (that, self_attention_cache[, cross_attention_cache]).
 
         Raises:
-            InvalidArgumentError: cross-attention is asked for, or an argument does not fit.
+            InvalidArgumentError: the layer has cross-attention and there is no encoder_sequence, or
+                the reverse; or an argument does not fit.
             ShapeError: the shapes do not fit.
         """
-        given = locals()
-        if wrong := [name for name in _CROSS if given[name] is not None]:
-            raise InvalidArgumentError(
-                f"{wrong[0]} is given, and TransformerDecoder has no cross-attention, as GPT-2: "
-                "leave it out"
-            )
         cache, index = self_attention_cache, self_attention_cache_update_index
         in_order = use_causal_mask and decoder_attention_mask is None
         if isinstance(cache, KVCache) and (not in_order or index is None):
@@ -140,8 +127,15 @@ class TransformerDecoder(Layer):
                 "a KVCache is for causal attention with an update index and no attention mask: "
                 "pass a tensor [B, 2, S, H, D]"
             )
+        cross_cache, cross_index = cross_attention_cache, cross_attention_cache_update_index
+        masks = encoder_padding_mask, encoder_attention_mask
+        given = (encoder_sequence, *masks, cross_cache, cross_index)
         with tidy(self.name) as scope:
-            x = self._input(decoder_sequence, 3)
+            x, encoder = self._inputs(decoder_sequence, *given)
+            if encoder is not None and (cache is None) != (cross_cache is None):
+                raise InvalidArgumentError(
+                    "self_attention_cache and cross_attention_cache must both be given or neither"
+                )
             width = x.shape[-1]
             x = pad_last_axis(x)
             if isinstance(cache, KVCache) or (cache is None and in_order and index is None):
@@ -151,16 +145,55 @@ class TransformerDecoder(Layer):
                 index = 0 if index is None else index
                 x = self._attention_block(x, width, cache, index, mask)
             else:
-                mask = self._mask(
+                mask = decoder_mask(
                     x, decoder_padding_mask, decoder_attention_mask, cache, index, use_causal_mask
                 )
                 x, cache = self._masked_attention_block(x, width, cache, index, mask)
+            caches = [cache]
+            if encoder is not None:
+                x, cross_cache = self._cross_attention_block(
+                    x, width, encoder, cross_cache, cross_index, *masks
+                )
+                caches.append(cross_cache)
             x = self._feed_forward_block(x, width)[..., :width]
             if self_attention_cache is None:
                 return scope.escape(x)
-            if isinstance(cache, KVCache):
-                return scope.escape(x), cache
-            return scope.escape((x, cache))
+            made = [each for each in caches if not isinstance(each, KVCache)]
+            scope.escape((x, made))
+            return (x, *caches)
+
+    def _inputs(
+        self,
+        decoder_sequence: Any,
+        encoder_sequence: Any,
+        *of_encoder: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return both sequences; creates the weights if there are none."""
+        x = self._operand(decoder_sequence, 3)
+        encoder = None if encoder_sequence is None else self._operand(encoder_sequence, 3)
+        self.build(x.shape, None if encoder is None else encoder.shape)
+        if encoder is None:
+            if self._encoder_width is not None:
+                raise InvalidArgumentError(
+                    f"layer {self.name} has cross-attention: pass encoder_sequence"
+                )
+            if any(each is not None for each in of_encoder):
+                raise InvalidArgumentError(
+                    f"layer {self.name} has no cross-attention: leave out masks and caches of the "
+                    "encoder, or pass an encoder_sequence, too"
+                )
+        elif self._encoder_width is None:
+            raise InvalidArgumentError(
+                f"layer {self.name} was made without cross-attention, and encoder_sequence is "
+                "given: leave it out, or make a layer whose first call has it"
+            )
+        elif encoder.shape[-1] != self._encoder_width:
+            raise ShapeError(
+                f"layer {self.name} was made for an encoder_sequence of width "
+                f"{self._encoder_width}, not {list(encoder.shape)}"
+            )
+        self._check_width(x)
+        return x, encoder
 
     def _attention_block(
         self, x: Tensor, width: int, cache: KVCache | None, index: Any, mask: Tensor | None
@@ -178,6 +211,36 @@ class TransformerDecoder(Layer):
         x, cache, _ = attend_in_any_order(x, x, x, weights, cache, index, mask, norm, residual=x)
         return self._normalized(x, block.ln_1, width), cache
 
+    def _cross_attention_block(
+        self,
+        x: Tensor,
+        width: int,
+        encoder: Tensor,
+        cache: Tensor | None,
+        index: Any,
+        padding: Any,
+        attention: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        block: CrossBlock = self._weights
+        weights = replace(block.crossattention, scale=self._scale(width))
+        norm = self._norm(block.ln_cross_attn, weights.q_attn, width)
+        source = pad_last_axis(encoder)
+        if isinstance(cache, KVCache) and attention is not None:
+            raise InvalidArgumentError(
+                "a KVCache of cross-attention takes an encoder_padding_mask [B, S]: pass a tensor "
+                "[B, 2, S, H, D] with an encoder_attention_mask"
+            )
+        if isinstance(cache, KVCache) or (cache is None and attention is None and index is None):
+            if padding is not None:
+                padding = as_mask("encoder_padding_mask", padding, 2, self.device)
+            x = attend_across(x, source, weights, cache, index, padding, norm, residual=x)
+        else:
+            mask = merge_padding_and_attention_mask(x, padding, attention)
+            x, cache, _ = attend_in_any_order(
+                x, source, source, weights, cache, index, mask, norm, residual=x
+            )
+        return self._normalized(x, block.ln_cross_attn, width), cache
+
     def _feed_forward_block(self, x: Tensor, width: int) -> Tensor:
         block = self._weights
         x = feed_forward(
@@ -187,9 +250,9 @@ class TransformerDecoder(Layer):
         )  # fmt: skip
         return self._normalized(x, block.ln_2, width)
 
-    def _norm(self, norm: LayerNorm, linear: Linear, width: int) -> Norm | None:
+    def _norm(self, norm: LayerNorm, linear: Linear | None, width: int) -> Norm | None:
         """Return a norm in front of a linear layer, if that is its place."""
-        if linear.folded is None or not self.normalize_first:
+        if linear is None or linear.folded is None or not self.normalize_first:
             return None
         return Norm(norm.weight, norm.bias, linear.folded, width, self.layer_norm_epsilon)
 
@@ -199,30 +262,14 @@ class TransformerDecoder(Layer):
             return x
         return pad_last_axis(normalize(x, norm, self.layer_norm_epsilon, width))
 
-    def _mask(
-        self,
-        x: Tensor,
-        padding: Any,
-        attention: Any,
-        cache: Tensor | None,
-        index: Any,
-        causal: bool,
-    ) -> Tensor | None:
-        merged = merge_padding_and_attention_mask(x, padding, attention)
-        if not causal:
-            return merged
-        batch, queries, _ = x.shape
-        if cache is not None and cache.ndim != 5:
-            raise ShapeError(f"a cache has the shape [B, 2, S, H, D], not {cache.shape}")
-        keys = queries if cache is None else cache.shape[2]
-        first = index.item() if isinstance(index, Tensor) else index or 0  # None: 0
-        seen = compute_causal_mask(batch, keys, queries, first, device=x.device)
-        return seen if merged is None else ops.logical_and(merged, seen)
-
     def _attention(self, width: int) -> AttentionWeights:
         block, dim = self._weights, width // self.num_heads
-        scale = 1 / math.sqrt(dim) if self.scale is None else self.scale
+        scale = self._scale(width)
         return AttentionWeights(block.c_attn, block.attn_c_proj, self.num_heads, dim, scale)
+
+    def _scale(self, width: int) -> float:
+        """Return the factor of attention scores."""
+        return 1 / math.sqrt(width // self.num_heads) if self.scale is None else self.scale
 
     @property
     def self_attention_layer(self) -> CachedMultiHeadAttention:
@@ -234,62 +281,43 @@ class TransformerDecoder(Layer):
             dtype=self.dtype, num_heads=self.num_heads, key_dim=width // self.num_heads,
         )  # fmt: skip
 
+    def build(
+        self,
+        input_shape: Sequence[Any] | None = None,
+        encoder_sequence_shape: Sequence[Any] | None = None,
+        **shapes: Sequence[Any],
+    ) -> None:
+        """Create the weights, see `Layer.build`.
+
+        Args:
+            input_shape: shape of the decoder's sequence, also ``decoder_sequence_shape``.
+            encoder_sequence_shape: shape of the encoder's sequence; None: no cross-attention.
+            **shapes: as in `Layer.build`.
+        """
+        if not self.built:
+            given = None if encoder_sequence_shape is None else encoder_sequence_shape[-1]
+            name = "the last axis of encoder_sequence_shape"
+            self._encoder_width = None if given is None else integer(name, given, 1, 1 << 20)
+        super().build(input_shape, **shapes)
+
     def _weight_shapes(self, input_shape: tuple[Any, ...]) -> Shapes:
-        width, inner = input_shape[-1], self.intermediate_dim
+        width = input_shape[-1]
         if width % self.num_heads:
             raise ShapeError(f"a width of {width} is not a multiple of num_heads {self.num_heads}")
-        attention = attention_shapes(width, self.num_heads, width // self.num_heads)
-        return {f"self_attention/{name}": shape for name, shape in attention.items()} | {
-            "self_attention_layer_norm/gamma": (width,),
-            "self_attention_layer_norm/beta": (width,),
-            "feedforward_intermediate_dense/kernel": (width, inner),
-            "feedforward_intermediate_dense/bias": (inner,),
-            "feedforward_output_dense/kernel": (inner, width),
-            "feedforward_output_dense/bias": (width,),
-            "feedforward_layer_norm/gamma": (width,),
-            "feedforward_layer_norm/beta": (width,),
-        }
+        return block_shapes(width, self.intermediate_dim, self.num_heads, self._encoder_width)
 
     def _initializers(self) -> Mapping[str, Initializer]:
         kernel, bias = self.kernel_initializer, self.bias_initializer
         return {"kernel": kernel, "bias": bias, "gamma": "ones", "beta": "zeros"}
 
     def _packed(self, values: dict[str, Tensor]) -> Block:
-        ln_1, ln_2 = (
-            pack_norm(values[f"{name}_layer_norm/gamma"], values[f"{name}_layer_norm/beta"])
-            for name in ("self_attention", "feedforward")
-        )
-        hidden = padded_axis(self.intermediate_dim)
-        stream = padded_axis(values["feedforward_output_dense/bias"].size)
-        attention = {
-            name.removeprefix("self_attention/"): value
-            for name, value in values.items()
-            if name.startswith("self_attention/")
-        }
-        first = self.normalize_first
-        packed = pack_attention(attention, self.dtype, 1.0, ln_1 if first else None)
-
-        def dense(name: str, out: Axis, in_: Axis, norm: LayerNorm | None) -> Linear:
-            kernel, bias = values[f"{name}/kernel"], values[f"{name}/bias"]
-            return pack_linear(kernel, bias, self.dtype, out, in_, norm)
-
-        c_fc = dense("feedforward_intermediate_dense", hidden, stream, ln_2 if first else None)
-        c_proj = dense("feedforward_output_dense", stream, hidden, None)
-        return Block(ln_1, packed.c_attn, packed.c_proj, ln_2, c_fc, c_proj)
+        return pack_block(values, self.dtype, self.normalize_first)
 
     def _unpacked(self) -> list[Tensor]:
-        block = self._weights
         width = self._shapes["feedforward_output_dense/bias"][0]
-        stream, hidden = padded_axis(width), padded_axis(self.intermediate_dim)
-        return [
-            *unpack_attention(self._attention(width), width),
-            *unpack_norm(block.ln_1, width),
-            unpack_matrix(block.c_fc.weight, hidden, stream),
-            unpack_vector(block.c_fc.bias, hidden),
-            unpack_matrix(block.mlp_c_proj.weight, stream, hidden),
-            unpack_vector(block.mlp_c_proj.bias, stream),
-            *unpack_norm(block.ln_2, width),
-        ]
+        return unpack_block(
+            self._weights, self._attention(width), self.intermediate_dim, self._encoder_width
+        )
 
     def _arguments(self) -> dict[str, Any]:
         config = {
@@ -302,4 +330,10 @@ class TransformerDecoder(Layer):
             "bias_initializer": self.bias_initializer,
             "normalize_first": self.normalize_first,
         }
-        return config if self.scale is None else config | {"scale": self.scale}
+        if self.scale is not None:
+            config["scale"] = self.scale
+        if self._encoder_width is not None:  # the weights of cross-attention come with the layer
+            width = self._shapes["feedforward_output_dense/bias"][0]
+            config["decoder_sequence_shape"] = [None, None, width]
+            config["encoder_sequence_shape"] = [None, None, self._encoder_width]
+        return config

@@ -62,19 +62,22 @@ def cached_attention(
     scale: float,
     mask: Tensor | None = None,
     one_order: bool = False,
+    causal: bool = True,
 ) -> Tensor | AttentionPartials:
-    """Causal attention of ``queries`` over the keys and values of ``layer`` in ``cache``.
+    """Attention of ``queries`` over the keys and values of ``layer`` in ``cache``.
 
     Args:
         queries: [B, T, H * D].
         cache: the KV cache.
         layer: index of the layer.
         start: [B] uint32; query (b, t) is at position ``start[b] + t`` and attends to positions
-            up to its own.
+            up to its own if ``causal``.
         scale: factor of the scores.
         mask: [B, capacity] uint32, 0 = masked.
         one_order: use one order of summation for any number of queries, so that a query has the
             same bits alone and in a batch; up to a third slower for many queries on CPU adapters.
+        causal: whether a query attends to positions up to its own; otherwise it attends to all of
+            the cache, and ``start`` is not read.
 
     Returns:
         [B, T, H * D]; as split-K partials for one query per batch row over a long cache on a GPU,
@@ -132,7 +135,7 @@ def cached_attention(
             "heads": heads,
             "capacity": cache.capacity,
             "keys": cache.length,
-            "causal": 1,
+            "causal": int(causal),
             "split_length": split_length,
             "scale": scale,
         },

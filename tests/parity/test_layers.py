@@ -9,6 +9,7 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import layers
+from gpt2_wgpu.nn import KVCache
 from tests.parity import cases
 
 pytestmark = [pytest.mark.native("NumPy"), pytest.mark.usefixtures("device", "no_leak")]
@@ -57,6 +58,47 @@ def test_a_transformer_decoder_equals_keras_hub_s(name: str) -> None:
         layer.dispose()
 
 
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_decoder_with_cross_attention_equals_keras_hub_s(name: str) -> None:
+    """With tensors as caches, and with KVCaches, which take other kernels."""
+    expected = RECORDED[f"cross, {name}"]
+    encoder = np.array(expected["encoder"], np.float32)
+    padding = {"encoder_padding_mask": expected["encoder_padding_mask"]}
+    attention = {"encoder_attention_mask": expected["encoder_attention_mask"]}
+    with gw.tidy():
+        layer = layers.TransformerDecoder(20, 2, layer_norm_epsilon=1e-3, **DECODERS[name])
+        layer.build((2, 5, 12), encoder.shape)
+        layer.set_weights(expected["weights"])
+        assert layer.weight_names == expected["names"]
+        assert_close(layer(X, encoder), expected["plain"])
+        assert_close(layer(X, encoder, **padding), expected["padded"])
+        assert_close(layer(X, encoder, **padding, **attention), expected["masked"])
+        empty = gw.tensor(CACHE)
+        step: dict[str, Any] = {"self_attention_cache": empty, "cross_attention_cache": empty}
+        step |= {"self_attention_cache_update_index": 3, "cross_attention_cache_update_index": 0}
+        written = layer(X[:, :2], encoder, **step)
+        assert_all_close(written, expected["written"])
+        assert_close(empty, CACHE)  # not changed
+        step = {"self_attention_cache": written[1], "self_attention_cache_update_index": 5}
+        step |= {"cross_attention_cache": written[2]}
+        assert_all_close(layer(X[:, 2:4], encoder, **padding, **step), expected["read"])
+        fast = KVCache(layer.device, 2, 1, 7, 2, 6)
+        step |= {"cross_attention_cache": fast, "cross_attention_cache_update_index": 0}
+        for _ in range(2):  # the cache is written, then only read
+            read = layer(X[:, 2:4], encoder, **padding, **step)
+            assert read[2] is fast
+            assert_all_close(read[:2], expected["read"][:2])
+            step["cross_attention_cache_update_index"] = None
+            encoder = np.zeros_like(encoder)
+        assert_close(fast.unpacked().view(CACHE.shape), expected["written"][2])
+        layer.dispose()
+
+
+def assert_all_close(found: Any, expected: Any) -> None:
+    for each, value in zip(found, expected, strict=True):
+        assert_close(each, value)
+
+
 def test_attention_equals_keras_hub_s() -> None:
     expected = RECORDED["attention"]
     with gw.tidy():
@@ -72,6 +114,19 @@ def test_attention_equals_keras_hub_s() -> None:
         for found, value in zip(step, expected["cached"], strict=True):
             assert_close(found, value)
         assert_close(layer(x[:, :2], x[:, :2], cache=cache)[0], expected["read"])
+        layer.dispose()
+
+
+def test_attention_to_another_width_equals_keras_hub_s() -> None:
+    expected = RECORDED["cross-attention"]
+    key, value = (np.array(expected[name], np.float32) for name in ("key", "value"))
+    with gw.tidy():
+        layer = layers.CachedMultiHeadAttention(2, 6)
+        layer.build(query_shape=X.shape, value_shape=value.shape)
+        layer.set_weights(expected["weights"])
+        assert_close(layer(X, value, key), expected["found"])
+        for found, given in zip(layer.get_weights(), expected["weights"], strict=True):
+            assert_close(found, given)
         layer.dispose()
 
 

@@ -284,7 +284,7 @@ def test_ids_outside_of_the_vocabulary() -> None:
 
 X = [[[0.5] * WIDTH] * 3]
 MISTAKES: dict[str, tuple[Any, type[Exception], str]] = {
-    "cross-attention": (lambda d: d(X, X), InvalidArgumentError, "encoder_sequence is given"),
+    "cross-attention": (lambda d: d(X, X), InvalidArgumentError, "was made without cross-att"),
     "cross cache": (lambda d: d(X, cross_attention_cache=0), InvalidArgumentError, "no cross-att"),
     "width": (lambda d: d([[[0.5] * (WIDTH - 2)]]), ShapeError, "made for another width"),
     "width, one more axis": (lambda d: d([[[0.5] * (WIDTH + 2)]]), ShapeError, "another width"),

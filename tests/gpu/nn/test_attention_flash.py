@@ -68,6 +68,21 @@ def test_against_numpy(device, batch, tokens, heads, dim, length, cache_dtype):
     np.testing.assert_allclose(found[..., :dim], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("tokens", "length"), [(3, 65), (33, 64), (70, 5), (40, 130)])
+@pytest.mark.usefixtures("guarded", "forced")
+def test_without_a_causal_mask_all_of_the_cache_is_seen(device, tokens, length):
+    q = references.random(2, tokens, 3, 20)
+    mask = (references.random(2, -(-length // 16) * 16, seed=3) > -0.5).astype(np.uint32)
+    with gw.tidy():
+        k, v, cache = random_cache(device, 2, length, 3, 20)
+        found = attend(q, cache, [0, 0], scale=0.3, causal=False)
+        masked = attend(q, cache, [0, 0], scale=0.3, causal=False, mask=gw.tensor(mask, "uint32"))
+    for each, seen in ((found, None), (masked, mask[:, :length] != 0)):
+        assert not each[..., 20:].any()
+        expected = expected_attention(q, k, v, None, 0.3, seen)
+        np.testing.assert_allclose(each[..., :20], expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("rows", [1, 7])
 @pytest.mark.usefixtures("guarded", "forced", "narrow_grid")
 def test_large_scores_and_grids_that_fold(device, rows):

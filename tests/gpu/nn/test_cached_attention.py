@@ -50,10 +50,12 @@ def attend(queries, cache, layer, start, **kwargs):
 
 
 def expected_attention(q, k, v, start, scale, mask=None):
-    """q [B, T, H, D]; k, v [B, S, H, D] → [B, T, H, D] in float64."""
+    """q [B, T, H, D]; k, v [B, S, H, D] → [B, T, H, D] in float64. ``start`` None: not causal."""
     scores = np.einsum("bthd,bshd->bhts", q.astype(float), k.astype(float)) * scale
     if mask is not None:
         scores = np.where(mask[:, None, None, :], scores, -1e9)
+    if start is None:
+        start = [k.shape[1]] * q.shape[0]
     places = np.asarray(start)[:, None] + np.arange(q.shape[1])
     seen = np.arange(k.shape[1]) <= places[:, :, None]
     weights = references.softmax(np.where(seen[:, None], scores, -np.inf))
@@ -99,6 +101,42 @@ def test_against_numpy(device, batch, tokens, heads, dim, length, cache_dtype):
     np.testing.assert_allclose(
         result[..., :dim], expected_attention(q, k, v, start, 0.3), rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("batch", "tokens", "heads", "dim", "length"),
+    [
+        (1, 1, 1, 1, 1),
+        (2, 3, 2, 20, 129),
+        (3, 70, 2, 24, 5),
+        (1, 33, 2, 128, 66),
+        (1, 1, 3, 64, 700),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("guarded")
+@pytest.mark.chromium_cases("variant")
+def test_without_a_causal_mask_all_of_the_cache_is_seen(device, batch, tokens, heads, dim, length):
+    """More queries than keys, and fewer; ``start`` does not count, masked positions do."""
+    q = references.random(batch, tokens, heads, dim)
+    k, v = (references.random(batch, length, heads, dim, seed=s) for s in (1, 2))
+    with gw.tidy():
+        cache = filled_cache(device, k, v, layers=2, layer=1)
+        padded = np.zeros((batch, tokens, heads, cache.padded_dim), np.float32)
+        padded[..., :dim] = q
+        mask = references.random(batch, cache.capacity, seed=3) > -0.5
+        mask[0] = False
+        arguments = gw.tensor(padded.reshape(batch, tokens, -1)), cache, 1
+        for start, seen in (([0] * batch, None), ([7] * batch, mask)):
+            given = None if seen is None else gw.tensor(seen.astype(np.uint32), "uint32")
+            found = attend(
+                *arguments, gw.tensor(start, "uint32"), scale=0.3, mask=given, causal=False
+            ).reshape(padded.shape)
+            assert not found[..., dim:].any()
+            expected = expected_attention(
+                q, k, v, None, 0.3, None if seen is None else seen[:, :length]
+            )
+            np.testing.assert_allclose(found[..., :dim], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

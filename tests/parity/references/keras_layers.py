@@ -34,6 +34,9 @@ def values() -> dict[str, Any]:
         "norm first": decoder(given, activation="gelu", normalize_first=True),
         "attention": attention(given),
         "embeddings": embeddings(given),
+        "cross, norm last": cross_decoder(given, activation="relu"),
+        "cross, norm first": cross_decoder(given, activation="gelu", normalize_first=True),
+        "cross-attention": cross_attention(given),
     }
 
 
@@ -63,6 +66,50 @@ def decoder(given: dict[str, Any], **config: Any) -> dict[str, Any]:
         "masked": array(layer(x, decoder_padding_mask=padding, decoder_attention_mask=attention)),
         "not causal": array(layer(x, use_causal_mask=False)),
         "cached": [array(each) for each in layer(x[:, :2], **step)],
+    }
+
+
+def cross_decoder(given: dict[str, Any], **config: Any) -> dict[str, Any]:
+    """The encoder's sequence is longer and narrower than the decoder's."""
+    layer = layers.TransformerDecoder(20, 2, layer_norm_epsilon=1e-3, **config)
+    weights = with_weights(layer, [(None, None, 12), (None, None, 10)])
+    x, encoder = given["x"], numbers(2, 7, 10)
+    padding = np.array([[1, 1, 0, 1, 1, 1, 0], [1, 1, 1, 1, 0, 0, 0]])
+    attention = np.maximum(_RANDOM.integers(0, 2, (2, 5, 7)), np.eye(5, 7, dtype=int))
+    masks = {"encoder_padding_mask": padding, "encoder_attention_mask": attention}
+    caches = {"self_attention_cache": given["cache"], "cross_attention_cache": given["cache"]}
+    write = {"self_attention_cache_update_index": 3, "cross_attention_cache_update_index": 0}
+    written = layer(x[:, :2], encoder, **caches, **write)
+    return {
+        "weights": weights,
+        "names": [weight.path.partition("/")[2] for weight in layer.weights],
+        "encoder": encoder,
+        **masks,
+        "plain": array(layer(x, encoder)),
+        "padded": array(layer(x, encoder, encoder_padding_mask=padding)),
+        "masked": array(layer(x, encoder, **masks)),
+        "written": [array(each) for each in written],
+        "read": [
+            array(each)
+            for each in layer(
+                x[:, 2:4], encoder, encoder_padding_mask=padding,
+                self_attention_cache=written[1], self_attention_cache_update_index=5,
+                cross_attention_cache=written[2],
+            )
+        ],
+    }  # fmt: skip
+
+
+def cross_attention(given: dict[str, Any]) -> dict[str, Any]:
+    """Queries of another width than keys and values."""
+    layer = layers.CachedMultiHeadAttention(2, 6)
+    weights = with_weights(layer, [(2, 5, 12), (2, 7, 10)])
+    key, value = numbers(2, 7, 10), numbers(2, 7, 10)
+    return {
+        "weights": weights,
+        "key": key,
+        "value": value,
+        "found": array(layer(given["x"], value, key)),
     }
 
 
