@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from gpt2_wgpu.cli.batch_state import BatchState, locked_state
+from gpt2_wgpu.cli.draft_options import add_draft, load_draft
 from gpt2_wgpu.cli.model_options import add_model, load_model
 from gpt2_wgpu.cli.options import Parser, file_path, integer, use_adapter
 from gpt2_wgpu.cli.record_files import RecordFile
@@ -58,6 +59,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
     )
     add_model(parser)
     add_sampling(parser)
+    add_draft(parser)
     add_ending(parser, timed=False)
     group = parser.add_argument_group("records")
     group.add_argument(
@@ -144,12 +146,13 @@ def _run_locked(
     import gpt2_wgpu as gw
 
     use_adapter(args)
+    draft = load_draft(args, terminal)
     lm = load_model(args, terminal)
     settings = settings_of(args, lm)
     is_random = note_what_is_ignored(args, settings, terminal)
     if is_random:
         terminal.info(f"seed {seed}")
-    compile_model(lm, args, settings)
+    compile_model(lm, args, settings, draft)
     state.write(_options(args) | {"seed": seed})
     count = done
     with (

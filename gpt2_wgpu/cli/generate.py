@@ -6,6 +6,7 @@ import argparse
 import secrets
 from typing import TYPE_CHECKING, Any
 
+from gpt2_wgpu.cli.draft_options import add_draft, load_draft
 from gpt2_wgpu.cli.model_options import add_model, load_model
 from gpt2_wgpu.cli.options import Parser, file_path, integer, use_adapter, utf8
 from gpt2_wgpu.cli.sampling_options import (
@@ -80,6 +81,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
     )
     add_model(parser)
     add_sampling(parser)
+    add_draft(parser)
     add_ending(parser)
     _add_output(parser)
     parser.set_defaults(error=parser.error)
@@ -122,12 +124,13 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
 
     use_adapter(args)
     peak = _watch_memory(gw.default_device()) if args.memory else None
+    draft = load_draft(args, terminal)
     lm = load_model(args, terminal)
     settings = settings_of(args, lm)
     if settings["seed"] is None:
         settings["seed"] = secrets.randbelow(2**31)
     is_random = note_what_is_ignored(args, settings, terminal)
-    compile_model(lm, args, settings)
+    compile_model(lm, args, settings, draft)
     terminal.waiting("compiling kernels")
     cancellation = gw.Cancellation()
     with lm.stream(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from gpt2_wgpu.cli.draft_options import draft_length
 from gpt2_wgpu.cli.options import (
     Parser,
     count_or_unlimited,
@@ -75,10 +76,13 @@ def conflict(args: argparse.Namespace) -> tuple[str, str] | None:
     """Returns the names of two options that cannot be combined, or None."""
     if args.beams and args.penalty_alpha is not None:
         return "beams", "penalty_alpha"
-    if args.prompt_lookup:
+    has_draft = getattr(args, "draft_model", None) is not None  # `run` has no such option
+    if has_draft and args.prompt_lookup:
+        return "draft_model", "prompt_lookup"
+    if has_draft or args.prompt_lookup:
         for name in ("beams", "penalty_alpha"):
             if getattr(args, name) is not None:
-                return "prompt_lookup", name
+                return "draft_model" if has_draft else "prompt_lookup", name
     return None
 
 
@@ -152,7 +156,8 @@ def settings_of(args: argparse.Namespace, lm: gw.GPT2CausalLM) -> dict[str, Any]
     """Returns the sampling parameters: options, else the model's defaults, else the command's."""
     given = vars(args) | ({"temperature": 0} if args.greedy else {})
     own = lm.generation_defaults
-    if args.beams or args.penalty_alpha is not None or args.prompt_lookup:
+    drafts = args.prompt_lookup or getattr(args, "draft_model", None) is not None
+    if args.beams or args.penalty_alpha is not None or drafts:
         own = {name: value for name, value in own.items() if name not in SEARCH_SETTINGS}
     return with_defaults(given, own | lm.generation_limits)
 
@@ -183,8 +188,16 @@ def note_what_is_ignored(
     return False
 
 
-def compile_model(lm: gw.GPT2CausalLM, args: argparse.Namespace, settings: dict[str, Any]) -> None:
-    """Sets the sampler of the options; with None as the seed it draws its own."""
+def compile_model(
+    lm: gw.GPT2CausalLM,
+    args: argparse.Namespace,
+    settings: dict[str, Any],
+    draft: gw.GPT2CausalLM | None = None,
+) -> None:
+    """Sets the sampler of the options, with a draft model if there is one.
+
+    With None as the seed it draws its own.
+    """
     from gpt2_wgpu import samplers
 
     sampler: samplers.Sampler
@@ -200,6 +213,9 @@ def compile_model(lm: gw.GPT2CausalLM, args: argparse.Namespace, settings: dict[
         names = [*(each.name for each in SAMPLER_PARAMETERS), *SEARCH_SETTINGS]
         chosen = {name: settings[name] for name in names if name in settings}
         sampler = samplers.of_settings(**chosen)
+        if draft is not None:
+            length = draft_length(args)
+            sampler = samplers.SpeculativeSampler(length, sampler, draft_model=draft)
     lm.compile(sampler=sampler, prompt_lookup_num_tokens=args.prompt_lookup)
 
 

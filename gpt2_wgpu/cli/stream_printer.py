@@ -121,6 +121,10 @@ class StreamPrinter:
     def _figures(self) -> dict[str, Any]:
         """The statistics of a run; None for those that could not be measured."""
         stats = self._stream.stats
+        drafts = {}
+        if stats.drafted_tokens:
+            drafts["drafted_tokens"] = stats.drafted_tokens
+            drafts["accepted_tokens"] = stats.accepted_tokens
         return {
             "done": True,
             "reason": "aborted" if self.interrupted else stats.finish_reason,
@@ -128,6 +132,7 @@ class StreamPrinter:
             "tokens": stats.new_tokens,
             "seconds_to_first_token": _measured(stats.seconds_to_first_token, 4),
             "tokens_per_second": _measured(stats.tokens_per_second, 2),
+            **drafts,
         }
 
 
@@ -145,6 +150,8 @@ def _summary(figures: dict[str, Any]) -> str:
         parts.append(f"first token {seconds:.2f} s (compiling included)")
     if (rate := figures["tokens_per_second"]) is not None:
         parts.append(f"{rate:.1f} tokens/s")
+    if drafted := figures.get("drafted_tokens"):
+        parts.append(f"{figures['accepted_tokens']} of {drafted} drafted tokens accepted")
     parts.append(f"stopped: {_REASONS.get(figures['reason'], figures['reason'])}")
     if figures["seed"] is not None:
         parts.append(f"seed {figures['seed']}")

@@ -16,7 +16,7 @@ class StreamStats:
     finish_reason: str | None = None  # as in GenerationDetails; "aborted" if closed; None: running
     seconds_to_first_token: float | None = None
     seconds: float = 0.0
-    drafted_tokens: int = 0  # by prompt lookup, for all rows of the stream
+    drafted_tokens: int = 0  # by prompt lookup or a draft model, for all rows
     accepted_tokens: int = 0  # of those drafted
 
     @property

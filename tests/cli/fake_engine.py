@@ -46,6 +46,7 @@ class FakeEngine:
 
     def __init__(self) -> None:
         self.calls: dict[str, Any] = {}
+        self.presets: list[dict[str, Any]] = []  # of all models
         self.pieces: list[tuple[str, list[int]] | BaseException] = [(" a", [5]), (" b", [6])]
         self.stats = SimpleNamespace(
             prompt_tokens=3,
@@ -54,6 +55,8 @@ class FakeEngine:
             finish_reason="length",
             seconds_to_first_token=0.25,
             tokens_per_second=12.5,
+            drafted_tokens=0,
+            accepted_tokens=0,
         )
         self.info = SimpleNamespace(
             name="Fake 9000",
@@ -90,6 +93,7 @@ class FakeEngine:
     ) -> Any:
         given = {"preset": preset, "dtype": dtype, "cache_dtype": cache_dtype, "adapter": adapter}
         self.calls["from_preset"] = given
+        self.presets.append(given)
         if self.failure:
             raise self.failure
         if self.warning:
@@ -107,6 +111,7 @@ class FakeEngine:
 
     def _compile(self, sampler: samplers.Sampler, prompt_lookup_num_tokens: int = 0) -> None:
         self.calls["sampler"] = samplers.serialize(sampler)
+        self.calls["draft_model"] = getattr(sampler, "draft_model", None)
         self.calls["prompt_lookup_num_tokens"] = prompt_lookup_num_tokens
 
     def _stream(self, inputs: str, *, cancellation: Any, **options: Any) -> FakeStream:

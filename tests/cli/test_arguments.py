@@ -85,6 +85,15 @@ def test_a_value_out_of_bounds_is_named(
                 ("--penalty-alpha", "0.6"),
             )
         ),
+        *(
+            (
+                ["generate", "--draft-model", "gpt2", *other],
+                f"argument {other[0]}: not allowed with argument --draft-model",
+            )
+            for other in (["--beams", "3"], ["--penalty-alpha", "0"], ["--prompt-lookup", "2"])
+        ),
+        (["generate", "--draft-max", "8"], "--draft-max"),
+        (["run", "--draft-model", "gpt2"], "--draft-model"),
         (["generate", "--dtype", "f8"], "'f8'"),
         (["generate", "--top-k"], "--top-k: expected one argument"),
         (["generate", "--tem", "1"], "--tem"),  # no abbreviations: they break when options come

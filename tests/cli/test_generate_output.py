@@ -112,6 +112,34 @@ def test_the_sampler(
     assert engine.calls["prompt_lookup_num_tokens"] == 4 * ("--prompt-lookup" in options)
 
 
+def test_a_draft_model(engine: FakeEngine, capsys: Captured) -> None:
+    """It is a second model; the sampler of the other options is the base."""
+    engine.stats.drafted_tokens, engine.stats.accepted_tokens = 8, 5
+    engine.generation_defaults = {"num_beams": 3}  # which has no drafts
+    options = ["--draft-model", "gpt2", "--draft-dtype", "q4", "--seed", "3", "--json"]
+    assert main(["generate", "Once", "-m", "gpt2_large_en", "--dtype", "f16", *options]) == 0
+    draft, model = engine.presets
+    assert (draft["preset"], draft["dtype"]) == ("gpt2", "q4")
+    assert (model["preset"], model["dtype"]) == ("gpt2_large_en", "float16")
+    assert engine.calls["draft_model"].stream is not None
+    config = engine.calls["sampler"]["config"]
+    assert (engine.calls["sampler"]["class_name"], config["num_speculative_tokens"]) == (
+        "SpeculativeSampler", 5,
+    )  # fmt: skip
+    assert config["base_sampler"]["class_name"] == "TopPSampler"
+    assert config["base_sampler"]["config"]["seed"] == 3
+    out, err = capsys.readouterr()
+    figures = json.loads(out.splitlines()[-1])
+    assert (figures["drafted_tokens"], figures["accepted_tokens"]) == (8, 5)
+    assert " · 5 of 8 drafted tokens accepted · " in err
+    assert main(["generate", "Once", "--draft-model", "gpt2", "--draft-max", "2", "--greedy"]) == 0
+    config = engine.calls["sampler"]["config"]
+    assert config["num_speculative_tokens"] == 2
+    assert config["base_sampler"]["class_name"] == "GreedySampler"
+    assert main(["generate", "Once", "--draft-dtype", "q4"]) == 1
+    assert "--draft-dtype needs --draft-model" in capsys.readouterr().err
+
+
 def test_without_a_seed_every_run_has_its_own_and_says_which(
     engine: FakeEngine, capsys: Captured
 ) -> None:

@@ -55,6 +55,15 @@ def test_standard_input_is_a_prompt(run: Run, story: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, story, "")
 
 
+def test_a_draft_model_changes_no_text(run: Run, story: str) -> None:
+    options = ("--draft-model", "fairytales", "--num-speculative-tokens", "4", "--json")
+    done = run("generate", "--greedy", "-n", "24", "--no-stream", *options, PROMPT)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert PROMPT + found["text"] + "\n" == story
+    assert found["accepted_tokens"] > found["drafted_tokens"] / 2  # the same model
+
+
 def test_f32_reads_like_f16(run: Run) -> None:
     texts = set()
     for dtype in ("f32", "f16"):
