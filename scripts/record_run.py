@@ -25,7 +25,7 @@ MODEL, DTYPE = "fairytales", "float32"
 PROMPT = "Once upon a time"
 SETTINGS = {"seed": 7, "maxTokens": 40}
 ALTERNATIVES = 10  # of each token
-LENS_TOP, LENS_TOKENS = 5, 8  # as in web/page/inspector/inspector.js
+LENS_TOP, LENS_TOKENS, STEPS = 5, 8, 32  # as in web/page/inspector/inspector.js
 DIGITS = 4
 
 
@@ -42,6 +42,7 @@ async def record(lm: gw.GPT2CausalLM) -> dict[str, Any]:
             "attention": list(range(lm.backbone.num_layers)),
             "lens": LENS_TOP,
             "at": list(range(-min(LENS_TOKENS, length), 0)),
+            "time": STEPS,
         },
     )
     pieces = {str(each["id"]): each["piece"] for row in details["top"] for each in row}
@@ -49,6 +50,7 @@ async def record(lm: gw.GPT2CausalLM) -> dict[str, Any]:
     return {
         "model": MODEL,
         "dtype": DTYPE,
+        "adapter": lm.device.info.name,
         "seed": SETTINGS["seed"],
         "prompt": PROMPT,
         "text": details["text"],
@@ -76,6 +78,11 @@ async def record(lm: gw.GPT2CausalLM) -> dict[str, Any]:
             "probabilities": rounded(found["lens"]["probabilities"]),
             "divergences": rounded(found["lens"]["divergences"]),
             "ranks": list(found["lens"]["ranks"]),
+        },
+        "time": found["time"]
+        | {
+            "seconds": found["time"]["seconds"] and [round(t, 7) for t in found["time"]["seconds"]],
+            "bytes": list(found["time"]["bytes"]),
         },
     }
 

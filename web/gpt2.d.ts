@@ -279,6 +279,8 @@ export interface InspectOptions {
   lens?: number;
   /** Positions of the lens, negative from the end; default: all. */
   at?: number[];
+  /** Number of greedy decode steps after the text whose times are averaged, at most 512. */
+  time?: number;
   signal?: AbortSignal;
 }
 
@@ -314,6 +316,24 @@ export interface Inspection {
     divergences: Float32Array;
     /** Number of tokens that are more likely than the one that follows; -1 after the last. */
     ranks: Int32Array;
+  };
+  /** The dispatches of one decode step, in their order. */
+  time?: {
+    /** Number of steps that the times are means of. */
+    steps: number;
+    /** Position of the first of them. */
+    position: number;
+    /** Name of each shader. */
+    kernels: string[];
+    /** Shape of the weights that each reads; [] without. */
+    weights: number[][];
+    /**
+     * GPU time of each dispatch in a pass of its own, so that the sum is more than a step takes; null
+     * where the browser has no timestamp queries. Browsers may round each time to 100 µs.
+     */
+    seconds: Float32Array | null;
+    /** Bytes that each reads and writes. */
+    bytes: Float32Array;
   };
 }
 

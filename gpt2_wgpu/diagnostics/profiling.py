@@ -24,12 +24,16 @@ QUERIES = 1024  # timestamps per query set, two per dispatch
 
 @dataclass(frozen=True)
 class Row:
-    """One dispatch; ``seconds``: its GPU time, None without timestamp queries."""
+    """One dispatch; ``seconds``: its GPU time, None without timestamp queries.
+
+    ``nbytes``: the size of each binding; a kernel may read and write less than that.
+    """
 
     kernel: str
     shapes: dict[str, tuple[int, ...]]
     workgroups: tuple[int, int, int]
     seconds: float | None
+    nbytes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -185,6 +189,6 @@ class DispatchTimer(NotCopyable):
             # Timestamps are nanoseconds (https://www.w3.org/TR/webgpu/#timestamp).
             seconds = [(b - a) * 1e-9 for a, b in zip(ticks[::2], ticks[1::2], strict=True)]
         return [
-            Row(label.kernel, label.shapes, grid, taken)
+            Row(label.kernel, label.shapes, grid, taken, label.nbytes)
             for (_, _, grid, label), taken in zip(self._commands, seconds, strict=True)
         ]

@@ -1,4 +1,4 @@
-"""``lm.inspect`` of a page's worker: odds, attention and logit lens of a text, as arrays."""
+"""``lm.inspect`` of a page's worker: odds, attention, logit lens and times, as arrays."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.integrations.web_texts import pieces
+from gpt2_wgpu.models.inspect import step_times_async
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 from gpt2_wgpu.validation import integer
 
 MAX_ATTENTION_BYTES = 128 << 20  # of one result; Python and JavaScript hold a copy each
-_OPTIONS = ("odds", "attention", "lens", "at")
+MAX_STEPS = 512  # of a measurement
+_OPTIONS = ("odds", "attention", "lens", "at", "time")
 
 
 async def inspection(
@@ -27,11 +29,13 @@ async def inspection(
     """Return ids, texts and offsets of the tokens, and what ``given`` asks for.
 
     ``odds``: number of alternatives of each token. ``attention``: layers. ``lens``: number of
-    tokens for each layer, at the positions ``at`` (default: all). Arrays are flat memoryviews.
+    tokens for each layer, at the positions ``at`` (default: all). ``time``: number of decode steps
+    after the text whose times are averaged. Arrays are flat memoryviews.
 
     Raises:
         InvalidArgumentError: an option is unknown or out of range, or there is no token.
         ContextLengthError: the text is too long.
+        BusyError: other work ran on the device during ``time``.
     """
     unknown = [name for name in given if name not in _OPTIONS]
     if unknown:
@@ -54,6 +58,8 @@ async def inspection(
         found["attention"] = await _attention(lm, ids, given["attention"])
     if given.get("lens") is not None:
         found["lens"] = await _lens(lm, ids, given["lens"], given.get("at"))
+    if given.get("time") is not None:
+        found["time"] = await _time(lm, ids, integer("time", given["time"], 1, MAX_STEPS))
     tops = [found["odds"]["top"]["ids"]] if "odds" in found else []
     tops += [found["lens"]["ids"]] if "lens" in found else []
     found["pieces"] = _pieces(preprocessor.tokenizer, {token for top in tops for token in top})
@@ -138,6 +144,20 @@ async def _lens(lm: gw.GPT2CausalLM, ids: list[int], top: Any, at: Any) -> dict[
         "probabilities": data["probabilities"].cast("f"),
         "divergences": data["divergences"].cast("f"),
         "ranks": _numbers("i", [r if k else -1 for r, k in zip(ranks, known, strict=True)]),
+    }
+
+
+async def _time(lm: gw.GPT2CausalLM, ids: list[int], steps: int) -> dict[str, Any]:
+    """Return the dispatches of a decode step: kernel, shape of the weights, seconds and bytes."""
+    found = await step_times_async(lm, ids, min(steps, lm.backbone.config.n_positions - 2))
+    seconds = [each.seconds for each in found.dispatches]
+    return {
+        "steps": found.steps,
+        "position": found.position,
+        "kernels": [each.kernel for each in found.dispatches],
+        "weights": [list(each.shapes.get("weights", ())) for each in found.dispatches],
+        "seconds": None if None in seconds else _numbers("f", seconds),
+        "bytes": _numbers("f", [each.nbytes for each in found.dispatches]),
     }
 
 

@@ -1,4 +1,4 @@
-"""Views of activations, which notebooks show as tables: ``gw.inspect``."""
+"""Views of activations and of a step's time, which notebooks show as tables: ``gw.inspect``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,20 @@ from html import escape
 from typing import Any
 
 from gpt2_wgpu.models.activation_cache import ActivationCache
+from gpt2_wgpu.models.step_timing import step_times, step_times_async
 from gpt2_wgpu.validation import integer
 from gpt2_wgpu.webgpu import sync
+
+__all__ = [
+    "AttentionView",
+    "LensView",
+    "attention",
+    "attention_async",
+    "lens",
+    "lens_async",
+    "step_times",
+    "step_times_async",
+]
 
 MOST = 48  # tokens at the end of a text that a table shows
 _COLOUR = "208, 138, 46"

@@ -55,7 +55,8 @@ def dispatch(
         return  # an empty tensor
     ranges = {key: _range_of(device, name, key, value) for key, value in bindings.items()}
     recorder = open_recorder.get()
-    label = DispatchLabel(name, {key: _shape_of(value) for key, value in bindings.items()})
+    shapes = {key: _shape_of(value) for key, value in bindings.items()}
+    label = DispatchLabel(name, shapes, {key: nbytes for key, (_, _, nbytes) in ranges.items()})
     work = Dispatch(kernel, ranges, kernel.pack(params), grid, label)
     if recorder is not None and recorder.device is device:
         recorder.add(work)

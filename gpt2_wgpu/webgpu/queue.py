@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gpt2_wgpu.copying import NotCopyable
@@ -29,10 +29,11 @@ Grid = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class DispatchLabel:
-    """Description of a dispatch, shown by ``profile``."""
+    """Description of a dispatch, shown by ``profile``; ``nbytes``: the size of each binding."""
 
     kernel: str
     shapes: dict[str, tuple[int, ...]]
+    nbytes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -34,13 +34,24 @@ def differences(new: dict[str, Any], old: dict[str, Any]) -> list[str]:
     return near(comparable(new), comparable(old), "run")
 
 
+def test_the_time_is_that_of_a_step(recorded) -> None:
+    """Of the adapter that it was recorded on: kernels and times of others differ."""
+    time = recorded["time"]
+    assert (time["steps"], time["position"]) == (32, recorded["attention"]["length"])
+    count = len(time["kernels"])
+    assert all(len(time[name]) == count for name in ("weights", "seconds", "bytes"))
+    assert all((record_run.ROOT / "shaders" / f"{name}.wgsl").is_file() for name in time["kernels"])
+    assert min(time["seconds"]) > 0
+    assert time["kernels"][-1] == "sample"
+
+
 def comparable(run: dict[str, Any]) -> dict[str, Any]:
     """The run with alternatives as {id: value}, weights as numbers, and without their pieces."""
     odds, lens, attention = run["odds"], run["lens"], run["attention"]
     rows = zip(odds["topIds"], odds["topLogprobs"], strict=True)
     cells = zip(lens["ids"], lens["probabilities"], strict=True)
     return {
-        **{name: value for name, value in run.items() if name != "pieces"},
+        **{name: run[name] for name in run if name not in ("adapter", "pieces", "time")},
         "odds": {
             **{name: value for name, value in odds.items() if not name.startswith("top")},
             "top": [dict(zip(*row, strict=True)) for row in rows],

@@ -22,8 +22,8 @@ export class Recording {
   }
 
   get name() {
-    const { model, dtype, seed } = this.#run;
-    return `${model}, ${dtype}, seed ${seed}`;
+    const { model, dtype, seed, adapter } = this.#run;
+    return `${model}, ${dtype}, seed ${seed}, on ${adapter}`;
   }
 
   /** Prompt and continuation. @returns {string} */
@@ -45,7 +45,7 @@ export class Recording {
 
   /** As of a model, of all of the text. @param {string} _ @param {InspectOptions} options @returns {Promise<Inspection>} */
   async inspect(_, { attention }) {
-    const { texts, pieces, attention: recorded, lens } = this.#run;
+    const { texts, pieces, attention: recorded, lens, time } = this.#run;
     const layer = Number(attention);
     const patterns = expanded(recorded.patterns[layer], recorded.heads, recorded.length);
     return {
@@ -55,6 +55,7 @@ export class Recording {
       offsets: new Uint32Array(),
       attention: { layers: Uint32Array.of(layer), heads: recorded.heads, length: recorded.length, patterns },
       lens,
+      time: { ...time, seconds: time.seconds && Float32Array.from(time.seconds), bytes: Float32Array.from(time.bytes) },
     };
   }
 }

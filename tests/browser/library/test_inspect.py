@@ -1,4 +1,4 @@
-"""`lm.inspect`: odds, attention and logit lens of a text, against the native engine."""
+"""`lm.inspect`: odds, attention, logit lens and times of a text, against the native engine."""
 
 from __future__ import annotations
 
@@ -120,3 +120,18 @@ def test_nothing_stays_on_the_gpu(tab: Tab) -> None:
     )
     assert tab.evaluate(stopped) is not None
     assert (weights_of(tab), tab.evaluate("async () => (await lm.memory()).numTensors")) == before
+
+
+def test_time(tab: Tab) -> None:
+    """SwiftShader has timestamps; kernels of browsers are others than native ones."""
+    time = tab.evaluate(INSPECT, [TEXT, {"time": 3}])["time"]
+    kernels = time["kernels"]
+    assert (time["steps"], kernels[0], kernels[-1]) == (3, "embed", "sample")
+    assert len(time["weights"]) == len(kernels)
+    assert time["weights"][-2] == [4096, 256]
+    seconds = values(time["seconds"], "Float32Array", len(kernels))
+    assert seconds.min() >= 0 < seconds.max()
+    nbytes = values(time["bytes"], "Float32Array", len(kernels))
+    assert nbytes[-2] > 2 * 4096 * 256  # float16
+    again = tab.evaluate(INSPECT, [[5, 6], {"time": 2}])["time"]
+    assert again["position"] == 2 and again["kernels"] == kernels

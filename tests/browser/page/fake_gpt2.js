@@ -236,12 +236,13 @@ export class GPT2 extends EventTarget {
   };
 
   /** Words are tokens; each looks at itself (head 0) or at the token before (head 1). */
-  async inspect(text, { attention, lens, at, signal } = {}) {
-    fake.calls.push(["inspect", text, { attention, lens, at }]);
+  async inspect(text, { attention, lens, at, time, signal } = {}) {
+    fake.calls.push(["inspect", text, { attention, lens, at, time }]);
     for (const end = performance.now() + (fake.slowInside || fake.pause); performance.now() < end; await sleep(5)) {
       signal?.throwIfAborted();
     }
     if (fake.noInside) throw named("ContextLengthError", fake.noInside);
+    if (time) return { time: timesOf(time) };
     const texts = ["", ...(text.match(/\s*\S+/g) ?? [])];
     const length = texts.length;
     const patterns = new Float32Array(2 * length * length);
@@ -356,6 +357,18 @@ class FakeSession {
   async close() {
     fake.sessions -= 1;
   }
+}
+
+/** A step of three dispatches. */
+function timesOf(steps) {
+  return {
+    steps,
+    position: 4,
+    kernels: ["embed", "linear_gemv", "<b>"],
+    weights: [[4096, 256], [256, 1024], []],
+    seconds: fake.noTimes ? null : Float32Array.of(4e-6, 2e-4, 1e-4),
+    bytes: Float32Array.of(2568, 1e6, 100),
+  };
 }
 
 /** Every second token was the most likely one. */

@@ -81,7 +81,7 @@ def test_another_layer_and_another_text(visit: Begin) -> None:
     me.until(lambda: len(me.calls("inspect")) == 2, "the other layer")
     assert me.calls("inspect")[1][1:] == [
         me.text,
-        {"attention": 1, "lens": None, "at": None},
+        {"attention": 1, "lens": None, "at": None, "time": None},
     ]
     expect(me("inspector-message")).to_have_text("")
     me("continue").click()
@@ -103,3 +103,53 @@ def test_a_text_that_is_too_long_and_no_model(visit: Begin) -> None:
     me("inspect").click()
     expect(me("inspect")).to_have_text("Stop")
     me.evaluate("() => { fake.pause = 1; }")
+
+
+def test_time_of_a_step(visit: Begin) -> None:
+    me = opened(visit)
+    expect(me("times")).to_be_hidden()
+    me("measure").press("Enter")
+    rows = me("time-rows").locator("tr")
+    expect(rows).to_have_count(3)
+    assert me.calls("inspect")[-1][1:] == [
+        me.text,
+        {"attention": None, "lens": None, "at": None, "time": 32},
+    ]
+    expect(rows.nth(1)).to_have_text("linear_gemv 256 × 10242001,0005.00")
+    expect(rows.nth(0)).to_have_text("embed 4096 × 2564.02.60.64")
+    expect(me("time-line")).to_have_text(
+        "One step: 3 dispatches, 1,003 kB, 304 µs, 3.30 GB/s. Means of 32 steps from position 4."
+    )
+    link = rows.nth(2).get_by_role("link", name="<b>")  # a hostile name stays text
+    assert (link.get_attribute("href") or "").endswith("/shaders/%3Cb%3E.wgsl")
+    rows.nth(0).get_by_role("link").press("End")
+    expect(link).to_be_focused()
+    expect(me("time-rows").locator("a[tabindex='0']")).to_have_count(1)
+    widths = [rows.nth(i).locator(".filled").evaluate("b => b.style.width") for i in range(3)]
+    assert widths == ["2%", "100%", "50%"]
+    me.evaluate("() => { fake.slowInside = 10_000; }")
+    me("measure").click()
+    expect(me("measure")).to_have_text("Stop")
+    me("measure").click()
+    expect(me("inspector-message")).to_have_text("Stopped.")
+    expect(me("measure")).to_have_text("Measure 32 steps")
+    expect(rows).to_have_count(3)  # those of before
+
+
+def test_a_browser_without_timestamp_queries(visit: Begin) -> None:
+    me = opened(visit, {"noTimes": True})
+    me("measure").click()
+    expect(me("time-line")).to_have_text(
+        "One step: 3 dispatches, 1,003 kB. This browser has no timestamp queries: there are no "
+        "times."
+    )
+    expect(me("time-rows").locator("tr").nth(1)).to_have_text("linear_gemv 256 × 1024–1,000–")
+
+
+def test_no_recorded_view_stays_beside_a_measured_one(visit: Begin) -> None:
+    me = visit()
+    expect(me("inspector-recorded")).to_contain_text("Recorded")
+    me.load()
+    me("measure").click()
+    expect(me("time-rows").locator("tr")).to_have_count(3)
+    expect(me("inspector-recorded")).to_have_text("")

@@ -71,6 +71,8 @@ def test_every_state_is_accessible(visit: Begin, node_modules: Path, look: str) 
     me("inspect").click()
     me("heads").get_by_role("button", name="Head 1").click()
     me("lens").get_by_role("button").first.click()
+    me("measure").click()
+    expect(me("time-rows").locator("tr")).to_have_count(3)
     audit(me, node_modules, look, "7-inspector")
 
 
@@ -136,7 +138,7 @@ def test_the_keyboard_reaches_everything_in_order(visit: Begin) -> None:
     me.load()
     me.page.locator(".skip").focus()
     reached = []
-    for _ in range(40):
+    for _ in range(60):
         me.page.keyboard.press("Tab")
         focused = me.evaluate(
             "() => document.activeElement.id"

@@ -27,7 +27,7 @@ def run() -> dict[str, Any]:
 def test_every_view_is_filled(visit: Begin, run: dict[str, Any], check: Any) -> None:
     me = visit({"check": check} if check else None, script=LONG_TASKS)
     expect(me("story-label")).to_have_text("Recorded example: fairytales, float32, seed 7")
-    expect(me("inspector-recorded")).to_contain_text("Recorded: fairytales, float32, seed 7.")
+    expect(me("inspector-recorded")).to_contain_text("Recorded: fairytales, float32, seed 7, on ")
     assert me.text == run["prompt"] + run["text"]
     tokens = me("text").locator("[class^=tint-]")
     expect(tokens).to_have_count(len(run["odds"]["ids"]))
@@ -38,6 +38,8 @@ def test_every_view_is_filled(visit: Begin, run: dict[str, Any], check: Any) -> 
     expect(me("lens").locator("tr")).to_have_count(1 + len(run["lens"]["layers"]))
     me("lens").get_by_role("button").last.click()
     expect(me("lens-line")).to_contain_text("At the end, after “ and”: ")
+    expect(me("time-rows").locator("tr")).to_have_count(len(run["time"]["kernels"]))
+    expect(me("time-line")).to_contain_text("Means of 32 steps from position ")
     assert max([0, *me.evaluate("() => tasks.map(({ ours }) => ours)")]) <= 50
     assert me.calls("inspect") == []
 

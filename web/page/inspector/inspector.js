@@ -7,18 +7,24 @@ import { Recording } from "../recorded.js";
 import { storyText } from "../story.js";
 import { AttentionView } from "./attention.js";
 import { LensView } from "./lens.js";
+import { showTime } from "./time.js";
 
 /**
  * @typedef {import("../../gpt2.js").GPT2} GPT2
+ * @typedef {import("../../gpt2.js").Inspection} Inspection
+ * @typedef {import("../../gpt2.js").InspectOptions} InspectOptions
  * @typedef {GPT2 | Recording} Source
  */
 
 const TOP = 5;
 const LENS_TOKENS = 8; // at the end of the text
+const STEPS = 32; // browsers round each time to 100 µs, their mean has less error
 
 const toggle = element("inspector-toggle", HTMLButtonElement);
 const body = element("inspector-body", HTMLElement);
 const compute = element("inspect", HTMLButtonElement);
+const measure = element("measure", HTMLButtonElement);
+const times = element("times", HTMLElement);
 const layers = element("inspected-layer", HTMLSelectElement);
 const views = element("inspected", HTMLElement);
 const message = element("inspector-message", HTMLElement);
@@ -41,12 +47,11 @@ export class Inspector {
       body.hidden = !body.hidden;
       toggle.setAttribute("aria-expanded", String(!body.hidden));
     });
-    onPress(compute, () => {
-      if (this.#controller) this.#controller.abort();
-      else if (this.#lm) void this.#compute(this.#lm, storyText(), true);
-    });
+    this.#startOrStop(compute, (lm) => this.#compute(lm, storyText()));
+    this.#startOrStop(measure, (lm) => this.#measure(lm, storyText()));
     layers.addEventListener("change", () => {
-      if (this.#shown) void this.#compute(this.#shown, this.#text, false);
+      const attention = Number(layers.value);
+      if (this.#shown) void this.#ask(this.#shown, this.#text, { attention }, compute, (found) => this.#attention.show(found));
     });
     new MutationObserver(() => this.#noteChange()).observe(element("text", HTMLElement), {
       childList: true,
@@ -58,20 +63,20 @@ export class Inspector {
 
   /** Shows a recorded run until there are views of a model. @param {Recording} recording */
   showRecorded(recording) {
-    if (!this.#shown) void this.#compute(recording, recording.text, true);
+    if (!this.#shown) void this.#compute(recording, recording.text);
   }
 
   /** A text that begins stops what is computed; the first that ends replaces recorded views that are open. */
   #followStory() {
     if (story.dataset.state) this.#controller?.abort();
-    else if (!body.hidden && this.#lm && this.#shown instanceof Recording) void this.#compute(this.#lm, storyText(), true);
+    else if (!body.hidden && this.#lm && this.#shown instanceof Recording) void this.#compute(this.#lm, storyText());
   }
 
   /** Shows what `lm` computes from now on. @param {GPT2 | null} lm */
   use(lm) {
     this.#controller?.abort();
     this.#lm = lm;
-    compute.disabled = lm === null;
+    compute.disabled = measure.disabled = lm === null;
     if (this.#shown instanceof Recording) return; // the views are not of the model that goes
     this.#shown = null;
     layers.disabled = true;
@@ -85,30 +90,59 @@ export class Inspector {
     message.textContent = storyText() === this.#text ? "" : "The text has changed since.";
   }
 
-  /** @param {Source} source @param {string} text @param {boolean} all whether the lens, too */
-  async #compute(source, text, all) {
-    if (this.#controller) return;
-    const controller = (this.#controller = new AbortController());
-    compute.textContent = "Stop";
-    message.textContent = "Computing…";
-    try {
-      const attention = all ? 0 : Number(layers.value);
-      const at = all ? await lastPositions(source, text) : [];
-      const lens = all ? { lens: TOP, at } : {};
-      const found = await source.inspect(text, { attention, ...lens, signal: controller.signal });
+  /** @param {HTMLButtonElement} button @param {(lm: GPT2) => Promise<void>} work */
+  #startOrStop(button, work) {
+    onPress(button, () => {
+      if (this.#controller) this.#controller.abort();
+      else if (this.#lm) void work(this.#lm);
+    });
+  }
+
+  /** Shows attention and lens; of a recorded run the time, too. @param {Source} source @param {string} text */
+  async #compute(source, text) {
+    const options = { attention: 0, lens: TOP, at: await lastPositions(source, text) };
+    await this.#ask(source, text, options, compute, (found) => {
       [this.#shown, this.#text] = [source, text];
-      recordedNote.textContent = source instanceof Recording ? `Recorded: ${source.name}. Generate to see your own text.` : "";
+      const recorded = source instanceof Recording;
+      recordedNote.textContent = recorded ? `Recorded: ${source.name}. Generate to see your own text.` : "";
       this.#attention.show(found);
-      if (found.lens) this.#lens.show(found);
-      if (all) offerLayers((found.lens?.layers.length ?? 1) - 1);
+      this.#lens.show(found);
+      layers.replaceChildren(...(found.lens?.layers.slice(1) ?? []).map((_, i) => make("option", "", String(i))));
+      if (found.time) showTime(found.time);
+      times.hidden = !found.time;
       layers.disabled = false;
       views.hidden = false;
+    });
+  }
+
+  /** @param {GPT2} lm @param {string} text */
+  async #measure(lm, text) {
+    if (this.#shown instanceof Recording) await this.#compute(lm, text); // nothing recorded beside it
+    await this.#ask(lm, text, { time: STEPS }, measure, ({ time }) => {
+      if (time) showTime(time);
+      times.hidden = false;
+    });
+  }
+
+  /**
+   * Asks for one thing at a time; its button stops it.
+   * @param {Source} source @param {string} text @param {InspectOptions} options
+   * @param {HTMLButtonElement} button @param {(found: Inspection) => void} show
+   */
+  async #ask(source, text, options, button, show) {
+    if (this.#controller) return;
+    const controller = (this.#controller = new AbortController());
+    const label = button.textContent;
+    button.textContent = "Stop";
+    message.textContent = "Computing…";
+    try {
+      show(await source.inspect(text, { ...options, signal: controller.signal }));
       message.textContent = "";
     } catch (error) {
       message.textContent = controller.signal.aborted ? "Stopped." : sentence(/** @type {Error} */ (error).message);
     } finally {
       this.#controller = null;
-      compute.textContent = "Compute";
+      button.textContent = label;
     }
   }
 }
@@ -118,9 +152,4 @@ async function lastPositions(source, text) {
   const { length } = await source.tokenizer.encode(text); // a start token may come before
   const shown = Math.min(LENS_TOKENS, Math.max(1, length));
   return Array.from({ length: shown }, (_, i) => i - shown);
-}
-
-/** @param {number} count */
-function offerLayers(count) {
-  layers.replaceChildren(...Array.from({ length: count }, (_, layer) => make("option", "", String(layer))));
 }

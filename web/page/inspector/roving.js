@@ -1,11 +1,15 @@
-// Groups of many buttons that are one stop of the Tab key: arrow keys, Home and End move within.
+// Groups of many buttons or links that are one stop of the Tab key: arrow keys, Home and End move within.
 
-/** Makes the buttons of `group`, now and later, one stop. @param {HTMLElement} group */
+/** @param {ParentNode} group @returns {HTMLElement[]} */
+const stopsOf = (group) => [...group.querySelectorAll("button, a")].filter((each) => each instanceof HTMLElement);
+
+/** Makes the buttons and links of `group`, now and later, one stop. @param {HTMLElement} group */
 export function rove(group) {
   group.addEventListener("keydown", (event) => {
-    const buttons = [...group.querySelectorAll("button")];
-    const at = buttons.indexOf(/** @type {HTMLButtonElement} */ (document.activeElement));
-    const row = group.querySelector("tr:last-child")?.querySelectorAll("button").length ?? 1;
+    const stops = stopsOf(group);
+    const at = stops.findIndex((each) => each === document.activeElement);
+    const last = group.querySelector("tr:last-child");
+    const row = last ? stopsOf(last).length : 1;
     /** @type {Record<string, number>} */
     const to = {
       ArrowLeft: at - 1,
@@ -13,18 +17,18 @@ export function rove(group) {
       ArrowUp: at - row,
       ArrowDown: at + row,
       Home: 0,
-      End: buttons.length - 1,
+      End: stops.length - 1,
     };
     if (!(event.key in to) || at < 0 || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
-    buttons[to[event.key]]?.focus();
+    stops[to[event.key]]?.focus();
   });
   group.addEventListener("focusin", ({ target }) => {
-    for (const button of group.querySelectorAll("button")) button.tabIndex = button === target ? 0 : -1;
+    for (const each of stopsOf(group)) each.tabIndex = each === target ? 0 : -1;
   });
 }
 
-/** After the buttons were made: the one to which Tab goes first. @param {HTMLElement} group @param {number} first */
+/** After they were made: the one to which Tab goes first. @param {HTMLElement} group @param {number} first */
 export function stopAt(group, first) {
-  [...group.querySelectorAll("button")].forEach((button, i) => (button.tabIndex = i === first ? 0 : -1));
+  stopsOf(group).forEach((each, i) => (each.tabIndex = i === first ? 0 : -1));
 }

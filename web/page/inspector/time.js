@@ -1,0 +1,46 @@
+// Time of a decode step: its dispatches with GPU time, bytes and bandwidth, as a table with bars.
+
+import { element, make } from "../dom.js";
+import { rove, stopAt } from "./roving.js";
+
+/** @typedef {import("../../gpt2.js").Inspection} Inspection */
+
+const SHADERS = "https://github.com/gpt2-wgpu/gpt2-wgpu/blob/main/shaders/";
+
+const rows = element("time-rows", HTMLTableSectionElement);
+const line = element("time-line", HTMLElement);
+
+rove(rows);
+
+/** @param {NonNullable<Inspection["time"]>} time */
+export function showTime({ steps, position, kernels, weights, seconds, bytes }) {
+  const longest = seconds ? Math.max(...seconds) : 0;
+  rows.replaceChildren(
+    ...kernels.map((kernel, i) => {
+      const name = make("a", "", kernel);
+      name.href = `${SHADERS}${encodeURIComponent(kernel)}.wgsl`;
+      const head = make("th", "", name, weights[i].length ? ` ${weights[i].join(" × ")}` : "");
+      head.scope = "row";
+      const bar = make("span", "filled");
+      if (seconds) bar.style.width = `${((100 * seconds[i]) / (longest || 1)).toFixed(1)}%`;
+      const rate = seconds?.[i] ? (bytes[i] / seconds[i] / 1e9).toFixed(2) : "–";
+      const cells = [seconds ? micro(seconds[i]) : "–", kilo(bytes[i]), rate];
+      return make("tr", "", head, ...cells.map((text) => make("td", "", text)), make("td", "scale", bar));
+    }),
+  );
+  stopAt(rows, 0);
+  const total = sum(bytes);
+  const parts = [`${kernels.length} dispatches`, `${kilo(total)} kB`];
+  if (seconds) parts.push(`${micro(sum(seconds))} µs`, `${(total / sum(seconds) / 1e9).toFixed(2)} GB/s`);
+  const means = seconds ? `Means of ${steps} steps from position ${position}.` : "This browser has no timestamp queries: there are no times.";
+  line.textContent = `One step: ${parts.join(", ")}. ${means}`;
+}
+
+/** @param {Float32Array} values */
+const sum = (values) => values.reduce((total, value) => total + value, 0);
+
+/** @param {number} seconds */
+const micro = (seconds) => (seconds * 1e6).toFixed(seconds < 1e-5 ? 1 : 0);
+
+/** @param {number} bytes */
+const kilo = (bytes) => (bytes / 1e3).toLocaleString("en", { maximumFractionDigits: bytes < 1e4 ? 1 : 0 });
