@@ -9,6 +9,7 @@ from typing import Any
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError, ShapeError
 from gpt2_wgpu.layers.initializers import Initializer, check_initializer
 from gpt2_wgpu.layers.layer import Layer, Shapes, weight_list
+from gpt2_wgpu.layers.masks import attach_mask
 from gpt2_wgpu.layers.packed_weights import (
     pack_matrix,
     pad_last_axis,
@@ -73,7 +74,8 @@ class ReversibleEmbedding(Layer):
         output_dim: width of the embedding, D.
         tie_weights: whether the projection uses the embedding's weights.
         embeddings_initializer: name of Keras; see `initializers`.
-        mask_zero: must be False: there are no implicit masks.
+        mask_zero: whether id 0 is padding: results have the mask of :meth:`compute_mask` attached,
+            which `TransformerDecoder` and `LayerNormalization` read and pass on, as in Keras.
         reverse_dtype: must be None or "float32", in which logits are computed.
         logit_soft_cap: logits become cap * tanh(logits / cap).
     """
@@ -93,11 +95,11 @@ class ReversibleEmbedding(Layer):
             if kwargs.pop(name) is not None:
                 raise InvalidArgumentError(f"ReversibleEmbedding has no {name}: leave it out")
         super().__init__(**kwargs)
-        if mask_zero or reverse_dtype not in (None, "float32"):
+        if reverse_dtype not in (None, "float32"):
             raise InvalidArgumentError(
-                f"mask_zero = {shown(mask_zero)} and reverse_dtype = {shown(reverse_dtype)}: they "
-                "must be False and None"
+                f"reverse_dtype must be None or 'float32', not {shown(reverse_dtype)}"
             )
+        self.mask_zero = bool(mask_zero)
         self.input_dim = integer("input_dim", input_dim, 1, 1 << 24)
         self.output_dim = integer("output_dim", output_dim, 1, 1 << 16)
         self.tie_weights, self.logit_soft_cap = bool(tie_weights), logit_soft_cap
@@ -137,7 +139,22 @@ class ReversibleEmbedding(Layer):
             found = found.view((*ids.shape, wte.in_features))[..., : self.output_dim]
             if known is not None:
                 found = ops.where(ops.expand_dims(known, -1), found, math.nan)
-            return scope.escape(found)
+            return scope.escape(attach_mask(found, self.compute_mask(inputs)))
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Tensor | None:
+        """Return which ids are not 0, bool of the shape of ``inputs``; None without ``mask_zero``.
+
+        Args:
+            inputs: ids in lists or arrays, or an int32 or uint32 tensor.
+            mask: without effect, as in Keras.
+        """
+        if not self.mask_zero:
+            return None
+        with tidy("compute_mask") as scope:
+            ids = inputs
+            if not isinstance(ids, Tensor):
+                ids, _ = token_ids(ids, self.input_dim, self.device)
+            return scope.escape(ops.not_equal(ids, 0))
 
     def _weight_shapes(self, input_shape: tuple[Any, ...]) -> Shapes:
         shapes: Shapes = {"embeddings": (self.input_dim, self.output_dim)}
@@ -167,6 +184,7 @@ class ReversibleEmbedding(Layer):
             "output_dim": self.output_dim,
             "tie_weights": self.tie_weights,
             "embeddings_initializer": self.embeddings_initializer,
+            "mask_zero": self.mask_zero,
             "logit_soft_cap": self.logit_soft_cap,
         }
 
@@ -284,9 +302,11 @@ class TokenAndPositionEmbedding(Layer):
         """Embed token ids [..., T] at positions from ``start_index`` on, or ``positions``."""
         self.build(())
         with tidy(self.name) as scope:
+            mask = self.compute_mask(inputs)
             if positions is not None:
                 tokens = self.token_embedding(inputs)
-                return scope.escape(tokens + self.position_embedding(tokens, positions=positions))
+                found = tokens + self.position_embedding(tokens, positions=positions)
+                return scope.escape(attach_mask(found, mask))
             ids, known = token_ids(inputs, self.vocabulary_size, self.device)
             if not ids.ndim:
                 raise ShapeError("token ids must be [..., T], not one id")
@@ -295,7 +315,11 @@ class TokenAndPositionEmbedding(Layer):
             found = looked_up(ids, first, wte, wpe)[..., : self.embedding_dim]
             if known is not None:
                 found = ops.where(ops.expand_dims(known, -1), found, math.nan)
-            return scope.escape(found)
+            return scope.escape(attach_mask(found, mask))
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Tensor | None:
+        """Return which ids are not 0, see `ReversibleEmbedding.compute_mask`."""
+        return self.token_embedding.compute_mask(inputs, mask)
 
     def build(self, input_shape: Any = (), **shapes: Any) -> None:
         """Create the weights, whose shapes do not depend on the input's."""
@@ -336,6 +360,7 @@ class TokenAndPositionEmbedding(Layer):
             "sequence_length": self.sequence_length,
             "embedding_dim": self.embedding_dim,
             "tie_weights": self.token_embedding.tie_weights,
+            "mask_zero": self.token_embedding.mask_zero,
             "embeddings_initializer": self.embeddings_initializer,
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
@@ -46,7 +47,7 @@ def merge_padding_and_attention_mask(
 
     Args:
         inputs: the input sequence, whose device the mask is made on.
-        padding_mask: [B, S], 0 or False hides a key; or None.
+        padding_mask: [B, S], 0 or False hides a key; or None: the mask attached to ``inputs``.
         attention_mask: [B, T, S]; or None.
 
     Returns:
@@ -56,6 +57,7 @@ def merge_padding_and_attention_mask(
         ShapeError: a mask has another number of axes.
     """
     device = inputs.device if isinstance(inputs, Tensor) else None
+    padding_mask = attached_mask(inputs) if padding_mask is None else padding_mask
     with tidy("merge masks") as scope:
         merged = None
         if padding_mask is not None:
@@ -64,6 +66,20 @@ def merge_padding_and_attention_mask(
             seen = as_mask("attention_mask", attention_mask, 3, device)
             merged = seen if merged is None else ops.logical_and(merged, seen)
         return scope.escape(merged)
+
+
+def attached_mask(values: Any) -> Any:
+    """Return the mask that is attached to an input, as Keras does it; None without one."""
+    return getattr(values, "_keras_mask", None)
+
+
+def attach_mask(x: Tensor, mask: Any) -> Tensor:
+    """Attach ``mask`` to ``x``, which owns a view of it; nothing if it is None. Return ``x``."""
+    if mask is not None:
+        own = copy(as_bool("mask", mask, x.device))
+        x._keras_mask = own
+        x.children = (*x.children, own)
+    return x
 
 
 def decoder_mask(

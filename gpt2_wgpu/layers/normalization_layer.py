@@ -7,6 +7,7 @@ from typing import Any
 
 from gpt2_wgpu.layers.initializers import Initializer
 from gpt2_wgpu.layers.layer import Layer, Shapes
+from gpt2_wgpu.layers.masks import attach_mask, attached_mask
 from gpt2_wgpu.layers.packed_weights import (
     pack_vector,
     pad_last_axis,
@@ -25,11 +26,15 @@ class LayerNormalization(Layer):
         self.epsilon = epsilon
 
     def __call__(self, inputs: Any) -> Tensor:
-        """Return ``inputs`` [..., D] with mean 0 and variance 1, times gamma plus beta."""
+        """Return ``inputs`` [..., D] with mean 0 and variance 1, times gamma plus beta.
+
+        A mask attached to ``inputs`` is attached to the result.
+        """
         with tidy(self.name) as scope:
             x = self._input(inputs)
             width = x.shape[-1]
-            return scope.escape(normalize(pad_last_axis(x), self._weights, self.epsilon, width))
+            found = normalize(pad_last_axis(x), self._weights, self.epsilon, width)
+            return scope.escape(attach_mask(found, attached_mask(inputs)))
 
     def _weight_shapes(self, input_shape: tuple[Any, ...]) -> Shapes:
         return {"gamma": (input_shape[-1],), "beta": (input_shape[-1],)}

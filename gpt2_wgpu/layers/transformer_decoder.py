@@ -15,7 +15,13 @@ from gpt2_wgpu.layers.attention_weights import AttentionWeights
 from gpt2_wgpu.layers.decoder_weights import CrossBlock, block_shapes, pack_block, unpack_block
 from gpt2_wgpu.layers.initializers import Initializer, check_initializer
 from gpt2_wgpu.layers.layer import Layer, Shapes
-from gpt2_wgpu.layers.masks import as_mask, decoder_mask, merge_padding_and_attention_mask
+from gpt2_wgpu.layers.masks import (
+    as_mask,
+    attach_mask,
+    attached_mask,
+    decoder_mask,
+    merge_padding_and_attention_mask,
+)
 from gpt2_wgpu.layers.normalization_layer import normalize
 from gpt2_wgpu.layers.packed_weights import pad_last_axis
 from gpt2_wgpu.nn import Block, KVCache, LayerNorm, Linear, Norm, feed_forward
@@ -94,7 +100,8 @@ class TransformerDecoder(Layer):
 
         Args:
             decoder_sequence: the residual stream.
-            decoder_padding_mask: [B, T], with a cache [B, S]; 0 or False hides a position.
+            decoder_padding_mask: [B, T], with a cache [B, S]; 0 or False hides a position. None:
+                the mask attached to ``decoder_sequence``, which the result has, too.
             decoder_attention_mask: [B, T, T], with a cache [B, T, S]; 0 or False hides a key.
             self_attention_cache: [B, 2, S, H, D / H], of which a changed copy is returned; or a
                 `KVCache` of one layer, which is updated in place by the kernels of the models.
@@ -104,7 +111,8 @@ class TransformerDecoder(Layer):
             training: without effect.
             encoder_sequence: [B, S, E], to all of which each position attends; None: the layer has
                 no cross-attention. With a cache that is only read its values do not count.
-            encoder_padding_mask: [B, S]; 0 or False hides a position.
+            encoder_padding_mask: [B, S]; 0 or False hides a position. None: the mask attached to
+                ``encoder_sequence``.
             encoder_attention_mask: [B, T, S]; 0 or False hides a key.
             cross_attention_cache: keys and values of the encoder's sequence, [B, 2, S, H, D / H],
                 of which a changed copy is returned; or a `KVCache` of one layer, updated in place.
@@ -128,6 +136,10 @@ class TransformerDecoder(Layer):
                 "pass a tensor [B, 2, S, H, D]"
             )
         cross_cache, cross_index = cross_attention_cache, cross_attention_cache_update_index
+        mask = attached_mask(decoder_sequence)
+        padding = mask if decoder_padding_mask is None else decoder_padding_mask
+        if encoder_padding_mask is None:
+            encoder_padding_mask = attached_mask(encoder_sequence)
         masks = encoder_padding_mask, encoder_attention_mask
         given = (encoder_sequence, *masks, cross_cache, cross_index)
         with tidy(self.name) as scope:
@@ -139,23 +151,22 @@ class TransformerDecoder(Layer):
             width = x.shape[-1]
             x = pad_last_axis(x)
             if isinstance(cache, KVCache) or (cache is None and in_order and index is None):
-                mask = decoder_padding_mask
-                if mask is not None:
-                    mask = as_mask("decoder_padding_mask", mask, 2, self.device)
+                if padding is not None:
+                    padding = as_mask("decoder_padding_mask", padding, 2, self.device)
                 index = 0 if index is None else index
-                x = self._attention_block(x, width, cache, index, mask)
+                x = self._attention_block(x, width, cache, index, padding)
             else:
-                mask = decoder_mask(
-                    x, decoder_padding_mask, decoder_attention_mask, cache, index, use_causal_mask
+                seen = decoder_mask(
+                    x, padding, decoder_attention_mask, cache, index, use_causal_mask
                 )
-                x, cache = self._masked_attention_block(x, width, cache, index, mask)
+                x, cache = self._masked_attention_block(x, width, cache, index, seen)
             caches = [cache]
             if encoder is not None:
                 x, cross_cache = self._cross_attention_block(
                     x, width, encoder, cross_cache, cross_index, *masks
                 )
                 caches.append(cross_cache)
-            x = self._feed_forward_block(x, width)[..., :width]
+            x = attach_mask(self._feed_forward_block(x, width)[..., :width], mask)
             if self_attention_cache is None:
                 return scope.escape(x)
             made = [each for each in caches if not isinstance(each, KVCache)]

@@ -79,8 +79,8 @@ class Tensor(Operators, NotPicklable):
     """
 
     __slots__ = (
-        "__weakref__", "children", "created", "device", "disposed", "dtype", "freed_by", "kept",
-        "label", "scope", "serial", "shape", "storage",
+        "__weakref__", "_keras_mask", "children", "created", "device", "disposed", "dtype",
+        "freed_by", "kept", "label", "scope", "serial", "shape", "storage",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +95,7 @@ class Tensor(Operators, NotPicklable):
         self.disposed = False
         self.freed_by = ""
         self.children: tuple[Tensor, ...] = ()  # tensors that are part of this one
+        self._keras_mask: Any = None  # that layers attach and read: layers/masks.py
         self.scope: Owner | None = None
         memory = device.memory
         self.serial = memory.register(self)

@@ -38,7 +38,7 @@ def test_the_blocks_of_extending_run(device: gw.Device, capsys: pytest.CaptureFi
 def test_the_blocks_of_layers_run(
     device: gw.Device, capsys: pytest.CaptureFixture[str], no_leak: None
 ) -> None:
-    *blocks, token, difference, own = lines_of("layers.md", capsys)
+    *blocks, token, difference, own, mask = lines_of("layers.md", capsys)
     config = gw.GPT2Config.from_json_file(DOCS.parent / "models" / "fairytales" / "config.json")
     assert [line.split()[0] for line in blocks] == [
         f"transformer_layer_{i}" for i in range(config.n_layer)
@@ -48,6 +48,7 @@ def test_the_blocks_of_layers_run(
     assert blocks[-1].endswith(repr(lm.preprocessor.tokenizer.decode([int(token)])))
     lm.dispose()
     assert float(difference) < 1e-10
+    assert mask == "[[True, True, True, False, False]]"
     assert own == "(1, 5, 32) self_attention/query/kernel (32, 4, 8)"
 
 

@@ -351,8 +351,9 @@ MISTAKES: dict[str, tuple[Any, type[Exception], str]] = {
         lambda d: d.self_attention_layer(X, X, cache_update_index=0),
         InvalidArgumentError, "without a cache",
     ),
-    "implicit mask": (
-        lambda d: layers.ReversibleEmbedding(3, 4, mask_zero=True), InvalidArgumentError, "mask_",
+    "logits in float16": (
+        lambda d: layers.ReversibleEmbedding(3, 4, reverse_dtype="float16"), InvalidArgumentError,
+        "reverse_dtype must be None or 'float32'",
     ),
     "a part's weights": (
         lambda d: d.self_attention_layer.set_weights(d.self_attention_layer.get_weights()),
