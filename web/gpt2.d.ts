@@ -481,6 +481,8 @@ export class Session {
   private constructor();
   /** Generates the text that follows, and keeps its tokens; after a stop those up to it. */
   stream(options?: SessionTextOptions & Partial<DetailOptions>): TextStream;
+  /** The tokens of that text, within the context (not of a text that slides). */
+  stream(options: SessionTextOptions & Partial<DetailOptions> & TokenOptions): TokenStream;
   generate(options: SessionTextOptions & DetailOptions): Promise<Details>;
   generate(options?: SessionTextOptions): Promise<string>;
   /** Appends a text, without start token, or ids; they are computed by the next text. */

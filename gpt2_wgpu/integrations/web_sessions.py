@@ -9,6 +9,7 @@ import gpt2_wgpu as gw
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.integrations.web_settings import Settings, javascript_names
 from gpt2_wgpu.integrations.web_texts import Text
+from gpt2_wgpu.integrations.web_tokens import TokenText, without_tokens
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.text import GPT2Tokenizer
 
@@ -62,14 +63,30 @@ class Session:
                         f"a text of a session has no setting {key}, which is one of lm.session or "
                         "of lm.generate"
                     )
-            settings = self._settings_of(given, rules)
+            settings = self._settings_of(without_tokens(given), rules)
+            most = settings.arguments["max_new_tokens"]
+            if given.get("tokens"):
+                self._check_tokens(most)
             stream = self._session.stream(
-                settings.arguments["max_new_tokens"],
+                most,
                 stop_texts=settings.arguments["stop_texts"],
                 sampler=settings.sampler,
                 time_limit=settings.arguments["time_limit"],
             )
+        if given.get("tokens"):
+            model = self._session.model
+            return TokenText(model, given, stream, settings, self._tokenizer, self._on_step)
         return Text(stream, settings, self._tokenizer, self._on_step)
+
+    def _check_tokens(self, most: int | None) -> None:
+        """Raise InvalidArgumentError if tokens of a stream may slide out of the context."""
+        room, length = self._session.max_length, len(self._session.token_ids) + (most or 0)
+        if self._session.context_policy == "slide" and length > room:
+            raise InvalidArgumentError(
+                f"a stream of tokens needs all {length} tokens within the session's {room}, since "
+                "a text that slides has no log-probabilities of one context: omit tokens, or give "
+                "fewer maxTokens"
+            )
 
     def append(self, tokens: str | list[int], allowed_special: Any = None) -> None:
         """Append a text or ids."""

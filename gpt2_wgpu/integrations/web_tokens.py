@@ -9,6 +9,7 @@ from typing import Any
 import gpt2_wgpu as gw
 from gpt2_wgpu.integrations.web_settings import Settings
 from gpt2_wgpu.integrations.web_texts import Text, alternatives
+from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.growing_logprobs import GrowingLogprobs
 from gpt2_wgpu.text import GPT2Tokenizer, StreamingDetokenizer
 
@@ -27,7 +28,7 @@ class TokenText(Text):
 
     def __init__(
         self,
-        lm: gw.GPT2CausalLM,
+        lm: CausalLM,
         given: Mapping[str, Any],
         stream: gw.TextStream,
         settings: Settings,

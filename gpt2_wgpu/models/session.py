@@ -11,7 +11,7 @@ from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.models.session_calls import SessionCalls
 from gpt2_wgpu.models.session_file import session_bytes, write_file
 from gpt2_wgpu.models.session_text import encoded
-from gpt2_wgpu.models.session_tokens import common_prefix
+from gpt2_wgpu.models.session_tokens import ContextPolicy, common_prefix
 from gpt2_wgpu.text.preprocessor import AllowedSpecial
 from gpt2_wgpu.validation import integer
 from gpt2_wgpu.webgpu import sync
@@ -41,6 +41,16 @@ class Session(SessionCalls):
     @text.setter
     def text(self, text: str) -> None:
         self.edit(text)
+
+    @property
+    def max_length(self) -> int:
+        """Most tokens that the session has at once."""
+        return self._tokens.max_length
+
+    @property
+    def context_policy(self) -> ContextPolicy:
+        """What happens to a text of ``max_length``; see ``lm.session``."""
+        return self._tokens.policy
 
     @property
     def dropped_tokens(self) -> int:

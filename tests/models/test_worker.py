@@ -175,6 +175,40 @@ def test_the_embedded_model_keeps_the_documented_defaults(tales):
     assert info["defaults"] == DEFAULTS | {"topP": 0.5, "maxTokens": 9}
 
 
+def test_a_session_streams_tokens(tales):
+    """Those of a stream of the whole text; not where tokens leave the context."""
+    model = web_worker.Model("a model", tales)
+
+    async def read(text):
+        found = []
+        while (tokens := await text.next()) is not None:
+            found += tokens
+        details = await text.details()
+        text.close()
+        return found, details
+
+    given = {"temperature": 0, "maxTokens": 6, "tokens": True, "topLogprobs": 1}
+    whole, _ = asyncio.run(read(model.stream("The king", given | {"maxTokens": 12})))
+    session = model.session("The king", {})
+    first, details = asyncio.run(read(session.stream(given)))
+    second, detailed = asyncio.run(read(session.stream(given | {"details": True})))
+    session.close()
+    assert details is None
+    assert [each["id"] for each in second] == detailed["tokenIds"]
+    for found, expected in ((first, whole[:6]), (second, whole[6:])):
+        assert [each["id"] for each in found] == [each["id"] for each in expected]
+        assert "".join(each["text"] for each in found) == "".join(e["text"] for e in expected)
+        numbers = [each["logprob"] for each in expected]
+        assert [each["logprob"] for each in found] == pytest.approx(numbers, abs=1e-3)
+        assert [len(each["top"]) for each in found] == [1] * 6
+    assert second[0]["offset"] == 0
+    short = model.session("The king", {"maxLength": 8, "contextPolicy": "slide"})
+    with pytest.raises(errors.InvalidArgumentError, match="all 9 tokens within the session's 8,"):
+        short.stream(given)
+    assert len(asyncio.run(read(short.stream(given | {"maxTokens": 5})))[0]) == 5
+    short.close()
+
+
 STREAMED: dict[str, int | str] = {"temperature": 0, "maxTokens": 30, "topLogprobs": 2}
 
 

@@ -1,7 +1,7 @@
 // The types that programs see: each `same` is an error unless both are the same type.
 
 import { GPT2, check, configure, models, offline } from "../../../web/gpt2.js";
-import type { Beam, Details, Memory, Session, Stats } from "../../../web/gpt2.js";
+import type { Beam, Details, Memory, Session, Stats, StreamedToken } from "../../../web/gpt2.js";
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 /** @param given a value of type A */
@@ -35,6 +35,8 @@ export async function use(lm: GPT2, session: Session, signal: AbortSignal) {
   same<Details[]>()(await lm.generate(["Once"], { details: true, topLogprobs: 2 }), true);
   same<Beam[]>()(await lm.generate("Once", { numBeams: 3, returnAllBeams: true }), true);
   same<Details[]>()(await lm.generate(["Once"], { numBeams: 3, returnAllBeams: true, details: true }), true);
+  for await (const token of session.stream({ tokens: true })) same<StreamedToken>()(token, true);
+  for await (const piece of session.stream()) same<string>()(piece, true);
   same<string>()(await session.generate(), true);
   same<number>()(await session.edit("Once"), true);
   same<void>()(await session.close(), true);
