@@ -97,7 +97,7 @@ element("share", HTMLButtonElement).addEventListener("click", async () => {
 });
 
 startSettings(() => void writer.generate());
-startOdds();
+startOdds((entry, alternative) => void writer.fork(entry, alternative));
 restore();
 void showRecorded();
 addEventListener("hashchange", restore);

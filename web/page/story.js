@@ -24,13 +24,24 @@ followButton.addEventListener("click", () => {
   view.focus();
 });
 
-/** The text as it is now, as a function that shows it again. */
+/** The text as it is now, as a function that shows it again, also after its nodes were moved. */
 export function keepStory() {
   const [nodes, heading] = [[...text.childNodes], label.textContent];
+  const inner = nodes.map(({ childNodes }) => [...childNodes]);
   return () => {
+    nodes.forEach((node, i) => node instanceof HTMLSpanElement && node.replaceChildren(...inner[i]));
     text.replaceChildren(...nodes);
     label.textContent = heading;
   };
+}
+
+/** Cuts the text before `token`, one of its parts' nodes, and appends another. @param {HTMLElement} token @param {HTMLElement} next */
+export function cutStory(token, next) {
+  const nodes = [...text.childNodes];
+  const part = nodes.findIndex((node) => node.contains(token));
+  const inner = [...nodes[part].childNodes];
+  const before = inner.slice(0, inner.indexOf(token));
+  text.replaceChildren(...nodes.slice(0, part), make("span", "", ...before, next));
 }
 
 /** Clears the page for a new text. @param {string} prompt */
@@ -47,12 +58,6 @@ export function beginPart(heading) {
   streaming = true;
   following = true;
   view.dataset.state = "streaming";
-}
-
-/** Removes the last part of the text. @param {string} heading */
-export function dropPart(heading) {
-  text.lastElementChild?.remove();
-  label.textContent = heading;
 }
 
 /** @param {string} piece */

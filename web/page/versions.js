@@ -36,9 +36,8 @@ export class Versions {
   }
 }
 
-/** Shows one text in place of several. @param {string} prompt @param {string} written @param {string} heading */
-export function showVersion(prompt, written, heading) {
-  beginStory(prompt);
+/** Shows one text, after the prompt. @param {string} written @param {string} heading */
+export function showVersion(written, heading) {
   beginPart(heading);
   appendStory(written);
   endStory();

@@ -1,19 +1,23 @@
 // Prompt in, text out, one text at a time. A text is a session of the model: it can be continued, its
-// last part taken back, and written again.
+// last part taken back and written again, and forked where another token is chosen.
 
 import { announceNow } from "./announcer.js";
+import { Branches, branchName } from "./branches.js";
+import { complain, withdraw } from "./complaint.js";
 import { element } from "./dom.js";
+import { Draft } from "./draft.js";
 import { showFigures } from "./figures.js";
-import { sentence } from "./format.js";
-import { keepOdds, oddsOptions, showOdds } from "./inspector/odds.js";
+import { writePart, writeSeveral } from "./generation.js";
+import { forkOdds, named, selectOdds } from "./inspector/odds.js";
 import { onPress } from "./press.js";
-import { readSettings, specialTokens, stopTexts } from "./settings.js";
-import { Versions, showVersion, together } from "./versions.js";
-import { appendStory, beginPart, beginStory, dropPart, endStory, keepStory } from "./story.js";
+import { readSettings, specialTokens } from "./settings.js";
+import { beginStory, storyText } from "./story.js";
+import { showVersion } from "./versions.js";
 
 /**
- * @typedef {import("../gpt2.js").Session} Session
- * @typedef {{before: number, seed: number}} Part tokens of the session before this part of the text, and its seed
+ * @typedef {import("../gpt2.js").GPT2} GPT2
+ * @typedef {import("./generation.js").Call} Call
+ * @typedef {import("./draft.js").State} State
  */
 
 const prompt = element("prompt", HTMLTextAreaElement);
@@ -21,30 +25,26 @@ const button = element("generate", HTMLButtonElement);
 const on = element("continue", HTMLButtonElement);
 const undo = element("undo", HTMLButtonElement);
 const again = element("again", HTMLButtonElement);
+const story = element("story", HTMLElement);
 const message = element("writing-message", HTMLElement);
-const complaint = element("writing-error", HTMLElement);
 
 export class Writer {
-  /** @type {import("../gpt2.js").GPT2 | null} */
+  /** @type {GPT2 | null} */
   #lm = null;
   #name = "";
   /** @type {AbortController | null} the current text */
   #controller = null;
-  /** @type {Session | null} of the text that is shown */
-  #session = null;
-  /** @type {Part[]} */
-  #parts = [];
-  /** The text cannot go on: the context is full. */
-  #full = false;
+  #draft = new Draft();
+  #branches = new Branches((branch) => void this.#goTo(branch));
 
   constructor() {
     onPress(button, () => {
       if (this.#controller) this.stop();
       else void this.generate();
     });
-    onPress(on, () => void this.#write(on, () => this.#continue()));
-    undo.addEventListener("click", () => void this.#write(undo, () => this.#takeBack()));
-    onPress(again, () => void this.#write(again, () => this.#tryAgain()));
+    onPress(on, () => void this.#continue());
+    undo.addEventListener("click", () => void this.#takeBack());
+    onPress(again, () => void this.#tryAgain());
     prompt.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
       event.preventDefault();
@@ -57,17 +57,17 @@ export class Writer {
 
   /**
    * Writes with `lm` from now on; null: there is no model.
-   * @param {import("../gpt2.js").GPT2 | null} lm
+   * @param {GPT2 | null} lm
    * @param {string} [name]
    */
   use(lm, name = "") {
     if (this.#lm && !lm) this.stop();
     this.#lm = lm;
     this.#name = name;
-    this.#session = null; // the model's end closes it
-    this.#parts = [];
+    this.#draft.begin(null); // the model's end closes its sessions
+    this.#branches.clear();
     message.textContent = "";
-    if (lm) complaint.textContent = "";
+    if (lm) withdraw();
     this.#draw();
   }
 
@@ -78,205 +78,154 @@ export class Writer {
 
   /** Writes after the prompt; does nothing during another text. */
   async generate() {
-    await this.#write(button, async () => {
-      const [lm, settings] = [this.#lm, readSettings()];
-      if (!lm || !settings) return;
-      await this.#attempt(() => {
-        this.#parts = [];
-        if (settings.numReturnSequences > 1) return this.#several(lm, settings);
-        beginStory(prompt.value);
-        return this.#part(settings, () => this.#begin(lm));
+    await this.#attempt(button, async (call) => {
+      this.#branches.clear();
+      if (call.settings.numReturnSequences > 1) return this.#several(call);
+      beginStory(prompt.value);
+      const { session } = this.#draft;
+      this.#draft.begin(session);
+      return writePart(this.#draft, call, async () => {
+        if (session) await session.edit(prompt.value, specialTokens());
+        else this.#draft.session = await call.lm.session(prompt.value, specialTokens());
       });
     });
   }
 
-  /** The session with the prompt alone. @param {import("../gpt2.js").GPT2} lm */
-  async #begin(lm) {
-    if (this.#session) await this.#session.edit(prompt.value, specialTokens());
-    else this.#session = await lm.session(prompt.value, specialTokens());
-    return this.#session;
+  async #continue() {
+    await this.#attempt(on, (call) => writePart(this.#draft, call, async () => {}));
   }
 
-  async #continue() {
-    const [session, settings] = [this.#session, readSettings()];
-    if (session && settings) await this.#attempt(() => this.#part(settings, async () => session));
+  /** Writes the last part anew. */
+  async #tryAgain() {
+    await this.#attempt(again, (call) => writePart(this.#draft, call, () => this.#draft.undo({ whole: false })));
   }
 
   /**
-   * Runs `action`; if it gives false, because nothing could be written, all is as it was before.
-   * @param {() => Promise<boolean>} action
+   * Goes on from before a token of the text, with another one in its place: a branch.
+   * @param {import("./inspector/odds.js").Entry} entry @param {import("./inspector/odds.js").Alternative} alternative
    */
-  async #attempt(action) {
-    const [lm, session, parts, full] = [this.#lm, this.#session, [...this.#parts], this.#full];
-    const ids = session ? await session.tokenIds() : [];
-    const shown = [keepStory(), keepOdds()];
-    if (await action()) return;
-    for (const show of shown) show();
-    if (this.#lm !== lm) return; // it was unloaded, and closed its sessions
-    if (!session) void this.#session?.close();
-    [this.#session, this.#parts, this.#full] = [session, parts, full];
-    await session?.edit(ids);
+  async fork(entry, alternative) {
+    await this.#attempt(story, async (call, state) => {
+      const { session } = state;
+      if (!session) throw new Error("This text is not one of the loaded model. Press Generate first");
+      const fork = async () => {
+        const ids = [...state.ids.slice(0, entry.at), alternative.id];
+        await session.edit(ids);
+        const piece = (await call.lm.tokenizer.pieces(ids)).at(-1) ?? "";
+        forkOdds(entry, alternative, piece);
+        const before = storyText().slice(0, -piece.length || undefined);
+        const name = branchName(before, named(entry.piece), named(piece));
+        this.#draft.fork(state, this.#branches.add(state.branch, name), entry.at);
+        return { passing: true };
+      };
+      return writePart(this.#draft, call, fork);
+    });
+    selectOdds(entry.at);
   }
 
-  /** Removes the last part of the text. */
-  async #takeBack() {
-    const [session, part] = [this.#session, this.#parts.pop()];
-    if (!session || !part) return;
-    dropPart(this.#heading());
-    showOdds(null);
+  /** Shows another branch as it was left. @param {import("./branches.js").Branch} branch */
+  async #goTo(branch) {
+    await this.#write(story, async () => {
+      const { state } = branch;
+      if (!state || branch === this.#draft.branch) return;
+      await this.#leave(() => this.#draft.restore(state));
+      announceNow("Branch shown.");
+    });
+  }
+
+  /** Runs what may lead to another branch; the list keeps the one that is left. @param {() => Promise<unknown>} action */
+  async #leave(action) {
+    const state = await this.#draft.state();
+    await action();
     showFigures(null);
-    this.#full = false;
-    await session.rewind((await session.tokenIds()).length - part.before);
+    if (this.#draft.branch === state.branch) return;
+    state.branch.state = state;
+    this.#branches.mark(this.#draft.branch);
   }
 
-  async #tryAgain() {
-    const settings = readSettings();
-    const session = this.#session;
-    if (!settings || !session) return;
-    await this.#attempt(async () => {
-      await this.#takeBack();
-      return this.#part(settings, async () => session);
+  /** Undoes the last step. */
+  async #takeBack() {
+    await this.#write(undo, () => this.#leave(() => this.#draft.undo({ whole: true })));
+  }
+
+  /**
+   * Runs an action that generates, given the text as it is; if it gives false or throws, because nothing could be
+   * written, all is as it was.
+   * @param {HTMLElement} origin @param {(call: Call, state: State) => Promise<boolean>} action
+   */
+  async #attempt(origin, action) {
+    await this.#write(origin, async (lm, signal) => {
+      const settings = readSettings();
+      if (!settings) return;
+      const state = await this.#draft.state();
+      const showBranches = this.#branches.keep(state.branch);
+      const restore = async () => {
+        if (this.#lm !== lm) return state.show(); // it was unloaded, and closed its sessions
+        showBranches();
+        await this.#draft.restore(state);
+      };
+      try {
+        if (!(await action({ lm, name: this.#name, settings, signal }, state))) await restore();
+      } catch (error) {
+        await restore();
+        throw error;
+      }
     });
   }
 
   /**
-   * Runs one action at a time. The focus goes to Stop meanwhile, and back.
-   * @param {HTMLButtonElement} origin @param {() => Promise<void>} action
+   * Runs one action at a time. The focus goes to Stop meanwhile, and back; from a button that is gone then, to the text.
+   * @param {HTMLElement} origin @param {(lm: GPT2, signal: AbortSignal) => Promise<void>} action
    */
   async #write(origin, action) {
-    if (this.#controller || !this.#lm) {
+    const lm = this.#lm;
+    if (this.#controller || !lm) {
       const running = "A text is being generated: press Esc to stop it.";
       message.textContent = this.#controller ? running : "There is no model yet: press Load above.";
       return;
     }
-    this.#controller = new AbortController();
-    const focused = document.activeElement === origin;
+    const { signal } = (this.#controller = new AbortController());
+    const focused = origin === story || document.activeElement === origin;
     if (focused) button.focus();
     message.textContent = "";
-    complaint.textContent = "";
+    withdraw();
     this.#draw();
     try {
-      await action();
+      await action(lm, signal);
     } catch (error) {
       complain(error);
     }
     this.#controller = null;
     this.#draw();
-    if (focused && document.activeElement === button && !origin.disabled) origin.focus();
+    if (focused && document.activeElement === button) origin.focus(); // (a disabled one stays without)
   }
 
-  /**
-   * Writes the next part of the text; gives false if an error or a stop came before any of it.
-   * @param {import("./settings.js").Values} settings @param {() => Promise<Session>} open
-   */
-  async #part({ numReturnSequences: _, ...settings }, open) {
-    const { signal } = /** @type {AbortController} */ (this.#controller);
-    const heading = this.#heading(settings.seed);
-    beginPart(heading);
-    showFigures(null);
-    showOdds(null);
-    /** @type {import("../gpt2.js").TextStream | null} */
-    let stream = null;
-    let problem = null;
-    let written = "";
-    try {
-      const session = await open();
-      const before = (await session.tokenIds()).length;
-      this.#parts.push({ before, seed: settings.seed });
-      stream = session.stream({ ...settings, ...stopTexts(), ...oddsOptions(), wait: true, signal });
-      for await (const piece of stream) {
-        written += piece;
-        appendStory(piece);
-        showFigures(stream.stats);
-      }
-      if (stream.stats?.finishReason === "stop_text") await this.#dropStopText(session, before, written);
-    } catch (error) {
-      if (!signal.aborted) problem = error;
-    }
-    endStory();
-    showOdds(stream?.details ?? null);
-    const stats = stream?.stats ?? null;
-    showFigures(stats, problem ? "error" : signal.aborted ? "aborted" : stats?.finishReason);
-    this.#full = stats?.finishReason === "context";
-    if (problem) complain(problem);
-    else announceNow(signal.aborted ? "Stopped." : "Text finished.");
-    return written !== "" || !(problem || signal.aborted);
-  }
-
-  /**
-   * Generates several texts after the prompt, together; gives false if an error or a stop came before any text.
-   * @param {import("../gpt2.js").GPT2} lm @param {import("./settings.js").Values} settings
-   */
-  async #several(lm, { numReturnSequences: count, seed, ...settings }) {
-    const { signal } = /** @type {AbortController} */ (this.#controller);
+  /** Generates several texts. @param {Call} call */
+  async #several(call) {
     const [given, special] = [prompt.value, specialTokens()];
-    const versions = new Versions(given, count, `${this.#name}, seeds ${seed} to ${seed + count - 1}`);
-    showFigures(null);
-    showOdds(null);
-    const options = { ...settings, ...stopTexts(), ...special, seed, numReturnSequences: count, wait: true, signal };
-    const stream = lm.stream([given], options);
-    let problem = null;
-    let any = false;
-    try {
-      for await (const { row, text } of stream) {
-        any = true;
-        versions.append(row, text);
-        showFigures(together(stream.stats));
-      }
-    } catch (error) {
-      if (!signal.aborted) problem = error;
-    }
-    const stats = together(stream.stats);
-    versions.end(async (row, text) => {
-      await this.#write(button, () => this.#choose(given, special, text, stream.stats?.[row]?.seed ?? seed + row));
+    const written = await writeSeveral(call, given, special, async (text, seed) => {
+      await this.#write(button, async (lm) => this.#choose(await lm.session(given, special), given, text, seed));
       on.focus(); // the button that was pressed is gone
     });
-    showFigures(stats, problem ? "error" : signal.aborted ? "aborted" : (stats?.finishReason ?? "several"));
-    if (problem) complain(problem);
-    else announceNow(signal.aborted ? "Stopped." : "Texts finished.");
-    if (!any && (problem || signal.aborted)) return false;
-    void this.#session?.close();
-    this.#session = null;
-    this.#full = false;
+    if (!written) return false;
+    void this.#draft.session?.close();
+    this.#draft.begin(null);
     return true;
   }
 
   /**
    * Goes on with one of several texts.
-   * @param {string} given the prompt @param {{allowedSpecial?: "all"}} special @param {string} written @param {number} seed
+   * @param {import("../gpt2.js").Session} session of the prompt
+   * @param {string} given the prompt @param {string} written @param {number} seed
    */
-  async #choose(given, special, written, seed) {
-    const session = await this.#lm?.session(given, special);
-    if (!session) return;
-    this.#session = session;
-    this.#parts = [{ before: (await session.tokenIds()).length, seed }];
-    this.#full = false;
+  async #choose(session, given, written, seed) {
+    this.#draft.begin(session);
+    beginStory(given);
+    const state = await this.#draft.state();
+    this.#draft.remember(state);
+    this.#draft.parts = [{ before: state.ids.length, seed }];
     await session.append(written);
-    showVersion(given, written, this.#heading());
-  }
-
-  /**
-   * Takes the stop text, which the page does not show, from the session. What was computed for the
-   * tokens that remain is kept, also where encoding the text would give other tokens.
-   * @param {Session} session @param {number} before tokens of it before this part @param {string} written
-   */
-  async #dropStopText(session, before, written) {
-    const ids = (await session.tokenIds()).slice(before);
-    const pieces = (await this.#lm?.tokenizer.pieces(ids)) ?? [];
-    let [kept, length] = [0, 0];
-    for (let end = 0, i = 0; i < pieces.length; i++) {
-      end += pieces[i].length; // (tokens of a part of a character have no text; the last of them has it)
-      if (end > written.length) break;
-      if (end > length) [kept, length] = [i + 1, end];
-    }
-    await session.rewind(ids.length - kept);
-    if (length < written.length) await session.append(written.slice(length)); // the stop text began in a token
-  }
-
-  /** @param {...number} seeds of the next part */
-  #heading(...seeds) {
-    const all = [...this.#parts.map(({ seed }) => seed), ...seeds];
-    return all.length ? `${this.#name}, seed ${all.join(", ")}` : this.#name;
+    showVersion(written, this.#draft.heading(this.#name));
   }
 
   #draw() {
@@ -284,15 +233,11 @@ export class Writer {
     button.textContent = running ? "Stop" : "Generate";
     button.classList.toggle("primary", !running);
     button.disabled = !this.#lm && !running;
-    on.disabled = running || !this.#session || this.#full;
-    undo.disabled = again.disabled = running || !this.#session || !this.#parts.length;
+    const { session, full, parts, canUndo } = this.#draft;
+    on.disabled = running || !session || full;
+    undo.disabled = running || !canUndo;
+    again.disabled = undo.disabled || !parts.length;
     if (running) button.setAttribute("aria-keyshortcuts", "Escape");
     else button.removeAttribute("aria-keyshortcuts");
   }
-}
-
-/** Shows an error below the Generate button. @param {unknown} problem */
-function complain(problem) {
-  complaint.textContent = sentence(problem instanceof Error ? problem.message : String(problem));
-  complaint.scrollIntoView({ block: "nearest" });
 }

@@ -77,3 +77,26 @@ def visit(browser: Browser, fake_address: str) -> Iterator[Callable[..., Visit]]
     for one in visits:
         one.check()
         one.context.close()
+
+
+@pytest.fixture(scope="module")
+def real_address(site: Path) -> Iterator[str]:
+    """The built site, under a sub-path as on a project page."""
+    with serving(site, "/gpt2-wgpu/") as url:
+        yield url
+
+
+@pytest.fixture
+def real(browser_with_gpu: Browser, real_address: str) -> Iterator[Callable[..., Visit]]:
+    """Opens the built page in a profile of its own."""
+    visits: list[Visit] = []
+
+    def begin(**options: Any) -> Visit:
+        context = browser_with_gpu.new_context(**options)
+        visits.append(Visit(context, real_address, None))
+        return visits[-1]
+
+    yield begin
+    for one in visits:
+        one.check()
+        one.close()

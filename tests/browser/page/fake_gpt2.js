@@ -30,6 +30,7 @@ const fake = Object.assign(
     reason: null, // the finish reason of every text
     detailsText: null, // the text of the details, where it is not that of the pieces
     piece: null, // every piece of text is this
+    likely: null, // the second of the likely tokens of each place
     console: {}, // code → {output, result} or {error}
     calls: [], // what the page asked for
     running: 0, // texts in flight
@@ -288,8 +289,13 @@ export class GPT2 extends EventTarget {
   }
 }
 
-/** The pieces of all ids that sessions gave. */
+/** The pieces of all ids so far. */
 const TOKENS = [];
+
+function idOf(piece) {
+  const known = TOKENS.indexOf(piece);
+  return known < 0 ? TOKENS.push(piece) - 1 : known;
+}
 
 /** A prompt that is not too long. */
 function accepted(prompt) {
@@ -347,7 +353,7 @@ class FakeSession {
   }
 
   async tokenIds() {
-    return this.#pieces.map((piece) => TOKENS.push(piece) - 1);
+    return this.#pieces.map(idOf);
   }
 
   async text() {
@@ -373,10 +379,10 @@ function timesOf(steps) {
 
 /** Every second token was the most likely one. */
 function detailsOf(pieces, { promptTokens, finishReason, seed }) {
-  const likely = (piece) => [{ id: 5, piece, logprob: Math.log(0.5) }, { id: 6, piece: " wolf", logprob: Math.log(0.25) }];
+  const likely = (first) => [first, fake.likely ?? " wolf"].map((piece, i) => ({ id: idOf(piece), piece, logprob: Math.log(0.5 / (i + 1)) }));
   return {
     text: fake.detailsText ?? pieces.join(""),
-    tokenIds: pieces.map((_, i) => (i % 2 ? 7 : 5)),
+    tokenIds: pieces.map(idOf),
     pieces,
     logprobs: pieces.map((_, i) => Math.log(i % 2 ? 0.01 : 0.5)),
     ranks: pieces.map((_, i) => (i % 2 ? 6 : 0)),

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Error, Page, expect
@@ -22,29 +21,6 @@ PICTURES = ROOT / "build" / "screenshots"
 SLOW = 180_000  # milliseconds: Python and its model start on a busy CPU
 
 Begin = Callable[..., Visit]
-
-
-@pytest.fixture(scope="module")
-def real_address(site: Path) -> Iterator[str]:
-    """The built site, under a sub-path as on a project page."""
-    with serving(site, "/gpt2-wgpu/") as url:
-        yield url
-
-
-@pytest.fixture
-def real(browser_with_gpu: Browser, real_address: str) -> Iterator[Begin]:
-    """Opens the built page in a profile of its own."""
-    visits: list[Visit] = []
-
-    def begin(**options: Any) -> Visit:
-        context = browser_with_gpu.new_context(**options)
-        visits.append(Visit(context, real_address, None))
-        return visits[-1]
-
-    yield begin
-    for one in visits:
-        one.check()
-        one.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,24 +1,27 @@
 // Probabilities of the tokens of a text: a tint for each; of one token the most likely ones of its place
 // as bars; and a table of all.
 
-import { element, make } from "../dom.js";
-import { replaceStory } from "../story.js";
+import { button, element, make } from "../dom.js";
+import { cutStory, replaceStory } from "../story.js";
 
 /**
  * @typedef {import("../../gpt2.js").Details} Details
  * @typedef {object} Entry a token of the text
  * @property {HTMLElement} node
+ * @property {number} at number of tokens before it, start token included
  * @property {number} id
  * @property {string} piece
  * @property {number} logprob
  * @property {number} rank
  * @property {number} entropy
  * @property {Details["top"][number]} top
+ *
+ * @typedef {Details["top"][number][number]} Alternative
  */
 
 const ALTERNATIVES = 20;
 const TINTS = [0.5, 0.1, 0.01, 0.001]; // probabilities below which a token has a stronger tint
-const HINT = "Point at a token of the text, or move through it with ← and →.";
+const HINT = "Point at a token of the text, click it to keep it, or move through it with ← and →.";
 const LEAST = Math.log(1e-4); // log-probability of a bar without length: bars are on a log scale
 
 const box = element("odds", HTMLInputElement);
@@ -32,19 +35,30 @@ const view = element("story", HTMLElement);
 /** @type {Entry[]} the tokens of the text that have probabilities */
 let entries = [];
 let current = -1;
+let pinned = false; // the pointer, on its way to the alternatives, selects no other token
+/** @type {(entry: Entry, alternative: Alternative) => void} */
+let choose = () => {};
 
-/** Connects checkbox, pointer and keys. */
-export function startOdds() {
+/**
+ * Connects checkbox, pointer and keys.
+ * @param {(entry: Entry, alternative: Alternative) => void} onChoose called with an alternative to a token
+ */
+export function startOdds(onChoose) {
+  choose = onChoose;
   box.addEventListener("change", drawPanel);
   box.form?.addEventListener("reset", () => setTimeout(drawPanel));
-  for (const name of ["pointerover", "click"]) {
-    view.addEventListener(name, ({ target }) => select(entries.findIndex(({ node }) => node === target)));
-  }
+  const indexOf = (/** @type {EventTarget | null} */ target) => entries.findIndex(({ node }) => node === target);
+  view.addEventListener("pointerover", ({ target }) => void (pinned || select(indexOf(target))));
+  view.addEventListener("click", ({ target }) => {
+    pinned = indexOf(target) >= 0;
+    select(indexOf(target));
+  });
   view.addEventListener("keydown", (event) => {
     const last = entries.length - 1;
     const next = { ArrowLeft: current - 1, ArrowRight: current + 1, Home: 0, End: last }[event.key];
     if (next === undefined || last < 0 || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
+    pinned = true;
     select(Math.min(last, Math.max(0, next)));
     entries[current].node.scrollIntoView({ block: "nearest" });
   });
@@ -59,9 +73,10 @@ export function oddsOptions() {
 /**
  * Shows the tokens of the part that has ended; those of parts that are gone, go. null: the part has none.
  * @param {Details | null} found
+ * @param {number} [before] number of tokens before the part, start token included
  */
-export function showOdds(found) {
-  const added = found ? entriesOf(found) : [];
+export function showOdds(found, before = 0) {
+  const added = found ? entriesOf(found, before) : [];
   if (found) replaceStory(added.map(({ node }) => node));
   draw([...entries.filter(({ node }) => node.isConnected), ...added]);
 }
@@ -75,11 +90,29 @@ export function keepOdds() {
   };
 }
 
+/**
+ * Cuts the text before a token, and puts an alternative there.
+ * @param {Entry} entry @param {Alternative} alternative @param {string} piece its text there
+ */
+export function forkOdds(entry, { id, logprob }, piece) {
+  const rank = 1 + entry.top.findIndex((other) => other.id === id);
+  const node = make("span", `tint-${tint(logprob)} forced`, piece);
+  cutStory(entry.node, node);
+  draw([...entries.slice(0, entries.indexOf(entry)), { ...entry, node, id, piece, logprob, rank }]);
+}
+
+/** Selects the token that has this many tokens before it. @param {number} at */
+export function selectOdds(at) {
+  pinned = true;
+  select(entries.findIndex((entry) => entry.at === at));
+}
+
 /** Shows these entries, none of them selected. @param {Entry[]} found */
 function draw(found) {
   entries[current]?.node.classList.remove("current");
   entries = found;
   current = -1;
+  pinned = false;
   line.textContent = found.length ? HINT : "";
   bars.replaceChildren();
   drawPanel();
@@ -90,35 +123,43 @@ function drawPanel() {
   panel.hidden = !box.checked && !entries.length;
 }
 
-/** The tokens as far as the text goes, which a stop text or a stop token ends earlier. @param {Details} found @returns {Entry[]} */
-function entriesOf({ text, tokenIds, pieces, logprobs, ranks, entropies, top }) {
+/** The tokens as far as the text goes, which a stop text or a stop token ends earlier. @param {Details} found @param {number} before @returns {Entry[]} */
+function entriesOf({ text, tokenIds, pieces, logprobs, ranks, entropies, top }, before) {
   let left = text.length;
-  return pieces.map((piece, i) => {
+  const found = pieces.map((piece, i) => {
     const shown = piece.slice(0, left);
     left -= shown.length;
-    const strength = TINTS.filter((bound) => Math.exp(logprobs[i]) < bound).length;
-    const node = make("span", `tint-${strength}`, shown);
-    return { node, id: tokenIds[i], piece, logprob: logprobs[i], rank: ranks[i] + 1, entropy: entropies[i], top: top[i] };
+    const node = make("span", `tint-${tint(logprobs[i])}`, shown);
+    const [id, logprob, rank, entropy] = [tokenIds[i], logprobs[i], ranks[i] + 1, entropies[i]];
+    return { node, at: before + i, id, piece, logprob, rank, entropy, top: top[i] };
   });
+  return found.filter(({ node, piece }) => node.textContent || !piece); // the others are not of the text
 }
+
+/** @param {number} logprob */
+const tint = (logprob) => TINTS.filter((bound) => Math.exp(logprob) < bound).length;
 
 /** @param {number} index */
 function select(index) {
   if (index < 0 || index === current) return;
   entries[current]?.node.classList.remove("current");
   current = index;
-  const { node, id, piece, logprob, rank, entropy, top } = entries[index];
+  const entry = entries[index];
+  const { node, id, piece, logprob, rank, entropy, top } = entry;
   node.classList.add("current");
   line.textContent = `${named(piece)} ${percent(logprob)}, rank ${rank}; entropy of the place ${bits(entropy)}`;
-  bars.replaceChildren(...top.map((other) => bar(other.piece, other.logprob, other.id === id)));
+  bars.replaceChildren(...top.map((other) => bar(entry, other, other.id === id)));
 }
 
-/** A row of a token: text, probability and, for the eye, a bar. @param {string} piece @param {number} logprob @param {boolean} drawn */
-function bar(piece, logprob, drawn) {
+/** A row of a token: a button with its text, probability and, for the eye, a bar. @param {Entry} entry @param {Alternative} other @param {boolean} drawn */
+function bar(entry, other, drawn) {
+  const { piece, logprob } = other;
   const filled = make("span", "filled");
   filled.style.width = `${(100 * Math.max(0, 1 - logprob / LEAST)).toFixed(1)}%`;
   const scale = make("td", "scale", filled);
-  const name = make("th", "", named(piece), drawn ? " (chosen)" : "");
+  const choice = button(named(piece), () => choose(entry, other), `Go on with ${named(piece)}`);
+  choice.disabled = piece.includes("\ufffd"); // a part of a character
+  const name = make("th", "", choice, drawn ? " (chosen)" : "");
   name.scope = "row";
   return make("tr", drawn ? "drawn" : "", name, make("td", "", percent(logprob)), scale);
 }
