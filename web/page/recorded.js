@@ -40,7 +40,7 @@ export class Recording {
     );
     const timings = { secondsToFirstToken: 0, seconds: 0 };
     const of = { text, tokenIds: ids, pieces: odds.pieces, logprobs, ranks, entropies, top };
-    return { ...of, finishReason: "length", promptTokens: 0, seed, timings };
+    return { ...of, finishReason: "length", promptTokens: 0, seed, timings, score: null };
   }
 
   /** As of a model, of all of the text. @param {string} _ @param {InspectOptions} options @returns {Promise<Inspection>} */
