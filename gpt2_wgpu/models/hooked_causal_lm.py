@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import partial
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, Never, TypeVar, overload
 
 from gpt2_wgpu.errors import DeviceLostError, InvalidArgumentError
 from gpt2_wgpu.models.activation_cache import ActivationCache
@@ -21,6 +21,15 @@ from gpt2_wgpu.webgpu import sync
 
 T = TypeVar("T")
 HookList = Sequence[tuple[Names, Hook]]
+# Arguments of TransformerLens, and what there is instead.
+_OTHER_NAMES = {
+    "names_filter": "names",
+    "fwd_hooks": "hooks",
+    "pos_slice": "an index of the tensors, as in cache[name][:, -1:]",
+    "remove_batch_dim": "an index of the tensors, as in cache[name][0]",
+    "stop_at_layer": "names with return_type=None, after the last of which nothing is computed",
+    "prepend_bos": "token ids, or lm.preprocessor.add_start_token",
+}
 
 
 class HookedCausalLM(SessionCausalLM):
@@ -54,19 +63,27 @@ class HookedCausalLM(SessionCausalLM):
         """
         return HookScope(made_hooks(self.backbone, self.backbone.num_layers, hooks))
 
-    def run_with_hooks(self, inputs: Texts | Mapping[str, Any], hooks: HookList) -> Tensor:
+    def run_with_hooks(
+        self, inputs: Texts | Mapping[str, Any], hooks: HookList = (), **others: Never
+    ) -> Tensor:
         """Return the logits [B, T, V] of a forward pass with ``hooks``; blocks.
 
         Args:
             inputs: as of :meth:`run_with_cache`.
             hooks: as of :meth:`hooks`.
+            **others: none; those of TransformerLens are named in an error.
+
+        Raises:
+            InvalidArgumentError: as of :meth:`hooks`, or there are ``others``.
         """
-        return sync(self.run_with_hooks_async(inputs, hooks), "run_with_hooks_async(...)")
+        waiting = self.run_with_hooks_async(inputs, hooks, **others)
+        return sync(waiting, "run_with_hooks_async(...)")
 
     async def run_with_hooks_async(
-        self, inputs: Texts | Mapping[str, Any], hooks: HookList
+        self, inputs: Texts | Mapping[str, Any], hooks: HookList = (), **others: Never
     ) -> Tensor:
         """Async counterpart of :meth:`run_with_hooks`."""
+        _check_no_others("run_with_hooks", others)
         return await self._run(inputs, hooks, self._logits_of)
 
     async def _run(self, inputs: Any, hooks: HookList, compute: Callable[[Any], T]) -> T:
@@ -95,6 +112,7 @@ class HookedCausalLM(SessionCausalLM):
         inputs: Texts | Mapping[str, Any],
         names: Names | None = None,
         return_type: Literal["logits"] | None = "logits",
+        **others: Never,
     ) -> tuple[Tensor | None, ActivationCache]:
         """Compute the logits of ``inputs`` and keep activations; blocks.
 
@@ -105,15 +123,16 @@ class HookedCausalLM(SessionCausalLM):
                 all but ``hook_result``, which are as large as all others together.
             return_type: "logits"; None: nothing after the last of ``names`` is computed. The logits
                 of long texts take more memory and time than all blocks together.
+            **others: as of :meth:`run_with_hooks`.
 
         Returns:
             Logits [B, T, V] or None, and the activations.
 
         Raises:
-            InvalidArgumentError: a name matches no point, or ids are invalid.
+            InvalidArgumentError: a name matches no point, ids are invalid, or there are ``others``.
             ContextLengthError: T exceeds the context.
         """
-        waiting = self.run_with_cache_async(inputs, names, return_type)
+        waiting = self.run_with_cache_async(inputs, names, return_type, **others)
         return sync(waiting, "run_with_cache_async(...)")
 
     async def run_with_cache_async(
@@ -121,8 +140,10 @@ class HookedCausalLM(SessionCausalLM):
         inputs: Texts | Mapping[str, Any],
         names: Names | None = None,
         return_type: Literal["logits"] | None = "logits",
+        **others: Never,
     ) -> tuple[Tensor | None, ActivationCache]:
         """Async counterpart of :meth:`run_with_cache`."""
+        _check_no_others("run_with_cache", others)
         if return_type not in ("logits", None):
             raise InvalidArgumentError(
                 f'return_type must be "logits" or None, not {shown(return_type)}'
@@ -187,3 +208,10 @@ class HookedCausalLM(SessionCausalLM):
 
 def _has_text(inputs: Any) -> bool:
     return isinstance(inputs, list | tuple) and any(isinstance(each, str) for each in inputs)
+
+
+def _check_no_others(method: str, others: Mapping[str, object]) -> None:
+    """Raise InvalidArgumentError if there are arguments that ``method`` does not have."""
+    for name in others:
+        remedy = f": use {_OTHER_NAMES[name]}" if name in _OTHER_NAMES else ""
+        raise InvalidArgumentError(f"{method} has no argument {name}{remedy}")

@@ -302,3 +302,27 @@ def test_an_error_of_a_hook_ends_the_call(lm):
         lm.run_with_cache(IDS)
     with pytest.raises(InvalidArgumentError, match="inputs must be texts, rows of ids or a dict"):
         lm.run_with_cache(3)
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "remedy"),
+    [
+        ("run_with_cache", "names_filter", ": use names"),
+        ("run_with_cache", "pos_slice", ": use an index of the tensors, as in cache[name][:, -1:]"),
+        ("run_with_hooks", "fwd_hooks", ": use hooks"),
+        ("run_with_hooks", "other", ""),
+    ],
+)
+def test_an_argument_of_transformer_lens_says_what_to_use(lm, method, name, remedy):
+    with pytest.raises(InvalidArgumentError) as raised:
+        getattr(lm, method)(IDS, **{name: LAST})
+    assert str(raised.value) == f"{method} has no argument {name}{remedy}"
+
+
+def test_the_remedies_for_arguments_of_transformer_lens(lm):
+    with gw.tidy():
+        logits, cache = lm.run_with_cache(IDS, names=LAST)
+        whole = cache[LAST].numpy()
+        assert (cache[LAST][:, -1:].numpy() == whole[:, -1:]).all()
+        assert (cache[LAST][0].numpy() == whole[0]).all()
+        assert (lm.run_with_hooks(IDS).numpy() == logits.numpy()).all()
