@@ -9,7 +9,7 @@ from typing import Any
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.layers.attention_calls import attend_in_any_order, attend_in_order
 from gpt2_wgpu.layers.attention_weights import attention_shapes, pack_attention, unpack_attention
-from gpt2_wgpu.layers.initializers import Initializer, check_initializer
+from gpt2_wgpu.layers.initializers import Initializer, check_initializer, initializer_config
 from gpt2_wgpu.layers.layer import Layer, Shapes
 from gpt2_wgpu.layers.masks import as_bool, as_mask
 from gpt2_wgpu.layers.packed_weights import pad_last_axis
@@ -30,7 +30,7 @@ class CachedMultiHeadAttention(Layer):
         value_dim: as ``key_dim``.
         dropout: without effect in inference.
         use_bias: whether the projections have biases.
-        kernel_initializer, bias_initializer: names of Keras; see `initializers`.
+        kernel_initializer, bias_initializer: names of Keras, or functions; see `initializers`.
     """
 
     def __init__(
@@ -178,8 +178,8 @@ class CachedMultiHeadAttention(Layer):
             "value_dim": self.value_dim,
             "dropout": self.dropout,
             "use_bias": self.use_bias,
-            "kernel_initializer": self.kernel_initializer,
-            "bias_initializer": self.bias_initializer,
+            "kernel_initializer": initializer_config(self.kernel_initializer),
+            "bias_initializer": initializer_config(self.bias_initializer),
         }
 
 

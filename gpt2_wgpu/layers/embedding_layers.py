@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError, ShapeError
-from gpt2_wgpu.layers.initializers import Initializer, check_initializer
+from gpt2_wgpu.layers.initializers import Initializer, check_initializer, initializer_config
 from gpt2_wgpu.layers.layer import Layer, Shapes, weight_list
 from gpt2_wgpu.layers.masks import attach_mask
 from gpt2_wgpu.layers.packed_weights import (
@@ -73,7 +73,7 @@ class ReversibleEmbedding(Layer):
         input_dim: number of token ids, V.
         output_dim: width of the embedding, D.
         tie_weights: whether the projection uses the embedding's weights.
-        embeddings_initializer: name of Keras; see `initializers`.
+        embeddings_initializer: name of Keras, or a function of shape and dtype; see `initializers`.
         mask_zero: whether id 0 is padding: results have the mask of :meth:`compute_mask` attached,
             which `TransformerDecoder` and `LayerNormalization` read and pass on, as in Keras.
         reverse_dtype: must be None or "float32", in which logits are computed.
@@ -183,7 +183,7 @@ class ReversibleEmbedding(Layer):
             "input_dim": self.input_dim,
             "output_dim": self.output_dim,
             "tie_weights": self.tie_weights,
-            "embeddings_initializer": self.embeddings_initializer,
+            "embeddings_initializer": initializer_config(self.embeddings_initializer),
             "mask_zero": self.mask_zero,
             "logit_soft_cap": self.logit_soft_cap,
         }
@@ -194,7 +194,7 @@ class PositionEmbedding(Layer):
 
     Args:
         sequence_length: number of positions, P.
-        initializer: name of Keras; see `initializers`.
+        initializer: name of Keras, or a function of shape and dtype; see `initializers`.
     """
 
     def __init__(
@@ -260,7 +260,7 @@ class PositionEmbedding(Layer):
     def _arguments(self) -> dict[str, Any]:
         return {
             "sequence_length": self.sequence_length,
-            "initializer": self.initializer,
+            "initializer": initializer_config(self.initializer),
         }
 
 
@@ -361,7 +361,7 @@ class TokenAndPositionEmbedding(Layer):
             "embedding_dim": self.embedding_dim,
             "tie_weights": self.token_embedding.tie_weights,
             "mask_zero": self.token_embedding.mask_zero,
-            "embeddings_initializer": self.embeddings_initializer,
+            "embeddings_initializer": initializer_config(self.embeddings_initializer),
         }
 
 

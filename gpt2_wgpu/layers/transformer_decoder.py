@@ -13,7 +13,7 @@ from gpt2_wgpu.layers.attention_calls import attend_across, attend_in_any_order,
 from gpt2_wgpu.layers.attention_layer import CachedMultiHeadAttention
 from gpt2_wgpu.layers.attention_weights import AttentionWeights
 from gpt2_wgpu.layers.decoder_weights import CrossBlock, block_shapes, pack_block, unpack_block
-from gpt2_wgpu.layers.initializers import Initializer, check_initializer
+from gpt2_wgpu.layers.initializers import Initializer, check_initializer, initializer_config
 from gpt2_wgpu.layers.layer import Layer, Shapes
 from gpt2_wgpu.layers.masks import (
     as_mask,
@@ -42,7 +42,7 @@ class TransformerDecoder(Layer):
         dropout: without effect in inference.
         activation: name of Keras or Hugging Face, e.g. "gelu_new", which GPT-2 has.
         layer_norm_epsilon: added to variances.
-        kernel_initializer, bias_initializer: names of Keras; see `initializers`.
+        kernel_initializer, bias_initializer: names of Keras, or functions; see `initializers`.
         normalize_first: whether norms precede attention and feed-forward layer, as in GPT-2.
         scale: factor of attention scores; None: 1 / sqrt(size of a head).
     """
@@ -337,8 +337,8 @@ class TransformerDecoder(Layer):
             "dropout": self.dropout,
             "activation": self.activation,
             "layer_norm_epsilon": self.layer_norm_epsilon,
-            "kernel_initializer": self.kernel_initializer,
-            "bias_initializer": self.bias_initializer,
+            "kernel_initializer": initializer_config(self.kernel_initializer),
+            "bias_initializer": initializer_config(self.bias_initializer),
             "normalize_first": self.normalize_first,
         }
         if self.scale is not None:

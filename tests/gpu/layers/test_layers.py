@@ -17,7 +17,6 @@ from gpt2_wgpu.errors import (
     InvalidArgumentError,
     ShapeError,
 )
-from gpt2_wgpu.layers.initializers import initial_values
 from gpt2_wgpu.nn import KVCache
 from gpt2_wgpu.tensors import ops
 
@@ -205,39 +204,6 @@ def test_a_copy_has_its_own_weights() -> None:
         layer.dispose()
         assert copied(x).tolist() == expected
         copied.dispose()
-
-
-@pytest.mark.parametrize(
-    ("initializer", "stddev"),
-    [
-        ("glorot_uniform", math.sqrt(2 / 800)),
-        ("HeNormal", math.sqrt(2 / 400)),
-        ({"class_name": "RandomNormal", "config": {"stddev": 0.3}}, 0.3),
-        (0.2, 0.2),
-        ("zeros", 0.0),
-    ],
-    ids=str,
-)
-def test_weights_start_with_the_variance_of_their_initializer(
-    device: gw.Device, initializer: Any, stddev: float
-) -> None:
-    with gw.tidy():
-        values = initial_values(device, (400, 400), initializer)
-        assert ops.mean(values).item() == pytest.approx(0, abs=0.01 * stddev)
-        assert math.sqrt(ops.mean(values * values).item()) == pytest.approx(stddev, rel=0.02)
-
-
-def test_weights_start_as_in_keras() -> None:
-    with gw.tidy():
-        layer = layers.TransformerDecoder(20, HEADS)
-        layer.build((None, None, WIDTH))
-        first = dict(zip(layer.weight_names, layer.get_weights(), strict=True))
-        assert first["feedforward_layer_norm/gamma"].tolist() == [1.0] * WIDTH
-        assert first["feedforward_layer_norm/beta"].tolist() == [0.0] * WIDTH
-        assert first["self_attention/query/bias"].tolist() == [[0.0] * 6] * HEADS
-        kernels = [first[f"self_attention/{name}/kernel"].tolist() for name in ("query", "key")]
-        assert kernels[0] != kernels[1]
-        layer.dispose()
 
 
 def test_causal_masks() -> None:
