@@ -135,6 +135,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     cancellation = gw.Cancellation()
     with lm.stream(
         prompt,
+        top_logprobs=args.logprobs,
         max_new_tokens=settings["max_new_tokens"],
         stop_texts=args.stop or None,
         time_limit=args.time_limit,

@@ -72,10 +72,10 @@ class Session:
                 stop_texts=settings.arguments["stop_texts"],
                 sampler=settings.sampler,
                 time_limit=settings.arguments["time_limit"],
+                top_logprobs=settings.top_logprobs,
             )
         if given.get("tokens"):
-            model = self._session.model
-            return TokenText(model, given, stream, settings, self._tokenizer, self._on_step)
+            return TokenText(given, stream, settings, self._tokenizer, self._on_step)
         return Text(stream, settings, self._tokenizer, self._on_step)
 
     def _check_tokens(self, most: int | None) -> None:

@@ -174,9 +174,15 @@ class Model:
                 prompt = [each for each in prompts for _ in range(settings.texts_per_prompt)]
                 seed = settings.seeds
             begin: Any = self._lm.stream  # its overloads are too many for mypy
-            stream = begin(prompt, sampler=settings.sampler, seed=seed, **settings.arguments)
+            stream = begin(
+                prompt,
+                sampler=settings.sampler,
+                seed=seed,
+                top_logprobs=settings.top_logprobs,
+                **settings.arguments,
+            )
         if given.get("tokens"):
-            return TokenText(self._lm, given, stream, settings, self._tokenizer, self.note_recovery)
+            return TokenText(given, stream, settings, self._tokenizer, self.note_recovery)
         return Text(stream, settings, self._tokenizer, self.note_recovery)
 
     async def generate(

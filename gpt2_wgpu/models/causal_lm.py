@@ -229,8 +229,9 @@ class CausalLM(GenerativeTask):
         if control.reason is not None and not is_ours:
             return inputs
         by_steps = is_ours and not runs_its_own_loop(settings.sampler)
+        settings = replace(settings, logprobs=logprobs if by_steps else None)
         if by_steps:
-            settings = replace(settings, watch=watch, logprobs=logprobs)
+            settings = replace(settings, watch=watch)
         with settings.applied():
             function = await settled(make())
             generate = function.call_async if isinstance(function, GenerateFunction) else function

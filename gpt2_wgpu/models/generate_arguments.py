@@ -17,8 +17,8 @@ SamplerLike = str | dict[str, Any] | samplers.Sampler
 Callback = Callable[[int, int, str], object]
 
 
-class StreamOptions(TypedDict, total=False):
-    """Keyword arguments of ``stream``."""
+class _CallOptions(TypedDict, total=False):
+    """Keyword arguments of ``generate`` and ``stream``."""
 
     max_new_tokens: int | None
     stop_texts: Sequence[str] | None
@@ -31,7 +31,13 @@ class StreamOptions(TypedDict, total=False):
     wait: bool
 
 
-class GenerateOptions(StreamOptions, total=False):
+class StreamOptions(_CallOptions, total=False):
+    """Keyword arguments of ``stream``."""
+
+    top_logprobs: int | None
+
+
+class GenerateOptions(_CallOptions, total=False):
     """Keyword arguments of ``generate`` that do not change the type of its result."""
 
     callback: Callback | None

@@ -58,6 +58,11 @@ def check_top_logprobs(top: int, model: LanguageModel) -> int:
     return integer("top_logprobs", top, 0, most)
 
 
+def new_step_logprobs(top: int | None, model: LanguageModel) -> StepLogprobs | None:
+    """Return those of a stream with ``top_logprobs``; None without. InvalidArgumentError."""
+    return None if top is None else StepLogprobs(check_top_logprobs(top, model))
+
+
 async def details_of(
     model: LanguageModel,
     output: Any,

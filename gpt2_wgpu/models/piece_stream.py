@@ -16,12 +16,15 @@ from typing import Any, Generic, Protocol, Self, TypeGuard, TypeVar
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import BusyError, InvalidArgumentError
 from gpt2_wgpu.models.control import ABORTED, Control
-from gpt2_wgpu.models.evaluation import LanguageModel, token_logprobs
+from gpt2_wgpu.models.evaluation import LanguageModel
 from gpt2_wgpu.models.generation_details import GenerationDetails, check_top_logprobs
 from gpt2_wgpu.models.hooks import applied, open_hooks
 from gpt2_wgpu.models.prompt_lookup import DraftStats
 from gpt2_wgpu.models.row_ends import limit_reached
 from gpt2_wgpu.models.row_text import RowText
+from gpt2_wgpu.models.step_logprobs import StepLogprobs, logprobs_of_rows
+from gpt2_wgpu.models.stream_details import StreamDetails
+from gpt2_wgpu.models.token_details import TokenDetails
 from gpt2_wgpu.models.turns import Turn
 from gpt2_wgpu.text import TokenReader
 from gpt2_wgpu.webgpu import sync
@@ -97,8 +100,12 @@ class PieceStream(NotCopyable, ABC, Generic[P]):
         model: LanguageModel,
         turn: Turn,
         control: Control,
+        logprobs: StepLogprobs | None = None,
     ) -> None:
         self.last_token_ids: list[int] = []  # ids of the last piece
+        self.last_details: list[TokenDetails] = []  # of these, with ``top_logprobs``
+        self._logprobs = logprobs
+        self._token_details: StreamDetails | None = None
         self._rows = [RowText(reader) for reader in readers]
         self._open_source = open_source
         self._stops: Sequence[int] = ()
@@ -122,6 +129,11 @@ class PieceStream(NotCopyable, ABC, Generic[P]):
         self._source, self._stops = opened.source, opened.stop_token_ids
         for row, prompt, limit in zip(self._rows, opened.prompts, opened.limits, strict=True):
             row.prompt, row.limit, row.stats.prompt_tokens = prompt, limit, len(prompt)
+        if self._logprobs is not None:
+            assert self._model.preprocessor is not None
+            tokenizer = self._model.preprocessor.tokenizer
+            self._token_details = StreamDetails(self._model, tokenizer, self._logprobs)
+            self._token_details.begin(opened.prompts, opened.limits)
 
     @abstractmethod
     def _yielded(self, row: int, piece: str) -> P:
@@ -131,12 +143,13 @@ class PieceStream(NotCopyable, ABC, Generic[P]):
         if not self._in_use.acquire(blocking=False):
             raise BusyError("this stream is being read already: one task or thread at a time")
         try:
-            self.last_token_ids = []
+            self.last_token_ids, self.last_details = [], []
             while not self._ended:
                 index, piece = await self._next_piece()
                 row = self._rows[index]
                 if piece or self._ended:
                     self.last_token_ids, row.newest = row.newest, []
+                    await self._note_details(index)
                 if piece:
                     return self._yielded(index, piece)
         except BusyError:
@@ -150,6 +163,11 @@ class PieceStream(NotCopyable, ABC, Generic[P]):
             if self._ended or self._control.reason is not None:  # by any task or thread
                 self._free()
         raise StopAsyncIteration
+
+    async def _note_details(self, row: int) -> None:
+        if self._token_details is not None and self.last_token_ids:
+            with applied(self._hooks):
+                self.last_details = await self._token_details.take(row, self.last_token_ids)
 
     async def _next_piece(self) -> tuple[int, str]:
         """Return a row and the text of its next token, possibly empty; at its end, what is left."""
@@ -242,6 +260,8 @@ class PieceStream(NotCopyable, ABC, Generic[P]):
             self._in_use.release()
             if self._source is not None:
                 self._source.close()
+            if self._token_details is not None:
+                self._token_details.close()
             self._turn.give_back()
 
     def close(self) -> None:
@@ -270,7 +290,8 @@ class PieceStream(NotCopyable, ABC, Generic[P]):
         prompts = [row.prompt for row in self._rows]
         new = [list(row.stats.token_ids) for row in self._rows]
         with applied(self._hooks):
-            found = await token_logprobs(self._model, prompts, new, top_logprobs)
+            steps = self._logprobs
+            found = await logprobs_of_rows(self._model, prompts, new, top_logprobs, steps)
         return [
             GenerationDetails(
                 row.text,
@@ -313,4 +334,6 @@ class PieceStream(NotCopyable, ABC, Generic[P]):
         source = getattr(self, "_source", None)
         if source is not None and not self._ended and not sys.is_finalizing():
             source.close_later()
+            if self._token_details is not None:
+                self._model.backbone.device.memory.defer(self._token_details.close)
             self._turn.give_back()

@@ -21,7 +21,11 @@ from gpt2_wgpu.models.generate_arguments import (
     SessionOptions,
     StopTokens,
 )
-from gpt2_wgpu.models.generation_details import GenerationDetails, check_top_logprobs
+from gpt2_wgpu.models.generation_details import (
+    GenerationDetails,
+    check_top_logprobs,
+    new_step_logprobs,
+)
 from gpt2_wgpu.models.overrides import chosen, is_default
 from gpt2_wgpu.models.piece_stream import Opened
 from gpt2_wgpu.models.row_ends import RowEnds, limit_reached
@@ -236,11 +240,12 @@ class SessionCalls(NotCopyable):
         stop_texts: Sequence[str] | None = None,
         sampler: SamplerLike | None = None,
         seed: int | None = None,
+        top_logprobs: int | None = None,
         time_limit: float | None = None,
         cancellation: Cancellation | None = None,
         wait: bool = True,
     ) -> TextStream:
-        """Generate text piece by piece; arguments and errors as in :meth:`generate`.
+        """Generate text piece by piece; arguments and errors as in ``lm.stream``.
 
         The session keeps the tokens of the pieces that were read, until the stream ends or is
         closed; until then it is busy.
@@ -252,17 +257,23 @@ class SessionCalls(NotCopyable):
         preprocessor, max_new_tokens = self._preprocessor(), self._limit(max_new_tokens)
         stop_texts, time_limit = model.ends_of_call(stop_texts, time_limit)
         reader = TokenReader(preprocessor.tokenizer, stop_texts)
+        logprobs = new_step_logprobs(top_logprobs, model)
+        slides = self._tokens.policy == "slide"
+        if slides and logprobs is not None and not StepLogprobs.is_possible(model):
+            raise InvalidArgumentError(
+                'top_logprobs with context_policy="slide" are those of the model\'s own steps, but '
+                "call_with_cache is replaced: omit them"
+            )
         stops = model.resolve_stop_tokens(stop_token_ids)
         control = Control(time_limit, cancellation)
         instance("wait", wait, bool)
         turn = model.turns.turn(control, wait)
-        source = self._begin(max_new_tokens, stops, sampler, seed, control, None)
+        source = self._begin(max_new_tokens, stops, sampler, seed, control, logprobs)
         ids, most = list(self._tokens.ids), self._tokens.max_length
-        slides = self._tokens.policy == "slide"
         limit = len(ids) + (max_new_tokens or most)
         opened = Opened(source, [ids], [limit if slides else min(limit, most)], stops)
         kind = SlidingStream if slides else TextStream
-        stream = kind(None, lambda _: opened, [reader], begun, model, turn, control)
+        stream = kind(None, lambda _: opened, [reader], begun, model, turn, control, logprobs)
         source.kept = stream.stats.token_ids
         return stream
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import islice
 
 from gpt2_wgpu import nn
 from gpt2_wgpu.errors import NumericalError
@@ -56,13 +57,20 @@ class StepLogprobs:
             of_row.ranks.append(int(rank))
             of_row.entropies.append(entropy)
 
-    def part(self, row: int, first: int, end: int) -> TokenLogprobs | None:
-        """Return those of the new tokens from ``first`` to before ``end``; None without them."""
-        if row >= len(self._rows) or len(self._rows[row].logprobs) < end:
+    def part(self, row: int, first: int, end: int, top: int) -> TokenLogprobs | None:
+        """Return those of the new tokens from ``first`` to before ``end``, with ``top`` ids each.
+
+        None if they are not known.
+        """
+        known = row < len(self._rows) and top <= self.top
+        if not known or len(self._rows[row].logprobs) < end:
             return None
         logprobs, tops, ranks, entropies = self._rows[row]
         part = slice(first, end)
-        return TokenLogprobs(logprobs[part], tops[part], ranks[part], entropies[part])
+        tops = tops[part]
+        if top < self.top:
+            tops = [dict(islice(each.items(), top)) for each in tops]
+        return TokenLogprobs(logprobs[part], tops, ranks[part], entropies[part])
 
 
 async def logprobs_of_rows(
@@ -73,8 +81,8 @@ async def logprobs_of_rows(
     steps: StepLogprobs | None,
 ) -> list[TokenLogprobs]:
     """Return log-probabilities of the ``new`` ids of rows: of ``steps``, or by a second pass."""
-    if steps is not None and steps.top == top:
-        found = [steps.part(row, 0, len(ids)) for row, ids in enumerate(new)]
+    if steps is not None:
+        found = [steps.part(row, 0, len(ids), top) for row, ids in enumerate(new)]
         known = [each for each in found if each is not None]
         if len(known) == len(new):
             return known

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Unpack, overload
 
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
@@ -12,6 +13,7 @@ from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.control import Cancellation, Control
 from gpt2_wgpu.models.decoding import Generation
 from gpt2_wgpu.models.generate_arguments import SamplerLike, Seeds, StopTokens, StreamOptions
+from gpt2_wgpu.models.generation_details import new_step_logprobs
 from gpt2_wgpu.models.overrides import chosen, is_default
 from gpt2_wgpu.models.packed_ids import packed, prompts_of, rows_of, without_prompts
 from gpt2_wgpu.models.piece_stream import Opened, WholeTexts
@@ -67,6 +69,7 @@ class StreamedCausalLM(CausalLM):
         seed: Seeds | None = None,
         add_start_token: bool | None = None,
         allowed_special: AllowedSpecial | None = None,
+        top_logprobs: int | None = None,
         time_limit: float | None = None,
         cancellation: Cancellation | None = None,
         wait: bool = True,
@@ -91,6 +94,8 @@ class StreamedCausalLM(CausalLM):
             seed: see there.
             add_start_token: see there.
             allowed_special: see there.
+            top_logprobs: number of the most likely ids of each token, at most 20: after each piece
+                ``stream.last_details`` has the ``TokenDetails`` of its tokens. None: it is empty.
             time_limit: see there.
             cancellation: see there; or call the stream's ``cancel``.
             wait: see there. The stream's turn is from the first piece to the end or ``close``.
@@ -112,7 +117,9 @@ class StreamedCausalLM(CausalLM):
             max_length, max_new_tokens = self.limits_of_call(*limits, context)
         stop_texts, time_limit = self.ends_of_call(stop_texts, time_limit)
         control = Control(time_limit, cancellation)
+        logprobs = new_step_logprobs(top_logprobs, self)
         settings = self._settings(sampler, seed, max_new_tokens, control)
+        settings = replace(settings, logprobs=logprobs)
         instance("wait", wait, bool)
         turn = self.turns.turn(control, wait)
         preprocessor = with_start_token(preprocessor, add_start_token)
@@ -133,7 +140,7 @@ class StreamedCausalLM(CausalLM):
 
         several = len(lengths) > 1 or (isinstance(inputs, list | tuple) and not _is_row(inputs))
         kind = BatchStream if several else TextStream
-        return kind(given, open_source, readers, begun, self, turn, control)
+        return kind(given, open_source, readers, begun, self, turn, control, logprobs)
 
     stream_async = stream
 

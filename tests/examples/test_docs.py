@@ -89,7 +89,10 @@ def test_the_block_of_llm_runs(device: gw.Device, capsys: pytest.CaptureFixture[
 def test_the_blocks_of_control_run(
     device: gw.Device, capsys: pytest.CaptureFixture[str], no_leak: None
 ) -> None:
-    texts, reasons, ended = lines_of("control.md", capsys)
+    texts, reasons, *tokens, ended = lines_of("control.md", capsys)
+    assert len(tokens) == 5
+    for line in tokens:
+        assert re.fullmatch(r"'.+' [01]\.[0-9]{2}, rank 0 \{[0-9]+: -[0-9.]+, .*\}", line)
     assert len(ast.literal_eval(texts)) == 2
     assert set(ast.literal_eval(reasons)) <= {"length", "stop"}
     assert re.fullmatch(r"(aborted|stop|length|context) [0-9]+", ended)

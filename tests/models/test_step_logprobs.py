@@ -6,7 +6,8 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
-from gpt2_wgpu.models import decode_step, step_logprobs
+from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.models import decode_step, growing_logprobs, step_logprobs
 from gpt2_wgpu.models.evaluation import token_logprobs
 from gpt2_wgpu.webgpu import sync
 from gpt2_wgpu.webgpu.backends import flush_promises
@@ -182,3 +183,87 @@ def test_a_lost_device(monkeypatch):
         check(lm, [lm.encode_prompts(["abc"], lm.preprocessor)[0]], [found])
         lm.dispose()
         new.close()
+
+
+def same(found, details):
+    """Whether details of tokens are those of a text."""
+    assert [token.token_id for token in found] == details.token_ids
+    assert [token.logprob for token in found] == pytest.approx(details.logprobs, abs=1e-4)
+    assert [token.rank for token in found] == details.ranks
+    assert [token.entropy for token in found] == pytest.approx(details.entropies, abs=1e-4)
+    for token, wanted in zip(found, details.top_logprobs, strict=True):
+        assert token.top_logprobs == pytest.approx(wanted, abs=1e-4)
+
+
+@pytest.mark.parametrize("sampler", ["greedy", "random", "beam"])
+@pytest.mark.parametrize("prompts", ["abc", ["abc", "d", "ef"]], ids=["one", "several"])
+def test_details_of_a_stream_as_it_is_read(lm, monkeypatch, prompts, sampler):
+    """By the steps; a beam search's by passes over its text."""
+    options = {**tiny.ENDLESS, "sampler": sampler, "seed": None if sampler == "beam" else 4}
+    expected = lm.generate(
+        prompts, return_details=True, top_logprobs=TOP, strip_prompt=True, **options
+    )
+    expected = [expected] if isinstance(prompts, str) else expected
+    found: list[list[gw.TokenDetails]] = [[] for _ in expected]
+    if sampler != "beam":
+
+        async def fails(*_):
+            raise AssertionError("a second pass")
+
+        monkeypatch.setattr(growing_logprobs, "batch_values", fails)
+        monkeypatch.setattr(step_logprobs, "token_logprobs", fails)
+    with lm.stream(prompts, top_logprobs=TOP, **options) as stream:
+        for piece in stream:
+            row = 0 if isinstance(piece, str) else piece[0]
+            assert [token.token_id for token in stream.last_details] == stream.last_token_ids
+            found[row] += stream.last_details
+    details = stream.details(2)
+    details = [details] if isinstance(prompts, str) else details
+    for row, wanted, whole in zip(found, expected, details, strict=True):
+        if len(row) < len(wanted.token_ids):  # its last bytes are no character
+            row += stream.last_details
+        same(row, wanted)
+        assert "".join(str(token.text) for token in row) in str(wanted.text)
+        assert whole.logprobs == pytest.approx(wanted.logprobs, abs=1e-4)
+        assert [len(top) for top in whole.top_logprobs] == [2] * len(wanted.token_ids)
+
+
+def test_a_stream_of_a_session(lm):
+    with lm.session("abc") as session:
+        expected = session.generate(9, stop_token_ids=None, return_details=True, top_logprobs=2)
+        session.rewind(9)
+        with session.stream(9, stop_token_ids=None, top_logprobs=2) as stream:
+            found = [token for _ in stream for token in stream.last_details]
+        same([*found, *(stream.last_details if len(found) < 9 else [])], expected)
+
+
+def test_a_stream_that_slides(lm, monkeypatch):
+    """Each token has the odds of its step, also after tokens were dropped."""
+    with lm.session("abc", context_policy="slide", max_length=16) as session:
+        with session.stream(40, stop_token_ids=None, top_logprobs=1) as stream:
+            "".join(stream)
+        details = stream.details(1)
+        assert len(details.token_ids) == 40 and session.dropped_tokens
+        pairs = zip(details.token_ids, details.top_logprobs, strict=True)
+        assert all([*top] == [token] for token, top in pairs)  # greedy
+        call = lm.call_with_cache
+        monkeypatch.setattr(lm, "call_with_cache", lambda *given: call(*given))
+        with pytest.raises(InvalidArgumentError, match="call_with_cache is replaced"):
+            session.stream(4, top_logprobs=1)
+        assert session.stream(4, stop_token_ids=None).close() is None  # not busy
+
+
+def test_a_forgotten_stream_frees_the_memory_of_its_passes(lm, monkeypatch):
+    call = lm.call_with_cache
+    monkeypatch.setattr(lm, "call_with_cache", lambda *given: call(*given))
+    stream = lm.stream("abc", top_logprobs=1, **tiny.ENDLESS)
+    assert [token.rank for token in (next(stream), stream.last_details)[1]]  # a pass was needed
+    del stream  # no_leak counts
+
+
+def test_wrong_numbers_of_alternatives(lm):
+    for function in (lm.stream, lambda prompt, **options: lm.session(prompt).stream(3, **options)):
+        with pytest.raises(
+            InvalidArgumentError, match=r"top_logprobs must be an integer .* not 21"
+        ):
+            function("abc", top_logprobs=21)
