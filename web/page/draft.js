@@ -49,6 +49,11 @@ export class Draft {
     return seeds ? `${name}, seed ${seeds}` : name;
   }
 
+  /** Whether the last step generated something. */
+  get canRepeat() {
+    return this.#past.at(-1)?.ids.length === this.parts.at(-1)?.before && this.canUndo;
+  }
+
   get canUndo() {
     return this.#past.length > 0;
   }
@@ -76,6 +81,21 @@ export class Draft {
     this.parts = state.parts.filter(({ before }) => before < at);
     state.branch.state = state;
     this.branch = branch;
+  }
+
+  /**
+   * Is another text from now on, of which the session keeps the first tokens that are as before; gives their number.
+   * @param {import("../gpt2.js").GPT2} lm @param {string} text @param {{allowedSpecial?: "all"}} special
+   */
+  async edit(lm, text, special) {
+    const state = await this.state();
+    let kept = 0;
+    if (this.session) kept = await this.session.edit(text, special);
+    else this.session = await lm.session(text, special);
+    this.remember(state);
+    this.parts = state.parts.filter(({ before }) => before < kept);
+    this.full = false;
+    return kept;
   }
 
   /** Remembers a state, which the next undo restores. @param {State} state @param {{passing: boolean}} [how] */

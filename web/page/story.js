@@ -8,6 +8,7 @@ const NEAR = 32; // pixels from the end that still count as being there
 const view = element("story", HTMLElement);
 const text = element("text", HTMLElement);
 const label = element("story-label", HTMLElement);
+const field = element("edited", HTMLTextAreaElement);
 const followButton = element("follow", HTMLButtonElement);
 
 let tail = /** @type {Text} */ (text.lastElementChild?.firstChild); // of index.html, recorded
@@ -42,6 +43,37 @@ export function cutStory(token, next) {
   const inner = [...nodes[part].childNodes];
   const before = inner.slice(0, inner.indexOf(token));
   text.replaceChildren(...nodes.slice(0, part), make("span", "", ...before, next));
+}
+
+/**
+ * Puts other text in place of characters `from` to `to`, as given text, like a prompt.
+ * @param {{from: number, to: number, inserted: string}} change
+ * @param {(node: Node) => boolean} stays whether a token's node is as before; the others become plain text
+ * @param {string} heading
+ */
+export function editStory({ from, to, inserted }, stays, heading) {
+  const [before, after] = [slice(0, from, stays), slice(to, Infinity, stays)];
+  const given = inserted ? [make("span", "prompt", inserted)] : [];
+  const made = (/** @type {Slice[]} */ parts) => parts.map(({ className, nodes }) => make("span", className, ...nodes));
+  text.replaceChildren(...made(before), ...given, ...made(after));
+  label.textContent = heading;
+}
+
+/** @typedef {{className: string, nodes: (Node | string)[]}} Slice of a part of the text */
+
+/** The parts of the text between two characters. @param {number} from @param {number} to @param {(node: Node) => boolean} stays @returns {Slice[]} */
+function slice(from, to, stays) {
+  let end = 0;
+  return [...text.childNodes].flatMap((part) => {
+    const nodes = [...part.childNodes].flatMap((node) => {
+      const [all, begin] = [node.textContent ?? "", end];
+      end += all.length;
+      if (begin >= from && end <= to && stays(node)) return /** @type {(Node | string)[]} */ ([node]);
+      const shown = all.slice(Math.max(0, from - begin), Math.max(0, to - begin));
+      return shown ? [shown] : [];
+    });
+    return nodes.length ? [{ className: part instanceof HTMLElement ? part.className : "", nodes }] : [];
+  });
 }
 
 /** Clears the page for a new text. @param {string} prompt */
@@ -83,8 +115,9 @@ export function endStory() {
   delete view.dataset.state;
 }
 
-/** Prompt and continuation. */
+/** Prompt and continuation, as they are edited now. */
 export function storyText() {
+  if (!field.hidden) return field.value;
   const nodes = [...text.childNodes].filter((node) => !(node instanceof HTMLButtonElement)); // of several texts
   return nodes.map(({ textContent }) => textContent).join("");
 }

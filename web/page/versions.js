@@ -36,6 +36,9 @@ export class Versions {
   }
 }
 
+/** Whether the page shows several texts. */
+export const severalShown = () => text.querySelector(".version") !== null;
+
 /** Shows one text, after the prompt. @param {string} written @param {string} heading */
 export function showVersion(written, heading) {
   beginPart(heading);

@@ -6,13 +6,14 @@ import { Branches, branchName } from "./branches.js";
 import { complain, withdraw } from "./complaint.js";
 import { element } from "./dom.js";
 import { Draft } from "./draft.js";
+import { Editor } from "./editor.js";
 import { showFigures } from "./figures.js";
 import { writePart, writeSeveral } from "./generation.js";
-import { forkOdds, named, selectOdds } from "./inspector/odds.js";
+import { forkOdds, isTokenBefore, named, selectOdds, showOdds } from "./inspector/odds.js";
 import { onPress } from "./press.js";
 import { readSettings, specialTokens } from "./settings.js";
-import { beginStory, storyText } from "./story.js";
-import { showVersion } from "./versions.js";
+import { beginStory, editStory, storyText } from "./story.js";
+import { severalShown, showVersion } from "./versions.js";
 
 /**
  * @typedef {import("../gpt2.js").GPT2} GPT2
@@ -25,6 +26,7 @@ const button = element("generate", HTMLButtonElement);
 const on = element("continue", HTMLButtonElement);
 const undo = element("undo", HTMLButtonElement);
 const again = element("again", HTMLButtonElement);
+const change = element("edit", HTMLButtonElement);
 const story = element("story", HTMLElement);
 const message = element("writing-message", HTMLElement);
 
@@ -36,6 +38,7 @@ export class Writer {
   #controller = null;
   #draft = new Draft();
   #branches = new Branches((branch) => void this.#goTo(branch));
+  #editor = new Editor({ onContinue: () => void this.#continue(), onDone: () => void this.#edit() });
 
   constructor() {
     onPress(button, () => {
@@ -45,6 +48,7 @@ export class Writer {
     onPress(on, () => void this.#continue());
     undo.addEventListener("click", () => void this.#takeBack());
     onPress(again, () => void this.#tryAgain());
+    change.addEventListener("click", () => void this.#edit());
     prompt.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
       event.preventDefault();
@@ -108,6 +112,7 @@ export class Writer {
     await this.#attempt(story, async (call, state) => {
       const { session } = state;
       if (!session) throw new Error("This text is not one of the loaded model. Press Generate first");
+      if (!entry.node.isConnected) throw new Error("This token is no longer in the text. Choose another one");
       const fork = async () => {
         const ids = [...state.ids.slice(0, entry.at), alternative.id];
         await session.edit(ids);
@@ -143,8 +148,32 @@ export class Writer {
     this.#branches.mark(this.#draft.branch);
   }
 
-  /** Undoes the last step. */
+  /** Opens the text as a field, or takes over what was typed there. */
+  async #edit() {
+    if (this.#editor.isOpen) return this.#write(change, async () => {});
+    this.#editor.open();
+    this.#draw();
+  }
+
+  /** Closes the field; the session keeps the first tokens, as far as they are the same. @param {GPT2} lm */
+  async #closeEditor(lm) {
+    const { changed, text } = this.#editor;
+    if (changed || !this.#draft.session) {
+      const kept = await this.#draft.edit(lm, text, specialTokens());
+      editStory(changed ?? { from: 0, to: 0, inserted: "" }, isTokenBefore(kept), this.#draft.heading(this.#name));
+      showOdds(null);
+      showFigures(null);
+      message.textContent = kept ? `Text changed; the first ${kept} tokens are as before.` : "Text changed.";
+    }
+    this.#editor.close();
+  }
+
+  /** Undoes what was typed, else the last step. */
   async #takeBack() {
+    if (this.#editor.changed) {
+      this.#editor.close();
+      return this.#draw();
+    }
     await this.#write(undo, () => this.#leave(() => this.#draft.undo({ whole: true })));
   }
 
@@ -185,19 +214,24 @@ export class Writer {
       return;
     }
     const { signal } = (this.#controller = new AbortController());
-    const focused = origin === story || document.activeElement === origin;
+    const typing = this.#editor.isOpen;
+    const focused = typing || origin === story || document.activeElement === origin;
     if (focused) button.focus();
     message.textContent = "";
     withdraw();
     this.#draw();
     try {
+      if (typing) await this.#closeEditor(lm);
       await action(lm, signal);
     } catch (error) {
       complain(error);
     }
     this.#controller = null;
     this.#draw();
-    if (focused && document.activeElement === button) origin.focus(); // (a disabled one stays without)
+    if (focused && document.activeElement === button) {
+      if (this.#editor.isOpen) this.#editor.focus();
+      else origin.focus(); // (a disabled one stays without)
+    }
   }
 
   /** Generates several texts. @param {Call} call */
@@ -233,10 +267,14 @@ export class Writer {
     button.textContent = running ? "Stop" : "Generate";
     button.classList.toggle("primary", !running);
     button.disabled = !this.#lm && !running;
-    const { session, full, parts, canUndo } = this.#draft;
-    on.disabled = running || !session || full;
-    undo.disabled = running || !canUndo;
-    again.disabled = undo.disabled || !parts.length;
+    const { session, full, canRepeat, canUndo } = this.#draft;
+    const typing = this.#editor.isOpen;
+    on.disabled = running || (!typing && (!session || full));
+    undo.disabled = running || !(typing || canUndo);
+    again.disabled = running || !canRepeat;
+    change.disabled = running || !this.#lm || severalShown();
+    change.textContent = typing ? "Done" : "Edit";
+    change.setAttribute("aria-expanded", String(typing));
     if (running) button.setAttribute("aria-keyshortcuts", "Escape");
     else button.removeAttribute("aria-keyshortcuts");
   }

@@ -303,6 +303,13 @@ function accepted(prompt) {
   throw named("ContextLengthError", "the prompt has 600 tokens, the context 512: shorten the text");
 }
 
+/** A text as tokens: those that it begins with, and one more. */
+function pieced(text, pieces) {
+  const [first, ...others] = pieces;
+  if (!text || !first || !text.startsWith(first)) return text ? [text] : [];
+  return [first, ...pieced(text.slice(first.length), others)];
+}
+
 /** Words are its tokens. */
 class FakeSession {
   #lm;
@@ -348,8 +355,10 @@ class FakeSession {
   async edit(tokens, options = this.#options) {
     fake.calls.push(["edit", tokens]);
     this.#options = options;
-    this.#pieces = typeof tokens === "string" ? [accepted(tokens)] : tokens.map((id) => TOKENS[id]);
-    return 1;
+    const before = this.#pieces;
+    this.#pieces = typeof tokens === "string" ? pieced(accepted(tokens), before) : tokens.map((id) => TOKENS[id]);
+    const changed = this.#pieces.findIndex((piece, i) => piece !== before[i]);
+    return changed < 0 ? this.#pieces.length : changed;
   }
 
   async tokenIds() {

@@ -87,6 +87,27 @@ def test_a_text_in_parts_is_that_of_one_piece(loaded: Visit) -> None:
     expect(loaded("figure-tokens")).to_contain_text("+ 12 generated")
 
 
+def test_an_edited_text_is_that_of_a_prompt(loaded: Visit) -> None:
+    """Changed in its middle and continued; four edits hold as much GPU memory as two."""
+    loaded("prompt").fill("The wolf came to the house of the king and said")
+    loaded("temperature").fill("0")
+    loaded("maxTokens").fill("8")
+    loaded.generate(SLOW)
+    held = []
+    for word in ("fox", "bear", "fox", "bear"):
+        edited = loaded.text.replace("king", word).replace("fox", word).replace("bear", word)[:60]
+        loaded("edit").click()
+        loaded("edited").fill(edited)
+        loaded("edited").press("Control+Enter")
+        loaded.wait_for_end(SLOW)
+        settings = "{ temperature: 0, maxTokens: 8, repetitionPenalty: 1.1, wait: true }"
+        after = loaded.evaluate(f"() => lm.generate({json.dumps(edited)}, {settings})")
+        assert loaded.text == edited + after
+        held.append(counted(loaded))
+    for name in ("cache", "workspace", "buffers", "tensors"):
+        assert held[3][name] == held[1][name]
+
+
 def test_several_texts_and_a_stop_text(loaded: Visit) -> None:
     """Each of several texts is that of its seed; a stop text ends session and text."""
     loaded("prompt").fill("The wolf")

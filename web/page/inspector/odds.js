@@ -101,6 +101,12 @@ export function forkOdds(entry, { id, logprob }, piece) {
   draw([...entries.slice(0, entries.indexOf(entry)), { ...entry, node, id, piece, logprob, rank }]);
 }
 
+/** Whether a node is one of the first tokens of the text, as many as are given. @param {number} count @returns {(node: Node) => boolean} */
+export function isTokenBefore(count) {
+  const nodes = new Set(entries.filter(({ at }) => at < count).map(({ node }) => /** @type {Node} */ (node)));
+  return (node) => nodes.has(node);
+}
+
 /** Selects the token that has this many tokens before it. @param {number} at */
 export function selectOdds(at) {
   pinned = true;
