@@ -6,12 +6,14 @@ from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.layers.attention_weights import AttentionWeights
+from gpt2_wgpu.layers.packed_weights import pad_last_axis
 from gpt2_wgpu.nn import (
     KVCache,
     Norm,
     attend,
     cached_attention,
     linear,
+    round_up,
     rounds_activations,
     store_keys_and_values,
 )
@@ -107,32 +109,36 @@ def attend_in_any_order(
     norm: Norm | None = None,
     residual: Tensor | None = None,
     return_scores: bool = False,
+    value_dim: int | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Attention of ``query`` [B, T, D padded] over all positions that ``mask`` [B, T, S] shows.
 
     ``cache`` [B, 2, S, H, D], not changed; ``index``: where keys and values are written in the new
     one, which is returned; None: the cache is used as it is. With ``return_scores`` also the
-    scores [B, H, T, S], else None.
+    scores [B, H, T, S], else None. ``value_dim``: size of a head of the values, by default D.
     """
     if cache is None and index is not None:
         raise InvalidArgumentError("a cache_update_index is given without a cache")
-    heads, dim, padded = weights.heads, weights.dim, weights.padded_dim
-    projected: dict[int, Tensor] = {}
+    heads, dim = weights.heads, weights.dim
+    projected: dict[tuple[int, int], Tensor] = {}
 
-    def part(x: Tensor, which: int) -> Tensor:
-        if weights.q_attn is not None and which == 0:
-            q = linear(x, weights.q_attn.weight, weights.q_attn.bias, norm=norm)
-            return q.view((*x.shape[:2], heads, padded))[..., :dim]
-        own, parts = (norm, 3) if weights.q_attn is None else (None, 2)
-        if id(x) not in projected:
-            both = linear(x, weights.c_attn.weight, weights.c_attn.bias, norm=own)
-            projected[id(x)] = both.view((*x.shape[:2], parts, heads, padded))
-        return projected[id(x)][:, :, which + parts - 3, :, :dim]
+    def part(x: Tensor, name: str, size: int = dim) -> Tensor:
+        """What a linear layer computes from ``x``, which may be several parts at once."""
+        layer, names = next(each for each in weights.projections() if name in each[1])
+        if (place := (id(x), id(layer))) not in projected:
+            own = norm if "query" in names else None
+            projected[place] = linear(x, layer.weight, layer.bias, norm=own)
+        shape = (*x.shape[:2], len(names), heads, round_up(size, 8))
+        return projected[place].view(shape)[:, :, names.index(name), :, :size]
 
-    q = part(query, 0)
+    q, size = part(query, "query"), value_dim or dim
     if cache is None:
-        k, v = part(key, 1), part(value, 2)
+        k, v = part(key, "key"), part(value, "value", size)
     else:
+        if size != dim:
+            raise InvalidArgumentError(
+                f"a cache holds keys and values of one size, and the heads have {dim} and {size}"
+            )
         if cache.ndim != 5 or cache.shape[:2] != (query.shape[0], 2) or cache.shape[3:] != (
             heads, dim,
         ):  # fmt: skip
@@ -144,16 +150,13 @@ def attend_in_any_order(
         if index is not None:
             at = index.item() if isinstance(index, Tensor) else index
             first = integer("cache_update_index", at, 0, cache.shape[2] - key.shape[1])
-            k = ops.slice_update(k, (0, first, 0, 0), part(key, 1))
-            v = ops.slice_update(v, (0, first, 0, 0), part(value, 2))
+            k = ops.slice_update(k, (0, first, 0, 0), part(key, "key"))
+            v = ops.slice_update(v, (0, first, 0, 0), part(value, "value"))
             cache = ops.concat([ops.expand_dims(k, 1), ops.expand_dims(v, 1)], axis=1)
     scores = attention_scores(q, k, mask, weights.scale) if return_scores else None
     mixed = ops.attention(q, k, v, mask, scale=weights.scale)  # (B, T, H, D)
-    if padded != dim:
-        rest = tensor(0.0, device=q.device)
-        zeros = ops.broadcast_to(rest, (*mixed.shape[:3], padded - dim))
-        mixed = ops.concat([mixed, zeros], axis=-1)
-    mixed = mixed.view((*query.shape[:2], heads * padded))
+    mixed = pad_last_axis(mixed)
+    mixed = mixed.view((*query.shape[:2], heads * mixed.shape[-1]))
     out = linear(mixed, weights.c_proj.weight, weights.c_proj.bias, residual=residual)
     return out, cache, scores
 

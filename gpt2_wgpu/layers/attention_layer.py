@@ -14,23 +14,24 @@ from gpt2_wgpu.layers.layer import Layer, Shapes
 from gpt2_wgpu.layers.masks import as_bool, as_mask
 from gpt2_wgpu.layers.packed_weights import pad_last_axis
 from gpt2_wgpu.nn import KVCache
-from gpt2_wgpu.tensors import Tensor, tidy
+from gpt2_wgpu.tensors import Tensor, ops, tidy
 from gpt2_wgpu.validation import integer
 
 
 class CachedMultiHeadAttention(Layer):
     """Multi-head attention with an optional cache of keys and values (KerasHub's signature).
 
-    Queries, keys and values have one size of heads, as in GPT-2; keys and values may be projected
-    from another width than the queries.
+    Queries, keys and values may be projected from different widths.
 
     Args:
         num_heads: number of heads.
         key_dim: size of a head.
-        value_dim: as ``key_dim``.
+        value_dim: size of a head of the values; None: ``key_dim``. Only without a cache may it be
+            another one.
         dropout: without effect in inference.
         use_bias: whether the projections have biases.
         kernel_initializer, bias_initializer: names of Keras, or functions; see `initializers`.
+        output_shape: last axes of the result, an integer or several; None: the queries' width.
     """
 
     def __init__(
@@ -42,6 +43,8 @@ class CachedMultiHeadAttention(Layer):
         use_bias: bool = True,
         kernel_initializer: Initializer = "glorot_uniform",
         bias_initializer: Initializer = "zeros",
+        *,
+        output_shape: int | Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
         for name in _UNSUPPORTED & kwargs.keys():
@@ -50,14 +53,15 @@ class CachedMultiHeadAttention(Layer):
         super().__init__(**kwargs)
         self.num_heads = integer("num_heads", num_heads, 1, 1 << 12)
         self.key_dim = integer("key_dim", key_dim, 1, 512)
-        self.value_dim = self.key_dim if value_dim is None else value_dim
-        if self.value_dim != self.key_dim:
-            raise InvalidArgumentError(
-                f"value_dim = {value_dim} differs from key_dim = {key_dim}: heads of keys and "
-                "values have one size here"
-            )
+        value_dim = key_dim if value_dim is None else value_dim
+        self.value_dim = integer("value_dim", value_dim, 1, 512)
+        self.output_shape: tuple[int, ...] | None = None
+        if output_shape is not None:
+            given = output_shape if isinstance(output_shape, Sequence) else [output_shape]
+            self.output_shape = tuple(integer("output_shape", size, 1, 1 << 20) for size in given)
         self.dropout, self.use_bias = dropout, bool(use_bias)
-        self._source_width: int | None = None  # of keys and values, where it is not the queries'
+        self._key_width: int | None = None  # None: the queries'
+        self._value_width: int | None = None
         self.kernel_initializer = check_initializer(kernel_initializer)
         self.bias_initializer = check_initializer(bias_initializer)
 
@@ -89,7 +93,8 @@ class CachedMultiHeadAttention(Layer):
             training: without effect.
 
         Returns:
-            [B, T, D]; with scores also these; with a cache also the cache, as the last.
+            [B, T, D], or [B, T, *output_shape]; with scores also these; with a cache also the
+            cache, as the last.
 
         Raises:
             ShapeError: the shapes do not fit.
@@ -102,33 +107,36 @@ class CachedMultiHeadAttention(Layer):
             width = x.shape[-1]
             self.build(query_shape=x.shape, value_shape=v.shape, key_shape=k.shape)
             self._check_width(x)
-            source = self._source_width or width
-            if {k.shape[-1], v.shape[-1]} != {source}:
+            widths = self._key_width or width, self._value_width or width
+            if (k.shape[-1], v.shape[-1]) != widths:
                 raise ShapeError(
-                    f"layer {self.name} projects keys and values from a width of {source}, not "
+                    f"layer {self.name} projects keys and values from the widths {widths}, not "
                     f"from keys {list(k.shape)} and values {list(v.shape)}"
                 )
+            if k.shape[1] != v.shape[1]:
+                raise ShapeError(f"keys {list(k.shape)} for values {list(v.shape)}: lengths differ")
             x, k, v = _padded(x, k, v)
             if isinstance(cache, KVCache):
-                if not (x is k is v) or cache_update_index is None or return_attention_scores:
+                fits = x is k is v and self.value_dim == self.key_dim
+                if not fits or cache_update_index is None or return_attention_scores:
                     raise InvalidArgumentError(
-                        "a KVCache is for self-attention with a cache_update_index, without "
-                        "scores: pass a tensor [B, 2, S, H, D] for other attention"
+                        "a KVCache is for self-attention with a cache_update_index and one size of "
+                        "heads, without scores: pass a tensor [B, 2, S, H, D] for other attention"
                     )
                 mask = None
                 if attention_mask is not None:
                     mask = as_mask("attention_mask", attention_mask, 2, self.device)
                 out = attend_in_order(x, self._weights, cache, cache_update_index, mask)
-                return scope.escape(out[..., :width]), cache
+                return scope.escape(self._shaped(out, width)), cache
             mask = None
             if attention_mask is not None:
                 mask = as_bool("attention_mask", attention_mask, self.device)
                 mask = as_mask("attention_mask", mask[None] if mask.ndim == 2 else mask, 3, None)
             out, changed, scores = attend_in_any_order(
                 x, k, v, self._weights, cache, cache_update_index, mask,
-                return_scores=return_attention_scores,
+                return_scores=return_attention_scores, value_dim=self.value_dim,
             )  # fmt: skip
-            given = (out[..., :width], scores, changed)
+            given = (self._shaped(out, width), scores, changed)
             results = tuple(result for result in given if result is not None)
             return scope.escape(results if len(results) > 1 else results[0])
 
@@ -140,36 +148,58 @@ class CachedMultiHeadAttention(Layer):
             **shapes: instead ``query_shape``, and ``value_shape`` and ``key_shape``, whose last
                 axis may be another one.
 
-        Raises:
-            ShapeError: keys and values have different widths.
         """
         if input_shape is None:
             input_shape = shapes.get("query_shape")
         if input_shape is not None and not self.built:
-            names = ("value_shape", "key_shape")
-            widths = {shapes[name][-1] for name in names if name in shapes}
-            if len(widths) > 1:
-                raise ShapeError(
-                    f"keys and values of different widths, {sorted(widths)}: they must have one"
-                )
-            source = next(iter(widths), input_shape[-1])
-            self._source_width = None if source == input_shape[-1] else source
+            value_shape = shapes.get("value_shape", input_shape)
+            self._value_width = value_shape[-1]
+            self._key_width = shapes.get("key_shape", value_shape)[-1]
         super().build(input_shape, **shapes)
 
     def _weight_shapes(self, input_shape: tuple[Any, ...]) -> Shapes:
-        width, source = input_shape[-1], self._source_width
-        return attention_shapes(width, self.num_heads, self.key_dim, self.use_bias, source)
+        return attention_shapes(
+            input_shape[-1], self.num_heads, self.key_dim, self.use_bias,
+            key_width=self._key_width, value_width=self._value_width,
+            value_dim=self.value_dim, output_shape=self.output_shape,
+        )  # fmt: skip
+
+    def compute_output_shape(
+        self,
+        query_shape: Sequence[Any],
+        value_shape: Sequence[Any],
+        key_shape: Sequence[Any] | None = None,
+    ) -> tuple[Any, ...]:
+        """Return the shape of the result; None means any size.
+
+        Raises:
+            ShapeError: a shape has not three axes, or keys and values have different lengths.
+        """
+        keys = value_shape if key_shape is None else key_shape
+        shapes = [tuple(shape) for shape in (query_shape, value_shape, keys)]
+        if {len(shape) for shape in shapes} != {3} or shapes[1][1] != shapes[2][1]:
+            query, value, key = map(list, shapes)
+            raise ShapeError(
+                f"query {query}, value {value}, key {key}: each must be [batch, positions, width], "
+                "with one number of positions for value and key"
+            )
+        return shapes[0] if self.output_shape is None else (*shapes[0][:2], *self.output_shape)
+
+    def _shaped(self, out: Tensor, width: int) -> Tensor:
+        """Return a result [B, T, D padded] in its shape."""
+        if self.output_shape is None:
+            return out[..., :width]
+        size = math.prod(self.output_shape)
+        return ops.reshape(out[..., :size], (*out.shape[:-1], *self.output_shape))
 
     def _initializers(self) -> Mapping[str, Initializer]:
         return {"kernel": self.kernel_initializer, "bias": self.bias_initializer}
 
     def _packed(self, values: dict[str, Tensor]) -> Any:
-        cross = self._source_width is not None
-        return pack_attention(values, self.dtype, 1 / math.sqrt(self.key_dim), cross=cross)
+        return pack_attention(values, self.dtype, 1 / math.sqrt(self.key_dim))
 
     def _unpacked(self) -> list[Tensor]:
-        width = self._shapes["query/kernel"][0]
-        return unpack_attention(self._weights, width, self.use_bias, self._source_width)
+        return unpack_attention(self._weights, self._shapes)
 
     def _arguments(self) -> dict[str, Any]:
         return {
@@ -180,6 +210,7 @@ class CachedMultiHeadAttention(Layer):
             "use_bias": self.use_bias,
             "kernel_initializer": initializer_config(self.kernel_initializer),
             "bias_initializer": initializer_config(self.bias_initializer),
+            "output_shape": None if self.output_shape is None else list(self.output_shape),
         }
 
 
@@ -190,7 +221,7 @@ def _padded(*given: Tensor) -> list[Tensor]:
 
 
 _UNSUPPORTED = {
-    "output_shape", "attention_axes", "sliding_window", "flash_attention", "use_gate", "seed",
+    "attention_axes", "sliding_window", "flash_attention", "use_gate", "seed",
     "kernel_regularizer", "bias_regularizer", "activity_regularizer", "kernel_constraint",
     "bias_constraint",
 }  # fmt: skip

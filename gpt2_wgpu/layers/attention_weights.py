@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from gpt2_wgpu.layers.layer import Shapes
@@ -15,14 +16,15 @@ from gpt2_wgpu.layers.packed_weights import (
 from gpt2_wgpu.nn import LayerNorm, Linear, round_up
 from gpt2_wgpu.tensors import Tensor, ops, tensor
 
-_PROJECTIONS = ("query", "key", "value")
+PROJECTIONS = ("query", "key", "value")
 
 
 @dataclass(frozen=True)
 class AttentionWeights:
     """Weights of attention: one linear layer for queries, keys and values, one for the result.
 
-    Of cross-attention the queries have a linear layer of their own, ``q_attn``.
+    Of cross-attention the queries have a linear layer of their own, ``q_attn``; where keys and
+    values have different widths, the values have one, too, ``v_attn``.
     """
 
     c_attn: Linear
@@ -31,27 +33,56 @@ class AttentionWeights:
     dim: int  # of a head
     scale: float
     q_attn: Linear | None = None
+    v_attn: Linear | None = None
 
     @property
     def padded_dim(self) -> int:
         """Width of a head in memory."""
         return round_up(self.dim, 8)
 
+    def projections(self) -> Iterator[tuple[Linear, tuple[str, ...]]]:
+        """Yield the linear layers of queries, keys and values with what each computes."""
+        first, last = int(self.q_attn is not None), 3 - int(self.v_attn is not None)
+        for projection, names in (
+            (self.q_attn, PROJECTIONS[:first]),
+            (self.c_attn, PROJECTIONS[first:last]),
+            (self.v_attn, PROJECTIONS[last:]),
+        ):
+            if projection is not None:
+                yield projection, names
+
 
 def attention_shapes(
-    width: int, heads: int, dim: int, bias: bool = True, source: int | None = None
+    width: int,
+    heads: int,
+    dim: int,
+    bias: bool = True,
+    *,
+    key_width: int | None = None,
+    value_width: int | None = None,
+    value_dim: int | None = None,
+    output_shape: tuple[int, ...] | None = None,
 ) -> Shapes:
     """Return the shapes of the weights, by Keras' names.
 
-    ``width`` of the queries and the result; ``source``: width of what keys and values are
-    projected from, by default the same.
+    Args:
+        width: width of the queries.
+        heads: number of heads.
+        dim: size of a head.
+        bias: whether the projections have biases.
+        key_width: width of what keys are projected from; default: ``width``.
+        value_width: width of what values are projected from; default: ``width``.
+        value_dim: size of a head of the values; default: ``dim``.
+        output_shape: last axes of the result; default: (``width``,).
     """
+    rows = {"query": width, "key": key_width or width, "value": value_width or width}
     shapes: Shapes = {}
-    for name in _PROJECTIONS:
-        rows = width if name == "query" or source is None else source
-        shapes |= {f"{name}/kernel": (rows, heads, dim), f"{name}/bias": (heads, dim)}
-    output = "attention_output"
-    shapes |= {f"{output}/kernel": (heads, dim, width), f"{output}/bias": (width,)}
+    for name in PROJECTIONS:
+        size = value_dim or dim if name == "value" else dim
+        shapes |= {f"{name}/kernel": (rows[name], heads, size), f"{name}/bias": (heads, size)}
+    result = output_shape or (width,)
+    shapes["attention_output/kernel"] = (heads, value_dim or dim, *result)
+    shapes["attention_output/bias"] = result
     return {name: shape for name, shape in shapes.items() if bias or name.endswith("kernel")}
 
 
@@ -65,57 +96,63 @@ def pack_attention(
 ) -> AttentionWeights:
     """Store weights of :func:`attention_shapes`; missing biases are zero.
 
-    ``norm``: the LayerNorm in front, to be folded; with ``cross``, the queries have their own
-    linear layer, and the norm is in front of this one alone.
+    ``norm``: the LayerNorm in front, to be folded. With ``cross``, or where it has to, the queries
+    have their own linear layer, and the norm is in front of this one alone.
     """
-    width, heads, dim = values["query/kernel"].shape
-    inner = heads * dim
-    device = values["query/kernel"].device
+    query, key, value = (values[f"{name}/kernel"].shape for name in PROJECTIONS)
+    _, heads, dim = query
 
-    def bias(name: str, size: int) -> Tensor:
-        given = values.get(f"{name}/bias")
-        return tensor([0.0] * size, device=device) if given is None else given.view((size,))
-
-    def projection(names: tuple[str, ...], norm: LayerNorm | None) -> Linear:
-        rows, count = values[f"{names[0]}/kernel"].shape[0], len(names)
+    def linear(name: str, *names: str, norm: LayerNorm | None = None) -> Linear:
+        rows, _, size = values[f"{name}/kernel"].shape
+        inner, count = heads * size, 1 + len(names)
+        kernels = [values[f"{each}/kernel"].view((rows, inner)) for each in (name, *names)]
         return pack_linear(
-            ops.concat([values[f"{name}/kernel"].view((rows, inner)) for name in names], axis=1),
-            ops.concat([bias(name, inner) for name in names]),
+            ops.concat(kernels, axis=1),
+            ops.concat([_bias(values, each, inner) for each in (name, *names)]),
             dtype, padded_axis(count * inner, count * heads), padded_axis(rows), norm,
         )  # fmt: skip
 
-    q_attn = projection(_PROJECTIONS[:1], norm) if cross else None
-    c_attn = projection(_PROJECTIONS[1:], None) if cross else projection(_PROJECTIONS, norm)
+    q_attn = v_attn = None
+    if key != value:
+        q_attn, v_attn = linear("query", norm=norm), linear("value")
+        c_attn = linear("key")
+    elif cross or query != key:
+        q_attn, c_attn = linear("query", norm=norm), linear("key", "value")
+    else:
+        c_attn = linear(*PROJECTIONS, norm=norm)
+    kernel = values["attention_output/kernel"]
+    inner, width = heads * value[-1], math.prod(kernel.shape[2:])
     c_proj = pack_linear(
-        values["attention_output/kernel"].view((inner, width)), bias("attention_output", width),
+        kernel.view((inner, width)), _bias(values, "attention_output", width),
         dtype, padded_axis(width), padded_axis(inner, heads),
     )  # fmt: skip
-    return AttentionWeights(c_attn, c_proj, heads, dim, scale, q_attn)
+    return AttentionWeights(c_attn, c_proj, heads, dim, scale, q_attn, v_attn)
 
 
-def unpack_attention(
-    weights: AttentionWeights, width: int, bias: bool = True, source: int | None = None
-) -> list[Tensor]:
-    """Return weights in the order of :func:`attention_shapes`."""
-    heads, dim = weights.heads, weights.dim
-    inner = heads * dim
-    found: list[Tensor] = []
+def _bias(values: Mapping[str, Tensor], name: str, size: int) -> Tensor:
+    given = values.get(f"{name}/bias")
+    if given is not None:
+        return given.view((size,))
+    return tensor([0.0] * size, device=values[f"{name}/kernel"].device)
 
-    def unpack(packed: Linear, rows: int, count: int) -> None:
-        outputs, inputs = padded_axis(count * inner, count * heads), padded_axis(rows)
-        kernels = unpack_matrix(packed.weight, outputs, inputs)
+
+def unpack_attention(weights: AttentionWeights, shapes: Shapes) -> list[Tensor]:
+    """Return weights in the shapes and the order of :func:`attention_shapes`."""
+    heads = weights.heads
+    found: dict[str, Tensor] = {}
+    for packed, names in weights.projections():
+        rows, _, size = shapes[f"{names[0]}/kernel"]
+        inner, count = heads * size, len(names)
+        outputs = padded_axis(count * inner, count * heads)
+        kernels = unpack_matrix(packed.weight, outputs, padded_axis(rows))
         biases = unpack_vector(packed.bias, outputs)
-        for first in range(0, count * inner, inner):
-            kernel = kernels[:, first : first + inner]
-            found.append(ops.reshape(kernel, (rows, heads, dim)))
-            found.append(ops.reshape(biases[first : first + inner], (heads, dim)))
-
-    if weights.q_attn is None:
-        unpack(weights.c_attn, width, 3)
-    else:
-        unpack(weights.q_attn, width, 1)
-        unpack(weights.c_attn, width if source is None else source, 2)
-    stream = padded_axis(width)
-    kernel = unpack_matrix(weights.c_proj.weight, stream, padded_axis(inner, heads))
-    found += [ops.reshape(kernel, (heads, dim, width)), unpack_vector(weights.c_proj.bias, stream)]
-    return found if bias else found[::2]
+        for i, name in enumerate(names):
+            part = slice(i * inner, (i + 1) * inner)
+            found[f"{name}/kernel"] = kernels[:, part]
+            found[f"{name}/bias"] = biases[part]
+    _, size, *result = shapes["attention_output/kernel"]
+    outputs, inner = padded_axis(math.prod(result)), heads * size
+    kernel = unpack_matrix(weights.c_proj.weight, outputs, padded_axis(inner, heads))
+    found["attention_output/kernel"] = kernel
+    found["attention_output/bias"] = unpack_vector(weights.c_proj.bias, outputs)
+    return [ops.reshape(found[name], shape) for name, shape in shapes.items()]

@@ -36,7 +36,7 @@ def block_shapes(width: int, inner: int, heads: int, encoder_width: int | None) 
     sizes = width, heads, width // heads
     shapes = _with_norm("self_attention", attention_shapes(*sizes))
     if encoder_width is not None:
-        shapes |= _with_norm("cross_attention", attention_shapes(*sizes, source=encoder_width))
+        shapes |= _with_norm("cross_attention", _cross_shapes(sizes, encoder_width))
     return shapes | {
         "feedforward_intermediate_dense/kernel": (width, inner),
         "feedforward_intermediate_dense/bias": (inner,),
@@ -45,6 +45,10 @@ def block_shapes(width: int, inner: int, heads: int, encoder_width: int | None) 
         "feedforward_layer_norm/gamma": (width,),
         "feedforward_layer_norm/beta": (width,),
     }
+
+
+def _cross_shapes(sizes: tuple[int, int, int], encoder_width: int | None) -> Shapes:
+    return attention_shapes(*sizes, key_width=encoder_width, value_width=encoder_width)
 
 
 def _with_norm(name: str, attention: Shapes) -> Shapes:
@@ -95,9 +99,10 @@ def unpack_block(
     """Return weights in the order of :func:`block_shapes`; ``attention``: the block's own."""
     width = attention.heads * attention.dim
     stream, hidden = padded_axis(width), padded_axis(inner)
-    found = [*unpack_attention(attention, width), *unpack_norm(block.ln_1, width)]
+    sizes = width, attention.heads, attention.dim
+    found = unpack_attention(attention, attention_shapes(*sizes)) + unpack_norm(block.ln_1, width)
     if isinstance(block, CrossBlock):
-        found += unpack_attention(block.crossattention, width, source=encoder_width)
+        found += unpack_attention(block.crossattention, _cross_shapes(sizes, encoder_width))
         found += unpack_norm(block.ln_cross_attn, width)
     return [
         *found,

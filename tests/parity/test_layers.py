@@ -130,6 +130,22 @@ def test_attention_to_another_width_equals_keras_hub_s() -> None:
         layer.dispose()
 
 
+def test_attention_of_other_sizes_equals_keras_hub_s() -> None:
+    expected = RECORDED["sizes"]
+    key, value = (np.array(expected[name], np.float32) for name in ("key", "value"))
+    with gw.tidy():
+        layer = layers.CachedMultiHeadAttention(2, 6, value_dim=5, output_shape=(3, 2))
+        layer.build(query_shape=X.shape, value_shape=value.shape, key_shape=key.shape)
+        layer.set_weights(expected["weights"])
+        assert layer.weight_names == expected["names"]
+        found = layer(X, value, key, attention_mask=expected["mask"])
+        assert_close(found, expected["found"])
+        assert found.shape == layer.compute_output_shape(X.shape, value.shape, key.shape)
+        for found, given in zip(layer.get_weights(), expected["weights"], strict=True):
+            assert_close(found, given)
+        layer.dispose()
+
+
 def test_embeddings_equal_keras_hub_s() -> None:
     expected = RECORDED["embeddings"]
     weights, ids = expected["weights"], GIVEN["ids"]

@@ -189,11 +189,68 @@ def test_attention_to_a_sequence_of_another_width() -> None:
         np.testing.assert_allclose(scores.numpy().sum(-1), 1, atol=1e-5)
         assert not scores.numpy()[0, :, :, 2].any()
         np.testing.assert_allclose(scores.numpy()[1, :, :, 0], 1)
-        with pytest.raises(ShapeError, match=r"from a width of 10, not from keys \[2, 3, 12\]"):
+        with pytest.raises(ShapeError, match=r"widths \(10, 10\), not from keys \[2, 3, 12\]"):
             layer(x, x)
+        with pytest.raises(ShapeError, match=r"keys \[2, 2, 10\] for values \[2, 4, 10\]"):
+            layer(x, source, source[:, :2])
         layer.dispose()
-        with pytest.raises(ShapeError, match=r"different widths, \[10, 12\]"):
-            layers.CachedMultiHeadAttention(HEADS, 6)(x, source, x[:, :1])
+
+
+@pytest.mark.parametrize(
+    ("value_dim", "widths", "output_shape"),
+    [(5, (12, 12), None), (6, (10, 12), None), (16, (9, 10), 7), (1, (12, 10), (3, 1, 5))],
+    ids=str,
+)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.usefixtures("guarded")
+def test_all_sizes_may_differ(
+    value_dim: int, widths: tuple[int, int], output_shape: Any, bias: bool
+) -> None:
+    x = references.random(2, 33, WIDTH)
+    k, v = (references.random(2, 65, width, seed=seed) for seed, width in enumerate(widths))
+    with gw.tidy():
+        layer = layers.CachedMultiHeadAttention(
+            HEADS, 6, value_dim, use_bias=bias, output_shape=output_shape
+        )
+        layer.build(query_shape=x.shape, value_shape=v.shape, key_shape=k.shape)
+        given = [
+            references.random(*shape, seed=seed)
+            for seed, shape in enumerate(layer.weight_shapes.values())
+        ]
+        layer.set_weights(given)
+        weights = dict(zip(layer.weight_names, given, strict=True))
+        for name, found in zip(layer.weight_names, layer.get_weights(), strict=True):
+            assert_close(found, weights[name])
+
+        def projected(name: str, of: np.ndarray) -> Any:
+            heads = np.einsum("btd,dhe->bthe", of, weights[f"{name}/kernel"])
+            return heads + weights.get(f"{name}/bias", 0)
+
+        q, keys, values = projected("query", x), projected("key", k), projected("value", v)
+        mixed = references.attention(q, keys, values)
+        wanted = np.tensordot(mixed, weights["attention_output/kernel"], 2)
+        wanted = wanted + weights.get("attention_output/bias", 0)
+        found = layer(x, v, k)
+        assert found.shape == layer.compute_output_shape(x.shape, v.shape, k.shape)
+        assert_close(found, wanted)
+        with pytest.raises(InvalidArgumentError, match=r"keys and values of one size|KVCache is"):
+            layer(x, v, k, cache=layer_cache(layer, value_dim))
+        layer.dispose()
+
+
+def layer_cache(layer: Any, value_dim: int) -> gw.Tensor:
+    """A cache that the layer cannot use: a tensor, or with equal heads a KVCache."""
+    if value_dim == 6:
+        return KVCache(layer.device, 2, 1, 65, HEADS, 6)
+    return gw.tensor(np.zeros((2, 2, 65, HEADS, 6), np.float32))
+
+
+def test_the_shape_of_a_result_is_known_before() -> None:
+    layer = layers.CachedMultiHeadAttention(2, 6)
+    assert layer.compute_output_shape((None, None, 12), [None, 7, 10]) == (None, None, 12)
+    for shapes in (((2, 5, 12), (2, 7, 10), (2, 6, 10)), ((2, 5, 12), (2, 7, 3, 10))):
+        with pytest.raises(ShapeError, match=r"each must be \[batch, positions, width\]"):
+            layer.compute_output_shape(*shapes)
 
 
 X, E = np.zeros((1, 3, WIDTH), np.float32), np.zeros((1, 4, ENCODER), np.float32)

@@ -158,6 +158,10 @@ def test_weights_are_those_that_are_computed_with(dtype: str) -> None:
 LAYERS: dict[str, tuple[Any, Any]] = {
     "decoder": (lambda: decoder(normalize_first=True), (BATCH, TOKENS, WIDTH)),
     "attention": (lambda: layers.CachedMultiHeadAttention(2, 6, use_bias=False), (1, 3, 12)),
+    "sizes": (
+        lambda: layers.CachedMultiHeadAttention(2, 6, 5, output_shape=[3, 2]),
+        (1, 3, 12),
+    ),
     "position": (lambda: layers.PositionEmbedding(9, "normal"), (1, 3, 12)),
     "tied": (lambda: layers.ReversibleEmbedding(11, 12), ()),
     "untied": (lambda: layers.ReversibleEmbedding(11, 12, False, logit_soft_cap=2.0), ()),
@@ -306,8 +310,8 @@ MISTAKES: dict[str, tuple[Any, type[Exception], str]] = {
         InvalidArgumentError, "without scores",
     ),
     "value size": (
-        lambda d: layers.CachedMultiHeadAttention(2, 6, value_dim=4),
-        InvalidArgumentError, "value_dim = 4 differs",
+        lambda d: layers.CachedMultiHeadAttention(2, 6, value_dim=0),
+        InvalidArgumentError, "value_dim must be",
     ),
     "window": (
         lambda d: layers.CachedMultiHeadAttention(2, 6, sliding_window=4),

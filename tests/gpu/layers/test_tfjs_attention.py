@@ -9,7 +9,7 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import layers
-from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
 from gpt2_wgpu.tensors import ops
 from tests.gpu.layers.test_tfjs_layers import assert_close, check_memory, check_shape, numbers
 from tests.tfjs_specs import Specs
@@ -170,6 +170,59 @@ def _() -> None:
     kernels = [weight.tolist() for weight in layer.get_weights()[::2]]
     assert all(kernels[0] != other for other in kernels[1:])
     layer.dispose()
+
+
+@spec("MultiHeadAttention: key value different proj non masked attention")
+def _() -> None:
+    layer = layers.CachedMultiHeadAttention(12, 64, value_dim=32, output_shape=[60])
+    assert layer(numbers(1, 40, 80), numbers(1, 20, 80)).shape == (1, 40, 60)
+    layer.dispose()
+
+
+def check_output_shape(key: gw.Tensor | None, output_shape: list[int] | None) -> None:
+    layer = layers.CachedMultiHeadAttention(2, 2, value_dim=2, output_shape=output_shape)
+    query, value = numbers(1, 40, 80), numbers(1, 20, 80)
+    y = layer(query, value, key)
+    shape = None if key is None else key.shape
+    assert y.shape == layer.compute_output_shape(query.shape, value.shape, shape)
+    assert y.shape == (1, 40, *(output_shape or [80]))
+    layer.dispose()
+
+
+@spec("MultiHeadAttention: without_key_same_proj")
+def _() -> None:
+    check_output_shape(None, None)
+
+
+@spec("MultiHeadAttention: with_key_same_proj")
+def _() -> None:
+    check_output_shape(numbers(1, 20, 30), None)
+
+
+@spec("MultiHeadAttention: wihtout_key_different_proj")
+def _() -> None:
+    check_output_shape(None, [30, 40])
+
+
+@spec("MultiHeadAttention: with_key_different_proj")
+def _() -> None:
+    check_output_shape(numbers(1, 20, 30), [15, 50])
+
+
+def check_output_shape_error(*shapes: tuple[int | None, ...]) -> None:
+    with pytest.raises(ShapeError):
+        layers.CachedMultiHeadAttention(4, 2, value_dim=2).compute_output_shape(*shapes)
+
+
+@spec("MultiHeadAttention: key_value_dim_mismatch")
+def _() -> None:
+    check_output_shape_error((None, 40, 80), (None, 20, 80), (None, 10, 70))
+
+
+@spec("MultiHeadAttention: key_value_dim_mismatch_high_dim")
+def _() -> None:
+    value, key = (None, 10, 10, 50, 80), (None, 10, 15, 50, 20)
+    check_output_shape_error((None, 40, 20, 30, 80), value, key)
 
 
 @spec("MultiHeadAttention: does not leak memory")

@@ -37,6 +37,7 @@ def values() -> dict[str, Any]:
         "cross, norm last": cross_decoder(given, activation="relu"),
         "cross, norm first": cross_decoder(given, activation="gelu", normalize_first=True),
         "cross-attention": cross_attention(given),
+        "sizes": sizes(given),
     }
 
 
@@ -110,6 +111,23 @@ def cross_attention(given: dict[str, Any]) -> dict[str, Any]:
         "key": key,
         "value": value,
         "found": array(layer(given["x"], value, key)),
+    }
+
+
+def sizes(given: dict[str, Any]) -> dict[str, Any]:
+    """Heads and widths of queries, keys, values and result that all differ."""
+    layer = layers.CachedMultiHeadAttention(2, 6, value_dim=5, output_shape=(3, 2))
+    key, value = numbers(2, 4, 9), numbers(2, 4, 10)
+    weights = with_weights(layer, [given["x"].shape, value.shape, key.shape])
+    mask = np.maximum(_RANDOM.integers(0, 2, (2, 5, 4)), np.eye(5, 4, dtype=int))
+    found = layer(given["x"], value, key, attention_mask=mask)
+    return {
+        "weights": weights,
+        "names": [weight.path.partition("/")[2] for weight in layer.weights],
+        "key": key,
+        "value": value,
+        "mask": mask,
+        "found": array(found),
     }
 
 
