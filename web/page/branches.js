@@ -8,6 +8,7 @@ import { button, element, make } from "./dom.js";
  * @property {import("./draft.js").State | null} state how it was when it was left
  */
 
+export const FIRST = "The first text";
 const MOST = 20;
 const SHOWN = 24; // characters of the text before a branch
 
@@ -62,7 +63,7 @@ export class Branches {
 }
 
 /** The branch that a new text is. @returns {Branch} */
-export const firstBranch = () => ({ name: "The first text", state: null });
+export const firstBranch = () => ({ name: FIRST, state: null });
 
 /** The name of a branch. @param {string} before the text before it @param {string} old @param {string} piece */
 export function branchName(before, old, piece) {

@@ -67,6 +67,7 @@ async function tellOffline(stored) {
 function restore() {
   const link = readLink(location.hash);
   if (link.prompt !== null) prompt.value = link.prompt;
+  if (link.linked) writer.show(link.linked);
   writeSettings(link.settings);
   if (link.stop.length) writeStops(link.stop);
   if (link.dtype) chooser.proposeDtype(link.dtype);
@@ -88,7 +89,7 @@ element("copy", HTMLButtonElement).addEventListener("click", async () => {
 
 element("share", HTMLButtonElement).addEventListener("click", async () => {
   const shareable = chooser.shareable;
-  const link = linkTo(prompt.value, currentSettings(), stopTexts().stop ?? [], shareable);
+  const link = linkTo(prompt.value, await writer.linked(), currentSettings(), stopTexts().stop ?? [], shareable);
   history.replaceState(null, "", link);
   const copied = await copyText(link);
   const done = copied ? "Link copied." : "The link is in the address bar.";

@@ -1,18 +1,30 @@
-// Prompt, settings and model in the address: a link restores them, and runs nothing.
+// Prompt, text, settings and model in the address: a link restores them, and runs nothing.
 
 import { NAMES } from "./settings.js";
 
-/** @typedef {import("./settings.js").Values} Values */
+/**
+ * @typedef {import("./settings.js").Values} Values
+ * @typedef {object} Linked a text of a link
+ * @property {string} text
+ * @property {number[]} ids its tokens; empty: those that the model gives it
+ * @property {string} branch the name of the branch that it is; empty: of none
+ */
+
+const MOST_TOKENS = 4096; // of a link
 
 /**
  * @param {string} prompt
+ * @param {Linked | null} linked the text of the page
  * @param {Values} settings
  * @param {string[]} stop stop texts
  * @param {{model: string | null, dtype: string}} weights a hub id or URL, null for the embedded model
  * @returns {string} a URL with all of it in the fragment, which no server ever sees
  */
-export function linkTo(prompt, settings, stop, { model, dtype }) {
+export function linkTo(prompt, linked, settings, stop, { model, dtype }) {
   const fields = new URLSearchParams({ prompt });
+  if (linked) fields.set("text", linked.text);
+  if (linked?.ids.length) fields.set("ids", linked.ids.join(" "));
+  if (linked?.branch) fields.set("branch", linked.branch);
   for (const name of NAMES) fields.set(name, String(settings[name]));
   for (const text of stop) fields.append("stop", text);
   if (model) fields.set("model", model);
@@ -24,7 +36,7 @@ export function linkTo(prompt, settings, stop, { model, dtype }) {
 
 /**
  * @param {string} hash the fragment with its "#"
- * @returns {{prompt: string | null, settings: Partial<Values>, stop: string[], model: string | null, dtype: string | null}}
+ * @returns {{prompt: string | null, linked: Linked | null, settings: Partial<Values>, stop: string[], model: string | null, dtype: string | null}}
  */
 export function readLink(hash) {
   const fields = new URLSearchParams(hash.slice(1));
@@ -37,5 +49,9 @@ export function readLink(hash) {
     }
   }
   const [prompt, model, dtype] = ["prompt", "model", "dtype"].map((name) => fields.get(name));
-  return { prompt, settings, stop: fields.getAll("stop"), model, dtype };
+  const [text, branch] = ["text", "branch"].map((name) => fields.get(name));
+  const ids = (fields.get("ids") ?? "").split(" ").map((id) => (/^\d{1,9}$/.test(id) ? Number(id) : -1));
+  const sound = ids.length <= MOST_TOKENS && !ids.includes(-1);
+  const linked = text === null ? null : { text, ids: sound ? ids : [], branch: branch ?? "" };
+  return { prompt, linked, settings, stop: fields.getAll("stop"), model, dtype };
 }

@@ -82,6 +82,14 @@ export function beginStory(prompt) {
   view.scrollTop = 0;
 }
 
+/** Shows a whole text, which may begin with the prompt. @param {string} whole @param {string} prompt @param {string} heading */
+export function showStory(whole, prompt, heading) {
+  const given = whole.startsWith(prompt) ? prompt : "";
+  beginStory(given);
+  text.append(make("span", "", whole.slice(given.length)));
+  label.textContent = heading;
+}
+
 /** Begins the next part of the text. @param {string} heading */
 export function beginPart(heading) {
   tail = document.createTextNode("");

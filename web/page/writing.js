@@ -12,7 +12,7 @@ import { writePart, writeSeveral } from "./generation.js";
 import { forkOdds, isTokenBefore, named, selectOdds, showOdds } from "./inspector/odds.js";
 import { onPress } from "./press.js";
 import { readSettings, specialTokens } from "./settings.js";
-import { beginStory, editStory, storyText } from "./story.js";
+import { beginStory, editStory, showStory, storyText } from "./story.js";
 import { severalShown, showVersion } from "./versions.js";
 
 /**
@@ -29,6 +29,7 @@ const again = element("again", HTMLButtonElement);
 const change = element("edit", HTMLButtonElement);
 const story = element("story", HTMLElement);
 const message = element("writing-message", HTMLElement);
+const RUNNING = "A text is being generated: press Esc to stop it.";
 
 export class Writer {
   /** @type {GPT2 | null} */
@@ -59,16 +60,14 @@ export class Writer {
     });
   }
 
-  /**
-   * Writes with `lm` from now on; null: there is no model.
-   * @param {GPT2 | null} lm
-   * @param {string} [name]
-   */
+  /** Writes with `lm` from now on; null: there is no model. @param {GPT2 | null} lm @param {string} [name] */
   use(lm, name = "") {
     if (this.#lm && !lm) this.stop();
     this.#lm = lm;
     this.#name = name;
+    const { linked } = this.#draft;
     this.#draft.begin(null); // the model's end closes its sessions
+    this.#draft.linked = linked;
     this.#branches.clear();
     message.textContent = "";
     if (lm) withdraw();
@@ -96,7 +95,31 @@ export class Writer {
   }
 
   async #continue() {
-    await this.#attempt(on, (call) => writePart(this.#draft, call, async () => {}));
+    await this.#attempt(on, (call) =>
+      writePart(this.#draft, call, async () => {
+        const note = await this.#draft.open(call.lm, specialTokens());
+        if (note) message.textContent = note;
+      }),
+    );
+  }
+
+  /** Shows the text of a link, which Continue goes on with. @param {import("./share.js").Linked} linked */
+  show(linked) {
+    if (this.#controller) return void (message.textContent = RUNNING);
+    void this.#draft.session?.close();
+    this.#draft.begin(null);
+    this.#draft.linked = linked;
+    this.#branches.clear();
+    this.#editor.close();
+    showStory(linked.text, prompt.value, linked.branch ? `From a link: ${linked.branch}` : "From a link");
+    showOdds(null);
+    showFigures(null);
+    this.#draw();
+  }
+
+  /** The text of the page for a link; null while it is generated, and where there is none of a model. */
+  async linked() {
+    return this.#controller ? null : this.#draft.toLink(storyText(), this.#editor.changed !== null);
   }
 
   /** Writes the last part anew. */
@@ -158,7 +181,7 @@ export class Writer {
   /** Closes the field; the session keeps the first tokens, as far as they are the same. @param {GPT2} lm */
   async #closeEditor(lm) {
     const { changed, text } = this.#editor;
-    if (changed || !this.#draft.session) {
+    if (changed || !(this.#draft.session || this.#draft.linked)) {
       const kept = await this.#draft.edit(lm, text, specialTokens());
       editStory(changed ?? { from: 0, to: 0, inserted: "" }, isTokenBefore(kept), this.#draft.heading(this.#name));
       showOdds(null);
@@ -209,8 +232,7 @@ export class Writer {
   async #write(origin, action) {
     const lm = this.#lm;
     if (this.#controller || !lm) {
-      const running = "A text is being generated: press Esc to stop it.";
-      message.textContent = this.#controller ? running : "There is no model yet: press Load above.";
+      message.textContent = this.#controller ? RUNNING : "There is no model yet: press Load above.";
       return;
     }
     const { signal } = (this.#controller = new AbortController());
@@ -247,11 +269,7 @@ export class Writer {
     return true;
   }
 
-  /**
-   * Goes on with one of several texts.
-   * @param {import("../gpt2.js").Session} session of the prompt
-   * @param {string} given the prompt @param {string} written @param {number} seed
-   */
+  /** Goes on with one of several texts. @param {import("../gpt2.js").Session} session @param {string} given @param {string} written @param {number} seed */
   async #choose(session, given, written, seed) {
     this.#draft.begin(session);
     beginStory(given);
@@ -267,9 +285,9 @@ export class Writer {
     button.textContent = running ? "Stop" : "Generate";
     button.classList.toggle("primary", !running);
     button.disabled = !this.#lm && !running;
-    const { session, full, canRepeat, canUndo } = this.#draft;
+    const { session, linked, full, canRepeat, canUndo } = this.#draft;
     const typing = this.#editor.isOpen;
-    on.disabled = running || (!typing && (!session || full));
+    on.disabled = running || !(typing || linked || (session && !full));
     undo.disabled = running || !(typing || canUndo);
     again.disabled = running || !canRepeat;
     change.disabled = running || !this.#lm || severalShown();

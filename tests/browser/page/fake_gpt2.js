@@ -233,6 +233,10 @@ export class GPT2 extends EventTarget {
 
   tokenizer = {
     encode: async (text) => text.match(/\s*\S+/g) ?? [],
+    decode: async (ids) => {
+      if (ids.some((id) => TOKENS[id] === undefined)) throw named("TokenizerError", "no such token");
+      return ids.map((id) => TOKENS[id]).join("");
+    },
     pieces: async (ids) => ids.map((id) => TOKENS[id]),
   };
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ SLOW = 180_000  # milliseconds: Python and its model start on a busy CPU
 Begin = Callable[..., Visit]
 
 
-def test_a_branch_is_the_text_of_its_tokens(real: Begin) -> None:
+def test_a_branch_and_its_link_are_the_text_of_their_tokens(real: Begin) -> None:
     """Prefix, chosen token and what follows, token by token, against one call with those ids."""
     me = real()
     for dtype in ("float32", "float16", "q8"):
@@ -39,6 +40,16 @@ def test_a_branch_is_the_text_of_its_tokens(real: Begin) -> None:
         expected = me.evaluate(f"({_BRANCH})")
         assert pieces == expected["pieces"]
         assert me.text == expected["text"]
+        me("share").click()
+        expect(me("writing-message")).to_contain_text("ink")  # copied, or in the address bar
+        link = "#" + me.page.url.partition("#")[2]
+        for fragment in ("#", link):
+            me.evaluate(f"() => {{ location.hash = {json.dumps(fragment)}; }}")
+        expect(me("story-label")).to_contain_text("From a link: “")
+        assert me.text == expected["text"]
+        me("continue").click()
+        me.wait_for_end(SLOW)
+        assert me.text == expected["text"] + expected["after"]
         me("load").click()  # unloads it
         expect(me("load")).to_contain_text("Load")
 
@@ -54,5 +65,6 @@ _BRANCH = """async () => {
   const next = await lm.generate(ids, settings);
   const tokens = [...ids.slice(-2), ...next.tokenIds];
   const text = await lm.tokenizer.decode([...ids, ...next.tokenIds].slice(1)); // no start token
-  return { pieces: await lm.tokenizer.pieces(tokens), text };
+  const after = await lm.generate([...ids, ...next.tokenIds], settings);
+  return { pieces: await lm.tokenizer.pieces(tokens), text, after: after.text };
 }"""

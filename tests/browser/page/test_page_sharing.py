@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
@@ -38,6 +39,91 @@ def test_a_link_brings_everything_back(visit: Begin) -> None:
         expect(me(name)).to_have_value(value)
     me.load()
     assert me.generate() == text
+
+
+def shared(me: Visit) -> str:
+    """The fragment of a link to what the page shows."""
+    me("share").click()
+    expect(me("writing-message")).to_contain_text("ink")
+    return "#" + me.page.url.partition("#")[2]
+
+
+def follow(me: Visit, fragment: str) -> None:
+    """Opens a link on the page."""
+    for each in ("#", fragment):
+        me.evaluate(f"() => {{ location.hash = {json.dumps(each)}; }}")
+    expect(me("story-label")).to_contain_text("From a link")
+
+
+def test_a_link_brings_text_and_branch_back(visit: Begin) -> None:
+    me = visit()
+    me.load()
+    me("maxTokens").fill("5")
+    me("odds").check()
+    me.generate()
+    me("story").press("Home")
+    me("odds-bars").get_by_role("button").last.press("Enter")
+    me.wait_for_end()
+    text = me.text
+    name = (me("branch-list").locator("[aria-current]").text_content() or "")[: -len(" (shown)")]
+    link = shared(me)
+    me("generate").click()
+    me.wait_for_end()
+    streams = len(me.calls("stream"))
+    follow(me, link)
+    expect(me("text")).to_have_text(text)
+    expect(me("text").locator(".prompt")).to_have_text("Once upon a time")
+    expect(me("story-label")).to_have_text(f"From a link: {name}")
+    expect(me("branches")).to_be_hidden()
+    assert len(me.calls("stream")) == streams  # it runs nothing
+    assert shared(me) == link
+    me("continue").click()
+    me.wait_for_end()
+    assert len(me.calls("edit")[-1][1]) == 1 + 1 + 5  # the tokens of the link: prompt, choice, text
+    assert me.calls("stream")[-1][1] == text
+    expect(me("writing-message")).to_have_text("")
+    me("undo").click()
+    expect(me("text")).to_have_text(text)
+    assert me.evaluate("() => fake.sessions") == 1
+
+
+def test_the_text_of_a_link_waits_for_its_model(visit: Begin) -> None:
+    """Tokens that another model does not have are those of the text, and the page says so."""
+    me = visit(fragment="#prompt=Long&text=Long+ago&ids=1+99&maxTokens=3")
+    expect(me("text")).to_have_text("Long ago")
+    me("continue").click()
+    expect(me("writing-message")).to_contain_text("There is no model yet")
+    me.load()
+    expect(me("text")).to_have_text("Long ago")
+    me.evaluate("() => { fake.running = 1; }")
+    me("continue").click()
+    expect(me("writing-error")).to_have_text("This model is writing already.")
+    me.evaluate("() => { fake.running = 0; }")
+    me("continue").click()
+    me.wait_for_end()
+    assert me.calls("stream")[-1][1] == "Long ago"
+    expect(me("writing-message")).to_contain_text("tokens of another model")
+    assert me.evaluate("() => fake.sessions") == 1
+    me("edit").click()
+    me("edited").fill("Edited")
+    assert "text=Edited&" in shared(me)
+    assert "ids=" not in me.page.url
+    me("edited").press("Escape")
+    me.generate()  # another text
+    assert "text=Long" in shared(me)
+
+
+@pytest.mark.parametrize("ids", ["x", "-1", "1e9", "1+" * 5000, "99999999999", ""])
+def test_nonsense_for_tokens_leaves_the_text(visit: Begin, ids: str) -> None:
+    me = visit(fragment=f"#text={quote(MARKUP)}&branch={quote(MARKUP)}&ids={ids}&maxTokens=2")
+    expect(me("text")).to_have_text(MARKUP)
+    expect(me("story-label")).to_have_text(f"From a link: {MARKUP}")
+    me.load()
+    me("continue").click()
+    me.wait_for_end()
+    assert me.calls("stream")[-1][1] == MARKUP
+    expect(me("writing-message")).to_have_text("")
+    assert me.evaluate("() => globalThis.pwned ?? 0") == 0
 
 
 def test_a_link_names_the_model_and_waits(visit: Begin) -> None:
