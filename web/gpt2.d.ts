@@ -498,7 +498,27 @@ export class Session {
   text(): Promise<string>;
   /** The session with its keys and values, for `lm.loadSession`. */
   toBytes(options?: { signal?: AbortSignal }): Promise<Uint8Array<ArrayBuffer>>;
+  /**
+   * What generates this text again: as JSON a file for `gpt2-wgpu replay`. An error where nothing was
+   * generated in this session; texts with a constraint count as given.
+   */
+  savedRun(): Promise<SavedRun>;
   close(): Promise<void>;
+}
+
+/** A text of a session, and the model that wrote it. */
+export interface SavedRun {
+  format: "gpt2-wgpu run";
+  version: number;
+  model: string;
+  /** Digest of the weights. */
+  weights: string;
+  dtype: string;
+  /** Format of keys and values. */
+  cache_dtype: string;
+  token_ids: number[];
+  /** What was generated: tokens from `start` to before `end`, by this sampler with its seed. */
+  parts: { start: number; end: number; sampler: { class_name: string; config: Record<string, unknown> } }[];
 }
 
 /** Events of a model; `detail` is the argument of the functions `onmemory`, `onlost`, ... */

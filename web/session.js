@@ -64,6 +64,11 @@ export class Session {
     return this.#call("toBytes", [this.#id], { signal });
   }
 
+  /** @returns {Promise<any>} */
+  savedRun() {
+    return this.#call("savedRun", [this.#id]);
+  }
+
   async close() {
     forgotten.unregister(this);
     await this.#call("closeSession", [this.#id]).catch(() => {}); // the model's end has closed it

@@ -26,6 +26,8 @@ export const sessionCalls = {
       signal.throwIfAborted();
       return bytes;
     }),
+  savedRun: (_, id, session) =>
+    alone(id, "saving a run", async () => plain(await sessionOf(id, session).saved_run())),
   loadSession: ({ signal }, id, bytes) =>
     alone(id, "loading a session", async ({ proxy }) => {
       const session = await proxy.load_session(inPython(bytes));

@@ -242,7 +242,8 @@ class Model:
         return self._wrapped(await self._lm.load_session_async(bytes(data)))
 
     def _wrapped(self, session: gw.Session) -> Session:
-        return Session(session, self._session_settings, self._tokenizer, self.note_recovery)
+        others = self._session_settings, self._tokenizer, self.note_recovery, self._name
+        return Session(session, *others)
 
     def _session_settings(self, given: Mapping[str, Any], rules: Any) -> Settings:
         """Return the settings of a session's text, which no search can continue."""

@@ -15,6 +15,7 @@ from gpt2_wgpu.models.generative_task import GenerativeTask
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.gpt2_causal_lm import GPT2CausalLM
 from gpt2_wgpu.models.row_text import StreamStats
+from gpt2_wgpu.models.saved_run import RunPart, SavedRun
 from gpt2_wgpu.models.self_test import self_check, self_check_async
 from gpt2_wgpu.models.session import Session
 from gpt2_wgpu.models.text_stream import BatchStream, TextStream
@@ -37,6 +38,8 @@ __all__ = [
     "GPT2Tokenizer",
     "GenerationDetails",
     "GenerativeTask",
+    "RunPart",
+    "SavedRun",
     "Session",
     "StreamStats",
     "TextStream",

@@ -202,11 +202,11 @@ async def _model_of(backbone: GPT2Backbone) -> dict[str, Any]:
         "config": json.loads(json.dumps(backbone.config.to_dict())),
         "dtype": backbone.dtype,
         "cache_dtype": backbone.cache_dtype,
-        "weights": await _fingerprint(backbone),
+        "weights": await weights_fingerprint(backbone),
     }
 
 
-async def _fingerprint(backbone: GPT2Backbone) -> str:
+async def weights_fingerprint(backbone: GPT2Backbone) -> str:
     """Return a digest of samples of the weights, computed once for these weights."""
     version = backbone.weights_version
     known = _fingerprints.get(backbone)

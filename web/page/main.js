@@ -11,6 +11,7 @@ import { Loader } from "./loading.js";
 import { lookAtMemory, showMemory, watchMemory } from "./memory-line.js";
 import { showOdds, startOdds } from "./inspector/odds.js";
 import { fetchRecording } from "./recorded.js";
+import { saveRun } from "./run-file.js";
 import { currentSettings, fitSettings, startSettings, stopTexts, writeSettings, writeStops } from "./settings.js";
 import { linkTo, readLink } from "./share.js";
 import { showStage } from "./stages.js";
@@ -79,12 +80,16 @@ async function showRecorded() {
   const recording = await fetchRecording();
   const shown = recording !== null && storyText() === recording.text;
   showOdds(shown ? recording.details : null);
-  if (shown) inspector.showRecorded(recording);
+  if (shown) setTimeout(() => inspector.showRecorded(recording)); // a task of its own
 }
 
 element("copy", HTMLButtonElement).addEventListener("click", async () => {
   const copied = await copyText(storyText());
   message.textContent = copied ? "Text copied." : "The browser does not allow this page to copy.";
+});
+
+element("save-run", HTMLButtonElement).addEventListener("click", async () => {
+  message.textContent = await saveRun(writer.session);
 });
 
 element("share", HTMLButtonElement).addEventListener("click", async () => {

@@ -74,6 +74,11 @@ export class Writer {
     this.#draw();
   }
 
+  /** The session of the text that is shown; null: it has none. */
+  get session() {
+    return this.#draft.session;
+  }
+
   /** Stops the current text; the pieces so far stay. */
   stop() {
     this.#controller?.abort();

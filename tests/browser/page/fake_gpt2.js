@@ -373,6 +373,11 @@ class FakeSession {
     return this.#pieces.join("");
   }
 
+  async savedRun() {
+    if (fake.noRun) throw named("SessionError", fake.noRun);
+    return { format: "gpt2-wgpu run", text: this.#pieces.join("") };
+  }
+
   async close() {
     fake.sessions -= 1;
   }
