@@ -127,7 +127,7 @@ def test_settings_reach_the_model_and_can_be_reset(visit: Begin) -> None:
     me("seed").fill("42")
     me.generate()
     given = {"temperature": 1.25, "topK": 0, "topP": 0.5, "repetitionPenalty": 1.3}
-    given |= {"minP": 0.05, "typicalP": 0.9, "maxTokens": 7, "seed": 42}
+    given |= {"minP": 0.05, "typicalP": 0.9, "maxTokens": 7, "seed": 42, "wait": True}
     assert me.calls("stream")[-1][2] == given
     assert me.page.locator('[data-for="temperature"]').input_value() == "1.25"
     me.page.get_by_role("button", name="Reset to defaults").click()
