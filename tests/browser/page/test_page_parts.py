@@ -31,13 +31,13 @@ def test_the_probability_of_each_token_is_shown(visit: Begin) -> None:
     about = "rank 7; entropy of the place 3.0 bits"
     expect(me("odds-line")).to_have_text(f"“{second}” 1.0 %, {about}")
     bars = me("odds-bars").locator("tr")
-    expect(bars).to_have_text(["“ fox”50 %", "“ wolf”25 %"])
+    expect(bars).to_have_text(["“ fox”50 %about 67 %", "“ wolf”25 %about 28 %"])
     width = "bar => bar.offsetWidth / bar.parentElement.clientWidth"
-    lengths = [bar.locator(".filled").evaluate(width) for bar in bars.all()]
+    lengths = [bar.locator(".filled").first.evaluate(width) for bar in bars.all()]
     assert 1 > lengths[0] > lengths[1] > 0.8  # a factor of two is little on a log scale
     me("story").press("ArrowLeft")
     first = tokens.nth(0).text_content()
-    expect(bars.first).to_have_text(f"“{first}” (chosen)50 %")
+    expect(bars.first).to_have_text(f"“{first}” (chosen)50 %about 67 %")
     expect(tokens.nth(0)).to_have_class("tint-0 current")
     me("continue").click()  # the tokens of the first part can be chosen still
     me.wait_for_end()
@@ -54,6 +54,40 @@ def test_the_probability_of_each_token_is_shown(visit: Begin) -> None:
     me.generate()
     expect(me("odds-line")).to_be_hidden()
     expect(tokens).to_have_count(0)
+
+
+def test_what_the_sampling_settings_leave_of_the_alternatives(visit: Begin) -> None:
+    """A slider redraws at once, and leaves the focus where it is."""
+    me = visit()
+    me.load()
+    me("odds").check()
+    me.generate()
+    me("story").press("Home")
+    bars = me("odds-bars").locator("tr")
+    texts = bars.locator(".after")
+    expect(texts).to_have_text(["about 67 %", "about 28 %"])
+    bars.first.get_by_role("button").focus()
+    me("temperature").evaluate("""number => {
+      const slider = document.querySelector("[data-for=temperature]");
+      slider.value = "0";
+      slider.dispatchEvent(new Event("input", { bubbles: true }));
+    }""")
+    expect(texts).to_have_text(["100 %", "cut: greedy"])
+    expect(bars.first.get_by_role("button")).to_be_focused()
+    assert bars.nth(1).locator(".left").evaluate("bar => bar.offsetWidth") == 0
+    me("temperature").fill("1")
+    me("topK").fill("1")
+    expect(texts).to_have_text(["100 %", "cut: top-k"])
+    me("topK").fill("0")
+    me("topP").fill("0.4")
+    expect(texts).to_have_text(["100 %", "cut: top-p"])
+    me("topP").fill("1")
+    me("minP").fill("0.6")
+    expect(texts).to_have_text(["100 %", "cut: min-p"])
+    me("minP").fill("")
+    expect(texts).to_have_text(["–", "–"])
+    me("minP").fill("0")
+    expect(texts).to_have_text(["about 50 %", "about 25 %"])
 
 
 def test_tokens_end_where_the_text_ends(visit: Begin) -> None:

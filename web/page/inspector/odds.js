@@ -1,8 +1,10 @@
 // Probabilities of the tokens of a text: a tint for each; of one token the most likely ones of its place
-// as bars; and a table of all.
+// as bars, before and after the sampler's filters as they are set now; and a table of all.
 
-import { button, element, make } from "../dom.js";
+import { button, element, make, within } from "../dom.js";
+import { currentSettings } from "../settings.js";
 import { cutStory, replaceStory } from "../story.js";
+import { filtered } from "./filters.js";
 
 /**
  * @typedef {import("../../gpt2.js").Details} Details
@@ -46,7 +48,8 @@ let choose = () => {};
 export function startOdds(onChoose) {
   choose = onChoose;
   box.addEventListener("change", drawPanel);
-  box.form?.addEventListener("reset", () => setTimeout(drawPanel));
+  box.form?.addEventListener("reset", () => setTimeout(() => (drawPanel(), drawBars())));
+  box.form?.addEventListener("input", () => setTimeout(drawBars)); // after a slider has set its number
   const indexOf = (/** @type {EventTarget | null} */ target) => entries.findIndex(({ node }) => node === target);
   view.addEventListener("pointerover", ({ target }) => void (pinned || select(indexOf(target))));
   view.addEventListener("click", ({ target }) => {
@@ -150,24 +153,47 @@ function select(index) {
   if (index < 0 || index === current) return;
   entries[current]?.node.classList.remove("current");
   current = index;
-  const entry = entries[index];
-  const { node, id, piece, logprob, rank, entropy, top } = entry;
+  const { node, piece, logprob, rank, entropy } = entries[index];
   node.classList.add("current");
   line.textContent = `${named(piece)} ${percent(logprob)}, rank ${rank}; entropy of the place ${bits(entropy)}`;
-  bars.replaceChildren(...top.map((other) => bar(entry, other, other.id === id)));
+  drawBars();
 }
 
-/** A row of a token: a button with its text, probability and, for the eye, a bar. @param {Entry} entry @param {Alternative} other @param {boolean} drawn */
+/** The rows of the token that is selected; those that exist get new values. */
+function drawBars() {
+  const entry = entries[current];
+  if (!entry) return;
+  const { id, entropy, top } = entry;
+  const { temperature, topK, topP, minP } = currentSettings();
+  const settings = { temperature, topK, topP, minP };
+  const isSet = Object.values(settings).every((value) => value >= 0); // NaN while a number is typed
+  const { probabilities, cutBy, about } = filtered(top.map(({ logprob }) => logprob), entropy, settings);
+  if (bars.dataset.at !== String(current) || bars.childElementCount !== top.length) {
+    bars.replaceChildren(...top.map((other) => bar(entry, other, other.id === id)));
+    bars.dataset.at = String(current);
+  }
+  [...bars.children].forEach((row, i) => {
+    const logprob = isSet ? Math.log(probabilities[i]) : -Infinity;
+    const text = cutBy[i] ? `cut: ${cutBy[i]}` : `${about ? "about " : ""}${percent(logprob)}`;
+    within(row, ".after", HTMLElement).textContent = isSet ? text : "–";
+    within(row, ".left", HTMLElement).style.width = width(logprob);
+  });
+}
+
+/** @param {number} logprob */
+const width = (logprob) => `${(100 * Math.max(0, 1 - logprob / LEAST)).toFixed(1)}%`;
+
+/** A row of a token: a button with its text, probabilities and, for the eye, bars. @param {Entry} entry @param {Alternative} other @param {boolean} drawn */
 function bar(entry, other, drawn) {
   const { piece, logprob } = other;
   const filled = make("span", "filled");
-  filled.style.width = `${(100 * Math.max(0, 1 - logprob / LEAST)).toFixed(1)}%`;
-  const scale = make("td", "scale", filled);
+  filled.style.width = width(logprob);
+  const scale = make("td", "scale", filled, make("span", "filled left"));
   const choice = button(named(piece), () => choose(entry, other), `Go on with ${named(piece)}`);
   choice.disabled = piece.includes("\ufffd"); // a part of a character
   const name = make("th", "", choice, drawn ? " (chosen)" : "");
   name.scope = "row";
-  return make("tr", drawn ? "drawn" : "", name, make("td", "", percent(logprob)), scale);
+  return make("tr", drawn ? "drawn" : "", name, make("td", "", percent(logprob)), make("td", "after"), scale);
 }
 
 /** All tokens as a table, made when it is opened. */
