@@ -63,7 +63,12 @@ def description() -> dict[str, object]:
         },
         "types": f"{MODULE}.d.ts",
         # gpt2.js and what it imports have none; these two are programs of their own.
-        "sideEffects": ["./dist/service-worker.js", "./dist/web/gpu.js", "./dist/web/worker.js"],
+        "sideEffects": [
+            "./dist/service-worker.js",
+            "./dist/web/download-worker.js",
+            "./dist/web/gpu.js",
+            "./dist/web/worker.js",
+        ],
         "files": ["dist"],
     }
 

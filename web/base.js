@@ -9,7 +9,7 @@ export const atBase = (path = "") => new URL(path, base);
 /** The address that `baseURL` means, relative to the page and with a slash at its end. @param {unknown} baseURL */
 export function folderAddress(baseURL) {
   const text = baseURL instanceof URL ? baseURL.href : baseURL;
-  const page = globalThis.document?.baseURI ?? location.href;
+  const page = /** @type {any} */ (globalThis).document?.baseURI ?? location.href;
   if (typeof text !== "string" || !URL.canParse(text, page)) {
     throw new TypeError(`baseURL must be the address of a folder, not ${JSON.stringify(text)}`);
   }
@@ -25,11 +25,13 @@ export function setBase(url) {
 }
 
 /**
- * The library's worker. Browsers start no worker from a script of another origin, so there a script
- * of the page's own origin imports it.
+ * A worker of the library. Browsers start none from a script of another origin, so there a script of
+ * the page's own origin imports it.
+ *
+ * @param {string} path of its script in the library's folder
  */
-export function startWorker() {
-  const script = atBase("web/worker.js");
+export function startWorker(path) {
+  const script = atBase(path);
   if (script.origin === location.origin) return new Worker(script, { type: "module" });
   const importing = new Blob([`import ${JSON.stringify(script.href)};`], { type: "text/javascript" });
   return new Worker(URL.createObjectURL(importing), { type: "module" });

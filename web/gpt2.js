@@ -4,7 +4,8 @@
  *     const lm = await GPT2.load("fairytales");
  *     for await (const text of lm.stream("Once upon a time")) console.log(text);
  *
- * All work runs in one worker, created by the first call and shared by all models.
+ * All work runs in one worker, created by the first call and shared by all models; it has another
+ * one for downloads.
  */
 
 import { atBase, folderAddress, setBase, startWorker } from "./base.js";
@@ -36,7 +37,7 @@ const loaded = new Map();
 
 function caller() {
   if (shared) return shared;
-  const worker = startWorker();
+  const worker = startWorker("web/worker.js");
   const unloaded = `${atBase("web/worker.js")} could not be loaded (configure({ baseURL }) sets its folder)`;
   const made = new Caller(worker, unloaded);
   made.onTopic = (topic, { model, ...event }) => loaded.get(model)?.[DELIVER](topic, event);

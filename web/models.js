@@ -9,7 +9,10 @@ import { MemorySink, ModelStore } from "./storage.js";
 /** @typedef {import("./storage.js").RemoteFile} RemoteFile */
 /** @typedef {import("./sources.js").RemoteSource} RemoteSource */
 /** @typedef {{phase: "download" | "verify", bytes: number, total: number, cached?: boolean, warning?: string}} Progress */
-/** @typedef {{signal?: AbortSignal, onProgress?: (progress: Progress) => void}} Watch */
+/**
+ * @typedef {{signal?: AbortSignal, siteTurn?: Promise<unknown>, onProgress?: (progress: Progress) => void}} Watch
+ * `siteTurn`: when the download of a model of the site may begin; that of others begins at once.
+ */
 /**
  * @typedef {{name: string, files: Map<string, Blob>, cached: boolean, stored: boolean, warning?: string, commit: () => Promise<void>, discard: () => Promise<void>, release: () => void}} Obtained
  * Call `commit` once the files have loaded as a model, which marks it complete and `stored`, else
@@ -145,6 +148,8 @@ function lock(id) {
 /** @param {RemoteSource} source @param {ModelStore | null} store @param {Watch} watch @returns {Promise<Fetched>} */
 async function fetchAll(source, store, watch) {
   const plan = await source.plan(watch.signal);
+  const { siteTurn, signal } = watch;
+  if (source.kind === "site" && siteTurn) await (signal ? unlessAborted(siteTurn, signal) : siteTurn);
   let warning;
   if (store) {
     try {

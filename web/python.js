@@ -1,7 +1,7 @@
 /** Python in this worker: its start, once, from the site's own files, and values to and from it. */
 
 import { errorOf } from "./rpc.js";
-import { findSnapshot, withMemory } from "./snapshot.js";
+import { findSnapshot, withInstances, withMemory } from "./snapshot.js";
 import { NoWebAssembly, faultyFile, requireWebAssembly, withWasmErrors } from "./start-faults.js";
 
 const PYODIDE = new URL("../pyodide/", import.meta.url);
@@ -17,6 +17,10 @@ const PACKAGE = "gpt2-wgpu";
 let started = null;
 /** Python, once it has started. @type {any} */
 let running = null;
+/** Whether the largest of Python's files, its WebAssembly, has come. */
+let came = false;
+/** Called when it comes. @type {Set<() => void>} */
+const awaiting = new Set();
 
 /**
  * `gpt2_wgpu.integrations.web_worker`, Python's side of this worker; `pyodide` itself is its property.
@@ -41,8 +45,25 @@ export async function startPython(report, onFatal) {
     return python;
   } catch (error) {
     started = null; // a connection may come back
+    awaiting.clear();
     throw errorOf({ name: "PythonStartError", message: `Python did not start: ${await causeOf(error)}` });
   }
+}
+
+/**
+ * Calls `callback`, once, when Python's large files have come; never if its start fails before.
+ *
+ * @param {() => void} callback
+ */
+export function onceFilesCame(callback) {
+  if (came) callback();
+  else awaiting.add(callback);
+}
+
+function filesCame() {
+  came = true;
+  for (const callback of awaiting) callback();
+  awaiting.clear();
 }
 
 /** A plain value as Python's: dict, list, str, number. @param {any} value */
@@ -76,10 +97,13 @@ async function start(report, onFatal) {
   ]);
   const begin = (/** @type {any} */ extra) =>
     withWasmErrors(() =>
-      loadPyodide({ indexURL: PYODIDE.href, packageBaseUrl: PYODIDE.href, lockFileContents: lock, ...extra }),
+      withInstances(filesCame, () =>
+        loadPyodide({ indexURL: PYODIDE.href, packageBaseUrl: PYODIDE.href, lockFileContents: lock, ...extra }),
+      ),
     );
   const found = await findSnapshot(lock);
-  if (!found) return finish(await begin({}), report, onFatal);
+  // Its packages are downloaded while Python starts. If that fails, `finish` tries again and reports it.
+  if (!found) return finish(await begin({ packages: [PACKAGE] }), report, onFatal);
   const { memory, forget } = found;
   try {
     const bytes = (await memory).byteLength;

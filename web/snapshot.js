@@ -35,16 +35,29 @@ export async function findSnapshot(lock) {
  *
  * @template T @param {number} bytes @param {() => Promise<T>} load @returns {Promise<T>}
  */
-export async function withMemory(bytes, load) {
-  const { instantiate, instantiateStreaming } = WebAssembly;
-  const grown = (/** @type {any} */ result) => {
-    const { memory } = (result.instance ?? result).exports;
+export function withMemory(bytes, load) {
+  return withInstances(({ exports }) => {
+    const { memory } = /** @type {any} */ (exports);
     const missing = memory instanceof WebAssembly.Memory ? bytes - memory.buffer.byteLength : 0;
     if (missing > 0) memory.grow(Math.ceil(missing / PAGE));
-    return result;
-  };
+  }, load);
+}
+
+/**
+ * The result of `load`, during which `made` is called with each WebAssembly instance, before those who
+ * asked for it go on.
+ *
+ * @template T @param {(instance: WebAssembly.Instance) => void} made @param {() => Promise<T>} load
+ * @returns {Promise<T>}
+ */
+export async function withInstances(made, load) {
+  const { instantiate, instantiateStreaming } = WebAssembly;
   const wrapped = (/** @type {Function} */ original) =>
-    async (/** @type {any[]} */ ...args) => grown(await original.apply(WebAssembly, args));
+    async (/** @type {any[]} */ ...args) => {
+      const result = await original.apply(WebAssembly, args);
+      made(result.instance ?? result);
+      return result;
+    };
   Object.assign(WebAssembly, {
     instantiate: wrapped(instantiate),
     instantiateStreaming: wrapped(instantiateStreaming),

@@ -1,8 +1,8 @@
 /** The loading of a model in the worker: download, Python's start, upload, and their progress. */
 
 import { check, noAdapter } from "./check.js";
-import * as models from "./models.js";
-import { plain, startPython } from "./python.js";
+import { onceFilesCame, plain, startPython } from "./python.js";
+import { obtain } from "./remote-models.js";
 import { aborted, end, faultOf, post, unlessAborted } from "./rpc.js";
 import { MEMORY_INTERVAL_MS, addModel } from "./worker-models.js";
 
@@ -44,16 +44,19 @@ async function obtainAndLoad({ signal, emit }, source, { dtype, ...options }) {
   if (!found.ok) throw noAdapter(found);
   const stages = new Stages(emit);
   const failed = new AbortController();
-  const downloading = models.obtain(source, options, {
-    signal: AbortSignal.any([signal, failed.signal]),
-    onProgress: (progress) => stages.report("weights", { state: "progress", ...progress }),
-  });
   stages.report("weights", { state: "start" });
   const python = startPython((stage, report) => stages.report(stage, report), end).then(async (started) => {
     stages.report("adapter", { state: "start" });
     await started.engine.open_device(dtype);
     stages.report("adapter", { state: "done" });
     return started;
+  });
+  const downloading = obtain(source, options, {
+    signal: AbortSignal.any([signal, failed.signal]),
+    // From the same host, Python's files come first: both would share its connection, and while Python
+    // starts and tests the GPU, which takes seconds, the download goes on.
+    siteTurn: onceFilesCame,
+    onProgress: (progress) => stages.report("weights", { state: "progress", ...progress }),
   });
   python.catch((error) => failed.abort(error));
   const obtained = await downloading.catch((error) => {
@@ -91,7 +94,7 @@ async function obtainAndLoad({ signal, emit }, source, { dtype, ...options }) {
 }
 
 /**
- * @param {models.Obtained} obtained @param {any} engine @param {string | undefined} dtype @param {Stages} stages
+ * @param {import("./models.js").Obtained} obtained @param {any} engine @param {string | undefined} dtype @param {Stages} stages
  * @param {AbortSignal} signal
  */
 async function upload(obtained, engine, dtype, stages, signal) {
@@ -113,7 +116,7 @@ async function upload(obtained, engine, dtype, stages, signal) {
   }
 }
 
-/** Stores a loaded model; a failure is a warning, since the model works without. @param {models.Obtained} obtained */
+/** Stores a loaded model; a failure is a warning, since the model works without. @param {import("./models.js").Obtained} obtained */
 async function keep(obtained) {
   try {
     await obtained.commit();
