@@ -48,6 +48,12 @@ export class Draft {
     this.#past = [];
   }
 
+  /** Closes its session; it has none then. */
+  end() {
+    void this.session?.close();
+    this.begin(null);
+  }
+
   /** Its heading: the model and the seeds of its parts. @param {string} name of the model */
   heading(name) {
     const seeds = this.parts.map(({ seed }) => seed).join(", ");

@@ -100,19 +100,18 @@ export class Writer {
   }
 
   async #continue() {
-    await this.#attempt(on, (call) =>
-      writePart(this.#draft, call, async () => {
-        const note = await this.#draft.open(call.lm, specialTokens());
-        if (note) message.textContent = note;
-      }),
-    );
+    await this.#attempt(on, (call) => writePart(this.#draft, call, () => this.#open(call.lm)));
+  }
+
+  /** Begins the session of a link's text. @param {GPT2} lm */
+  async #open(lm) {
+    message.textContent ||= await this.#draft.open(lm, specialTokens());
   }
 
   /** Shows the text of a link, which Continue goes on with. @param {import("./share.js").Linked} linked */
   show(linked) {
     if (this.#controller) return void (message.textContent = RUNNING);
-    void this.#draft.session?.close();
-    this.#draft.begin(null);
+    this.#draft.end();
     this.#draft.linked = linked;
     this.#branches.clear();
     this.#editor.close();
@@ -230,10 +229,7 @@ export class Writer {
     });
   }
 
-  /**
-   * Runs one action at a time. The focus goes to Stop meanwhile, and back; from a button that is gone then, to the text.
-   * @param {HTMLElement} origin @param {(lm: GPT2, signal: AbortSignal) => Promise<void>} action
-   */
+  /** Runs one action at a time; the focus goes to Stop meanwhile, and back. @param {HTMLElement} origin @param {(lm: GPT2, signal: AbortSignal) => Promise<void>} action */
   async #write(origin, action) {
     const lm = this.#lm;
     if (this.#controller || !lm) {
@@ -269,8 +265,7 @@ export class Writer {
       on.focus(); // the button that was pressed is gone
     });
     if (!written) return false;
-    void this.#draft.session?.close();
-    this.#draft.begin(null);
+    this.#draft.end();
     return true;
   }
 
