@@ -6,6 +6,7 @@ import { Chooser } from "./chooser.js";
 import { copyText } from "./clipboard.js";
 import { PythonConsole } from "./console.js";
 import { element } from "./dom.js";
+import { Draft } from "./draft.js";
 import { Inspector } from "./inspector/inspector.js";
 import { Loader } from "./loading.js";
 import { lookAtMemory, showMemory, watchMemory } from "./memory-line.js";
@@ -21,7 +22,8 @@ import { Writer } from "./writing.js";
 const prompt = element("prompt", HTMLTextAreaElement);
 const message = element("writing-message", HTMLElement);
 
-const writer = new Writer();
+const draft = new Draft();
+const writer = new Writer(draft);
 const loader = new Loader({
   onState,
   onProgress: showStage,
@@ -89,7 +91,7 @@ element("copy", HTMLButtonElement).addEventListener("click", async () => {
 });
 
 element("save-run", HTMLButtonElement).addEventListener("click", async () => {
-  message.textContent = await saveRun(writer.session);
+  message.textContent = await saveRun(draft.session);
 });
 
 element("share", HTMLButtonElement).addEventListener("click", async () => {

@@ -5,7 +5,6 @@ import { announceNow } from "./announcer.js";
 import { Branches, branchName } from "./branches.js";
 import { complain, withdraw } from "./complaint.js";
 import { element } from "./dom.js";
-import { Draft } from "./draft.js";
 import { Editor } from "./editor.js";
 import { showFigures } from "./figures.js";
 import { writePart, writeSeveral } from "./generation.js";
@@ -37,11 +36,13 @@ export class Writer {
   #name = "";
   /** @type {AbortController | null} the current text */
   #controller = null;
-  #draft = new Draft();
+  #draft;
   #branches = new Branches((branch) => void this.#goTo(branch));
   #editor = new Editor({ onContinue: () => void this.#continue(), onDone: () => void this.#edit() });
 
-  constructor() {
+  /** @param {import("./draft.js").Draft} draft the text that is shown */
+  constructor(draft) {
+    this.#draft = draft;
     onPress(button, () => {
       if (this.#controller) this.stop();
       else void this.generate();
@@ -72,11 +73,6 @@ export class Writer {
     message.textContent = "";
     if (lm) withdraw();
     this.#draw();
-  }
-
-  /** The session of the text that is shown; null: it has none. */
-  get session() {
-    return this.#draft.session;
   }
 
   /** Stops the current text; the pieces so far stay. */
