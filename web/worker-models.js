@@ -7,9 +7,12 @@ import { aborted, end, errorOf, post } from "./rpc.js";
  * @typedef {{signal: AbortSignal, emit: (event: any) => void}} Context
  * @typedef {{proxy: any, busy: string, stream: any, work: Promise<any>, sessions: Map<number, any>}} Model
  *     `work`: what is busy
+ * @typedef {{signal: AbortSignal, until: number, late: (model: Model) => Promise<any>}} Turn
+ *     a call that waits: until an abort, or until a time of `performance.now()`, when its result is `late`'s
  */
 
 export const MEMORY_INTERVAL_MS = 200; // between reports while generating
+const LONGEST_TIMER_MS = 2 ** 31 - 1; // a longer one is over at once
 
 /** @type {Map<number, Model>} */
 const loaded = new Map();
@@ -39,14 +42,15 @@ export function modelOf(id) {
  * Runs one call of a model at a time; a second one throws BusyError, or with `turn` waits.
  *
  * @template T @param {number} id @param {string} what @param {(model: Model) => Promise<T>} work
- * @param {AbortSignal} [turn] ends the wait at once
+ * @param {Turn} [turn]
  */
 export async function alone(id, what, work, turn) {
   let model = modelOf(id);
   while (turn && model.busy) {
     await endOf(model.work, turn);
-    turn.throwIfAborted();
+    turn.signal.throwIfAborted();
     model = modelOf(id);
+    if (model.busy && performance.now() >= turn.until) return lateResult(model, turn);
   }
   if (model.busy) {
     const message = `this model is ${model.busy} already. Wait for its end, or stop it`;
@@ -63,13 +67,23 @@ export async function alone(id, what, work, turn) {
   }
 }
 
-/** Waits for work, or for a signal's abort. @param {Promise<any>} work @param {AbortSignal} signal */
-async function endOf(work, signal) {
+/** Waits for work, or for the end of a turn that waits for it. @param {Promise<any>} work @param {Turn} turn */
+async function endOf(work, { signal, until }) {
   let stop = () => {};
   const stopped = new Promise((resolve) => (stop = () => resolve(undefined)));
   signal.addEventListener("abort", stop);
+  const left = Math.min(until - performance.now(), LONGEST_TIMER_MS);
+  const timer = until < Infinity ? setTimeout(stop, left) : undefined;
   await Promise.race([work, stopped]);
+  clearTimeout(timer);
   signal.removeEventListener("abort", stop);
+}
+
+/** The result of a call whose time was up while it waited; a model is not disposed of before. @param {Model} model @param {Turn} turn */
+function lateResult(model, { late }) {
+  const working = late(model);
+  model.work = Promise.all([model.work, working.catch(() => {})]);
+  return working;
 }
 
 /** Reports the GPU memory in use. @param {number} id @param {Model} model */

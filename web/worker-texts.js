@@ -25,18 +25,19 @@ async function rulesOf(address) {
 }
 
 /**
- * A function for the options with what is then left of `timeLimit`, which counts from now on.
+ * The end of `timeLimit`, which counts from now on, and a function for the options with what is then left of it.
  *
  * @param {any} options
  */
 export function timed(options) {
-  const begun = performance.now();
-  return () => {
-    const { timeLimit } = options;
-    if (typeof timeLimit !== "number" || !(timeLimit > 0)) return options; // none, or one that Python rejects
-    const left = timeLimit - (performance.now() - begun) / 1000;
-    return { ...options, timeLimit: Math.max(left, 1e-6) };
+  const { timeLimit } = options;
+  const limited = typeof timeLimit === "number" && timeLimit > 0; // else none, or one that Python rejects
+  const until = limited ? performance.now() + timeLimit * 1000 : Infinity;
+  const left = () => {
+    if (!limited) return options;
+    return { ...options, timeLimit: Math.max((until - performance.now()) / 1000, 1e-6) };
   };
+  return { until, left };
 }
 
 /** @param {Context} context @param {number} id @param {string | number[]} prompt @param {any} options */
@@ -46,15 +47,15 @@ export function stream(context, id, prompt, options) {
 
 /**
  * @param {Context} context @param {number} id @param {any} options
- * @param {(model: Model, settings: any, rules: any) => any} begin
+ * @param {(model: Model, settings: any, rules: any, ended: boolean) => any} begin `ended`: the call's time is up
  */
 export function streamOf({ signal, emit }, id, { constraint, wait, ...options }, begin) {
-  const left = timed(options);
-  return alone(id, "generating", async (model) => {
-    const rules = await rulesOf(constraint);
+  const { until, left } = timed(options);
+  const write = async (/** @type {Model} */ model, ended = false) => {
+    const rules = ended ? undefined : await rulesOf(constraint);
     signal.throwIfAborted();
-    const text = begin(model, inPython(left()), rules);
-    model.stream = text;
+    const text = begin(model, inPython(left()), rules, ended);
+    if (!ended) model.stream = text;
     const stop = () => text.close();
     signal.addEventListener("abort", stop);
     try {
@@ -78,16 +79,18 @@ export function streamOf({ signal, emit }, id, { constraint, wait, ...options },
       }
     } finally {
       signal.removeEventListener("abort", stop);
-      model.stream = null;
+      if (!ended) model.stream = null;
       text.close();
       text.destroy();
     }
-  }, wait ? signal : undefined);
+  };
+  return alone(id, "generating", write, wait ? { signal, until, late: (model) => write(model, true) } : undefined);
 }
 
 /** Several texts, generated together. @param {Context} context @param {number} id @param {string[]} prompts @param {any} options */
 export function generate({ signal }, id, prompts, { constraint, wait, ...options }) {
-  const left = timed(options);
+  const { until, left } = timed(options);
+  const late = (/** @type {Model} */ { proxy }) => proxy.generate(inPython(prompts), inPython(left()), undefined, true).then(plain);
   return alone(id, "generating", async (model) => {
     const rules = await rulesOf(constraint);
     signal.throwIfAborted();
@@ -97,5 +100,5 @@ export function generate({ signal }, id, prompts, { constraint, wait, ...options
     } finally {
       clearInterval(timer);
     }
-  }, wait ? signal : undefined);
+  }, wait ? { signal, until, late } : undefined);
 }

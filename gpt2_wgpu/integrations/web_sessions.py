@@ -40,7 +40,8 @@ class Session:
 
     Args:
         session: the session.
-        settings_of: returns the settings of a call, given those of JavaScript and rules.
+        settings_of: returns the settings of a call, given those of JavaScript, rules and whether
+            its time is up.
         tokenizer: tokenizer of the model.
         on_step: called after each step of a text.
         name: name that the model was loaded by.
@@ -49,7 +50,7 @@ class Session:
     def __init__(
         self,
         session: gw.Session,
-        settings_of: Callable[[Mapping[str, Any], Any], Settings],
+        settings_of: Callable[[Mapping[str, Any], Any, bool], Settings],
         tokenizer: GPT2Tokenizer,
         on_step: Callable[[], None],
         name: str,
@@ -63,7 +64,7 @@ class Session:
         self._tokenizer = tokenizer
         self._on_step = on_step
 
-    def stream(self, given: Mapping[str, Any], rules: Any = None) -> Text:
+    def stream(self, given: Mapping[str, Any], rules: Any = None, ended: bool = False) -> Text:
         """Start the continuation; arguments and errors as in `web_worker.Model.stream`."""
         with javascript_names():
             for key in _OF_PROMPTS:
@@ -72,7 +73,7 @@ class Session:
                         f"a text of a session has no setting {key}, which is one of lm.session or "
                         "of lm.generate"
                     )
-            settings = self._settings_of(without_tokens(given), rules)
+            settings = self._settings_of(without_tokens(given), rules, ended)
             most = settings.arguments["max_new_tokens"]
             if given.get("tokens"):
                 self._check_tokens(most)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from copy import copy
 from typing import Any, TypeVar
 
 import gpt2_wgpu as gw
@@ -143,7 +144,9 @@ class Model:
             "warnings": self._warned + _of_search(lm.generation_defaults),
         }
 
-    def stream(self, prompt: Any, given: Mapping[str, Any], rules: Any = None) -> Text:
+    def stream(
+        self, prompt: Any, given: Mapping[str, Any], rules: Any = None, ended: bool = False
+    ) -> Text:
         """Start a text, or several that are generated together.
 
         Args:
@@ -152,6 +155,8 @@ class Model:
                 comes token by token.
             rules: object with ``allows`` and ``finished``, as for ``TextConstraint``; None: no
                 constraint.
+            ended: whether the time of the call was up while another was running, which it leaves
+                as it is.
 
         Raises:
             InvalidArgumentError: a setting is unknown or out of range.
@@ -159,7 +164,9 @@ class Model:
         """
         with javascript_names():
             one = isinstance(prompt, str) or (bool(prompt) and isinstance(prompt[0], int))
-            settings = self._settings(without_tokens(given), rules, 1 if one else len(prompt))
+            settings = self._settings(
+                without_tokens(given), rules, 1 if one else len(prompt), ended=ended
+            )
             seed = None
             several = settings.texts_per_prompt > 1 or given.get("returnAllBeams")
             if several and isinstance(settings.sampler, samplers.BeamSampler):
@@ -173,7 +180,8 @@ class Model:
                 prompts = [prompt] if one else prompt
                 prompt = [each for each in prompts for _ in range(settings.texts_per_prompt)]
                 seed = settings.seeds
-            begin: Any = self._lm.stream  # its overloads are too many for mypy
+            lm = self._without_constraint() if ended else self._lm
+            begin: Any = lm.stream  # its overloads are too many for mypy
             stream = begin(
                 prompt,
                 sampler=settings.sampler,
@@ -186,7 +194,7 @@ class Model:
         return Text(stream, settings, self._tokenizer, self.note_recovery)
 
     async def generate(
-        self, prompts: list[str], given: Mapping[str, Any], rules: Any = None
+        self, prompts: list[str], given: Mapping[str, Any], rules: Any = None, ended: bool = False
     ) -> list[dict[str, Any]]:
         """Generate texts together, without their prompts.
 
@@ -198,21 +206,21 @@ class Model:
         if not prompts:
             return []
         with javascript_names():
-            settings = self._settings(given, rules, len(prompts))
+            settings = self._settings(given, rules, len(prompts), ended=ended)
             scored = bool(given.get("returnAllBeams"))
-            generate: Any = self._lm.generate_async  # its overloads are too many for mypy
-            found = await self._stoppable(
-                generate(
-                    prompts,
-                    strip_prompt=True,
-                    sampler=settings.sampler,
-                    seed=settings.seeds,
-                    num_return_sequences=settings.texts_per_prompt,
-                    return_details=scored or settings.top_logprobs is not None,
-                    top_logprobs=settings.top_logprobs or 0,
-                    **settings.arguments,
-                )
+            lm = self._without_constraint() if ended else self._lm
+            generate: Any = lm.generate_async  # its overloads are too many for mypy
+            generating = generate(
+                prompts,
+                strip_prompt=True,
+                sampler=settings.sampler,
+                seed=settings.seeds,
+                num_return_sequences=settings.texts_per_prompt,
+                return_details=scored or settings.top_logprobs is not None,
+                top_logprobs=settings.top_logprobs or 0,
+                **settings.arguments,
             )
+            found = await (generating if ended else self._stoppable(generating))
         if settings.top_logprobs is None:
             if scored:
                 return [{"text": each.text, "score": each.score} for each in found]
@@ -245,26 +253,40 @@ class Model:
         others = self._session_settings, self._tokenizer, self.note_recovery, self._name
         return Session(session, *others)
 
-    def _session_settings(self, given: Mapping[str, Any], rules: Any) -> Settings:
+    def _session_settings(self, given: Mapping[str, Any], rules: Any, ended: bool) -> Settings:
         """Return the settings of a session's text, which no search can continue."""
-        return self._settings(given, rules, searches=False)
+        return self._settings(given, rules, searches=False, ended=ended)
 
     def _settings(
-        self, given: Mapping[str, Any], rules: Any, prompts: int = 1, searches: bool = True
+        self,
+        given: Mapping[str, Any],
+        rules: Any,
+        prompts: int = 1,
+        searches: bool = True,
+        ended: bool = False,
     ) -> Settings:
         """Return the settings of a call, and set its constraint.
 
-        ``searches``: obey a search of the checkpoint.
+        ``searches``: obey a search of the checkpoint. ``ended``: set no constraint.
         """
         lm = self._lm
         own = lm.generation_defaults | lm.generation_limits
         if not searches:
             own = {name: value for name, value in own.items() if name not in SEARCH_SETTINGS}
         settings = Settings.of(given, own, prompts)
+        if ended:
+            return settings
         constraint = [] if rules is None else [samplers.TextConstraint(self._tokenizer, rules)]
         if constraint or lm.logits_processors or lm.prompt_lookup_num_tokens:
             lm.compile(lm.sampler, logits_processors=constraint)  # what the console has set
         return settings
+
+    def _without_constraint(self) -> gw.GPT2CausalLM:
+        """Return the model, with its turns, but without the constraint of a call that runs."""
+        copied = copy(self._lm)
+        copied.turns = self._lm.turns
+        copied.compile(copied.sampler)
+        return copied
 
     @property
     def _preprocessor(self) -> GPT2CausalLMPreprocessor:

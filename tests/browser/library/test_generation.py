@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -108,6 +109,52 @@ def test_beams_time_limit_and_wait(tab: Tab, native: gw.GPT2CausalLM) -> None:
     assert found["both"] == [wanted[0]] * 2
     assert found["error"] == "BusyError"
     assert found["reason"] == "time_limit"
+
+
+SMALL_LETTERS = b"""
+export const allows = (text, piece) => /^[a-z ]+$/.test(piece);
+export const finished = () => false;
+"""
+
+
+def test_a_time_limit_ends_a_wait(tab: Tab, host: Host) -> None:
+    """The running text, with its constraint, goes on to its end."""
+    host.files["/a/page/small-letters.js"] = Hosted(SMALL_LETTERS, kind="text/javascript")
+    found = tab.evaluate(
+        """async (constraint) => {
+          const plain = { temperature: 0, maxTokens: 60, constraint };
+          const whole = await lm.generate("The king", plain);
+          const session = await lm.session("The king");
+          const stream = lm.stream("The king", plain);
+          let text = (await stream.next()).value;
+          const late = { wait: true, timeLimit: 0.05, maxTokens: 9 };
+          const waiting = lm.stream("Once", { ...late, details: true });
+          const beams = { numBeams: 2, returnAllBeams: true, details: true };
+          const none = await waiting.next();
+          const others = [
+            await lm.generate(["Once", "The"], late),
+            await lm.generate("Once", { ...late, ...beams }),
+            await session.generate(late),
+          ];
+          const running = stream.stats.finishReason === null;
+          const { finishReason, tokens, promptTokens } = waiting.stats;
+          for await (const piece of stream) text += piece;
+          await session.close();
+          const again = await lm.generate("Once", { wait: true, timeLimit: 60, maxTokens: 2 });
+          return { whole, text, none: none.done, others, running, again, details: waiting.details,
+                   stats: [finishReason, tokens, promptTokens] };
+        }""",
+        "../small-letters.js",
+    )
+    assert re.fullmatch("[a-z ]{60,}", found["text"])
+    assert found["running"] and found["none"]
+    assert found["text"] == found["whole"]
+    assert found["stats"] == ["time_limit", 0, 2]
+    assert found["details"]["finishReason"] == "time_limit"
+    texts, beams, of_session = found["others"]
+    assert (texts, of_session) == (["", ""], "")
+    assert {(each["text"], each["finishReason"]) for each in beams} == {("", "time_limit")}
+    assert found["again"]
 
 
 def test_all_beams_with_their_scores(tab: Tab, native: gw.GPT2CausalLM) -> None:

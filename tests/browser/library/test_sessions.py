@@ -49,6 +49,25 @@ def test_a_session_continues_as_one_text(tab: Tab, device: gw.Device) -> None:
     assert found["closed"] == "DisposedTensorError"
 
 
+def test_a_session_streams_tokens(tab: Tab) -> None:
+    found = tab.evaluate(
+        """async (options) => {
+          const session = await lm.session("The king");
+          const tokens = [];
+          const asked = { tokens: true, topLogprobs: 1, details: true };
+          const stream = session.stream({ ...options, ...asked });
+          for await (const token of stream) tokens.push(token);
+          await session.close();
+          return { tokens, details: stream.details, whole: await lm.generate("The king", options) };
+        }""",
+        OPTIONS,
+    )
+    tokens, details = found["tokens"], found["details"]
+    assert [each["id"] for each in tokens] == details["tokenIds"]
+    assert "".join(each["text"] for each in tokens) == found["whole"]
+    assert [each["rank"] for each in tokens] == details["ranks"] == [0] * 8
+
+
 def test_only_what_is_new_is_computed(tab: Tab) -> None:
     """Counted: the tokens that the session has on the GPU before its next text."""
     cached = tab.evaluate(
