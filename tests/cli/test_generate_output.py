@@ -184,6 +184,7 @@ def test_options_reach_the_engine(engine: FakeEngine) -> None:
         "stop_texts": ["END", "!"],
         "time_limit": 2.5,
         "add_start_token": False,
+        "top_logprobs": None,
     }
     for given, allowed in ((["<a>", "<b>"], ["<a>", "<b>"]), (["<a>", "all"], "all")):
         options = [part for token in given for part in ("--allowed-special", token)]
@@ -202,6 +203,7 @@ def test_options_reach_the_engine(engine: FakeEngine) -> None:
         "stop_texts": None,
         "time_limit": None,
         "add_start_token": True,
+        "top_logprobs": None,
     }
 
 

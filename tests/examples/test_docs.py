@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 import gpt2_wgpu as gw
+from gpt2_wgpu.models.saved_run import RunPart
+from gpt2_wgpu.webgpu import sync
 from tests import llm_plugin
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -98,9 +100,22 @@ def test_the_blocks_of_control_run(
     assert re.fullmatch(r"(aborted|stop|length|context) [0-9]+", ended)
 
 
-def test_the_block_of_sessions_runs(device: gw.Device, capsys: pytest.CaptureFixture[str]) -> None:
-    *_, kept, _loaded = lines_of("sessions.md", capsys)
+def test_the_blocks_of_sessions_run(
+    device: gw.Device,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with gw.GPT2CausalLM.from_preset("fairytales") as lm, lm.session("The king") as session:
+        start = len(session.token_ids)
+        session.generate(max_new_tokens=4, sampler="greedy")
+        part = RunPart(start, start + 4, gw.samplers.serialize(gw.samplers.get("greedy")))
+        run = sync(gw.SavedRun.of_async(lm, "fairytales", session.token_ids, [part]), "of_async")
+    Path("run.json").write_text(run.to_json())
+    *_, kept, _loaded, replayed = lines_of("sessions.md", capsys)
     assert re.fullmatch(r"[0-9]+ of [0-9]+ tokens kept; the last are \[.*\]", kept)
+    assert replayed == f"{start} {start + 4} None None"
 
 
 def test_the_block_of_server_runs(

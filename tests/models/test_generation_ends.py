@@ -12,14 +12,12 @@ import gpt2_wgpu as gw
 from gpt2_wgpu.models.generation_config import read_settings
 from gpt2_wgpu.weights import presets
 from tests.memory.tiny import packed
-from tests.models.checkpoints import without_gradients
 
 pytestmark = pytest.mark.usefixtures("no_leak")
 
 PROMPT = "The king"
 
 
-@without_gradients
 def ids_of_transformers(directory, ids):
     """The new ids by the directory's generation_config.json."""
     import torch

@@ -409,6 +409,7 @@ function detailsOf(pieces, { promptTokens, finishReason, seed }) {
     finishReason,
     promptTokens,
     seed,
+    score: null,
     timings: { secondsToFirstToken: 0.05, seconds: 0.1 },
   };
 }

@@ -28,6 +28,7 @@ const DETAILS = {
   finishReason: "length",
   promptTokens: 1,
   seed: 1,
+  score: null,
   timings: { secondsToFirstToken: 0.05, seconds: 0.1 },
 };
 const loaded = new Set();
