@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gpt2_wgpu import samplers, small_files, strict_json
 from gpt2_wgpu.errors import GPT2WGPUError, SessionError
 from gpt2_wgpu.models.session_file import weights_fingerprint
+from gpt2_wgpu.sampling_parameters import TIME_LIMIT_SECONDS
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.webgpu import sync
 
@@ -144,7 +145,10 @@ class SavedRun:
             for number, part in enumerate(self.parts, 1):
                 session.edit(ids[: part.start])
                 await session.generate_async(
-                    part.end - part.start, stop_texts=(), sampler=_sampler(part, number)
+                    part.end - part.start,
+                    stop_texts=(),
+                    time_limit=TIME_LIMIT_SECONDS.high,
+                    sampler=_sampler(part, number),
                 )
                 found.append(_compared(part, ids, session.token_ids))
         return found

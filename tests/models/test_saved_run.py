@@ -82,6 +82,15 @@ def test_the_first_difference_of_each_part_is_found(tales):
     assert second.token_id != ids[second.differs_at]
 
 
+def test_a_checkpoint_s_time_limit_does_not_end_a_replay(tales, monkeypatch):
+    async def actions(session):
+        await written(session, seed=1)
+
+    run = run_of(tales, actions)
+    monkeypatch.setattr(tales, "generation_limits", {"time_limit": 1e-6})
+    assert [check.differs_at for check in run.replay(tales)] == [None]
+
+
 def test_a_text_that_ends_earlier_differs(tales, monkeypatch):
     async def actions(session):
         await written(session, seed=1)

@@ -166,6 +166,7 @@ export class Writer {
     const state = await this.#draft.state();
     await action();
     showFigures(null);
+    if (this.#draft.session !== state.session) return this.#branches.clear(); // theirs is closed
     if (this.#draft.branch === state.branch) return;
     state.branch.state = state;
     this.#branches.mark(this.#draft.branch);

@@ -196,3 +196,23 @@ def test_the_list_of_branches_is_bounded(visit: Begin) -> None:
     assert me.evaluate("() => document.querySelectorAll('*').length") == elements
     assert me.evaluate("() => document.documentElement.scrollWidth - innerWidth") <= 0
     assert me.evaluate("() => fake.sessions") == 1
+
+
+def test_undo_to_before_the_session_leaves_no_branches(visit: Begin) -> None:
+    """Their session is closed then."""
+    me = visit()
+    me.load()
+    me("maxTokens").fill("6")
+    me("odds").check()
+    me("edit").press("Enter")
+    me("edited").fill("Once upon a time")
+    me("edited").press("Control+Enter")
+    me.wait_for_end()
+    me("story").press("Home")
+    choose(me)
+    expect(me("branches")).to_be_visible()
+    while me("undo").is_enabled():
+        me("undo").click()
+    expect(me("branches")).to_be_hidden()
+    me.generate()
+    assert me.text.startswith("Once upon a time")
