@@ -87,7 +87,8 @@ async def check_products(device: Device, dtype: str) -> list[Check]:
         allowed = share * (max(expected) - min(expected))
         name = f"{dtype} product behind a norm, rows: {rows}"
         checks.append(await compare(name, result, expected, allowed))
-    if not device.capabilities.prefers_no_barriers:
+    capabilities = device.capabilities
+    if not (capabilities.prefers_no_barriers or capabilities.prefers_w8a8):
         expected = _tiled_expected(dtype)
         allowed = _NORMED_SHARE * (max(expected) - min(expected))
         for tile in linear_choice.TILE_ROWS:

@@ -81,6 +81,7 @@ def test_all_calls_obey_stop_texts(text_lm, ended):
             assert "".join(session.stream(stop_texts=stop_texts)) == expected
 
 
+@pytest.mark.native("NumPy")
 def test_a_model_without_tokenizer_has_no_stop_texts(lm):
     bare = gw.GPT2CausalLM(lm.backbone)
     bare.compile("greedy")

@@ -319,6 +319,7 @@ def test_an_argument_of_transformer_lens_says_what_to_use(lm, method, name, reme
     assert str(raised.value) == f"{method} has no argument {name}{remedy}"
 
 
+@pytest.mark.native("NumPy")
 def test_the_remedies_for_arguments_of_transformer_lens(lm):
     with gw.tidy():
         logits, cache = lm.run_with_cache(IDS, names=LAST)
