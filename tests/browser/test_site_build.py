@@ -102,10 +102,10 @@ def test_equal_sources_give_equal_bytes(
 
 
 def test_the_javascript_stays_small(site: Path) -> None:
-    """254 kB in all with comments and uncompressed, of which views of a model have 60 kB."""
+    """All files with comments and uncompressed: 273 kB at most."""
     scripts = {*site.rglob("*.js")}
     assert site / "web" / "gpt2.js" in scripts and not [*scripts & {*(site / "pyodide").iterdir()}]
-    assert sum(path.stat().st_size for path in scripts) <= 194_544 + 60_000
+    assert sum(path.stat().st_size for path in scripts) <= 273_000
 
 
 @pytest.fixture

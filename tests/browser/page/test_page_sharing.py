@@ -236,7 +236,7 @@ def test_nothing_that_comes_in_becomes_markup(visit: Begin) -> None:
     me("maxTokens").fill("3")
     me("odds").check()
     assert me.generate() == MARKUP * 4
-    me("story").press("ArrowRight")
+    me("story").press("Home")
     me.page.get_by_text("All tokens as a table").click()
     for part in ("odds-line", "odds-bars", "odds-rows"):
         expect(me(part)).to_contain_text(MARKUP)
