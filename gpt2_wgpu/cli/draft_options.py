@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from gpt2_wgpu.cli.options import Parser, integer
 from gpt2_wgpu.cli.terminal import Terminal
-from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.sampling_parameters import MAX_DRAFT
 from gpt2_wgpu.weight_formats import OPTIONS
 
@@ -19,6 +18,7 @@ _TOKENS = 5
 
 def add_draft(parser: Parser) -> None:
     """Adds the options of a draft model."""
+    parser.set_defaults(error=parser.error)
     group = parser.add_argument_group("speculative decoding")
     group.add_argument(
         "--draft-model",
@@ -48,7 +48,7 @@ def load_draft(args: argparse.Namespace, terminal: Terminal) -> gw.GPT2CausalLM 
     if args.draft_model is None:
         for name in ("num_speculative_tokens", "draft_dtype"):
             if getattr(args, name) is not None:
-                raise InvalidArgumentError(f"--{name.replace('_', '-')} needs --draft-model")
+                args.error(f"--{name.replace('_', '-')} needs --draft-model")
         return None
     with terminal.progress(f"loading {args.draft_model}") as on_progress:
         return gw.GPT2CausalLM.from_preset(

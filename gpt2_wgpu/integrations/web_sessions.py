@@ -40,8 +40,8 @@ class Session:
 
     Args:
         session: the session.
-        settings_of: returns the settings of a call, given those of JavaScript, rules and whether
-            its time is up.
+        settings_of: returns the settings of a call, given those of JavaScript and rules.
+        late: `web_worker.Model.stream`, for a call whose time is up before it begins.
         tokenizer: tokenizer of the model.
         on_step: called after each step of a text.
         name: name that the model was loaded by.
@@ -50,7 +50,8 @@ class Session:
     def __init__(
         self,
         session: gw.Session,
-        settings_of: Callable[[Mapping[str, Any], Any, bool], Settings],
+        settings_of: Callable[[Mapping[str, Any], Any], Settings],
+        late: Callable[[list[int], Mapping[str, Any], Any, bool], Text],
         tokenizer: GPT2Tokenizer,
         on_step: Callable[[], None],
         name: str,
@@ -61,6 +62,7 @@ class Session:
         self._open: tuple[int, dict[str, Any]] | None = None  # start and sampler of the last text
         self._session = session
         self._settings_of = settings_of
+        self._late = late
         self._tokenizer = tokenizer
         self._on_step = on_step
 
@@ -73,7 +75,9 @@ class Session:
                         f"a text of a session has no setting {key}, which is one of lm.session or "
                         "of lm.generate"
                     )
-            settings = self._settings_of(without_tokens(given), rules, ended)
+            if ended:  # the session may be generating: its call says how it ends
+                return self._late(self._session.token_ids, given, rules, True)
+            settings = self._settings_of(without_tokens(given), rules)
             most = settings.arguments["max_new_tokens"]
             if given.get("tokens"):
                 self._check_tokens(most)
@@ -161,7 +165,7 @@ class Session:
     def fork(self) -> Session:
         """Return another session with the same tokens."""
         ids = self._session.token_ids
-        others = self._settings_of, self._tokenizer, self._on_step, self._name
+        others = self._settings_of, self._late, self._tokenizer, self._on_step, self._name
         forked = Session(self._session.fork(), *others)
         self._note(ids)
         forked._generated = list(self._generated)

@@ -250,12 +250,18 @@ class Model:
         return self._wrapped(await self._lm.load_session_async(bytes(data)))
 
     def _wrapped(self, session: gw.Session) -> Session:
-        others = self._session_settings, self._tokenizer, self.note_recovery, self._name
+        others = (
+            self._session_settings,
+            self.stream,
+            self._tokenizer,
+            self.note_recovery,
+            self._name,
+        )
         return Session(session, *others)
 
-    def _session_settings(self, given: Mapping[str, Any], rules: Any, ended: bool) -> Settings:
+    def _session_settings(self, given: Mapping[str, Any], rules: Any) -> Settings:
         """Return the settings of a session's text, which no search can continue."""
-        return self._settings(given, rules, searches=False, ended=ended)
+        return self._settings(given, rules, searches=False)
 
     def _settings(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError
@@ -36,7 +37,10 @@ def get(identifier: str | dict[str, Any] | Sampler) -> Sampler:
 
 def serialize(sampler: Sampler) -> dict[str, Any]:
     """Return ``{"class_name", "config"}``, which `get` accepts (for this package's samplers)."""
-    return {"class_name": type(sampler).__name__, "config": sampler.get_config()}
+    config = sampler.get_config()
+    if isinstance(biases := config.get("sequence_bias"), Mapping):  # JSON has no tuples as keys
+        config["sequence_bias"] = [[list(ids), bias] for ids, bias in biases.items()]
+    return {"class_name": type(sampler).__name__, "config": config}
 
 
 def deserialize(config: dict[str, Any]) -> Sampler:

@@ -136,7 +136,7 @@ def test_a_draft_model(engine: FakeEngine, capsys: Captured) -> None:
     config = engine.calls["sampler"]["config"]
     assert config["num_speculative_tokens"] == 2
     assert config["base_sampler"]["class_name"] == "GreedySampler"
-    assert main(["generate", "Once", "--draft-dtype", "q4"]) == 1
+    assert main(["generate", "Once", "--draft-dtype", "q4"]) == 2
     assert "--draft-dtype needs --draft-model" in capsys.readouterr().err
 
 

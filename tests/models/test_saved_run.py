@@ -82,6 +82,14 @@ def test_the_first_difference_of_each_part_is_found(tales):
     assert second.token_id != ids[second.differs_at]
 
 
+def test_biases_of_sequences_are_kept_in_json():
+    sampler = gw.samplers.RandomSampler(seed=1, sequence_bias={(5, 6): 1.0})
+    part = gw.RunPart(1, 2, gw.samplers.serialize(sampler))
+    run = gw.SavedRun("fairytales", "0" * 64, "float32", "float32", (1, 2), (part,))
+    (again,) = gw.SavedRun.from_json(run.to_json()).parts
+    assert gw.samplers.get(again.sampler).rules() == sampler.rules()
+
+
 def test_a_checkpoint_s_time_limit_does_not_end_a_replay(tales, monkeypatch):
     async def actions(session):
         await written(session, seed=1)

@@ -128,6 +128,30 @@ def test_a_session_of_a_checkpoint_with_a_search(tales, search):
     session.close()
 
 
+def test_a_late_call_of_a_session_ends_while_the_session_generates(tales):
+    async def read():
+        session = web_worker.Model("a model", tales).session("Once upon", {})
+        try:
+            plain = {"temperature": 0, "maxTokens": 12}
+            running = session.stream(plain)
+            text = await running.next()
+            late = session.stream({"timeLimit": 1e-6, "details": True}, None, True)
+            assert await late.next() is None
+            assert (await late.details())["finishReason"] == "time_limit"
+            while (piece := await running.next()) is not None:
+                text += piece
+            assert running.final_stats()["finishReason"] == "length"
+            assert text == tales.generate(
+                "Once upon", max_new_tokens=12, sampler="greedy", strip_prompt=True
+            )
+            (part,) = (await session.saved_run())["parts"]
+            assert part["end"] - part["start"] == 12
+        finally:
+            session.close()
+
+    asyncio.run(read())
+
+
 def test_tokens_of_a_checkpoint_with_a_limit(tales):
     """`max_length` of generation_config.json, without maxTokens."""
     limited = copy(tales)

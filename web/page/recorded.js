@@ -7,8 +7,12 @@
 
 /** Resolves to the recorded run, null where it cannot be read. */
 export async function fetchRecording() {
-  const response = await fetch(new URL("recorded-run.json", import.meta.url)).catch(() => null);
-  return response?.ok ? new Recording(await response.json()) : null;
+  try {
+    const response = await fetch(new URL("recorded-run.json", import.meta.url));
+    return response.ok ? new Recording(await response.json()) : null;
+  } catch {
+    return null; // offline, or cut short
+  }
 }
 
 /** What the inspector asks of a model, answered from the record: it has one text. */

@@ -7,19 +7,15 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.page.visit import Visit
+from tests.browser.page.visit import Visit, written
 
 Begin = Callable[..., Visit]
 MARKUP = '<img src=x onerror="globalThis.pwned = 1">'
 
 
-def written(visit: Begin, fake: dict[str, object] | None = None, **options: object) -> Visit:
+def selected(visit: Begin, fake: dict[str, object] | None = None, **options: object) -> Visit:
     """The page with a text of six tokens, the third of them selected."""
-    me = visit(fake, **options)
-    me.load()
-    me("maxTokens").fill("6")
-    me("odds").check()
-    me.generate()
+    me = written(visit, fake, **options)
     me("story").press("Home")
     me("story").press("ArrowRight")
     me("story").press("ArrowRight")
@@ -36,7 +32,7 @@ def branches(me: Visit) -> list[str]:
 
 
 def test_an_alternative_begins_a_branch(visit: Begin) -> None:
-    me = written(visit)
+    me = selected(visit)
     whole, tokens = me.text, me("text").locator("[class^=tint]")
     third = tokens.nth(2).text_content()
     start = "Once upon a time" + "".join(tokens.all_text_contents()[:2])
@@ -75,7 +71,7 @@ def test_an_alternative_begins_a_branch(visit: Begin) -> None:
 
 
 def test_undo_and_try_again_in_a_branch(visit: Begin) -> None:
-    me = written(visit)
+    me = selected(visit)
     whole = me.text
     label = me("story-label").text_content() or ""
     choose(me)
@@ -103,7 +99,7 @@ def test_undo_and_try_again_in_a_branch(visit: Begin) -> None:
 
 
 def test_a_branch_of_a_branch_and_of_a_later_part(visit: Begin) -> None:
-    me = written(visit)
+    me = selected(visit)
     me("continue").click()
     me.wait_for_end()
     tokens = me("text").locator("[class^=tint]")
@@ -128,7 +124,7 @@ def test_a_branch_of_a_branch_and_of_a_later_part(visit: Begin) -> None:
 
 
 def test_a_branch_that_fails_changes_nothing(visit: Begin) -> None:
-    me = written(visit)
+    me = selected(visit)
     whole, label = me.text, me("story-label").text_content() or ""
     me.evaluate("() => { fake.running = 1; }")
     me("odds-bars").get_by_role("button").last.click()
@@ -156,7 +152,7 @@ def test_a_branch_that_fails_changes_nothing(visit: Begin) -> None:
 
 
 def test_tokens_of_another_model_are_no_branch(visit: Begin) -> None:
-    me = written(visit)
+    me = selected(visit)
     me("load").click()
     me.load()
     me("story").press("Home")
@@ -167,7 +163,7 @@ def test_tokens_of_another_model_are_no_branch(visit: Begin) -> None:
 
 @pytest.mark.parametrize("piece", [MARKUP, "\u202e\n\x00{{1}}"])
 def test_a_hostile_token_stays_text(visit: Begin, piece: str) -> None:
-    me = written(visit, {"likely": piece})
+    me = selected(visit, {"likely": piece})
     me("odds-bars").get_by_role("button").last.click()
     me.wait_for_end()
     assert piece in me.text
@@ -177,13 +173,13 @@ def test_a_hostile_token_stays_text(visit: Begin, piece: str) -> None:
 
 
 def test_a_part_of_a_character_cannot_be_chosen(visit: Begin) -> None:
-    me = written(visit, {"likely": "\ufffd"})
+    me = selected(visit, {"likely": "\ufffd"})
     expect(me("odds-bars").get_by_role("button").last).to_be_disabled()
 
 
 def test_the_list_of_branches_is_bounded(visit: Begin) -> None:
     """Twenty of them, and as many elements after thirty as after twenty-five."""
-    me = written(visit)
+    me = selected(visit)
     me.page.set_viewport_size({"width": 320, "height": 700})
     me.still = False
     for count in range(30):

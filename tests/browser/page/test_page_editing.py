@@ -9,20 +9,10 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.page.test_page_quality import audit
-from tests.browser.page.visit import Visit
+from tests.browser.page.visit import Visit, written
 
 Begin = Callable[..., Visit]
 MARKUP = '<img src=x onerror="globalThis.pwned = 1">'
-
-
-def written(visit: Begin, fake: dict[str, object] | None = None, **options: object) -> Visit:
-    """The page with a text of six tokens."""
-    me = visit(fake, **options)
-    me.load()
-    me("maxTokens").fill("6")
-    me("odds").check()
-    me.generate()
-    return me
 
 
 def test_a_text_goes_on_as_it_was_edited(visit: Begin) -> None:

@@ -134,3 +134,15 @@ class Visit:
         assert seen["violations"] == []
         moved = sum(shift[0] for shift in seen["shifts"])
         assert moved < 0.1 or not self.still, seen["shifts"]  # "good" in the Web Vitals
+
+
+def written(
+    visit: Callable[..., Visit], fake: dict[str, object] | None = None, **options: object
+) -> Visit:
+    """The page with a text of six tokens and their odds."""
+    me = visit(fake, **options)
+    me.load()
+    me("maxTokens").fill("6")
+    me("odds").check()
+    me.generate()
+    return me

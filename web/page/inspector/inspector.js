@@ -51,7 +51,7 @@ export class Inspector {
     this.#startOrStop(measure, (lm) => this.#measure(lm, storyText()));
     layers.addEventListener("change", () => {
       const attention = Number(layers.value);
-      if (this.#shown) void this.#ask(this.#shown, this.#text, { attention }, compute, (found) => this.#attention.show(found));
+      if (this.#shown) void this.#ask(this.#shown, this.#text, async () => ({ attention }), compute, (found) => this.#attention.show(found));
     });
     new MutationObserver(() => this.#noteChange()).observe(element("text", HTMLElement), {
       childList: true,
@@ -100,7 +100,7 @@ export class Inspector {
 
   /** Shows attention and lens; of a recorded run the time, too. @param {Source} source @param {string} text */
   async #compute(source, text) {
-    const options = { attention: 0, lens: TOP, at: await lastPositions(source, text) };
+    const options = async () => ({ attention: 0, lens: TOP, at: await lastPositions(source, text) });
     await this.#ask(source, text, options, compute, (found) => {
       [this.#shown, this.#text] = [source, text];
       const recorded = source instanceof Recording;
@@ -118,7 +118,7 @@ export class Inspector {
   /** @param {GPT2} lm @param {string} text */
   async #measure(lm, text) {
     if (this.#shown instanceof Recording) await this.#compute(lm, text); // nothing recorded beside it
-    await this.#ask(lm, text, { time: STEPS }, measure, ({ time }) => {
+    await this.#ask(lm, text, async () => ({ time: STEPS }), measure, ({ time }) => {
       if (time) showTime(time);
       times.hidden = false;
     });
@@ -126,7 +126,7 @@ export class Inspector {
 
   /**
    * Asks for one thing at a time; its button stops it.
-   * @param {Source} source @param {string} text @param {InspectOptions} options
+   * @param {Source} source @param {string} text @param {() => Promise<InspectOptions>} options
    * @param {HTMLButtonElement} button @param {(found: Inspection) => void} show
    */
   async #ask(source, text, options, button, show) {
@@ -136,7 +136,7 @@ export class Inspector {
     button.textContent = "Stop";
     message.textContent = "Computing…";
     try {
-      show(await source.inspect(text, { ...options, signal: controller.signal }));
+      show(await source.inspect(text, { ...(await options()), signal: controller.signal }));
       message.textContent = "";
     } catch (error) {
       message.textContent = controller.signal.aborted ? "Stopped." : sentence(/** @type {Error} */ (error).message);
