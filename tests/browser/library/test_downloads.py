@@ -136,7 +136,7 @@ def test_cancel_and_resume(
 ) -> None:
     source = host.add("url-model", files)
     hosted = host.files["/url-model/model.safetensors"]
-    hosted.seconds_a_chunk = 0.02
+    hosted.seconds_a_chunk = 0.1
     stopped = attempt("obtain", source, {}, stop_at=HALF)
     assert stopped["error"]["name"] == "AbortError"
     (model,) = attempt("list")["value"]
@@ -157,7 +157,7 @@ def test_a_file_that_changes_between_two_attempts_starts_again(
 ) -> None:
     source = host.add("url-model", files)
     hosted = host.files["/url-model/model.safetensors"]
-    hosted.seconds_a_chunk = 0.02
+    hosted.seconds_a_chunk = 0.1
     attempt("obtain", source, {}, stop_at=HALF)
     newer = b"newer" * 200_000
     host.files["/url-model/model.safetensors"] = Hosted(newer, '"newer"')
