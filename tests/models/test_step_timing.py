@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
@@ -12,8 +11,7 @@ from gpt2_wgpu.bench import traffic
 from gpt2_wgpu.diagnostics import profiling
 from gpt2_wgpu.errors import BusyError, InvalidArgumentError
 from gpt2_wgpu.models import step_timing
-
-SHADERS = Path(__file__).parents[2] / "shaders"
+from gpt2_wgpu.webgpu.pipelines import shader_directory
 
 
 def test_dispatches_are_those_of_a_step(tales, no_leak):
@@ -26,7 +24,7 @@ def test_dispatches_are_those_of_a_step(tales, no_leak):
     tales.generate("The king", max_new_tokens=3, sampler="greedy", stop_token_ids=None)
     assert tales.device.queue.dispatches - before - once == 2 * len(found.dispatches)
     assert found.dispatches[0].kernel == "embed"
-    assert all((SHADERS / f"{each.kernel}.wgsl").is_file() for each in found.dispatches)
+    assert all((shader_directory() / f"{each.kernel}.wgsl").is_file() for each in found.dispatches)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "q8"])
