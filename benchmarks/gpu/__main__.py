@@ -3,6 +3,7 @@
 python -m benchmarks.gpu                         # or: make gpu
 python -m benchmarks.gpu --wheels wheels         # no network, no pip: wheels beside the checkout
 python -m benchmarks.gpu --adapter 4090 --torch-python ~/venv/bin/python
+python -m benchmarks.gpu --browser chrome --browser firefox --site dist
 python -m benchmarks.gpu --software --plan tiny  # llvmpipe: a trial of the program
 """
 
@@ -29,6 +30,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--plan", default="full", choices=("full", "tiny"))
     parser.add_argument("--parts", help="comma separated (default: all); correctness always runs")
     parser.add_argument("--torch-python", help="a Python that has PyTorch with CUDA or MPS")
+    text = "measure decoding in this browser, too (name or path; may be repeated)"
+    parser.add_argument("--browser", action="append", default=[], metavar="PROGRAM", help=text)
+    text = "of --browser: the built site (default: dist, of make site)"
+    parser.add_argument("--site", type=Path, default=Path("dist"), metavar="FOLDER", help=text)
     parser.add_argument("--wheels", type=Path, metavar="FOLDER", help="wheels to import from")
     parser.add_argument("-o", "--output", type=Path, help="folder (default: benchmarks/results)")
     return parser.parse_args(argv)

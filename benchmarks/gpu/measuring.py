@@ -12,6 +12,7 @@ from typing import Any
 import gpt2_wgpu as gw
 from benchmarks.gpu import (
     adapter,
+    browser,
     correctness,
     decode,
     micro,
@@ -37,15 +38,22 @@ PARTS = {
     "samplers": samplers.measure,
     "switches": switches.measure,
     "torch": torch_peer.measure,
+    "browser": browser.measure,
 }
 ALWAYS = ("adapter", "correctness")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure as the command line says; return the exit status."""
-    chosen = [*ALWAYS, *(args.parts.split(",") if args.parts else PARTS)]
+    by_default = (name for name in PARTS if name != "browser")
+    chosen = [*ALWAYS, *(args.parts.split(",") if args.parts else by_default)]
     if unknown := [name for name in chosen if name not in PARTS]:
         print(f"gpu: no part {', '.join(unknown)}; there are {', '.join(PARTS)}", file=sys.stderr)
+        return 2
+    if args.browser:
+        chosen.append("browser")
+    elif "browser" in chosen:
+        print("gpu: name a browser for the part browser: --browser PROGRAM", file=sys.stderr)
         return 2
     wanted = int(args.adapter) if (args.adapter or "").isdigit() else args.adapter
     try:
@@ -57,7 +65,15 @@ def run(args: argparse.Namespace) -> int:
     with device:
         plan = PLANS[args.plan]()
         found = _begun(device, args.plan, plan)
-        context = Context(plan, device, found, args.torch_python, args.keep_going)
+        context = Context(
+            plan,
+            device,
+            found,
+            args.torch_python,
+            args.keep_going,
+            tuple(args.browser),
+            args.site,
+        )
         return _run(context, [name for name in PARTS if name in chosen], folder)
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import gpt2_wgpu as gw
@@ -36,6 +37,8 @@ class Context:
     report: dict[str, Any]
     torch_python: str | None = None
     keep_going: bool = False  # also where tests of kernels fail
+    browsers: tuple[str, ...] = ()  # programs
+    site: Path = Path("dist")  # made by `make site`
     deadline: float = 0.0
     compile_seconds: dict[str, float] = field(default_factory=dict)
 

@@ -17,6 +17,7 @@ BUDGETS = {  # seconds; together less than 8 minutes
     "switches": 45,
     "torch": 90,
 }
+BROWSER_BUDGET = 240  # seconds, on top of these, with ``--browser``
 # WGSL promises cos() to 2^-11 and no better; the test asks for what precise adapters give.
 LESS_PRECISE = (
     "tests/gpu/nn/test_load_weight.py::test_random_values_follow_the_formula_and_the_distribution"
@@ -52,8 +53,10 @@ class Plan:
     )
     test_options: tuple[str, ...] = ("--maxfail=20", f"--deselect={LESS_PRECISE}")
     gaps: tuple[int, int] = (64, 1024)  # dispatches
+    browser_dtypes: tuple[str, ...] = ("float16", "q4")
+    browser_rows: tuple[int, ...] = (1, 8)
     transformers: bool = True  # measure its `generate` as well, where PyTorch is
-    budgets: dict[str, int] = field(default_factory=lambda: dict(BUDGETS))
+    budgets: dict[str, int] = field(default_factory=lambda: {**BUDGETS, "browser": BROWSER_BUDGET})
 
 
 def full() -> Plan:
@@ -92,8 +95,10 @@ def tiny() -> Plan:
         tests=("tests/gpu/nn/test_embedding.py",),
         test_options=("-k", "test_against_numpy and 8-1", "--maxfail=1"),
         gaps=(8, 64),
+        browser_dtypes=("float16",),
+        browser_rows=(1,),
         transformers=False,
-        budgets=dict.fromkeys(BUDGETS, 600),  # a busy machine is slow, not wrong
+        budgets=dict.fromkeys((*BUDGETS, "browser"), 600),  # a busy machine is slow, not wrong
     )
 
 

@@ -46,6 +46,7 @@ def as_markdown(report: Report) -> str:
         "samplers": _samplers,
         "switches": _switches,
         "torch": _torch,
+        "browser": _browser,
     }
     for name, table in tables.items():
         if name in parts:
@@ -238,6 +239,30 @@ def _torch(part: Report) -> Iterator[str]:
         times = [part.get(dtype, {}).get(key) for dtype in ("f16", "f32")]
         lines.append((f"{tokens} prefill, ms", *(f"{t * 1e3:.2f}" if t else "" for t in times)))
     yield table(("", "f16", "f32"), lines) if "f16" in part else ""
+
+
+def _browser(part: Report) -> Iterator[str]:
+    found = {name: one for name, one in part.items() if isinstance(one, dict)}
+    for name, one in found.items():
+        software = " (SOFTWARE adapter)" if one.get("software_adapter") else ""
+        yield f"{name}: {one.get('user_agent', '?')}; {one.get('hardware', '?')}{software}."
+        yield f"{name}: {one['error']}" if "error" in one else ""
+    lines = [
+        (
+            name,
+            row["dtype"],
+            str(row["batch"]),
+            f"{row['batch'] / row['seconds_per_step']:.1f}",
+            f"{row['seconds_per_step'] * 1e3:.3f}",
+            f"{row['host_seconds_per_step'] * 1e6:.0f}",
+            f"{row['time_to_first_token_seconds'] * 1e3:.1f}",
+            f"{row['bandwidth_utilisation']:.0%}",
+        )
+        for name, one in found.items()
+        for row in one.get("rows", [])
+    ]
+    columns = ("browser", "weights", "rows", "tokens/s", "step, ms", "host, µs", "prefill, ms")
+    yield table((*columns, "of peak read bandwidth"), lines) if lines else ""
 
 
 def table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

