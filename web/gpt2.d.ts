@@ -223,7 +223,7 @@ export interface Settings extends SamplingParameters {
   constraint?: string | URL;
   /**
    * Beam search with this number of beams (1 to 32) in place of a random choice: the text arrives in one
-   * piece. `numReturnSequences` of `generate` are the best beams.
+   * piece. `numReturnSequences` are the best beams.
    */
   numBeams?: number;
   /** Exponent of the length, by which log-probabilities of beams are divided. Default: 1. */
@@ -255,7 +255,10 @@ export interface DetailOptions {
 export interface SeveralOptions {
   /** Seed of each text; consecutive ones from a number. Each text is that of its prompt and seed alone. */
   seed?: number | number[] | null;
-  /** Number of texts for each prompt, one after the other in the result. Default: 1. */
+  /**
+   * Number of texts for each prompt, one after the other in the result. Default: 1. Greedy and contrastive
+   * search have one text only.
+   */
   numReturnSequences?: number;
 }
 

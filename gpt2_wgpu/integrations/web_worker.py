@@ -167,25 +167,23 @@ class Model:
             settings = self._settings(
                 without_tokens(given), rules, 1 if one else len(prompt), ended=ended
             )
-            seed = None
-            several = settings.texts_per_prompt > 1 or given.get("returnAllBeams")
-            if several and isinstance(settings.sampler, samplers.BeamSampler):
+            if given.get("returnAllBeams"):
                 raise InvalidArgumentError(
-                    "a stream has the best text of a beam search: for numReturnSequences of them, "
-                    "or returnAllBeams, call generate"
+                    "a stream has the best text of a beam search, or numReturnSequences of them: "
+                    "for returnAllBeams call generate"
                 )
+            seed = None
             if not one or given.get("numReturnSequences") is not None:
                 if given.get("tokens"):
                     raise InvalidArgumentError("a stream of tokens has one text: omit tokens")
-                prompts = [prompt] if one else prompt
-                prompt = [each for each in prompts for _ in range(settings.texts_per_prompt)]
-                seed = settings.seeds
+                prompt, seed = [prompt] if one else prompt, settings.seeds
             lm = self._without_constraint() if ended else self._lm
             begin: Any = lm.stream  # its overloads are too many for mypy
             stream = begin(
                 prompt,
                 sampler=settings.sampler,
                 seed=seed,
+                num_return_sequences=settings.texts_per_prompt,
                 top_logprobs=settings.top_logprobs,
                 **settings.arguments,
             )

@@ -14,6 +14,7 @@ from gpt2_wgpu.errors import (
     InvalidArgumentError,
     OutOfGPUMemoryError,
 )
+from gpt2_wgpu.models.call_arguments import check_arguments, named
 from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.generate_arguments import GenerateOptions, StopTokens
 from gpt2_wgpu.models.row_ends import with_start_token
@@ -60,6 +61,7 @@ def generate_batches(
     on_error: OnError,
     **options: Unpack[BatchOptions],
 ) -> Iterator[str | GPT2WGPUError]: ...
+@named("gw.generate_batches")
 def generate_batches(
     lm: CausalLM,
     prompts: Iterable[str],
@@ -306,6 +308,8 @@ class _Batches:
 
 def _check_options(lm: CausalLM, options: GenerateOptions) -> None:
     """Raise InvalidArgumentError for options of ``generate`` that many batches cannot have."""
+    known = GenerateOptions.__optional_keys__ | {"num_return_sequences"}  # rejected below
+    check_arguments("gw.generate_batches", options, known - {"top_logprobs"})
     if options.get("callback") is not None:
         raise InvalidArgumentError(
             "generate_batches takes no callback, since it sorts its rows: give on_progress"

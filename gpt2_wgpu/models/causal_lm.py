@@ -14,13 +14,13 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from gpt2_wgpu import samplers
-from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
+from gpt2_wgpu.errors import ContextLengthError
 from gpt2_wgpu.models.call_settings import CallSettings, sampler_of_call, seeds_of_call, settings_of
 from gpt2_wgpu.models.control import Control
 from gpt2_wgpu.models.decoding import Generation, run_to_the_end
 from gpt2_wgpu.models.generate_arguments import GenerateRequest, SamplerLike, Seeds
 from gpt2_wgpu.models.generate_function import GenerateFunction
-from gpt2_wgpu.models.generation_details import check_top_logprobs, details_of
+from gpt2_wgpu.models.generation_details import check_details, details_of
 from gpt2_wgpu.models.generative_task import GenerativeTask
 from gpt2_wgpu.models.overrides import (
     add_blocking_forms,
@@ -41,6 +41,7 @@ from gpt2_wgpu.models.packed_ids import (
 )
 from gpt2_wgpu.models.prefill import Prefill
 from gpt2_wgpu.models.prompt_lookup import check_prompt_lookup
+from gpt2_wgpu.models.returned_sequences import best_beams_of
 from gpt2_wgpu.models.row_ends import RowEnds, with_start_token
 from gpt2_wgpu.models.sampler_call import generate_by_call
 from gpt2_wgpu.models.search import generate_by_search, is_search
@@ -114,11 +115,12 @@ class CausalLM(GenerativeTask):
         settings = self._settings(request.sampler, request.seed, request.max_new_tokens, control)
         instance("wait", request.wait, bool)
         turn = self.turns.turn(control, request.wait)
-        settings = replace(settings, best_beams=self._best_beams(settings.sampler, request))
+        best = best_beams_of(self, settings.sampler, request.num_return_sequences)
+        settings = replace(settings, best_beams=best)
         if not isinstance(inputs, dict):
             assert preprocessor is not None
             preprocessor = with_start_token(preprocessor, request.add_start_token)
-        check_top_logprobs(request.top_logprobs, self)
+        check_details(request.return_details, request.top_logprobs, self)
         ends = RowEnds(
             preprocessor, request.max_new_tokens, stop_texts,
             request.callback, request.return_details,
@@ -169,26 +171,6 @@ class CausalLM(GenerativeTask):
         """Return the total length up to which prompts are packed."""
         context = self.backbone.config.n_positions
         return self.total_length(context if request.max_length is None else request.max_length, [])
-
-    def _best_beams(self, sampler: samplers.Sampler, request: GenerateRequest) -> int:
-        """Return the number of beams that are the texts of a prompt; 1 where it is repeated."""
-        count = request.num_return_sequences
-        steps = chosen(self, "make_generate_function"), chosen(self, "generate_step")
-        is_beam = is_search(sampler) and isinstance(sampler, samplers.BeamSampler)
-        if count == 1 or not is_beam or not all(map(is_default, steps)):
-            return 1
-        assert isinstance(sampler, samplers.BeamSampler)
-        if sampler.return_all_beams:
-            raise InvalidArgumentError(
-                f"return_all_beams returns num_beams {sampler.num_beams} texts for each prompt: "
-                f"omit it, or num_return_sequences {count}"
-            )
-        if count > sampler.num_beams:
-            raise InvalidArgumentError(
-                f"num_return_sequences {count} exceeds num_beams {sampler.num_beams}, of which "
-                "they are the best: raise num_beams"
-            )
-        return count
 
     def _repeated(self, packed: Any, request: GenerateRequest, settings: CallSettings) -> Any:
         """Return packed prompts once per sequence, those of texts no longer than needed."""

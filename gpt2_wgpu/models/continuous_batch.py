@@ -17,6 +17,7 @@ from gpt2_wgpu.errors import (
     OutOfGPUMemoryError,
 )
 from gpt2_wgpu.models.batch_row import MOST_ROWS, BatchRow, RowPlan, RowState, check_default_steps
+from gpt2_wgpu.models.call_arguments import named
 from gpt2_wgpu.models.call_settings import sampler_of_call
 from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.control import ABORTED, Control
@@ -103,6 +104,7 @@ class ContinuousBatch(NotCopyable):
     def __str__(self) -> str:
         return f"ContinuousBatch of up to {self._max_rows} rows: {self.stats()}"
 
+    @named("ContinuousBatch.submit")
     def submit(
         self,
         prompt_ids: Sequence[int],

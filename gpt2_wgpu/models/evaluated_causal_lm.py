@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.models import evaluation, scoring
+from gpt2_wgpu.models.call_arguments import named
 from gpt2_wgpu.models.evaluation import Divergence
-from gpt2_wgpu.models.generation_details import check_top_logprobs
+from gpt2_wgpu.models.generation_details import check_details
 from gpt2_wgpu.models.gpt2_backbone import Intercept
 from gpt2_wgpu.models.recovery import with_recovery
 from gpt2_wgpu.models.streamed_causal_lm import StreamedCausalLM
@@ -25,6 +25,7 @@ class EvaluatedCausalLM(StreamedCausalLM):
 
     name: str
 
+    @named("lm.score")
     def score(
         self,
         token_ids: Any,
@@ -55,6 +56,7 @@ class EvaluatedCausalLM(StreamedCausalLM):
         arguments = (token_ids, padding_mask, scoring_mode, layer_intercept_fn, target_ids)
         return with_recovery(self.backbone, lambda: scoring.score(self.backbone, *arguments))
 
+    @named("lm.logprobs")
     def logprobs(
         self,
         texts: Texts,
@@ -85,6 +87,7 @@ class EvaluatedCausalLM(StreamedCausalLM):
         )
         return sync(waiting, "logprobs_async(...)")
 
+    @named("lm.logprobs")
     async def logprobs_async(
         self,
         texts: Texts,
@@ -95,11 +98,7 @@ class EvaluatedCausalLM(StreamedCausalLM):
     ) -> Any:
         """Async counterpart of :meth:`logprobs`."""
         instance("return_details", return_details, bool)
-        check_top_logprobs(top_logprobs, self)
-        if top_logprobs and not return_details:
-            raise InvalidArgumentError(
-                f"top_logprobs={top_logprobs} is for the details: add return_details=True"
-            )
+        check_details(return_details, top_logprobs, self)
         if not return_details:
             return await evaluation.logprobs(self, texts, stride)
         one, rows, found = await evaluation.predictions(self, texts, stride, top_logprobs)
@@ -108,6 +107,7 @@ class EvaluatedCausalLM(StreamedCausalLM):
         details = [token_details(tokenizer, ids, of_row) for ids, of_row in pairs]
         return details[0] if one else details
 
+    @named("lm.perplexity")
     def perplexity(self, texts: Texts, stride: int | None = None) -> float:
         """Perplexity, exp of the mean -log p of the tokens; blocks (``perplexity_async``).
 
@@ -122,6 +122,7 @@ class EvaluatedCausalLM(StreamedCausalLM):
         """
         return sync(self.perplexity_async(texts, stride), "perplexity_async(...)")
 
+    @named("lm.perplexity")
     async def perplexity_async(self, texts: Texts, stride: int | None = None) -> float:
         """Async counterpart of :meth:`perplexity`."""
         return await evaluation.perplexity(self, texts, stride)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal, Unpack, overload
 
+from gpt2_wgpu.models.call_arguments import named
 from gpt2_wgpu.models.control import Cancellation
 from gpt2_wgpu.models.generate_arguments import (
     Callback,
@@ -17,10 +18,7 @@ from gpt2_wgpu.models.generate_arguments import (
 )
 from gpt2_wgpu.models.generation_details import GenerationDetails
 from gpt2_wgpu.text.preprocessor import AllowedSpecial
-from gpt2_wgpu.validation import integer
 from gpt2_wgpu.webgpu import sync
-
-MAX_SEQUENCES = 1 << 16  # num_return_sequences
 
 
 class GenerateMethods(ABC):
@@ -130,6 +128,7 @@ class GenerateMethods(ABC):
         **options: Unpack[GenerateOptions],
     ) -> dict[str, Any]: ...
 
+    @named("lm.generate")
     def generate(
         self,
         inputs: Any,
@@ -170,7 +169,8 @@ class GenerateMethods(ABC):
             seed: seed of this call's random numbers, as of a new sampler with this seed; or one for
                 each row of the result, which then has the text of the prompt alone with that seed.
             num_return_sequences: number of texts for each prompt, one after the other in the
-                result; above 1 a str gives a list. Of beam search the best beams.
+                result; above 1 a str gives a list. Of beam search the best beams, at most
+                ``num_beams``; greedy and contrastive search have one text only.
             add_start_token: default: the preprocessor's.
             allowed_special: special tokens to recognise in prompts, or "all"; default: the
                 preprocessor's, none.
@@ -328,6 +328,7 @@ class GenerateMethods(ABC):
         **options: Unpack[GenerateOptions],
     ) -> dict[str, Any]: ...
 
+    @named("lm.generate")
     async def generate_async(
         self,
         inputs: Any,
@@ -359,9 +360,7 @@ class GenerateMethods(ABC):
             stop_texts=stop_texts,
             sampler=sampler,
             seed=seed,
-            num_return_sequences=integer(
-                "num_return_sequences", num_return_sequences, 1, MAX_SEQUENCES
-            ),
+            num_return_sequences=num_return_sequences,
             add_start_token=add_start_token,
             allowed_special=allowed_special,
             return_details=return_details,

@@ -61,6 +61,15 @@ _NOT_OBEYED = {
     "encoder_repetition_penalty": 1,
     "diversity_penalty": 0,
 }
+# What does the same, where something does.
+_BY_PROCESSORS = "logits_processors of compile"
+_INSTEAD = {
+    **dict.fromkeys(("top_h", "epsilon_cutoff", "eta_cutoff"), _BY_PROCESSORS),
+    "exponential_decay_length_penalty": _BY_PROCESSORS,
+    "force_words_ids": "sampler=BeamSampler(force_words_ids=...)",
+    "num_beams": "only without do_sample",
+    "num_return_sequences": "generate(..., num_return_sequences={})",
+}
 
 
 @dataclass(frozen=True)
@@ -160,10 +169,15 @@ def read_settings(directory: Path) -> GenerationSettings:
     if unused:
         warnings.warn(
             f"{GENERATION_CONFIG} sets {', '.join(unused)}, which the model does not apply by "
-            "itself: give the sampler and generate these values where they support them",
+            f"itself ({'; '.join(_instead(name, values[name]) for name in unused)})",
             stacklevel=4,
         )
     return GenerationSettings(rules, defaults, limits, values)
+
+
+def _instead(name: str, value: Any) -> str:
+    """Return a setting with what to give instead."""
+    return f"{name}: {_INSTEAD.get(name, 'not available').format(shown(value))}"
 
 
 def _without(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

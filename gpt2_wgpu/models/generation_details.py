@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.models.evaluation import LanguageModel
 from gpt2_wgpu.models.generate_arguments import GenerateRequest
 from gpt2_wgpu.models.packed_ids import for_each_row, new_ids, prompts_of, rows_of
@@ -56,6 +57,14 @@ def check_top_logprobs(top: int, model: LanguageModel) -> int:
     """Return ``top_logprobs``; InvalidArgumentError unless the vocabulary has so many ids."""
     most = min(MAX_TOP_LOGPROBS, model.backbone.config.vocab_size)
     return integer("top_logprobs", top, 0, most)
+
+
+def check_details(return_details: bool, top: int, model: LanguageModel) -> None:
+    """Raise InvalidArgumentError for ``top_logprobs`` without the details that have them."""
+    if check_top_logprobs(top, model) and not return_details:
+        raise InvalidArgumentError(
+            f"top_logprobs={top} is for the details: add return_details=True"
+        )
 
 
 def new_step_logprobs(top: int | None, model: LanguageModel) -> StepLogprobs | None:

@@ -13,6 +13,7 @@ from typing import Any, Literal, Unpack, overload
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import BusyError, DisposedTensorError, InvalidArgumentError
+from gpt2_wgpu.models.call_arguments import named
 from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.control import Cancellation, Control
 from gpt2_wgpu.models.generate_arguments import (
@@ -23,7 +24,7 @@ from gpt2_wgpu.models.generate_arguments import (
 )
 from gpt2_wgpu.models.generation_details import (
     GenerationDetails,
-    check_top_logprobs,
+    check_details,
     new_step_logprobs,
 )
 from gpt2_wgpu.models.overrides import chosen, is_default
@@ -84,6 +85,7 @@ class SessionCalls(NotCopyable):
         return_details: bool = ...,
         **options: Unpack[SessionOptions],
     ) -> str | Any: ...  # Any: the list of ids of a model without a preprocessor
+    @named("session.generate")
     def generate(
         self,
         max_new_tokens: int | None = None,
@@ -159,6 +161,7 @@ class SessionCalls(NotCopyable):
         return_details: bool = ...,
         **options: Unpack[SessionOptions],
     ) -> str | Any: ...  # Any: the list of ids of a model without a preprocessor
+    @named("session.generate")
     async def generate_async(
         self,
         max_new_tokens: int | None = None,
@@ -177,7 +180,7 @@ class SessionCalls(NotCopyable):
         """Async counterpart of :meth:`generate`."""
         model, preprocessor = self.model, self.model.preprocessor
         max_new_tokens = self._limit(max_new_tokens)
-        check_top_logprobs(top_logprobs, model)
+        check_details(return_details, top_logprobs, model)
         stop_texts, time_limit = model.ends_of_call(stop_texts, time_limit)
         ends = RowEnds(preprocessor, None, stop_texts, callback, return_details)
         if self._tokens.policy == "slide" and max_new_tokens is None:
@@ -232,6 +235,7 @@ class SessionCalls(NotCopyable):
         first = ends.first_token_after.get(0)
         return GenerationDetails(text, ids, *found, reason, len(prompt), first, seconds)
 
+    @named("session.stream")
     def stream(
         self,
         max_new_tokens: int | None = None,

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from gpt2_wgpu.errors import DeviceLostError
+from gpt2_wgpu.models.call_arguments import named
 from gpt2_wgpu.models.evaluated_causal_lm import EvaluatedCausalLM
 from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.models.session import Session
@@ -20,6 +21,7 @@ from gpt2_wgpu.webgpu import sync
 class SessionCausalLM(EvaluatedCausalLM):
     """``EvaluatedCausalLM`` with ``session`` and ``load_session``."""
 
+    @named("lm.session")
     def session(
         self,
         prompt: str | Sequence[int] = (),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Unpack, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
+from gpt2_wgpu.models.call_arguments import named
 from gpt2_wgpu.models.call_settings import CallSettings
 from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.control import Cancellation, Control
@@ -17,6 +18,7 @@ from gpt2_wgpu.models.generation_details import new_step_logprobs
 from gpt2_wgpu.models.overrides import chosen, is_default
 from gpt2_wgpu.models.packed_ids import packed, prompts_of, rows_of, without_prompts
 from gpt2_wgpu.models.piece_stream import Opened, WholeTexts
+from gpt2_wgpu.models.returned_sequences import best_beams_of
 from gpt2_wgpu.models.row_ends import RowEnds, with_start_token
 from gpt2_wgpu.models.text_stream import BatchStream, TextStream
 from gpt2_wgpu.samplers import runs_its_own_loop
@@ -25,6 +27,8 @@ from gpt2_wgpu.text import GPT2CausalLMPreprocessor, TokenReader
 from gpt2_wgpu.text.preprocessor import AllowedSpecial
 from gpt2_wgpu.text.token_arrays import is_one_row, rows_of_ids
 from gpt2_wgpu.validation import instance
+
+T = TypeVar("T")
 
 
 class StreamedCausalLM(CausalLM):
@@ -36,8 +40,21 @@ class StreamedCausalLM(CausalLM):
         inputs: str | Sequence[int],
         max_length: int | None = ...,
         stop_token_ids: StopTokens = ...,
+        *,
+        num_return_sequences: Literal[1] = ...,
         **options: Unpack[StreamOptions],
     ) -> TextStream: ...
+
+    @overload
+    def stream(
+        self,
+        inputs: str | Sequence[int],
+        max_length: int | None = ...,
+        stop_token_ids: StopTokens = ...,
+        *,
+        num_return_sequences: int,
+        **options: Unpack[StreamOptions],
+    ) -> TextStream | BatchStream: ...
 
     @overload
     def stream(
@@ -45,6 +62,8 @@ class StreamedCausalLM(CausalLM):
         inputs: list[str] | tuple[str, ...] | Sequence[Sequence[int]],
         max_length: int | None = ...,
         stop_token_ids: StopTokens = ...,
+        *,
+        num_return_sequences: int = ...,
         **options: Unpack[StreamOptions],
     ) -> BatchStream: ...
 
@@ -54,9 +73,12 @@ class StreamedCausalLM(CausalLM):
         inputs: dict[str, Any],
         max_length: int | None = ...,
         stop_token_ids: StopTokens = ...,
+        *,
+        num_return_sequences: int = ...,
         **options: Unpack[StreamOptions],
     ) -> TextStream | BatchStream: ...
 
+    @named("lm.stream")
     def stream(
         self,
         inputs: Any,
@@ -67,6 +89,7 @@ class StreamedCausalLM(CausalLM):
         stop_texts: Sequence[str] | None = None,
         sampler: SamplerLike | None = None,
         seed: Seeds | None = None,
+        num_return_sequences: int = 1,
         add_start_token: bool | None = None,
         allowed_special: AllowedSpecial | None = None,
         top_logprobs: int | None = None,
@@ -92,6 +115,7 @@ class StreamedCausalLM(CausalLM):
             stop_texts: see there.
             sampler: see there.
             seed: see there.
+            num_return_sequences: see there; above 1 they are rows, as those of several prompts.
             add_start_token: see there.
             allowed_special: see there.
             top_logprobs: number of the most likely ids of each token, at most 20: after each piece
@@ -119,7 +143,8 @@ class StreamedCausalLM(CausalLM):
         control = Control(time_limit, cancellation)
         logprobs = new_step_logprobs(top_logprobs, self)
         settings = self._settings(sampler, seed, max_new_tokens, control)
-        settings = replace(settings, logprobs=logprobs)
+        best = best_beams_of(self, settings.sampler, num_return_sequences)
+        settings = replace(settings, logprobs=logprobs, best_beams=best)
         instance("wait", wait, bool)
         turn = self.turns.turn(control, wait)
         preprocessor = with_start_token(preprocessor, add_start_token)
@@ -133,12 +158,14 @@ class StreamedCausalLM(CausalLM):
             given = self._preprocess(preprocessor, inputs, length, allowed_special)
         else:
             given, lengths = self._packed_prompts(inputs, length)
-        readers = [TokenReader(preprocessor.tokenizer, stop_texts) for _ in lengths]
+        count = len(lengths) * num_return_sequences
+        readers = [TokenReader(preprocessor.tokenizer, stop_texts) for _ in range(count)]
+        times = num_return_sequences // best
 
         def open_source(given: Any) -> Opened:
-            return self._open_source(preprocessor, given, lengths, stops, settings, ends)
+            return self._open_source(preprocessor, given, lengths, stops, settings, ends, times)
 
-        several = len(lengths) > 1 or (isinstance(inputs, list | tuple) and not _is_row(inputs))
+        several = count > 1 or (isinstance(inputs, list | tuple) and not _is_row(inputs))
         kind = BatchStream if several else TextStream
         return kind(given, open_source, readers, begun, self, turn, control, logprobs)
 
@@ -170,8 +197,12 @@ class StreamedCausalLM(CausalLM):
         stops: Sequence[int],
         settings: CallSettings,
         ends: RowEnds,
+        times: int,
     ) -> Opened:
-        """Return the source of a stream: the decoding loop, or the texts of replaced methods."""
+        """Return the source of a stream: the decoding loop, or the texts of replaced methods.
+
+        ``times``: rows of each prompt.
+        """
         vocabulary = self.backbone.config.vocab_size
         ids, mask = rows_of(given, vocabulary)
         prompts, starts = prompts_of(ids, mask)
@@ -182,6 +213,8 @@ class StreamedCausalLM(CausalLM):
             )
             most = length if settings.max_new_tokens is None else settings.max_new_tokens
             limits.append(min(length, len(prompt) + most))
+        ids, starts = _times(ids, times), _times(starts, times)
+        prompts, limits = _times(prompts, times), _times(limits, times)
         of_the_whole = [
             chosen(self, "make_generate_function"),
             chosen(self, "generate_step"),
@@ -196,7 +229,8 @@ class StreamedCausalLM(CausalLM):
             [*row[start : start + width], *[0] * width][:width]
             for row, start in zip(ids, starts, strict=True)
         ]
-        inputs = packed(prompts, room, is_one_row(given["token_ids"]))
+        inputs = packed(prompts, room, is_one_row(given["token_ids"]) and times == 1)
+        best = settings.best_beams
 
         async def whole() -> list[tuple[list[int], str]]:
             output = await self._generate_packed(inputs, stops, settings, ends)
@@ -207,10 +241,11 @@ class StreamedCausalLM(CausalLM):
                 [token for token, is_new in zip(*row, strict=True) if is_new]
                 for row in zip(*rows_of(output, vocabulary), strict=True)
             ]
-            beams = len(new) // len(prompts)  # of which the best comes first
-            return list(zip(new, texts, strict=True))[::beams]
+            beams = len(new) // len(prompts)  # of each, best first
+            rows = list(zip(new, texts, strict=True))
+            return [row for first in range(0, len(rows), beams) for row in rows[first:][:best]]
 
-        return Opened(WholeTexts(whole), prompts, limits, stops)
+        return Opened(WholeTexts(whole), _times(prompts, best), _times(limits, best), stops)
 
     def _check_room(self, which: str, prompt: Sequence[int], length: int) -> None:
         """Raise ContextLengthError if no token can follow ``prompt``."""
@@ -228,6 +263,11 @@ _TAKES = (
     "stream takes one prompt (a str, a list of ids, or a dict with one row of ids) or several (a "
     "list of str, rows of ids, or a dict with several rows)"
 )
+
+
+def _times(values: Sequence[T], count: int) -> list[T]:
+    """Return each of ``values`` ``count`` times."""
+    return [value for value in values for _ in range(count)]
 
 
 def _has_texts(inputs: Any) -> bool:

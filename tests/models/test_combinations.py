@@ -66,6 +66,11 @@ def sequences(lm):
     return found[0]
 
 
+def sequences_of_stream(lm):
+    with lm.stream(PROMPT, num_return_sequences=2, **NEW) as pieces:
+        return PROMPT + "".join(piece for row, piece in pieces if row == 0)
+
+
 def stream(lm):
     with lm.stream(PROMPT, **NEW) as pieces:
         return PROMPT + "".join(pieces)
@@ -92,7 +97,8 @@ def continuous(lm):
     return PROMPT + asyncio.run(rows())
 
 
-OPTIONS = [stop_texts, details, batch, callback, sequences, stream, streams, session, continuous]
+SEVERAL = [sequences, sequences_of_stream]
+OPTIONS = [stop_texts, details, batch, callback, *SEVERAL, stream, streams, session, continuous]
 
 
 @pytest.fixture
@@ -111,6 +117,8 @@ def refusal(name, rules, option):
             return "Loop replaces the sampling loop, which applies penalties and excludes tokens"
         if option not in (session, continuous):
             return "Loop cannot be combined with the rules of generation_config.json"
+    if option in SEVERAL and name in ("greedy", "lookup", "contrastive"):
+        return "gives 2 equal texts, since it draws no random numbers"
     if option is session and name in ("beam", "contrastive", "loop"):
         return "replaces the sampling loop, which a session continues"
     if option is continuous and name in ("beam", "contrastive", "loop", "choice"):

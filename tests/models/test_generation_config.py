@@ -82,7 +82,8 @@ def test_rules_are_obeyed_and_arguments_win(small_lm, load):
 
 
 def test_settings_that_are_not_obeyed_are_named_once(load):
-    with pytest.warns(UserWarning, match=r"sets top_h, num_beams, which") as caught:
+    said = r"sets top_h, num_beams, which .* \(top_h: logits_processors of compile; num_beams: only"
+    with pytest.warns(UserWarning, match=said) as caught:
         load(
             do_sample=True,
             top_h=0.5,
@@ -93,6 +94,11 @@ def test_settings_that_are_not_obeyed_are_named_once(load):
             top_p=None,
         )
     assert len(caught) == 1
+
+
+def test_the_warning_of_several_texts_has_the_argument(load):
+    with pytest.warns(UserWarning, match=r"\(num_return_sequences: generate\(..., .*=3\)\)"):
+        load(do_sample=True, num_return_sequences=3)
 
 
 @pytest.mark.parametrize(

@@ -169,8 +169,11 @@ def test_num_return_sequences(lm):
     assert len({*texts}) == 4
     one = generate(lm, "abc", max_new_tokens=20, num_return_sequences=2, sampler="random", seed=1)
     assert one == texts[:2]
-    packed = lm.generate(tiny.packed([[1, 2, 3]], 12), stop_token_ids=None, num_return_sequences=3)
-    assert tiny.ids_of(packed) == [tiny.ids_of(packed)[0]] * 3
+    inputs = tiny.packed([[1, 2, 3]], 12)
+    packed = lm.generate(
+        inputs, stop_token_ids=None, num_return_sequences=3, sampler="random", seed=[4, 4, 5]
+    )
+    assert tiny.ids_of(packed)[0] == tiny.ids_of(packed)[1] != tiny.ids_of(packed)[2]
 
 
 def test_stop_texts_and_limits_of_all_beams(lm):
@@ -201,6 +204,7 @@ class NoSeed(samplers.Sampler):
         ({"max_new_tokens": 0}, "max_new_tokens must be an integer >= 1"),
         ({"top_logprobs": 21}, "top_logprobs must be an integer >= 0 and <= 20"),
         ({"num_return_sequences": 0}, "num_return_sequences must be an integer >= 1"),
+        ({"top_logprobs": 2}, "top_logprobs=2 is for the details: add return_details=True"),
         ({"stop_texts": "ab"}, "stop_texts must be a list"),
         ({"sampler": "beam me up"}, "unknown sampler 'beam me up'"),
         ({"sampler": NoSeed(), "seed": 1}, "NoSeed takes no seed"),

@@ -92,6 +92,28 @@ def test_beams_time_limit_and_wait(tab: Tab, native: gw.GPT2CausalLM) -> None:
     )
     options = {"numBeams": 3, "lengthPenalty": 0.5, "maxTokens": 8}
     assert tab.evaluate(GENERATE, [PROMPT, {**options, "numReturnSequences": 2}]) == wanted
+    streamed = tab.evaluate(
+        """async ([prompt, options]) => {
+          const texts = [];
+          for await (const { row, text } of lm.stream(prompt, options)) texts[row] = text;
+          return texts;
+        }""",
+        [PROMPT, {**options, "numReturnSequences": 2}],
+    )
+    assert streamed == wanted
+    for method in ("generate", "stream"):
+        error = tab.evaluate(
+            """async ([method, options]) => {
+              const { name, message } = await thrown(() => {
+                const made = lm[method]("The", { ...options, numReturnSequences: 2 });
+                return method === "stream" ? made.next() : made;
+              });
+              return `${name}: ${message}`;
+            }""",
+            [method, GREEDY],
+        )
+        said = "InvalidArgumentError: numReturnSequences 2 with GreedySampler gives 2 equal texts"
+        assert error.startswith(said)
     found = tab.evaluate(
         """async ([prompt, options]) => {
           const both = await Promise.all([
