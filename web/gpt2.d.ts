@@ -484,7 +484,7 @@ export class Session {
   private constructor();
   /** Generates the text that follows, and keeps its tokens; after a stop those up to it. */
   stream(options?: SessionTextOptions & Partial<DetailOptions>): TextStream;
-  /** The tokens of that text, within the context (not of a text that slides). */
+  /** The tokens of that text; each of a text that slides with the numbers of the context that chose it. */
   stream(options: SessionTextOptions & Partial<DetailOptions> & TokenOptions): TokenStream;
   generate(options: SessionTextOptions & DetailOptions): Promise<Details>;
   generate(options?: SessionTextOptions): Promise<string>;

@@ -78,12 +78,9 @@ class Session:
             if ended:  # the session may be generating: its call says how it ends
                 return self._late(self._session.token_ids, given, rules, True)
             settings = self._settings_of(without_tokens(given), rules)
-            most = settings.arguments["max_new_tokens"]
-            if given.get("tokens"):
-                self._check_tokens(most)
             ids, sampler = self._session.token_ids, gw.samplers.serialize(settings.sampler)
             stream = self._session.stream(
-                most,
+                settings.arguments["max_new_tokens"],
                 stop_texts=settings.arguments["stop_texts"],
                 sampler=settings.sampler,
                 time_limit=settings.arguments["time_limit"],
@@ -95,16 +92,6 @@ class Session:
         if given.get("tokens"):
             return TokenText(given, stream, settings, self._tokenizer, self._on_step)
         return Text(stream, settings, self._tokenizer, self._on_step)
-
-    def _check_tokens(self, most: int | None) -> None:
-        """Raise InvalidArgumentError if tokens of a stream may slide out of the context."""
-        room, length = self._session.max_length, len(self._session.token_ids) + (most or 0)
-        if self._session.context_policy == "slide" and length > room:
-            raise InvalidArgumentError(
-                f"a stream of tokens needs all {length} tokens within the session's {room}, since "
-                "a text that slides has no log-probabilities of one context: omit tokens, or give "
-                "fewer maxTokens"
-            )
 
     def _note(self, ids: list[int]) -> None:
         """Note that the last text ended with these tokens."""

@@ -200,7 +200,7 @@ def test_the_embedded_model_keeps_the_documented_defaults(tales):
 
 
 def test_a_session_streams_tokens(tales):
-    """Those of a stream of the whole text; not where tokens leave the context."""
+    """Those of a stream of the whole text."""
     model = web_worker.Model("a model", tales)
 
     async def read(text):
@@ -226,11 +226,34 @@ def test_a_session_streams_tokens(tales):
         assert [each["logprob"] for each in found] == pytest.approx(numbers, abs=1e-3)
         assert [len(each["top"]) for each in found] == [1] * 6
     assert second[0]["offset"] == 0
-    short = model.session("The king", {"maxLength": 8, "contextPolicy": "slide"})
-    with pytest.raises(errors.InvalidArgumentError, match="all 9 tokens within the session's 8,"):
-        short.stream(given)
-    assert len(asyncio.run(read(short.stream(given | {"maxTokens": 5})))[0]) == 5
-    short.close()
+
+
+def test_a_session_that_slides_streams_tokens(tales):
+    """Those of the session in Python, each with the numbers of the step that chose it."""
+    options = {"maxLength": 8, "contextPolicy": "slide"}
+    given = {"temperature": 0, "maxTokens": 12, "tokens": True, "topLogprobs": 1, "details": True}
+
+    async def streamed():
+        session = web_worker.Model("a model", tales).session("The king", options)
+        text, found = session.stream(given), []
+        while (tokens := await text.next()) is not None:
+            found += tokens
+        details = await text.details()
+        text.close()
+        session.close()
+        return found, details
+
+    found, details = asyncio.run(streamed())
+    with tales.session("The king", max_length=8, context_policy="slide") as session:
+        with session.stream(12, sampler="greedy", top_logprobs=1) as stream:
+            expected = [token for _ in stream for token in stream.last_details]
+        assert session.dropped_tokens
+    assert len(found) == 12
+    assert [each["id"] for each in found] == [token.token_id for token in expected]
+    numbers = [token.logprob for token in expected]
+    assert [each["logprob"] for each in found] == pytest.approx(numbers, abs=1e-3)
+    assert details["logprobs"] == [each["logprob"] for each in found]
+    assert "".join(each["text"] for each in found) == details["text"]
 
 
 STREAMED: dict[str, int | str] = {"temperature": 0, "maxTokens": 30, "topLogprobs": 2}
