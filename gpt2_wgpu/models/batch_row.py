@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import BusyError, InvalidArgumentError
 from gpt2_wgpu.models.control import ABORTED
+from gpt2_wgpu.models.evaluation import LanguageModel, TokenLogprobs
 from gpt2_wgpu.models.overrides import chosen, is_default
 from gpt2_wgpu.models.row_ends import limit_reached
+from gpt2_wgpu.models.step_logprobs import StepLogprobs
 from gpt2_wgpu.models.turns import Caller
 from gpt2_wgpu.nn import History, Penalties, SamplingOptions, TokenRules
+from gpt2_wgpu.sampling_parameters import MAX_TOP_LOGPROBS
+from gpt2_wgpu.validation import integer
 
 MOST_ROWS = 1 << 12  # of a batch
 _REPLACEABLE = ("make_generate_function", "generate_step", "build_cache", "call_with_cache")
@@ -28,6 +32,7 @@ class GroupKey:
     penalties: Penalties
     rules: TokenRules
     stop_token_ids: tuple[int, ...]  # where rules depend on them
+    top_logprobs: int | None  # alternatives that the step keeps; None: no log-probabilities
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,13 @@ class RowPlan:
     stop_token_ids: frozenset[int]
     candidates: int  # ids below this may be chosen
     excluded: tuple[int, ...]  # but these
+    top_logprobs: int | None = None  # alternatives of each new id; None: no log-probabilities
+    most_logprobs: int | None = None  # alternatives that the step keeps, for all rows alike
+
+    def with_logprobs(self, top: int, model: LanguageModel) -> RowPlan:
+        """Return the plan of a row with ``top`` alternatives of each new id."""
+        most = min(MAX_TOP_LOGPROBS, model.backbone.config.vocab_size)
+        return replace(self, top_logprobs=top, most_logprobs=most)
 
     @property
     def key(self) -> GroupKey:
@@ -48,7 +60,8 @@ class RowPlan:
         options, rules = self.options, self.options.rules
         counted = options.penalties.any or bool(self.excluded) or rules.depend_on_text
         stops = tuple(sorted(self.stop_token_ids)) if rules.depend_on_text else ()
-        return GroupKey(self.candidates, counted, options.penalties, rules, stops)
+        kept = self.most_logprobs
+        return GroupKey(self.candidates, counted, options.penalties, rules, stops, kept)
 
 
 class RowState(NotCopyable):
@@ -57,6 +70,10 @@ class RowState(NotCopyable):
     def __init__(self, plan: RowPlan) -> None:
         self.prompt_ids = list(plan.prompt)
         self.token_ids: list[int] = []
+        self.logprobs: StepLogprobs | None = None
+        if plan.most_logprobs is not None:
+            self.logprobs = StepLogprobs(plan.most_logprobs)
+            self.logprobs.begin(1)
         self.finish_reason: str | None = None
         self.plan = plan
         self.caller = Caller.current()  # who waits for it
@@ -136,6 +153,21 @@ class BatchRow(NotCopyable):
         the batch was closed) or "error".
         """
         return self._state.finish_reason
+
+    def logprobs(self, first: int = 0) -> TokenLogprobs:
+        """Return how the new ids so far, from ``first`` on, were predicted.
+
+        As in the details of ``generate``. InvalidArgumentError for a row without ``top_logprobs``.
+        """
+        state, top = self._state, self._state.plan.top_logprobs
+        if state.logprobs is None or top is None:
+            raise InvalidArgumentError(
+                "this row has no log-probabilities: give submit top_logprobs, 0 for no alternatives"
+            )
+        count = len(state.token_ids)
+        found = state.logprobs.part(0, integer("first", first, 0, count), count, top)
+        assert found is not None  # steps append them before the ids
+        return found
 
     def cancel(self) -> None:
         """End the row and free its place in the batch; for the event loop of the batch.

@@ -22,6 +22,7 @@ from gpt2_wgpu.models.call_settings import sampler_of_call
 from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.control import ABORTED, Control
 from gpt2_wgpu.models.generate_arguments import SamplerLike, StopTokens
+from gpt2_wgpu.models.generation_details import check_top_logprobs
 from gpt2_wgpu.models.hooks import check_no_hooks
 from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.models.row_group import RowGroup
@@ -113,6 +114,7 @@ class ContinuousBatch(NotCopyable):
         sampler: SamplerLike | None = None,
         seed: int | None = None,
         stop_token_ids: StopTokens = "auto",
+        top_logprobs: int | None = None,
     ) -> BatchRow:
         """Add a row; returns at once. Call it in a running event loop.
 
@@ -123,6 +125,8 @@ class ContinuousBatch(NotCopyable):
             sampler: as in ``generate``; one that chooses on the GPU.
             seed: as in ``generate``.
             stop_token_ids: as in ``generate``.
+            top_logprobs: number of the most likely ids that ``row.logprobs()`` has for each new id,
+                with its log-probability; default: no log-probabilities.
 
         Raises:
             ContextLengthError: the prompt fills ``max_length``.
@@ -141,7 +145,10 @@ class ContinuousBatch(NotCopyable):
                 "a ContinuousBatch computes in the running event loop, and there is none: call "
                 "submit in an `async def` function that asyncio.run runs"
             ) from None
-        row = RowState(self._plan(prompt_ids, max_new_tokens, sampler, seed, stop_token_ids))
+        plan = self._plan(prompt_ids, max_new_tokens, sampler, seed, stop_token_ids)
+        if top_logprobs is not None:
+            plan = plan.with_logprobs(check_top_logprobs(top_logprobs, self._lm), self._lm)
+        row = RowState(plan)
         self._waiting.append(row)
         if not self._has_turn:
             self._callers.append(row.caller)

@@ -30,6 +30,7 @@ from gpt2_wgpu.nn import (
     SamplingOptions,
     SamplingState,
     move_rows,
+    odds_width,
 )
 from gpt2_wgpu.tensors import dispose, keep, tidy
 from gpt2_wgpu.webgpu import Readback, Recording
@@ -51,8 +52,8 @@ class _Places(NotCopyable):
     def __init__(self, cache: KVCache, state: SamplingState) -> None:
         self.cache, self.state = cache, state
         self.steps: dict[int, Recording] = {}  # by number of rows; the largest comes first
-        reported = (state.position, state.finished, state.recent)
-        ranges = [(tensor.storage, 0, tensor.nbytes) for tensor in reported]
+        reported = (state.position, state.finished, state.recent, state.odds)
+        ranges = [(each.storage, 0, each.nbytes) for each in reported if each is not None]
         self._readbacks = [Readback(cache.device, ranges) for _ in range(SUBMITS)]
         self.idle = deque(self._readbacks)
 
@@ -131,6 +132,7 @@ class RowGroup(NotCopyable):
                 excluded=[0] if key.counted else [],
                 length=self._length,
                 own_options=True,
+                odds_width=0 if key.top_logprobs is None else odds_width(key.top_logprobs),
             )
             places = _Places(cache, state)
             keep([cache, state])
@@ -220,11 +222,16 @@ class RowGroup(NotCopyable):
         now = time.perf_counter()
         self._pace.took(now - max(submit.begun, self._done_at), submit.steps)
         self._done_at = now
-        position, finished, recent = (part.cast("I") for part in data)
+        position, finished, recent = (part.cast("I") for part in data[:3])
         new = 0
         for place, row in enumerate(submit.rows):
             row.in_flight -= submit.steps
             ids = range(row.position, position[place] + 1)
+            if row.logprobs is not None and row.finish_reason is None:
+                try:
+                    row.logprobs.append(0, data[3], place, ids)
+                except NumericalError as error:
+                    row.end("error", error)
             new += row.extend([recent[place * RECENT + p % RECENT] for p in ids])
             if finished[place] in (NOT_FINITE, ALL_EXCLUDED):
                 row.end("error", _numerical_error(finished[place], position[place]))

@@ -192,6 +192,8 @@ class SamplingState:
         if self.texts is not None:
             length = self.texts.shape[1] - 1
             words["texts"] = _rule_words(one, options.rules, (), length)["texts"]
+        if self.odds is not None:
+            words["odds"] = _words([0] * self.odds.shape[1], 1, self.odds.shape[1])
         for name, values in words.items():
             storage = getattr(self, name).storage
             self.token.device.queue.upload(storage, row * values.nbytes, values)

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 from gpt2_wgpu.models.batch_row import BatchRow
 from gpt2_wgpu.server.api_errors import shutting_down
+from gpt2_wgpu.server.choice_tokens import Logprobs
 from gpt2_wgpu.text import GPT2Tokenizer, TokenReader
 
 _REASONS = {"stop": "stop", "length": "length", "context": "length"}  # ours → OpenAI's
@@ -69,6 +70,13 @@ class CompletionRow:
             if self._reader.matched:
                 break
         return piece
+
+    def logprobs(self, first: int = 0) -> Logprobs:
+        """Return log-probabilities and most likely ids of ``ids[first:]``."""
+        if self._row is None:
+            return [], []
+        found, count = self._row.logprobs(first), len(self.ids) - first
+        return found.logprobs[:count], found.top_logprobs[:count]
 
     def cancel(self) -> None:
         """Free the place of the row; without effect on one that has ended."""

@@ -8,20 +8,18 @@ import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import ExitStack, aclosing, contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 from gpt2_wgpu._version import __version__
-from gpt2_wgpu.errors import OutOfGPUMemoryError
 from gpt2_wgpu.models import GPT2CausalLM
 from gpt2_wgpu.models.continuous_batch import ContinuousBatch
 from gpt2_wgpu.models.evaluation import token_logprobs
 from gpt2_wgpu.server.api_errors import APIError
-from gpt2_wgpu.server.choice_tokens import Logprobs, TokenOffsets, logprobs_object
 from gpt2_wgpu.server.completion_request import CompletionRequest
 from gpt2_wgpu.server.completion_rows import CompletionRow, merged
 from gpt2_wgpu.server.metrics import Metrics
-from gpt2_wgpu.server.scored_choice import ScoredChoice
+from gpt2_wgpu.server.scored_choice import Echoed, ScoredChoice
 from gpt2_wgpu.text import GPT2Tokenizer
 
 # Index of a row, text, log-probabilities of its tokens, and the finish reason of the last piece.
@@ -47,8 +45,7 @@ class Completions:
         self._tokenizer: GPT2Tokenizer = lm.preprocessor.tokenizer
         self.max_rows, self._admitted = max_rows, 0
         self._metrics = metrics
-        self._scoring = asyncio.Lock()  # bounds the memory of logits and caches
-        self._scored: set[ScoredChoice] = set()  # of all streams that run
+        self._scoring = asyncio.Lock()  # bounds the memory of the logits of prompts
         self._fingerprint = _fingerprint(lm, model)
 
     @contextmanager
@@ -75,6 +72,9 @@ class Completions:
             GPT2WGPUError: the batch rejects one; then none is left in it.
         """
         rows: list[CompletionRow] = []
+        top = request.logprobs
+        if top is None and request.best_of > request.n:
+            top = 0  # to compare the rows
         try:
             for prompt in request.prompts:
                 for _ in range(request.best_of):
@@ -86,6 +86,7 @@ class Completions:
                             sampler=request.sampler,
                             seed=(request.seed + len(rows)) % 2**64,
                             stop_token_ids=request.stop_token_ids,
+                            top_logprobs=top,
                         )
                     rows.append(CompletionRow(prompt.ids, row, self._tokenizer, request.stop))
                     await asyncio.sleep(0)  # a row with many biases takes 10 ms
@@ -140,73 +141,38 @@ class Completions:
     ) -> AsyncGenerator[Piece]:
         """Yield the pieces of a request with log-probabilities."""
         begun, first = time.perf_counter(), True
+        echoed = await self._echoed(request)
         choices = [
-            ScoredChoice(self._lm, self._tokenizer, request, prompt, row)
-            for prompt, row in zip(
-                (prompt for prompt in request.prompts for _ in range(request.best_of)),
-                rows,
-                strict=True,
-            )
+            ScoredChoice(self._tokenizer, echoed[place // request.best_of], row)
+            for place, row in enumerate(rows)
         ]
-        with ExitStack() as freed:
-            for choice in choices:
-                freed.callback(self._discard, choice)
-                self._scored.add(choice)
-            async with aclosing(merged(rows)) as pieces:
-                async for index, piece in pieces:
-                    first = self._note_first_token(begun, piece, first)
-                    ended = piece is None
-                    text, logprobs = await self._piece(choices[index], ended)
-                    if ended:
-                        self._discard(choices[index])
-                        yield index, text, logprobs, rows[index].finish_reason
-                    elif text or logprobs:
-                        yield index, text, logprobs, None
-
-    async def _piece(self, choice: ScoredChoice, ended: bool) -> tuple[str, dict[str, Any] | None]:
-        """Return the next piece of a choice; without memory at its end free all caches first."""
-        async with self._scoring:
-            try:
-                return await choice.piece(ended)
-            except OutOfGPUMemoryError:  # at the end: no later piece has these tokens
-                for each in self._scored:
-                    each.close()  # what it held is computed again
-                return await choice.piece(ended)
-
-    def _discard(self, choice: ScoredChoice) -> None:
-        """Free a choice. Idempotent."""
-        self._scored.discard(choice)
-        choice.close()
+        async with aclosing(merged(rows)) as pieces:
+            async for index, piece in pieces:
+                first = self._note_first_token(begun, piece, first)
+                text, logprobs = choices[index].piece(ended=piece is None)
+                if piece is None:
+                    yield index, text, logprobs, rows[index].finish_reason
+                elif text or logprobs:
+                    yield index, text, logprobs, None
 
     async def _choices(
         self, request: CompletionRequest, rows: list[CompletionRow]
     ) -> list[dict[str, Any]]:
         """Return the ``n`` choices of each prompt."""
-        found: list[Logprobs] = [([], [])] * len(rows)
-        if request.logprobs is not None or request.best_of > request.n:
-            found = await self._score(request, rows)
+        echoed = [] if request.logprobs is None else await self._echoed(request)
         choices: list[dict[str, Any]] = []
         for first in range(0, len(rows), request.best_of):
             places = [*range(first, first + request.best_of)]
             if request.best_of > request.n:
-                places.sort(key=lambda place: _mean(rows[place], found[place]), reverse=True)
+                places.sort(key=lambda place: _mean(rows[place]), reverse=True)
             for place in places[: request.n]:
-                row = rows[place]
-                echoed = self._prompt_text(request, place) if request.echo else ""
-                text = echoed + row.text
-                logprobs = None
-                if request.logprobs is not None:
-                    prompt = request.prompts[place // request.best_of]
-                    visible = prompt.ids[prompt.hidden :] if request.echo else []
-                    offsets = TokenOffsets(self._tokenizer, visible)
-                    offsets.append(row.ids)
-                    logprobs = logprobs_object(
-                        self._tokenizer,
-                        [*visible, *row.ids],
-                        offsets.values,
-                        found[place],
-                        len(text),
-                    )
+                row, logprobs = rows[place], None
+                if echoed:
+                    choice = ScoredChoice(self._tokenizer, echoed[place // request.best_of], row)
+                    text, logprobs = choice.piece(ended=True)
+                else:
+                    begin = self._prompt_text(request, place) if request.echo else ""
+                    text = begin + row.text
                 choices.append(
                     {
                         "text": text,
@@ -217,22 +183,21 @@ class Completions:
                 )
         return choices
 
-    async def _score(
-        self, request: CompletionRequest, rows: Sequence[CompletionRow]
-    ) -> list[Logprobs]:
-        """Return log-probabilities of the tokens that a text has: the new ones, or all."""
-        begins = [1 if request.echo else len(row.prompt) for row in rows]
-        contexts = [row.prompt[:begin] for row, begin in zip(rows, begins, strict=True)]
-        scored = [row.prompt[begin:] + row.ids for row, begin in zip(rows, begins, strict=True)]
+    async def _echoed(self, request: CompletionRequest) -> list[Echoed]:
+        """Return for each prompt the ids that its texts begin with, and their log-probabilities."""
+        if not request.echo:
+            return [([], ([], []))] * len(request.prompts)
+        contexts = [prompt.ids[:1] for prompt in request.prompts]
+        scored = [prompt.ids[1:] for prompt in request.prompts]
         async with self._scoring:
             found = await token_logprobs(self._lm, contexts, scored, request.logprobs or 0)
-        results: list[Logprobs] = []
-        for place, each in enumerate(found):
-            # Without a start token nothing precedes the first token of an echoed prompt.
-            bare = request.echo and not request.prompts[place // request.best_of].hidden
-            nothing = [None] * bare
-            results.append(([*nothing, *each.logprobs], [*nothing, *each.top_logprobs]))
-        return results
+        echoed: list[Echoed] = []
+        for prompt, each in zip(request.prompts, found, strict=True):
+            # Without a start token nothing precedes the first token.
+            nothing = [None] * (not prompt.hidden)
+            logprobs = [*nothing, *each.logprobs], [*nothing, *each.top_logprobs]
+            echoed.append((prompt.ids[prompt.hidden :], logprobs))
+        return echoed
 
     def _prompt_text(self, request: CompletionRequest, place: int) -> str:
         prompt = request.prompts[place // request.best_of]
@@ -261,11 +226,11 @@ class Completions:
         return {"prompt_tokens": prompts, "completion_tokens": new, "total_tokens": prompts + new}
 
 
-def _mean(row: CompletionRow, found: Logprobs) -> float:
+def _mean(row: CompletionRow) -> float:
     """Return the mean log-probability of the new tokens."""
     if not row.ids:
         return -math.inf
-    return math.fsum(value or 0.0 for value in found[0][-len(row.ids) :]) / len(row.ids)
+    return math.fsum(value or 0.0 for value in row.logprobs()[0]) / len(row.ids)
 
 
 def _fingerprint(lm: GPT2CausalLM, model: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from itertools import pairwise
 
 import pytest
@@ -19,81 +18,24 @@ from gpt2_wgpu.errors import (
 from gpt2_wgpu.models import row_prefill
 from gpt2_wgpu.models.row_group import RowGroup
 from gpt2_wgpu.webgpu.backends import flush_promises
-from tests.memory.tiny import ids_of, packed
+from tests.models.batch_rows import (
+    CONTEXT,
+    SAMPLERS,
+    WITH_RULES,
+    alone,
+    jobs_of,
+    model_of,
+    read,
+    run,
+)
 
 pytestmark = pytest.mark.usefixtures("no_leak")
-
-CONTEXT = 48
-STOPS = list(range(0, 257, 32))
-SAMPLERS = [
-    "greedy",
-    samplers.TopK(20),
-    samplers.TopP(0.9, temperature=1.5),
-    samplers.TopK(3, temperature=0.8, min_p=0.05),
-    samplers.Random(typical_p=0.9),
-]
-WITH_RULES = [
-    samplers.TopK(20, repetition_penalty=1.3, frequency_penalty=0.5),
-    samplers.Random(no_repeat_ngram_size=2, min_new_tokens=4),
-    samplers.TopK(9, sequence_bias={(5, 6): 3.0, (7,): 2.0}, forced_eos_token_id=9),
-]
 
 
 @pytest.fixture(scope="module", params=["float32", "float16", "q8"])
 def lm(request, device):
-    backbone = gw.GPT2Backbone(
-        257, 2, 2, 64, 96, max_sequence_length=CONTEXT, dtype=request.param, initializer_range=0.5,
-        cache_dtype="float16" if request.param == "float16" else "float32",
-    )  # fmt: skip
-    lm = gw.GPT2CausalLM(backbone)
-    lm.compile("greedy")
-    yield lm
-    lm.dispose()
-
-
-def alone(lm, prompt, limit, **options):
-    """The new ids of ``generate``."""
-    inputs = packed([list(prompt)], min(len(prompt) + limit, CONTEXT))
-    found = lm.generate(inputs, **options)
-    (ids,), (mask,) = ids_of(found), [list(row) for row in found["padding_mask"]]
-    lm.kept_runs.close()
-    lm.compile("greedy")
-    gw.trim()
-    return [token for token, real in zip(ids, mask, strict=True) if real][len(prompt) :]
-
-
-def jobs_of(count, seed, options):
-    """(prompt, max_new_tokens, options) of rows."""
-    given = random.Random(seed)
-    for index in range(count):
-        prompt = [given.randrange(257) for _ in range(given.choice([1, 2, 5, 17, 30]))]
-        stops = STOPS if index % 3 else None
-        sampler = options[index % len(options)]
-        yield prompt, given.randrange(1, 40), {
-            "sampler": sampler, "seed": index, "stop_token_ids": stops
-        }  # fmt: skip
-
-
-async def read(row):
-    """All ids of a row, by lists."""
-    pieces = [ids async for ids in row]
-    assert all(pieces)
-    return [token for ids in pieces for token in ids]
-
-
-async def run(lm, jobs, seed, max_rows=4):
-    """The rows of jobs that arrive in random gaps."""
-    given, reading, rows = random.Random(seed), [], []
-    async with gw.ContinuousBatch(lm, max_rows) as batch:
-        for prompt, limit, options in jobs:
-            rows.append(batch.submit(prompt, max_new_tokens=limit, **options))
-            reading.append(asyncio.ensure_future(read(rows[-1])))
-            assert batch.stats().running <= max_rows
-            for _ in range(given.randrange(4)):
-                await asyncio.sleep(0.002)
-        found = await asyncio.gather(*reading)
-        assert batch.stats().tokens == sum(map(len, found))
-    return found, rows
+    with model_of(request.param, device) as lm:
+        yield lm
 
 
 @pytest.mark.parametrize("options", [SAMPLERS, WITH_RULES + SAMPLERS[:1]], ids=["own", "groups"])
@@ -128,13 +70,8 @@ def submits(monkeypatch):
 
 @pytest.fixture(scope="module")
 def one(device):
-    """A model in f32 with logits far from constant."""
-    lm = gw.GPT2CausalLM(
-        gw.GPT2Backbone(257, 2, 2, 64, 96, max_sequence_length=CONTEXT, initializer_range=0.5)
-    )
-    lm.compile("greedy")
-    yield lm
-    lm.dispose()
+    with model_of("float32", device) as lm:
+        yield lm
 
 
 def test_rows_share_steps_and_groups_take_turns(one, submits, monkeypatch):
@@ -362,18 +299,16 @@ def test_models_whose_steps_are_replaced_are_rejected(one, monkeypatch):
 @pytest.mark.parametrize("dtype", ["float32", "q8"])
 def test_rows_go_on_after_the_loss_of_the_device(dtype, submits):
     lost = gw.Device()
-    backbone = gw.GPT2Backbone(
-        257, 2, 2, 64, 96, max_sequence_length=CONTEXT, initializer_range=0.5, dtype=dtype,
-        device=lost,
-    )  # fmt: skip
-    lm = gw.GPT2CausalLM(backbone)
+    lm = model_of(dtype, lost)
     prompts = [[1, 2, 3], [4], [9, 8, 7, 6, 5], [100], [7, 7]]
+
+    numbers = []
 
     async def texts(lose):
         async with gw.ContinuousBatch(lm, max_rows=3) as batch:
             rows = [
                 batch.submit(prompt, max_new_tokens=40, sampler="random", seed=n,
-                             stop_token_ids=None)
+                             stop_token_ids=None, top_logprobs=0)
                 for n, prompt in enumerate(prompts)
             ]  # fmt: skip
             reading = [asyncio.ensure_future(read(row)) for row in rows]
@@ -383,11 +318,15 @@ def test_rows_go_on_after_the_loss_of_the_device(dtype, submits):
                 assert len(batch._placed()) == 3
                 lost.gpu.destroy()
                 flush_promises(lost.gpu)
-            return await asyncio.gather(*reading, return_exceptions=True)
+            found = await asyncio.gather(*reading, return_exceptions=True)
+            numbers.append([row.logprobs().logprobs for row in rows])
+            return found
 
     undisturbed = asyncio.run(texts(False))
     assert {len(ids) for ids in undisturbed} == {40}
     assert asyncio.run(texts(True)) == undisturbed
+    for before, after in zip(*numbers, strict=True):
+        assert after == pytest.approx(before, abs=1e-3 if dtype == "float32" else 0.1)
     assert lm.device is not lost
     assert gw.memory(lost).num_tensors == 0
     lm.device.gpu.destroy()  # a second time

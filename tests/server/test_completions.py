@@ -11,9 +11,8 @@ import pytest
 
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import OutOfGPUMemoryError
-from gpt2_wgpu.models import growing_logprobs
-from gpt2_wgpu.models.growing_logprobs import GrowingLogprobs
-from gpt2_wgpu.server import completions_endpoint
+from gpt2_wgpu.models.evaluation import token_logprobs
+from gpt2_wgpu.server import completions, completions_endpoint
 from tests.server.conftest import MODEL
 
 pytestmark = pytest.mark.native("Starlette")
@@ -212,7 +211,7 @@ def test_a_stream_has_the_log_probabilities_of_each_piece(serve, monkeypatch, mo
         assert "".join(piece["text"] for piece in pieces) == expected["text"]
         assert pieces[-1]["finish_reason"] == expected["finish_reason"]
         found = [piece["logprobs"] for piece in pieces if piece["logprobs"]]
-        assert len(found) > (index == 0)  # later rows may end while the first is scored
+        assert len(found) > 1
         for name, values in expected["logprobs"].items():
             joined = [each for logprobs in found for each in logprobs[name]]
             if name == "token_logprobs":
@@ -227,66 +226,51 @@ def test_a_stream_has_the_log_probabilities_of_each_piece(serve, monkeypatch, mo
     assert whole.json()["choices"][0]["finish_reason"] == "stop"
 
 
-def test_pieces_wait_for_memory_for_log_probabilities(serve, monkeypatch):
-    common = {"prompt": PROMPT, "max_tokens": 5, "seed": 5, "logprobs": 0, "stream": True}
-    append, failed = GrowingLogprobs.append, []
+@pytest.mark.parametrize("stream", [False, True])
+def test_log_probabilities_of_new_tokens_take_no_pass(serve, lm, monkeypatch, stream):
+    """They are those of the steps: the numbers of ``generate``, with ``echo`` after a pass."""
+    (details,) = lm.generate(
+        [PROMPT], max_new_tokens=6, sampler="greedy", return_details=True, top_logprobs=1
+    )
+    passes = []
 
-    async def once(self, new):
-        if not failed:
-            failed.append(new)
-            raise OutOfGPUMemoryError("none left")
-        return await append(self, new)
+    async def counted(*arguments):
+        passes.append(arguments)
+        return await token_logprobs(*arguments)
 
-    monkeypatch.setattr(GrowingLogprobs, "append", once)
-
-    async def twice(client):
-        return [events(await client.complete(**common)) for _ in range(2)]
-
-    texts = []
-    for found in serve(twice):
-        choices = [event["choices"][0] for event in found]
-        tokens = [each for c in choices if c["logprobs"] for each in c["logprobs"]["tokens"]]
-        assert len(tokens) == 5
-        texts.append("".join(choice["text"] for choice in choices))
-        assert "".join(tokens) == texts[-1]
-    assert failed and texts[0] == texts[1]
-
-
-def test_rows_end_with_memory_for_one_cache_of_log_probabilities(serve, monkeypatch):
-    monkeypatch.setattr("gpt2_wgpu.models.pace.STEP_SECONDS", 0.0)  # one step a submit
-    common = {"prompt": PROMPT, "max_tokens": 24, "logprobs": 0, "n": 3, "temperature": 1}
-    settled_cache, create = growing_logprobs.settled_cache, GrowingLogprobs.__init__
-    holders, rejected = set(), []
-
-    async def only_one(*arguments):
-        if any(holder._cache is not None for holder in holders):
-            rejected.append(arguments)
-            raise OutOfGPUMemoryError("room for one")
-        return await settled_cache(*arguments)
-
-    def noted(self, *arguments):
-        holders.add(self)
-        create(self, *arguments)
-
-    monkeypatch.setattr(GrowingLogprobs, "__init__", noted)
-    monkeypatch.setattr(growing_logprobs, "settled_cache", only_one)
+    monkeypatch.setattr(completions, "token_logprobs", counted)
+    common = {"prompt": PROMPT, "max_tokens": 6, "temperature": 0, "logprobs": 1, "stream": stream}
 
     async def both(client):
-        options = common | {"seed": 1, "stop": ["e", "."]}
-        return await asyncio.gather(
-            client.complete(**options),
-            *(client.complete(**options, stream=True) for _ in range(2)),
-        )
+        return await client.complete(**common), await client.complete(**common, echo=True)
 
-    whole, *streams = serve(both)
-    for stream in streams:
-        for index, expected in enumerate(whole.json()["choices"]):
-            pieces = [e["choices"][0] for e in events(stream) if e["choices"][0]["index"] == index]
-            found = [piece["logprobs"] for piece in pieces if piece["logprobs"]]
-            values = [each for logprobs in found for each in logprobs["token_logprobs"]]
-            assert values == pytest.approx(expected["logprobs"]["token_logprobs"], abs=1e-4)
-            assert pieces[-1]["finish_reason"] == expected["finish_reason"]
-    assert len(holders) == 6 and rejected
+    numbers = []
+    for answer in serve(both):
+        found = events(answer) if stream else [answer.json()]
+        choices = [each["choices"][0]["logprobs"] for each in found]
+        numbers.append([value for each in choices if each for value in each["token_logprobs"]])
+    assert numbers[0] == pytest.approx(details.logprobs, abs=1e-6)
+    assert numbers[1][-6:] == pytest.approx(details.logprobs, abs=1e-6)
+    assert [scored for _, _, scored, _ in passes] == [[lm.preprocessor.tokenizer.encode(PROMPT)]]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_no_memory_for_log_probabilities_of_a_prompt(serve, monkeypatch, stream):
+    """An error of this request alone, which leaves no row."""
+
+    async def fail(*_):
+        raise OutOfGPUMemoryError("none left")
+
+    monkeypatch.setattr(completions, "token_logprobs", fail)
+    common = {"prompt": PROMPT, "max_tokens": 400, "logprobs": 0, "stream": stream}
+
+    async def both(client):
+        failed = await client.complete(**common, echo=True)
+        return failed, await client.complete(**common | {"max_tokens": 2})
+
+    failed, answer = serve(both)
+    assert "none left" in failed.text
+    assert answer.status_code == 200
 
 
 def test_requests_that_come_together(serve, lm):

@@ -8,7 +8,6 @@ import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.errors import InvalidArgumentError, NumericalError
-from gpt2_wgpu.models.growing_logprobs import GrowingLogprobs
 from gpt2_wgpu.server import completions
 from gpt2_wgpu.server.api_app import create_app
 
@@ -195,10 +194,9 @@ def test_a_failure_names_no_internals(serve, monkeypatch, caplog, secret):
         raise RuntimeError("secret detail") if secret else NumericalError("logits of row 0: nan")
 
     monkeypatch.setattr(completions, "token_logprobs", fail)
-    monkeypatch.setattr(GrowingLogprobs, "append", fail)  # of a stream
 
     async def both(client):
-        common = {"prompt": "The", "max_tokens": 2, "logprobs": 1}
+        common = {"prompt": "The", "max_tokens": 2, "logprobs": 1, "echo": True}
         return await client.complete(**common), await client.complete(**common, stream=True)
 
     for answer in serve(both):
