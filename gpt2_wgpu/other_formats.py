@@ -23,6 +23,11 @@ FORMATS = (
         "a KerasHub preset: load its whole directory with from_preset() outside of a browser, or "
         "use the checkpoint in Hugging Face's format",
     ),
+    (
+        r".*\.keras",
+        "a model that Keras saved: load it with from_preset() of GPT2CausalLM outside of a "
+        "browser, and write it with save_to_preset()",
+    ),
     (r".*\.gguf|ggml-.*\.bin", f"a GGUF file of llama.cpp: {_ORIGINAL}"),
     (r"onnx|.*\.onnx|.*\.ort", f"an ONNX export: {_ORIGINAL}"),
     (

@@ -3,6 +3,7 @@
 export const FORMATS = [
   ["adapter_config\\.json|adapter_model\\.(safetensors|bin)", "a LoRA adapter and no model: load its base model, with from_preset(..., adapter=...) or --adapter-weights"],
   ["model\\.weights\\.h5|task\\.json|.*\\.weights\\.h5|assets", "a KerasHub preset: load its whole directory with from_preset() outside of a browser, or use the checkpoint in Hugging Face's format"],
+  [".*\\.keras", "a model that Keras saved: load it with from_preset() of GPT2CausalLM outside of a browser, and write it with save_to_preset()"],
   [".*\\.gguf|ggml-.*\\.bin", "a GGUF file of llama.cpp: use the original checkpoint in Hugging Face's format"],
   ["onnx|.*\\.onnx|.*\\.ort", "an ONNX export: use the original checkpoint in Hugging Face's format"],
   ["tf_model.*\\.h5|saved_model\\.pb|checkpoint|model\\.ckpt.*|.*\\.tflite", "a TensorFlow model: load it in transformers and write it with save_pretrained() (from_tf=True), or use the original checkpoint in Hugging Face's format"],

@@ -14,6 +14,7 @@ from gpt2_wgpu.models.generation_details import GenerationDetails
 from gpt2_wgpu.models.generative_task import GenerativeTask
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.gpt2_causal_lm import GPT2CausalLM
+from gpt2_wgpu.models.keras_file import load_model, load_model_async
 from gpt2_wgpu.models.row_text import StreamStats
 from gpt2_wgpu.models.saved_run import RunPart, SavedRun
 from gpt2_wgpu.models.self_test import self_check, self_check_async
@@ -49,6 +50,8 @@ __all__ = [
     "generate_batches",
     "generate_batches_async",
     "inspect",
+    "load_model",
+    "load_model_async",
     "self_check",
     "self_check_async",
 ]

@@ -13,6 +13,8 @@ from gpt2_wgpu.errors import DisposedTensorError, InvalidArgumentError
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.default_dtype import default_dtype
 from gpt2_wgpu.models.gpt2_weights import GPT2Weights, OpenWeights, Progress, load_weights
+from gpt2_wgpu.models.keras_config import backbone_object
+from gpt2_wgpu.models.keras_saving import checked_file, save_keras
 from gpt2_wgpu.models.loading import ModelFiles, open_adapters, open_preset, stored_weights
 from gpt2_wgpu.models.lora_merge import with_adapters
 from gpt2_wgpu.models.saving import StoredModel, save
@@ -146,11 +148,55 @@ class LoadedBackbone(CopiedByAttributes):
         ``generation``: values of ``generation_config.json``; empty: none is written, and an old one
         is removed.
         """
-        self.check_usable()
-        stored = StoredModel(self.config, self.dtype, self.device, self._open_weights, self.adapted)
-        await save(stored, preprocessor, generation, preset_dir)
+        await save(self.stored(), preprocessor, generation, preset_dir)
 
     save_pretrained = save_to_preset
+
+    def stored(self) -> StoredModel:
+        """Return the configuration, and the source of the weights, to write them."""
+        self.check_usable()
+        return StoredModel(self.config, self.dtype, self.device, self._open_weights, self.adapted)
+
+    def save(
+        self,
+        filepath: str | os.PathLike[str],
+        overwrite: bool = True,
+        zipped: bool | None = None,
+        *,
+        save_format: str | None = None,
+    ) -> None:
+        """Write a ``.keras`` file, which ``load_model`` reads here and in Keras; blocks.
+
+        It holds configuration and weights, of a subclass those of ``GPT2Backbone``. Weights are
+        copied from where the model was loaded from, in float32 or float16. The file is replaced
+        when it is whole. Needs ``pip install 'gpt2-wgpu[keras]'``.
+
+        Args:
+            filepath: path with the suffix ``.keras``; for other formats see ``save_to_preset``.
+            overwrite: whether to replace an existing file; Keras asks on the terminal.
+            zipped: None or True.
+            save_format: None, "keras" or "keras_v3".
+
+        Raises:
+            InvalidArgumentError: another suffix or format, or the file exists.
+            ConfigError: KerasHub's classes cannot compute what this model does.
+            WeightsError: the file cannot be written, the weights' source cannot be read or is
+                quantised, or h5py is missing.
+        """
+        saving = self.save_async(filepath, overwrite, zipped, save_format=save_format)
+        sync(saving, "save_async(...)")
+
+    async def save_async(
+        self,
+        filepath: str | os.PathLike[str],
+        overwrite: bool = True,
+        zipped: bool | None = None,
+        *,
+        save_format: str | None = None,
+    ) -> None:
+        """Async counterpart of :meth:`save`."""
+        path = checked_file(filepath, overwrite, zipped, save_format)
+        await save_keras(self.stored(), backbone_object(self.get_config()), None, path)
 
     async def _load(
         self, config: GPT2Config, open_weights: OpenWeights,

@@ -16,13 +16,13 @@ from gpt2_wgpu.errors import (
 from gpt2_wgpu.models.decode_step import check_cache, checked_result
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.gpt2_weights import Progress
-from gpt2_wgpu.models.hooked_causal_lm import HookedCausalLM
 from gpt2_wgpu.models.loading import ModelFiles, open_adapters, open_blobs, open_preset
 from gpt2_wgpu.models.overrides import chosen, default, is_default, settled
 from gpt2_wgpu.models.pace import WorkPace
 from gpt2_wgpu.models.prediction import predicted
 from gpt2_wgpu.models.prefill import Prefill, cache_bytes, chunk_rows, chunks, residual
 from gpt2_wgpu.models.recovery import recover, with_recovery
+from gpt2_wgpu.models.saved_causal_lm import SavedCausalLM
 from gpt2_wgpu.nn import KVCache, SamplingState
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, ops, tidy
@@ -35,7 +35,7 @@ from gpt2_wgpu.weights.blobs import Blob
 from gpt2_wgpu.weights.lora import AdapterBytes, Adapters
 
 
-class GPT2CausalLM(HookedCausalLM):
+class GPT2CausalLM(SavedCausalLM):
     """GPT-2 with a language-model head, for text generation.
 
     ``preprocessor``: conversion of text to ids and back; None for ids only.
@@ -60,7 +60,8 @@ class GPT2CausalLM(HookedCausalLM):
         """Load a model; blocks (async counterpart: ``from_preset_async``).
 
         Args:
-            preset: a preset name, a directory in Hugging Face's format, or a hub id.
+            preset: a preset name, a directory in Hugging Face's format, a hub id, or a ``.keras``
+                file.
             preprocessor: "auto": the checkpoint's tokenizer; None: ids only.
             dtype: weight dtype, "float32", "float16" or quantised, e.g. "q8"
                 (docs/quantization.md); arithmetic is f32. None: as ``gpt2-wgpu convert`` wrote the
@@ -324,25 +325,6 @@ class GPT2CausalLM(HookedCausalLM):
             GPT2Backbone.from_config(inner_config(config["backbone"])),
             None if given is None else GPT2CausalLMPreprocessor.from_config(inner_config(given)),
         )
-
-    def save_to_preset(self, preset_dir: str | os.PathLike[str]) -> None:
-        """Write model and preprocessor into a directory; blocks (``save_to_preset_async``).
-
-        Format, weights and errors as in ``GPT2Backbone.save_to_preset``.
-        """
-        sync(self.save_to_preset_async(preset_dir), "save_to_preset_async(...)")
-
-    async def save_to_preset_async(self, preset_dir: str | os.PathLike[str]) -> None:
-        """Async counterpart of :meth:`save_to_preset`."""
-        await self.backbone.save_to_preset_async(
-            preset_dir,
-            preprocessor=self.preprocessor,
-            generation=self.generation_settings.to_dict(
-                self.token_rules, self.generation_defaults, self.generation_limits
-            ),
-        )
-
-    save_pretrained = save_to_preset
 
     def __str__(self) -> str:
         return f"{type(self).__name__}: {self.backbone!r}, {self.sampler!r}"

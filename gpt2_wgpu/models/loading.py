@@ -34,7 +34,8 @@ from gpt2_wgpu.text.tokenizer_saving import preprocessor_settings
 from gpt2_wgpu.webgpu import Device
 from gpt2_wgpu.weights.blobs import Blob, BlobCheckpoint, read_blob
 from gpt2_wgpu.weights.checkpoint import Checkpoint, WeightSource, weights_there
-from gpt2_wgpu.weights.keras_weights import WEIGHTS_FILE as KERAS_WEIGHTS
+from gpt2_wgpu.weights.keras_archive import SUFFIX, keras_file, unpacked
+from gpt2_wgpu.weights.keras_archive import WEIGHTS_FILE as KERAS_WEIGHTS
 from gpt2_wgpu.weights.keras_weights import KerasWeights
 from gpt2_wgpu.weights.lora import AdapterBytes, AdapterName, Adapters, weighted
 from gpt2_wgpu.weights.presets import resolve as resolve_preset
@@ -45,7 +46,7 @@ INITIALIZER_RANGE = 0.02  # standard deviation of GPT-2's random weights
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A model that can be loaded; ``weights``: its directory, or a source that stays open.
+    """A model that can be loaded; ``weights``: its place, or a source that stays open.
 
     None: GPT-2's random initialisation.
     """
@@ -74,12 +75,33 @@ async def open_preset(
             await fetch_files(address, load_weights), name_of(address), load_weights
         )
         return files if isinstance(preprocessor, str) else replace(files, preprocessor=preprocessor)
+    if (path := keras_file(preset)) is not None:
+        return open_keras_file(path, preprocessor, load_weights)
     directory = resolve_preset(preset, weights=load_weights)
     config = read_config(directory)
     if isinstance(preprocessor, str):
         preprocessor = _preprocessor_of(directory, config)
     weights = directory if load_weights else None
     return ModelFiles(config, preprocessor, weights, read_settings(directory))
+
+
+def open_keras_file(
+    path: Path, preprocessor: GPT2CausalLMPreprocessor | str | None, load_weights: bool
+) -> ModelFiles:
+    """The files of a model that Keras saved; see `open_preset`."""
+    with unpacked(path) as (directory, saved):
+        try:
+            config = read_config(directory)
+            if isinstance(preprocessor, str):
+                if saved.preprocessor is None:
+                    raise TokenizerError(
+                        f"{path} was saved without a preprocessor: pass one of your own, or None"
+                    )
+                preprocessor = _preprocessor_of(directory, config)
+        except (ConfigError, TokenizerError) as error:
+            # The folder is ours: messages name the file instead.
+            raise type(error)(str(error).replace(str(directory), str(path))) from None
+    return ModelFiles(config, preprocessor, path if load_weights else None)
 
 
 async def open_adapters(
@@ -153,7 +175,9 @@ async def stored_weights(
 
 
 def _opened(directory: Path, config: GPT2Config) -> AbstractContextManager[WeightSource]:
-    """Open the weights of a directory: safetensors, else those of KerasHub."""
+    """Open the weights of a directory, safetensors or else Keras', or of a ``.keras`` file."""
+    if directory.suffix == SUFFIX and not directory.is_dir():
+        return KerasWeights.open(directory, config.n_layer)
     if (directory / KERAS_WEIGHTS).is_file() and not weights_there(directory):
         return KerasWeights.open(directory, config.n_layer)
     return Checkpoint.open(directory)

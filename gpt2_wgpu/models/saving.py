@@ -111,7 +111,7 @@ async def _write_weights(model: StoredModel, path: Path) -> None:
     ):
         for name in names:
             raw = await fetch(name)
-            pieces = _bytes_of(device, raw)
+            pieces = bytes_of(device, raw)
             if raw.transposed:
                 data = bytearray()
                 async for piece in pieces:
@@ -130,7 +130,7 @@ def _transposed(data: bytearray, raw: Raw) -> Iterator[bytes]:
     return (elements[column::width].tobytes() for column in range(width))
 
 
-async def _bytes_of(device: Device, raw: Raw) -> AsyncIterator[memoryview]:
+async def bytes_of(device: Device, raw: Raw) -> AsyncIterator[memoryview]:
     """Yield the bytes of a tensor, in pieces; those made on the GPU are read back."""
     if not callable(raw.data):
         yield raw.data

@@ -1,4 +1,6 @@
-"""Weights of a KerasHub preset: ``model.weights.h5``, under Hugging Face's names.
+"""Weights in Keras' format: ``model.weights.h5`` of a preset or a ``.keras`` file.
+
+They have Hugging Face's names here.
 
 Keras has a matrix for each of query, key and value, [D, heads, head size]; here, as in
 transformers, they are the columns of one, ``c_attn``.
@@ -7,7 +9,6 @@ transformers, they are the columns of one, ``c_attn``.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -16,9 +17,9 @@ from typing import Any
 from gpt2_wgpu.errors import WeightsError
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.weights.header import TensorEntry
+from gpt2_wgpu.weights.keras_archive import PREFIXES, WEIGHTS_FILE, KerasArchive
 
-WEIGHTS_FILE = "model.weights.h5"
-_DTYPES = {"float32": "F32", "float16": "F16"}
+_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _BLOCK = {
     "ln_1": ("_self_attention_layer_norm",),
     "attn.c_attn": tuple(
@@ -37,36 +38,52 @@ class KerasWeights:
     disagreements: tuple[str, ...] = ()
     metadata: Mapping[str, str] = {}
 
-    def __init__(self, file: Any, where: str, num_layers: int) -> None:
-        """Use an open ``h5py.File`` of a model with ``num_layers`` blocks; see `open`."""
+    def __init__(
+        self, file: Any, where: str, num_layers: int, prefix: str = "", owner: Any = None
+    ) -> None:
+        """Use an open ``h5py.File`` of a model with ``num_layers`` blocks; see `open`.
+
+        ``prefix``: path of the backbone. ``owner``: closed after the file.
+        """
         self.where = where
-        self._file = file
-        self._paths = _paths(num_layers)
+        self._file, self._owner = file, owner
+        self._paths = array_paths(num_layers, prefix)
         shape = self._array("wte.weight", 0).shape
         if len(shape) != 2 or not all(shape):
             raise WeightsError(f"{where}: wte.weight has shape {shown(shape)}, not two axes")
         self._width = shape[1]
 
     @classmethod
-    def open(cls, directory: str | os.PathLike[str], num_layers: int) -> KerasWeights:
-        """Open ``model.weights.h5`` of a directory.
+    def open(cls, place: Path, num_layers: int) -> KerasWeights:
+        """Open the weights of a directory, or of a ``.keras`` file.
 
         Raises:
             WeightsError: the file is missing or malformed, or h5py is not installed.
+            ConfigError: a ``.keras`` file holds another model.
         """
-        path = Path(directory, WEIGHTS_FILE)
+        if place.is_dir():
+            path = place / WEIGHTS_FILE
+            return cls._opened(path, str(path), num_layers)
+        archive = KerasArchive(place)
         try:
-            import h5py
-        except ImportError:
-            raise WeightsError(
-                f"{path}: weights in KerasHub's format need h5py: pip install 'gpt2-wgpu[keras]'"
-            ) from None
+            prefix = PREFIXES[archive.saved().class_name]
+            where = f"{place}/{WEIGHTS_FILE}"
+            return cls._opened(archive.weights(), where, num_layers, prefix, archive)
+        except BaseException:
+            archive.close()
+            raise
+
+    @classmethod
+    def _opened(
+        cls, source: Any, where: str, num_layers: int, prefix: str = "", owner: Any = None
+    ) -> KerasWeights:
+        h5py = imported(where)
         try:
-            file = h5py.File(path, "r")
-        except OSError as error:
-            raise WeightsError(f"{path}: cannot be read: {error}") from None
+            file = h5py.File(source, "r")
+        except (OSError, RuntimeError, ValueError) as error:
+            raise WeightsError(f"{where}: cannot be read: {error}") from None
         try:
-            return cls(file, str(path), num_layers)
+            return cls(file, where, num_layers, prefix, owner)
         except BaseException:
             file.close()
             raise
@@ -78,11 +95,11 @@ class KerasWeights:
     def entry(self, name: str) -> TensorEntry:
         """Return dtype and shape of a tensor; WeightsError for an unknown name."""
         arrays = self._arrays(name)
-        dtypes = {str(array.dtype) for array in arrays}
+        dtypes = {_dtype(array) for array in arrays}
         if len(dtypes) != 1 or not dtypes <= _DTYPES.keys():
             raise WeightsError(
-                f"{self.where}: {name} is stored as {', '.join(sorted(dtypes))}; only float32 and "
-                "float16 are supported"
+                f"{self.where}: {name} is stored as {', '.join(sorted(dtypes))}; only float32, "
+                "float16 and bfloat16 are supported"
             )
         (dtype,) = dtypes
         shape = self._shape(name, [array.shape for array in arrays])
@@ -107,6 +124,8 @@ class KerasWeights:
     def close(self) -> None:
         """Close the file. Idempotent."""
         self._file.close()
+        if self._owner is not None:
+            self._owner.close()
 
     def __enter__(self) -> KerasWeights:
         return self
@@ -154,23 +173,61 @@ class KerasWeights:
             raise WeightsError(f"{self.where}: {path} is not an array")
         if array.external or array.is_virtual:
             raise WeightsError(f"{self.where}: {path} is stored in other files; copy it into this")
+        if (stored := array.id.get_storage_size()) != array.nbytes:
+            raise WeightsError(
+                f"{self.where}: {path} takes {stored:,} bytes instead of {array.nbytes:,}: it is "
+                "compressed or incomplete"
+            )
         return array
 
 
-def _paths(num_layers: int) -> dict[str, tuple[str, ...]]:
-    """Return name → paths of the arrays that it is made of."""
+def imported(where: str) -> Any:
+    """Return the module h5py; WeightsError about ``where`` if it is not installed."""
+    try:
+        import h5py
+    except ImportError:
+        raise WeightsError(
+            f"{where}: weights in KerasHub's format need h5py: pip install 'gpt2-wgpu[keras]'"
+        ) from None
+    return h5py
+
+
+def _dtype(array: Any) -> str:
+    """Return the name of a dataset's dtype; Keras stores bfloat16 as two bytes and an attribute."""
+    if array.dtype.kind == "V" and array.attrs.get("dtype") == "bfloat16":
+        return "bfloat16"
+    return str(array.dtype)
+
+
+def array_paths(num_layers: int, prefix: str = "") -> dict[str, tuple[str, ...]]:
+    """Return name → paths of the arrays that it is made of; ``prefix``: path of the backbone."""
+    layers = f"{prefix}layers"
     paths: dict[str, tuple[str, ...]] = {
-        "wte.weight": ("layers/reversible_embedding/vars/0",),
-        "wpe.weight": ("layers/position_embedding/vars/0",),
+        "wte.weight": (f"{layers}/reversible_embedding/vars/0",),
+        "wpe.weight": (f"{layers}/position_embedding/vars/0",),
     }
     kinds = ("weight", "bias")
     for i in range(num_layers):
-        decoder = f"layers/transformer_decoder{f'_{i}' if i else ''}"
+        decoder = f"{layers}/transformer_decoder{f'_{i}' if i else ''}"
         for name, parts in _BLOCK.items():
             for index, kind in enumerate(kinds):
                 paths[f"h.{i}.{name}.{kind}"] = tuple(
                     f"{decoder}/{part}/vars/{index}" for part in parts
                 )
     for index, kind in enumerate(kinds):
-        paths[f"ln_f.{kind}"] = (f"layers/layer_normalization/vars/{index}",)
+        paths[f"ln_f.{kind}"] = (f"{layers}/layer_normalization/vars/{index}",)
     return paths
+
+
+def keras_arrays(name: str, array: Any, num_heads: int) -> list[Any]:
+    """Return the arrays of `array_paths` that a tensor with Hugging Face's name is made of."""
+    import numpy as np
+
+    if name.endswith("attn.c_attn.weight"):
+        width = array.shape[0]
+        return [each.reshape(width, num_heads, -1) for each in np.split(array, 3, axis=1)]
+    if name.endswith("attn.c_attn.bias"):
+        return [each.reshape(num_heads, -1) for each in np.split(array, 3)]
+    if name.endswith("attn.c_proj.weight"):
+        return [array.reshape(num_heads, -1, array.shape[1])]
+    return [array]

@@ -109,7 +109,7 @@ def resolve(
         raise PresetError(_no_config(path))
     if os.path.exists(path):
         raise PresetError(_no_directory(path))
-    if not isinstance(preset, str) or _looks_like_path(name):
+    if not isinstance(preset, str) or looks_like_path(name):
         raise PresetError(f"no such directory: {shown(name)}")
     if "/" in name:
         return resolve_directory(name, on_progress, weights)
@@ -156,7 +156,7 @@ def is_possible(name: str) -> bool:
         return False
 
 
-def _looks_like_path(name: str) -> bool:
+def looks_like_path(name: str) -> bool:
     """Return whether a name is a path: absolute, relative with a dot, or several levels deep."""
     repository = name.partition("@")[0]
     return (

@@ -53,6 +53,11 @@ class AtomicFile:
         except OSError as error:
             raise _cannot_write(path, error) from None
 
+    @property
+    def stream(self) -> IO[bytes]:
+        """The open file, for a writer that seeks; its errors are OSErrors."""
+        return self._file
+
     def write(self, data: bytes | memoryview) -> None:
         """Append bytes."""
         try:

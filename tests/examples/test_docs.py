@@ -125,3 +125,17 @@ def test_the_block_of_server_runs(
     with gw.GPT2CausalLM.from_preset("fairytales") as lm:
         greedy = lm.generate("The king", max_new_tokens=8, sampler="greedy", strip_prompt=True)
         assert text == greedy
+
+
+@pytest.mark.native("HDF5")
+def test_the_blocks_of_coming_from_kerashub_run(
+    device: gw.Device,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    texts = "\n".join(lines_of("coming-from-kerashub.md", capsys))
+    first, second = texts.split("Once upon a time")[1:]
+    assert first and second
+    assert [path.name for path in tmp_path.iterdir()] == ["story.keras"]

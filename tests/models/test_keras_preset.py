@@ -19,19 +19,11 @@ import gpt2_wgpu as gw
 from gpt2_wgpu.errors import WeightsError
 from gpt2_wgpu.models import GPT2Config
 from tests.memory import tiny
+from tests.models.keras_files import SIZES, WIDTH, arrays_of_keras, tensors
 
 pytestmark = pytest.mark.native("NumPy and files")
 
-LAYERS, HEADS, WIDTH, INNER = 2, 3, 12, 20  # heads of 4: padded on the GPU
 IDS = [[1, 2, 3, 200]]
-SIZES = {
-    "vocabulary_size": 257,
-    "num_layers": LAYERS,
-    "num_heads": HEADS,
-    "hidden_dim": WIDTH,
-    "intermediate_dim": INNER,
-    "max_sequence_length": 8,
-}
 
 
 class Dataset(np.ndarray):
@@ -39,6 +31,11 @@ class Dataset(np.ndarray):
 
     external: list[tuple[str, int, int]] | None = None
     is_virtual = False
+
+    @property
+    def id(self) -> SimpleNamespace:
+        """The dataset in the file, which takes as many bytes as the array."""
+        return SimpleNamespace(get_storage_size=lambda: self.nbytes)
 
 
 class HardLink:
@@ -65,48 +62,6 @@ class File(dict[str, Any]):
         File.opened -= 1
 
 
-def tensors() -> dict[str, np.ndarray]:
-    """Random weights under Hugging Face's names."""
-    config = GPT2Config.from_dict({"class_name": "GPT2Backbone", "config": SIZES})
-    random = np.random.default_rng(7)
-    shapes = config.expected_tensors()
-    return {name: random.normal(0, 0.3, shape).astype("f4") for name, shape in shapes.items()}
-
-
-def arrays_of_keras(weights: dict[str, np.ndarray]) -> File:
-    """The same weights as KerasHub stores them: query, key, value apart, and an axis of heads."""
-    size = WIDTH // HEADS
-    found = File()
-
-    def put(
-        path: str, name: str, shape: tuple[int, ...] = (-1,), columns: slice = slice(None)
-    ) -> None:
-        for index, kind in enumerate(("weight", "bias")):
-            array = weights[f"{name}.{kind}"][..., columns]
-            lone = () if kind == "bias" or len(array.shape) < 2 else (WIDTH,)
-            found[f"layers/{path}/vars/{index}"] = array.reshape(*lone, *shape)
-
-    found["layers/reversible_embedding/vars/0"] = weights["wte.weight"]
-    found["layers/position_embedding/vars/0"] = weights["wpe.weight"]
-    put("layer_normalization", "ln_f")
-    for i in range(LAYERS):
-        block = "transformer_decoder" + (f"_{i}" if i else "")
-        attention = f"{block}/_self_attention_layer"
-        put(f"{block}/_self_attention_layer_norm", f"h.{i}.ln_1")
-        put(f"{block}/_feedforward_layer_norm", f"h.{i}.ln_2")
-        for part, name in enumerate(("query", "key", "value")):
-            columns = slice(part * WIDTH, (part + 1) * WIDTH)
-            put(f"{attention}/{name}_dense", f"h.{i}.attn.c_attn", (HEADS, size), columns)
-        out = f"layers/{attention}/output_dense/vars"
-        found[f"{out}/0"] = weights[f"h.{i}.attn.c_proj.weight"].reshape(HEADS, size, WIDTH)
-        found[f"{out}/1"] = weights[f"h.{i}.attn.c_proj.bias"]
-        for part_name, name in (("intermediate", "c_fc"), ("output", "c_proj")):
-            dense = f"layers/{block}/_feedforward_{part_name}_dense/vars"
-            found[f"{dense}/0"] = weights[f"h.{i}.mlp.{name}.weight"]
-            found[f"{dense}/1"] = weights[f"h.{i}.mlp.{name}.bias"]
-    return File({path: array.view(Dataset) for path, array in found.items()})
-
-
 @pytest.fixture
 def preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, File]:
     """A preset directory of KerasHub, and the arrays that its weights file holds."""
@@ -124,7 +79,8 @@ def preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, File]
         serialised = {"class_name": kind, "config": {"trainable": True, **values}}
         (directory / f"{name}.json").write_text(json.dumps(serialised))
     (directory / "model.weights.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
-    stored = arrays_of_keras(tensors())
+    arrays = arrays_of_keras(tensors())
+    stored = File({path: array.view(Dataset) for path, array in arrays.items()})
 
     def opened(path: Path, mode: str) -> File:
         assert (path, mode) == (directory / "model.weights.h5", "r")
