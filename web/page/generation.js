@@ -3,7 +3,7 @@
 import { announceNow } from "./announcer.js";
 import { complain } from "./complaint.js";
 import { showFigures } from "./figures.js";
-import { oddsOptions, showOdds } from "./inspector/odds.js";
+import { addOdds, endOdds, oddsOptions, showOdds } from "./inspector/odds.js";
 import { stopTexts } from "./settings.js";
 import { dropStopText } from "./stop-text.js";
 import { appendStory, beginPart, endStory } from "./story.js";
@@ -27,25 +27,26 @@ import { Versions, together } from "./versions.js";
 export async function writePart(draft, { lm, name, settings, signal }, prepare) {
   const { numReturnSequences: _, ...options } = settings;
   showFigures(null);
-  showOdds(null);
-  /** @type {import("../gpt2.js").TextStream | null} */
+  showOdds();
+  /** @type {import("../gpt2.js").TextStream | import("../gpt2.js").TokenStream | null} */
   let stream = null;
   let problem = null;
   let written = "";
-  let before = 0;
   try {
     const how = (await prepare()) ?? { passing: false };
     const { session } = draft;
     if (!session) return false;
     const state = await draft.state();
-    before = state.ids.length;
+    const before = state.ids.length;
     draft.remember(state, how);
     draft.parts.push({ before, seed: options.seed });
     beginPart(draft.heading(name));
     stream = session.stream({ ...options, ...stopTexts(), ...oddsOptions(), wait: true, signal });
-    for await (const piece of stream) {
+    let at = before; // tokens before the next one
+    for await (const found of /** @type {AsyncIterable<string | import("../gpt2.js").StreamedToken>} */ (stream)) {
+      const piece = typeof found === "string" ? found : found.text;
       written += piece;
-      appendStory(piece);
+      appendStory(piece, typeof found === "string" ? null : addOdds(found, at++));
       showFigures(stream.stats);
     }
     if (stream.stats?.finishReason === "stop_text") await dropStopText(lm, session, before, written);
@@ -53,7 +54,7 @@ export async function writePart(draft, { lm, name, settings, signal }, prepare) 
     if (!signal.aborted) problem = error;
   }
   endStory();
-  showOdds(stream?.details ?? null, before);
+  endOdds();
   const stats = stream?.stats ?? null;
   draft.full = stats?.finishReason === "context";
   conclude(stats, problem, signal, stats?.finishReason, "Text finished.");
@@ -70,7 +71,7 @@ export async function writeSeveral({ lm, name, settings, signal }, prompt, speci
   const { numReturnSequences: count, seed } = settings;
   const versions = new Versions(prompt, count, `${name}, seeds ${seed} to ${seed + count - 1}`);
   showFigures(null);
-  showOdds(null);
+  showOdds();
   const stream = lm.stream([prompt], { ...settings, ...stopTexts(), ...special, wait: true, signal });
   let problem = null;
   let any = false;

@@ -10,13 +10,13 @@ import { Draft } from "./draft.js";
 import { Inspector } from "./inspector/inspector.js";
 import { Loader } from "./loading.js";
 import { lookAtMemory, showMemory, watchMemory } from "./memory-line.js";
-import { showOdds, startOdds } from "./inspector/odds.js";
+import { addOdds, endOdds, showOdds, startOdds } from "./inspector/odds.js";
 import { fetchRecording } from "./recorded.js";
 import { saveRun } from "./run-file.js";
 import { currentSettings, fitSettings, startSettings, stopTexts, writeSettings, writeStops } from "./settings.js";
 import { linkTo, readLink } from "./share.js";
 import { showStage } from "./stages.js";
-import { storyText } from "./story.js";
+import { replaceStory, storyText } from "./story.js";
 import { Writer } from "./writing.js";
 
 const prompt = element("prompt", HTMLTextAreaElement);
@@ -81,8 +81,11 @@ function restore() {
 async function showRecorded() {
   const recording = await fetchRecording();
   const shown = recording !== null && storyText() === recording.text;
-  showOdds(shown ? recording.details : null);
-  if (shown) setTimeout(() => inspector.showRecorded(recording)); // a task of its own
+  showOdds();
+  if (!shown) return;
+  replaceStory(recording.tokens.map(addOdds));
+  endOdds();
+  setTimeout(() => inspector.showRecorded(recording)); // a task of its own
 }
 
 element("copy", HTMLButtonElement).addEventListener("click", async () => {

@@ -1,7 +1,6 @@
 // The run that the page shows before a model is loaded, recorded by scripts/record_run.py: the text of
 // index.html, with what `GPT2` gives for it.
 
-/** @typedef {import("../gpt2.js").Details} Details */
 /** @typedef {import("../gpt2.js").Inspection} Inspection */
 /** @typedef {import("../gpt2.js").InspectOptions} InspectOptions */
 
@@ -35,16 +34,14 @@ export class Recording {
     return this.#run.prompt + this.#run.text;
   }
 
-  /** As of a stream of this text. @returns {Details} */
-  get details() {
-    const { odds, pieces, text, seed } = this.#run;
+  /** As of a stream of this text. @returns {import("./inspector/odds.js").Token[]} */
+  get tokens() {
+    const { odds, pieces } = this.#run;
     const { ids, logprobs, ranks, entropies, topIds, topLogprobs } = odds;
-    const top = topIds.map((/** @type {number[]} */ row, /** @type {number} */ i) =>
-      row.map((id, k) => ({ id, piece: pieces[id], logprob: topLogprobs[i][k] })),
-    );
-    const timings = { secondsToFirstToken: 0, seconds: 0 };
-    const of = { text, tokenIds: ids, pieces: odds.pieces, logprobs, ranks, entropies, top };
-    return { ...of, finishReason: "length", promptTokens: 0, seed, timings, score: null };
+    return ids.map((/** @type {number} */ id, /** @type {number} */ i) => {
+      const top = topIds[i].map((/** @type {number} */ id, /** @type {number} */ k) => ({ id, piece: pieces[id], logprob: topLogprobs[i][k] }));
+      return { id, text: odds.pieces[i], logprob: logprobs[i], rank: ranks[i], entropy: entropies[i], top };
+    });
   }
 
   /** As of a model, of all of the text. @param {string} _ @param {InspectOptions} options @returns {Promise<Inspection>} */

@@ -100,9 +100,10 @@ export function beginPart(heading) {
   view.dataset.state = "streaming";
 }
 
-/** @param {string} piece */
-export function appendStory(piece) {
-  tail.appendData(piece);
+/** @param {string} piece @param {Node | null} [token] the node that shows it; null: it is appended to the text before */
+export function appendStory(piece, token = null) {
+  if (token) tail.before(token);
+  else tail.appendData(piece);
   announce(piece);
   if (!drawn) return;
   drawn = false;

@@ -112,7 +112,7 @@ export class Writer {
     this.#branches.clear();
     this.#editor.close();
     showStory(linked.text, prompt.value, linked.branch ? `From a link: ${linked.branch}` : "From a link");
-    showOdds(null);
+    showOdds();
     showFigures(null);
     this.#draw();
   }
@@ -185,7 +185,7 @@ export class Writer {
     if (changed || !(this.#draft.session || this.#draft.linked)) {
       const kept = await this.#draft.edit(lm, text, specialTokens());
       editStory(changed ?? { from: 0, to: 0, inserted: "" }, isTokenBefore(kept), this.#draft.heading(this.#name));
-      showOdds(null);
+      showOdds();
       showFigures(null);
       message.textContent = kept ? `Text changed; the first ${kept} tokens are as before.` : "Text changed.";
     }

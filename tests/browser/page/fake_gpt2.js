@@ -28,7 +28,7 @@ const fake = Object.assign(
     failAt: null, // {stage, name, message}: the load fails there
     longest: Infinity, // characters of a prompt that is not rejected
     reason: null, // the finish reason of every text
-    detailsText: null, // the text of the details, where it is not that of the pieces
+    stopToken: false, // a stream of tokens ends with one that is not of the text
     piece: null, // every piece of text is this
     likely: null, // the second of the likely tokens of each place
     console: {}, // code → {output, result} or {error}
@@ -128,13 +128,10 @@ export class GPT2 extends EventTarget {
   stream(prompt, { signal, maxTokens = 128, seed = null, ...rest } = {}) {
     fake.calls.push(["stream", prompt, { maxTokens, seed, ...rest }]);
     if (Array.isArray(prompt)) return this.#several(signal, maxTokens, seed, rest.numReturnSequences);
-    const pieces = [];
-    const report = (stats, piece) => {
+    const report = (stats) => {
       stream.stats = { ...stats };
-      if (piece) pieces.push(piece);
-      else if (rest.details && stats.finishReason !== "aborted") stream.details = detailsOf(pieces, stats);
     };
-    const stream = this.#pieces(signal, maxTokens, seed ?? 1, report);
+    const stream = this.#pieces(signal, maxTokens, seed ?? 1, report, rest.tokens ? tokenOf : undefined);
     return Object.assign(stream, { stats: null, details: null });
   }
 
@@ -163,7 +160,7 @@ export class GPT2 extends EventTarget {
     return new FakeSession(this, prompt, options);
   }
 
-  async *#pieces(signal, maxTokens, seed, report) {
+  async *#pieces(signal, maxTokens, seed, report, shape = (piece) => piece) {
     this.#check();
     if (fake.running) throw named("BusyError", "this model is writing already");
     const stats = { promptTokens: 4, tokens: 0, tokensPerSecond: null, secondsToFirstToken: 0.05, seed, finishReason: null };
@@ -181,9 +178,10 @@ export class GPT2 extends EventTarget {
         if (fake.lose === i) this.onlost?.({ message: "driver reset" });
         if (fake.lose === i - 60) this.onrecovered?.({});
         const piece = fake.piece ?? ` ${WORDS[(i * 3 + seed) % WORDS.length]}`;
-        report(stats, piece);
-        yield piece;
+        report(stats);
+        yield shape(piece, i);
       }
+      if (fake.stopToken) yield shape("", maxTokens);
       stats.finishReason = fake.reason ?? (stats.tokens < maxTokens ? "context" : "length");
     } finally {
       stats.finishReason ??= "aborted";
@@ -333,7 +331,7 @@ class FakeSession {
     const kept = this.#pieces;
     stream.next = async () => {
       const result = await next();
-      if (!result.done) kept.push(result.value);
+      if (!result.done) kept.push(result.value.text ?? result.value);
       else if (fake.reason === "stop_text") kept.push(`${kept.pop()} The`, " End");
       return result;
     };
@@ -395,22 +393,16 @@ function timesOf(steps) {
   };
 }
 
-/** Every second token was the most likely one. */
-function detailsOf(pieces, { promptTokens, finishReason, seed }) {
-  const likely = (first) => [first, fake.likely ?? " wolf"].map((piece, i) => ({ id: idOf(piece), piece, logprob: Math.log(0.5 / (i + 1)) }));
+/** A token of a stream: every second one was the most likely. */
+function tokenOf(piece, i) {
+  const likely = [i % 2 ? " fox" : piece, fake.likely ?? " wolf"];
   return {
-    text: fake.detailsText ?? pieces.join(""),
-    tokenIds: pieces.map(idOf),
-    pieces,
-    logprobs: pieces.map((_, i) => Math.log(i % 2 ? 0.01 : 0.5)),
-    ranks: pieces.map((_, i) => (i % 2 ? 6 : 0)),
-    entropies: pieces.map(() => Math.log(8)),
-    top: pieces.map((piece, i) => likely(i % 2 ? " fox" : piece)),
-    finishReason,
-    promptTokens,
-    seed,
-    score: null,
-    timings: { secondsToFirstToken: 0.05, seconds: 0.1 },
+    id: idOf(piece),
+    text: piece,
+    logprob: Math.log(i % 2 ? 0.01 : 0.5),
+    rank: i % 2 ? 6 : 0,
+    entropy: Math.log(8),
+    top: likely.map((each, rank) => ({ id: idOf(each), piece: each, logprob: Math.log(0.5 / (rank + 1)) })),
   };
 }
 

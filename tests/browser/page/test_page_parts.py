@@ -91,11 +91,75 @@ def test_what_the_sampling_settings_leave_of_the_alternatives(visit: Begin) -> N
 
 
 def test_tokens_end_where_the_text_ends(visit: Begin) -> None:
-    me = visit({"detailsText": " there"})
+    """A stop token at its end is not one of them."""
+    me = visit({"stopToken": True})
     me.load()
+    me("maxTokens").fill("3")
     me("odds").check()
     me.generate()
-    assert len(me.text) == len("Once upon a time there")
+    tokens = me("text").locator("[class^=tint]")
+    expect(tokens).to_have_count(3)
+    me("story").press("End")
+    expect(tokens.nth(2)).to_have_class("tint-0 current")
+
+
+def test_tokens_are_tinted_as_they_come(visit: Begin) -> None:
+    """None is made twice, and one that is selected stays so; the announcements are as without."""
+    me = visit({"pause": 60})
+    me.load()
+    me("odds").check()
+    me("maxTokens").fill("40")
+    me.evaluate(_WATCH)
+    me("generate").click()
+    tokens = me("text").locator("[class^=tint]")
+    expect(tokens.nth(1)).to_have_class("tint-2")
+    expect(me("odds-line")).to_have_text("")
+    tokens.nth(1).click()
+    expect(tokens.nth(1)).to_have_class("tint-2 current")
+    expect(me("odds-bars").locator("tr").first).to_contain_text("“ fox”50 %")
+    me("odds-bars").get_by_role("button").last.click()
+    expect(me("writing-message")).to_contain_text("press Esc to stop it")
+    expect(me("generate")).to_have_text("Stop")
+    me.wait_for_end()
+    expect(tokens).to_have_count(40)
+    expect(tokens.nth(1)).to_have_class("tint-2 current")
+    assert me.evaluate("() => removed") == 0
+    lines = me.evaluate("() => lines")
+    assert len(lines) == 1, lines  # of the token that was selected
+    assert len(me.evaluate("() => announced")) <= 3
+
+
+_WATCH = """() => {
+  Object.assign(globalThis, { removed: 0, lines: [], announced: [] });
+  const watch = (id, note) => {
+    const node = document.getElementById(id);
+    const options = { childList: true, characterData: true, subtree: true };
+    new MutationObserver((changes) => note(changes, node.textContent)).observe(node, options);
+  };
+  watch("text", (changes) => {
+    if (!document.querySelector("[class^=tint]")) return; // the text before
+    for (const { target, removedNodes } of changes) {
+      if (target.id !== "text") removed += removedNodes.length;
+    }
+  });
+  watch("odds-line", (_, text) => text && lines.push(text));
+  watch("announcer", (_, text) => announced.push(text));
+}"""
+
+
+def test_a_text_that_is_stopped_keeps_its_probabilities(visit: Begin) -> None:
+    me = visit({"pause": 30})
+    me.load()
+    me("odds").check()
+    me("generate").click()
+    tokens = me("text").locator("[class^=tint]")
+    expect(tokens.nth(3)).to_be_attached()
+    me.page.keyboard.press("Escape")
+    me.wait_for_end()
+    expect(me("figure-ended")).to_have_text("stopped")
+    me("story").press("Home")
+    expect(me("odds-line")).to_contain_text("50 %, rank 1")
+    assert me.text == "Once upon a time" + "".join(tokens.all_text_contents())
 
 
 def test_a_text_is_continued_taken_back_and_tried_again(visit: Begin) -> None:

@@ -104,9 +104,11 @@ def test_failing_states_are_accessible(visit: Begin, node_modules: Path, look: s
     audit(other, node_modules, look, "9-no-text")
 
 
-def test_the_page_never_holds_its_thread(visit: Begin) -> None:
+@pytest.mark.parametrize("odds", [False, True])
+def test_the_page_never_holds_its_thread(visit: Begin, odds: bool) -> None:
     me = visit({"pause": 1})
     me.load()
+    me("odds").set_checked(odds)
     me("maxTokens").fill("256")
     assert 0 < longest_task(me.page, lambda: me.generate(60_000)) <= 50
 

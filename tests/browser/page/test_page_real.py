@@ -176,7 +176,9 @@ _LAST_TOKEN = """async (text) => {
 
 def test_the_page_never_holds_its_thread(loaded: Visit) -> None:
     loaded("maxTokens").fill("60")
+    loaded("odds").check()
     assert 0 < longest_task(loaded.page, lambda: loaded.generate(SLOW)) <= 50
+    loaded("odds").uncheck()
 
 
 def test_escape_stops_and_the_memory_comes_back(loaded: Visit) -> None:

@@ -3,11 +3,11 @@
 
 import { button, element, make, within } from "../dom.js";
 import { currentSettings } from "../settings.js";
-import { cutStory, replaceStory } from "../story.js";
+import { cutStory } from "../story.js";
 import { filtered } from "./filters.js";
 
 /**
- * @typedef {import("../../gpt2.js").Details} Details
+ * @typedef {Omit<import("../../gpt2.js").StreamedToken, "offset">} Token
  * @typedef {object} Entry a token of the text
  * @property {HTMLElement} node
  * @property {number} at number of tokens before it, start token included
@@ -16,9 +16,9 @@ import { filtered } from "./filters.js";
  * @property {number} logprob
  * @property {number} rank
  * @property {number} entropy
- * @property {Details["top"][number]} top
+ * @property {Token["top"]} top
  *
- * @typedef {Details["top"][number][number]} Alternative
+ * @typedef {Token["top"][number]} Alternative
  */
 
 const ALTERNATIVES = 20;
@@ -68,25 +68,36 @@ export function startOdds(onChoose) {
   all.addEventListener("toggle", drawTable);
 }
 
-/** Options of a text whose probabilities will be shown. @returns {{details?: true, topLogprobs?: number}} */
+/** Options of a text whose probabilities are shown. @returns {{tokens?: true, topLogprobs?: number}} */
 export function oddsOptions() {
-  return box.checked ? { details: true, topLogprobs: ALTERNATIVES } : {};
+  return box.checked ? { tokens: true, topLogprobs: ALTERNATIVES } : {};
+}
+
+/** Shows the tokens that are in the text still. */
+export function showOdds() {
+  draw(entries.filter(({ node }) => node.isConnected));
 }
 
 /**
- * Shows the tokens of the part that has ended; those of parts that are gone, go. null: the part has none.
- * @param {Details | null} found
- * @param {number} [before] number of tokens before the part, start token included
+ * The node of the next token of the text, tinted; it can be selected from now on.
+ * @param {Token} token @param {number} at number of tokens before it, start token included
  */
-export function showOdds(found, before = 0) {
-  const added = found ? entriesOf(found, before) : [];
-  if (found) replaceStory(added.map(({ node }) => node));
-  draw([...entries.filter(({ node }) => node.isConnected), ...added]);
+export function addOdds({ text, rank, ...token }, at) {
+  const node = make("span", `tint-${tint(token.logprob)}`, text);
+  entries.push({ ...token, node, at, piece: text, rank: rank + 1 });
+  return node;
+}
+
+/** After the last token of a part: those without text at its end (a stop text or a stop token) go. */
+export function endOdds() {
+  while (entries.at(-1)?.node.textContent === "") entries.pop()?.node.remove();
+  if (entries[current]) drawTable();
+  else draw(entries);
 }
 
 /** What is shown now, as a function that shows it again, in the text of that time. */
 export function keepOdds() {
-  const [before, index] = [entries, current];
+  const [before, index] = [[...entries], current];
   return () => {
     draw(before);
     select(index);
@@ -119,7 +130,7 @@ export function selectOdds(at) {
 /** Shows these entries, none of them selected. @param {Entry[]} found */
 function draw(found) {
   entries[current]?.node.classList.remove("current");
-  entries = found;
+  entries = [...found];
   current = -1;
   pinned = false;
   line.textContent = found.length ? HINT : "";
@@ -130,19 +141,6 @@ function draw(found) {
 
 function drawPanel() {
   panel.hidden = !box.checked && !entries.length;
-}
-
-/** The tokens as far as the text goes, which a stop text or a stop token ends earlier. @param {Details} found @param {number} before @returns {Entry[]} */
-function entriesOf({ text, tokenIds, pieces, logprobs, ranks, entropies, top }, before) {
-  let left = text.length;
-  const found = pieces.map((piece, i) => {
-    const shown = piece.slice(0, left);
-    left -= shown.length;
-    const node = make("span", `tint-${tint(logprobs[i])}`, shown);
-    const [id, logprob, rank, entropy] = [tokenIds[i], logprobs[i], ranks[i] + 1, entropies[i]];
-    return { node, at: before + i, id, piece, logprob, rank, entropy, top: top[i] };
-  });
-  return found.filter(({ node, piece }) => node.textContent || !piece); // the others are not of the text
 }
 
 /** @param {number} logprob */
