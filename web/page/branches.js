@@ -6,6 +6,7 @@ import { button, element, make } from "./dom.js";
  * @typedef {object} Branch
  * @property {string} name where it left the text before it, and with which token
  * @property {import("./draft.js").State | null} state how it was when it was left
+ * @property {import("./draft.js").State | null} link how it is in the link that it came with
  */
 
 export const FIRST = "The first text";
@@ -35,9 +36,27 @@ export class Branches {
     this.#draw([], null);
   }
 
+  /** Shows the branches of a link. @param {Branch[]} all @param {Branch} current */
+  show(all, current) {
+    this.#draw(all.slice(0, MOST), current);
+  }
+
+  /** Those whose session is closed, go; those of a link are as they came. @param {Branch} current */
+  drop(current) {
+    const left = this.#all.filter(({ link }) => link);
+    for (const branch of left) branch.state = branch.link;
+    this.#draw(left, current);
+  }
+
+  /** All of them for a link, each as it was left. @param {Branch} current @returns {{others: import("./share.js").Linked[], place: number}} */
+  toLink(current) {
+    const others = this.#all.flatMap(({ name, state }) => (state && state.branch !== current ? [linkedOf(state, name)] : []));
+    return { others, place: Math.max(0, this.#all.indexOf(current)) };
+  }
+
   /** Adds a branch of `origin`, and gives it. @param {Branch} origin @param {string} name */
   add(origin, name) {
-    const made = { name, state: null };
+    const made = { name, state: null, link: null };
     const known = this.#all.includes(origin) ? this.#all : [...this.#all, origin];
     this.#draw([...known, made].slice(-MOST), made);
     return made;
@@ -51,7 +70,7 @@ export class Branches {
   /** @param {Branch[]} all @param {Branch | null} current */
   #draw(all, current) {
     this.#all = all;
-    box.hidden = !all.length;
+    box.hidden = all.length < 2;
     const rows = all.map((branch) => {
       const shown = branch === current;
       const choice = button(shown ? `${branch.name} (shown)` : branch.name, () => this.#onChoose(branch));
@@ -63,7 +82,12 @@ export class Branches {
 }
 
 /** The branch that a new text is. @returns {Branch} */
-export const firstBranch = () => ({ name: FIRST, state: null });
+export const firstBranch = () => ({ name: FIRST, state: null, link: null });
+
+/** A text for a link. @param {Pick<import("./draft.js").State, "text" | "ids" | "linked">} state @param {string} name of its branch @returns {import("./share.js").Linked} */
+export function linkedOf({ text, ids, linked }, name) {
+  return linked ?? { text, ids, branch: name === FIRST ? "" : name };
+}
 
 /** The name of a branch. @param {string} before the text before it @param {string} old @param {string} piece */
 export function branchName(before, old, piece) {

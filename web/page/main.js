@@ -1,6 +1,7 @@
 // The page: wires its parts together. Each part has one concern and one file beside this one.
 
 import { offline } from "../offline.js";
+import { FIRST } from "./branches.js";
 import { showAdapter, showCapability } from "./capability.js";
 import { Chooser } from "./chooser.js";
 import { copyText } from "./clipboard.js";
@@ -70,7 +71,7 @@ async function tellOffline(stored) {
 function restore() {
   const link = readLink(location.hash);
   if (link.prompt !== null) prompt.value = link.prompt;
-  if (link.linked) writer.show(link.linked);
+  writer.show(link.texts);
   writeSettings(link.settings);
   if (link.stop.length) writeStops(link.stop);
   if (link.dtype) chooser.proposeDtype(link.dtype);
@@ -99,12 +100,14 @@ element("save-run", HTMLButtonElement).addEventListener("click", async () => {
 
 element("share", HTMLButtonElement).addEventListener("click", async () => {
   const shareable = chooser.shareable;
-  const link = linkTo(prompt.value, await writer.linked(), currentSettings(), stopTexts().stop ?? [], shareable);
-  history.replaceState(null, "", link);
-  const copied = await copyText(link);
+  const { href, left } = linkTo(prompt.value, await writer.linked(), currentSettings(), stopTexts().stop ?? [], shareable);
+  history.replaceState(null, "", href);
+  const copied = await copyText(href);
   const done = copied ? "Link copied." : "The link is in the address bar.";
   const lacking = " It does not include the model, which comes from a folder.";
-  message.textContent = shareable.folder ? done + lacking : done;
+  const names = left.map(({ branch }) => branch || FIRST).join("; ");
+  const others = left.length ? ` It has no room for ${left.length === 1 ? "a branch" : `${left.length} branches`}: ${names}.` : "";
+  message.textContent = done + (shareable.folder ? lacking : "") + others;
 });
 
 startSettings(() => void writer.generate());

@@ -10,17 +10,27 @@ import { NAMES } from "./settings.js";
  * @property {string} branch the name of the branch that it is; empty: of none
  */
 
-const MOST_TOKENS = 4096; // of a link
+/**
+ * @typedef {object} Texts the text of a link, with other branches
+ * @property {Linked | null} linked the text
+ * @property {Linked[]} others
+ * @property {number} place of the text among them
+ */
+
+const MOST_TOKENS = 4096; // of a text
+const MOST_OTHERS = 19;
+const MOST_CHARACTERS = 32_000; // of a link with branches: browsers show no more of an address
 
 /**
  * @param {string} prompt
- * @param {Linked | null} linked the text of the page
+ * @param {Texts} texts of the page
  * @param {Values} settings
  * @param {string[]} stop stop texts
  * @param {{model: string | null, dtype: string}} weights a hub id or URL, null for the embedded model
- * @returns {string} a URL with all of it in the fragment, which no server ever sees
+ * @returns {{href: string, left: Linked[]}} a URL with all of it in the fragment, which no server ever sees, and the
+ *     branches that it has no room for
  */
-export function linkTo(prompt, linked, settings, stop, { model, dtype }) {
+export function linkTo(prompt, { linked, others, place }, settings, stop, { model, dtype }) {
   const fields = new URLSearchParams({ prompt });
   if (linked) fields.set("text", linked.text);
   if (linked?.ids.length) fields.set("ids", linked.ids.join(" "));
@@ -31,12 +41,53 @@ export function linkTo(prompt, linked, settings, stop, { model, dtype }) {
   if (dtype) fields.set("dtype", dtype);
   const url = new URL(location.href);
   url.hash = fields.toString();
-  return url.href;
+  /** @type {Linked[]} */
+  const left = [];
+  for (const [i, other] of others.entries()) {
+    const also = `&${new URLSearchParams({ also: packed(other, /** @type {Linked} */ (linked)) })}`;
+    if (url.href.length + also.length > MOST_CHARACTERS) {
+      left.push(other);
+      if (i < place) place -= 1;
+    } else url.hash += also;
+  }
+  if (left.length < others.length) url.hash += `&place=${place}`;
+  return { href: url.href, left };
+}
+
+/** A branch as a field: what it has besides the beginning that it shares with the text. @param {Linked} branch @param {Linked} of */
+function packed({ text, ids, branch }, of) {
+  const [characters, tokens] = [common(text, of.text), common(ids, of.ids)];
+  return JSON.stringify([characters, text.slice(characters), tokens, ids.slice(tokens).join(" "), branch]);
+}
+
+/** @param {string} field @param {Linked} of @returns {Linked[]} the branch; none if the field is not one */
+function unpacked(field, of) {
+  try {
+    const [characters, text, tokens, ids, branch] = JSON.parse(field);
+    const isBranch = [text, ids, branch].every((each) => typeof each === "string");
+    if (!isBranch || ![characters, tokens].every((each) => Number.isInteger(each) && each >= 0)) return [];
+    return [{ text: of.text.slice(0, characters) + text, ids: [...of.ids.slice(0, tokens), ...idsOf(ids)], branch }];
+  } catch {
+    return [];
+  }
+}
+
+/** Number of equal items at the front. @param {ArrayLike<unknown>} a @param {ArrayLike<unknown>} b */
+function common(a, b) {
+  let count = 0;
+  while (count < Math.min(a.length, b.length) && a[count] === b[count]) count++;
+  return count;
+}
+
+/** The ids of a field; none if they are not ids. @param {string | null} field */
+function idsOf(field) {
+  const ids = (field ?? "").split(" ").map((id) => (/^\d{1,9}$/.test(id) ? Number(id) : -1));
+  return ids.length <= MOST_TOKENS && !ids.includes(-1) ? ids : [];
 }
 
 /**
  * @param {string} hash the fragment with its "#"
- * @returns {{prompt: string | null, linked: Linked | null, settings: Partial<Values>, stop: string[], model: string | null, dtype: string | null}}
+ * @returns {{prompt: string | null, texts: Texts, settings: Partial<Values>, stop: string[], model: string | null, dtype: string | null}}
  */
 export function readLink(hash) {
   const fields = new URLSearchParams(hash.slice(1));
@@ -50,8 +101,8 @@ export function readLink(hash) {
   }
   const [prompt, model, dtype] = ["prompt", "model", "dtype"].map((name) => fields.get(name));
   const [text, branch] = ["text", "branch"].map((name) => fields.get(name));
-  const ids = (fields.get("ids") ?? "").split(" ").map((id) => (/^\d{1,9}$/.test(id) ? Number(id) : -1));
-  const sound = ids.length <= MOST_TOKENS && !ids.includes(-1);
-  const linked = text === null ? null : { text, ids: sound ? ids : [], branch: branch ?? "" };
-  return { prompt, linked, settings, stop: fields.getAll("stop"), model, dtype };
+  const linked = text === null ? null : { text, ids: idsOf(fields.get("ids")), branch: branch ?? "" };
+  const others = linked ? fields.getAll("also").slice(0, MOST_OTHERS).flatMap((field) => unpacked(field, linked)) : [];
+  const texts = { linked, others, place: Number(fields.get("place")) || 0 };
+  return { prompt, texts, settings, stop: fields.getAll("stop"), model, dtype };
 }

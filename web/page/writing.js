@@ -5,13 +5,14 @@ import { announceNow } from "./announcer.js";
 import { Branches, branchName } from "./branches.js";
 import { complain, withdraw } from "./complaint.js";
 import { element } from "./dom.js";
+import { linkedBranch } from "./draft.js";
 import { Editor } from "./editor.js";
 import { showFigures } from "./figures.js";
 import { writePart, writeSeveral } from "./generation.js";
 import { forkOdds, isTokenBefore, named, selectOdds, showOdds } from "./inspector/odds.js";
 import { onPress } from "./press.js";
 import { readSettings, specialTokens } from "./settings.js";
-import { beginStory, editStory, showStory, storyText } from "./story.js";
+import { beginStory, editStory, storyText } from "./story.js";
 import { severalShown, showVersion } from "./versions.js";
 
 /**
@@ -66,10 +67,9 @@ export class Writer {
     if (this.#lm && !lm) this.stop();
     this.#lm = lm;
     this.#name = name;
-    const { linked } = this.#draft;
-    this.#draft.begin(null); // the model's end closes its sessions
-    this.#draft.linked = linked;
-    this.#branches.clear();
+    const { linked, branch } = this.#draft;
+    this.#draft.begin(null, linked, linked ? branch : undefined); // the model's end closes its sessions
+    this.#branches.drop(this.#draft.branch);
     message.textContent = "";
     if (lm) withdraw();
     this.#draw();
@@ -104,22 +104,23 @@ export class Writer {
     message.textContent ||= await this.#draft.open(lm, specialTokens());
   }
 
-  /** Shows the text of a link, which Continue goes on with. @param {import("./share.js").Linked} linked */
-  show(linked) {
+  /** Shows the text of a link, which Continue goes on with, and its branches. @param {import("./share.js").Texts} texts */
+  show({ linked, others, place }) {
+    if (!linked) return;
     if (this.#controller) return void (message.textContent = RUNNING);
     this.#draft.end();
-    this.#draft.linked = linked;
-    this.#branches.clear();
+    const [shown, ...all] = [linked, ...others].map((each) => linkedBranch(each, prompt.value));
+    this.#branches.show(all.toSpliced(place, 0, shown), shown);
     this.#editor.close();
-    showStory(linked.text, prompt.value, linked.branch ? `From a link: ${linked.branch}` : "From a link");
-    showOdds();
+    if (shown.state) void this.#draft.restore(shown.state);
     showFigures(null);
     this.#draw();
   }
 
-  /** The text of the page for a link; null while it is generated, and where there is none of a model. */
+  /** The texts of the page for a link; none while one is generated, and where there is none of a model. @returns {Promise<import("./share.js").Texts>} */
   async linked() {
-    return this.#controller ? null : this.#draft.toLink(storyText(), this.#editor.changed !== null);
+    const linked = this.#controller ? null : await this.#draft.toLink(storyText(), this.#editor.changed !== null);
+    return linked ? { linked, ...this.#branches.toLink(this.#draft.branch) } : { linked, others: [], place: 0 };
   }
 
   /** Writes the last part anew. */
@@ -153,12 +154,15 @@ export class Writer {
 
   /** Shows another branch as it was left. @param {import("./branches.js").Branch} branch */
   async #goTo(branch) {
-    await this.#write(story, async () => {
-      const { state } = branch;
-      if (!state || branch === this.#draft.branch) return;
-      await this.#leave(() => this.#draft.restore(state));
+    if (branch === this.#draft.branch) return;
+    const go = () => this.#leave(async () => {
+      message.textContent ||= (await this.#draft.goTo(branch, this.#lm, specialTokens())) ?? "";
       announceNow("Branch shown.");
     });
+    if (this.#lm || this.#controller) return this.#write(story, go);
+    await go(); // of a link
+    this.#draw();
+    story.focus();
   }
 
   /** Runs what may lead to another branch; the list keeps the one that is left. @param {() => Promise<unknown>} action */
@@ -166,7 +170,7 @@ export class Writer {
     const state = await this.#draft.state();
     await action();
     showFigures(null);
-    if (this.#draft.session !== state.session) return this.#branches.clear(); // theirs is closed
+    if (state.session && this.#draft.session !== state.session) return this.#branches.drop(this.#draft.branch);
     if (this.#draft.branch === state.branch) return;
     state.branch.state = state;
     this.#branches.mark(this.#draft.branch);

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.page.visit import Visit
+from tests.browser.page.visit import Visit, written
 
 MODEL = Path(__file__).parents[3] / "models" / "fairytales"
 Begin = Callable[..., Visit]
@@ -74,7 +74,7 @@ def test_a_link_brings_text_and_branch_back(visit: Begin) -> None:
     expect(me("text")).to_have_text(text)
     expect(me("text").locator(".prompt")).to_have_text("Once upon a time")
     expect(me("story-label")).to_have_text(f"From a link: {name}")
-    expect(me("branches")).to_be_hidden()
+    assert branches(me) == ["The first text", f"{name} (shown)"]
     assert len(me.calls("stream")) == streams  # it runs nothing
     assert shared(me) == link
     me("continue").click()
@@ -85,6 +85,95 @@ def test_a_link_brings_text_and_branch_back(visit: Begin) -> None:
     me("undo").click()
     expect(me("text")).to_have_text(text)
     assert me.evaluate("() => fake.sessions") == 1
+
+
+def branches(me: Visit) -> list[str]:
+    return me("branch-list").locator("button").all_text_contents()
+
+
+def branched(visit: Begin, fake: dict[str, object] | None = None) -> tuple[Visit, list[str]]:
+    """The page with three branches, the second of them shown, and their texts."""
+    me = written(visit, fake)
+    texts = [me.text]
+    for key in ("Home", "End"):
+        me("story").press(key)
+        me("odds-bars").get_by_role("button").last.press("Enter")
+        me.wait_for_end()
+        texts.append(me.text)
+    me("branch-list").get_by_role("button").nth(1).click()
+    expect(me("text")).to_have_text(texts[1])
+    return me, texts
+
+
+def test_a_link_brings_all_branches_back(visit: Begin) -> None:
+    me, texts = branched(visit)
+    names = branches(me)
+    link = shared(me)
+    me("load").click()  # unloads the model
+    me.evaluate("() => { fake.sessions = 0; }")
+    follow(me, link)
+    assert branches(me) == names
+    for at in (2, 0, 1, 0):  # they can be read without a model
+        me("branch-list").get_by_role("button").nth(at).click()
+        expect(me("text")).to_have_text(texts[at])
+        expect(me("story")).to_be_focused()
+    again = shared(me)
+    assert sorted(again.split("&")) != sorted(link.split("&"))  # another one is shown
+    follow(me, again)
+    expect(me("text")).to_have_text(texts[0])
+    assert [each.removesuffix(" (shown)") for each in branches(me)] == [
+        each.removesuffix(" (shown)") for each in names
+    ]
+    me.load()
+    assert len(branches(me)) == 3
+    me("branch-list").get_by_role("button").nth(1).click()
+    me("continue").click()
+    me.wait_for_end()
+    assert me.calls("stream")[-1][1] == texts[1]
+    longer = me.text
+    me("branch-list").get_by_role("button").nth(2).click()  # of the link, in the same session
+    expect(me("text")).to_have_text(texts[2])
+    me("continue").click()
+    me.wait_for_end()
+    assert me.calls("stream")[-1][1] == texts[2]
+    assert len(me.calls("edit")[-1][1]) == 1 + 6 + 6 + 1  # the tokens of the link
+    me("branch-list").get_by_role("button").nth(1).click()
+    expect(me("text")).to_have_text(longer)
+    expect(me("writing-message")).to_have_text("")
+    assert me.evaluate("() => fake.sessions") == 1
+    me("generate").click()
+    expect(me("branches")).to_be_hidden()
+    me.wait_for_end()
+
+
+def test_a_link_names_the_branches_that_it_has_no_room_for(visit: Begin) -> None:
+    me, _ = branched(visit, {"piece": "x" * 2000})
+    me.still = False
+    names = branches(me)
+    link = shared(me)
+    expect(me("writing-message")).to_contain_text(f"It has no room for a branch: {names[2]}.")
+    assert len(me.page.url) <= 32_000
+    follow(me, link)
+    assert branches(me) == names[:2]
+
+
+@pytest.mark.parametrize(
+    "also", ["x", "[]", "[0,1,2,3,4]", '[-1,"a",0,"1","b"]', '[null,"a",0,"1","b"]', "{}", "null"]
+)
+def test_nonsense_for_branches_leaves_the_text(visit: Begin, also: str) -> None:
+    other = json.dumps([4, MARKUP, 0, "x", MARKUP])
+    fields = f"#text=Long%20ago&also={quote(also)}&also={quote(other)}&place=7.5"
+    me = visit(fragment=fields)
+    expect(me("text")).to_have_text("Long ago")
+    assert branches(me) == [MARKUP, "The first text (shown)"]
+    me("branch-list").get_by_role("button").first.click()
+    expect(me("text")).to_have_text(f"Long{MARKUP}")
+    me.load()
+    me("maxTokens").fill("2")
+    me("continue").click()
+    me.wait_for_end()
+    assert me.calls("stream")[-1][1] == f"Long{MARKUP}"
+    assert me.evaluate("() => globalThis.pwned ?? 0") == 0
 
 
 def test_the_text_of_a_link_waits_for_its_model(visit: Begin) -> None:
