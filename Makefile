@@ -17,7 +17,7 @@ SOURCES := pyproject.toml README.md LICENSE \
 
 .DEFAULT_GOAL := help
 .PHONY: help coverage demo site npm test test-fast test-fast-plain test-fast-engine test-plain \
-	test-engine test-browser test-kernels parity mutants fuzz soak gpu lint format clean
+	test-engine test-browser test-kernels test-library parity mutants fuzz soak gpu lint format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,16 +48,18 @@ test-fast-plain:
 test-fast-engine:
 	$(TEST)/python -m pytest -q -m 'not slow' -k 'not [gpu' $(FAST)
 
-test: lint ## check style and types, then run every test
+test: .venv-test/installed ## check style and types, and run every test
 	@$(TEST)/python scripts/bootstrap.py adapter
 	@$(TEST)/python scripts/bootstrap.py browser
 	@rm -f build/flaky.txt
-	@$(MAKE) --no-print-directory -k -j3 test-browser test-engine test-kernels test-plain; \
+	@$(MAKE) --no-print-directory -k -j3 \
+		test-browser test-engine test-kernels test-library test-plain lint; \
 		status=$$?; cat build/flaky.txt 2>/dev/null; exit $$status
 
-# Three at a time on two cores, since each waits half of the time, and the longest first.
-# The engine's own tests in Chromium; the page and the JavaScript library are the longest leg.
+# Three at a time on two cores, since each waits half of the time; the short ones come last.
+# The engine's own tests in Chromium; the JavaScript library; the page and what else has a browser.
 KERNELS := tests/browser/test_kernels.py tests/browser/test_same_tests.py
+LIBRARY := tests/browser/library
 # What needs no GPU runs where none can be found.
 PLAIN := tests/text tests/weights tests/samplers tests/webgpu tests/cli/test_arguments.py \
 	$(wildcard tests/test_*.py)
@@ -69,13 +71,14 @@ test-plain:
 test-engine:
 	$(PYTEST) tests --ignore tests/browser $(PLAIN:%=--ignore=%)
 
-test-browser:
-	@mkdir -p build
-	@$(PYTEST) tests/browser $(KERNELS:%=--ignore=%) > build/test-browser.log 2>&1; \
-		status=$$?; cat build/test-browser.log; exit $$status
-
 test-kernels:
 	$(PYTEST) $(KERNELS)
+
+test-browser: LEG = tests/browser $(LIBRARY:%=--ignore=%) $(KERNELS:%=--ignore=%)
+test-library: LEG = $(LIBRARY)
+test-browser test-library:
+	@mkdir -p build
+	@$(PYTEST) $(LEG) > build/$@.log 2>&1; status=$$?; cat build/$@.log; exit $$status
 
 # The live_*.py files hold tests that need .venv-parity: pytest collects them only when named.
 parity: .venv-parity/installed ## compare with KerasHub, transformers, TransformerLens, lm-eval, Ray
