@@ -11,6 +11,7 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Page, sync_playw
 from tests.browser.chromium import (
     FLAGS,
     collect_self_tests,
+    keep_snapshot,
     restore_self_tests,
     wait_until,
 )
@@ -30,9 +31,19 @@ class Browser:
         """What `work` gives, in playwright's thread."""
         return self._thread.submit(work).result()
 
-    def open(self, address: str, *, self_tested: bool = True) -> Tab:
-        """A tab in a profile of its own, which knows the self-tests that passed in this run."""
-        return self.do(lambda: Tab(self, self._browser.new_context(), address, self_tested))
+    def open(self, address: str, *, self_tested: bool = True, snapshot: str = "") -> Tab:
+        """A tab in a profile of its own, which knows the self-tests that passed in this run.
+
+        `snapshot`: the address of the site whose snapshot of Python is stored there.
+        """
+
+        def opened() -> Tab:
+            tab = Tab(self, self._browser.new_context(), address, self_tested)
+            if snapshot:
+                keep_snapshot(tab.page, snapshot)
+            return tab
+
+        return self.do(opened)
 
     def renderers(self) -> list[int]:
         """The processes that pages run in."""

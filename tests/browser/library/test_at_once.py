@@ -18,7 +18,7 @@ LOAD = """async ([source, cancel]) => {
 
 def test_while_python_starts(browser: Browser, host: Host) -> None:
     host.held[WASM] = threading.Event()
-    tab = browser.open(f"{host.page}tests/library.html")
+    tab = browser.open(f"{host.page}tests/library.html", snapshot=host.page)
     tab.wait_for("() => Boolean(globalThis.GPT2)")
     try:
         absent = tab.evaluate(LOAD, [f"{host.address}/no/such/", False])
@@ -40,7 +40,7 @@ def test_while_weights_are_downloaded(
     source = host.add("endless", fairytales)
     host.files["/endless/model.safetensors"].seconds_a_chunk = 0.5
     host.files[path] = Hosted(b"", status=404)
-    tab = browser.open(f"{host.page}tests/library.html")
+    tab = browser.open(f"{host.page}tests/library.html", snapshot=host.page)
     tab.wait_for("() => Boolean(globalThis.GPT2)")
     try:
         failed = tab.evaluate(LOAD, [source, False])

@@ -42,7 +42,7 @@ OBSERVE = """async ([contract, library]) => {
 @pytest.fixture(scope="module")
 def real(browser: Browser, host: Host) -> dict[str, Any]:
     """What the real library does, with the embedded model."""
-    tab = browser.open(f"{host.page}tests/empty.html")
+    tab = browser.open(f"{host.page}tests/empty.html", snapshot=host.page)
     try:
         found: dict[str, Any] = tab.evaluate(OBSERVE, ["./contract.js", "../web/gpt2.js"])
         return found

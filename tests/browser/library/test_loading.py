@@ -12,7 +12,7 @@ GREEDY = {"temperature": 0, "maxTokens": 24}
 
 
 def test_a_recovery_whose_weights_are_gone(browser: Browser, host: Host) -> None:
-    tab = browser.open(f"{host.page}tests/library.html")
+    tab = browser.open(f"{host.page}tests/library.html", snapshot=host.page)
     tab.wait_for("() => Boolean(globalThis.GPT2)")
     error = tab.evaluate(
         """async () => {

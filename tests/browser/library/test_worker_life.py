@@ -21,7 +21,7 @@ js.setTimeout(create_once_callable(stray), 50)
 @pytest.fixture(scope="module")
 def own_tab(browser: Browser, host: Host) -> Iterator[Tab]:
     """A tab whose worker may end; `asked` counts requests to keep its storage."""
-    tab = browser.open(f"{host.page}tests/library.html")
+    tab = browser.open(f"{host.page}tests/library.html", snapshot=host.page)
     tab.wait_for("() => Boolean(globalThis.GPT2)")
     tab.evaluate("""async () => {
           globalThis.asked = 0;

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from tests.browser.chromium import PLAIN_FLAGS, SOFTWARE_GPU
+from tests.browser.chromium import PLAIN_FLAGS, SOFTWARE_GPU, keep_snapshot
 from tests.browser.page.serving import serving
 from tests.browser.page.visit import Visit
 
@@ -88,12 +88,14 @@ def real_address(site: Path) -> Iterator[str]:
 
 @pytest.fixture
 def real(browser_with_gpu: Browser, real_address: str) -> Iterator[Callable[..., Visit]]:
-    """Opens the built page in a profile of its own."""
+    """Opens the built page in a profile of its own, from whose `snapshot` Python starts."""
     visits: list[Visit] = []
 
-    def begin(**options: Any) -> Visit:
+    def begin(*, snapshot: bool = True, **options: Any) -> Visit:
         context = browser_with_gpu.new_context(**options)
         visits.append(Visit(context, real_address, None))
+        if snapshot:
+            keep_snapshot(visits[-1].page, real_address)
         return visits[-1]
 
     yield begin

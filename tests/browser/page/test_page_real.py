@@ -310,7 +310,7 @@ def choose(me: Visit, address: str) -> None:
 
 
 def test_it_works_without_a_network(real: Begin) -> None:
-    me = real()
+    me = real(snapshot=False)
     me.load(SLOW)
     expect(me("offline")).to_have_text("This page and the model work offline.", timeout=SLOW)
     me.page.close()

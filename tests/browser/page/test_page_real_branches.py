@@ -21,7 +21,7 @@ Begin = Callable[..., Visit]
 def test_a_branch_and_its_link_are_the_text_of_their_tokens(real: Begin) -> None:
     """Prefix, chosen token and what follows, token by token, against one call with those ids."""
     me = real()
-    for dtype in ("float32", "float16", "q8"):
+    for dtype in ("float16", "q8"):
         me("dtype").select_option(dtype)
         me.load(SLOW)
         assert me.evaluate("() => lm.info.dtype") == dtype
