@@ -246,7 +246,7 @@ export interface GenerateOptions extends Settings {
 }
 
 export interface DetailOptions {
-  /** Whether to compute log-probabilities, in one pass after the text's end. */
+  /** Whether to give log-probabilities, which the steps that choose the tokens compute. */
   details: true;
   /** Number of the most likely tokens for each place, at most 20. Default: 0. */
   topLogprobs?: number;

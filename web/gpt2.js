@@ -8,6 +8,7 @@
  * one for downloads.
  */
 
+import { checked, input } from "./arguments.js";
 import { atBase, folderAddress, setBase, startWorker } from "./base.js";
 import { portable, portableSettings } from "./portable.js";
 import { Caller, errorOf } from "./rpc.js";
@@ -28,6 +29,8 @@ const NOTHING_HELD = {
   numScopes: 0,
   byKind: { weights: 0, parameters: 0, cache: 0, workspace: 0, staging: 0 },
 };
+const SPECIAL = ["allowedSpecial"];
+const EVALUATION = ["stride", "signal"];
 const DISPOSE_TIMEOUT_MS = 5000; // until a worker that does not dispose of a model is ended
 
 /** @type {Caller | null} */
@@ -61,8 +64,9 @@ function keepStorage() {
   navigator.storage.persist?.().catch(() => {});
 }
 
-/** @param {{baseURL: unknown}} options */
-export function configure({ baseURL }) {
+/** @param {any} options */
+export function configure(options) {
+  const { baseURL } = checked(options, "configure", ["baseURL"]);
   const url = folderAddress(baseURL);
   if (shared && url.href !== atBase().href) {
     const message = `the library runs from ${atBase()} already. Call configure before all other calls`;
@@ -74,9 +78,11 @@ export function configure({ baseURL }) {
 export const check = () => caller().call("check", []);
 
 export const models = {
-  /** @param {any} source @param {any} [options] */
-  size: (source, { signal, ...options } = {}) =>
-    caller().call("size", [portable(source), options], { signal }),
+  /** @param {any} source @param {any} [given] */
+  async size(source, given) {
+    const { signal, ...options } = checked(given, "models.size", ["hub", "signal"]);
+    return caller().call("size", [portable(source), options], { signal });
+  },
   offered: () => caller().call("offered", []),
   list: () => caller().call("list", []),
   /** @param {string} id */
@@ -95,11 +101,11 @@ export class GPT2 extends EventTarget {
   /** Encodes and decodes; also while a text is generated. */
   tokenizer = {
     /** @param {string} text @param {any} [options] */
-    encode: (text, options = {}) => this.#call("encode", [text, options]),
+    encode: async (text, options) => this.#call("encode", [input(text, "encode"), checked(options, "encode", SPECIAL)]),
     /** @param {number[]} tokenIds */
-    decode: (tokenIds) => this.#call("decode", [tokenIds]),
+    decode: async (tokenIds) => this.#call("decode", [input(tokenIds, "decode")]),
     /** @param {string | number[]} text @param {any} [options] */
-    pieces: (text, options = {}) => this.#call("pieces", [text, options]),
+    pieces: async (text, options) => this.#call("pieces", [input(text, "pieces"), checked(options, "pieces", SPECIAL)]),
   };
   /** @type {((memory: any) => void) | null} */
   onmemory = null;
@@ -120,8 +126,10 @@ export class GPT2 extends EventTarget {
     loaded.set(model, this);
   }
 
-  /** @param {any} source @param {any} [options] */
-  static async load(source, { onProgress, onMemory, signal, ...options } = {}) {
+  /** @param {any} source @param {any} [given] */
+  static async load(source, given) {
+    const names = ["dtype", "hub", "update", "onProgress", "onMemory", "signal"];
+    const { onProgress, onMemory, signal, ...options } = checked(given, "GPT2.load", names);
     const made = caller();
     const { model, info, saved } = await made.call("load", [portable(source), options], {
       signal,
@@ -135,13 +143,17 @@ export class GPT2 extends EventTarget {
     return new GPT2(KEY, made, model, info);
   }
 
-  /** @param {any} prompt @param {any} [options] @returns {any} */
-  stream(prompt, { signal, ...options } = {}) {
-    return new TextStream((given) => this.#call("stream", [prompt, portableSettings(options)], given), signal);
+  /** @param {any} prompt @param {any} [given] @returns {any} */
+  stream(prompt, given) {
+    const { signal, ...options } = checked(given, "stream");
+    const args = [input(prompt, "stream", true), portableSettings(options)];
+    return new TextStream((events) => this.#call("stream", args, events), signal);
   }
 
-  /** @param {any} prompt @param {any} [options] @returns {Promise<any>} */
-  async generate(prompt, { signal, ...options } = {}) {
+  /** @param {any} prompt @param {any} [given] @returns {Promise<any>} */
+  async generate(prompt, given) {
+    const { signal, ...options } = checked(given, "generate");
+    input(prompt, "generate", true);
     const several = Array.isArray(prompt) && typeof prompt[0] !== "number";
     if (several || options.numReturnSequences !== undefined || options.returnAllBeams) {
       const prompts = several ? prompt : [prompt];
@@ -153,40 +165,49 @@ export class GPT2 extends EventTarget {
 
   /** @param {string | number[]} [prompt] @param {any} [options] @returns {Promise<Session>} */
   async session(prompt = [], options = {}) {
-    return new Session(KEY, (...call) => this.#call(...call), await this.#call("session", [prompt, options]));
+    const args = [input(prompt, "session"), checked(options, "session")];
+    return new Session(KEY, (...call) => this.#call(...call), await this.#call("session", args));
   }
 
-  /** @param {Uint8Array} bytes @param {{signal?: AbortSignal}} [options] @returns {Promise<Session>} */
-  async loadSession(bytes, { signal } = {}) {
+  /** @param {Uint8Array} bytes @param {any} [options] @returns {Promise<Session>} */
+  async loadSession(bytes, options) {
+    const { signal } = checked(options, "loadSession", ["signal"]);
+    if (!(bytes instanceof Uint8Array)) throw new TypeError("loadSession takes the Uint8Array of toBytes");
     return new Session(KEY, (...call) => this.#call(...call), await this.#call("loadSession", [bytes], { signal }));
   }
 
-  /** @param {any} texts @param {any} [options] */
-  logprobs(texts, { signal, ...options } = {}) {
-    return this.#call("logprobs", [texts, options], { signal });
+  /** @param {any} texts @param {any} [given] */
+  async logprobs(texts, given) {
+    const { signal, ...options } = checked(given, "logprobs", EVALUATION);
+    return this.#call("logprobs", [input(texts, "logprobs", true), options], { signal });
   }
 
-  /** @param {any} texts @param {any} [options] */
-  perplexity(texts, { signal, ...options } = {}) {
-    return this.#call("perplexity", [texts, options], { signal });
+  /** @param {any} texts @param {any} [given] */
+  async perplexity(texts, given) {
+    const { signal, ...options } = checked(given, "perplexity", EVALUATION);
+    return this.#call("perplexity", [input(texts, "perplexity", true), options], { signal });
   }
 
-  /** @param {string | number[]} input @param {any} [options] */
-  inspect(input, { signal, ...options } = {}) {
-    return this.#call("inspect", [input, options], { signal });
+  /** @param {string | number[]} text @param {any} [given] */
+  async inspect(text, given) {
+    const { signal, ...options } = checked(given, "inspect");
+    return this.#call("inspect", [input(text, "inspect"), options], { signal });
   }
 
-  /** @param {number[]} tokenIds @param {any} [options] */
-  score(tokenIds, { signal, ...options } = {}) {
-    return this.#call("score", [tokenIds, options], { signal });
+  /** @param {number[]} tokenIds @param {any} [given] */
+  async score(tokenIds, given) {
+    const { signal, ...options } = checked(given, "score", ["targetIds", "signal"]);
+    return this.#call("score", [input(tokenIds, "score"), options], { signal });
   }
 
   memory() {
     return this.#call("memory", []);
   }
 
-  /** @param {string} code @param {{signal?: AbortSignal}} [options] */
-  python(code, { signal } = {}) {
+  /** @param {string} code @param {any} [options] */
+  async python(code, options) {
+    const { signal } = checked(options, "python", ["signal"]);
+    if (typeof code !== "string") throw new TypeError("python takes code as a text");
     return this.#call("python", [code], { signal });
   }
 

@@ -1,5 +1,6 @@
 /** Sessions of gpt2.js: texts in the worker that are continued (worker-sessions.js). */
 
+import { checked, input } from "./arguments.js";
 import { portableSettings } from "./portable.js";
 import { TextStream, wholeText } from "./text-stream.js";
 
@@ -21,10 +22,12 @@ export class Session {
     forgotten.register(this, () => void call("closeSession", [id]).catch(() => {}), this);
   }
 
-  /** @param {any} [options] */
-  stream({ signal, ...options } = {}) {
+  /** @param {any} [given] */
+  stream(given) {
+    const { signal, ...options } = checked(given, "stream");
     // (The function refers to this session, which must not be closed while the text is generated.)
-    return new TextStream((given) => this.#call("continue", [this.#id, portableSettings(options)], given), signal);
+    const args = [this.#id, portableSettings(options)];
+    return new TextStream((events) => this.#call("continue", args, events), signal);
   }
 
   /** @param {any} [options] @returns {Promise<any>} */
@@ -33,8 +36,8 @@ export class Session {
   }
 
   /** @param {string | number[]} tokens @param {any} [options] */
-  append(tokens, options = {}) {
-    return this.#call("append", [this.#id, tokens, options]);
+  async append(tokens, options) {
+    return this.#call("append", [this.#id, input(tokens, "append"), checked(options, "append", ["allowedSpecial"])]);
   }
 
   /** @param {number} tokens */
@@ -43,8 +46,8 @@ export class Session {
   }
 
   /** @param {string | number[]} tokens @param {any} [options] */
-  edit(tokens, options = {}) {
-    return this.#call("edit", [this.#id, tokens, options]);
+  async edit(tokens, options) {
+    return this.#call("edit", [this.#id, input(tokens, "edit"), checked(options, "edit", ["allowedSpecial"])]);
   }
 
   async fork() {
@@ -59,8 +62,9 @@ export class Session {
     return this.#call("text", [this.#id]);
   }
 
-  /** @param {{signal?: AbortSignal}} [options] */
-  toBytes({ signal } = {}) {
+  /** @param {any} [options] */
+  async toBytes(options) {
+    const { signal } = checked(options, "toBytes", ["signal"]);
     return this.#call("toBytes", [this.#id], { signal });
   }
 

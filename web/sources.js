@@ -56,7 +56,8 @@ export async function parse(source, { hub = HUB } = {}) {
     return picked("", source.map((file) => [file.webkitRelativePath || file.name, file]));
   }
   if (typeof source !== "string" || !source.trim()) {
-    throw presetError(`a model is named by text, or given as files, not as ${Object.prototype.toString.call(source)}`);
+    const given = typeof source === "string" ? "an empty text" : Object.prototype.toString.call(source);
+    throw presetError(`a model is named by text, or given as files, not by ${given}`);
   }
   const text = source.trim();
   if (text === EMBEDDED) return onSite(EMBEDDED, new URL(`models/${EMBEDDED}/`, SITE));

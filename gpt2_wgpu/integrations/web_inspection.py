@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
 from gpt2_wgpu.integrations.web_texts import pieces
 from gpt2_wgpu.models.inspect import step_times_async
 from gpt2_wgpu.shown import shown
@@ -48,6 +48,10 @@ async def inspection(
             raise InvalidArgumentError("inspect: no token is given")
         ids = inputs
         preprocessor.tokenizer.decode(ids)  # checks them
+    if len(ids) > (context := lm.backbone.config.n_positions):
+        raise ContextLengthError(
+            f"inspect: {len(ids)} tokens exceed the model's context of {context}: shorten the text"
+        )
     texts = pieces(preprocessor.tokenizer, ids)
     if isinstance(inputs, str) and "".join(texts) != inputs:
         texts[0] = ""  # of the start token

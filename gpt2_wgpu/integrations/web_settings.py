@@ -57,7 +57,7 @@ _ARGUMENTS = {  # of other methods
 _JAVASCRIPT = {each.name: each.javascript for each in PARAMETERS} | {
     python: javascript for javascript, python in (RULES | _OTHERS | _ARGUMENTS).items()
 }
-_PYTHON_NAME = re.compile(r"\b(" + "|".join(_JAVASCRIPT) + r")\b")
+_PYTHON_NAME = re.compile(r"(?<![\w'\"])(" + "|".join(_JAVASCRIPT) + r")\b")  # not quoted
 _SEQUENCES = Range(1, 1 << 16, whole=True)
 
 
