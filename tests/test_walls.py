@@ -72,7 +72,7 @@ BELOW = {
         "webgpu",
         "weights",
     },
-    "bench": {"diagnostics", "models", "nn", "samplers", "tensors", "webgpu"},
+    "bench": {"diagnostics", "models", "nn", "samplers", "tensors", "text", "webgpu"},
     "server": {"models", "public", "samplers", "text"},
     "cli": {"bench", "public", "samplers", "server", "weights"},
     "__main__": {"cli"},

@@ -1,4 +1,4 @@
-"""Times of inspecting a model: odds after an edit, attention, logit lens, details of new tokens."""
+"""Times of inspecting a model: odds after an edit, attention, logit lens, details of a stream."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 from gpt2_wgpu.bench.runs import prompts_of
 from gpt2_wgpu.errors import BenchmarkError
-from gpt2_wgpu.models import GPT2CausalLM, TokenDetails
+from gpt2_wgpu.models import GPT2CausalLM, TextStream, TokenDetails
 from gpt2_wgpu.tensors import tidy
+from gpt2_wgpu.text import GPT2CausalLMPreprocessor, GPT2Tokenizer
 
 LENS_TOKENS = 12
 TOP = 20  # alternatives of each token
@@ -44,7 +45,7 @@ async def measure_inspection(
         return await lens_of(lm, ids[:LENS_TOKENS])
 
     _check(await odds(0), await attention(0), await lens(0), prompt_tokens)
-    plain, detailed = await _continued(lm, ids, new_tokens, repeats)
+    plain, detailed = await _continued(with_texts(lm), ids, new_tokens, repeats)
     return {
         "odds_after_edit_seconds": await _timed(odds, repeats),
         "attention_of_layer_seconds": await _timed(attention, repeats),
@@ -101,24 +102,15 @@ async def _timed(work: Callable[[int], Awaitable[object]], repeats: int) -> list
 async def _continued(
     lm: GPT2CausalLM, ids: Sequence[int], new_tokens: int, repeats: int
 ) -> tuple[list[float], list[float]]:
-    """Return the seconds of new tokens without and with details, which take turns."""
+    """Return the seconds of streams without and with details of their tokens, which take turns."""
     expected: list[int] | None = None
     seconds: dict[bool, list[float]] = {False: [], True: []}
     for turn in range(repeats + 1):
         for details in (False, True):
-            top = TOP if details else 0
-            with lm.session(list(ids)) as session:
-                begun = time.perf_counter()
-                await session.generate_async(
-                    new_tokens,
-                    stop_token_ids=None,
-                    sampler="greedy",
-                    return_details=details,
-                    top_logprobs=top,
-                )
-                if turn:  # the first compiles
-                    seconds[details].append(time.perf_counter() - begun)
-                found = session.token_ids[len(ids) :]
+            begun = time.perf_counter()
+            found = await streamed(lm, ids, new_tokens, TOP if details else None)
+            if turn:  # the first compiles
+                seconds[details].append(time.perf_counter() - begun)
             expected = expected or found
             if found != expected:
                 raise BenchmarkError(
@@ -126,3 +118,32 @@ async def _continued(
                     "time is shown"
                 )
     return seconds[False], seconds[True]
+
+
+async def streamed(
+    lm: GPT2CausalLM, ids: Sequence[int], new_tokens: int, top: int | None
+) -> list[int]:
+    """Return the new ids of a stream, with details those of which each has ``top`` alternatives."""
+    found: list[int] = []
+    with lm.session(list(ids)) as session:
+        stream = session.stream(new_tokens, stop_token_ids=None, sampler="greedy", top_logprobs=top)
+        async with stream:
+            async for _ in stream:
+                found += _ids_of(stream, top)
+        found += _ids_of(stream, top)  # without text
+    return found
+
+
+def with_texts(lm: GPT2CausalLM) -> GPT2CausalLM:
+    """Return ``lm`` with a tokenizer of as many tokens, since a stream has texts."""
+    count = lm.backbone.config.vocab_size
+    vocabulary = {f"t{token}": token for token in range(count)}
+    tokenizer = GPT2Tokenizer(vocabulary, [], start_token=None, end_token=None)
+    return GPT2CausalLM(lm.backbone, GPT2CausalLMPreprocessor(tokenizer))
+
+
+def _ids_of(stream: TextStream, top: int | None) -> list[int]:
+    """Return the ids of the last piece."""
+    if top is None:
+        return stream.last_token_ids
+    return [each.token_id for each in stream.last_details if len(each.top_logprobs) == top]

@@ -150,7 +150,7 @@ def _inspection(report: Report) -> str:
                 yield (row["dtype"], *milliseconds, f"{found['details_ratio']:.2f}")
 
     columns = ("odds after an edit, ms", "attention of a layer, ms", "lens of 12 tokens, ms")
-    return _table(("dtype", *columns, "time with details / without"), lines())
+    return _table(("dtype", *columns, "stream with top_logprobs=20 / without"), lines())
 
 
 def _spread(values: Sequence[float]) -> tuple[str, str]:
