@@ -284,6 +284,11 @@ export interface InspectOptions {
   at?: number[];
   /** Number of greedy decode steps after the text whose times are averaged, at most 512. */
   time?: number;
+  /**
+   * Whether to measure the adapter's peak read bandwidth with `time`: once for each device, with up to 512 MiB of
+   * its memory. Default: false.
+   */
+  peak?: boolean;
   signal?: AbortSignal;
 }
 
@@ -337,6 +342,8 @@ export interface Inspection {
     seconds: Float32Array | null;
     /** Bytes that each reads and writes. */
     bytes: Float32Array;
+    /** Bytes per second that the adapter can read; null without `peak`. */
+    peakReadBandwidth: number | null;
   };
 }
 

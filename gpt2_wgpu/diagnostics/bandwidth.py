@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from gpt2_wgpu.errors import NumericalError
 from gpt2_wgpu.tensors.dispatch import dispatch
@@ -93,6 +94,19 @@ async def peak_read_bandwidth_async(
     device.memory.trim()  # do not keep such large buffers in the pool
     rates.sort(key=lambda rate: -rate.bytes_per_second)
     return PeakReadBandwidth(sum(piece.nbytes for piece in pieces), tuple(rates))
+
+
+_known: WeakKeyDictionary[Device, float] = WeakKeyDictionary()
+
+
+async def known_read_bandwidth_async(device: Device) -> float:
+    """Return the peak read bandwidth in bytes per second, measured once for each device.
+
+    Errors as of :func:`peak_read_bandwidth_async`.
+    """
+    if device not in _known:
+        _known[device] = (await peak_read_bandwidth_async(device)).bytes_per_second
+    return _known[device]
 
 
 def _size(device: Device) -> int:

@@ -17,7 +17,7 @@ from gpt2_wgpu.validation import integer
 
 MAX_ATTENTION_BYTES = 128 << 20  # of one result; Python and JavaScript hold a copy each
 MAX_STEPS = 512  # of a measurement
-_OPTIONS = ("odds", "attention", "lens", "at", "time")
+_OPTIONS = ("odds", "attention", "lens", "at", "time", "peak")
 
 
 async def inspection(
@@ -30,7 +30,8 @@ async def inspection(
 
     ``odds``: number of alternatives of each token. ``attention``: layers. ``lens``: number of
     tokens for each layer, at the positions ``at`` (default: all). ``time``: number of decode steps
-    after the text whose times are averaged. Arrays are flat memoryviews.
+    after the text whose times are averaged; ``peak``: with the peak read bandwidth. Arrays are
+    flat memoryviews.
 
     Raises:
         InvalidArgumentError: an option is unknown or out of range, or there is no token.
@@ -63,7 +64,8 @@ async def inspection(
     if given.get("lens") is not None:
         found["lens"] = await _lens(lm, ids, given["lens"], given.get("at"))
     if given.get("time") is not None:
-        found["time"] = await _time(lm, ids, integer("time", given["time"], 1, MAX_STEPS))
+        steps = integer("time", given["time"], 1, MAX_STEPS)
+        found["time"] = await _time(lm, ids, steps, bool(given.get("peak")))
     tops = [found["odds"]["top"]["ids"]] if "odds" in found else []
     tops += [found["lens"]["ids"]] if "lens" in found else []
     found["pieces"] = _pieces(preprocessor.tokenizer, {token for top in tops for token in top})
@@ -151,9 +153,10 @@ async def _lens(lm: gw.GPT2CausalLM, ids: list[int], top: Any, at: Any) -> dict[
     }
 
 
-async def _time(lm: gw.GPT2CausalLM, ids: list[int], steps: int) -> dict[str, Any]:
+async def _time(lm: gw.GPT2CausalLM, ids: list[int], steps: int, peak: bool) -> dict[str, Any]:
     """Return the dispatches of a decode step: kernel, shape of the weights, seconds and bytes."""
-    found = await step_times_async(lm, ids, min(steps, lm.backbone.config.n_positions - 2))
+    steps = min(steps, lm.backbone.config.n_positions - 2)
+    found = await step_times_async(lm, ids, steps, peak=peak)
     seconds = [each.seconds for each in found.dispatches]
     return {
         "steps": found.steps,
@@ -162,6 +165,7 @@ async def _time(lm: gw.GPT2CausalLM, ids: list[int], steps: int) -> dict[str, An
         "weights": [list(each.shapes.get("weights", ())) for each in found.dispatches],
         "seconds": None if None in seconds else _numbers("f", seconds),
         "bytes": _numbers("f", [each.nbytes for each in found.dispatches]),
+        "peakReadBandwidth": found.peak_read_bandwidth,
     }
 
 

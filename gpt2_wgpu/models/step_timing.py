@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from statistics import fmean
 
+from gpt2_wgpu.diagnostics.bandwidth import known_read_bandwidth_async
 from gpt2_wgpu.diagnostics.profiling import Row, profile_async
 from gpt2_wgpu.errors import BusyError, InvalidArgumentError
 from gpt2_wgpu.models.causal_lm import CausalLM
@@ -53,11 +54,23 @@ class StepTimes:
         steps: number of steps that the times are means of.
         position: position of the first of them.
         dispatches: those of one step.
+        peak_read_bandwidth: bytes per second that the adapter can read; None if not measured.
     """
 
     steps: int
     position: int
     dispatches: tuple[DispatchTime, ...]
+    peak_read_bandwidth: float | None = None
+
+    @property
+    def bandwidth_utilisation(self) -> float | None:
+        """Bytes per second of all dispatches, by the peak read bandwidth; None without either.
+
+        Above 1 where the weights fit into a cache.
+        """
+        if not self.seconds or self.peak_read_bandwidth is None:
+            return None
+        return self.nbytes / self.seconds / self.peak_read_bandwidth
 
     @property
     def seconds(self) -> float | None:
@@ -71,20 +84,25 @@ class StepTimes:
         return sum(each.nbytes for each in self.dispatches)
 
     def _repr_html_(self) -> str:
-        rows = "".join(map(_html_row, self.dispatches))
+        rows, share = "".join(map(_html_row, self.dispatches)), self.bandwidth_utilisation
+        peak = "" if share is None else f", {share:.0%} of the peak read bandwidth"
         return (
-            f"<table><caption>Means of {self.steps} decode steps</caption><tr><th>kernel</th>"
+            f"<table><caption>Means of {self.steps} decode steps{peak}</caption><tr><th>kernel</th>"
             f"<th>weights</th><th>µs</th><th>kB</th><th>GB/s</th></tr>{rows}</table>"
         )
 
 
-def step_times(lm: CausalLM, inputs: str | Sequence[int], steps: int = STEPS) -> StepTimes:
+def step_times(
+    lm: CausalLM, inputs: str | Sequence[int], steps: int = STEPS, *, peak: bool = False
+) -> StepTimes:
     """Measure the dispatches of a decode step after a text; blocks (``step_times_async``).
 
     Args:
         lm: the model; its calls in other threads and tasks wait meanwhile.
         inputs: text (with start token) or ids. Of one that leaves no room for the steps the end.
         steps: number of greedy steps to average over.
+        peak: whether to measure the adapter's peak read bandwidth, too: once for each device, with
+            up to 512 MiB of its memory.
 
     Returns:
         The dispatches with times and bytes.
@@ -92,12 +110,13 @@ def step_times(lm: CausalLM, inputs: str | Sequence[int], steps: int = STEPS) ->
     Raises:
         InvalidArgumentError: the text has no token, or there are more steps than the context.
         BusyError: other work ran on the device meanwhile, or it is being profiled.
+        OutOfGPUMemoryError: there is no memory to measure the peak.
     """
-    return sync(step_times_async(lm, inputs, steps), "step_times_async(...)")
+    return sync(step_times_async(lm, inputs, steps, peak=peak), "step_times_async(...)")
 
 
 async def step_times_async(
-    lm: CausalLM, inputs: str | Sequence[int], steps: int = STEPS
+    lm: CausalLM, inputs: str | Sequence[int], steps: int = STEPS, *, peak: bool = False
 ) -> StepTimes:
     """Async counterpart of :func:`step_times`."""
     most = lm.backbone.config.n_positions - 2
@@ -115,6 +134,7 @@ async def step_times_async(
         await _continued(lm, ids, 1)
         alone = queue.dispatches - before  # the prompt and a step
         found = await profile_async(lambda: _continued(lm, ids, steps + 1), lm.device)
+        most_bytes = await known_read_bandwidth_async(lm.device) if peak else None
     finally:
         turn.give_back()
     rows = found.rows[alone:]
@@ -127,7 +147,7 @@ async def step_times_async(
         raise BusyError("the device did other work during the measurement: measure again")
     token_bytes, tokens = _token_bytes(lm), len(ids) + (steps + 1) / 2
     times = (_mean(rows[i::size], token_bytes, tokens) for i in range(size))
-    return StepTimes(steps, len(ids), tuple(times))
+    return StepTimes(steps, len(ids), tuple(times), most_bytes)
 
 
 def _ids_of(lm: CausalLM, inputs: str | Sequence[int]) -> list[int]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu.bench import traffic
-from gpt2_wgpu.diagnostics import profiling
+from gpt2_wgpu.diagnostics import bandwidth, profiling
+from gpt2_wgpu.diagnostics.bandwidth import peak_read_bandwidth_async
 from gpt2_wgpu.errors import BusyError, InvalidArgumentError
 from gpt2_wgpu.models import step_timing
 from gpt2_wgpu.webgpu.pipelines import shader_directory
@@ -123,3 +126,26 @@ def test_calls_of_other_tasks_wait(tales):
     kernels = [[each.kernel for each in found.dispatches] for found in (first, second)]
     assert kernels[0] == kernels[1]
     assert text == tales.generate("The king", max_new_tokens=4, sampler="greedy")
+
+
+def test_the_share_of_the_peak(tales, monkeypatch):
+    """It is measured once for a device."""
+    measured = []
+
+    async def small(device):
+        measured.append(device)
+        return await peak_read_bandwidth_async(device, 1 << 20, 1)
+
+    monkeypatch.setattr(bandwidth, "peak_read_bandwidth_async", small)
+    monkeypatch.setattr(bandwidth, "_known", WeakKeyDictionary())
+    times = [gw.inspect.step_times(tales, "The", 2, peak=True) for _ in range(2)]
+    assert measured == [tales.device]
+    first = times[0]
+    peak, seconds = times[1].peak_read_bandwidth, first.seconds
+    assert peak and seconds and peak == first.peak_read_bandwidth
+    assert first.bandwidth_utilisation == first.nbytes / seconds / peak
+    assert f", {first.bandwidth_utilisation:.0%} of the peak read bandwidth<" in first._repr_html_()
+    without = gw.inspect.step_times(tales, "The", 2)
+    assert without.bandwidth_utilisation is without.peak_read_bandwidth is None
+    assert "peak" not in without._repr_html_()
+    assert replace(first, dispatches=()).bandwidth_utilisation is None

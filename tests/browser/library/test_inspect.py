@@ -133,5 +133,7 @@ def test_time(tab: Tab) -> None:
     assert seconds.min() >= 0 < seconds.max()
     nbytes = values(time["bytes"], "Float32Array", len(kernels))
     assert nbytes[-2] > 2 * 4096 * 256  # float16
-    again = tab.evaluate(INSPECT, [[5, 6], {"time": 2}])["time"]
+    assert time["peakReadBandwidth"] is None
+    again = tab.evaluate(INSPECT, [[5, 6], {"time": 2, "peak": True}])["time"]
+    assert again["peakReadBandwidth"] > 1e7
     assert again["position"] == 2 and again["kernels"] == kernels

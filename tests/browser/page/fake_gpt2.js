@@ -239,13 +239,13 @@ export class GPT2 extends EventTarget {
   };
 
   /** Words are tokens; each looks at itself (head 0) or at the token before (head 1). */
-  async inspect(text, { attention, lens, at, time, signal } = {}) {
+  async inspect(text, { attention, lens, at, time, peak, signal } = {}) {
     fake.calls.push(["inspect", text, { attention, lens, at, time }]);
     for (const end = performance.now() + (fake.slowInside || fake.pause); performance.now() < end; await sleep(5)) {
       signal?.throwIfAborted();
     }
     if (fake.noInside) throw named("ContextLengthError", fake.noInside);
-    if (time) return { time: timesOf(time) };
+    if (time) return { time: { ...timesOf(time), peakReadBandwidth: peak ? 2e10 : null } };
     const texts = ["", ...(text.match(/\s*\S+/g) ?? [])];
     const length = texts.length;
     const patterns = new Float32Array(2 * length * length);

@@ -118,7 +118,8 @@ def test_time_of_a_step(visit: Begin) -> None:
     expect(rows.nth(1)).to_have_text("linear_gemv 256 × 10242001,0005.00")
     expect(rows.nth(0)).to_have_text("embed 4096 × 2564.02.60.64")
     expect(me("time-line")).to_have_text(
-        "One step: 3 dispatches, 1,003 kB, 304 µs, 3.30 GB/s. Means of 32 steps from position 4."
+        "One step: 3 dispatches, 1,003 kB, 304 µs, 3.30 GB/s, 16 % of the 20.00 GB/s that this "
+        "adapter can read. Means of 32 steps from position 4."
     )
     link = rows.nth(2).get_by_role("link", name="<b>")  # a hostile name stays text
     assert (link.get_attribute("href") or "").endswith("/shaders/%3Cb%3E.wgsl")

@@ -118,7 +118,7 @@ export class Inspector {
   /** @param {GPT2} lm @param {string} text */
   async #measure(lm, text) {
     if (this.#shown instanceof Recording) await this.#compute(lm, text); // nothing recorded beside it
-    await this.#ask(lm, text, async () => ({ time: STEPS }), measure, ({ time }) => {
+    await this.#ask(lm, text, async () => ({ time: STEPS, peak: true }), measure, ({ time }) => {
       if (time) showTime(time);
       times.hidden = false;
     });

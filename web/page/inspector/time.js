@@ -13,7 +13,7 @@ const line = element("time-line", HTMLElement);
 rove(rows);
 
 /** @param {NonNullable<Inspection["time"]>} time */
-export function showTime({ steps, position, kernels, weights, seconds, bytes }) {
+export function showTime({ steps, position, kernels, weights, seconds, bytes, peakReadBandwidth: peak }) {
   const longest = seconds ? Math.max(...seconds) : 0;
   rows.replaceChildren(
     ...kernels.map((kernel, i) => {
@@ -31,7 +31,11 @@ export function showTime({ steps, position, kernels, weights, seconds, bytes }) 
   stopAt(rows, 0);
   const total = sum(bytes);
   const parts = [`${kernels.length} dispatches`, `${kilo(total)} kB`];
-  if (seconds) parts.push(`${micro(sum(seconds))} µs`, `${(total / sum(seconds) / 1e9).toFixed(2)} GB/s`);
+  if (seconds) {
+    const rate = total / sum(seconds);
+    parts.push(`${micro(sum(seconds))} µs`, `${(rate / 1e9).toFixed(2)} GB/s`);
+    if (peak) parts.push(`${((100 * rate) / peak).toFixed(0)} % of the ${(peak / 1e9).toFixed(2)} GB/s that this adapter can read`);
+  }
   const means = seconds ? `Means of ${steps} steps from position ${position}.` : "This browser has no timestamp queries: there are no times.";
   line.textContent = `One step: ${parts.join(", ")}. ${means}`;
 }
