@@ -95,3 +95,14 @@ def made_from(kind: type[T], config: Any) -> T:
         raise InvalidArgumentError(
             f"{kind.__name__} cannot be made of the config {shown(config)}: {error}"
         ) from None
+
+
+def dtype_of_policy(value: Any) -> Any:
+    """Return the name in a serialised ``DTypePolicy`` of Keras, None without one.
+
+    Other values are returned unchanged.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    config = value.get("config")
+    return config.get("name") if isinstance(config, Mapping) else None

@@ -21,7 +21,7 @@ from gpt2_wgpu.models.saving import StoredModel, save
 from gpt2_wgpu.nn import check_cache_dtype, default_cache_dtype
 from gpt2_wgpu.tensors import dispose, keep, tidy
 from gpt2_wgpu.text import GPT2Preprocessor
-from gpt2_wgpu.validation import made_from, optional_function
+from gpt2_wgpu.validation import dtype_of_policy, made_from, optional_function
 from gpt2_wgpu.webgpu import Device, checked_device, default_device_async, sync
 from gpt2_wgpu.weights.lora import AdapterBytes, Adapters
 from gpt2_wgpu.weights.presets import presets as all_presets
@@ -295,6 +295,6 @@ class LoadedBackbone(CopiedByAttributes):
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Create a backbone of this configuration, Keras' included, with random weights."""
         arguments = {key: value for key, value in config.items() if key != "trainable"}
-        if isinstance(policy := arguments.get("dtype"), Mapping):  # a serialised DTypePolicy
-            arguments["dtype"] = policy.get("config", {}).get("name")
+        if "dtype" in arguments:
+            arguments["dtype"] = dtype_of_policy(arguments["dtype"])
         return made_from(cls, arguments)

@@ -11,6 +11,7 @@ from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
 from gpt2_wgpu.models.gpt2_causal_lm import GPT2CausalLM
 from gpt2_wgpu.models.gpt2_weights import Progress
 from gpt2_wgpu.shown import shown
+from gpt2_wgpu.validation import dtype_of_policy
 from gpt2_wgpu.webgpu import Device, sync
 from gpt2_wgpu.weights.keras_archive import BACKBONE, SUFFIX, KerasArchive, SavedModel, keras_file
 
@@ -118,10 +119,7 @@ def _restore(backbone: GPT2Backbone, saved: SavedModel) -> None:
 
 def _dtype(saved: SavedModel) -> str | None:
     """Return the weight dtype of a model, of its serialised policy or its name."""
-    policy = saved.backbone["config"].get("dtype")
-    if isinstance(policy, Mapping):
-        inner = policy.get("config")
-        policy = inner.get("name") if isinstance(inner, Mapping) else None
+    policy = dtype_of_policy(saved.backbone["config"].get("dtype"))
     return _DTYPES.get(policy) if isinstance(policy, str) else None
 
 

@@ -100,7 +100,9 @@ def open_keras_file(
                 preprocessor = _preprocessor_of(directory, config)
         except (ConfigError, TokenizerError) as error:
             # The folder is ours: messages name the file instead.
-            raise type(error)(str(error).replace(str(directory), str(path))) from None
+            message = str(error).replace(str(directory), str(path))
+            named = message if str(path) in message else f"{path}: {message}"
+            raise type(error)(named) from None
     return ModelFiles(config, preprocessor, path if load_weights else None)
 
 

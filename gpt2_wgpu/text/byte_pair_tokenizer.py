@@ -18,7 +18,7 @@ from gpt2_wgpu.text.special_tokens import checked_rules, split_at_tokens, token_
 from gpt2_wgpu.text.token_arrays import is_one_row, rows_of_ids
 from gpt2_wgpu.text.tokenizer_directory import END_OF_TEXT, find_directory
 from gpt2_wgpu.text.vocabulary import Vocabulary
-from gpt2_wgpu.validation import made_from
+from gpt2_wgpu.validation import dtype_of_policy, made_from
 
 VocabularySource = Mapping[str, int] | str | os.PathLike[str]
 MergesSource = Iterable[Merge] | str | os.PathLike[str]
@@ -76,8 +76,7 @@ class BytePairTokenizer(PreprocessingLayer):
         **kwargs: Any,
     ) -> None:
         self.take_layer_arguments(name, kwargs)
-        if isinstance(dtype, Mapping):  # a serialised DTypePolicy of Keras
-            dtype = dtype.get("config", {}).get("name")
+        dtype = dtype_of_policy(dtype)
         if not isinstance(dtype, str) or dtype not in ("int32", "string"):
             raise TokenizerError(f"dtype must be 'int32' or 'string', not {shown(dtype)}")
         if sequence_length is not None and not _is_count(sequence_length):

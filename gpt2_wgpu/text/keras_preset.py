@@ -14,6 +14,11 @@ from gpt2_wgpu.text.tokenizer_directory import END_OF_TEXT, read_directory
 from gpt2_wgpu.text.tokenizer_files import checked_path, read_json
 
 _ASSETS = Path("assets", "tokenizer")
+# Arguments in the config of KerasHub's tokenizer, and those that its files replace.
+_ARGUMENTS = {
+    "name", "trainable", "dtype", "config_file", "sequence_length", "add_prefix_space",
+    "unsplittable_tokens", "vocabulary", "merges",
+}  # fmt: skip
 
 
 def is_keras_preset(directory: Path) -> bool:
@@ -43,8 +48,17 @@ def tokenizer_arguments(directory: Path) -> dict[str, Any]:
     Raises:
         TokenizerError: a file is missing or malformed, or the tokenizer is another model's.
     """
-    arguments = keras_config(directory / WHOLE_TOKENIZER, "GPT2Tokenizer")
+    path = directory / WHOLE_TOKENIZER
+    arguments = keras_config(path, "GPT2Tokenizer")
+    if unknown := sorted(arguments.keys() - _ARGUMENTS):
+        raise TokenizerError(
+            f"{path}: KerasHub's GPT2Tokenizer has no argument {shown(unknown[0])}"
+        )
     unsplittable = arguments.get("unsplittable_tokens") or []
+    if not isinstance(unsplittable, list):
+        raise TokenizerError(
+            f"{path}: unsplittable_tokens must be a list, not {shown(unsplittable)}"
+        )
     return {
         **arguments,
         "unsplittable_tokens": [token for token in unsplittable if token != END_OF_TEXT],

@@ -97,7 +97,7 @@ class KerasArchive:
             self._file.close()
             if isinstance(error, (*_FAULTS, OSError)):
                 raise self._fault(
-                    f"it is damaged, or not a model that Keras saved ({error})"
+                    f"it is damaged, or not a model that Keras saved ({shown(str(error))})"
                 ) from None
             raise
 
@@ -112,7 +112,7 @@ class KerasArchive:
             with self._zip.open(entry) as file:
                 data = file.read(entry.file_size + 1)
         except (*_FAULTS, OSError) as error:
-            raise self._fault(f"{name} is damaged ({error})") from None
+            raise self._fault(f"{name} is damaged ({shown(str(error))})") from None
         if len(data) != entry.file_size:
             raise self._fault(f"{name} is damaged: {len(data):,} of {entry.file_size:,} bytes")
         return data
@@ -155,7 +155,7 @@ class KerasArchive:
                 raise
             raise ConfigError(f"{self.path}: {CONFIG}: {error}") from None
         name, config = _serialised(values)
-        if name not in PREFIXES or config is None:
+        if not isinstance(name, str) or name not in PREFIXES or config is None:
             raise ConfigError(
                 f"{self.path} holds a {shown(name)} of Keras; only {CAUSAL_LM} and {BACKBONE} of "
                 "KerasHub are supported"

@@ -8,9 +8,11 @@ that a checkpoint has.
 from __future__ import annotations
 
 import ast
+import io
 import json
 import os
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +21,16 @@ from typing import Any
 from gpt2_wgpu.errors import TokenizerError
 from gpt2_wgpu.models.config import GPT2Config
 from gpt2_wgpu.models.generation_config import read_config
+from gpt2_wgpu.models.loading import open_keras_file
 from gpt2_wgpu.text import GPT2Tokenizer, pretokenizer
 from gpt2_wgpu.text.streaming import StreamingDetokenizer
 from gpt2_wgpu.weights.checkpoint import Checkpoint, parse_index
 from gpt2_wgpu.weights.header import parse_header
+from gpt2_wgpu.weights.keras_archive import KerasArchive
 from gpt2_wgpu.weights.naming import resolve as resolve_names
 from gpt2_wgpu.weights.presets import resolve
 from gpt2_wgpu.weights.quantized import quantization_of
+from tests.models import keras_files
 from tests.weights.attacks import ATTACKS, OTHER_KINDS
 from tests.weights.building import valid_file, zeros
 
@@ -80,6 +85,16 @@ def targets(directory: Path) -> list[Target]:
         *(
             Target(name, [*seeds, *OTHER_FILES], _tokenizer(directory / name, name))
             for name, seeds in TOKENIZER_SEEDS.items()
+        ),
+        Target(
+            "story.keras",
+            [_keras_file({}), _keras_file({}, zipfile.ZIP_DEFLATED)],
+            _keras(directory),
+        ),
+        Target(
+            "keras_config",
+            [*map(_json, KERAS_CONFIGS), *OTHER_FILES],
+            lambda data: _keras(directory)(_keras_file({"config.json": data})),
         ),
         Target("name", [name.encode() for name in NAMES], _read_name),
         Target("text", [text.encode() for text in TEXTS], _round_trip()),
@@ -272,6 +287,42 @@ def _tokenizer(directory: Path, name: str) -> Run:
         assert all(type(token_id) is int and token_id >= 0 for token_id in ids)
         assert isinstance(tokenizer.decode(ids), str)
         return tokenizer
+
+    return read
+
+
+# --- models that Keras saved ----------------------------------------------------------------------
+
+KERAS_CONFIGS: list[Any] = [keras_files.causal_lm_config(), keras_files.backbone_config()]
+
+
+def _keras_file(changed: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    """A ``.keras`` file without HDF5, whose own library reads it."""
+    assets = "assets/preprocessor/tokenizer"
+    contents = {
+        "metadata.json": b"{}",
+        "config.json": _json(KERAS_CONFIGS[0]),
+        "model.weights.h5": b"weights",
+        f"{assets}/vocabulary.json": SMALL_FILES["vocab.json"],
+        f"{assets}/merges.txt": b"a b\n",
+    }
+    file = io.BytesIO()
+    keras_files.write(file, contents | changed, compression)
+    return file.getvalue()
+
+
+def _keras(directory: Path) -> Run:
+    path = directory / "story.keras"
+
+    def read(data: bytes) -> object:
+        path.write_bytes(data)
+        with warnings.catch_warnings(record=True) as said, KerasArchive(path) as archive:
+            saved = archive.saved()
+            text = None if saved.preprocessor is None else "auto"
+            files = open_keras_file(path, text, load_weights=False)
+            assert len(archive.weights().read()) <= len(data)
+        assert all(len(str(warning.message)) <= 1000 for warning in said)
+        return files
 
     return read
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.native("files of many kinds")
 NAMES = [
     "header", "checkpoint", "index", "config", "generation_config.json", "vocab.json", "merges.txt",
     "tokenizer.json", "added_tokens.json", "tokenizer_config.json", "special_tokens_map.json",
-    "name", "text",
+    "story.keras", "keras_config", "name", "text",
 ]  # fmt: skip
 
 

@@ -6,13 +6,15 @@ import io
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
 
 from gpt2_wgpu.models import GPT2Config
 from tests.memory import tiny
+
+P = TypeVar("P", Path, io.BytesIO)
 
 LAYERS, HEADS, WIDTH, INNER = 2, 3, 12, 20  # heads of 4: padded on the GPU
 SIZES = {
@@ -141,9 +143,9 @@ def entries(config: dict[str, Any], arrays: dict[str, Any] | None = None) -> dic
     return found
 
 
-def write(path: Path, contents: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> Path:
-    """Write a ``.keras`` file of these entries."""
-    with zipfile.ZipFile(path, "w", compression) as archive:
+def write(place: P, contents: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> P:
+    """Write a ``.keras`` file of these entries to a path or an open file."""
+    with zipfile.ZipFile(place, "w", compression) as archive:
         for name, content in contents.items():
             archive.writestr(name, content)
-    return path
+    return place

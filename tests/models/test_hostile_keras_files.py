@@ -63,6 +63,12 @@ def stored_in_pieces(contents: dict[str, bytes]) -> dict[str, bytes]:
     return contents | {WEIGHTS: file.getvalue()}
 
 
+def tokenizer_of(config: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of the tokenizer."""
+    found: dict[str, Any] = config["config"]["preprocessor"]["config"]["tokenizer"]["config"]
+    return found
+
+
 BAD: dict[str, tuple[Change, type[GPT2WGPUError], str]] = {
     "no config": (without(CONFIG), WeightsError, r"there is no config.json"),
     "no weights": (without(WEIGHTS), WeightsError, r"there is no model.weights.h5"),
@@ -83,6 +89,17 @@ BAD: dict[str, tuple[Change, type[GPT2WGPUError], str]] = {
     "tokenizer": (
         configured(lambda c: c["config"]["preprocessor"]["config"].update(tokenizer=3)),
         TokenizerError, r"story.keras/tokenizer.json: this is not a serialised",
+    ),
+    "kind of class": (
+        configured(lambda c: c.update(class_name={})), ConfigError, r"holds a \{\} of Keras",
+    ),
+    "argument": (
+        configured(lambda c: tokenizer_of(c).update(colour=1)),
+        TokenizerError, "GPT2Tokenizer has no argument 'colour'",
+    ),
+    "policy": (
+        configured(lambda c: tokenizer_of(c).update(dtype={"config": "int32"})),
+        TokenizerError, "dtype must be 'int32' or 'string', not None",
     ),
     "sizes": (configured(larger), WeightsError, r"wpe.weight is \[8, 12\] instead of \[9, 12\]"),
     "compressed array": (stored_in_pieces, WeightsError, "compressed or incomplete"),
