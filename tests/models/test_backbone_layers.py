@@ -33,6 +33,7 @@ def assembled(backbone, ids, mask):
     return backbone.layer_norm(x)
 
 
+@pytest.mark.chromium_cases("dtype")
 @pytest.mark.parametrize("dtype", ["float32", "float16", "q8"])
 @pytest.mark.parametrize("switches", [{}, SWITCHES], ids=["GPT-2", "switches"])
 def test_layers_put_together_are_the_model(device, no_leak, dtype, switches):

@@ -42,6 +42,7 @@ def texts_and_calls(lm, prompts=PROMPTS, check=False):
     return rows, calls
 
 
+@pytest.mark.chromium_cases("for_cpus")
 @pytest.mark.parametrize("dtype", ["float32", "float16", "q8"])
 @pytest.mark.parametrize("for_cpus", [0, 1], ids=["GPU", "CPU"])
 def test_results_are_those_of_layers_recorded_one_by_one(device, monkeypatch, dtype, for_cpus):

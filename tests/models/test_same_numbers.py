@@ -105,6 +105,7 @@ def test_perplexity_is_that_of_what_is_decoded(lm):
     assert lm.perplexity(IDS) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.chromium_cases()
 @pytest.mark.parametrize("dtype", QUANTIZED)
 def test_a_model_with_one_width_of_no_whole_blocks(device, dtype):
     """Then no product rounds activations: sums of floats, in another order, come before it."""

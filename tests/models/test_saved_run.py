@@ -44,6 +44,7 @@ def spans(run: gw.SavedRun) -> list[tuple[int, int]]:
     return [(part.start, part.end) for part in run.parts]
 
 
+@pytest.mark.chromium_cases()
 @pytest.mark.parametrize("dtype", ["float32", "float16", "q8"])
 def test_a_run_is_generated_again(device, dtype, no_leak):
     async def actions(session):
