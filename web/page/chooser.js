@@ -67,7 +67,7 @@ export class Chooser {
     if (source === EMBEDDED.source) return this.#choose(EMBEDDED);
     if (!source) return this.#remote.focus();
     this.#remote.value = source;
-    const from = /^https?:/.test(source) ? "From a URL" : "From Hugging Face";
+    const from = /:\/\/|^[./]|\/$/.test(source) && !source.startsWith("hf://") ? "From a URL" : "From Hugging Face";
     return this.#choose({ source, name: source, note: from });
   }
 
@@ -267,7 +267,7 @@ function describe({ parameters, contextLength, dtype }) {
 
 /** A warning of the library, with this page's control in place of the argument. @param {string} warning */
 function forThePage(warning) {
-  return sentence(warning.replace('pass dtype="float16" to override', "choose another weight format above"));
+  return sentence(warning.replace('pass dtype="float16" to override', "unload the model to choose another weight format"));
 }
 
 /** A source as visitors write it: what is stored has its whole address. @param {string} source */

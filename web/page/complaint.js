@@ -5,9 +5,13 @@ import { sentence } from "./format.js";
 
 const line = element("writing-error", HTMLElement);
 
+/** What a caller of the library could do, and the page does not offer. */
+const ELSEWHERE = /, or begin one with another (maxLength or )?contextPolicy$/;
+
 /** Shows an error. @param {unknown} problem */
 export function complain(problem) {
-  line.textContent = sentence(problem instanceof Error ? problem.message : String(problem));
+  const message = problem instanceof Error ? problem.message : String(problem);
+  line.textContent = sentence(message.replace(ELSEWHERE, ""));
   line.scrollIntoView({ block: "nearest" });
 }
 

@@ -57,7 +57,7 @@ export class Draft {
 
   /** Its heading: the model and the seeds of its parts. @param {string} name of the model */
   heading(name) {
-    const seeds = this.parts.map(({ seed }) => seed).join(", ");
+    const seeds = [...new Set(this.parts.map(({ seed }) => seed))].join(", ");
     return seeds ? `${name}, seed ${seeds}` : name;
   }
 

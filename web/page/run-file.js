@@ -6,7 +6,7 @@ const NAME = "run.json";
 
 /** Saves the run of a session, null if there is none; resolves to a message. @param {import("../gpt2.js").Session | null} session */
 export async function saveRun(session) {
-  if (!session) return "There is no text of one session yet: press Generate, or choose one of the texts.";
+  if (!session) return "There is no generated text to save yet. Generate one first; of several texts, choose one.";
   try {
     const run = await session.savedRun();
     const link = document.createElement("a");

@@ -191,7 +191,7 @@ export class Writer {
       editStory(changed ?? { from: 0, to: 0, inserted: "" }, isTokenBefore(kept), this.#draft.heading(this.#name));
       showOdds();
       showFigures(null);
-      message.textContent = kept ? `Text changed; the first ${kept} tokens are as before.` : "Text changed.";
+      message.textContent = kept ? `Text changed; tokens kept: ${kept}.` : "Text changed.";
     }
     this.#editor.close();
   }

@@ -67,7 +67,7 @@ def test_done_undo_and_no_change(visit: Begin) -> None:
     me("edited").press_sequentially(" more")
     me("edit").click()
     expect(me("text")).to_have_text(f"{whole} more")
-    expect(me("writing-message")).to_have_text("Text changed; the first 7 tokens are as before.")
+    expect(me("writing-message")).to_have_text("Text changed; tokens kept: 7.")
     me("continue").click()
     me.wait_for_end()
     assert me.calls("stream")[-1][1] == f"{whole} more"

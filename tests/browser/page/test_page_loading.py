@@ -81,7 +81,7 @@ def test_warnings_of_a_loaded_model_are_shown(visit: Begin) -> None:
     me = visit({"warnings": ['runs on the CPU; pass dtype="float16" to override', "it is slow"]})
     me.load()
     expect(me("model-message")).to_have_text(
-        "Runs on the CPU; choose another weight format above. It is slow."
+        "Runs on the CPU; unload the model to choose another weight format. It is slow."
     )
 
 

@@ -16,7 +16,7 @@ Begin = Callable[..., Visit]
 def test_a_run_is_saved(visit: Begin) -> None:
     me = visit()
     me("save-run").click()
-    expect(me("writing-message")).to_contain_text("There is no text of one session yet")
+    expect(me("writing-message")).to_contain_text("There is no generated text to save yet")
     me.load()
     me("maxTokens").fill("3")
     text = me.generate()
