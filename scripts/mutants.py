@@ -142,7 +142,7 @@ COVERED_BY = {
     **dict.fromkeys(
         [
             f"gpt2_wgpu/models/{name}.py"
-            for name in ("batch_row", "continuous_batch", "row_group", "row_prefill")
+            for name in ("batch_row", "continuous_batch", "row_group", "row_plan", "row_prefill")
         ],
         "models/test_row_prefill models/test_continuous_batch",
     ),

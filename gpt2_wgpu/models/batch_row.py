@@ -1,67 +1,25 @@
-"""Rows of a continuous batch: what each computes, and the new ids that its caller reads."""
+"""Rows of a continuous batch: the state of each, and the new ids that its caller reads."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import BusyError, InvalidArgumentError
 from gpt2_wgpu.models.control import ABORTED
-from gpt2_wgpu.models.evaluation import LanguageModel, TokenLogprobs
+from gpt2_wgpu.models.evaluation import TokenLogprobs
 from gpt2_wgpu.models.overrides import chosen, is_default
 from gpt2_wgpu.models.row_ends import limit_reached
+from gpt2_wgpu.models.row_plan import RowPlan
 from gpt2_wgpu.models.step_logprobs import StepLogprobs
 from gpt2_wgpu.models.turns import Caller
-from gpt2_wgpu.nn import History, Penalties, SamplingOptions, TokenRules
-from gpt2_wgpu.sampling_parameters import MAX_TOP_LOGPROBS
+from gpt2_wgpu.nn import History
 from gpt2_wgpu.validation import integer
 
 MOST_ROWS = 1 << 12  # of a batch
 _REPLACEABLE = ("make_generate_function", "generate_step", "build_cache", "call_with_cache")
-
-
-@dataclass(frozen=True)
-class GroupKey:
-    """Properties of the kernels of a step; rows in which they are equal share it."""
-
-    candidates: int
-    counted: bool
-    penalties: Penalties
-    rules: TokenRules
-    stop_token_ids: tuple[int, ...]  # where rules depend on them
-    top_logprobs: int | None  # alternatives that the step keeps; None: no log-probabilities
-
-
-@dataclass(frozen=True)
-class RowPlan:
-    """Input of a row: prompt, total length at which it is full, and how tokens are chosen."""
-
-    prompt: Sequence[int]
-    limit: int
-    context: int
-    options: SamplingOptions
-    stop_token_ids: frozenset[int]
-    candidates: int  # ids below this may be chosen
-    excluded: tuple[int, ...]  # but these
-    top_logprobs: int | None = None  # alternatives of each new id; None: no log-probabilities
-    most_logprobs: int | None = None  # alternatives that the step keeps, for all rows alike
-
-    def with_logprobs(self, top: int, model: LanguageModel) -> RowPlan:
-        """Return the plan of a row with ``top`` alternatives of each new id."""
-        most = min(MAX_TOP_LOGPROBS, model.backbone.config.vocab_size)
-        return replace(self, top_logprobs=top, most_logprobs=most)
-
-    @property
-    def key(self) -> GroupKey:
-        """Key of the rows that can share a step with this one."""
-        options, rules = self.options, self.options.rules
-        counted = options.penalties.any or bool(self.excluded) or rules.depend_on_text
-        stops = tuple(sorted(self.stop_token_ids)) if rules.depend_on_text else ()
-        kept = self.most_logprobs
-        return GroupKey(self.candidates, counted, options.penalties, rules, stops, kept)
 
 
 class RowState(NotCopyable):

@@ -11,14 +11,12 @@ from typing import Self
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import (
-    ContextLengthError,
     DeviceLostError,
     InvalidArgumentError,
     OutOfGPUMemoryError,
 )
-from gpt2_wgpu.models.batch_row import MOST_ROWS, BatchRow, RowPlan, RowState, check_default_steps
+from gpt2_wgpu.models.batch_row import MOST_ROWS, BatchRow, RowState, check_default_steps
 from gpt2_wgpu.models.call_arguments import named
-from gpt2_wgpu.models.call_settings import sampler_of_call
 from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.control import ABORTED, Control
 from gpt2_wgpu.models.generate_arguments import SamplerLike, StopTokens
@@ -26,14 +24,10 @@ from gpt2_wgpu.models.generation_details import check_top_logprobs
 from gpt2_wgpu.models.hooks import check_no_hooks
 from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.models.row_group import RowGroup
+from gpt2_wgpu.models.row_plan import row_plan
 from gpt2_wgpu.models.row_prefill import RowPrefill
-from gpt2_wgpu.models.token_choice import with_rules
-from gpt2_wgpu.models.token_ids import Candidates
 from gpt2_wgpu.models.turns import Caller, Turn
 from gpt2_wgpu.nn import round_up
-from gpt2_wgpu.samplers import runs_in_python, runs_its_own_loop
-from gpt2_wgpu.shown import shown
-from gpt2_wgpu.text.token_arrays import rows_of_ids
 from gpt2_wgpu.validation import instance, integer
 from gpt2_wgpu.webgpu.waiting import can_submit_ahead
 
@@ -145,7 +139,9 @@ class ContinuousBatch(NotCopyable):
                 "a ContinuousBatch computes in the running event loop, and there is none: call "
                 "submit in an `async def` function that asyncio.run runs"
             ) from None
-        plan = self._plan(prompt_ids, max_new_tokens, sampler, seed, stop_token_ids)
+        plan = row_plan(
+            self._lm, self._max_length, prompt_ids, max_new_tokens, sampler, seed, stop_token_ids
+        )
         if top_logprobs is not None:
             plan = plan.with_logprobs(check_top_logprobs(top_logprobs, self._lm), self._lm)
         row = RowState(plan)
@@ -156,56 +152,6 @@ class ContinuousBatch(NotCopyable):
             # An empty context: memory scopes of the caller must not take what rows share.
             self._task = Context().run(loop.create_task, self._run())
         return BatchRow(row)
-
-    def _plan(
-        self,
-        prompt_ids: Sequence[int],
-        max_new_tokens: int | None,
-        sampler: SamplerLike | None,
-        seed: int | None,
-        stop_token_ids: StopTokens,
-    ) -> RowPlan:
-        lm, config = self._lm, self._backbone.config
-        if isinstance(prompt_ids, str | bytes):
-            raise InvalidArgumentError(
-                f"prompt_ids must be token ids, not the text {shown(prompt_ids)}: encode it first, "
-                "lm.encode_prompts([text], lm.preprocessor)[0]"
-            )
-        rows = rows_of_ids(prompt_ids, config.vocab_size, "prompt_ids")
-        if len(rows) != 1 or not rows[0]:
-            raise InvalidArgumentError("prompt_ids must be one list of at least one id")
-        (prompt,) = rows
-        most, new = lm.limits_of_call(None, max_new_tokens, self._max_length)
-        limit = self._max_length if most is None else most
-        if len(prompt) >= limit:
-            raise ContextLengthError(
-                f"the prompt's {len(prompt)} tokens leave no room below the max_length of {limit}: "
-                f"at most {limit - 1} may be given"
-            )
-        if new is not None:
-            limit = min(limit, len(prompt) + integer("max_new_tokens", new, 1, 2**31 - 1))
-        if seed is not None:
-            seed = integer("seed", seed, 0, 2**64 - 1)
-        used, _ = sampler_of_call(lm.sampler, lm.logits_processors, sampler, seed)
-        if runs_in_python(used) or runs_its_own_loop(used):
-            raise InvalidArgumentError(
-                f"{type(used).__name__} does not choose on the GPU row by row, as rows of a "
-                "ContinuousBatch do: use generate"
-            )
-        stops = lm.resolve_stop_tokens(stop_token_ids)
-        options = with_rules(used.next_options(), used, lm.token_rules)
-        candidates = lm.candidates(stops) or Candidates(config.vocab_size)
-        options.rules.check(candidates.end)
-        excluded = {*candidates.excluded, *options.rules.always_excluded(stops)}
-        return RowPlan(
-            prompt,
-            limit,
-            config.n_positions,
-            options,
-            frozenset(stops),
-            candidates.end,
-            tuple(sorted(excluded)),
-        )
 
     def stats(self) -> BatchStats:
         """Return the numbers of rows now, and of tokens and steps since the start."""
@@ -272,26 +218,47 @@ class ContinuousBatch(NotCopyable):
         self._backbone.check_weights(self._weights_version)
         if self._device is not self._backbone.device:
             raise DeviceLostError("the device of this batch was replaced")
-        for group in self._groups:
-            if group.drop_ended():
-                self._awaits_memory = False
-        await self._admit(turn)
-        most = 2 if can_submit_ahead() else 1
-        for group in tuple(self._groups):
-            if len(self._in_flight) >= most:
-                break
-            if group.room(bool(self._waiting)):
-                await group.submit(bool(self._waiting))
-                self._in_flight.append(group)
-                self._groups.remove(group)  # to the end: the others are next
-                self._groups.append(group)
+        ahead = can_submit_ahead()
+        if ahead or not self._in_flight:  # rows that join or move are submits, too
+            for group in self._groups:
+                if group.drop_ended():
+                    self._awaits_memory = False
+            await self._admit(turn)
+            await self._submit(2 if ahead else 1)
+        if not ahead and self._in_flight and self._rows_stay(turn):
+            await self._submit(2, later=True)
         if self._in_flight:
             await self._collect()
         else:
             await asyncio.sleep(0)  # lets others run between the chunks of a prompt
 
+    async def _submit(self, most: int, later: bool = False) -> None:
+        """Submit steps of the next groups, until ``most`` submits are in flight.
+
+        ``later``: encode them, and submit each as soon as the one before it is done.
+        """
+        for group in tuple(self._groups):
+            if len(self._in_flight) >= most:
+                break
+            if group.room(bool(self._waiting)):
+                await group.submit(bool(self._waiting), later)
+                self._in_flight.append(group)
+                self._groups.remove(group)  # to the end: the others are next
+                self._groups.append(group)
+
+    def _rows_stay(self, turn: Turn) -> bool:
+        """Return whether no row joins before the next submit, and none is known to leave."""
+        if self._joining is not None or any(row.room <= 0 for row in self._placed()):
+            return False
+        has_place = len(self._placed()) < self._max_rows and not self._awaits_memory
+        return not (self._waiting and has_place and self._may_admit(turn))
+
     async def _collect(self) -> None:
-        new, steps = await self._in_flight[0].collect()
+        def begin_next() -> None:
+            if len(self._in_flight) > 1:
+                self._in_flight[1].begin()
+
+        new, steps = await self._in_flight[0].collect(begin_next)
         self._in_flight.popleft()
         self._tokens += new
         self._steps += steps

@@ -9,17 +9,18 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import NumericalError, OutOfGPUMemoryError
-from gpt2_wgpu.models.batch_row import GroupKey, RowState
+from gpt2_wgpu.models.batch_row import RowState
 from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.decode_run import SUBMITS, settled_cache
 from gpt2_wgpu.models.decode_step import DecodeStep
 from gpt2_wgpu.models.pace import Pace
+from gpt2_wgpu.models.row_plan import GroupKey
 from gpt2_wgpu.models.token_choice import TokenChoice
 from gpt2_wgpu.nn import (
     ALL_EXCLUDED,
@@ -80,6 +81,7 @@ class RowGroup(NotCopyable):
         self._places: _Places | None = None
         self._no_memory_for = 0  # as many rows, to record their step; until one joins or leaves
         self._submits: deque[_Submit] = deque()
+        self._later: Readback | None = None  # of the last of them, while it is only encoded
         self._pace = Pace(model.backbone.device)
         self._done_at = -math.inf
 
@@ -175,14 +177,21 @@ class RowGroup(NotCopyable):
             self._no_memory_for = 0
         return dropped
 
-    async def submit(self, shortest: bool) -> None:
-        """Submit steps of all rows; ``shortest``: no more than the first row has room for."""
+    async def submit(self, shortest: bool, later: bool = False) -> None:
+        """Submit steps of all rows; ``shortest``: no more than the first row has room for.
+
+        ``later``: encode them; :meth:`begin` submits them.
+        """
         begun, steps = time.perf_counter(), self._pace.steps(self.room(shortest))
         recording = await self._recorded()
         recording.replay(steps)
         assert self._places is not None
         readback = self._places.idle.popleft()
-        readback.begin()
+        if later:
+            self._places.cache.device.queue.encode_pending()
+            self._later = readback
+        else:
+            readback.begin()
         for row in self.rows:
             row.in_flight += steps
         self._submits.append(_Submit(steps, begun, tuple(self.rows), readback))
@@ -212,10 +221,20 @@ class RowGroup(NotCopyable):
         assert recording is not None
         places.steps[rows] = recording
 
-    async def collect(self) -> tuple[int, int]:
-        """Wait for the oldest submit; give the rows their new ids → new ids, and steps."""
+    def begin(self) -> None:
+        """Submit the steps that are only encoded, if there are any."""
+        later, self._later = self._later, None
+        if later is not None:
+            later.begin()
+
+    async def collect(self, then: Callable[[], None]) -> tuple[int, int]:
+        """Wait for the oldest submit; give the rows their new ids → new ids, and steps.
+
+        ``then`` is called as soon as the GPU is done.
+        """
         submit = self._submits[0]
         data = await submit.readback.finish()
+        then()
         self._submits.popleft()
         assert self._places is not None
         self._places.idle.append(submit.readback)
@@ -242,6 +261,7 @@ class RowGroup(NotCopyable):
         for row in self.rows:
             row.in_flight = 0
         self._submits.clear()
+        self._later = None
         self.rows = []
         places, self._places = self._places, None
         if places is not None:

@@ -15,7 +15,7 @@ from gpt2_wgpu.errors import (
     InvalidArgumentError,
     NumericalError,
 )
-from gpt2_wgpu.models import row_prefill
+from gpt2_wgpu.models import continuous_batch, row_prefill
 from gpt2_wgpu.models.row_group import RowGroup
 from gpt2_wgpu.webgpu.backends import flush_promises
 from tests.models.batch_rows import (
@@ -59,8 +59,8 @@ def submits(monkeypatch):
     found = []
     submit = RowGroup.submit
 
-    async def noted(group, shortest):
-        await submit(group, shortest)
+    async def noted(group, shortest, later=False):
+        await submit(group, shortest, later)
         last = group._submits[-1]
         found.append((group.key, last.rows, last.steps))
 
@@ -98,6 +98,50 @@ def test_rows_share_steps_and_groups_take_turns(one, submits, monkeypatch):
     shared = order[begun:ended]
     assert len(shared) > 20
     assert all(a != b for a, b in pairwise(shared))
+
+
+def test_steps_are_encoded_while_others_run(one, monkeypatch):
+    """Where a submit would block the event loop; rows join and leave when nothing runs."""
+    monkeypatch.setattr(continuous_batch, "can_submit_ahead", lambda: False)
+    monkeypatch.setattr("gpt2_wgpu.models.pace.STEP_SECONDS", 0.0)  # one step a submit
+    events = []
+
+    def noted(owner, method, event):
+        call = getattr(owner, method)
+
+        def noting(group, *arguments):
+            events.append(event(*arguments))
+            return call(group, *arguments)
+
+        monkeypatch.setattr(owner, method, noting)
+
+    noted(RowGroup, "submit", lambda shortest, later: "encode" if later else "submit")
+    noted(RowGroup, "begin", lambda: "begin")
+    noted(RowGroup, "collect", lambda then: "collect")
+    noted(RowGroup, "join", lambda row, cache: "join")
+
+    async def texts():
+        async with gw.ContinuousBatch(one) as batch:
+            rows = [batch.submit([1], max_new_tokens=30, stop_token_ids=None)]
+            await anext(rows[0])
+            rows += [batch.submit([2], max_new_tokens=9, stop_token_ids=None)]
+            await asyncio.gather(*map(read, rows))
+            return [row.token_ids for row in rows]
+
+    found = asyncio.run(texts())
+    assert found == [
+        alone(one, [1], 30, stop_token_ids=None),
+        alone(one, [2], 9, stop_token_ids=None),
+    ]
+    assert events.count("join") == 2
+    assert events.count("encode") == events.count("begin") > 20
+    running = 0  # submits
+    for event, following in pairwise(events):
+        assert event != "join" or running == 0
+        assert event != "submit" or running == 0
+        assert event != "encode" or (running == 1 and following == "collect")
+        running += {"submit": 1, "begin": 1, "collect": -1}.get(event, 0)
+    assert (running, events[-1]) == (1, "collect")
 
 
 def test_a_row_can_be_cancelled_in_any_state(one, monkeypatch):
@@ -210,7 +254,7 @@ def test_an_error_of_the_batch_ends_all_rows_and_nothing_else(one, monkeypatch):
     async def texts():
         async with gw.ContinuousBatch(one, max_rows=1) as batch:
             with monkeypatch.context() as patch:
-                patch.setattr(RowGroup, "collect", lambda _: asyncio.sleep(-1, 1 / 0))
+                patch.setattr(RowGroup, "collect", lambda *_: asyncio.sleep(-1, 1 / 0))
                 rows = [batch.submit([n], stop_token_ids=None) for n in range(3)]
                 for row in rows:
                     with pytest.raises(ZeroDivisionError):
