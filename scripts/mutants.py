@@ -48,7 +48,9 @@ COVERED_BY = {
     **dict.fromkeys(["shaders/advance.wgsl", "shaders/penalize.wgsl"], "gpu/nn/test_advance"),
     "shaders/include/random.wgsl": "gpu/nn/test_sampling",
     "shaders/include/rank.wgsl": "gpu/nn/test_sampling",
-    "shaders/include/sample_*.wgsl": "gpu/nn/test_kernel_bounds gpu/nn/test_sampling",
+    "shaders/include/sample_nucleus.wgsl": "gpu/nn/test_nucleus",
+    "shaders/include/sample_*.wgsl": "gpu/nn/test_kernel_bounds gpu/nn/test_sampling"
+    " gpu/nn/test_nucleus",
     "shaders/include/maxima_and_counts.wgsl": "gpu/nn/test_sampling",
     "shaders/include/store_logits.wgsl": "gpu/nn/test_sampling",
     "shaders/embed.wgsl": "gpu/nn/test_embedding gpu/nn/test_kernel_bounds",

@@ -21,7 +21,7 @@
 // the bit for any number of tokens, as LANES does not depend on it.
 
 override TOKENS: u32 = 1u;
-override LANES: u32 = 32u; // a power of two, 8 to 128
+override LANES: u32 = 32u; // 8 to 128: 2^n or 3 * 2^n
 override WORKGROUP: u32 = 64u; // a multiple of LANES
 //!include "step_{step}.wgsl"
 //!include "input_{input}.wgsl"

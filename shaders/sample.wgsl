@@ -16,12 +16,12 @@
 // Threads:  WORKGROUP (32 to 256) threads share workgroup (x) = one row
 // Limits:   candidates < 2^30; rows <= 65,535
 //
-// Its steps are includes: the largest logit (sample_best.wgsl), then for a draw either the few
-// tokens of the top-k (sample_listed.wgsl), or the cuts (sample_narrow.wgsl, sample_typical.wgsl)
-// and a draw from what they leave (sample_draw.wgsl).
+// Its steps are includes: the largest logit (sample_best.wgsl), then for a draw either a list of
+// few tokens (sample_listed.wgsl), or the cuts (sample_narrow.wgsl, sample_nucleus.wgsl,
+// sample_typical.wgsl) and a draw from what they leave (sample_draw.wgsl). All logits are read once
+// with a short list, or without cuts; two or three times for a nucleus of many tokens.
 
 override WORKGROUP: u32 = 256u;
-override LISTING: bool = true; // try sample_listed.wgsl first: false on CPU adapters
 //!include "reduce.wgsl"
 //!include "running_sum.wgsl"
 //!include "random.wgsl"
@@ -29,7 +29,9 @@ override LISTING: bool = true; // try sample_listed.wgsl first: false on CPU ada
 //!include "maxima_and_counts.wgsl"
 //!include "sample_best.wgsl"
 //!include "sample_mass.wgsl"
+//!include "sample_list.wgsl"
 //!include "sample_narrow.wgsl"
+//!include "sample_nucleus.wgsl"
 //!include "sample_typical.wgsl"
 //!include "sample_draw.wgsl"
 //!include "sample_listed.wgsl"
@@ -54,14 +56,21 @@ var<private> own: Options;       // of this row; where control flow must be unif
 // A draw, into `sampled_token`, which holds the token of the largest logit.
 fn choose(row: u32, thread: u32) {
   let uniform_options = options_of(row);
-  set_mass_scale(thread);
+  let budget = u32(uniform_options.top_p * ONE);
+  let by_mass = uniform_options.top_p < 1.0;
+  let by_depth = by_mass && !lists_top_k(uniform_options);
+  if (by_depth) { clear_depths(thread); }
+  set_mass_scale(by_depth, thread);
+  if (by_depth) { find_nucleus(budget, thread); }
   let random = pcg4d(vec4<u32>(row_params[row].seed, row_params[row].stream, position[row])).x;
   drop_below_reach();
-  if (LISTING) {
-    if (draw_listed(row, random, thread)) { return; }
-  }
+  if (draw_listed(row, random, thread)) { return; }
   if (uniform_options.top_k != 0u) { narrow(false, uniform_options.top_k - 1u, thread); }
-  if (uniform_options.top_p < 1.0) { narrow(true, u32(uniform_options.top_p * ONE), thread); }
+  if (by_mass) {
+    var is_cut = false;
+    if (by_depth) { is_cut = narrow_nucleus(budget, thread); }
+    if (!is_cut) { narrow(true, budget, thread); }
+  }
   if (uniform_options.typical_p < 1.0) { keep_typical(thread); }
   draw(random, thread);
 }

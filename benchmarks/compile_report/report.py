@@ -14,6 +14,8 @@ FORMAT = 1
 # Mesa 22.3's compiler for RDNA 3 keeps up to 16 of 192 registers in memory where seven or eight
 # rows meet q8 or q4 weights behind a norm; other families do not. Nothing else may spill.
 ALLOWED_SPILLS = {("linear_gemv", "gfx1100"): 16}
+# Scalar registers of a subgroup of 64, kept in lanes of a vector register: no memory is read.
+ALLOWED_SCALAR_SPILLS = {("sample", "vega10"): 4}
 JSON = Path(__file__).with_name("report.json")
 MARKDOWN = Path(__file__).with_name("report.md")
 COMMAND = "python -m benchmarks.compile_report"
@@ -80,9 +82,11 @@ def defects(report: Report) -> list[str]:
             allowed = ALLOWED_SPILLS.get((row["kernel"].split()[0], family), 0)
             many_rows = re.search(r" TOKENS=[78] ", row["kernel"]) is not None
             few = 0 < figures["spilled_vgprs"] <= allowed and many_rows
+            scalars = ALLOWED_SCALAR_SPILLS.get((row["kernel"].split()[0], family), 0)
             kinds = ("spilled_vgprs", "spilled_sgprs", "scratch_bytes")
             for kind in kinds[1:2] if few else kinds:
-                found += [f"{where}: {kind} {figures[kind]}"] if figures[kind] else []
+                most = scalars if kind == "spilled_sgprs" else 0
+                found += [f"{where}: {kind} {figures[kind]}"] if figures[kind] > most else []
             if row["wide_bindings"] and not figures["loads"].get("16"):
                 found.append(f"{where}: no load of 16 bytes, but {figures['loads']}")
     return found

@@ -14,7 +14,7 @@ from gpt2_wgpu.nn import linear_choice
 from gpt2_wgpu.tensors import Tensor, tidy
 from gpt2_wgpu.webgpu import Recording, sync
 
-LANES = (8, 16, 32, 64, 128)
+LANES = (8, 12, 16, 24, 32, 48, 64, 96, 128)
 MOST_TOKENS = 8  # of a workgroup of the GEMV
 TIMED_SECONDS = 0.004  # of one run: long beside a submit
 ROUNDS = 7

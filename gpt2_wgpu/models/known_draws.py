@@ -33,6 +33,7 @@ OPTIONS = {
     "greedy": SamplingOptions(temperature=0.0),
     "temperature": SamplingOptions(temperature=0.75, seed=SEED),
     "top-k of a list, top-p": SamplingOptions(temperature=1.5, top_k=3, top_p=0.5, seed=SEED),
+    "top-p": SamplingOptions(temperature=0.75, top_p=0.5, seed=SEED),
     "top-k, top-p": SamplingOptions(temperature=1.5, top_k=40, top_p=0.5, seed=SEED),
     "greedy with penalties": SamplingOptions(
         temperature=0.0, penalties=Penalties(1.0625, 0.5, 0.25)

@@ -13,7 +13,7 @@ from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 _MAX_STAGED = 1008  # vec4s of a token that linear_gemv_cpu.wgsl can stage: 16 KiB with the moments
 _GEMV_TOKENS = 8  # most tokens that share a reading of the weights in linear_gemv.wgsl
 TILE_ROWS = (64, 32, 16)  # tokens of a tile of linear_gemm.wgsl, most first
-# Lanes of all outputs that keep a large GPU's memory busy, to the nearest power of two.
+# Lanes of all outputs that keep a large GPU's memory busy, to the nearest power of two or less.
 _GPU_LANES = 225_000
 
 
@@ -82,7 +82,12 @@ def choose_kernel(
     # The number of tokens does not count: it would change the order of sums.
     most = max(8, min(in_features8 // 2, steps, 128))
     wanted = round(math.log2(_GPU_LANES / out_features))
-    return gemv(tokens, out_features, 1 << max(3, min(most.bit_length() - 1, wanted)))
+    lanes = 1 << max(3, min(most.bit_length() - 1, wanted))
+    fewer = lanes * 3 // 4
+    groups = -(-out_features // (4 * _threads(fewer) // fewer))
+    if lanes > 8 and -(-steps // fewer) == -(-steps // lanes) and groups >= capabilities.tiles:
+        lanes = fewer  # as many rounds, and fewer lanes without a step in the last
+    return gemv(tokens, out_features, lanes)
 
 
 def tile_rows(wanted: int, tokens: int, groups: int) -> int:
@@ -101,14 +106,21 @@ def gemm(tokens: int, out_features: int, rows: int) -> tuple[str, Grid, dict[str
 
 
 def gemv(tokens: int, out_features: int, lanes: int) -> tuple[str, Grid, dict[str, int]]:
-    """Kernel, grid and constants of the GEMV with ``lanes`` for four outputs."""
-    threads = max(64, lanes)
+    """Kernel, grid and constants of the GEMV with ``lanes`` for four outputs.
+
+    ``lanes``: 8 to 128, 2^n or 3 * 2^n; a workgroup has 64, 96 or 128 threads.
+    """
+    threads = _threads(lanes)
     groups = -(-out_features // (4 * threads // lanes))
     sharing = -(-tokens // _GEMV_TOKENS)  # workgroups of the same outputs, with about equally many
     shared = -(-tokens // sharing)
     wide = max(1, min(groups, 65535 // sharing))
     grid = (wide * sharing, 1, -(-groups // wide))
     return "linear_gemv", grid, {"TOKENS": shared, "LANES": lanes, "WORKGROUP": threads}
+
+
+def _threads(lanes: int) -> int:
+    return max(96 if lanes % 3 == 0 else 64, lanes)
 
 
 def gemv_step(weight: Matrix) -> tuple[str, int]:

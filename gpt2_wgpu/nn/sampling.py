@@ -331,7 +331,6 @@ def sample(logits: Tensor, state: SamplingState) -> None:
         constants={
             "WORKGROUP": threads_per_row(logits.device, "sample", state.candidates, PASSES),
             "HAS_PENALTIES": int(state.counted),
-            "LISTING": int(not logits.device.capabilities.prefers_no_barriers),
         },
     )
 

@@ -2,11 +2,12 @@
 // exceeds random / 2^32 of their total mass.
 //
 // Provides: draw
-// Needs:    GATHERING, WORKGROUP, found, kept, mass, multiply_high, rank_high, running,
-//           running_sum, running_total, sampled_token, params.candidates
+// Needs:    WORKGROUP, found, kept, mass, multiply_high, rank_high, running, running_sum,
+//           running_total, sampled_token, share_is_known, share_mass, share_of, params.candidates
 //
 // Threads form 16 teams, each of which reads neighbouring logits and sums a part of the vocabulary;
-// the part that has the token is divided in turn, until each token has a thread.
+// the part that has the token is divided in turn, until each token has a thread. The first sums are
+// those of the threads' shares, where they are known.
 
 // A kept token with probability proportional to its mass, into `sampled_token`. Every thread must
 // call.
@@ -16,22 +17,26 @@ fn draw(random: u32, thread: u32) {
   var goal = 0u; // less the mass before `begin`
   loop {
     let last = size <= WORKGROUP;
-    let team = select(WORKGROUP / GATHERING, 1u, last);
-    let part = (size + WORKGROUP - 1u) / WORKGROUP * team;
-    let leader = thread / team * team;
-    let start = begin + thread / team * part;
-    let end = min(start + part, begin + size);
+    let share = share_of(begin, size, thread);
     var own = 0u;
-    for (var i = start + thread - leader; i < end; i += team) {
-      if (kept(rank_high(i), i)) { own += mass(i); }
+    if (share_is_known && size == params.candidates && !last) {
+      own = share_mass;
+    } else {
+      for (var i = share.begin; i < share.end; i += share.step) {
+        if (kept(rank_high(i), i)) { own += mass(i); }
+      }
     }
     if (thread == 0u) { found = vec4<u32>(0u); }
     let sum = running_sum(own, thread);
-    if (size == params.candidates) { goal = multiply_high(random, running_total()); }
+    let total = running_total();
+    if (size == params.candidates) { goal = multiply_high(random, total); }
+    goal = min(goal, max(total, 1u) - 1u); // a share's mass may be off by rounding
     if (sum - own <= goal && goal < sum) { // in one thread
+      let leader = thread - thread % share.step;
       var before = sum - own;
       for (var i = leader; i < thread; i++) { before -= running[i]; }
-      found = vec4<u32>(start, end - start, before, 0u);
+      let start = share.begin - thread % share.step;
+      found = vec4<u32>(start, share.end - start, before, 0u);
       if (last) { sampled_token = start; }
     }
     if (last) { break; }

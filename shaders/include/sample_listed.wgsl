@@ -1,32 +1,29 @@
 // Top-k, top-p, min-p and the draw over a short list of tokens, read from few chunks of the logits:
-// what sample_narrow.wgsl and sample_draw.wgsl do over all, for a top_k of at most LISTED / 2.
+// what sample_narrow.wgsl and sample_draw.wgsl do over all. For a top_k of at most LISTED / 2, or
+// without it for a nucleus (sample_nucleus.wgsl), or a min-p, that leave few tokens.
 //
-// Provides: draw_listed
-// Needs:    CHUNK, ONE, WORKGROUP, chunks_of, floor_high, found, mass, maxima_and_counts,
-//           multiply_high, options_of, rank_high, sampled_token, params.candidates,
-//           params.maxima_and_counts_width
+// Provides: lists_top_k, draw_listed
+// Needs:    ALL_LOGITS, CHUNK, LISTED, ONE, Options, WORKGROUP, begin_list, chunks_of, end_list,
+//           first, floor_high, found, list_index, list_mass, list_rank, list_token, listed,
+//           listed_before, logits, maxima_and_counts, multiply_high, nucleus_bound, options_of,
+//           rank, sampled_token, params.candidates, params.maxima_and_counts_width
 //
-// The k-th highest rank of the chunks' maxima is a lower bound of the k-th highest rank of the
-// logits: k chunks have a logit of at least that rank. So only chunks that reach the bound are
-// read, and the logits in them that reach it are listed. The list is short enough to compare each
-// token with each other.
+// All tokens that may be kept have at least the rank of a bound, so only chunks whose maximum
+// reaches it are read. Of top-k it is the k-th highest of the chunks' maxima: k chunks have a logit
+// of at least that rank.
 
-const LISTED: u32 = 512u;
-
-var<workgroup> listed: atomic<u32>;
 var<workgroup> list_chunk: array<u32, LISTED / 2u>;
-var<workgroup> list_index: array<u32, LISTED>;
-var<workgroup> list_rank: array<u32, LISTED>;
-var<workgroup> list_mass: array<u32, LISTED>;
 
-// A draw, into `sampled_token` -> false if the list would be too long. Every thread must call.
-fn draw_listed(row: u32, random: u32, thread: u32) -> bool {
-  let uniform_options = options_of(row);
-  let k = uniform_options.top_k;
+// Whether the tokens of the top-k are listed.
+fn lists_top_k(options: Options) -> bool {
+  let most = min(chunks_of(params.candidates), LISTED / 2u);
+  return options.top_k > 0u && options.top_k <= most && options.typical_p >= 1.0;
+}
+
+// The k chunks with the highest maxima, into list_chunk -> the lowest of these maxima. Every thread
+// must call.
+fn find_highest_chunks(k: u32, maxima: u32, thread: u32) -> u32 {
   let chunks = chunks_of(params.candidates);
-  if (k == 0u || k > min(chunks, LISTED / 2u) || uniform_options.typical_p < 1.0) { return false; }
-  let maxima = row * params.maxima_and_counts_width;
-  if (thread == 0u) { atomicStore(&listed, 0u); }
   for (var i = thread; i < chunks; i += WORKGROUP) {
     let own = maxima_and_counts[maxima + i];
     var before = 0u;
@@ -37,36 +34,80 @@ fn draw_listed(row: u32, random: u32, thread: u32) -> bool {
     if (before < k) { list_chunk[before] = i; }
     if (before == k - 1u) { found = vec4<u32>(own); }
   }
-  let bound = workgroupUniformLoad(&found).x; // its barriers publish the k chunks, too
-  for (var n = thread; n < k * CHUNK; n += WORKGROUP) {
-    let i = list_chunk[n / CHUNK] * CHUNK + n % CHUNK;
-    if (i >= params.candidates || rank_high(i) < bound) { continue; }
+  return workgroupUniformLoad(&found).x; // its barriers publish the k chunks, too
+}
+
+// The chunks whose maxima are at least `bound`, into list_chunk -> how many they are. Every thread
+// must call.
+fn find_chunks_from(bound: u32, maxima: u32, thread: u32) -> u32 {
+  begin_list(thread);
+  for (var i = thread; i < chunks_of(params.candidates); i += WORKGROUP) {
+    if (maxima_and_counts[maxima + i] < bound) { continue; }
     let place = atomicAdd(&listed, 1u);
-    if (place < LISTED) { list_index[place] = i; }
+    if (place < LISTED / 2u) { list_chunk[place] = i; }
   }
   workgroupBarrier();
   if (thread == 0u) { found = vec4<u32>(atomicLoad(&listed)); }
-  let count = workgroupUniformLoad(&found).x;
-  if (count > LISTED) { return false; }
+  return workgroupUniformLoad(&found).x;
+}
 
-  for (var n = thread; n < count; n += WORKGROUP) {
-    list_rank[n] = rank_high(list_index[n]);
-    list_mass[n] = mass(list_index[n]);
-  }
-  workgroupBarrier();
-  var own_mass: array<u32, LISTED / 32u>; // of every WORKGROUP-th: there are 32 threads at least
-  for (var n = thread; n < count; n += WORKGROUP) {
-    var order = 0u;
-    var before = 0u;
-    for (var m = 0u; m < count; m++) {
-      if (list_rank[m] > list_rank[n]
-          || (list_rank[m] == list_rank[n] && list_index[m] < list_index[n])) {
-        order += 1u;
-        before += list_mass[m];
+// The tokens of the first `chunks` of list_chunk that reach `bound`, into the list -> how many they
+// are; it ends early if they are too many. Every thread must call.
+fn list_tokens_from(bound: u32, chunks: u32, thread: u32) -> u32 {
+  begin_list(thread);
+  for (var c = 0u; c < chunks && atomicLoad(&listed) <= LISTED; c += 4u) {
+    let four = min(vec4<u32>(c) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(chunks - 1u));
+    let starts = CHUNK * vec4<u32>(list_chunk[four.x], list_chunk[four.y],
+                                   list_chunk[four.z], list_chunk[four.w]);
+    for (var n = thread; n < CHUNK; n += WORKGROUP) {
+      let i = starts + n;
+      let at = first + min(i, vec4<u32>(params.candidates - 1u));
+      let values = vec4<f32>(logits[at.x], logits[at.y], logits[at.z], logits[at.w]);
+      for (var j = 0u; j < 4u; j++) { // four loads are in flight
+        if (c + j < chunks && i[j] < params.candidates && rank(values[j]) >= bound) {
+          list_token(i[j]);
+        }
       }
     }
-    let kept = order < k && list_rank[n] >= floor_high
-      && (uniform_options.top_p >= 1.0 || before <= u32(uniform_options.top_p * ONE));
+  }
+  return end_list(thread);
+}
+
+// A draw, into `sampled_token` -> false if the list would be too long. Every thread must call.
+fn draw_listed(row: u32, random: u32, thread: u32) -> bool {
+  let uniform_options = options_of(row);
+  let k = uniform_options.top_k;
+  let maxima = row * params.maxima_and_counts_width;
+  let budget = u32(uniform_options.top_p * ONE);
+  let by_mass = uniform_options.top_p < 1.0;
+  var bound = 0u;
+  var chunks = k;
+  if (lists_top_k(uniform_options)) {
+    bound = find_highest_chunks(k, maxima, thread);
+  } else {
+    if (k > 0u || uniform_options.typical_p < 1.0) { return false; }
+    if (!by_mass && uniform_options.reach >= ALL_LOGITS) { return false; }
+    if (thread == 0u) {
+      found = vec4<u32>(max(floor_high, select(0u, nucleus_bound(), by_mass)));
+    }
+    bound = workgroupUniformLoad(&found).x;
+    chunks = find_chunks_from(bound, maxima, thread);
+    if (chunks > LISTED / 2u) { return false; }
+  }
+  let count = list_tokens_from(bound, chunks, thread);
+  if (count > LISTED) { return false; }
+
+  if (by_mass && k == 0u) { // the bound of a nucleus is an estimate: is all of it in the list?
+    var all = 0u;
+    for (var m = 0u; m < count; m++) { all += list_mass[m]; }
+    if (thread == 0u) { found = vec4<u32>(u32(all > budget || bound == floor_high)); }
+    if (workgroupUniformLoad(&found).x == 0u) { return false; }
+  }
+  let most = select(k, LISTED, k == 0u);
+  var own_mass: array<u32, LISTED / 32u>; // of every WORKGROUP-th: there are 32 threads at least
+  for (var n = thread; n < count; n += WORKGROUP) {
+    let before = listed_before(n, count);
+    let kept = before.x < most && list_rank[n] >= floor_high && (!by_mass || before.y <= budget);
     own_mass[n / WORKGROUP] = select(0u, list_mass[n], kept);
   }
   workgroupBarrier(); // all threads have read

@@ -1,9 +1,9 @@
 // A cut by top-k or top-p over all candidates: a radix search for the rank at which a budget of
 // tokens, or of mass, is exceeded. Eight bits of the rank at a time, ties going on to the index.
 //
-// Provides: narrow
+// Provides: bin_mass, bin_count, narrow
 // Needs:    WORKGROUP, floor_high, floor_low, found, kept, mass, rank_high, running_sum,
-//           params.candidates
+//           share_is_known, params.candidates
 
 var<workgroup> bin_mass: array<atomic<u32>, 256>;
 var<workgroup> bin_count: array<atomic<u32>, 256>;
@@ -66,5 +66,6 @@ fn narrow(by_mass: bool, budget: u32, thread: u32) {
   if (prefix_high > floor_high || (prefix_high == floor_high && prefix_low > floor_low)) {
     floor_high = prefix_high;
     floor_low = prefix_low;
+    share_is_known = false;
   }
 }

@@ -3,8 +3,8 @@
 // reaches typical_p of all kept mass. A radix search over the bits of their deviations.
 //
 // Provides: keep_typical
-// Needs:    WORKGROUP, bin_mass, deviation, deviations, expected, found, kept, log_mass, mass,
-//           own, rank_high, running_sum, running_total, workgroup_sum, params.candidates
+// Needs:    WORKGROUP, bin_mass, deviation, deviations, expected, found, kept, log_mass, mass, own,
+//           rank_high, running_sum, running_total, share_is_known, workgroup_sum, params.candidates
 //
 // The entropy is minus the expected log p, so -log p differs from it as log p from its mean.
 
@@ -61,4 +61,5 @@ fn keep_typical(thread: u32) {
     spent = cut.y;
   }
   deviations = bitcast<f32>(prefix);
+  share_is_known = false;
 }

@@ -102,14 +102,28 @@ def test_loops_of_a_linear_layer_stay_below_what_a_thread_can(
     assert linear(cpu, *arguments, splits=splits, most=most)[0] == other
 
 
+def gemv(tokens, out_features, in_features8, steps=96, tiles=1 << 20):
+    name, grid, constants = linear(
+        False, tokens, out_features, in_features8, steps=steps, tiles=tiles
+    )
+    assert name == "linear_gemv"
+    return grid, tuple(constants[key] for key in ("TOKENS", "LANES", "WORKGROUP"))
+
+
+def test_lanes_without_a_step_are_left_out_where_workgroups_are_enough():
+    """Quantised rows of 768 are 48 steps (q8) and 24 (q4): one and a half rounds of 32 and 16."""
+    assert gemv(1, 2304, 96, 48, tiles=128) == ((144, 1, 1), (1, 24, 96))
+    assert gemv(8, 3072, 96, 24, tiles=96) == ((96, 1, 1), (8, 12, 96))
+    assert gemv(1, 2304, 96, 48, tiles=145) == ((288, 1, 1), (1, 32, 64))
+    assert gemv(1, 768, 384, 192, tiles=16) == ((192, 1, 1), (1, 96, 96))
+    assert gemv(1, 2304, 96, 49, tiles=16) == ((288, 1, 1), (1, 32, 64))  # three rounds of 24
+    assert gemv(1, 2304, 96, 64, tiles=16) == ((288, 1, 1), (1, 32, 64))  # two full rounds
+    assert gemv(1, 50_257, 96, 6, tiles=16) == ((1571, 1, 1), (1, 8, 64))  # none has fewer than 8
+
+
 def test_linear_layers_on_a_gpu():
     assert linear(False, 33, 64, 96) == ("linear_gemm", (1, 3, 1), {"ROWS": 16})
     assert linear(False, 65, 65, 96) == ("linear_gemm", (2, 5, 1), {"ROWS": 16})
-
-    def gemv(tokens, out_features, in_features8, steps=96):
-        name, grid, constants = linear(False, tokens, out_features, in_features8, steps=steps)
-        assert name == "linear_gemv"
-        return grid, tuple(constants[key] for key in ("TOKENS", "LANES", "WORKGROUP"))
 
     assert gemv(1, 50_257, 96) == ((1571, 1, 1), (1, 8, 64))  # wide enough without more lanes
     assert gemv(1, 2304, 96) == ((288, 1, 1), (1, 32, 64))  # each with two groups of eight

@@ -24,7 +24,12 @@ from tests.gpu.quantization import rounded
 
 pytestmark = pytest.mark.native("NumPy")
 
-GEMV = ["linear_gemv 1 16", "linear_gemv 3 8", "linear_gemv 8 128"]  # tokens, lanes
+GEMV = [
+    "linear_gemv 1 16",
+    "linear_gemv 3 8",
+    "linear_gemv 8 128",
+    "linear_gemv 8 12",
+]  # tokens, lanes
 GEMM_CPU = ["linear_gemm_cpu 1", "linear_gemm_cpu 2"]  # quads of tokens
 FUSING = ["linear_gemv_cpu", *GEMM_CPU, *GEMV]
 SUBGROUPS = "linear_gemm_subgroups_cpu"
@@ -42,7 +47,7 @@ def grid_of(kernel, tokens, out_features):
         return name, (-(-out_features // 64), -(-tokens // (4 * quads)), 1), {"QUADS": quads}
     if name == "linear_gemv":
         (shared, lanes), wide = map(int, given), 3  # a grid folded after 3 workgroups of a token
-        threads = max(32, lanes)
+        threads = max(36 if lanes % 3 == 0 else 32, lanes)
         groups = -(-out_features // (4 * threads // lanes))
         grid = (wide * -(-tokens // shared), 1, -(-groups // wide))
         return name, grid, {"TOKENS": shared, "LANES": lanes, "WORKGROUP": threads}

@@ -1,0 +1,79 @@
+"""The cut by top-p: nuclei of any size against NumPy, and the ways of the kernel to find them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gpt2_wgpu.nn import SamplingOptions
+from tests.gpu import references
+from tests.gpu.doctored import doctored
+from tests.gpu.nn.test_sampling import expected_token, kept_tokens, sampled, threads
+
+__all__ = ["threads"]  # the fixture: workgroups of 32 and of 256 threads
+
+pytestmark = [pytest.mark.usefixtures("threads", "no_leak"), pytest.mark.native("NumPy")]
+
+
+def logits_like(kind, vocabulary):
+    """Rows of logits whose nuclei differ: of few tokens, of most, and with many equal logits."""
+    if kind == "text":
+        order = np.argsort(references.random(3, vocabulary), axis=-1)
+        return (-1.5 * np.log1p(order)).astype(np.float32)
+    values = references.random(3, vocabulary, scale=3 if kind == "wide" else 0.5)
+    return np.round(values * 2) / 2 if kind == "equal" else values
+
+
+@pytest.mark.parametrize("vocabulary", [257, 5000, 50257])
+@pytest.mark.parametrize("kind", ["text", "wide", "flat", "equal"])
+@pytest.mark.parametrize("top_p", [1e-6, 0.3, 0.9, 0.99, 0.9999, 0.9999999])
+@pytest.mark.parametrize("min_p", [0.0, 0.01])
+def test_a_nucleus_of_any_size(device, vocabulary, kind, top_p, min_p):
+    """Listed, cut by one or two lists, and with equal logits by a search."""
+    logits = logits_like(kind, vocabulary)
+    options = SamplingOptions(top_p=top_p, min_p=min_p, temperature=0.8, seed=vocabulary)
+    found = sampled(device, logits, options)["token"][:, 0]
+    for row, token in enumerate(found):
+        expected, goal, running = expected_token(logits[row], options, row, 3)
+        near_border = np.abs(running - goal).min() < 64 + running[-1] * 1e-6
+        assert token == expected or near_border, (row, token, expected)
+
+
+SEARCH = "if (!is_cut) { narrow(true, budget, thread); }"
+CUT = "if (by_depth) { is_cut = narrow_nucleus(budget, thread); }"
+CUT_AND_SEARCH = f"{CUT}\n    {SEARCH}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "top_p", "unneeded"),
+    [
+        ("text", 0.3, CUT_AND_SEARCH),
+        ("text", 0.9, CUT_AND_SEARCH),
+        ("text", 0.99, SEARCH),
+        ("wide", 0.9, SEARCH),
+        ("flat", 0.3, SEARCH),
+        ("flat", 0.99, SEARCH),
+    ],
+    ids=lambda value: "list" if value == CUT_AND_SEARCH else "cut" if value == SEARCH else None,
+)
+def test_a_nucleus_needs_no_search_through_all_logits(device, tmp_path, kind, top_p, unneeded):
+    """The kernel draws the same tokens without the slower ways of a cut."""
+    logits = logits_like(kind, 50257)
+    options = SamplingOptions(top_p=top_p, seed=4)
+    expected = sampled(device, logits, options)["token"]
+    with doctored(device, tmp_path, "sample.wgsl", unneeded, ""):
+        np.testing.assert_array_equal(sampled(device, logits, options)["token"], expected)
+
+
+@pytest.mark.parametrize("kind", ["text", "wide", "flat", "equal"])
+@pytest.mark.parametrize("top_p", [0.5, 0.9])
+def test_a_nucleus_ends_at_the_right_token(device, kind, top_p):
+    """Many draws: of the last quarter of its mass some, and none after it."""
+    logits = np.repeat(logits_like(kind, 3000)[:1], 150, axis=0)
+    options = SamplingOptions(top_p=top_p, seed=5)
+    found = sampled(device, logits, options, seeds=range(150))["token"][:, 0]
+    kept, masses = kept_tokens(logits[0], options)
+    order = np.argsort(-logits[0], kind="stable")[: len(kept)]
+    assert {*found.tolist()} <= {*order.tolist()}
+    tail = order[np.cumsum(masses[order]) > 0.75 * masses[order].sum()]
+    assert 10 < np.isin(found, tail).sum() < 75
