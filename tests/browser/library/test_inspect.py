@@ -14,7 +14,7 @@ from tests.browser.library.browsing import Tab, weights_of
 TEXT = "The 🐉 said: “no”"
 INSPECT = """async ([input, options]) => {
   const listed = (value) => ArrayBuffer.isView(value) ? [value.constructor.name, ...value]
-    : Array.isArray(value) || typeof value !== "object" ? value
+    : Array.isArray(value) || typeof value !== "object" || value === null ? value
     : Object.fromEntries(Object.entries(value).map(([key, each]) => [key, listed(each)]));
   return listed(await lm.inspect(input, options));
 }"""

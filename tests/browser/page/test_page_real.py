@@ -149,6 +149,7 @@ def test_the_probabilities_are_the_models(loaded: Visit) -> None:
     expect(rows).to_have_count(20)
     line = loaded("odds-line").text_content() or ""
     loaded("odds").uncheck()
+    expect(loaded("inspect")).not_to_have_text("Stop", timeout=SLOW)  # of the first text of a page
     found = loaded.evaluate(f"async () => ({_LAST_TOKEN})({json.dumps(text)})")
     numbers = [float(each) for each in re.findall(r"[\d.]+(?= %|;| bits)", line.rpartition("”")[2])]
     assert numbers == pytest.approx([found["percent"], found["rank"], found["bits"]], rel=0.06)
