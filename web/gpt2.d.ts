@@ -248,7 +248,7 @@ export interface GenerateOptions extends Settings {
 export interface DetailOptions {
   /** Whether to give log-probabilities, which the steps that choose the tokens compute. */
   details: true;
-  /** Number of the most likely tokens for each place, at most 20. Default: 0. */
+  /** Number of the most likely tokens for each place, at most 20. Default: 0, so that `top` has none. */
   topLogprobs?: number;
 }
 
@@ -359,7 +359,7 @@ export interface Details {
   ranks: number[];
   /** For each id the entropy of the model's distribution, in nats. */
   entropies: number[];
-  /** For each id the most likely tokens, in descending order. */
+  /** For each id the most likely tokens, in descending order: `topLogprobs` of the call, by default none. */
   top: { id: number; piece: string; logprob: number }[][];
   finishReason: FinishReason;
   promptTokens: number;
@@ -462,6 +462,8 @@ export interface Info {
   /** Whether the model is complete in the browser's storage, and so available offline. */
   stored: boolean;
   defaults: Required<Omit<SamplingParameters, "seed">> & { seed: null };
+  /** Stop texts of the checkpoint: those of a call without `stop`. */
+  stop: string[];
   warnings: string[];
 }
 
@@ -520,6 +522,7 @@ export class Session {
 export interface SavedRun {
   format: "gpt2-wgpu run";
   version: number;
+  /** Hub id, address or preset that it was loaded from; of files of this device the folder's name. */
   model: string;
   /** Digest of the weights. */
   weights: string;

@@ -63,8 +63,12 @@ async def load(
     files: Iterable[tuple[str, Any]],
     dtype: str | None,
     on_progress: Callable[[int, int], object],
+    source: str | None = None,
 ) -> Model:
-    """Load a model from pairs of file name and ``Blob``; see ``from_blobs``."""
+    """Load a model from pairs of file name and ``Blob``; see ``from_blobs``.
+
+    ``source``: hub id or address that the files come from; default: ``name``.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         lm = await gw.GPT2CausalLM.from_blobs(
@@ -73,7 +77,7 @@ async def load(
             on_progress=on_progress,  # type: ignore[arg-type]
             name=name,
         )
-    return Model(name, lm, [str(warning.message) for warning in caught])
+    return Model(name, lm, [str(warning.message) for warning in caught], source)
 
 
 def _of_search(defaults: Mapping[str, Any]) -> list[str]:
@@ -105,8 +109,15 @@ def memory(device: gw.Device | None = None) -> dict[str, Any]:
 class Model:
     """A loaded model, as used by the worker."""
 
-    def __init__(self, name: str, lm: gw.GPT2CausalLM, warned: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        lm: gw.GPT2CausalLM,
+        warned: Sequence[str] = (),
+        source: str | None = None,
+    ) -> None:
         self._name = name
+        self._source = name if source is None else source
         self._lm = lm
         self._warned = list(warned)
         self._console = Console(lm)
@@ -141,6 +152,7 @@ class Model:
                 config, lm.backbone.dtype, lm.device.capabilities.max_binding
             ),
             "defaults": {each.javascript: defaults[each.name] for each in PARAMETERS},
+            "stop": list(lm.generation_limits.get("stop_texts", ())),
             "warnings": self._warned + _of_search(lm.generation_defaults),
         }
 
@@ -215,7 +227,7 @@ class Model:
                 seed=settings.seeds,
                 num_return_sequences=settings.texts_per_prompt,
                 return_details=scored or settings.top_logprobs is not None,
-                top_logprobs=settings.top_logprobs or 0,
+                top_logprobs=settings.top_logprobs,
                 **settings.arguments,
             )
             found = await (generating if ended else self._stoppable(generating))
@@ -253,7 +265,7 @@ class Model:
             self.stream,
             self._tokenizer,
             self.note_recovery,
-            self._name,
+            self._source,
         )
         return Session(session, *others)
 

@@ -20,7 +20,7 @@ from gpt2_wgpu.models.control import Control
 from gpt2_wgpu.models.decoding import Generation, run_to_the_end
 from gpt2_wgpu.models.generate_arguments import GenerateRequest, SamplerLike, Seeds
 from gpt2_wgpu.models.generate_function import GenerateFunction
-from gpt2_wgpu.models.generation_details import check_details, details_of
+from gpt2_wgpu.models.generation_details import check_details, details_of, new_step_logprobs
 from gpt2_wgpu.models.generative_task import GenerativeTask
 from gpt2_wgpu.models.overrides import (
     add_blocking_forms,
@@ -135,7 +135,8 @@ class CausalLM(GenerativeTask):
         given = self._repeated(inputs, request, settings)
         try:
             await turn.take()
-            logprobs = StepLogprobs(request.top_logprobs) if request.return_details else None
+            top = request.top_logprobs if request.return_details else None
+            logprobs = new_step_logprobs(top, self)
             output = await self._generate_packed(given, stops, settings, ends, logprobs)
             result = request, output, given, stops, ends, preprocessor, logprobs
             return await self._result(*result)

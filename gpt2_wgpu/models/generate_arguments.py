@@ -41,7 +41,7 @@ class GenerateOptions(_CallOptions, total=False):
     """Keyword arguments of ``generate`` that do not change the type of its result."""
 
     callback: Callback | None
-    top_logprobs: int
+    top_logprobs: int | None
 
 
 class SessionOptions(TypedDict, total=False):
@@ -51,7 +51,7 @@ class SessionOptions(TypedDict, total=False):
     stop_texts: Sequence[str] | None
     sampler: SamplerLike | None
     seed: int | None
-    top_logprobs: int
+    top_logprobs: int | None
     callback: Callback | None
     time_limit: float | None
     cancellation: Cancellation | None
@@ -74,7 +74,7 @@ class GenerateRequest:
     add_start_token: bool | None
     allowed_special: AllowedSpecial | None
     return_details: bool
-    top_logprobs: int
+    top_logprobs: int | None
     callback: Callback | None
     time_limit: float | None
     cancellation: Cancellation | None

@@ -144,7 +144,7 @@ class GenerateMethods(ABC):
         add_start_token: bool | None = None,
         allowed_special: AllowedSpecial | None = None,
         return_details: bool = False,
-        top_logprobs: int = 0,
+        top_logprobs: int | None = 0,
         callback: Callback | None = None,
         time_limit: float | None = None,
         cancellation: Cancellation | None = None,
@@ -178,7 +178,9 @@ class GenerateMethods(ABC):
                 their log-probabilities, finish reason, times. Decode steps compute the
                 log-probabilities; beam and contrastive search, drafts and replaced methods take
                 another pass at the end.
-            top_logprobs: number of the most likely ids in the details, at most 20.
+            top_logprobs: number of the most likely ids of each token in the details, at most 20; 0:
+                no others than the token. None: no log-probabilities either, so that none are
+                computed (``logprobs``, ``ranks`` and ``entropies`` are empty, too).
             callback: called as ``callback(row, token_id, text)`` for each new token, with the text
                 that it completes. False ends the call with what there is; an exception ends it,
                 too, and is raised. Where a whole step is replaced, it is called at the end.
@@ -344,7 +346,7 @@ class GenerateMethods(ABC):
         add_start_token: bool | None = None,
         allowed_special: AllowedSpecial | None = None,
         return_details: bool = False,
-        top_logprobs: int = 0,
+        top_logprobs: int | None = 0,
         callback: Callback | None = None,
         time_limit: float | None = None,
         cancellation: Cancellation | None = None,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gpt2_wgpu.errors import InvalidArgumentError
-from gpt2_wgpu.models.evaluation import LanguageModel
+from gpt2_wgpu.models.evaluation import LanguageModel, TokenLogprobs
 from gpt2_wgpu.models.generate_arguments import GenerateRequest
 from gpt2_wgpu.models.packed_ids import for_each_row, new_ids, prompts_of, rows_of
 from gpt2_wgpu.models.row_ends import RowEnds, limit_reached
@@ -27,7 +27,7 @@ class GenerationDetails:
         logprobs: log-probability of each new id by the model, in nats, before logits processors,
             penalties and temperature.
         top_logprobs: for each new id the most likely ids in descending order, with their
-            log-probabilities.
+            log-probabilities: as many as ``top_logprobs=n`` of the call says, by default none.
         ranks: for each new id the number of ids that were more likely.
         entropies: for each new id the entropy of the distribution that it was chosen from, before
             processors and temperature, in nats.
@@ -59,9 +59,9 @@ def check_top_logprobs(top: int, model: LanguageModel) -> int:
     return integer("top_logprobs", top, 0, most)
 
 
-def check_details(return_details: bool, top: int, model: LanguageModel) -> None:
+def check_details(return_details: bool, top: int | None, model: LanguageModel) -> None:
     """Raise InvalidArgumentError for ``top_logprobs`` without the details that have them."""
-    if check_top_logprobs(top, model) and not return_details:
+    if top is not None and check_top_logprobs(top, model) and not return_details:
         raise InvalidArgumentError(
             f"top_logprobs={top} is for the details: add return_details=True"
         )
@@ -70,6 +70,19 @@ def check_details(return_details: bool, top: int, model: LanguageModel) -> None:
 def new_step_logprobs(top: int | None, model: LanguageModel) -> StepLogprobs | None:
     """Return those of a stream with ``top_logprobs``; None without. InvalidArgumentError."""
     return None if top is None else StepLogprobs(check_top_logprobs(top, model))
+
+
+async def logprobs_of_details(
+    model: LanguageModel,
+    prompts: Sequence[list[int]],
+    new: Sequence[list[int]],
+    top: int | None,
+    steps: StepLogprobs | None,
+) -> list[TokenLogprobs]:
+    """Return ``logprobs_of_rows``, or empty ones where ``top`` is None."""
+    if top is None:
+        return [TokenLogprobs([], [], [], []) for _ in new]
+    return await logprobs_of_rows(model, prompts, new, top, steps)
 
 
 async def details_of(
@@ -93,7 +106,7 @@ async def details_of(
     prompts, starts = prompts_of(ids, mask)
     room = [len(row) - start for row, start in zip(ids, starts, strict=True)]
     prompts, room = for_each_row(prompts, len(new)), for_each_row(room, len(new))
-    found = await logprobs_of_rows(model, prompts, new, request.top_logprobs, steps)
+    found = await logprobs_of_details(model, prompts, new, request.top_logprobs, steps)
     one = is_one_row(output["token_ids"])
     texts = [text] * len(new) if text is None or isinstance(text, str) else text
     scores = output.get("scores", ())  # of all beams

@@ -25,6 +25,7 @@ from gpt2_wgpu.models.generate_arguments import (
 from gpt2_wgpu.models.generation_details import (
     GenerationDetails,
     check_details,
+    logprobs_of_details,
     new_step_logprobs,
 )
 from gpt2_wgpu.models.overrides import chosen, is_default
@@ -36,7 +37,7 @@ from gpt2_wgpu.models.session_generation import SessionGeneration
 from gpt2_wgpu.models.session_source import SessionSource
 from gpt2_wgpu.models.session_text import text_of
 from gpt2_wgpu.models.session_tokens import SessionTokens
-from gpt2_wgpu.models.step_logprobs import StepLogprobs, logprobs_of_rows
+from gpt2_wgpu.models.step_logprobs import StepLogprobs
 from gpt2_wgpu.models.text_stream import TextStream
 from gpt2_wgpu.samplers import runs_its_own_loop
 from gpt2_wgpu.text import TokenReader
@@ -95,7 +96,7 @@ class SessionCalls(NotCopyable):
         sampler: SamplerLike | None = None,
         seed: int | None = None,
         return_details: bool = False,
-        top_logprobs: int = 0,
+        top_logprobs: int | None = 0,
         callback: Callback | None = None,
         time_limit: float | None = None,
         cancellation: Cancellation | None = None,
@@ -171,7 +172,7 @@ class SessionCalls(NotCopyable):
         sampler: SamplerLike | None = None,
         seed: int | None = None,
         return_details: bool = False,
-        top_logprobs: int = 0,
+        top_logprobs: int | None = 0,
         callback: Callback | None = None,
         time_limit: float | None = None,
         cancellation: Cancellation | None = None,
@@ -198,7 +199,7 @@ class SessionCalls(NotCopyable):
         control = Control(time_limit, cancellation)
         instance("wait", wait, bool)
         turn = model.turns.turn(control, wait)
-        logprobs = StepLogprobs(top_logprobs) if return_details else None
+        logprobs = new_step_logprobs(top_logprobs if return_details else None, model)
         source = self._begin(max_new_tokens, stops, sampler, seed, control, logprobs)
         prompt, watch = list(self._tokens.ids), ends.watch()
         try:
@@ -224,7 +225,7 @@ class SessionCalls(NotCopyable):
         )
         if not return_details:
             return ids if text is None else text
-        (found,) = await logprobs_of_rows(model, [prompt], [ids], top_logprobs, logprobs)
+        (found,) = await logprobs_of_details(model, [prompt], [ids], top_logprobs, logprobs)
         reason = limit_reached(len(prompt) + len(ids), model.backbone.config.n_positions)
         if ends.matches(ids):
             reason = "stop_text"

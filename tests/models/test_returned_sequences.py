@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 import gpt2_wgpu as gw
 from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
+from gpt2_wgpu.integrations.web_worker import Model
+from gpt2_wgpu.models import generation_details
+from gpt2_wgpu.models.step_logprobs import StepLogprobs
 from tests.memory import tiny
 
 pytestmark = pytest.mark.usefixtures("no_leak")
@@ -70,6 +75,41 @@ def test_a_stream_has_the_best_beams(lm):
     assert [details.prompt_tokens for details in stream.details()] == [4, 4, 2, 2]
     with pytest.raises(InvalidArgumentError, match="num_return_sequences 5 exceeds num_beams 4"):
         lm.stream("abc", sampler=beams, num_return_sequences=5)
+
+
+@pytest.mark.parametrize("sampler", [samplers.BeamSampler(3, return_all_beams=True), "random"])
+def test_details_without_log_probabilities_compute_none(lm, sampler, monkeypatch):
+    """Scores of beams, ids and times need no pass of the model."""
+    call = {"max_new_tokens": 5, "sampler": sampler, "return_details": True, "seed": 1}
+    if sampler != "random":
+        del call["seed"]
+    whole = generate(lm, PROMPTS, **call)
+    monkeypatch.setattr(generation_details, "logprobs_of_rows", None)
+    monkeypatch.setattr(StepLogprobs, "append", None)
+    found = generate(lm, PROMPTS, top_logprobs=None, **call)
+    assert len(found) == len(whole) == (2 if sampler == "random" else 6)
+    for one, other in zip(found, whole, strict=True):
+        assert (one.text, one.token_ids, one.score) == (other.text, other.token_ids, other.score)
+        assert len(other.logprobs) == len(other.token_ids) and other.top_logprobs[0] == {}
+        assert one.logprobs == one.ranks == one.entropies == one.top_logprobs == []
+    if sampler == "random":
+        with lm.session("abc") as session:
+            details = session.generate(3, return_details=True, top_logprobs=None)
+            assert (len(details.token_ids), details.logprobs) == (3, [])
+
+
+def test_all_beams_of_the_page_compute_no_log_probabilities(lm, monkeypatch):
+    """Without ``details`` they have texts and scores."""
+    wanted = generate(
+        lm, "abc", max_new_tokens=5, return_details=True,
+        sampler=samplers.BeamSampler(3, return_all_beams=True, repetition_penalty=1.0),
+    )  # fmt: skip
+    monkeypatch.setattr(generation_details, "logprobs_of_rows", None)
+    model = Model("tiny", lm)
+    given = {"numBeams": 3, "returnAllBeams": True, "maxTokens": 5, "repetitionPenalty": 1.0}
+    found = asyncio.run(model.generate(["abc"], given))
+    assert [each["score"] for each in found] == [each.score for each in wanted]
+    assert {*found[0]} == {"text", "score"}
 
 
 def test_a_prompt_of_a_stream_that_does_not_fit_has_its_own_number(lm):

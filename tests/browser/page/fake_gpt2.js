@@ -22,6 +22,7 @@ const fake = Object.assign(
     offline: true,
     storing: true, // models are kept
     warnings: [], // of a loaded model
+    stop: [], // likewise
     holding: false, // weights stop half-way until the load is cancelled
     step: 1, // milliseconds between progress events
     pause: 2, // milliseconds between pieces of text
@@ -118,6 +119,7 @@ export class GPT2 extends EventTarget {
       vocabularySize: 4096,
       adapter: fake.check.adapter,
       storedBytes: TOTAL,
+      stop: fake.stop,
       stored: fake.storing && typeof source === "string",
       defaults: DEFAULTS,
       warnings: fake.warnings,
