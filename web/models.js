@@ -14,7 +14,7 @@ import { MemorySink, ModelStore } from "./storage.js";
  * `siteTurn`: when the download of a model of the site may begin; that of others begins at once.
  */
 /**
- * @typedef {{name: string, files: Map<string, Blob>, cached: boolean, stored: boolean, warning?: string, commit: () => Promise<void>, discard: () => Promise<void>, release: () => void}} Obtained
+ * @typedef {{id?: string, name: string, files: Map<string, Blob>, cached: boolean, stored: boolean, warning?: string, commit: () => Promise<void>, discard: () => Promise<void>, release: () => void}} Obtained
  * Call `commit` once the files have loaded as a model, which marks it complete and `stored`, else
  * `discard`. Until `release`, no other tab can download or delete the model.
  */
@@ -110,7 +110,7 @@ async function obtainAlone(found, update, watch) {
   const store = await ModelStore.open();
   const stored = await store?.find(found.id);
   if (store && stored?.files) {
-    const have = async () => ({ name: found.name, files: await store.files(stored), cached: true, stored: true, ...unlocked });
+    const have = async () => ({ id: found.id, name: found.name, files: await store.files(stored), cached: true, stored: true, ...unlocked });
     if (!update && found.kind !== "site") return have();
     const plan = await found.plan(watch.signal).catch((error) => {
       if (watch.signal?.aborted) throw error;
@@ -120,7 +120,7 @@ async function obtainAlone(found, update, watch) {
   }
   const release = await lock(found.id);
   try {
-    return { ...(await fetchAll(found, store, watch)), release };
+    return { ...(await fetchAll(found, store, watch)), id: found.id, release };
   } catch (error) {
     release();
     throw error;

@@ -98,13 +98,13 @@ async function obtainAndLoad({ signal, emit }, source, { dtype, ...options }) {
  * @param {AbortSignal} signal
  */
 async function upload(obtained, engine, dtype, stages, signal) {
-  const { name, files, cached } = obtained;
+  const { name, files, cached, id = name } = obtained; // a folder of this device has no id
   try {
     const proxy = await engine.load(name, [...files], dtype, (/** @type {number} */ bytes, /** @type {number} */ total) => {
       signal.throwIfAborted();
       stages.report("weights", { state: "progress", phase: "upload", bytes, total, cached });
       stages.memory(() => plain(engine.memory()));
-    });
+    }, id);
     await keep(obtained);
     stages.report("weights", { state: "done", cached });
     return proxy;

@@ -7,10 +7,13 @@ import json
 
 from gpt2_wgpu.cli.options import Parser, add_adapter, file_path, use_adapter
 from gpt2_wgpu.cli.terminal import Terminal
-from gpt2_wgpu.shown import escaped
+from gpt2_wgpu.errors import PresetError
+from gpt2_wgpu.shown import escaped, shown
 
 _EPILOG = """\
 FILE is what the page's button "Save run" wrote: model, tokens, samplers, seeds.
+A model from an address, or of a folder, whose name alone is in FILE, is given
+by --model; a digest in FILE says whether the weights are the same.
 The formats of weights and of keys and values are those of the run. Each part
 is generated after the recorded tokens before it.
 
@@ -48,10 +51,18 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     saved = gw.SavedRun.load(args.file)
     use_adapter(args)
     model = args.model or saved.model
-    with terminal.progress(f"loading {escaped(model)}") as on_progress:
-        lm = gw.GPT2CausalLM.from_preset(
-            model, dtype=saved.dtype, on_progress=on_progress, cache_dtype=saved.cache_dtype
-        )
+    try:
+        with terminal.progress(f"loading {escaped(model)}") as on_progress:
+            lm = gw.GPT2CausalLM.from_preset(
+                model, dtype=saved.dtype, on_progress=on_progress, cache_dtype=saved.cache_dtype
+            )
+    except PresetError as error:
+        if args.model is not None:
+            raise
+        raise PresetError(
+            f"the model of the run, {shown(model)}, is not found: give its directory or hub id "
+            f"with --model ({error})"
+        ) from None
     assert lm.preprocessor is not None  # a model of files has one
     decode = lm.preprocessor.tokenizer.decode
     checks = saved.replay(lm)

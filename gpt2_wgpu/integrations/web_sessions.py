@@ -44,7 +44,7 @@ class Session:
         late: `web_worker.Model.stream`, for a call whose time is up before it begins.
         tokenizer: tokenizer of the model.
         on_step: called after each step of a text.
-        name: name that the model was loaded by.
+        name: hub id, address or name that the model was loaded by.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu import samplers, small_files, strict_json
@@ -55,7 +55,7 @@ class SavedRun:
     """A text of a session: its tokens, the parts that a model generated, and that model.
 
     Attributes:
-        model: name or path that the model was loaded by.
+        model: preset, hub id or address that the model was loaded by, or the name of its directory.
         weights: digest of samples of its weights on the GPU.
         dtype: weight format.
         cache_dtype: format of keys and values.
@@ -74,11 +74,15 @@ class SavedRun:
     async def of_async(
         cls, lm: CausalLM, model: str, token_ids: Sequence[int], parts: Sequence[RunPart]
     ) -> SavedRun:
-        """Return the run of a model's tokens; ``model``: the name that it was loaded by."""
+        """Return the run of a model's tokens.
+
+        ``model``: the name that it was loaded by. Of an absolute path only the last part is kept:
+        runs are for others, and ``weights`` says whether theirs is the same model.
+        """
         backbone = lm.backbone
         weights = await weights_fingerprint(backbone)
         formats = backbone.dtype, backbone.cache_dtype
-        return cls(model, weights, *formats, tuple(token_ids), tuple(parts))
+        return cls(_shared_name(model), weights, *formats, tuple(token_ids), tuple(parts))
 
     def to_json(self) -> str:
         """Return the run as JSON, for :meth:`from_json`."""
@@ -166,6 +170,14 @@ class SavedRun:
                 f"the weights of this model are not those of the run, which {shown(self.model)} "
                 "wrote: load that model"
             )
+
+
+def _shared_name(model: str) -> str:
+    """Return ``model`` without the folders above an absolute path or one of a home directory."""
+    for kind in (PurePosixPath, PureWindowsPath):
+        if kind(model).is_absolute() or model.startswith("~"):
+            return kind(model).name
+    return model
 
 
 def _compared(part: RunPart, wanted: list[int], found: list[int]) -> PartCheck:

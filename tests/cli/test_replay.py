@@ -87,6 +87,17 @@ def test_model_and_formats_are_those_of_the_run(
     assert engine.calls["from_preset"]["preset"] == "mine"
 
 
+@pytest.mark.parametrize("model", ["my-gpt2", "https://example.org/models/my-gpt2/"])
+def test_a_model_that_is_not_found(model: str, capsys: Captured, tmp_path: Path) -> None:
+    path = saved(tmp_path, replace(RUN, model=model))
+    assert main(["replay", "-q", path]) == 1
+    err = capsys.readouterr().err
+    assert f"the model of the run, '{model}', is not found: give its directory or" in err
+    assert "with --model" in err
+    assert main(["replay", "-q", path, "--model", "nowhere/at-all"]) == 1
+    assert "the model of the run" not in capsys.readouterr().err
+
+
 def test_no_run(capsys: Captured, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     assert main(["replay", str(tmp_path / "run.json")]) == 1

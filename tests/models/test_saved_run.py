@@ -162,6 +162,23 @@ def test_what_cannot_be_replayed(tales):
     asyncio.run(slides())
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("/home/me/models/tales", "tales"),
+        ("~/models/tales", "tales"),
+        (r"C:\\Users\\me\\tales", "tales"),
+        ("models/tales", "models/tales"),
+        ("hf://owner/name@v2", "hf://owner/name@v2"),
+        ("https://example.org/a/b/", "https://example.org/a/b/"),
+    ],
+)
+def test_the_folders_of_this_machine_are_not_kept(tales, given, kept):
+    part = gw.RunPart(1, 2, {"class_name": "GreedySampler", "config": {}})
+    run = asyncio.run(gw.SavedRun.of_async(tales, given, [1, 2], [part]))
+    assert run.model == kept
+
+
 def test_another_model(tales):
     async def actions(session):
         await written(session, seed=1)
