@@ -11,7 +11,7 @@ from typing import Any
 from gpt2_wgpu.cli.batch_state import BatchState, locked_state
 from gpt2_wgpu.cli.draft_options import add_draft, load_draft
 from gpt2_wgpu.cli.model_options import add_model, load_model
-from gpt2_wgpu.cli.options import Parser, file_path, integer, use_adapter
+from gpt2_wgpu.cli.options import Parser, integer, record_path, use_adapter
 from gpt2_wgpu.cli.record_files import RecordFile
 from gpt2_wgpu.cli.sampling_options import (
     add_ending,
@@ -20,6 +20,7 @@ from gpt2_wgpu.cli.sampling_options import (
     compile_model,
     note_what_is_ignored,
     settings_of,
+    stop_texts,
 )
 from gpt2_wgpu.cli.terminal import Terminal, recorded_interrupts
 from gpt2_wgpu.errors import ContextLengthError, GPT2WGPUError, InvalidArgumentError
@@ -52,10 +53,10 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "source", metavar="IN", type=file_path, help="file of prompts, .jsonl or .csv"
+        "source", metavar="IN", type=record_path, help="file of prompts, .jsonl or .csv"
     )
     parser.add_argument(
-        "target", metavar="OUT", type=file_path, help="file to write, .jsonl or .csv"
+        "target", metavar="OUT", type=record_path, help="file to write, .jsonl or .csv"
     )
     add_model(parser)
     add_sampling(parser)
@@ -85,8 +86,8 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
         "--on-error",
         choices=("stop", "skip"),
         default="stop",
-        help="what a prompt does that cannot be continued, e.g. is too long: stop the job, after "
-        "the texts before it, or be skipped (default: %(default)s)",
+        help="what a record does that cannot be continued, e.g. has no text as prompt or is too "
+        "long: stop the job, after the texts before it, or be skipped (default: %(default)s)",
     )
     group.add_argument(
         "--error-field",
@@ -104,25 +105,29 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     """Runs the command; returns the exit status."""
     terminal.quiet = args.quiet
     source, target = RecordFile(args.source), RecordFile(args.target)
-    total = sum(1 for _ in _records(source, target, args))
     exists = args.target.exists()
-    if exists and args.target.samefile(args.source):
-        raise InvalidArgumentError(f"OUT is IN, {args.source}: give another file")
+    if exists and args.source.exists() and args.target.samefile(args.source):
+        args.error(f"OUT is IN, {args.source}: give another file")
     if args.target.is_dir():
-        raise InvalidArgumentError(f"OUT is a directory, {args.target}: give a file")
+        args.error(f"OUT is a directory, {args.target}: give a file")
+    problems = [_problem(record, args) for record in _records(source, target, args)]
+    total = len(problems)
+    if total and all(problems):  # the wrong field
+        raise InvalidArgumentError(f"record 1 of {args.source} {problems[0]}")
     if not total:
         target.append([], anew=True) if args.force or not exists else _done(source, target, args)
         terminal.info(f"{args.source} has no records: {args.target} is empty")
         return 0
     with locked_state(args.target) as state:
-        _run_locked(source, target, total, state, args, terminal)
+        _run_locked(source, target, problems, state, args, terminal)
     return 0
 
 
 def _run_locked(
-    source: RecordFile, target: RecordFile, total: int, state: BatchState,
+    source: RecordFile, target: RecordFile, problems: list[str], state: BatchState,
     args: argparse.Namespace, terminal: Terminal,
 ) -> None:  # fmt: skip
+    total = len(problems)
     continued = args.target.exists() and not args.force
     done = _done(source, target, args) if continued else 0
     if done == total:
@@ -142,6 +147,8 @@ def _run_locked(
             f"{args.target} was begun with --seed {stored}, not {seed}: omit --seed, or begin "
             "anew with --force"
         )
+    if problems[done] and args.on_error == "stop":  # before the model is loaded
+        raise _stop(args, done + 1, problems[done])
 
     import gpt2_wgpu as gw
 
@@ -168,16 +175,18 @@ def _run_locked(
             if interrupted():
                 raise KeyboardInterrupt
 
+        # What is not a str gets an error.
+        prompts: Any = (record.get(args.prompt_field) for record in islice(source, done, None))
         texts = gw.generate_batches(
             lm,
-            (record[args.prompt_field] for record in islice(source, done, None)),
+            prompts,
             strip_prompt=True,
             batch_size=args.batch_size,
             first=done,
             on_progress=add,
             on_error=args.on_error,
             max_new_tokens=settings["max_new_tokens"],
-            stop_texts=args.stop or None,
+            stop_texts=stop_texts(args),
             seed=seed if is_random else None,
             add_start_token=not args.no_start_token,
             **allowed_special(args.allowed_special),
@@ -193,7 +202,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the options on which the texts depend, except the seed, for the file of the state."""
     names = [each.name for each in PARAMETERS if each is not SEED]
     names += ["model", "dtype", "adapter_weights", "greedy", "beams", "penalty_alpha", "stop"]
-    names += ["no_start_token", "allowed_special", "prompt_field", "text_field"]
+    names += ["no_stop", "no_start_token", "allowed_special", "prompt_field", "text_field"]
     if args.target.suffix.lower() == ".csv":  # whose records all have the same fields
         names += ["on_error", "error_field"]
     flags = {each.name: each.flags[-1] for each in PARAMETERS}
@@ -206,17 +215,6 @@ def _records(
     """Yield the records of IN; InvalidArgumentError for one that OUT could not have with a text."""
     first: dict[str, Any] = {}
     for number, record in enumerate(source, 1):
-        if args.prompt_field not in record:
-            raise InvalidArgumentError(
-                f"record {number} of {source.path} has no field {shown(args.prompt_field)}, only "
-                f"{listed([shown(name) for name in record]) or 'none'}: see --prompt-field"
-            )
-        prompt = record[args.prompt_field]
-        if not isinstance(prompt, str):
-            raise InvalidArgumentError(
-                f"record {number} of {source.path} must have a text in the field "
-                f"{shown(args.prompt_field)}, not {shown(prompt)}: see --prompt-field"
-            )
         for option in ("text_field", "error_field"):
             if (name := getattr(args, option)) in record:
                 raise InvalidArgumentError(
@@ -232,6 +230,29 @@ def _records(
         yield record
 
 
+def _problem(record: dict[str, Any], args: argparse.Namespace) -> str:
+    """Return why a record has no prompt; "" if it has one."""
+    if args.prompt_field not in record:
+        return (
+            f"has no field {shown(args.prompt_field)}, only "
+            f"{listed([shown(name) for name in record]) or 'none'}: see --prompt-field"
+        )
+    prompt = record[args.prompt_field]
+    if isinstance(prompt, str):
+        return ""
+    return (
+        f"must have a text in the field {shown(args.prompt_field)}, not {shown(prompt)}: see "
+        "--prompt-field"
+    )
+
+
+def _stop(args: argparse.Namespace, number: int, reason: str) -> InvalidArgumentError:
+    """Return the error of a record that stops the job."""
+    return InvalidArgumentError(
+        f"record {number} of {args.source} {reason}, or go on without it by --on-error skip"
+    )
+
+
 def _done(source: RecordFile, target: RecordFile, args: argparse.Namespace) -> int:
     """Return the number of records of an earlier run, after removing an incomplete one.
 
@@ -243,7 +264,10 @@ def _done(source: RecordFile, target: RecordFile, args: argparse.Namespace) -> i
     for record in found:
         done += 1
         expected = next(records, {}) | text
-        same = record.get(args.prompt_field) == expected.get(args.prompt_field)
+        prompt = expected.get(args.prompt_field)
+        if target.is_csv:  # which has texts only
+            prompt = "" if prompt is None else str(prompt)
+        same = record.get(args.prompt_field) == prompt
         if not same or record.keys() - {args.error_field} != expected.keys():
             raise _not_ours(target, f"record {done} of {target.path}")
     if not done and data:
@@ -289,7 +313,8 @@ def _write(
             for text in islice(texts, _CHUNK):
                 record = next(records)
                 number += 1
-                error = _reason(text, number) if isinstance(text, GPT2WGPUError) else ""
+                is_error = isinstance(text, GPT2WGPUError)
+                error = (_problem(record, args) or _reason(text, number)) if is_error else ""
                 skipped += bool(error)
                 record = record | {args.text_field: "" if error else text}
                 if error or _has_errors(target, args):
@@ -301,10 +326,8 @@ def _write(
             target.append(chunk, anew=anew)
             anew = False
         if isinstance(stopped, ContextLengthError | InvalidArgumentError):
-            raise InvalidArgumentError(
-                f"record {number + 1} of {args.source} {_reason(stopped, number + 1)}, or go on "
-                "without it by --on-error skip"
-            )
+            problem = next((_problem(record, args) for record in records), "")
+            raise _stop(args, number + 1, problem or _reason(stopped, number + 1))
         if stopped is not None:
             raise stopped
         if not chunk:

@@ -74,12 +74,13 @@ class Conversation:
     ) -> gw.TextStream:
         """Start the model's answer: only tokens that are new since the last one are computed.
 
-        A search, or prompt lookup, computes the whole text.
+        A search, prompt lookup, or a draft model computes the whole text.
         """
-        from gpt2_wgpu.samplers import runs_its_own_loop
+        from gpt2_wgpu.samplers import SpeculativeSampler, runs_its_own_loop
 
         lm = self._lm
-        if runs_its_own_loop(lm.sampler) or lm.prompt_lookup_num_tokens:
+        drafts = lm.prompt_lookup_num_tokens or isinstance(lm.sampler, SpeculativeSampler)
+        if drafts or runs_its_own_loop(lm.sampler):
             return lm.stream(
                 self.token_ids,
                 max_new_tokens=max_new_tokens,

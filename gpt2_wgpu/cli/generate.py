@@ -16,6 +16,7 @@ from gpt2_wgpu.cli.sampling_options import (
     compile_model,
     note_what_is_ignored,
     settings_of,
+    stop_texts,
 )
 from gpt2_wgpu.cli.stream_printer import StreamPrinter
 from gpt2_wgpu.cli.terminal import INTERRUPTED, Terminal
@@ -138,7 +139,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         prompt,
         top_logprobs=args.logprobs,
         max_new_tokens=settings["max_new_tokens"],
-        stop_texts=args.stop or None,
+        stop_texts=stop_texts(args),
         time_limit=args.time_limit,
         cancellation=cancellation,
         add_start_token=not args.no_start_token,

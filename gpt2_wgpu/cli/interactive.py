@@ -7,6 +7,7 @@ import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from gpt2_wgpu.cli.draft_options import add_draft, load_draft
 from gpt2_wgpu.cli.line_readers import LineReader, PipedLines, TerminalLines, history_file
 from gpt2_wgpu.cli.model_options import add_weights, default_model, load_model
 from gpt2_wgpu.cli.options import Parser, use_adapter, utf8
@@ -55,6 +56,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> Parser:
     )
     add_weights(parser)
     add_sampling(parser)
+    add_draft(parser)
     add_limits(parser.add_argument_group("stopping"))
     add_allowed_special(parser, "what you type")
     parser.add_argument(
@@ -71,8 +73,9 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     """Runs the command; returns the exit status."""
     terminal.quiet = args.quiet
     use_adapter(args)
+    draft = load_draft(args, terminal)
     lm = load_model(args, terminal)
-    with closing(Repl(lm, args, terminal)) as repl:
+    with closing(Repl(lm, args, terminal, draft)) as repl:
         return _run(repl, lm, args, terminal)
 
 

@@ -17,6 +17,8 @@ from gpt2_wgpu.validation import Range
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
+RECORD_SUFFIXES = (".jsonl", ".csv")
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that reports a wrong usage in one line, with the command for its help."""
@@ -82,11 +84,11 @@ def in_range(allowed: Range) -> Callable[[str], Any]:
     return parse
 
 
-def count_or_unlimited(allowed: Range) -> Callable[[str], Any]:
-    """Makes a type for the counts of a range, where -1 is the largest one."""
+def or_unlimited(allowed: Range) -> Callable[[str], Any]:
+    """Makes a type for the numbers of a range, where -1 is the largest one."""
     parse = in_range(allowed)
 
-    def parse_count(text: str) -> Any:
+    def parse_limit(text: str) -> Any:
         if text.strip() == "-1":
             return int(allowed.high)
         try:
@@ -94,7 +96,7 @@ def count_or_unlimited(allowed: Range) -> Callable[[str], Any]:
         except argparse.ArgumentTypeError as error:
             raise argparse.ArgumentTypeError(f"{error}, or -1") from None
 
-    return parse_count
+    return parse_limit
 
 
 def integer(least: int, most: int = MAX_COUNT) -> Callable[[str], int]:
@@ -141,6 +143,15 @@ def file_path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("'' is empty; give the name of a file or folder")
     return Path(text)
+
+
+def record_path(text: str) -> Path:
+    """The path of a file of records, whose suffix says its format."""
+    path = file_path(text)
+    if path.suffix.lower() not in RECORD_SUFFIXES:
+        allowed = " or ".join(RECORD_SUFFIXES)
+        raise argparse.ArgumentTypeError(f"{shown(text)} must end with {allowed}")
+    return path
 
 
 def stop_text(text: str) -> str:

@@ -11,7 +11,10 @@ from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.sampling_parameters import PARAMETERS
 from gpt2_wgpu.shown import shown
 
-_OTHERS = ("greedy", "beams", "penalty_alpha", "prompt_lookup", "stop", "time_limit", "verbose")
+_OTHERS = (
+    *("greedy", "beams", "penalty_alpha", "prompt_lookup"),
+    *("stop", "no_stop", "time_limit", "verbose"),
+)
 _ALIASES = {"num_predict": "max_new_tokens"}  # ollama's
 _SWITCH = {"on": True, "true": True, "off": False, "false": False}
 
@@ -57,8 +60,13 @@ class Parameters:
         others = vars(self._args) | {name: found}
         if pair := conflict(argparse.Namespace(**others)):
             (other,) = {*pair} - {name}
+            if other not in self._actions:
+                raise InvalidArgumentError(
+                    f"{name} cannot be combined with the option --draft-model"
+                )
+            off = "off" if self._actions[other].nargs == 0 else "none"
             raise InvalidArgumentError(
-                f"{name} cannot be combined with {other}: /set {other} none, then again"
+                f"{name} cannot be combined with {other}: /set {other} {off}, then again"
             )
         setattr(self._args, name, found)
         self.changed = True

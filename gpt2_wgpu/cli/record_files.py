@@ -15,15 +15,12 @@ from gpt2_wgpu.shown import shown
 from gpt2_wgpu.strict_json import parse
 
 Record = dict[str, Any]
-SUFFIXES = (".jsonl", ".csv")
 
 
 class RecordFile:
     """File of records, by its suffix JSON Lines (an object a line) or CSV (with a header)."""
 
     def __init__(self, path: Path) -> None:
-        if path.suffix.lower() not in SUFFIXES:
-            raise InvalidArgumentError(f"{path} must end with {' or '.join(SUFFIXES)}")
         self.path = path
         self.is_csv = path.suffix.lower() == ".csv"
 

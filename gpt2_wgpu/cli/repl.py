@@ -21,11 +21,12 @@ from gpt2_wgpu.cli.sampling_options import (
     compile_model,
     note_what_is_ignored,
     settings_of,
+    stop_texts,
 )
 from gpt2_wgpu.cli.stream_printer import StreamPrinter
 from gpt2_wgpu.cli.terminal import INTERRUPTED, OutputError, Terminal
 from gpt2_wgpu.errors import ContextLengthError, GPT2WGPUError, InvalidArgumentError
-from gpt2_wgpu.sampling_parameters import SEED
+from gpt2_wgpu.sampling_parameters import SEED, TIME_LIMIT_SECONDS
 from gpt2_wgpu.shown import shown
 
 if TYPE_CHECKING:
@@ -60,10 +61,17 @@ class Repl:
         lm: the model.
         args: the options of the command, which ``/set`` changes.
         terminal: the output.
+        draft: the draft model, if there is one.
     """
 
-    def __init__(self, lm: gw.GPT2CausalLM, args: argparse.Namespace, terminal: Terminal) -> None:
-        self._lm = lm
+    def __init__(
+        self,
+        lm: gw.GPT2CausalLM,
+        args: argparse.Namespace,
+        terminal: Terminal,
+        draft: gw.GPT2CausalLM | None = None,
+    ) -> None:
+        self._lm, self._draft = lm, draft
         self._args = args
         self._terminal = terminal
         self._parameters = Parameters(args)
@@ -160,7 +168,7 @@ class Repl:
         cancellation = gw.Cancellation()
         try:
             self._text.begin(prompt)
-            limits = settings["max_new_tokens"], args.stop or None, args.time_limit
+            limits = settings["max_new_tokens"], stop_texts(args), args.time_limit
             with self._text.stream(*limits, cancellation) as stream:
                 printer = StreamPrinter(
                     stream, "", terminal, json=False, echo=False, cancellation=cancellation
@@ -201,7 +209,7 @@ class Repl:
         self._terminal.quiet = quiet or not self._parameters.changed
         is_random = note_what_is_ignored(args, settings, self._terminal)
         self._terminal.quiet, self._parameters.changed = quiet, False
-        compile_model(self._lm, args, settings)
+        compile_model(self._lm, args, settings, self._draft)
         return is_random
 
     @property
@@ -258,13 +266,20 @@ class Repl:
             self._terminal.write("".join(f"{name:<{width}}  {value}\n" for name, value in rows))
 
     def _parameter_rows(self) -> list[tuple[str, str]]:
-        return self._parameters.rows(settings_of(self._args, self._lm))
+        limits, args = self._lm.generation_limits, self._args
+        stops, seconds = stop_texts(args), args.time_limit or limits.get("time_limit")
+        ends = {
+            "stop": list(limits.get("stop_texts", ())) if stops is None else stops,
+            "time_limit": None if seconds == TIME_LIMIT_SECONDS.high else seconds,
+        }
+        return self._parameters.rows(settings_of(args, self._lm) | ends)
 
     def _model_rows(self) -> list[tuple[str, str]]:
         config = self._lm.backbone.config
         return [
             ("model", self._args.model),
             ("weights", self._lm.backbone.dtype),
+            ("draft model", self._args.draft_model or "none"),
             ("layers", f"{config.n_layer} of {config.n_embd}, {config.n_head} heads"),
             ("adapter", self._lm.device.info.name),
             ("text", f"{len(self._text.token_ids)} of {self._context} tokens"),

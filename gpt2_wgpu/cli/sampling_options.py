@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from gpt2_wgpu.cli.draft_options import draft_length
 from gpt2_wgpu.cli.options import (
     Parser,
-    count_or_unlimited,
     in_range,
     integer,
+    or_unlimited,
     stop_text,
     utf8,
 )
@@ -76,7 +76,9 @@ def conflict(args: argparse.Namespace) -> tuple[str, str] | None:
     """Returns the names of two options that cannot be combined, or None."""
     if args.beams and args.penalty_alpha is not None:
         return "beams", "penalty_alpha"
-    has_draft = getattr(args, "draft_model", None) is not None  # `run` has no such option
+    if args.no_stop and args.stop:
+        return "no_stop", "stop"
+    has_draft = args.draft_model is not None
     if has_draft and args.prompt_lookup:
         return "draft_model", "prompt_lookup"
     if has_draft or args.prompt_lookup:
@@ -92,7 +94,7 @@ def _add_parameter(group: argparse._ActionsContainer, parameter: Parameter) -> N
     group.add_argument(
         *parameter.flags,
         dest=parameter.name,
-        type=count_or_unlimited(parameter.range) if limit else in_range(parameter.range),
+        type=or_unlimited(parameter.range) if limit else in_range(parameter.range),
         metavar=parameter.metavar,
         help=f"{parameter.help}{_UNLIMITED if limit else ''} (default: {default})",
     )
@@ -122,14 +124,24 @@ def add_limits(group: argparse._ActionsContainer, *, timed: bool = True) -> None
         help="stop before TEXT would appear (repeatable; default: that of generation_config.json, "
         "else none)",
     )
+    group.add_argument(
+        "--no-stop",
+        action="store_true",
+        help="stop before no text, also not before those of generation_config.json",
+    )
     if timed:
         group.add_argument(
             "--time-limit",
-            type=in_range(TIME_LIMIT_SECONDS),
+            type=or_unlimited(TIME_LIMIT_SECONDS),
             metavar="SECONDS",
-            help="stop after SECONDS, loading the model not included (default: that of "
-            "generation_config.json, else no limit)",
+            help="stop after SECONDS, loading the model not included; -1: no limit (default: that "
+            "of generation_config.json, else no limit)",
         )
+
+
+def stop_texts(args: argparse.Namespace) -> list[str] | None:
+    """Returns the argument `stop_texts` of `stream` and `generate`; None: the checkpoint's."""
+    return [] if args.no_stop else args.stop or None
 
 
 def add_allowed_special(group: argparse._ActionsContainer, text: str) -> None:
@@ -156,7 +168,7 @@ def settings_of(args: argparse.Namespace, lm: gw.GPT2CausalLM) -> dict[str, Any]
     """Returns the sampling parameters: options, else the model's defaults, else the command's."""
     given = vars(args) | ({"temperature": 0} if args.greedy else {})
     own = lm.generation_defaults
-    drafts = args.prompt_lookup or getattr(args, "draft_model", None) is not None
+    drafts = args.prompt_lookup or args.draft_model is not None
     if args.beams or args.penalty_alpha is not None or drafts:
         own = {name: value for name, value in own.items() if name not in SEARCH_SETTINGS}
     return with_defaults(given, own | lm.generation_limits)

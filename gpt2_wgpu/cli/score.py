@@ -99,6 +99,8 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
 def _texts(args: argparse.Namespace) -> list[str]:
     if args.texts and (args.file is not None or args.lines):
         args.error("give texts, or --file or standard input with --lines, not both")
+    if "" in args.texts:
+        args.error("an empty text has no tokens to score")
     if args.texts:
         texts: list[str] = args.texts
     else:

@@ -13,11 +13,12 @@ from gpt2_wgpu.cli import serve_api
 from gpt2_wgpu.cli.options import Parser, file_path, integer
 from gpt2_wgpu.cli.static_site import MANIFEST, LocalServer, Site
 from gpt2_wgpu.cli.terminal import Terminal
-from gpt2_wgpu.errors import InvalidArgumentError, PresetError
+from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.shown import shown
 
 _PORT = 8000
 _BUILDER = Path("scripts", "build_site.py")
+_REPOSITORY = "https://github.com/gpt2-wgpu/gpt2-wgpu"
 
 _EPILOG = """\
 The page runs in the browser, on the browser's WebGPU; the server only sends files, and only
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     serve_api.check_options(args)
     if args.api is not None:
         return serve_api.run(args, terminal)
-    models = _named(args.model)
+    models = _named(args)
     checkout = None if args.site else _checkout()
     folder = checkout / "dist" if checkout else args.site
     try:  # models and port first: building takes a while
@@ -97,13 +98,13 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     return 0
 
 
-def _named(directories: list[Path]) -> dict[str, Path]:
+def _named(args: argparse.Namespace) -> dict[str, Path]:
     """Model directories by name."""
     models: dict[str, Path] = {}
-    for directory in directories:
+    for directory in args.model:
         name = os.path.basename(os.path.realpath(directory))
         if models.setdefault(name, directory) is not directory:
-            raise PresetError(f"two models are named {shown(name)}: rename one of the directories")
+            args.error(f"two models are named {shown(name)}: rename one of the directories")
     return models
 
 
@@ -119,9 +120,9 @@ def _checkout() -> Path:
     )
     if checkout is None:
         raise InvalidArgumentError(
-            f"neither {package} nor the current directory is a checkout of the repository, which "
-            "building the page needs: run this command in one, or pass --site with the output of "
-            "'make site'"
+            f"neither {package} nor the current directory is a checkout of the repository, from "
+            f"which the page is built: run this command in one (git clone {_REPOSITORY}), or give "
+            "--site with what 'make site' built there. --api needs none"
         )
     return checkout
 

@@ -25,6 +25,7 @@ _ONLY_API: dict[str, Any] = {
     "--cors": [],
     "--max-rows": None,
     "--max-queue": None,
+    "--no-stop": False,
 }
 
 
@@ -74,6 +75,11 @@ def add_options(parser: Parser) -> None:
         help="texts that wait for a place; further requests are answered with status 429 "
         f"(default: {_QUEUE})",
     )
+    group.add_argument(
+        "--no-stop",
+        action="store_true",
+        help="let the stop texts of generation_config.json be no default of requests",
+    )
     add_weights(group)
 
 
@@ -111,6 +117,8 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         use_adapter(args)
         args.model = args.api or default_model()
         with load_model(args, terminal) as lm:
+            if args.no_stop:
+                lm.generation_limits.pop("stop_texts", None)
             app = create_app(
                 lm,
                 args.model,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from gpt2_wgpu.cli.model_options import add_model_name
@@ -66,14 +68,18 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     if args.decode and (args.ids or args.allowed_special):
         args.error("--decode prints a text: omit --ids and --allowed-special")
     text = _input(args)
+    ids: list[int] = []
+    if args.decode:
+        with _usage_errors(args):
+            ids = _ids(text)
 
     import gpt2_wgpu as gw
 
     with terminal.progress(f"loading {args.model}"):
         tokenizer = gw.GPT2Tokenizer.from_preset(args.model)
     if args.decode:
-        ids = _ids(text)
-        text = tokenizer.decode(ids)
+        with _usage_errors(args):
+            text = tokenizer.decode(ids)
     else:
         ids = tokenizer.encode(text, **allowed_special(args.allowed_special))
     if args.json:
@@ -89,6 +95,17 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         width = len(str(max(ids, default=0)))
         terminal.write("".join(f"{i:{width}}  {_piece(tokenizer, i)}\n" for i in ids))
     return 0
+
+
+@contextlib.contextmanager
+def _usage_errors(args: argparse.Namespace) -> Iterator[None]:
+    """Makes an error of an id that is an argument, not of a file, one of usage (status 2)."""
+    try:
+        yield
+    except InvalidArgumentError as error:
+        if args.text:
+            args.error(str(error))
+        raise
 
 
 def _input(args: argparse.Namespace) -> str:

@@ -93,7 +93,6 @@ def test_a_value_out_of_bounds_is_named(
             for other in (["--beams", "3"], ["--penalty-alpha", "0"], ["--prompt-lookup", "2"])
         ),
         (["generate", "--draft-max", "8"], "--draft-max"),
-        (["run", "--draft-model", "gpt2"], "--draft-model"),
         (["generate", "--dtype", "f8"], "'f8'"),
         (["generate", "--top-k"], "--top-k: expected one argument"),
         (["generate", "--tem", "1"], "--tem"),  # no abbreviations: they break when options come
@@ -122,6 +121,8 @@ def test_wrong_usage(argv: list[str], said: str, capsys: pytest.CaptureFixture[s
         (["-n", str(2**31 - 1)], "max_new_tokens", 2**31 - 1),
         (["--top-k", str(2**31 - 1)], "top_k", 2**31 - 1),
         (["--stop", "a", "--stop", "\n"], "stop", ["a", "\n"]),
+        (["--time-limit", "-1"], "time_limit", 10**9),
+        (["--no-stop"], "no_stop", True),
         (["--prompt-lookup", "4", "--repeat-penalty", "2"], "prompt_lookup", 4),
         (["--prompt-lookup", "0", "--beams", "2"], "beams", 2),
         (["--", "-dashing"], "prompt", "-dashing"),

@@ -80,8 +80,6 @@ def test_a_killed_run_loses_and_repeats_nothing(
         ('{"prompt": "a"}\n\n[1]\n', (), "in.jsonl, line 3 must be a JSON object, not [1]"),
         ('{"prompt": "a"\n', (), "in.jsonl, line 1: "),
         ('{"prompt": "other"}\n', ("out.jsonl",), "record 1 of out.jsonl is not of this IN"),
-        ('{"prompt": "a"}\n', ("in.jsonl",), "OUT is IN"),
-        ('{"prompt": "a"}\n', ("out.txt",), "out.txt must end with .jsonl or .csv"),
     ],
 )
 def test_invalid_files(
@@ -92,6 +90,65 @@ def test_invalid_files(
     done = run("batch", "in.jsonl", *(options or ("new.jsonl",)))
     assert done.returncode == 1
     assert message in done.stderr
+
+
+def test_wrong_usage_has_status_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.jsonl").write_text('{"prompt": "a"}\n')
+    (tmp_path / "folder.jsonl").mkdir()
+    for argv, said in (
+        (["in.jsonl", "in.jsonl"], "OUT is IN, in.jsonl: give another file"),
+        (["in.jsonl", "out.txt"], "argument OUT: 'out.txt' must end with .jsonl or .csv"),
+        (["in.txt", "out.csv"], "argument IN: 'in.txt' must end with .jsonl or .csv"),
+        (["in.jsonl", "folder.jsonl"], "OUT is a directory, folder.jsonl: give a file"),
+        (["in.jsonl", "folder.jsonl", "--force"], "OUT is a directory"),
+    ):
+        assert main(["batch", *argv]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("gpt2-wgpu batch: error: ") and said in err
+    assert (tmp_path / "in.jsonl").read_text() == '{"prompt": "a"}\n'
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
+def test_records_without_a_text(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They stop the job after the texts before, or are skipped with their error."""
+    monkeypatch.chdir(tmp_path)
+    odd: list[dict[str, Any]] = [{"prompt": None}, {"prompt": 3}]
+    wanted = ["", "'prompt', not None: see --prompt-field", "'prompt', not 3: see --prompt-field"]
+    if name == "out.jsonl":
+        odd.append({"id": 1})
+        wanted.append("has no field 'prompt', only 'id': see --prompt-field")
+    records = [{"prompt": "Once"}, *odd, {"prompt": "The wolf"}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
+    options = ["batch", "in.jsonl", name, "-n", "2", "--greedy", "--dtype", "f16", "-q"]
+    skipping = ["--on-error", "skip"] * (name == "out.csv")  # whose records then have the field
+    for _ in range(2):  # the second time before the model is loaded
+        assert main([*options]) == 1
+        err = capsys.readouterr().err
+        assert "record 2 of in.jsonl must have a text in the field 'prompt', not None" in err
+        assert "or go on without it by --on-error skip" in err
+        (first,) = RecordFile(tmp_path / name)
+        assert first["text"]
+        monkeypatch.setattr(gpt2_wgpu.GPT2CausalLM, "from_preset", None)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    anew = ["--force"] if skipping else []
+    assert main([*options, "--on-error", "skip", *anew]) == 0
+    found = list(RecordFile(tmp_path / name))
+    assert found[0]["text"] == first["text"] and found[-1]["text"]
+    errors = [each.get("error", "") for each in found]
+    assert all(said in error for said, error in zip([*wanted, ""], errors, strict=True))
+    assert [bool(each["text"]) for each in found] == [not error for error in errors]
+    if name == "out.jsonl":
+        assert all(
+            record.items() <= each.items() for each, record in zip(found, records, strict=True)
+        )
+    assert main([*options, "--on-error", "skip"]) == 0  # complete
+    assert list(RecordFile(tmp_path / name)) == found
 
 
 def test_csv_with_newlines_in_fields_is_cut_at_a_record(tmp_path: Path) -> None:
@@ -176,9 +233,6 @@ def test_force_keeps_the_file_until_there_are_texts(tmp_path: Path) -> None:
 def test_directories_are_no_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "in.jsonl").write_text('{"prompt": "a"}\n')
     (tmp_path / "folder.jsonl").mkdir()
-    for options in ([], ["--force"]):
-        assert main(["batch", "in.jsonl", "folder.jsonl", *options]) == 1
-        assert "OUT is a directory, folder.jsonl" in capsys.readouterr().err
     assert main(["batch", "folder.jsonl", "out.jsonl"]) == 1
     assert "cannot read folder.jsonl: " in capsys.readouterr().err
     with pytest.raises(InvalidArgumentError, match="cannot write"):

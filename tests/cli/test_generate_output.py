@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gpt2_wgpu.cli.main import main
+from gpt2_wgpu.sampling_parameters import TIME_LIMIT_SECONDS
 from tests.cli.fake_engine import FakeEngine
 
 Captured = pytest.CaptureFixture[str]
@@ -186,6 +187,9 @@ def test_options_reach_the_engine(engine: FakeEngine) -> None:
         "add_start_token": False,
         "top_logprobs": None,
     }
+    assert main(["generate", "Once", "--no-stop", "--time-limit", "-1"]) == 0
+    assert engine.calls["stream"]["stop_texts"] == []  # not None, for those of the checkpoint
+    assert engine.calls["stream"]["time_limit"] == TIME_LIMIT_SECONDS.high
     for given, allowed in ((["<a>", "<b>"], ["<a>", "<b>"]), (["<a>", "all"], "all")):
         options = [part for token in given for part in ("--allowed-special", token)]
         assert main(["generate", "Once", *options]) == 0

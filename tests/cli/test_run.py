@@ -227,6 +227,41 @@ def test_a_time_limit_ends_an_answer(search: str, talk) -> None:
     assert "stopped: time limit" in err
 
 
+def test_the_ends_of_a_checkpoint_can_be_switched_off(
+    talk, lm: gw.GPT2CausalLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = talk("Once upon a time", "/show text")
+    limits: dict[str, Any] = {"stop_texts": (whole.split()[2],), "time_limit": 1e-9}
+    monkeypatch.setattr(lm, "generation_limits", limits)
+    for argv, said in (((), "time limit"), (("--time-limit", "-1"), "stop text")):
+        out, err = talk("Once upon a time", "/show parameters", argv=("--verbose", *argv))
+        rows = dict(line.split(maxsplit=1) for line in out.splitlines()[1:])
+        assert f"stopped: {said}" in err
+        assert rows["stop"] == repr(limits["stop_texts"][0])
+        assert rows["time_limit"] == ("none" if argv else "1e-09")
+    off = ("--no-stop", "--time-limit", "-1")
+    assert talk("Once upon a time", "/show text", argv=off)[0] == whole
+    commands = ("/set no_stop on", "/set time_limit -1", "Once upon a time", "/show text")
+    assert talk(*commands)[0] == whole
+    _, err = talk("/set no_stop on", "/set stop x", "/show parameters")
+    assert "stop cannot be combined with no_stop: /set no_stop off, then again" in err
+
+
+def test_a_draft_model_gives_the_same_text(lm: gw.GPT2CausalLM, talk, capsys: Captured) -> None:
+    """The statistics say how many of its tokens were accepted."""
+    lines = ("Once upon a time", "The wolf", "/show text")
+    plain, _ = talk(*lines)
+    args = options("--draft-model", "fairytales", "--draft-max", "3", "--verbose")
+    draft = gw.GPT2CausalLM.from_preset("fairytales", dtype="q4")
+    with draft, closing(Repl(lm, args, Terminal(), draft)) as repl:
+        assert repl.run(Lines(*lines, "/show model", "/set beams 2")) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(plain.rstrip("\n"))
+    assert re.search(r"^draft model +fairytales$", out, re.MULTILINE)
+    assert err.count(" drafted tokens accepted") == 2
+    assert "beams cannot be combined with the option --draft-model" in err
+
+
 def test_a_stop_text_is_not_part_of_the_text(talk) -> None:
     out, _ = talk("Once upon a time", "/show text", argv=("-n", "20"))
     stop = out.splitlines()[0].split()[4]

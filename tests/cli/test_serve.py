@@ -333,5 +333,7 @@ def test_without_a_checkout(tmp_path: Path, environment: dict[str, str]) -> None
     )
     assert done.returncode == 1
     assert "is a checkout of the repository" in done.stderr
+    assert "run this command in one (git clone https://github.com/gpt2-wgpu/" in done.stderr
+    assert "--api needs none" in done.stderr
     assert "--site" in done.stderr
     assert os.listdir(elsewhere) == []

@@ -14,7 +14,7 @@ import { lookAtMemory, showMemory, watchMemory } from "./memory-line.js";
 import { addOdds, endOdds, showOdds, startOdds } from "./inspector/odds.js";
 import { fetchRecording } from "./recorded.js";
 import { saveRun } from "./run-file.js";
-import { currentSettings, fitSettings, startSettings, stopTexts, writeSettings, writeStops } from "./settings.js";
+import { currentSettings, fitSettings, linkedStops, startSettings, writeSettings, writeStops } from "./settings.js";
 import { linkTo, readLink } from "./share.js";
 import { showStage } from "./stages.js";
 import { replaceStory, storyText } from "./story.js";
@@ -100,7 +100,7 @@ element("save-run", HTMLButtonElement).addEventListener("click", async () => {
 
 element("share", HTMLButtonElement).addEventListener("click", async () => {
   const shareable = chooser.shareable;
-  const { href, left } = linkTo(prompt.value, await writer.linked(), currentSettings(), stopTexts().stop ?? [], shareable);
+  const { href, left } = linkTo(prompt.value, await writer.linked(), currentSettings(), linkedStops(), shareable);
   history.replaceState(null, "", href);
   const copied = await copyText(href);
   const done = copied ? "Link copied." : "The link is in the address bar.";

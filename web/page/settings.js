@@ -61,15 +61,26 @@ export function specialTokens() {
   return element("specialTokens", HTMLInputElement).checked ? { allowedSpecial: "all" } : {};
 }
 
-/** @returns {{stop?: string[]}} */
+/** The stop texts of the field; none where it is empty, also of a model that has some. @returns {{stop: string[]}} */
 export function stopTexts() {
-  const stop = stops.value.split("\n").filter(Boolean);
-  return stop.length ? { stop } : {};
+  const lines = stops.value.split("\n").filter(Boolean);
+  return { stop: lines.map((line) => line.replace(/\\([n\\])/g, (_, c) => (c === "n" ? "\n" : c))) };
+}
+
+/** The stop texts for a link: an empty one says that those of the model are switched off. @returns {string[]} */
+export function linkedStops() {
+  const { stop } = stopTexts();
+  return stops.defaultValue && !stop.length ? [""] : stop;
 }
 
 /** @param {string[]} texts */
 export function writeStops(texts) {
-  stops.value = texts.join("\n");
+  stops.value = asLines(texts);
+}
+
+/** A text a line; its own line breaks are written as \n. @param {string[]} texts */
+function asLines(texts) {
+  return texts.map((text) => text.replaceAll("\\", "\\\\").replaceAll("\n", "\\n")).join("\n");
 }
 
 /** The form's current values. @returns {Values} */
@@ -96,9 +107,10 @@ export function writeSettings(values) {
 
 /**
  * Takes bounds and defaults from a model.
- * @param {{contextLength: number, vocabularySize: number, defaults: import("../gpt2.js").Info["defaults"]}} info
+ * @param {{contextLength: number, vocabularySize: number, defaults: import("../gpt2.js").Info["defaults"], stop: string[]}} info
  */
-export function fitSettings({ contextLength, vocabularySize, defaults }) {
+export function fitSettings({ contextLength, vocabularySize, defaults, stop }) {
+  stops.defaultValue = asLines(stop); // what was typed stays
   field("maxTokens").max = String(contextLength);
   field("topK").max = String(vocabularySize);
   for (const name of NAMES) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 from playwright.sync_api import expect
 
@@ -126,8 +127,9 @@ def test_settings_reach_the_model_and_can_be_reset(visit: Begin) -> None:
     me("maxTokens").fill("7")
     me("seed").fill("42")
     me.generate()
-    given = {"temperature": 1.25, "topK": 0, "topP": 0.5, "repetitionPenalty": 1.3}
+    given: dict[str, Any] = {"temperature": 1.25, "topK": 0, "topP": 0.5, "repetitionPenalty": 1.3}
     given |= {"minP": 0.05, "typicalP": 0.9, "maxTokens": 7, "seed": 42, "wait": True}
+    given["stop"] = []
     assert me.calls("stream")[-1][2] == given
     assert me.page.locator('[data-for="temperature"]').input_value() == "1.25"
     me.page.get_by_role("button", name="Reset to defaults").click()
@@ -172,10 +174,29 @@ def test_stop_texts_are_lines(visit: Begin) -> None:
     expect(me("stop")).to_have_value("")
     me.generate()
     given = [call[2].get("stop") for call in me.calls("stream")]
-    assert given == [["The End", " king"], None]
+    assert given == [["The End", " king"], []]
     me.page.goto("about:blank")
     me.page.goto(link)
     expect(me("stop")).to_have_value("The End\n king")
+
+
+def test_the_field_of_stop_texts_has_those_of_the_model(visit: Begin) -> None:
+    """Emptied, none apply; a link keeps that. A line break within a text is written as \\n."""
+    me = visit({"stop": ["\n\n", "a\\n"]}, permissions=["clipboard-read", "clipboard-write"])
+    me.load()
+    expect(me("stop")).to_have_value("\\n\\n\na\\\\n")
+    me.generate()
+    me("stop").fill("")
+    me.generate()
+    given = [call[2].get("stop") for call in me.calls("stream")]
+    assert given == [["\n\n", "a\\n"], []]
+    me("share").click()
+    expect(me("writing-message")).to_have_text("Link copied.")
+    link = me.evaluate("() => navigator.clipboard.readText()")
+    me.page.goto("about:blank")
+    me.page.goto(link)
+    me.load()
+    expect(me("stop")).to_have_value("")
 
 
 def test_a_slider_moves_its_number(visit: Begin) -> None:
