@@ -51,3 +51,29 @@ def test_special_tokens_and_holes(tab: Tab, host: Host, tmp_path: Path) -> None:
     assert found["ended"][::2] == ["[TITLE]", "stop"]
     assert found["stopped"][::2] == ["[TITLE]", "stop_text"]
     assert found["wrong"]["name"] == "TokenizerError"
+
+
+def test_stop_texts_of_a_checkpoint_can_be_switched_off(
+    tab: Tab, host: Host, tmp_path: Path
+) -> None:
+    """``stop: []`` is none; without ``stop`` they apply, also in a session."""
+    files = {"generation_config.json": {"stop_strings": ["zz"]}}
+    write(tmp_path, SIZE, says=[vocabulary()["z"]], files=files)
+    source = host.add("stopping", {path.name: path.read_bytes() for path in tmp_path.iterdir()})
+    found = tab.evaluate(
+        """async (source) => {
+          const lm = await GPT2.load(source, { dtype: "float32" });
+          const say = (options) => lm.generate("he", { temperature: 0, maxTokens: 3, ...options });
+          const session = await lm.session("he");
+          const texts = [
+            await say({}), await say({ stop: [] }), await say({ stop: "zzz" }),
+            await session.generate({ temperature: 0, maxTokens: 3, stop: [] }),
+            await session.generate({ temperature: 0, maxTokens: 3 }),
+          ];
+          const { stop } = lm.info;
+          await lm.dispose();
+          return { texts, stop };
+        }""",
+        source,
+    )
+    assert found == {"texts": ["", "zzz", "", "zzz", ""], "stop": ["zz"]}
