@@ -73,6 +73,17 @@ def javascript_names() -> Iterator[None]:
         raise
 
 
+def search_warnings(defaults: Mapping[str, Any]) -> list[str]:
+    """Return a warning about the search of a checkpoint, if it has one."""
+    found = [f"{name} {value}" for name, value in defaults.items() if name in SEARCH_SETTINGS]
+    if not found:
+        return []
+    return [
+        f"generation_config.json sets {', '.join(found)}, a search: lm.generate obeys it, but "
+        "texts of a session, as on this page, are sampled"
+    ]
+
+
 @dataclass(frozen=True)
 class Settings:
     """Settings of one call.

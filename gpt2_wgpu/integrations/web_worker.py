@@ -18,7 +18,7 @@ from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.integrations.web_console import Console
 from gpt2_wgpu.integrations.web_inspection import inspection
 from gpt2_wgpu.integrations.web_sessions import Session, session_arguments
-from gpt2_wgpu.integrations.web_settings import Settings, javascript_names
+from gpt2_wgpu.integrations.web_settings import Settings, javascript_names, search_warnings
 from gpt2_wgpu.integrations.web_texts import Text, details_of, pieces
 from gpt2_wgpu.integrations.web_tokens import TokenText, without_tokens
 from gpt2_wgpu.models.default_dtype import likely_dtype
@@ -78,17 +78,6 @@ async def load(
             name=name,
         )
     return Model(name, lm, [str(warning.message) for warning in caught], source)
-
-
-def _of_search(defaults: Mapping[str, Any]) -> list[str]:
-    """Return a warning about the search of a checkpoint, if it has one."""
-    found = [f"{name} {value}" for name, value in defaults.items() if name in SEARCH_SETTINGS]
-    if not found:
-        return []
-    return [
-        f"generation_config.json sets {', '.join(found)}, a search: lm.generate obeys it, but "
-        "texts of a session, as on this page, are sampled"
-    ]
 
 
 def memory(device: gw.Device | None = None) -> dict[str, Any]:
@@ -153,7 +142,7 @@ class Model:
             ),
             "defaults": {each.javascript: defaults[each.name] for each in PARAMETERS},
             "stop": list(lm.generation_limits.get("stop_texts", ())),
-            "warnings": self._warned + _of_search(lm.generation_defaults),
+            "warnings": self._warned + search_warnings(lm.generation_defaults),
         }
 
     def stream(
