@@ -21,7 +21,7 @@ serve({
       const obtained = await models.obtain(source, options, { signal, siteTurn, onProgress: emit });
       held.set(id, obtained);
       const { name, files, cached, stored, warning } = obtained;
-      return { name, files, cached, stored, warning };
+      return { id: obtained.id, name, files, cached, stored, warning };
     } finally {
       turns.delete(id);
     }
