@@ -8,7 +8,7 @@ from gpt2_wgpu.diagnostics.bandwidth import (
     peak_read_bandwidth,
     peak_read_bandwidth_async,
 )
-from gpt2_wgpu.diagnostics.kernel_checks import Check, CheckReport
+from gpt2_wgpu.diagnostics.checks import Check, CheckReport
 from gpt2_wgpu.diagnostics.memory_reports import (
     LiveTensor,
     leaks,

@@ -9,114 +9,47 @@ from __future__ import annotations
 import math
 import operator
 from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import chain
 
 from gpt2_wgpu import nn
+from gpt2_wgpu.diagnostics.checks import PendingChecks
 from gpt2_wgpu.nn import linear_choice
 from gpt2_wgpu.tensors import ops
 from gpt2_wgpu.tensors.creation import tensor
-from gpt2_wgpu.tensors.scopes import dispose
-from gpt2_wgpu.tensors.tensor import FORMATS, Tensor
+from gpt2_wgpu.tensors.tensor import Tensor
 from gpt2_wgpu.tensors.tidying import tidy
 from gpt2_wgpu.webgpu.device import Device
 from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 
 
-@dataclass(frozen=True)
-class Check:
-    """Result of one check; ``detail`` describes the element with the largest error."""
-
-    name: str
-    passed: bool
-    worst_error: float
-    tolerance: float
-    detail: str
+def add_operations(checks: PendingChecks) -> None:
+    """Compute a matrix product, softmax and GELU, to be checked."""
+    checks.add("matmul", _matmul(checks.device), _matmul_expected)
+    checks.add("softmax", _softmax(checks.device), _softmax_expected, 1e-6)
+    checks.add("gelu", _gelu(checks.device), _gelu_expected, 2e-6)
 
 
-@dataclass(frozen=True)
-class CheckReport:
-    """Results of a self-test."""
-
-    checks: list[Check]
-
-    @property
-    def passed(self) -> bool:
-        """Whether all checks passed."""
-        return all(check.passed for check in self.checks)
-
-    def describe_wrong(self) -> str:
-        """Describe the first failed check, its error, and the number of others; "" if none."""
-        wrong = [check for check in self.checks if not check.passed]
-        if not wrong:
-            return ""
-        first, others = wrong[0], len(wrong) - 1
-        more = f", and {others} more of {len(self.checks)} checks" if others else ""
-        return (
-            f"{first.name} ({first.detail}; an error of {first.worst_error:.2g} where "
-            f"{first.tolerance:.2g} is allowed{more})"
-        )
-
-
-async def check_operations(device: Device) -> list[Check]:
-    """Check a matrix product, softmax and GELU."""
-    return [
-        await compare(name, await compute(device), expected, tolerance)
-        for name, compute, expected, tolerance in (
-            ("matmul", _matmul, _matmul_expected(), 0.0),
-            ("softmax", _softmax, _softmax_expected(), 1e-6),
-            ("gelu", _gelu, [_gelu_reference(x) for x in _GELU_AT], 2e-6),
-        )
-    ]
-
-
-async def check_products(device: Device, dtype: str) -> list[Check]:
-    """Check products with a matrix that is exact in ``dtype``, with GPT-2's in_features.
+async def add_products(checks: PendingChecks, dtype: str) -> None:
+    """Compute products with a matrix that is exact in ``dtype``, with GPT-2's in_features.
 
     Of one row, and after a LayerNorm of one row, of several and of many; on a GPU of many rows in
     each size of tiles.
     """
+    device = checks.device
     row = await _row(device, dtype)
-    checks = [await compare(f"{dtype} product", row, _row_expected(dtype), _ROW_TOLERANCE)]
+    checks.add(f"{dtype} product", row, partial(_row_expected, dtype), _ROW_TOLERANCE)
     for rows in _NORMED_ROWS:
         result, rounded = await _normed(device, dtype, rows)
-        expected = _normed_expected(dtype, rows)
+        expected = partial(_normed_expected, dtype, rows)
         share = _ROUNDED_SHARE if rounded else _NORMED_SHARE
-        allowed = share * (max(expected) - min(expected))
-        name = f"{dtype} product behind a norm, rows: {rows}"
-        checks.append(await compare(name, result, expected, allowed))
+        checks.add(f"{dtype} product behind a norm, rows: {rows}", result, expected, share=share)
     capabilities = device.capabilities
     if not (capabilities.prefers_no_barriers or capabilities.prefers_w8a8):
-        expected = _tiled_expected(dtype)
-        allowed = _NORMED_SHARE * (max(expected) - min(expected))
         for tile in linear_choice.TILE_ROWS:
             name = f"{dtype} product in tiles of {tile} rows"
-            checks.append(await compare(name, await _tiled(device, dtype, tile), expected, allowed))
-    return checks
-
-
-async def compare(
-    name: str,
-    result: Tensor,
-    expected: Sequence[float],
-    tolerance: float,
-    *,
-    dispose_result: bool = True,
-) -> Check:
-    """Compare ``result`` with the expected values."""
-    try:
-        values = (await result.data()).cast("B")
-        got = list(values.cast(FORMATS[result.dtype]))  # type: ignore  # as in Tensor.data
-    finally:
-        if dispose_result:
-            dispose(result)
-    # NaN compares false with everything; it must count as the largest error.
-    errors = [math.inf if g != g else abs(g - e) for g, e in zip(got, expected, strict=True)]
-    worst = max(range(len(errors)), key=errors.__getitem__)
-    detail = f"element {worst}: got {got[worst]:.9g}, expected {expected[worst]:.9g}"
-    return Check(name, errors[worst] <= tolerance, errors[worst], tolerance, detail)
+            result = await _tiled(device, dtype, tile)
+            checks.add(name, result, partial(_tiled_expected, dtype), share=_NORMED_SHARE)
 
 
 # Small integers: every product and sum is exact in f32, in any order.
@@ -131,7 +64,7 @@ def _b(k: int, j: int) -> int:
     return (k * 5 + j * 2) % 7 - 3
 
 
-async def _matmul(device: Device) -> Tensor:
+def _matmul(device: Device) -> Tensor:
     with tidy() as scope:
         a = tensor([[float(_a(i, k)) for k in range(_K)] for i in range(_M)], device=device)
         b = tensor([[float(_b(k, j)) for j in range(_N)] for k in range(_K)], device=device)
@@ -229,6 +162,7 @@ async def _tiled(device: Device, dtype: str, tile: int) -> Tensor:
         return scope.escape(nn.linear(x, matrix))
 
 
+@lru_cache(maxsize=2)
 def _tiled_expected(dtype: str) -> list[float]:
     rows = [
         [float(sum(map(operator.mul, x, line))) for line in _weights(dtype)]
@@ -253,7 +187,7 @@ def _softmax_row(shift: float) -> list[float]:
     return [shift + 0.25 * (i % 13) for i in range(201)]
 
 
-async def _softmax(device: Device) -> Tensor:
+def _softmax(device: Device) -> Tensor:
     with tidy() as scope:
         # e^1000 overflows unless the maximum is subtracted.
         rows = tensor([_softmax_row(0.0), _softmax_row(1000.0)], device=device)
@@ -268,10 +202,14 @@ def _softmax_expected() -> list[float]:
 _GELU_AT = [-1e4, -50.0, -10.0, -5.0, -3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0, 5.0, 10.0]
 
 
-async def _gelu(device: Device) -> Tensor:
+def _gelu(device: Device) -> Tensor:
     with tidy() as scope:
         return scope.escape(ops.gelu(tensor(_GELU_AT, device=device)))
 
 
 def _gelu_reference(x: float) -> float:
     return 0.5 * x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def _gelu_expected() -> list[float]:
+    return [_gelu_reference(x) for x in _GELU_AT]

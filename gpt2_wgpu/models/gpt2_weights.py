@@ -56,11 +56,32 @@ class GPT2Weights:
 
 
 async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: str) -> GPT2Weights:
-    """Upload all tensors of ``config.expected_tensors()``.
+    """Upload all tensors of ``config.expected_tensors()``, and confirm that there is memory.
 
     ``await fetch(name)`` returns a tensor in the checkpoint's format. Matrices are converted to
     ``dtype``; biases, norms and position embeddings stay f32. After an exception no memory stays
     allocated; OutOfGPUMemoryError is raised before the first tensor is fetched.
+    """
+    with tidy("load weights"):
+        weights = await issue_weights(device, config, fetch, dtype)
+        device.queue.flush()
+        await device.check_errors(*_needed(device, config, dtype))
+        device.memory.trim()  # the staging buffers are not needed any more
+        return keep(weights)
+
+
+def _needed(device: Device, config: GPT2Config, dtype: str) -> tuple[str, int]:
+    """Return a description, for messages, and the bytes that loading the weights needs."""
+    stored = stored_bytes(config, dtype, device.capabilities.max_binding)
+    return f"the weights in {dtype}, uploads included", stored + staged_bytes(config)
+
+
+async def issue_weights(
+    device: Device, config: GPT2Config, fetch: Fetch, dtype: str
+) -> GPT2Weights:
+    """As :func:`load_weights`, without waiting for the GPU.
+
+    The tensors belong to the open scope. In browsers a lack of memory is raised by the next read.
     """
     check_weight_format(dtype)
     layout_of = layouts(config)
@@ -104,11 +125,10 @@ async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: 
             mlp_c_proj=await conv1d(f"h.{i}.mlp.c_proj"),
         )
 
-    needed = stored_bytes(config, dtype, device.capabilities.max_binding) + staged_bytes(config)
-    what = f"the weights in {dtype}, uploads included"
+    what, needed = _needed(device, config, dtype)
     device.memory.check_fits(needed, what)
     device.memory.trim()  # free the pooled memory for them
-    with tidy("load weights"):
+    with tidy("load weights") as scope:
         wte = await matrix("wte.weight")
         wpe = await matrix("wpe.weight")
         lm_head = wte if config.tie_word_embeddings else await matrix("lm_head.weight")
@@ -116,10 +136,7 @@ async def load_weights(device: Device, config: GPT2Config, fetch: Fetch, dtype: 
         ln_f = await norm("ln_f")
         head_folded = fold_norm(ln_f.weight, ln_f.bias, lm_head)
         weights = GPT2Weights(wte, wpe, tuple(blocks), ln_f, lm_head, head_folded)
-        device.queue.flush()
-        await device.check_errors(what, needed)
-        device.memory.trim()  # the staging buffers are not needed any more
-        return keep(weights)
+        return scope.escape(weights)
 
 
 def stored_fetch(

@@ -4,27 +4,29 @@ Some drivers return wrong numbers without an error, and no feature flag identifi
 model of one block (known_block.py) runs before the first text, through the same functions and
 kernels: its checkpoint is loaded, a prompt is prefilled in chunks of many and of few tokens, and
 recorded steps follow, for one row over a long cache and for several rows over a short one; then
-tokens are sampled from known logits (known_draws.py). Passed tests are cached by adapter, driver,
-kernels and formats.
+tokens are sampled from known logits (known_draws.py). All of it is issued before the one read that
+ends it. Passed tests are cached by adapter, driver, kernels and formats.
 """
 
 from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from typing import Any
 
 from gpt2_wgpu import nn
 from gpt2_wgpu._version import __version__
-from gpt2_wgpu.diagnostics import Check, CheckReport
-from gpt2_wgpu.diagnostics.kernel_checks import check_operations, check_products, compare
+from gpt2_wgpu.diagnostics import CheckReport
+from gpt2_wgpu.diagnostics.checks import PendingChecks
+from gpt2_wgpu.diagnostics.kernel_checks import add_operations, add_products
 from gpt2_wgpu.errors import DeviceError
 from gpt2_wgpu.models import remembered
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
+from gpt2_wgpu.models.gpt2_weights import GPT2Weights, issue_weights
 from gpt2_wgpu.models.known_block import CONFIG, KnownBlock, KnownText
 from gpt2_wgpu.models.known_draws import (
     CANDIDATES,
@@ -32,7 +34,6 @@ from gpt2_wgpu.models.known_draws import (
     OPTIONS,
     ROWS,
     STOP,
-    KnownDraws,
     histories,
     known_draws,
     limits,
@@ -74,11 +75,13 @@ def self_check(device: Device, dtypes: Sequence[str] = DTYPES) -> CheckReport:
 
 async def self_check_async(device: Device, dtypes: Sequence[str] = DTYPES) -> CheckReport:
     """Async counterpart of :func:`self_check`."""
-    checks = await check_operations(device) + await _check_draws(device)
-    for dtype in dtypes:
-        checks += await check_products(device, dtype)
-        checks += await _check_model(device, dtype, nn.default_cache_dtype(device))
-    return CheckReport(checks)
+    with PendingChecks(device) as checks:
+        add_operations(checks)
+        await _add_draws(checks)
+        for dtype in dtypes:
+            await add_products(checks, dtype)
+            await _add_model(checks, dtype, nn.default_cache_dtype(device))
+        return CheckReport(await checks.finish())
 
 
 async def require_right_results(device: Device, dtype: str, cache_dtype: str | None = None) -> None:
@@ -91,10 +94,12 @@ async def require_right_results(device: Device, dtype: str, cache_dtype: str | N
     if key in _passed:
         return
     if not await remembered.recall(_FILE, key):
-        checks = await _check_draws(device) + await check_products(device, dtype)
-        if all(check.passed for check in checks):
-            checks += await _check_model(device, dtype, cache_dtype)
-        if wrong := CheckReport(checks).describe_wrong():
+        with PendingChecks(device) as checks:
+            await _add_draws(checks)
+            await add_products(checks, dtype)
+            await _add_model(checks, dtype, cache_dtype)
+            report = CheckReport(await checks.finish())
+        if wrong := report.describe_wrong():
             if sys.platform == "emscripten":
                 remedy = "Update the browser or the graphics driver, or try another browser."
             else:
@@ -118,18 +123,25 @@ def _key(device: Device, dtype: str, cache_dtype: str) -> str:
 # --- the model ----------------------------------------------------------------------------------
 
 
-async def _check_model(device: Device, dtype: str, cache_dtype: str) -> list[Check]:
-    """Check the embedding, a long row and several short ones."""
+class _KnownBackbone(GPT2Backbone):
+    """Model of the self-test; its weights are not waited for, the read of all results is."""
+
+    async def load(self, device: Device) -> GPT2Weights:
+        """Issue the upload of the weights onto ``device``."""
+        with self._open_weights(device, self.dtype) as fetch:
+            return await issue_weights(device, self.config, fetch, self.dtype)
+
+
+async def _add_model(checks: PendingChecks, dtype: str, cache_dtype: str) -> None:
+    """Compute the embedding, a long row and several short ones, to be checked."""
     fetch = _block(dtype).fetch
-    backbone = await GPT2Backbone.from_weights(
-        CONFIG, lambda device, dtype: nullcontext(fetch), dtype, cache_dtype, device
+    backbone = await _KnownBackbone.from_weights(
+        CONFIG, lambda device, dtype: nullcontext(fetch), dtype, cache_dtype, checks.device
     )
     try:
-        return [
-            await _check_embedding(backbone),
-            *await _check_long(backbone),
-            *await _check_short(backbone),
-        ]
+        _add_embedding(checks, backbone)
+        _add_long(checks, backbone)
+        _add_short(checks, backbone)
     finally:
         backbone.dispose()
 
@@ -172,26 +184,32 @@ class _Known:
             self.tokens.append(max(range(CONFIG.vocab_size), key=self.logits[-1].__getitem__))
 
 
-async def _check_embedding(backbone: GPT2Backbone) -> Check:
-    """Check all tokens and all positions."""
-    weights, size, block = backbone.weights, CONFIG.vocab_size, _block(backbone.dtype)
-    expected: list[float] = []
+_EMBEDDED = (0, 150), (150, 150)  # first token and number of each row: all tokens
+_STARTS = (0, CONFIG.n_positions - 150)  # and all positions
+
+
+def _add_embedding(checks: PendingChecks, backbone: GPT2Backbone) -> None:
+    weights = backbone.weights
     with tidy("self-test") as scope:
-        rows = [(0, 150), (150, 150)]
-        ids = backbone.as_uint32([[first + t for t in range(count)] for first, count in rows])
-        starts = [0, CONFIG.n_positions - 150]
-        x = scope.escape(nn.embed(ids, backbone.as_uint32(starts), weights.wte, weights.wpe))
-    for token in range(size):
-        place = block.wpe[starts[token // 150] + token % 150]
-        expected += [a + b for a, b in zip(block.wte[token], place, strict=True)]
-    return await compare(f"{backbone.dtype} embedding", x, expected, _absolute(expected, 1e-6))
+        ids = backbone.as_uint32([[first + t for t in range(n)] for first, n in _EMBEDDED])
+        starts = backbone.as_uint32(_STARTS)
+        x = scope.escape(nn.embed(ids, starts, weights.wte, weights.wpe))
+    expected = partial(_embedding_expected, backbone.dtype)
+    checks.add(f"{backbone.dtype} embedding", x, expected, share=1e-6)
 
 
-async def _check_long(backbone: GPT2Backbone) -> list[Check]:
-    """Check one row: a prompt in chunks, then steps."""
-    known = _known(backbone.dtype, 0, sum(CHUNKS) + 1)
+def _embedding_expected(dtype: str) -> list[float]:
+    block, expected = _block(dtype), list[float]()
+    for (first, count), start in zip(_EMBEDDED, _STARTS, strict=True):
+        for t in range(count):
+            token, place = block.wte[first + t], block.wpe[start + t]
+            expected += [a + b for a, b in zip(token, place, strict=True)]
+    return expected
+
+
+def _add_long(checks: PendingChecks, backbone: GPT2Backbone) -> None:
+    """Compute one row: a prompt in chunks, then steps."""
     prompt = [_token(0, t) for t in range(sum(CHUNKS) + 1)]
-    checks = []
     with tidy("self-test"):
         cache = backbone.new_cache(1, len(prompt) + STEPS)
         first = 0
@@ -199,34 +217,41 @@ async def _check_long(backbone: GPT2Backbone) -> list[Check]:
             with tidy("prefill") as scope:
                 ids = backbone.as_uint32([prompt[first : first + count]])
                 x = scope.escape(backbone.blocks(ids, cache, backbone.as_uint32([first])))
-            expected = list(chain.from_iterable(known.hidden[first : first + count]))
+            expected = partial(_hidden_expected, backbone.dtype, first, count)
             name = f"{backbone.dtype} prompt, {count} tokens"
-            checks.append(await compare(name, x, expected, _allowed(backbone, expected)))
+            checks.add(name, x, expected, share=_share(backbone))
             first += count
-        checks += await _check_steps(backbone, cache, [prompt], [known], "1 row")
-    return checks
+        _add_steps(checks, backbone, cache, [prompt], 0, "1 row")
 
 
-async def _check_short(backbone: GPT2Backbone) -> list[Check]:
-    """Check a batch of rows of different lengths, with padding."""
+def _hidden_expected(dtype: str, first: int, count: int) -> list[float]:
+    hidden = _known(dtype, 0, sum(CHUNKS) + 1).hidden
+    return list(chain.from_iterable(hidden[first : first + count]))
+
+
+def _add_short(checks: PendingChecks, backbone: GPT2Backbone) -> None:
+    """Compute a batch of rows of different lengths, with padding."""
     rows = [[_token(row, t) for t in range(length)] for row, length in enumerate(SHORT, 1)]
-    known = [_known(backbone.dtype, row, length) for row, length in enumerate(SHORT, 1)]
     longest = max(SHORT) - 1
     with tidy("self-test"):
         cache = backbone.new_cache(len(rows), max(SHORT) + STEPS)
         padded = [[*row[:-1], *[0] * longest][:longest] for row in rows]
         backbone.blocks(backbone.as_uint32(padded), cache, backbone.as_uint32([0] * len(rows)))
-        return await _check_steps(backbone, cache, rows, known, f"{len(rows)} rows")
+        _add_steps(checks, backbone, cache, rows, 1, f"{len(rows)} rows")
 
 
-async def _check_steps(
+def _add_steps(
+    checks: PendingChecks,
     backbone: GPT2Backbone,
     cache: nn.KVCache,
     rows: Sequence[Sequence[int]],
-    known: Sequence[_Known],
+    first_row: int,
     name: str,
-) -> list[Check]:
-    """Check the recorded step of models/decode_run.py and its logits."""
+) -> None:
+    """Compute the recorded step of models/decode_run.py and its logits.
+
+    ``first_row``: index of the first of ``rows`` among the known ones.
+    """
     state = nn.SamplingState.create(
         backbone.device,
         [nn.History(row, len(row)) for row in rows],
@@ -235,7 +260,8 @@ async def _check_steps(
         [],
         CONFIG.vocab_size,
     )
-    checks = []
+    lengths = [(first_row + i, len(row)) for i, row in enumerate(rows)]
+    name = f"{backbone.dtype} step, {name}"
     with ExitStack() as freed:  # also after an exception
         with Recording(backbone.device) as recording, tidy("step"):
             x = backbone.blocks(state.token, cache, state.position)
@@ -245,41 +271,35 @@ async def _check_steps(
         freed.callback(recording.close)
         for step in range(STEPS):
             recording.replay(1)
-            expected = list(chain.from_iterable(row.logits[step] for row in known))
-            label = f"{backbone.dtype} step, {name}"
-            allowed = _allowed(backbone, expected)
-            checks.append(await compare(label, logits, expected, allowed, dispose_result=False))
-            tokens = [float(row.tokens[step]) for row in known]
-            label += ", token"
-            checks.append(await compare(label, state.token, tokens, 0.0, dispose_result=False))
-    return [_worst(checks[::2]), _worst(checks[1::2])]
+            expected = partial(_logits_expected, backbone.dtype, lengths, step)
+            checks.add(name, logits, expected, share=_share(backbone), copied=True)
+            tokens = partial(_tokens_expected, backbone.dtype, lengths, step)
+            checks.add(f"{name}, token", state.token, tokens, copied=True)
 
 
-def _worst(checks: Sequence[Check]) -> Check:
-    """Return the first failed check, else the one closest to failing."""
-    failed = (check for check in checks if not check.passed)
-    return next(failed, max(checks, key=lambda check: check.worst_error))
+def _logits_expected(dtype: str, lengths: Sequence[tuple[int, int]], step: int) -> list[float]:
+    """Return the logits of a step for rows of such index and length."""
+    rows = (_known(dtype, row, length).logits[step] for row, length in lengths)
+    return list(chain.from_iterable(rows))
 
 
-def _allowed(backbone: GPT2Backbone, expected: Sequence[float]) -> float:
-    share = TOLERANCE
-    if backbone.cache_dtype == "float16":
-        share = TOLERANCE_F16_CACHE
+def _tokens_expected(dtype: str, lengths: Sequence[tuple[int, int]], step: int) -> list[float]:
+    return [float(_known(dtype, row, length).tokens[step]) for row, length in lengths]
+
+
+def _share(backbone: GPT2Backbone) -> float:
+    """Return the largest error, as a share of the range of the expected numbers."""
     if nn.rounds_activations(backbone.device, backbone.weights.wte):
-        share = TOLERANCE_INT8
-    return _absolute(expected, share)
-
-
-def _absolute(expected: Sequence[float], share: float) -> float:
-    return share * (max(expected) - min(expected))
+        return TOLERANCE_INT8
+    return TOLERANCE_F16_CACHE if backbone.cache_dtype == "float16" else TOLERANCE
 
 
 # --- sampling -----------------------------------------------------------------------------------
 
 
-async def _check_draws(device: Device) -> list[Check]:
-    """Check tokens of several rows, sampled from known logits by every algorithm."""
-    checks = []
+async def _add_draws(checks: PendingChecks) -> None:
+    """Sample tokens of several rows from known logits by every algorithm, to be checked."""
+    device = checks.device
     head = array("f", (logit(row, v) for v in range(LINES) for row in range(ROWS)))
     with tidy("self-test"):
         raw = nn.Raw(memoryview(head).cast("B"), "F32", (LINES, ROWS))
@@ -293,27 +313,23 @@ async def _check_draws(device: Device) -> list[Check]:
                 nn.exclude_tokens(state)
                 logits = nn.project_logits(rows, matrix, state)
                 nn.sample(logits, state)
-            checks.append(await _check_draw(f"draw, {name}", logits, state, known_draws(options)))
-    return checks
+            _add_draw(checks, f"draw, {name}", logits, state, options)
 
 
-async def _check_draw(
-    name: str, logits: Tensor, state: nn.SamplingState, known: KnownDraws
-) -> Check:
+def _add_draw(
+    checks: PendingChecks,
+    name: str,
+    logits: Tensor,
+    state: nn.SamplingState,
+    options: nn.SamplingOptions,
+) -> None:
     """Check tokens and finished flags; with penalties also the logits and counts."""
-    pairs: list[tuple[Tensor, Iterable[float], float]] = [
-        (state.token, known.tokens, 0.0),
-        (state.finished, known.finished, 0.0),
-    ]
+    known = lru_cache(maxsize=1)(partial(known_draws, options))
+    checks.add(name, state.token, lambda: known().tokens)
+    checks.add(name, state.finished, lambda: known().finished)
     if state.penalties.any:
         chunks = state.maxima_and_counts.shape[1] - CANDIDATES
         counts = ops.slice(state.maxima_and_counts, (0, chunks), (ROWS, CANDIDATES))
-        pairs.append((counts, chain.from_iterable(known.counts()), 0.0))
+        checks.add(name, counts, lambda: list(chain.from_iterable(known().counts())))
         logits = ops.slice(logits, (0, 0), (ROWS, CANDIDATES))
-        pairs.append((logits, chain.from_iterable(known.logits), 1e-4))
-    return _worst(
-        [
-            await compare(name, got, list(map(float, expected)), tolerance, dispose_result=False)
-            for got, expected, tolerance in pairs
-        ]
-    )
+        checks.add(name, logits, lambda: list(chain.from_iterable(known().logits)), 1e-4)

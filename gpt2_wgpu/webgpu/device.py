@@ -228,8 +228,12 @@ class Device(NotPicklable):
                 self.memory.quarantine()
             raise OutOfGPUMemoryError(self._out_of_memory(nbytes, doing)) from None
         except wgpu.GPUPipelineError as error:  # asynchronous in browsers
-            kernel, _, why = one_line(error).partition(": ")
-            raise ShaderError(f"{kernel} does not compile on {self.info.name}: {why}") from None
+            kernel, end, why = one_line(error).partition("}: ")  # of PipelineCache's label
+            if not end:
+                raise ShaderError(
+                    f"a kernel does not compile on {self.info.name}: {kernel}"
+                ) from None
+            raise ShaderError(f"{kernel}}} does not compile on {self.info.name}: {why}") from None
         except (wgpu.GPUError, RuntimeError) as error:
             message = one_line(error)
             ours = isinstance(error, wgpu.GPUError) or message.startswith("Could not map buffer")

@@ -10,6 +10,7 @@ import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DeviceError
 from gpt2_wgpu.models import remembered, self_test
 from gpt2_wgpu.models.known_draws import OPTIONS, known_draws
+from gpt2_wgpu.webgpu.readback import Readback
 from gpt2_wgpu.webgpu.waiting import sync
 from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 from tests.gpu.doctored import doctored
@@ -22,16 +23,15 @@ def runs(monkeypatch, tmp_path):
     """The formats for which the self-test ran; nothing is remembered before."""
     ran = []
 
-    async def check_model(device, dtype, cache_dtype):
+    async def add_model(checks, dtype, cache_dtype):
         ran.append((dtype, cache_dtype))
-        return []
 
     async def nothing(*_):
-        return []
+        pass
 
-    monkeypatch.setattr(self_test, "_check_model", check_model)
-    monkeypatch.setattr(self_test, "_check_draws", nothing)
-    monkeypatch.setattr(self_test, "check_products", nothing)
+    monkeypatch.setattr(self_test, "_add_model", add_model)
+    monkeypatch.setattr(self_test, "_add_draws", nothing)
+    monkeypatch.setattr(self_test, "add_products", nothing)
     monkeypatch.setattr(remembered, "directory", lambda: tmp_path / "cache")
     forget(monkeypatch)
     return ran
@@ -99,6 +99,28 @@ def test_a_file_does_not_grow_for_ever(runs):
     for number in range(100):
         remembered.write("self_test.json", str(number), True)
     assert list(remembered.read("self_test.json")) == [str(number) for number in range(36, 100)]
+
+
+@pytest.mark.usefixtures("no_leak")
+def test_all_work_is_issued_before_the_one_read(device, monkeypatch):
+    """A browser compiles the kernels of a later check while an earlier one is computed."""
+    reads, submits = [], []
+    finish = Readback.finish
+
+    async def counted(readback):
+        reads.append(readback)
+        values = await finish(readback)
+        submits.append(device.queue.submits)
+        return values
+
+    monkeypatch.setattr(Readback, "finish", counted)
+    monkeypatch.setattr(remembered, "directory", lambda: None)
+    forget(monkeypatch)
+    require(device)
+    assert len(reads) == 1
+    assert submits == [device.queue.submits]
+    assert gw.self_check(device).passed
+    assert len(reads) == 2
 
 
 @pytest.mark.usefixtures("no_leak")

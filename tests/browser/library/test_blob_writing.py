@@ -33,7 +33,8 @@ WRITE = """async ([size, kind]) => {
   const written = new Uint8Array(Math.ceil(size / 4) * 4);
   const session = {
     check() { if (kind === "cancelled") throw new Error("lost"); },
-    settled: (promise) => promise,
+    inOrder: (work) => work(),
+    settled: (begin) => begin(),
     queue: {
       writeBuffer: (_, at, from, start, length) =>
         written.set(new Uint8Array(from, start, length), at),
@@ -50,7 +51,8 @@ MANY = """async (count) => {
   const blob = new Blob([new Uint8Array(1 << 20)]);
   const session = {
     check() {},
-    settled: (promise) => promise,
+    inOrder: (work) => work(),
+    settled: (begin) => begin(),
     queue: { writeBuffer() {}, onSubmittedWorkDone: async () => {} },
   };
   (async () => {

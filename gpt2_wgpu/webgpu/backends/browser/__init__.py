@@ -6,6 +6,9 @@ stub. It needs no page and no stack switching, so it works in workers, and in No
 Errors are asynchronous in WebGPU: the error of a call (out of memory, a shader that does not
 compile) is raised by the next ``map_async`` or ``on_submitted_work_done_async``, as wgpu's classes.
 Only the loss of a device is raised by every later call.
+
+Pipelines are compiled by the browser, several at a time, while Python goes on. A submit waits for
+those of its commands, and with it all later work of the queue, in order.
 """
 
 from __future__ import annotations

@@ -37,12 +37,12 @@ class GPUBuffer(classes.GPUBuffer):
         self._map_state = "unmapped"
 
     def destroy(self) -> None:
-        self._internal.destroy()
+        script.destroyObject(self._device._internal, self._internal)
 
 
 class GPUQuerySet(classes.GPUQuerySet):
     def destroy(self) -> None:
-        self._internal.destroy()
+        script.destroyObject(self._device._internal, self._internal)
 
 
 class GPUCommandEncoder(classes.GPUCommandEncoder):

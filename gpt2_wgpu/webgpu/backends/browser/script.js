@@ -38,9 +38,11 @@ globalThis.gpt2WgpuBackend = (() => {
       this.queue = device.queue;
       this.loss = null;
       this.failed = null;
-      this.waiting = 0; // promises in `settled`
+      this.unready = new Set(); // pipelines that are being compiled, or do not compile
+      this.delayed = null; // a promise: operations of the queue that wait for pipelines
+      this.waiting = 0; // calls in `settled`
       this.timer = null;
-      device.lost.then((info) => this.lose(info.reason, info.message));
+      this.lost = device.lost.then((info) => this.lose(info.reason, info.message));
       device.addEventListener("uncapturederror", (event) => {
         event.preventDefault(); // the next read reports it: the console need not as well
         this.failed ??= named(event.error);
@@ -62,16 +64,57 @@ globalThis.gpt2WgpuBackend = (() => {
       throw failure("GPUError", `Parent device is lost (${reason}${message && `: ${message}`})`);
     }
 
-    // The object that `create` makes; if it is invalid, the next read names its shader.
-    shader(label, create) {
+    // Resolves when the device is lost, or so long after an error that it is not.
+    patience() {
+      const later = new Promise((resolve) => setTimeout(resolve, LOSS_MILLISECONDS));
+      return Promise.race([this.lost, later]);
+    }
+
+    // The module of a shader; if it is invalid, the next read names it.
+    shader(label, code) {
       this.check();
       this.device.pushErrorScope("validation");
-      const created = create(this.device);
+      const module = this.device.createShaderModule({ label, code });
       const note = (error) => {
         if (error) this.failed ??= failure("GPUPipelineError", `${label}: ${error.message}`);
       };
       this.device.popErrorScope().then(note, () => {});
-      return created;
+      return module;
+    }
+
+    // A pipeline that the browser compiles beside other work: once `ready` has resolved, `made` is
+    // WebGPU's object, or `error` says why there is none.
+    compile(descriptor) {
+      this.check();
+      const pipeline = { made: null, error: null, ready: null };
+      this.unready.add(pipeline);
+      const succeed = (made) => {
+        pipeline.made = made;
+        this.unready.delete(pipeline);
+      };
+      const fail = async ({ message }) => {
+        await this.patience();
+        pipeline.error = failure("GPUPipelineError", `${descriptor.label}: ${message}`);
+      };
+      pipeline.ready = this.device.createComputePipelineAsync(descriptor).then(succeed, fail);
+      return pipeline;
+    }
+
+    // Does `work`, an operation of the queue: at once, or after those before it and when `pipelines`
+    // are compiled. Returns what `work` returns, or a promise of it: of undefined where the device
+    // was lost meanwhile, or `work` failed, which the next read reports.
+    inOrder(work, pipelines = []) {
+      const compiling = pipelines.filter(({ made, error }) => made === null && error === null);
+      if (this.delayed === null && compiling.length === 0) return work();
+      const before = Promise.all([this.delayed, ...compiling.map(({ ready }) => ready)]);
+      const done = Promise.race([before, this.lost])
+        .then(() => (this.loss === null ? work() : undefined))
+        .catch((error) => void (this.failed ??= named(error)));
+      const delayed = done.then(() => {
+        if (this.delayed === delayed) this.delayed = null;
+      });
+      this.delayed = delayed;
+      return done;
     }
 
     // Resolves to the first error of all calls so far, or null. Invalid objects make other calls
@@ -97,21 +140,25 @@ globalThis.gpt2WgpuBackend = (() => {
       }, NUDGE_MILLISECONDS);
     }
 
-    // What `promise` gives; throws what the calls before it, or it itself, did wrong.
-    async settled(promise) {
+    // What the promise of `begin` gives, which is called in order; throws what the calls before,
+    // compiling included, or it itself, did wrong.
+    async settled(begin, pipelines = [...this.unready]) {
       this.waiting += 1;
       this.nudge();
-      const done = () => (this.waiting -= 1);
-      promise.then(done, done);
-      const outcome = promise.then((value) => ({ value }), (error) => ({ error }));
-      const [earlier, { value, error }] = await Promise.all([this.errors(), outcome]);
-      if (error) {
-        const patience = new Promise((resolve) => setTimeout(resolve, LOSS_MILLISECONDS));
-        await Promise.race([this.device.lost, patience]);
+      try {
+        const start = () => {
+          const outcome = begin().then((value) => ({ value }), (error) => ({ error }));
+          return [this.errors(), outcome];
+        };
+        const begun = await this.inOrder(start, pipelines);
+        const [earlier, { value, error }] = await Promise.all(begun ?? [this.errors(), {}]);
+        if (error) await this.patience();
+        this.check();
+        if (earlier ?? error) throw earlier ?? (await this.errors()) ?? named(error);
+        return value;
+      } finally {
+        this.waiting -= 1;
       }
-      this.check();
-      if (earlier ?? error) throw earlier ?? (await this.errors()) ?? named(error);
-      return value;
     }
   }
 
@@ -146,7 +193,7 @@ globalThis.gpt2WgpuBackend = (() => {
     });
   }
 
-  function pipeline(label, layout, module, entryPoint, constants) {
+  function stage(label, layout, module, entryPoint, constants) {
     return { label, layout, compute: { module, entryPoint, constants: JSON.parse(constants) } };
   }
 
@@ -159,12 +206,34 @@ globalThis.gpt2WgpuBackend = (() => {
     let bound = null;
     for (let time = 0; time < times; time++) {
       for (let i = 0; i < bundle.length; i += 5) {
-        const pipeline = bundle[i];
-        if (pipeline !== bound) pass.setPipeline((bound = pipeline));
+        const { made } = bundle[i];
+        if (made !== bound) pass.setPipeline((bound = made));
         pass.setBindGroup(0, bundle[i + 1]);
         pass.dispatchWorkgroups(bundle[i + 2], bundle[i + 3], bundle[i + 4]);
       }
     }
+  }
+
+  // A command buffer of the list that Python has written.
+  function encoded(device, commands) {
+    const encoder = device.createCommandEncoder();
+    let pass = null;
+    let i = 0;
+    const next = (count) => commands.slice(i, (i += count));
+    const run = {
+      pass: () => (pass = encoder.beginComputePass()),
+      timed: () => (pass = encoder.beginComputePass(timed(...next(3)))),
+      pipeline: () => pass.setPipeline(commands[i++].made),
+      group: () => pass.setBindGroup(...next(2)),
+      dispatch: () => pass.dispatchWorkgroups(...next(3)),
+      bundle: () => runBundle(pass, ...next(2)),
+      end: () => pass.end(),
+      copy: () => encoder.copyBufferToBuffer(...next(5)),
+      clear: () => encoder.clearBuffer(...next(3)),
+      resolve: () => encoder.resolveQuerySet(...next(5)),
+    };
+    while (i < commands.length) run[commands[i++]]();
+    return encoder.finish();
   }
 
   return {
@@ -211,11 +280,15 @@ globalThis.gpt2WgpuBackend = (() => {
       return session.device.createBuffer({ label, size, usage });
     },
 
+    // Of a buffer or a query set, after what uses it.
+    destroyObject: (session, object) => void session.inOrder(() => object.destroy()),
+
     writeBuffer(session, buffer, offset, data) {
       session.check();
       const view = data.getBuffer("u8");
       try {
-        session.queue.writeBuffer(buffer, offset, view.data);
+        const bytes = session.delayed === null ? view.data : view.data.slice();
+        session.inOrder(() => session.queue.writeBuffer(buffer, offset, bytes));
       } finally {
         view.release();
       }
@@ -239,7 +312,8 @@ globalThis.gpt2WgpuBackend = (() => {
           session.check();
           const size = Math.ceil(filled / 4) * 4;
           new Uint8Array(staging).fill(0, filled, size);
-          session.queue.writeBuffer(buffer, offset, staging, 0, size);
+          const at = offset;
+          await session.inOrder(() => session.queue.writeBuffer(buffer, at, staging, 0, size));
           [offset, filled] = [offset + filled, 0];
         }
       } finally {
@@ -248,12 +322,12 @@ globalThis.gpt2WgpuBackend = (() => {
       }
       // Written data is in the browser's memory until the GPU process has it; and a tensor
       // for which there was no room is reported here, not with the first text.
-      await session.settled(session.queue.onSubmittedWorkDone());
+      await session.settled(() => session.queue.onSubmittedWorkDone(), []);
     },
 
     map(session, buffer, mode, offset, size) {
       session.check();
-      return session.settled(buffer.mapAsync(mode, offset, size));
+      return session.settled(() => buffer.mapAsync(mode, offset, size));
     },
 
     readMapped(buffer, offset, size) {
@@ -290,15 +364,21 @@ globalThis.gpt2WgpuBackend = (() => {
       return session.device.createPipelineLayout({ label, bindGroupLayouts });
     },
 
-    createShaderModule: (session, label, code) =>
-      session.shader(label, (device) => device.createShaderModule({ label, code })),
+    createShaderModule: (session, label, code) => session.shader(label, code),
 
-    createPipeline: (session, label, ...rest) =>
-      session.shader(label, (device) => device.createComputePipeline(pipeline(label, ...rest))),
+    // If it does not compile, the next read names its shader.
+    createPipeline(session, ...rest) {
+      const pipeline = session.compile(stage(...rest));
+      pipeline.ready.then(() => (session.failed ??= pipeline.error));
+      return pipeline;
+    },
 
-    createPipelineAsync(session, ...rest) {
+    async createPipelineAsync(session, ...rest) {
+      const pipeline = session.compile(stage(...rest));
+      await Promise.race([pipeline.ready, session.lost]);
       session.check();
-      return session.settled(session.device.createComputePipelineAsync(pipeline(...rest)));
+      if (pipeline.error) throw pipeline.error;
+      return pipeline;
     },
 
     createQuerySet(session, label, type, count) {
@@ -306,28 +386,19 @@ globalThis.gpt2WgpuBackend = (() => {
       return session.device.createQuerySet({ label, type, count });
     },
 
+    // Waits for the pipelines of these commands, and for no others. With one that does not compile
+    // nothing is submitted.
     submit(session, commands) {
       session.check();
-      const encoder = session.device.createCommandEncoder();
-      let pass = null;
-      let i = 0;
-      const next = (count) => commands.slice(i, (i += count));
-      const run = {
-        pass: () => (pass = encoder.beginComputePass()),
-        timed: () => (pass = encoder.beginComputePass(timed(...next(3)))),
-        pipeline: () => pass.setPipeline(commands[i++]),
-        group: () => pass.setBindGroup(...next(2)),
-        dispatch: () => pass.dispatchWorkgroups(...next(3)),
-        bundle: () => runBundle(pass, ...next(2)),
-        end: () => pass.end(),
-        copy: () => encoder.copyBufferToBuffer(...next(5)),
-        clear: () => encoder.clearBuffer(...next(3)),
-        resolve: () => encoder.resolveQuerySet(...next(5)),
-      };
-      while (i < commands.length) run[commands[i++]]();
-      session.queue.submit([encoder.finish()]);
+      const { unready } = session;
+      const used = unready.size ? commands.flat().filter((each) => unready.has(each)) : [];
+      session.inOrder(() => {
+        const broken = used.find(({ error }) => error !== null);
+        if (broken) session.failed ??= broken.error;
+        else session.queue.submit([encoded(session.device, commands)]);
+      }, used);
     },
 
-    done: (session) => session.settled(session.queue.onSubmittedWorkDone()),
+    done: (session) => session.settled(() => session.queue.onSubmittedWorkDone()),
   };
 })();
