@@ -10,13 +10,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gpt2_wgpu as gw
-from benchmarks.compile_report.paper_device import PaperDevice, key_of
 from gpt2_wgpu import nn
 from gpt2_wgpu.tensors import tidy
+from gpt2_wgpu.webgpu.capabilities import AdapterInfo
+from gpt2_wgpu.webgpu.paper_device import PaperDevice
 from gpt2_wgpu.webgpu.pipelines import Signature, load_source
 from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 
 MODELS = {"124M": 768, "XL": 1600}  # name → width; one layer: all are alike
+ADAPTER = AdapterInfo("a GPU on paper", "", "", "", "DiscreteGPU")
+LIMITS = {  # that most GPUs grant
+    "max-buffer-size": 1 << 31,
+    "max-storage-buffer-binding-size": (1 << 31) - 4,
+    "max-compute-invocations-per-workgroup": 1024,
+    "max-compute-workgroup-size-x": 1024,
+    "max-compute-workgroup-storage-size": 32 << 10,
+    "max-storage-buffers-per-shader-stage": 16,
+    "max-compute-workgroups-per-dimension": 65_535,
+}
 HEAD, VOCABULARY, CONTEXT = 64, 50_257, 1024
 ROWS = (1, 8, 16, 64)  # of a decode step
 PROMPTS = (33, 128, 512)  # tokens of a prefill chunk
@@ -73,7 +84,7 @@ def variants() -> list[Variant]:
         for model in MODELS:
             for use, works in _uses(model, dtype):
                 for work in works:
-                    name, variant, constants = key_of(work)
+                    name, variant, constants = work.kernel.pipeline
                     key = (name, variant, constants)
                     if key not in found:
                         found[key] = Variant(
@@ -87,7 +98,7 @@ def variants() -> list[Variant]:
 def _uses(model: str, dtype: str) -> Iterator[tuple[str, list[Any]]]:
     """Yield what a model does, and the dispatches of it."""
     short, width = WEIGHT_FORMATS[dtype].name, MODELS[model]
-    device = PaperDevice()
+    device = PaperDevice(ADAPTER, LIMITS)
     works = device.queue.works  # type: ignore[attr-defined]
 
     def taken() -> list[Any]:

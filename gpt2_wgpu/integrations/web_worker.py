@@ -17,11 +17,13 @@ from gpt2_wgpu import samplers
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.integrations.web_console import Console
 from gpt2_wgpu.integrations.web_inspection import inspection
+from gpt2_wgpu.integrations.web_kernels import FIRST_PROMPT, FIRST_TOKENS, prepare_first_text
 from gpt2_wgpu.integrations.web_sessions import Session, session_arguments
 from gpt2_wgpu.integrations.web_settings import Settings, javascript_names, search_warnings
 from gpt2_wgpu.integrations.web_texts import Text, details_of, pieces
 from gpt2_wgpu.integrations.web_tokens import TokenText, without_tokens
 from gpt2_wgpu.models.default_dtype import likely_dtype
+from gpt2_wgpu.models.loading import open_blobs
 from gpt2_wgpu.models.self_test import require_right_results
 from gpt2_wgpu.models.weight_sizes import stored_bytes
 from gpt2_wgpu.sampling_parameters import (
@@ -67,16 +69,15 @@ async def load(
 ) -> Model:
     """Load a model from pairs of file name and ``Blob``; see ``from_blobs``.
 
-    ``source``: hub id or address that the files come from; default: ``name``.
+    ``source``: hub id or address that the files come from; default: ``name``. The browser compiles
+    the kernels while the weights are uploaded.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        lm = await gw.GPT2CausalLM.from_blobs(
-            dict(files),
-            dtype,
-            on_progress=on_progress,  # type: ignore[arg-type]
-            name=name,
-        )
+        opened = await open_blobs(dict(files), name)
+        await prepare_first_text(opened, dtype)
+        report: Any = on_progress
+        lm = await gw.GPT2CausalLM.from_files(opened, dtype, None, report, None, [])
     return Model(name, lm, [str(warning.message) for warning in caught], source)
 
 
@@ -118,9 +119,7 @@ class Model:
 
     async def warm_up(self) -> None:
         """Compile all kernels of prefill and decode step, by running each once."""
-        async with self.stream(
-            "Once upon", {"maxTokens": 2}
-        ) as text:  # with penalties, whose kernels are included
+        async with self.stream(FIRST_PROMPT, {"maxTokens": FIRST_TOKENS}) as text:  # with penalties
             while await text.next() is not None:
                 pass
 

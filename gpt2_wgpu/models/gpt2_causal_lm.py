@@ -114,7 +114,7 @@ class GPT2CausalLM(SavedCausalLM):
         optional_function("on_progress", on_progress)
         adapters = await open_adapters(adapter)
         files = await open_preset(preset, preprocessor, load_weights)
-        return await cls._from_files(files, dtype, device, on_progress, cache_dtype, adapters)
+        return await cls.from_files(files, dtype, device, on_progress, cache_dtype, adapters)
 
     @classmethod
     async def from_blobs(
@@ -138,10 +138,10 @@ class GPT2CausalLM(SavedCausalLM):
         optional_function("on_progress", on_progress)
         adapters = await open_adapters(adapter)
         files = await open_blobs(blobs, name)
-        return await cls._from_files(files, dtype, device, on_progress, cache_dtype, adapters)
+        return await cls.from_files(files, dtype, device, on_progress, cache_dtype, adapters)
 
     @classmethod
-    async def _from_files(
+    async def from_files(
         cls,
         files: ModelFiles,
         dtype: str | None,
@@ -150,6 +150,7 @@ class GPT2CausalLM(SavedCausalLM):
         cache_dtype: str | None,
         adapters: Sequence[tuple[Path | AdapterBytes, float]],
     ) -> GPT2CausalLM:
+        """Load the model of ``files``, with adapters merged into it."""
         loading = GPT2Backbone.from_files(files, dtype, device, on_progress, cache_dtype, adapters)
         backbone = await loading
         lm = cls(backbone, files.preprocessor)

@@ -386,8 +386,7 @@ globalThis.gpt2WgpuBackend = (() => {
       return session.device.createQuerySet({ label, type, count });
     },
 
-    // Waits for the pipelines of these commands, and for no others. With one that does not compile
-    // nothing is submitted.
+    // Waits for its own pipelines alone. With one that does not compile nothing is submitted.
     submit(session, commands) {
       session.check();
       const { unready } = session;

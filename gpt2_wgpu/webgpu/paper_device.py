@@ -1,13 +1,13 @@
-"""Device without a GPU: computes nothing, and lists the dispatches of a model."""
+"""Device without a GPU: computes nothing, and shows which kernels a model takes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from gpt2_wgpu.webgpu import Device
 from gpt2_wgpu.webgpu.buffer_pool import BufferPool
 from gpt2_wgpu.webgpu.capabilities import AdapterInfo, Capabilities
+from gpt2_wgpu.webgpu.device import Device
 from gpt2_wgpu.webgpu.pipelines import (
     Kernel,
     PipelineCache,
@@ -16,31 +16,37 @@ from gpt2_wgpu.webgpu.pipelines import (
 )
 from gpt2_wgpu.webgpu.queue import Dispatch
 
-# Limits that most GPUs grant.
-LIMITS = {
-    "max-buffer-size": 1 << 31,
-    "max-storage-buffer-binding-size": (1 << 31) - 4,
-    "max-compute-invocations-per-workgroup": 1024,
-    "max-compute-workgroup-size-x": 1024,
-    "max-compute-workgroup-storage-size": 32 << 10,
-    "max-storage-buffers-per-shader-stage": 16,
-    "max-compute-workgroups-per-dimension": 65_535,
-}
+_BUDGET = 1 << 50  # bytes, of no memory
 
 
 class PaperDevice(Device):
-    """A discrete GPU on paper; ``queue.works`` are the dispatches so far."""
+    """A device on paper; ``queue.works`` are the dispatches so far.
 
-    def __init__(self) -> None:
+    ``pipelines`` compiles nothing. With those of a real device in its place, the kernels are
+    asked for there.
+
+    Args:
+        info, limits, features: of the adapter.
+    """
+
+    def __init__(
+        self, info: AdapterInfo, limits: Mapping[str, int], features: Collection[str] = ()
+    ) -> None:
         self.is_open, self.is_closed = True, False
         self.is_shared, self.replacement = True, None
         self.gpu = None
-        self.info = AdapterInfo("a GPU on paper", "", "", "", "DiscreteGPU")
-        self.limits, self.features = LIMITS, frozenset[str]()
-        self.capabilities = Capabilities.of(self.info, LIMITS)
-        self.memory = BufferPool(1 << 50, self.create_buffer, self.flush)
+        self.info, self.limits, self.features = info, limits, frozenset(features)
+        self.capabilities = Capabilities.of(info, limits, features)
+        self.memory = BufferPool(_BUDGET, self.create_buffer, self.flush)
         self.pipelines = _Signatures(self)
         self.queue = _List()  # type: ignore[assignment]
+
+    @classmethod
+    def of(cls, device: Device) -> PaperDevice:
+        """Return one that chooses kernels as ``device`` does."""
+        self = cls(device.info, device.limits, device.features)
+        self.capabilities = device.capabilities
+        return self
 
     def create_buffer(self, nbytes: int, usage: str) -> Any:
         """Return an object in place of a buffer."""
@@ -87,6 +93,9 @@ class _List:
     def upload(self, storage: object, offset: int, data: object) -> None:
         """Drop the data."""
 
+    async def upload_blob(self, storage: object, blob: object) -> None:
+        """Read nothing."""
+
     def flush(self, copies: Sequence[object] = ()) -> None:
         """Submit nothing."""
 
@@ -95,17 +104,3 @@ class _List:
 
     async def read(self, ranges: Sequence[tuple[object, int, int]]) -> list[memoryview]:
         return [memoryview(bytes(nbytes)) for _, _, nbytes in ranges]
-
-
-Key = tuple[str, tuple[tuple[str, str], ...], tuple[tuple[str, int | float], ...]]
-
-
-def key_of(work: Dispatch) -> Key:
-    """Return name, variant and constants of the kernel of a dispatch on a `PaperDevice`."""
-    key: Key = work.kernel.pipeline
-    return key
-
-
-def as_mapping(pairs: Sequence[tuple[str, Any]]) -> Mapping[str, Any]:
-    """Return a part of a key as JSON has it."""
-    return dict(pairs)
