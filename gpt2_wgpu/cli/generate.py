@@ -32,7 +32,7 @@ models:
   path/to/directory           in Hugging Face's format: config.json, safetensors
                               weights, and tokenizer.json or vocab.json +
                               merges.txt
-  path/to/model.keras         saved by KerasHub; needs the extra gpt2-wgpu[keras]
+  path/to/model.keras         saved by KerasHub; needs gpt2-wgpu[keras]
   gpt2_base_en, gpt2_medium_en, ...
   owner/name                  from the Hugging Face Hub, as the names above;
   hf://owner/name@revision    needs the extra gpt2-wgpu[hub]
