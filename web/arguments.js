@@ -19,6 +19,7 @@ const KINDS = {
   constraint: ["the address of a module", (value) => typeof value === "string" || value instanceof URL],
   update: BOOLEAN,
   wait: BOOLEAN,
+  peak: BOOLEAN,
   details: BOOLEAN,
   tokens: BOOLEAN,
   addStartToken: BOOLEAN,

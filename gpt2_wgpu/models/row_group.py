@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpt2_wgpu.copying import NotCopyable
 from gpt2_wgpu.errors import NumericalError, OutOfGPUMemoryError
@@ -39,7 +39,7 @@ from gpt2_wgpu.webgpu import Readback, Recording
 
 @dataclass(frozen=True)
 class _Submit:
-    """Steps in flight, and the row at each place."""
+    """Steps in flight, and the row at each place; ``begun``: when the GPU could begin."""
 
     steps: int
     begun: float
@@ -225,6 +225,8 @@ class RowGroup(NotCopyable):
         """Submit the steps that are only encoded, if there are any."""
         later, self._later = self._later, None
         if later is not None:
+            # Until now other steps ran, whose time is not that of these.
+            self._submits[-1] = replace(self._submits[-1], begun=time.perf_counter())
             later.begin()
 
     async def collect(self, then: Callable[[], None]) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from gpt2_wgpu import samplers, small_files, strict_json
@@ -173,11 +173,14 @@ class SavedRun:
 
 
 def _shared_name(model: str) -> str:
-    """Return ``model`` without the folders above an absolute path or one of a home directory."""
-    for kind in (PurePosixPath, PureWindowsPath):
-        if kind(model).is_absolute() or model.startswith("~"):
-            return kind(model).name
-    return model
+    """Return ``model``, of a folder only the last part: others have none of the folders above it.
+
+    "models/tales" may be a repository on the Hub, and stays.
+    """
+    if "://" in model:
+        return model
+    is_folder = model.startswith(("/", ".", "~")) or "\\" in model or model.count("/") > 1
+    return (PureWindowsPath(model).name or "model") if is_folder else model
 
 
 def _compared(part: RunPart, wanted: list[int], found: list[int]) -> PartCheck:

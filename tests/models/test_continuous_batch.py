@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -16,7 +20,7 @@ from gpt2_wgpu.errors import (
     NumericalError,
 )
 from gpt2_wgpu.models import continuous_batch, row_prefill
-from gpt2_wgpu.models.row_group import RowGroup
+from gpt2_wgpu.models.row_group import RowGroup, _Submit
 from gpt2_wgpu.webgpu.backends import flush_promises
 from tests.models.batch_rows import (
     CONTEXT,
@@ -142,6 +146,17 @@ def test_steps_are_encoded_while_others_run(one, monkeypatch):
         assert event != "encode" or (running == 1 and following == "collect")
         running += {"submit": 1, "begin": 1, "collect": -1}.get(event, 0)
     assert (running, events[-1]) == (1, "collect")
+
+
+def test_the_time_of_encoded_steps_begins_with_their_submit():
+    """Before it the steps of another group ran."""
+    group = object.__new__(RowGroup)
+    readback: Any = SimpleNamespace(begin=lambda: None)
+    group._later = readback
+    group._submits = deque([_Submit(1, 0.0, (), readback), _Submit(1, 0.0, (), readback)])
+    before = time.perf_counter()
+    group.begin()
+    assert [submit.begun >= before for submit in group._submits] == [False, True]
 
 
 def test_a_row_can_be_cancelled_in_any_state(one, monkeypatch):

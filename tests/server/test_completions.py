@@ -266,9 +266,11 @@ def test_no_memory_for_log_probabilities_of_a_prompt(serve, monkeypatch, stream)
 
     async def both(client):
         failed = await client.complete(**common, echo=True)
-        return failed, await client.complete(**common | {"max_tokens": 2})
+        rows = await client.get("/metrics")
+        return failed, rows.text, await client.complete(**common | {"max_tokens": 2})
 
-    failed, answer = serve(both)
+    failed, rows, answer = serve(both)
+    assert "\ngpt2_wgpu_rows_running 0\n" in rows and "\ngpt2_wgpu_rows_waiting 0\n" in rows
     assert "none left" in failed.text
     assert answer.status_code == 200
 

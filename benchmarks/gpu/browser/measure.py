@@ -29,11 +29,12 @@ def measure(context: Context, section: Section) -> None:
     if not (context.site / "web" / "gpt2.js").is_file():
         section["error"] = f"no web/gpt2.js in {context.site}: 'make site', or name it (--site)"
         return
-    with serving(context.site, _plan(context)) as (address, reports):
-        for program in context.browsers:
-            context.check_time()
-            context.say(f"decoding in {Path(program).stem}")
-            found: Section = section.setdefault(Path(program).stem, {})
+    for number, program in enumerate(context.browsers, 1):
+        context.check_time()
+        name = Path(program).stem
+        found: Section = section.setdefault(f"{name} {number}" if name in section else name, {})
+        context.say(f"decoding in {name}")
+        with serving(context.site, _plan(context)) as (address, reports):
             _measure_one(context, program, address, reports, found)
 
 
@@ -80,7 +81,7 @@ def _next(context: Context, reports: Reports, process: Any) -> dict[str, Any]:
         try:
             return reports.get(timeout=POLL_S)
         except queue.Empty:
-            if process.poll() is not None:
+            if process.poll() is not None and reports.empty():
                 raise _BrowserError(f"the browser ended with {process.returncode}") from None
             context.check_time()
 

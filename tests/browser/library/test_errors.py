@@ -55,6 +55,7 @@ def test_a_stopped_call_rejects_with_the_reason_of_its_signal(tab: Tab, when: st
         ("lm.generate(Array(600).fill(5))", "ContextLengthError", "RangeError"),
         ("lm.tokenizer.decode([99999])", "TokenizerError", "RangeError"),
         ("lm.python('len(1)')", "TypeError", "TypeError"),
+        ("lm.generate('The', { temperature: Symbol() })", "DataCloneError", "DOMException"),
         ("lm.inspect(Array(600).fill(5), { odds: 1 })", "ContextLengthError", "RangeError"),
         ("GPT2.load('no/such/')", "PresetError", "Error"),
     ],

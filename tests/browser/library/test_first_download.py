@@ -117,5 +117,5 @@ def test_a_missing_script_of_the_downloads_is_named(own_tab: Tab, host: Host) ->
         host.held.pop(WASM).set()
         host.files.pop(SCRIPT, None)
     until(lambda: len(host.downloads(EMBEDDED)) > before)
-    assert stopped(own_tab)
+    assert own_tab.evaluate("() => loading") is None
     own_tab.complaints.clear()
