@@ -40,7 +40,7 @@ _LEARNING_RATE = 2e-5  # of the optimizer that KerasHub's class makes
 def checked_file(
     filepath: object, overwrite: bool, zipped: bool | None, save_format: str | None
 ) -> Path:
-    """Return the path of a ``.keras`` file to write.
+    """Return the path of a ``.keras`` file to write, with ``~`` expanded.
 
     Raises:
         InvalidArgumentError: another suffix or format, or the file exists without ``overwrite``.
@@ -58,7 +58,7 @@ def checked_file(
         raise InvalidArgumentError(f"save writes one {SUFFIX} file: {what} is not supported")
     if not is_possible(text):
         raise InvalidArgumentError(f"{shown(text)} is not a valid file name")
-    path = Path(text)
+    path = Path(os.path.expanduser(text))
     if path.is_dir():
         raise InvalidArgumentError(f"{path} is a directory: give the name of a file")
     if path.exists() and not overwrite:

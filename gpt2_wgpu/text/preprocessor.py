@@ -15,6 +15,7 @@ from gpt2_wgpu.text.preprocessing_layer import PreprocessingLayer, inner_config
 from gpt2_wgpu.text.special_tokens import token_list
 from gpt2_wgpu.text.start_end_packer import StartEndPacker, checked_length
 from gpt2_wgpu.text.tokenizer_directory import find_directory
+from gpt2_wgpu.text.tokenizer_files import checked_path
 from gpt2_wgpu.text.tokenizer_saving import preprocessor_settings, write_preprocessor
 from gpt2_wgpu.validation import made_from
 
@@ -180,7 +181,7 @@ class GPT2Preprocessor(PreprocessingLayer):
             TokenizerError: the directory cannot be written.
         """
         self.tokenizer.save_to_preset(preset_dir)
-        write_preprocessor(Path(preset_dir), type(self).__name__, self.get_config())
+        write_preprocessor(Path(checked_path(preset_dir)), type(self).__name__, self.get_config())
 
     save_pretrained = save_to_preset
 

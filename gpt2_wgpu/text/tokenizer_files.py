@@ -86,7 +86,7 @@ def read_json(path: StrPath) -> Any:
 
 
 def checked_path(path: object) -> str:
-    """Return the path of a directory as a str; TokenizerError if it is not a valid path."""
+    """Return the path of a directory, with ``~`` expanded; TokenizerError if it is not valid."""
     if not isinstance(path, (str, os.PathLike)):
         raise TokenizerError(f"the path of a directory must be a str or a Path, not {shown(path)}")
     text = os.fsdecode(path)
@@ -98,7 +98,7 @@ def checked_path(path: object) -> str:
         raise TokenizerError(f"a path cannot contain a lone surrogate: {shown(text)}") from None
     if "\0" in text:
         raise TokenizerError(f"a path cannot contain a NUL character: {shown(text)}")
-    return text
+    return os.path.expanduser(text)
 
 
 def write_assets(

@@ -38,6 +38,8 @@ PREPROCESSOR = "GPT2CausalLMPreprocessor"
 PREFIXES = {BACKBONE: "", CAUSAL_LM: "layers/gpt2_backbone/"}
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of name and of extra fields
 _ENCRYPTED = 1
+# The others of zipfile, bzip2 and LZMA, unpack to more bytes at a time than were asked for.
+_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _FAULTS = (
     zipfile.BadZipFile, NotImplementedError, EOFError, OverflowError, RuntimeError, ValueError,
     struct.error, zlib.error,
@@ -130,14 +132,13 @@ class KerasArchive:
             raise self._fault(
                 f"{WEIGHTS_FILE} is compressed: Keras stores it uncompressed (zip -0)"
             )
-        self._file.seek(entry.header_offset)
-        header = self._file.read(_LOCAL_HEADER.size)
+        end, header = os.fstat(self._file.fileno()).st_size, b""
+        if 0 <= entry.header_offset < end:
+            self._file.seek(entry.header_offset)
+            header = self._file.read(_LOCAL_HEADER.size)
         signature, name, extra = _LOCAL_HEADER.unpack(header.ljust(_LOCAL_HEADER.size, b"\0"))
         begin = entry.header_offset + _LOCAL_HEADER.size + name + extra
-        if (
-            signature != b"PK\3\4"
-            or begin + entry.file_size > os.fstat(self._file.fileno()).st_size
-        ):
+        if signature != b"PK\3\4" or begin + entry.file_size > end:
             raise self._fault(f"{WEIGHTS_FILE} is damaged or cut off")
         return _Window(self._file, begin, entry.file_size)
 
@@ -164,8 +165,10 @@ class KerasArchive:
             assert isinstance(values, dict)
             return SavedModel(name, config, values, None)
         backbone, preprocessor = config.get("backbone"), config.get("preprocessor")
-        if not isinstance(backbone, dict) or _serialised(backbone)[0] != BACKBONE:
-            raise ConfigError(f"{self.path}: the model's backbone is no {BACKBONE} of KerasHub")
+        kind, arguments = _serialised(backbone)
+        if not isinstance(backbone, dict) or kind != BACKBONE or arguments is None:
+            what = "is no" if kind != BACKBONE else "lacks the config of a"
+            raise ConfigError(f"{self.path}: the model's backbone {what} {BACKBONE} of KerasHub")
         if preprocessor is not None:
             kind, arguments = _serialised(preprocessor)
             if kind != PREPROCESSOR or arguments is None:
@@ -199,9 +202,15 @@ class KerasArchive:
                 if found
                 else f"there is no {name}, so this is not a model that Keras saved"
             )
-        if found[0].flag_bits & _ENCRYPTED:
+        (entry,) = found
+        if entry.flag_bits & _ENCRYPTED:
             raise self._fault(f"{name} is encrypted")
-        return found[0]
+        if entry.compress_type not in _BOUNDED:
+            raise self._fault(
+                f"{name} has compression method {entry.compress_type}, which is not supported: "
+                "only stored (0) and deflated (8) are"
+            )
+        return entry
 
     def _fault(self, what: str) -> WeightsError:
         return WeightsError(f"{self.path}: {what}")

@@ -9,7 +9,8 @@ transformers, they are the columns of one, ``c_attn``.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,6 +21,8 @@ from gpt2_wgpu.weights.header import TensorEntry
 from gpt2_wgpu.weights.keras_archive import PREFIXES, WEIGHTS_FILE, KerasArchive
 
 _DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+# What h5py raises for damaged files, each of them in many places.
+_FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 _BLOCK = {
     "ln_1": ("_self_attention_layer_norm",),
     "attn.c_attn": tuple(
@@ -48,7 +51,8 @@ class KerasWeights:
         self.where = where
         self._file, self._owner = file, owner
         self._paths = array_paths(num_layers, prefix)
-        shape = self._array("wte.weight", 0).shape
+        with self._reading("wte.weight"):
+            shape = self._array("wte.weight", 0).shape
         if len(shape) != 2 or not all(shape):
             raise WeightsError(f"{where}: wte.weight has shape {shown(shape)}, not two axes")
         self._width = shape[1]
@@ -80,7 +84,7 @@ class KerasWeights:
         h5py = imported(where)
         try:
             file = h5py.File(source, "r")
-        except (OSError, RuntimeError, ValueError) as error:
+        except _FAULTS as error:
             raise WeightsError(f"{where}: cannot be read: {error}") from None
         try:
             return cls(file, where, num_layers, prefix, owner)
@@ -94,32 +98,34 @@ class KerasWeights:
 
     def entry(self, name: str) -> TensorEntry:
         """Return dtype and shape of a tensor; WeightsError for an unknown name."""
-        arrays = self._arrays(name)
-        dtypes = {_dtype(array) for array in arrays}
+        with self._reading(name):
+            arrays = self._arrays(name)
+            dtypes = {_dtype(array) for array in arrays}
+            shapes = [array.shape for array in arrays]
+            size = sum(array.nbytes for array in arrays)
         if len(dtypes) != 1 or not dtypes <= _DTYPES.keys():
             raise WeightsError(
-                f"{self.where}: {name} is stored as {', '.join(sorted(dtypes))}; only float32, "
-                "float16 and bfloat16 are supported"
+                f"{self.where}: {name} is stored as {shown(', '.join(sorted(dtypes)))}; only "
+                "float32, float16 and bfloat16 are supported"
             )
         (dtype,) = dtypes
-        shape = self._shape(name, [array.shape for array in arrays])
-        size = sum(array.size for array in arrays) * arrays[0].dtype.itemsize
-        return TensorEntry(name, _DTYPES[dtype], shape, 0, size)
+        return TensorEntry(name, _DTYPES[dtype], self._shape(name, shapes), 0, size)
 
     def read(self, name: str) -> memoryview:
         """Return a tensor's bytes.
 
         Raises:
-            WeightsError: the tensor does not exist.
+            WeightsError: the tensor does not exist, or the file is damaged.
         """
         import numpy as np
 
-        arrays = [np.asarray(array) for array in self._arrays(name)]
-        if len(arrays) > 1:
-            first = (self._width, -1) if name.endswith(".weight") else (-1,)
-            arrays = [np.concatenate([array.reshape(first) for array in arrays], axis=-1)]
-        little = np.ascontiguousarray(arrays[0], arrays[0].dtype.newbyteorder("<"))
-        return little.reshape(-1).view(np.uint8).data
+        with self._reading(name):
+            arrays = [np.asarray(array) for array in self._arrays(name)]
+            if len(arrays) > 1:
+                first = (self._width, -1) if name.endswith(".weight") else (-1,)
+                arrays = [np.concatenate([array.reshape(first) for array in arrays], axis=-1)]
+            little = np.ascontiguousarray(arrays[0], arrays[0].dtype.newbyteorder("<"))
+            return little.reshape(-1).view(np.uint8).data
 
     def close(self) -> None:
         """Close the file. Idempotent."""
@@ -147,6 +153,17 @@ class KerasWeights:
         if name.endswith("attn.c_proj.weight"):
             return math.prod(shapes[0]) // self._width, self._width
         return shapes[0]
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        """Raise WeightsError for what h5py raises when it reads a damaged file."""
+        try:
+            yield
+        except WeightsError:
+            raise
+        except _FAULTS as error:
+            reason = shown(str(error).strip("'"))  # a KeyError's has quotation marks
+            raise WeightsError(f"{self.where}: {name} cannot be read ({reason})") from None
 
     def _arrays(self, name: str) -> list[Any]:
         if name not in self._paths:
@@ -194,9 +211,11 @@ def imported(where: str) -> Any:
 
 def _dtype(array: Any) -> str:
     """Return the name of a dataset's dtype; Keras stores bfloat16 as two bytes and an attribute."""
-    if array.dtype.kind == "V" and array.attrs.get("dtype") == "bfloat16":
-        return "bfloat16"
-    return str(array.dtype)
+    dtype = str(array.dtype)
+    if dtype == "|V2":
+        name = array.attrs.get("dtype")
+        return name if isinstance(name, str) and name == "bfloat16" else dtype
+    return dtype
 
 
 def array_paths(num_layers: int, prefix: str = "") -> dict[str, tuple[str, ...]]:

@@ -88,7 +88,15 @@ def targets(directory: Path) -> list[Target]:
         ),
         Target(
             "story.keras",
-            [_keras_file({}), _keras_file({}, zipfile.ZIP_DEFLATED)],
+            [
+                _keras_file({}, method)
+                for method in (
+                    zipfile.ZIP_STORED,
+                    zipfile.ZIP_DEFLATED,
+                    zipfile.ZIP_BZIP2,
+                    zipfile.ZIP_LZMA,
+                )
+            ],
             _keras(directory),
         ),
         Target(

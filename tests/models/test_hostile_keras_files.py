@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import io
 import json
+import random
+import struct
+import tracemalloc
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pytest
 
 from gpt2_wgpu import small_files
 from gpt2_wgpu.errors import ConfigError, GPT2WGPUError, TokenizerError, WeightsError
 from gpt2_wgpu.models import load_model
+from gpt2_wgpu.weights.keras_archive import KerasArchive
+from gpt2_wgpu.weights.keras_weights import KerasWeights
 from tests.models import keras_files
 
 pytestmark = pytest.mark.native("NumPy and files")
@@ -81,6 +88,14 @@ BAD: dict[str, tuple[Change, type[GPT2WGPUError], str]] = {
     ),
     "backbone": (
         configured(lambda c: c["config"].update(backbone=[])), ConfigError, "no GPT2Backbone",
+    ),
+    "backbone without config": (
+        configured(lambda c: c["config"]["backbone"].pop("config")),
+        ConfigError, "backbone lacks the config of a GPT2Backbone",
+    ),
+    "list as the backbone's config": (
+        configured(lambda c: c["config"]["backbone"].update(config=[])),
+        ConfigError, "backbone lacks the config of a GPT2Backbone",
     ),
     "preprocessor": (
         configured(lambda c: c["config"]["preprocessor"].update(class_name="Mine")),
@@ -163,6 +178,90 @@ def test_entries_that_unpack_to_much_are_rejected(saved: Path) -> None:
     keras_files.write(saved, contents, zipfile.ZIP_DEFLATED)
     with pytest.raises(WeightsError, match=r"model.weights.h5 is compressed"):
         load_model(saved)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_that_unpack_without_bound_are_rejected(saved: Path, method: int) -> None:
+    keras_files.write(saved, keras_files.entries(MODEL) | {CONFIG: bytes(10 << 20)}, method)
+    with pytest.raises(WeightsError, match=f"config.json has compression method {method}, "):
+        load_model(saved)
+
+
+def test_sizes_that_an_entry_claims_do_not_bound_what_is_kept(tmp_path: Path) -> None:
+    content = b" " * (40 << 20)
+    path = keras_files.write(tmp_path / "a.keras", {CONFIG: content}, zipfile.ZIP_DEFLATED)
+    size, checksum = struct.pack("<I", len(content)), struct.pack("<I", zlib.crc32(content[:99]))
+    data = path.read_bytes().replace(size, struct.pack("<I", 99))
+    path.write_bytes(data.replace(struct.pack("<I", zlib.crc32(content)), checksum))
+    with KerasArchive(path) as archive:
+        tracemalloc.start()
+        assert len(archive.read(CONFIG)) == 99
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+@pytest.mark.parametrize("offset", [2_000_000_000, 4_000_000_000])
+def test_offsets_outside_of_the_file_are_rejected(saved: Path, offset: int) -> None:
+    data = saved.read_bytes()
+    with zipfile.ZipFile(saved) as archive:
+        begin = archive.getinfo(WEIGHTS).header_offset
+    place = data.rindex(WEIGHTS.encode()) - 4  # of the offset in the directory
+    assert struct.unpack_from("<I", data, place) == (begin,)
+    end = data.rindex(b"PK\5\6") + 16  # offset of the directory, which moves all others
+    (directory,) = struct.unpack_from("<I", data, end)
+    for change, at in ((offset, place), (directory + 1_000_000, end)):
+        forged = bytearray(data)
+        struct.pack_into("<I", forged, at, change)
+        saved.write_bytes(forged)
+        with pytest.raises(WeightsError, match=r"story\.keras.*damaged"):
+            KerasArchive(saved).weights()
+
+
+def test_changed_bytes_of_weights_give_values_or_one_error(tmp_path: Path) -> None:
+    arrays = keras_files.arrays_of_keras(keras_files.tensors())
+    data = keras_files.weights_file(arrays, "")
+    chance, rejected = random.Random(5), 0
+    for _ in range(200):
+        changed = bytearray(data)
+        for _ in range(8):
+            changed[chance.randrange(len(data))] = chance.randrange(256)
+        (tmp_path / WEIGHTS).write_bytes(changed)
+        try:
+            with KerasWeights.open(tmp_path, 1) as weights:
+                for name in weights.names():
+                    assert weights.read(name).nbytes == weights.entry(name).nbytes
+        except WeightsError as error:
+            assert str(tmp_path / WEIGHTS) in str(error)
+            rejected += 1
+    assert 20 < rejected < 180
+
+
+@pytest.mark.parametrize(
+    ("stored", "attribute", "says"),
+    [
+        ("V2", np.array(["bfloat16"] * 2, "S8"), "V2"),
+        ("V2", 16, "V2"),
+        ("V8", "bfloat16", "V8"),
+        ([("a", "u1"), ("b", "u1")], "bfloat16", "'u1'"),
+    ],
+)
+def test_only_two_bytes_marked_by_a_text_are_bfloat16(
+    tmp_path: Path, stored: Any, attribute: Any, says: str
+) -> None:
+    arrays = keras_files.arrays_of_keras(keras_files.tensors())
+    path = "layers/position_embedding/vars/0"
+    (tmp_path / WEIGHTS).write_bytes(keras_files.weights_file(arrays, ""))
+    with h5py.File(tmp_path / WEIGHTS, "a") as file:
+        shape = file[path].shape
+        del file[path]
+        dataset = file.create_dataset(path, data=np.zeros(shape, stored))
+        dataset.attrs["dtype"] = attribute
+    with (
+        KerasWeights.open(tmp_path, 1) as weights,
+        pytest.raises(WeightsError, match=f"wpe.weight is stored as .*{says}.*; only float32"),
+    ):
+        weights.entry("wpe.weight")
 
 
 def test_names_of_entries_are_no_paths(saved: Path) -> None:

@@ -195,6 +195,24 @@ def test_weights_of_torchs_layout_and_of_bfloat16_are_saved(checkpoint: Path) ->
         np.testing.assert_array_equal(found[path], array, err_msg=path)
 
 
+def test_a_tilde_is_the_home_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_leak: None
+) -> None:
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    backbone = tiny.backbone()
+    lm = gw.GPT2CausalLM(backbone, gw.GPT2CausalLMPreprocessor(tiny.tokenizer(), 8))
+    lm.save("~/story.keras")
+    lm.save_to_preset("~/story")
+    assert lm.preprocessor is not None
+    lm.preprocessor.save_to_preset("~/text")
+    lm.dispose()
+    load_model("~/story.keras").dispose()
+    gw.GPT2CausalLM.from_preset("~/story").dispose()
+    assert {path.name for path in tmp_path.iterdir()} == {"story.keras", "story", "text"}
+    assert (tmp_path / "text" / "preprocessor.json").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

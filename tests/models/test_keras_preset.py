@@ -126,7 +126,7 @@ def array(shape: tuple[int, ...] = (8, WIDTH), dtype: str = "f4", **attributes: 
     ("path", "replacement", "says"),
     [
         ("layers/transformer_decoder_1/_feedforward_layer_norm/vars/0", None, "holds no layers/"),
-        ("layers/position_embedding/vars/0", array((8, WIDTH), "f8"), "float64; only float32"),
+        ("layers/position_embedding/vars/0", array((8, WIDTH), "f8"), "'float64'; only float32"),
         ("layers/position_embedding/vars/0", array((9, WIDTH)), "wpe.weight"),
         ("layers/reversible_embedding/vars/0", array((9,)), r"wte.weight has shape \(9,\)"),
         ("layers/position_embedding/vars/0", array(()), "vars/0 is not an array"),
