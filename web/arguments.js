@@ -15,7 +15,6 @@ const KINDS = {
   onMemory: FUNCTION,
   dtype: [`one of ${DTYPES.join(", ")}`, (value) => DTYPES.includes(value)],
   hub: ["the URL of a host", (value) => typeof value === "string" && URL.canParse(value)],
-  baseURL: ["the address of a folder", (value) => typeof value === "string" || value instanceof URL],
   constraint: ["the address of a module", (value) => typeof value === "string" || value instanceof URL],
   update: BOOLEAN,
   wait: BOOLEAN,

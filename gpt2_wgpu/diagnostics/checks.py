@@ -60,7 +60,8 @@ class _Result:
     share: float
 
     def check(self, values: memoryview, expected: Sequence[float]) -> Check:
-        got = list(values.cast(FORMATS[self.tensor.dtype]))  # type: ignore  # as in Tensor.data
+        given = values.cast(FORMATS[self.tensor.dtype])  # type: ignore  # as in Tensor.data
+        got = [float(value) for value in given]
         # NaN compares false with everything; it must count as the largest error.
         errors = [math.inf if g != g else abs(g - e) for g, e in zip(got, expected, strict=True)]
         worst = max(range(len(errors)), key=errors.__getitem__)

@@ -80,7 +80,12 @@ def equipped(worker: Worker) -> Worker:
 def results(equipped: Worker, request: pytest.FixtureRequest) -> dict[str, Any]:
     """What became of each test that was asked for: they run in one go."""
     nodes = asked(request)
-    return run_inside(equipped, files_for_the_browser() if all_of(nodes) else nodes)
+    return run_inside(equipped, files_of(nodes) if all_of(nodes) else nodes)
+
+
+def files_of(nodes: list[str]) -> list[str]:
+    """The files of these tests: others may import what the browser lacks."""
+    return list(dict.fromkeys(node.partition("::")[0] for node in nodes))
 
 
 def asked(request: pytest.FixtureRequest) -> list[str]:
