@@ -57,7 +57,8 @@ def test_the_blocks_of_layers_run(
 def test_the_blocks_of_hooks_run(
     device: gw.Device, capsys: pytest.CaptureFixture[str], no_leak: None
 ) -> None:
-    shape, same, lens, most, step, head, draw, *text = lines_of("hooks.md", capsys)
+    shape, same, lens, most, peak, step, head, draw, *text = lines_of("hooks.md", capsys)
+    assert re.fullmatch(r"(\d\.\S+|None) of \d+\.\d+ bytes per second", peak)
     assert re.fullmatch(r"\d+ dispatches, \d+\.\d MB", step)
     assert "(4096, 256)" in head and draw.startswith("sample None ")
     heads, tokens = map(int, re.findall(r"\d+", shape)[1:3])
