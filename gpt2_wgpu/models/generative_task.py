@@ -73,10 +73,11 @@ class GenerativeTask(GenerateMethods, CopiedByAttributes):
         return copied
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        if isinstance(self._function, weakref.ref):
-            memo[id(self._function)] = None  # as in __copy__
         memo[id(self.kept_runs)], memo[id(self.turns)] = KeptRuns(), Turns()
-        return super().__deepcopy__(memo)
+        copied = super().__deepcopy__(memo)
+        if isinstance(self._function, weakref.ref):
+            copied._function = None  # as in __copy__
+        return copied
 
     _instead_of_pickling = "load it in the other process (from_preset)"
 

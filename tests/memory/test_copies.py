@@ -117,11 +117,13 @@ def test_a_cache_is_copied_with_all_its_layers(lm, cache_dtype):
 
 
 def test_a_deep_copied_model_writes_the_same_and_lives_by_itself(lm):
-    held = gw.memory(lm.device)
+    held, function = gw.memory(lm.device), lm.make_generate_function()
     with gw.tidy():
         other = copy.deepcopy(lm)  # its weights outlive the scope, as those of a loaded model do
     assert other.device is lm.device
-    assert other.generate_function is None or other.generate_function.model is other
+    assert other.generate_function is None
+    assert other.make_generate_function() is not function is lm.generate_function
+    assert other.generate_function.model is other
     expected = tiny.text_of(lm)
     assert tiny.text_of(other) == expected
     other.dispose()
