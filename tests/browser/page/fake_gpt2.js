@@ -170,6 +170,7 @@ export class GPT2 extends EventTarget {
     fake.most = Math.max(fake.most, fake.running);
     this.#cache = 4194304;
     try {
+      let offset = 0;
       for (let i = 0; i < Math.min(maxTokens, fake.context ?? maxTokens); i++) {
         await sleep(fake.pause);
         if (signal?.aborted) throw aborted();
@@ -181,9 +182,10 @@ export class GPT2 extends EventTarget {
         if (fake.lose === i - 60) this.onrecovered?.({});
         const piece = fake.piece ?? ` ${WORDS[(i * 3 + seed) % WORDS.length]}`;
         report(stats);
-        yield shape(piece, i);
+        yield shape(piece, i, offset);
+        offset += piece.length;
       }
-      if (fake.stopToken) yield shape("", maxTokens);
+      if (fake.stopToken) yield shape("", maxTokens, offset);
       stats.finishReason = fake.reason ?? (stats.tokens < maxTokens ? "context" : "length");
     } finally {
       stats.finishReason ??= "aborted";
@@ -396,11 +398,12 @@ function timesOf(steps) {
 }
 
 /** A token of a stream: every second one was the most likely. */
-function tokenOf(piece, i) {
+function tokenOf(piece, i, offset) {
   const likely = [i % 2 ? " fox" : piece, fake.likely ?? " wolf"];
   return {
     id: idOf(piece),
     text: piece,
+    offset,
     logprob: Math.log(i % 2 ? 0.01 : 0.5),
     rank: i % 2 ? 6 : 0,
     entropy: Math.log(8),

@@ -67,12 +67,14 @@ serve({
   dispose: (_, model) => (loaded.delete(model) ? MEMORY : null),
 });
 
-async function stream({ signal, emit }, model, prompt, { maxTokens, seed = 1, details = false }) {
+const TOKEN = { id: 1, text: " a", offset: 0, logprob: -1, rank: 0, entropy: 1, top: [{ id: 1, piece: " a", logprob: -1 }] };
+
+async function stream({ signal, emit }, model, prompt, { maxTokens, seed = 1, details = false, tokens = false }) {
   const stats = { promptTokens: 1, tokens: 0, tokensPerSecond: null, secondsToFirstToken: 0.05, seed };
   for (; stats.tokens < maxTokens && !signal.aborted; await new Promise((resolve) => setTimeout(resolve, 1))) {
     stats.tokens += 1;
     if (stats.tokens > 2) Object.assign(stats, { tokensPerSecond: 12.5 });
-    emit({ text: " a", stats: { ...stats, finishReason: null } });
+    emit({ ...(tokens ? { text: "", tokens: [TOKEN] } : { text: " a" }), stats: { ...stats, finishReason: null } });
   }
   const ended = { ...stats, finishReason: signal.aborted ? "aborted" : "length" };
   emit({ text: "", stats: ended });

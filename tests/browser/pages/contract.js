@@ -57,6 +57,10 @@ export async function observe({ GPT2, check, models }) {
   for await (const _ of detailed);
   see("details", detailed.details);
 
+  const tokens = lm.stream("Once", { maxTokens: 3, seed: 1, tokens: true, topLogprobs: 2 });
+  see("token", (await tokens.next()).value);
+  for await (const _ of tokens);
+
   const session = await lm.session("Once");
   seen.sessionText = [shape(await session.generate({ maxTokens: 2, seed: 1 })), shape(await session.text())];
   see("sessionIds", await session.tokenIds());
