@@ -54,9 +54,9 @@ async def measured(client):
 
 
 async def reach(client, running):
-    """Wait until as many rows are running."""
+    """Wait until at least as many rows are running."""
     async with asyncio.timeout(60):
-        while (await measured(client))["gpt2_wgpu_rows_running"] != str(running):
+        while int((await measured(client))["gpt2_wgpu_rows_running"]) < running:
             await asyncio.sleep(0.001)
 
 
@@ -72,7 +72,7 @@ def test_a_client_that_hangs_up_frees_its_rows(serve, lm, stream, logprobs):
         running = asyncio.create_task(gone.run(client.app))
         answer = asyncio.create_task(client.complete(**other))
         if not stream:  # a stream closes itself
-            await reach(client, 4)
+            await reach(client, 3)  # not the other one, which may have ended before a look
             gone.closed.set()
         await asyncio.wait_for(running, 60)
         values = await measured(client)
