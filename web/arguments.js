@@ -47,7 +47,7 @@ export function checked(options, call, names) {
   }
   for (const [name, value] of Object.entries(options)) {
     if (names && !names.includes(name)) throw wrong(`${call} has no option ${shown(name)}; it has ${names.join(", ")}`);
-    if (!(name in KINDS) || value === undefined || value === null) continue;
+    if (!Object.hasOwn(KINDS, name) || value === undefined || value === null) continue;
     const [kind, fits] = KINDS[name];
     if (!fits(value)) throw wrong(`${name} must be ${kind}, not ${shown(value)}`);
   }

@@ -8,13 +8,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 from gpt2_wgpu import small_files, strict_json
 from gpt2_wgpu.errors import WeightsError
 from gpt2_wgpu.other_formats import weights_instead
 from gpt2_wgpu.shown import listed, shown
+from gpt2_wgpu.weights.closing import Closing
 from gpt2_wgpu.weights.header import TensorEntry
 from gpt2_wgpu.weights.safetensors import SafetensorsFile
 
@@ -63,7 +63,7 @@ class BlobRange:
     end: int
 
 
-class Checkpoint:
+class Checkpoint(Closing):
     """`WeightSource` over the memory-mapped files of a directory; created by `open`.
 
     After `close`, existing views stay valid and `read` raises, as in `SafetensorsFile`.
@@ -156,17 +156,6 @@ class Checkpoint:
         """Close all files. Idempotent."""
         for file in self._files:
             file.close()
-
-    def __enter__(self) -> Checkpoint:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _file(self, name: str) -> SafetensorsFile:
         try:

@@ -18,13 +18,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
 from typing import Any
 
 from gpt2_wgpu import small_files, strict_json
 from gpt2_wgpu.checkpoint_files import CONFIG, MERGES, VOCABULARIES, WHOLE_TOKENIZER
 from gpt2_wgpu.errors import ConfigError, PresetError, WeightsError
 from gpt2_wgpu.shown import shown
+from gpt2_wgpu.weights.closing import Closing
 from gpt2_wgpu.weights.presets import looks_like_path
 
 SUFFIX = ".keras"
@@ -78,7 +78,7 @@ def keras_file(name: object) -> Path | None:
     return None
 
 
-class KerasArchive:
+class KerasArchive(Closing):
     """A ``.keras`` file, open for reading.
 
     Raises:
@@ -182,17 +182,6 @@ class KerasArchive:
         """Close the file. Idempotent."""
         self._zip.close()
         self._file.close()
-
-    def __enter__(self) -> KerasArchive:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _entry(self, name: str) -> zipfile.ZipInfo:
         found = [entry for entry in self._zip.infolist() if entry.filename == name]

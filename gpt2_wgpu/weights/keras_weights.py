@@ -12,11 +12,11 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from gpt2_wgpu.errors import WeightsError
 from gpt2_wgpu.shown import shown
+from gpt2_wgpu.weights.closing import Closing
 from gpt2_wgpu.weights.header import TensorEntry
 from gpt2_wgpu.weights.keras_archive import PREFIXES, WEIGHTS_FILE, KerasArchive
 
@@ -35,7 +35,7 @@ _BLOCK = {
 }
 
 
-class KerasWeights:
+class KerasWeights(Closing):
     """`WeightSource` over the arrays of an HDF5 file, which are read one at a time."""
 
     disagreements: tuple[str, ...] = ()
@@ -132,17 +132,6 @@ class KerasWeights:
         self._file.close()
         if self._owner is not None:
             self._owner.close()
-
-    def __enter__(self) -> KerasWeights:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _shape(self, name: str, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
         """Return the shape of a tensor from those of its arrays, with one axis for all heads."""

@@ -22,6 +22,7 @@ from gpt2_wgpu.errors import InvalidArgumentError, WeightsError
 from gpt2_wgpu.shown import listed, shown
 from gpt2_wgpu.weights.blobs import Blob, read_blob, read_range
 from gpt2_wgpu.weights.checkpoint import BlobRange, parsed_file
+from gpt2_wgpu.weights.closing import Closing
 from gpt2_wgpu.weights.header import TensorEntry, header_length, parse_header
 from gpt2_wgpu.weights.naming import SUPPORTED_DTYPES
 from gpt2_wgpu.weights.safetensors import SafetensorsFile
@@ -81,7 +82,7 @@ class AdapterBytes:
         """Do nothing: the bytes are read again after a device loss."""
 
 
-class LoraAdapter:
+class LoraAdapter(Closing):
     """An open adapter: ``modules``, by name of the model's matrix, and their bytes.
 
     Raises:
@@ -132,12 +133,6 @@ class LoraAdapter:
     def close(self) -> None:
         """Close the file. Idempotent."""
         self._file.close()
-
-    def __enter__(self) -> LoraAdapter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def weighted(adapters: Adapters | None) -> list[tuple[AdapterName, float]]:

@@ -7,16 +7,16 @@ import mmap
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
 from gpt2_wgpu.errors import WeightsError
 from gpt2_wgpu.shown import shown
+from gpt2_wgpu.weights.closing import Closing
 from gpt2_wgpu.weights.header import Header, TensorEntry, header_length, parse_header
 
 __all__ = ["Header", "SafetensorsFile", "TensorEntry", "header_length", "parse_header"]
 
 
-class SafetensorsFile:
+class SafetensorsFile(Closing):
     """Read-only memory-mapped safetensors file; opening it reads the header only.
 
     Views returned by `read` stay valid after `close`: the file is unmapped with the last view.
@@ -68,17 +68,6 @@ class SafetensorsFile:
             # BufferError: views are in use; releasing the last one unmaps the file.
             with contextlib.suppress(BufferError):
                 mapped.close()
-
-    def __enter__(self) -> SafetensorsFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _map_file(path: Path) -> mmap.mmap | None:

@@ -111,6 +111,10 @@ OPTIONS = "the options of {} must be an object, not {}"
          "signal"),
         ("lm.generate('The', { signal: 'x' })", 'signal must be an AbortSignal, not "x"'),
         ("lm.generate('The', { details: 1 })", "details must be true or false, not 1"),
+        (
+            "lm.perplexity('The', { constructor: 1 })",
+            'perplexity has no option "constructor"; it has stride, signal',
+        ),
         ("lm.loadSession('x')", "loadSession takes the Uint8Array of toBytes"),
     ],
 )  # fmt: skip

@@ -7,7 +7,7 @@ Errors are asynchronous in WebGPU: the error of a call (out of memory, a shader 
 compile) is raised by the next ``map_async`` or ``on_submitted_work_done_async``, as wgpu's classes.
 Only the loss of a device is raised by every later call.
 
-Pipelines are compiled by the browser, several at a time, while Python goes on. A submit waits for
+Pipelines are compiled by the browser while Python goes on. A submit waits for
 those of its commands, and with it all later work of the queue, in order.
 """
 
