@@ -181,7 +181,7 @@ FIREFOX = [
     *BROWSER,
     Engine(
         "gpt2-wgpu-f32-no-submits",
-        "gpt2-wgpu",
+        "gpt2-wgpu, no empty submits",
         "WebGPU",
         "ours",
         options={"dtype": "float32", "preferences": {_AGENT: "Mozilla/5.0 Gecko/20100101"}},

@@ -29,7 +29,8 @@ async function load(file, options, threads) {
   if (options.hideSubgroups) hideSubgroups();
   engine = await import(`./${file}.js`);
   const versions = await engine.load(options, threads);
-  return { adapter: description || `${vendor} ${architecture}`.trim(), software, ...versions };
+  const named = description || `${vendor} ${architecture}`.trim();
+  return { adapter: named || "an adapter that the browser does not name", software, ...versions };
 }
 
 /** @param {any} work @param {number} count → [seconds since the call, ids] of each emit */
