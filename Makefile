@@ -120,7 +120,7 @@ format: .venv-test/installed ## put the code into the house style
 
 clean: ## remove environments, caches and build output
 	rm -rf .venv .venv-parity .venv-test .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist \
-		node_modules
+		node_modules lite .cache .jupyterlite.doit.db
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The package as a user gets it: built, then installed, with what builds the site.
