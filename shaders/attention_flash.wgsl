@@ -41,6 +41,12 @@ fn weights_of(score: vec4<f32>, highest: f32, seen: vec4<bool>) -> vec4<f32> {
   return select(vec4<f32>(0.0), exp(score - highest), seen);
 }
 
+// Of a query: what this thread has summed up.
+fn write_dimensions(index: u32, x: u32, low: vec4<f32>, high: vec4<f32>, total: f32) {
+  if (x < 2u * HEAD_DIM8) { write_output(0u, index, x, low, total); }
+  if (x + 16u < 2u * HEAD_DIM8) { write_output(0u, index, x + 16u, high, total); }
+}
+
 @compute @workgroup_size(16, 8)
 fn main(@builtin(local_invocation_index) thread: u32,
         @builtin(local_invocation_id) local: vec3<u32>,
@@ -173,11 +179,9 @@ fn main(@builtin(local_invocation_index) thread: u32,
   workgroupBarrier();
   var all = vec4<f32>(0.0);
   for (var i = 0u; i < 16u; i++) { all += slice[local.y * 16u + i]; }
-  for (var i = 0u; i < 4u; i++) {
-    if (first + local.y + 8u * i > last) { break; }
-    if (local.x < 2u * HEAD_DIM8) { write_output(0u, own[i], local.x, low[i], all[i]); }
-    if (local.x + 16u < 2u * HEAD_DIM8) {
-      write_output(0u, own[i], local.x + 16u, high[i], all[i]);
-    }
-  }
+  let stored = vec4<u32>(first + local.y) + vec4<u32>(0u, 8u, 16u, 24u) <= vec4<u32>(last);
+  if (stored.x) { write_dimensions(own.x, local.x, low[0], high[0], all.x); }
+  if (stored.y) { write_dimensions(own.y, local.x, low[1], high[1], all.y); }
+  if (stored.z) { write_dimensions(own.z, local.x, low[2], high[2], all.z); }
+  if (stored.w) { write_dimensions(own.w, local.x, low[3], high[3], all.w); }
 }

@@ -41,6 +41,13 @@ fn w_group(n: u32, k: u32) -> mat2x4<f32> {
   return weights8(n * params.in_features8 + k);
 }
 
+// Stores the sums of token m and of outputs n, n + 1, n + 32 and n + 33.
+fn store_four(m: u32, n: u32, sum: vec4<f32>) {
+  if (m >= params.tokens) { return; }
+  if (n < params.out_features) { store(m, n, sum.xy); }
+  if (n + 32u < params.out_features) { store(m, n + 32u, sum.zw); }
+}
+
 @compute @workgroup_size(16, 8)
 fn main(@builtin(local_invocation_index) thread: u32,
         @builtin(local_invocation_id) local: vec3<u32>,
@@ -94,12 +101,18 @@ fn main(@builtin(local_invocation_index) thread: u32,
     workgroupBarrier();
   }
 
-  var sums = array<vec4<f32>, 8>(s0, s1, s2, s3, s4, s5, s6, s7);
   let first_n = group.x * OUTPUTS + 2u * local.x;
-  for (var i = 0u; i < ROWS / 8u; i++) {
-    let m = group.y * ROWS + local.y + 8u * i;
-    if (m >= params.tokens) { break; }
-    if (first_n < params.out_features) { store(m, first_n, sums[i].xy); }
-    if (first_n + 32u < params.out_features) { store(m, first_n + 32u, sums[i].zw); }
+  let first_m = group.y * ROWS + local.y;
+  store_four(first_m, first_n, s0);
+  store_four(first_m + 8u, first_n, s1);
+  if (ROWS > 16u) {
+    store_four(first_m + 16u, first_n, s2);
+    store_four(first_m + 24u, first_n, s3);
+  }
+  if (ROWS > 32u) {
+    store_four(first_m + 32u, first_n, s4);
+    store_four(first_m + 40u, first_n, s5);
+    store_four(first_m + 48u, first_n, s6);
+    store_four(first_m + 56u, first_n, s7);
   }
 }

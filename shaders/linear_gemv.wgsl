@@ -18,7 +18,8 @@
 // LANES are many if out_features are few, so that some 25,000 lanes have 1.5 MB in flight, about
 // what a large GPU needs; more lanes would have less than one step each. Sums of lanes take two
 // barriers: eight lanes gather, then every lane adds up those eight. A token's sum is the same to
-// the bit for any number of tokens, as LANES does not depend on it.
+// the bit for any number of tokens, as LANES does not depend on it. The eight tokens have names of
+// their own: an array that a loop indexes leaves the registers where a compiler keeps the loop.
 
 override TOKENS: u32 = 1u;
 override LANES: u32 = 32u; // 8 to 128: 2^n or 3 * 2^n
@@ -47,6 +48,39 @@ fn lanes_sum(value: vec4<f32>, thread: u32, lane: u32) -> vec4<f32> {
   return all;
 }
 
+// A token of a thread: its number, its first element, the thread's part of its sums (a component an
+// output) and of its moments (for NORM).
+struct Token { m: u32, shift: f32, sum: vec4<f32>, moments: vec2<f32>, }
+
+// Tokens past the end repeat the last one.
+fn token_at(m: u32) -> Token {
+  let at = min(m, params.tokens - 1u);
+  return Token(at, shift_of(at), vec4<f32>(0.0), vec2<f32>(0.0));
+}
+
+// The token with the products of group k of its elements and of four weight rows, [in_feature].
+fn with_products(token: Token, k: u32, low: mat4x4<f32>, high: mat4x4<f32>) -> Token {
+  var a = read8(token.m, k);
+  var moments = token.moments;
+  if (NORM) {
+    a = subtract_shift(a, token.shift, k);
+    moments += moments8(a);
+    a = scale_by_gain(a, k);
+  }
+  let sum = multiply_add(multiply_add(token.sum, low, a[0]), high, a[1]);
+  return Token(token.m, token.shift, sum, moments);
+}
+
+// Lane m stores token m: TOKENS stores run side by side.
+fn kept(own: vec4<f32>, all: vec4<f32>, lane: u32, m: u32) -> vec4<f32> {
+  return select(own, all, lane == m);
+}
+
+// `all`: moments of tokens m and m + 1.
+fn kept_moments(own: vec2<f32>, all: vec4<f32>, lane: u32, m: u32) -> vec2<f32> {
+  return select(own, select(all.xy, all.zw, lane % 2u == 1u), lane / 2u == m / 2u);
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(local_invocation_index) thread: u32,
         @builtin(workgroup_id) group: vec3<u32>,
@@ -59,14 +93,17 @@ fn main(@builtin(local_invocation_index) thread: u32,
   let last_n = params.out_features - 1u;
   let n = min(vec4<u32>(first_n) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(last_n));
   let first_token = group.x % sharing * TOKENS;
-  let last_token = params.tokens - 1u;
   let steps = params.in_features8 / GROUPS;
   let row = n * steps; // first steps of the weight rows
 
-  var shift: array<f32, 8>;
-  for (var m = 0u; m < TOKENS; m++) { shift[m] = shift_of(min(first_token + m, last_token)); }
-  var sum: array<vec4<f32>, 8>; // [token], a component an output
-  var moments: array<vec2<f32>, 8>; // of the tokens, for NORM
+  var t0 = token_at(first_token);
+  var t1 = token_at(first_token + 1u);
+  var t2 = token_at(first_token + 2u);
+  var t3 = token_at(first_token + 3u);
+  var t4 = token_at(first_token + 4u);
+  var t5 = token_at(first_token + 5u);
+  var t6 = token_at(first_token + 6u);
+  var t7 = token_at(first_token + 7u);
   for (var s = lane; s < steps; s += LANES) {
     let step0 = step_at(row.x + s);
     let step1 = step_at(row.y + s);
@@ -80,35 +117,45 @@ fn main(@builtin(local_invocation_index) thread: u32,
       let low = transpose(mat4x4<f32>(w0[0], w1[0], w2[0], w3[0]));
       let high = transpose(mat4x4<f32>(w0[1], w1[1], w2[1], w3[1]));
       let k = s * GROUPS + g;
-      for (var m = 0u; m < TOKENS; m++) {
-        var a = read8(min(first_token + m, last_token), k);
-        if (NORM) {
-          a = subtract_shift(a, shift[m], k);
-          moments[m] += moments8(a);
-          a = scale_by_gain(a, k);
-        }
-        sum[m] = multiply_add(multiply_add(sum[m], low, a[0]), high, a[1]);
-      }
+      t0 = with_products(t0, k, low, high);
+      if (TOKENS > 1u) { t1 = with_products(t1, k, low, high); }
+      if (TOKENS > 2u) { t2 = with_products(t2, k, low, high); }
+      if (TOKENS > 3u) { t3 = with_products(t3, k, low, high); }
+      if (TOKENS > 4u) { t4 = with_products(t4, k, low, high); }
+      if (TOKENS > 5u) { t5 = with_products(t5, k, low, high); }
+      if (TOKENS > 6u) { t6 = with_products(t6, k, low, high); }
+      if (TOKENS > 7u) { t7 = with_products(t7, k, low, high); }
     }
   }
 
-  // Lane m stores token m: TOKENS stores run side by side.
-  var own = vec4<f32>(0.0);
-  for (var m = 0u; m < TOKENS; m++) {
-    let all = lanes_sum(sum[m], thread, lane);
-    if (lane == m) { own = all; }
-  }
+  var own = kept(vec4<f32>(0.0), lanes_sum(t0.sum, thread, lane), lane, 0u);
+  if (TOKENS > 1u) { own = kept(own, lanes_sum(t1.sum, thread, lane), lane, 1u); }
+  if (TOKENS > 2u) { own = kept(own, lanes_sum(t2.sum, thread, lane), lane, 2u); }
+  if (TOKENS > 3u) { own = kept(own, lanes_sum(t3.sum, thread, lane), lane, 3u); }
+  if (TOKENS > 4u) { own = kept(own, lanes_sum(t4.sum, thread, lane), lane, 4u); }
+  if (TOKENS > 5u) { own = kept(own, lanes_sum(t5.sum, thread, lane), lane, 5u); }
+  if (TOKENS > 6u) { own = kept(own, lanes_sum(t6.sum, thread, lane), lane, 6u); }
+  if (TOKENS > 7u) { own = kept(own, lanes_sum(t7.sum, thread, lane), lane, 7u); }
   if (NORM) {
-    var moment = vec2<f32>(0.0);
-    for (var m = 0u; m < TOKENS; m += 2u) { // the moments of two tokens fill a vector
-      let all = lanes_sum(vec4<f32>(moments[m], moments[m + 1u]), thread, lane);
-      if (lane / 2u == m / 2u) { moment = select(all.xy, all.zw, lane % 2u == 1u); }
+    var pair = lanes_sum(vec4<f32>(t0.moments, t1.moments), thread, lane);
+    var moments = kept_moments(vec2<f32>(0.0), pair, lane, 0u);
+    if (TOKENS > 2u) {
+      pair = lanes_sum(vec4<f32>(t2.moments, t3.moments), thread, lane);
+      moments = kept_moments(moments, pair, lane, 2u);
     }
-    own = vec4<f32>(apply_norm(n.x, own.x, moment), apply_norm(n.y, own.y, moment),
-                    apply_norm(n.z, own.z, moment), apply_norm(n.w, own.w, moment));
+    if (TOKENS > 4u) {
+      pair = lanes_sum(vec4<f32>(t4.moments, t5.moments), thread, lane);
+      moments = kept_moments(moments, pair, lane, 4u);
+    }
+    if (TOKENS > 6u) {
+      pair = lanes_sum(vec4<f32>(t6.moments, t7.moments), thread, lane);
+      moments = kept_moments(moments, pair, lane, 6u);
+    }
+    own = vec4<f32>(apply_norm(n.x, own.x, moments), apply_norm(n.y, own.y, moments),
+                    apply_norm(n.z, own.z, moments), apply_norm(n.w, own.w, moments));
   }
   let m = first_token + lane;
-  if (lane >= TOKENS || m > last_token || first_n >= params.out_features) { return; }
+  if (lane >= TOKENS || m >= params.tokens || first_n >= params.out_features) { return; }
   store(m, first_n, own.xy);
   if (first_n + 2u < params.out_features) { store(m, first_n + 2u, own.zw); }
 }

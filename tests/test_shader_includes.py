@@ -112,37 +112,3 @@ def test_a_kernel_uses_of_an_include_only_what_it_provides(path: Path) -> None:
 def test_no_line_is_too_long(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     assert not [line for line in lines if len(line) > MAX_COLUMNS]
-
-
-VARIABLE = re.compile(rf"\bvar\s+({NAME})\s*(?::\s*([a-z0-9]+)|=\s*([a-z0-9]+))")
-WRITE = re.compile(rf"(?<![\w.])({NAME})((?:\[[^\[\]]+\])+)\s*[-+*/|&^]?=(?!=)")
-CONSTANT = re.compile(r"\d+u?")
-
-
-def component_writes(text: str) -> list[str]:
-    """Writes to a component of a vector or a column of a matrix by an index that is no constant."""
-    kinds = {name: typed or made for name, typed, made in VARIABLE.findall(text)}
-    found = []
-    for written in WRITE.finditer(text):
-        name, indices = written[1], re.findall(r"\[([^\]]+)\]", written[2])
-        if kinds.get(name) == "array":
-            indices = indices[1:]  # elements of an array can be addressed
-        elif not (kinds.get(name) or "").startswith(("vec", "mat")):
-            continue
-        if not all(CONSTANT.fullmatch(index.strip()) for index in indices):
-            found.append(written[0].strip())
-    return found
-
-
-def test_writes_to_components_are_found():
-    text = "var v = vec4<f32>(0.0); var m: mat4x4<f32>; var a: array<vec4<f32>, 8>;"
-    good = "v[1] = 0.0; m[0u] += v; a[i] = v; a[i][2] = 0.0; buffer[i] = v; x = v[i]; v[i] == 0.0;"
-    bad = ["v[i] =", "m[i] *=", "m[0][j] =", "a[0][k] +="]
-    assert component_writes(text + good) == []
-    assert component_writes(text + "".join(f"{each} y;" for each in bad)) == bad
-
-
-@pytest.mark.parametrize("path", [*KERNELS, *INCLUDES], ids=lambda path: path.stem)
-def test_no_component_is_written_by_a_loop_index(path):
-    """Windows' FXC, behind DX12, rejects that as an l-value where it does not unroll the loop."""
-    assert component_writes(code(path)) == []
