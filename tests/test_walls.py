@@ -52,6 +52,7 @@ BELOW = {
     "samplers": {"nn", "tensors", "text", "webgpu"},
     "models": {"diagnostics", "layers", "nn", "samplers", "tensors", "text", "webgpu", "weights"},
     "integrations": {
+        "bench",
         "diagnostics",
         "models",
         "public",

@@ -229,8 +229,8 @@ export interface Settings extends SamplingParameters {
   /** Exponent of the length, by which log-probabilities of beams are divided. Default: 1. */
   lengthPenalty?: number;
   /**
-   * Seconds after which the text ends, with finish reason "time_limit". Default: that of
-   * generation_config.json, else no limit.
+   * Seconds after which the text ends, with finish reason "time_limit"; Infinity: no limit. Default:
+   * that of generation_config.json, else no limit.
    */
   timeLimit?: number;
   /**
@@ -289,6 +289,11 @@ export interface InspectOptions {
    * its memory. Default: false.
    */
   peak?: boolean;
+  /**
+   * Number of times, at most 100, to time odds, attention, lens and streams of the text: what
+   * `gpt2-wgpu bench --inspection` measures. A BenchmarkError where numbers that it compares differ.
+   */
+  bench?: number;
   signal?: AbortSignal;
 }
 
@@ -344,6 +349,29 @@ export interface Inspection {
     bytes: Float32Array;
     /** Bytes per second that the adapter can read; null without `peak`. */
     peakReadBandwidth: number | null;
+    /** Why these could not be measured (too little memory); null if they were, or without `peak`. */
+    peakError: string | null;
+  };
+  /** Seconds of each run, until its numbers are in Python. */
+  bench?: {
+    /** Number of tokens of the text, of a longer one the last 256. */
+    tokens: number;
+    /** Number of tokens of each stream. */
+    newTokens: number;
+    /** Number of tokens of the lens. */
+    lensTokens: number;
+    /** Number of alternatives in `odds` and `detailedStream`. */
+    topLogprobs: number;
+    /** How each token was predicted, after one in the middle was replaced. */
+    odds: Float32Array;
+    /** Attention of all heads of the middle layer. */
+    attention: Float32Array;
+    /** The lens of the first `lensTokens` tokens, all layers. */
+    lens: Float32Array;
+    /** A greedy stream after the text, with the time of the text. */
+    stream: Float32Array;
+    /** That stream with alternatives of each token. */
+    detailedStream: Float32Array;
   };
 }
 
@@ -464,6 +492,8 @@ export interface Info {
   defaults: Required<Omit<SamplingParameters, "seed">> & { seed: null };
   /** Stop texts of the checkpoint: those of a call without `stop`. */
   stop: string[];
+  /** Seconds of the checkpoint's time limit: that of a call without `timeLimit`; null: none. */
+  timeLimit: number | null;
   warnings: string[];
 }
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from gpt2_wgpu.bench.runs import prompts_of
 from gpt2_wgpu.errors import BenchmarkError
 from gpt2_wgpu.models import GPT2CausalLM, TextStream, TokenDetails
 from gpt2_wgpu.tensors import tidy
@@ -21,17 +20,19 @@ Report = dict[str, Any]
 
 
 async def measure_inspection(
-    lm: GPT2CausalLM, prompt_tokens: int, new_tokens: int, repeats: int
+    lm: GPT2CausalLM, ids: Sequence[int], new_tokens: int, repeats: int
 ) -> Report:
-    """Measure one text of ``prompt_tokens``, which ``new_tokens`` continue.
+    """Measure one text of two tokens or more, which ``new_tokens`` continue.
+
+    The lens is of its first `LENS_TOKENS` tokens. Sampler, rules and limits of ``lm`` have no
+    effect.
 
     Raises:
         BenchmarkError: the lens differs from the odds, weights of attention do not sum to 1, or
             details change the tokens.
     """
     vocabulary = lm.backbone.config.vocab_size
-    (ids,) = prompts_of(vocabulary, 1, prompt_tokens)
-    middle = prompt_tokens // 2
+    middle = len(ids) // 2
 
     async def odds(turn: int) -> list[TokenDetails]:
         edited = [*ids[:middle], (ids[middle] + turn) % vocabulary, *ids[middle + 1 :]]
@@ -44,7 +45,7 @@ async def measure_inspection(
     async def lens(_: int) -> list[float]:
         return await lens_of(lm, ids[:LENS_TOKENS])
 
-    _check(await odds(0), await attention(0), await lens(0), prompt_tokens)
+    _check(await odds(0), await attention(0), await lens(0), len(ids))
     plain, detailed = await _continued(with_texts(lm), ids, new_tokens, repeats)
     return {
         "odds_after_edit_seconds": await _timed(odds, repeats),

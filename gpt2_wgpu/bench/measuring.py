@@ -151,7 +151,8 @@ async def measure_row(plan: Plan, lm: GPT2CausalLM, batch: int, say: Say) -> Rep
     inspection = None
     if plan.inspection and batch == plan.batches[0]:
         say(f"{dtype}: odds, attention, logit lens and details of one text")
-        inspection = await measure_inspection(lm, plan.prompt_tokens, plan.new_tokens, plan.repeats)
+        (ids,) = prompts_of(lm.backbone.config.vocab_size, 1, plan.prompt_tokens)
+        inspection = await measure_inspection(lm, ids, plan.new_tokens, plan.repeats)
     return {
         "engine": "gpt2-wgpu",
         "backend": lm.device.info.backend,

@@ -17,7 +17,10 @@ from gpt2_wgpu.validation import integer
 
 MAX_ATTENTION_BYTES = 128 << 20  # of one result; Python and JavaScript hold a copy each
 MAX_STEPS = 512  # of a measurement
-_OPTIONS = ("odds", "attention", "lens", "at", "time", "peak")
+MAX_REPEATS = 100  # of `bench`
+BENCH_TEXT = 256  # tokens of its text
+BENCH_TOKENS = 32  # new tokens of its streams
+_OPTIONS = ("odds", "attention", "lens", "at", "time", "peak", "bench")
 
 
 async def inspection(
@@ -30,13 +33,14 @@ async def inspection(
 
     ``odds``: number of alternatives of each token. ``attention``: layers. ``lens``: number of
     tokens for each layer, at the positions ``at`` (default: all). ``time``: number of decode steps
-    after the text whose times are averaged; ``peak``: with the peak read bandwidth. Arrays are
-    flat memoryviews.
+    after the text whose times are averaged; ``peak``: with the peak read bandwidth. ``bench``:
+    number of times that odds, attention, lens and streams are timed. Arrays are flat memoryviews.
 
     Raises:
         InvalidArgumentError: an option is unknown or out of range, or there is no token.
         ContextLengthError: the text is too long.
         BusyError: other work ran on the device during ``time``.
+        BenchmarkError: numbers that ``bench`` compares differ.
     """
     unknown = [name for name in given if name not in _OPTIONS]
     if unknown:
@@ -66,6 +70,8 @@ async def inspection(
     if given.get("time") is not None:
         steps = integer("time", given["time"], 1, MAX_STEPS)
         found["time"] = await _time(lm, ids, steps, bool(given.get("peak")))
+    if given.get("bench") is not None:
+        found["bench"] = await _bench(lm, ids, integer("bench", given["bench"], 1, MAX_REPEATS))
     tops = [found["odds"]["top"]["ids"]] if "odds" in found else []
     tops += [found["lens"]["ids"]] if "lens" in found else []
     found["pieces"] = _pieces(preprocessor.tokenizer, {token for top in tops for token in top})
@@ -166,6 +172,33 @@ async def _time(lm: gw.GPT2CausalLM, ids: list[int], steps: int, peak: bool) -> 
         "seconds": None if None in seconds else _numbers("f", seconds),
         "bytes": _numbers("f", [each.nbytes for each in found.dispatches]),
         "peakReadBandwidth": found.peak_read_bandwidth,
+        "peakError": found.peak_error,
+    }
+
+
+async def _bench(lm: gw.GPT2CausalLM, ids: list[int], repeats: int) -> dict[str, Any]:
+    """Return the seconds of each repeat, as the command ``bench --inspection`` measures them.
+
+    Of a longer text the last tokens are measured, as many as leave room for the streams.
+    """
+    from gpt2_wgpu.bench import inspection as bench  # late: few visitors measure
+
+    context = lm.backbone.config.n_positions
+    new_tokens = min(BENCH_TOKENS, context // 2)
+    ids = ids[-min(BENCH_TEXT, context - new_tokens) :]
+    if len(ids) < 2:
+        raise InvalidArgumentError("bench needs a text of two tokens or more, not of one")
+    found = await bench.measure_inspection(lm, ids, new_tokens, repeats)
+    return {
+        "tokens": len(ids),
+        "newTokens": new_tokens,
+        "lensTokens": min(bench.LENS_TOKENS, len(ids)),
+        "topLogprobs": bench.TOP,
+        "odds": _numbers("f", found["odds_after_edit_seconds"]),
+        "attention": _numbers("f", found["attention_of_layer_seconds"]),
+        "lens": _numbers("f", found["lens_seconds"]),
+        "stream": _numbers("f", found["plain_seconds"]),
+        "detailedStream": _numbers("f", found["details_seconds"]),
     }
 
 

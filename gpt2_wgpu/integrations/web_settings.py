@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from gpt2_wgpu.sampling_parameters import (
     SAMPLER_PARAMETERS,
     SEARCH_SETTINGS,
     SEED,
+    TIME_LIMIT_SECONDS,
 )
 from gpt2_wgpu.sampling_parameters import with_defaults as with_default_parameters
 from gpt2_wgpu.shown import shown
@@ -156,7 +158,7 @@ class Settings:
                 "stop_texts": [stop] if isinstance(stop, str) else stop,
                 "allowed_special": special,
                 "add_start_token": values.get("addStartToken"),
-                "time_limit": values.get("timeLimit"),
+                "time_limit": _time_limit(values.get("timeLimit")),
             },
         )
 
@@ -187,6 +189,11 @@ def _seeds(given: Any, texts: int) -> list[int]:
     first = secrets.randbelow(2**53 - texts) if given is None else given
     first = int(SEED.range.check("seed", first))
     return [(first + row) % 2**64 for row in range(max(1, texts))]
+
+
+def _time_limit(seconds: Any) -> Any:
+    """Return Python's argument for ``timeLimit``: infinity is none, also of a checkpoint."""
+    return TIME_LIMIT_SECONDS.high if seconds == math.inf else seconds
 
 
 def _rules(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -141,6 +141,7 @@ class Model:
             ),
             "defaults": {each.javascript: defaults[each.name] for each in PARAMETERS},
             "stop": list(lm.generation_limits.get("stop_texts", ())),
+            "timeLimit": lm.generation_limits.get("time_limit"),
             "warnings": self._warned + search_warnings(lm.generation_defaults),
         }
 

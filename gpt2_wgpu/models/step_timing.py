@@ -9,7 +9,7 @@ from statistics import fmean
 
 from gpt2_wgpu.diagnostics.bandwidth import known_read_bandwidth_async
 from gpt2_wgpu.diagnostics.profiling import Row, profile_async
-from gpt2_wgpu.errors import BusyError, InvalidArgumentError
+from gpt2_wgpu.errors import BusyError, InvalidArgumentError, OutOfGPUMemoryError
 from gpt2_wgpu.models.causal_lm import CausalLM
 from gpt2_wgpu.models.decoding import Generation
 from gpt2_wgpu.samplers import GreedySampler
@@ -17,7 +17,7 @@ from gpt2_wgpu.tensors import tidy
 from gpt2_wgpu.tensors.scopes import tensors_in
 from gpt2_wgpu.text.token_arrays import rows_of_ids
 from gpt2_wgpu.validation import integer
-from gpt2_wgpu.webgpu import sync
+from gpt2_wgpu.webgpu import Device, sync
 
 STEPS = 32  # browsers round timestamps to 100 µs; their mean over this many steps is much closer
 
@@ -55,12 +55,14 @@ class StepTimes:
         position: position of the first of them.
         dispatches: those of one step.
         peak_read_bandwidth: bytes per second that the adapter can read; None if not measured.
+        peak_error: why it could not be measured; None if it was, or was not asked for.
     """
 
     steps: int
     position: int
     dispatches: tuple[DispatchTime, ...]
     peak_read_bandwidth: float | None = None
+    peak_error: str | None = None
 
     @property
     def bandwidth_utilisation(self) -> float | None:
@@ -86,6 +88,8 @@ class StepTimes:
     def _repr_html_(self) -> str:
         rows, share = "".join(map(_html_row, self.dispatches)), self.bandwidth_utilisation
         peak = "" if share is None else f", {share:.0%} of the peak read bandwidth"
+        if self.peak_error is not None:
+            peak = f"; the peak read bandwidth was not measured: {escape(self.peak_error)}"
         return (
             f"<table><caption>Means of {self.steps} decode steps{peak}</caption><tr><th>kernel</th>"
             f"<th>weights</th><th>µs</th><th>kB</th><th>GB/s</th></tr>{rows}</table>"
@@ -102,7 +106,7 @@ def step_times(
         inputs: text (with start token) or ids. Of one that leaves no room for the steps the end.
         steps: number of greedy steps to average over.
         peak: whether to measure the adapter's peak read bandwidth, too: once for each device, with
-            up to 512 MiB of its memory.
+            up to 512 MiB of its memory; ``peak_error`` of the result says if there is too little.
 
     Returns:
         The dispatches with times and bytes.
@@ -110,7 +114,6 @@ def step_times(
     Raises:
         InvalidArgumentError: the text has no token, or there are more steps than the context.
         BusyError: other work ran on the device meanwhile, or it is being profiled.
-        OutOfGPUMemoryError: there is no memory to measure the peak.
     """
     return sync(step_times_async(lm, inputs, steps, peak=peak), "step_times_async(...)")
 
@@ -134,7 +137,7 @@ async def step_times_async(
         await _continued(lm, ids, 1)
         alone = queue.dispatches - before  # the prompt and a step
         found = await profile_async(lambda: _continued(lm, ids, steps + 1), lm.device)
-        most_bytes = await known_read_bandwidth_async(lm.device) if peak else None
+        most_bytes, error = await _peak(lm.device) if peak else (None, None)
     finally:
         turn.give_back()
     rows = found.rows[alone:]
@@ -147,7 +150,7 @@ async def step_times_async(
         raise BusyError("the device did other work during the measurement: measure again")
     token_bytes, tokens = _token_bytes(lm), len(ids) + (steps + 1) / 2
     times = (_mean(rows[i::size], token_bytes, tokens) for i in range(size))
-    return StepTimes(steps, len(ids), tuple(times), most_bytes)
+    return StepTimes(steps, len(ids), tuple(times), most_bytes, error)
 
 
 def _ids_of(lm: CausalLM, inputs: str | Sequence[int]) -> list[int]:
@@ -156,6 +159,14 @@ def _ids_of(lm: CausalLM, inputs: str | Sequence[int]) -> list[int]:
     if lm.preprocessor is None:
         raise InvalidArgumentError("step_times: this model has no preprocessor: give token ids")
     return lm.encode_prompts([inputs], lm.preprocessor)[0]
+
+
+async def _peak(device: Device) -> tuple[float | None, str | None]:
+    """Return the peak read bandwidth, or None and why: it needs memory that a step does not."""
+    try:
+        return await known_read_bandwidth_async(device), None
+    except OutOfGPUMemoryError as error:
+        return None, str(error)
 
 
 async def _continued(lm: CausalLM, ids: list[int], tokens: int) -> None:

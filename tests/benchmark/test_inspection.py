@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+import gpt2_wgpu as gw
 from gpt2_wgpu.bench import Plan, RandomModel, as_markdown, inspection, measure
+from gpt2_wgpu.bench.runs import prompts_of
 from gpt2_wgpu.errors import BenchmarkError, InvalidArgumentError
 from gpt2_wgpu.webgpu import sync
 from tests.benchmark.test_measuring import DOCS, keys_of
@@ -22,8 +24,9 @@ TIMES = {
 }
 
 
-def measured(lm):
-    return sync(inspection.measure_inspection(lm, 14, 6, 2), "measure")
+def measured(lm, length=14):
+    (ids,) = prompts_of(lm.backbone.config.vocab_size, 1, length)
+    return sync(inspection.measure_inspection(lm, ids, 6, 2), "measure")
 
 
 def test_the_figures(device, monkeypatch):
@@ -37,6 +40,14 @@ def test_the_figures(device, monkeypatch):
     assert first["details_ratio"] == ratio
     assert as_markdown(report).endswith(f" {ratio:.2f} |\n")
     assert not {key for key in keys_of(first) if f"`{key}`" not in DOCS.read_text()}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "q8", "q4"])
+def test_a_text_of_two_tokens_and_one_of_the_whole_context(device, dtype):
+    """Numbers of few tokens and of many are compared, in each format."""
+    with gw.GPT2CausalLM.from_preset("fairytales", dtype=dtype, device=device) as lm:
+        for length in (2, 256):
+            assert measured(lm, length).keys() == {*TIMES, "details_ratio"}
 
 
 def test_a_lens_that_differs_from_the_odds(tales, monkeypatch):

@@ -149,3 +149,16 @@ def test_the_share_of_the_peak(tales, monkeypatch):
     assert without.bandwidth_utilisation is without.peak_read_bandwidth is None
     assert "peak" not in without._repr_html_()
     assert replace(first, dispatches=()).bandwidth_utilisation is None
+    assert first.peak_error is without.peak_error is None
+
+
+def test_the_times_stay_without_memory_for_the_peak(tales, monkeypatch, no_leak):
+    async def large(device):
+        return await peak_read_bandwidth_async(device, 1 << 50)
+
+    monkeypatch.setattr(bandwidth, "peak_read_bandwidth_async", large)
+    monkeypatch.setattr(bandwidth, "_known", WeakKeyDictionary())
+    found = gw.inspect.step_times(tales, "The", 2, peak=True)
+    assert found.seconds and found.peak_read_bandwidth is found.bandwidth_utilisation is None
+    assert found.peak_error and "bytes to read" in found.peak_error
+    assert "; the peak read bandwidth was not measured: " in found._repr_html_()

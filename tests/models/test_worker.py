@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,7 @@ def test_beam_search_and_time_limit():
     assert (config["repetition_penalty"], config["no_repeat_ngram_size"]) == (1.2, 2)
     assert config["suppress_tokens"] == [4]
     assert (found.seeds, found.arguments["time_limit"]) == (None, 5)
+    assert Settings.of({}, own).arguments["time_limit"] is None
     for wrong, message in (
         ({"numBeams": 2, "temperature": 0.5}, "not random: omit temperature"),
         ({"numBeams": 2, "seed": 1}, "omit seed"),
@@ -166,6 +169,50 @@ def test_tokens_of_a_checkpoint_with_a_limit(tales):
 
     assert asyncio.run(read()) == 12 - 3
     text.close()
+
+
+def test_infinity_switches_the_time_limit_of_a_checkpoint_off(tales):
+    limited = copy(tales)
+    limited.generation_limits = {"time_limit": 1e-9}
+    model = web_worker.Model("a model", limited)
+    assert model.info()["timeLimit"] == 1e-9
+    assert web_worker.Model("a model", tales).info()["timeLimit"] is None
+    for seconds, tokens in ((None, 0), (math.inf, 3)):
+        session = model.session("Once upon", {})
+        text = session.stream({"maxTokens": 3, "timeLimit": seconds})
+        while asyncio.run(text.next()) is not None:
+            pass
+        assert text.final_stats()["tokens"] == tokens
+        text.close()
+        session.close()
+    wrong = pytest.raises(errors.InvalidArgumentError, match="timeLimit must be")
+    with wrong, javascript_names():
+        model.stream("Once", {"timeLimit": -math.inf})
+
+
+@pytest.mark.parametrize(
+    ("context", "length", "measured", "new"),
+    [(512, 400, 256, 32), (512, 9, 9, 32), (60, 60, 30, 30), (270, 270, 238, 32)],
+)
+def test_times_of_a_long_text_are_those_of_its_end(
+    tales, monkeypatch, context, length, measured, new
+):
+    given = []
+
+    async def measure(lm, ids, new_tokens, repeats):
+        given.append((ids, new_tokens, repeats))
+        seconds = [0.5] * repeats
+        names = ("odds_after_edit", "attention_of_layer", "lens", "plain", "details")
+        return {f"{name}_seconds": seconds for name in names}
+
+    monkeypatch.setattr("gpt2_wgpu.bench.inspection.measure_inspection", measure)
+    config = replace(tales.backbone.config, n_positions=context)
+    monkeypatch.setattr(tales.backbone, "config", config)
+    ids = [*range(100, 100 + length)]
+    found = asyncio.run(web_worker.Model("a model", tales).inspect(ids, {"bench": 2}))["bench"]
+    assert given == [(ids[-measured:], new, 2)]
+    assert (found["tokens"], found["newTokens"]) == (measured, new)
+    assert found["lensTokens"] == min(12, measured)
 
 
 def test_every_setting_is_declared():

@@ -17,11 +17,11 @@ export function showAdapter(lm) {
  */
 export async function showCapability() {
   const line = element("adapter", HTMLElement);
+  /** @type {import("../gpt2.js").Check} */
   const found = await check().catch((error) => ({
     ok: false,
     reason: "The check for WebGPU failed.",
     remedy: String(error.message),
-    adapter: undefined,
     warnings: [],
   }));
   if (found.ok && found.adapter) {

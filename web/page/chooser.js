@@ -44,6 +44,7 @@ export class Chooser {
   #message = element("model-message", HTMLElement);
   #offered = element("offered", HTMLElement);
   #remote = element("remote-source", HTMLInputElement);
+  #missing = element("remote-missing", HTMLElement);
 
   /**
    * @param {import("./loading.js").Loader} loader
@@ -57,6 +58,7 @@ export class Chooser {
       event.preventDefault();
       this.chooseRemote(this.#remote.value.trim());
     });
+    this.#remote.addEventListener("input", () => (this.#missing.hidden = true));
     watchFolders((name, files) =>
       this.#choose({ source: files, name, note: "From a folder. Read directly from your disk; nothing is uploaded." }),
     );
@@ -65,6 +67,7 @@ export class Chooser {
   /** A Hugging Face id or a URL; nothing is fetched but the list of files. @param {string} source */
   chooseRemote(source) {
     if (source === EMBEDDED.source) return this.#choose(EMBEDDED);
+    this.#missing.hidden = source !== "";
     if (!source) return this.#remote.focus();
     this.#remote.value = source;
     const from = /:\/\/|^[./]|\/$/.test(source) && !source.startsWith("hf://") ? "From a URL" : "From Hugging Face";

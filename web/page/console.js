@@ -1,7 +1,6 @@
 // A Python prompt on the model's worker.
 
-import { button, element, make } from "./dom.js";
-import { EXAMPLES } from "./examples.js";
+import { element, make } from "./dom.js";
 import { indentAfter, wantsMore } from "./open-block.js";
 import { onPress } from "./press.js";
 import { Recall } from "./recall.js";
@@ -23,12 +22,12 @@ export class PythonConsole {
   #controller = null;
   #recall = new Recall();
   #onRun;
-  #examples = EXAMPLES.map(({ title, code }) => button(title, () => void this.#run(code)));
+  #examples = element("examples", HTMLElement).querySelectorAll("button");
 
   /** @param {() => void} onRun called after each run */
   constructor(onRun) {
     this.#onRun = onRun;
-    element("examples", HTMLElement).append(make("span", "note", "Try:"), ...this.#examples);
+    for (const each of this.#examples) each.addEventListener("click", () => void this.#run(each.value));
     toggle.addEventListener("click", () => this.#open(body.hidden === true));
     onPress(runButton, () => void (this.#controller ? this.#stop() : this.#run(input.value)));
     addEventListener("keydown", (event) => {

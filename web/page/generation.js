@@ -4,7 +4,7 @@ import { announceNow } from "./announcer.js";
 import { complain } from "./complaint.js";
 import { showFigures } from "./figures.js";
 import { addOdds, endOdds, oddsOptions, showOdds } from "./inspector/odds.js";
-import { stopTexts } from "./settings.js";
+import { ends } from "./settings.js";
 import { dropStopText } from "./stop-text.js";
 import { appendStory, beginPart, endStory } from "./story.js";
 import { Versions, together } from "./versions.js";
@@ -41,7 +41,7 @@ export async function writePart(draft, { lm, name, settings, signal }, prepare) 
     draft.remember(state, how);
     draft.parts.push({ before, seed: options.seed });
     beginPart(draft.heading(name));
-    stream = session.stream({ ...options, ...stopTexts(), ...oddsOptions(), wait: true, signal });
+    stream = session.stream({ ...options, ...ends(), ...oddsOptions(), wait: true, signal });
     let at = before; // tokens before the next one
     for await (const found of /** @type {AsyncIterable<string | import("../gpt2.js").StreamedToken>} */ (stream)) {
       const piece = typeof found === "string" ? found : found.text;
@@ -72,7 +72,7 @@ export async function writeSeveral({ lm, name, settings, signal }, prompt, speci
   const versions = new Versions(prompt, count, `${name}, seeds ${seed} to ${seed + count - 1}`);
   showFigures(null);
   showOdds();
-  const stream = lm.stream([prompt], { ...settings, ...stopTexts(), ...special, wait: true, signal });
+  const stream = lm.stream([prompt], { ...settings, ...ends(), ...special, wait: true, signal });
   let problem = null;
   let any = false;
   try {

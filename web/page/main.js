@@ -67,10 +67,11 @@ async function tellOffline(stored) {
   element("offline", HTMLElement).textContent = ready ? words : "\u00a0";
 }
 
-/** Restores what a link holds; it never runs by itself. */
+/** Restores what a link holds, and says what it cannot; it never runs by itself. */
 function restore() {
   const link = readLink(location.hash);
   if (link.prompt !== null) prompt.value = link.prompt;
+  element("link-damaged", HTMLElement).hidden = !link.damaged;
   writer.show(link.texts);
   writeSettings(link.settings);
   if (link.stop.length) writeStops(link.stop);

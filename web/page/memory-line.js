@@ -16,12 +16,7 @@ const peakLine = element("memory-peak-line", SVGPathElement);
 const peakLabel = element("memory-peak-label", HTMLElement);
 const since = element("memory-since", HTMLElement);
 const rows = element("memory-kinds", HTMLElement);
-const bands = KINDS.map((kind) => {
-  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  path.setAttribute("class", kind);
-  element("memory-bands", SVGGElement).append(path);
-  return path;
-});
+const bands = element("memory-bands", SVGGElement).children; // in the order of KINDS
 
 const history = new MemoryHistory();
 

@@ -56,7 +56,7 @@ export class Recording {
       offsets: new Uint32Array(),
       attention: { layers: Uint32Array.of(layer), heads: recorded.heads, length: recorded.length, patterns },
       lens,
-      time: { ...time, seconds: time.seconds && Float32Array.from(time.seconds), bytes: Float32Array.from(time.bytes), peakReadBandwidth: null },
+      time: { ...time, seconds: time.seconds && Float32Array.from(time.seconds), bytes: Float32Array.from(time.bytes) },
     };
   }
 }

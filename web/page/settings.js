@@ -3,7 +3,7 @@
 import { element, within } from "./dom.js";
 
 /**
- * @typedef {(keyof import("../gpt2.js").Info["defaults"] & string) | "numReturnSequences"} Name
+ * @typedef {(keyof import("../gpt2.js").Info["defaults"] & string) | "numReturnSequences" | "timeLimit"} Name
  * @typedef {Record<Name, number>} Values
  */
 
@@ -61,15 +61,16 @@ export function specialTokens() {
   return element("specialTokens", HTMLInputElement).checked ? { allowedSpecial: "all" } : {};
 }
 
-/** The stop texts of the field; none where it is empty, also of a model that has some. @returns {{stop: string[]}} */
-export function stopTexts() {
+/** What ends a text besides its tokens. An empty field of stop texts and 0 seconds are none, also of a model that has some. */
+export function ends() {
   const lines = stops.value.split("\n").filter(Boolean);
-  return { stop: lines.map((line) => line.replace(/\\([n\\])/g, (_, c) => (c === "n" ? "\n" : c))) };
+  const stop = lines.map((line) => line.replace(/\\([n\\])/g, (_, c) => (c === "n" ? "\n" : c)));
+  return { stop, timeLimit: field("timeLimit").valueAsNumber || Infinity };
 }
 
 /** The stop texts for a link: an empty one says that those of the model are switched off. @returns {string[]} */
 export function linkedStops() {
-  const { stop } = stopTexts();
+  const { stop } = ends();
   return stops.defaultValue && !stop.length ? [""] : stop;
 }
 
@@ -107,19 +108,18 @@ export function writeSettings(values) {
 
 /**
  * Takes bounds and defaults from a model.
- * @param {{contextLength: number, vocabularySize: number, defaults: import("../gpt2.js").Info["defaults"], stop: string[]}} info
+ * @param {Pick<import("../gpt2.js").Info, "contextLength" | "vocabularySize" | "defaults" | "stop" | "timeLimit">} info
  */
-export function fitSettings({ contextLength, vocabularySize, defaults, stop }) {
+export function fitSettings({ contextLength, vocabularySize, defaults, stop, timeLimit }) {
   stops.defaultValue = asLines(stop); // what was typed stays
   field("maxTokens").max = String(contextLength);
   field("topK").max = String(vocabularySize);
-  for (const name of NAMES) {
-    if (name === "seed" || name === "numReturnSequences") continue; // not of a model
-    const value = defaults[name];
-    field(name).defaultValue = String(value); // what was typed stays, what was not follows
-    within(within(form, `#${name}`, Element).parentElement ?? form, "data", HTMLElement).textContent =
-      String(value);
-    follow(field(name));
+  for (const [name, value] of Object.entries({ ...defaults, timeLimit: timeLimit ?? 0 })) {
+    const number = fields.get(/** @type {Name} */ (name));
+    if (!number || value === null) continue; // not on the page; the seed, which is not of a model
+    number.defaultValue = String(value); // what was typed stays, what was not follows
+    within(number.parentElement ?? form, "data", HTMLElement).textContent = String(value);
+    follow(number);
   }
   bound("maxTokens", contextLength);
 }

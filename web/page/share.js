@@ -87,7 +87,8 @@ function idsOf(field) {
 
 /**
  * @param {string} hash the fragment with its "#"
- * @returns {{prompt: string | null, texts: Texts, settings: Partial<Values>, stop: string[], model: string | null, dtype: string | null}}
+ * @returns {{prompt: string | null, texts: Texts, settings: Partial<Values>, stop: string[], model: string | null, dtype: string | null, damaged: unknown}}
+ *     `damaged`: whether tokens or branches cannot be read, or characters, which are U+FFFD then
  */
 export function readLink(hash) {
   const fields = new URLSearchParams(hash.slice(1));
@@ -102,7 +103,10 @@ export function readLink(hash) {
   const [prompt, model, dtype] = ["prompt", "model", "dtype"].map((name) => fields.get(name));
   const [text, branch] = ["text", "branch"].map((name) => fields.get(name));
   const linked = text === null ? null : { text, ids: idsOf(fields.get("ids")), branch: branch ?? "" };
-  const others = linked ? fields.getAll("also").slice(0, MOST_OTHERS).flatMap((field) => unpacked(field, linked)) : [];
+  const also = linked ? fields.getAll("also").slice(0, MOST_OTHERS) : [];
+  const others = also.flatMap((field) => unpacked(field, /** @type {Linked} */ (linked)));
   const texts = { linked, others, place: Number(fields.get("place")) || 0 };
-  return { prompt, texts, settings, stop: fields.getAll("stop"), model, dtype };
+  const lost = [...fields.values()].join().split("\ufffd").length > hash.split(/\ufffd|%ef%bf%bd/i).length;
+  const damaged = lost || others.length < also.length || (fields.get("ids") && !linked?.ids.length);
+  return { prompt, texts, settings, stop: fields.getAll("stop"), model, dtype, damaged };
 }

@@ -100,6 +100,8 @@ def test_lens(found: dict[str, Any], native: gw.GPT2CausalLM) -> None:
         ("The", {"lens": 0}, "lens must be"),
         ("The", {"lens": 2, "at": [9]}, "at must be"),
         ("The", {"head": 2}, "inspect has no option 'head'"),
+        ([7], {"bench": 1}, "two tokens or more"),
+        ("The", {"bench": 101}, "bench must be"),
         ([], {"odds": 1}, "no token"),
         ([1_000_000], {}, "1000000"),
     ],
@@ -133,7 +135,24 @@ def test_time(tab: Tab) -> None:
     assert seconds.min() >= 0 < seconds.max()
     nbytes = values(time["bytes"], "Float32Array", len(kernels))
     assert nbytes[-2] > 2 * 4096 * 256  # float16
-    assert time["peakReadBandwidth"] is None
+    assert time["peakReadBandwidth"] is time["peakError"] is None
     again = tab.evaluate(INSPECT, [[5, 6], {"time": 2, "peak": True}])["time"]
     assert again["peakReadBandwidth"] > 1e7
     assert again["position"] == 2 and again["kernels"] == kernels
+
+
+def test_bench(tab: Tab) -> None:
+    """The figures of the command; nothing stays on the GPU."""
+    bench = tab.evaluate(INSPECT, [TEXT, {"bench": 2}])["bench"]
+    before = weights_of(tab), tab.evaluate("async () => (await lm.memory()).numTensors")
+    sizes = [bench.pop(name) for name in ("tokens", "newTokens", "lensTokens", "topLogprobs")]
+    assert sizes == [len(tab.evaluate("(text) => lm.inspect(text)", TEXT)["texts"]), 32, 12, 20]
+    assert bench.keys() == {"odds", "attention", "lens", "stream", "detailedStream"}
+    assert all(values(seconds, "Float32Array", 2).min() > 0 for seconds in bench.values())
+    stopped = tab.evaluate(
+        "(text) => thrown(() => lm.inspect(text, {bench: 99, signal: AbortSignal.timeout(300)}))",
+        TEXT,
+    )
+    assert stopped["name"] == "TimeoutError"
+    tab.evaluate(INSPECT, [[5, 6], {"bench": 1}])
+    assert (weights_of(tab), tab.evaluate("async () => (await lm.memory()).numTensors")) == before

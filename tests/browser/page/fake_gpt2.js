@@ -23,6 +23,7 @@ const fake = Object.assign(
     storing: true, // models are kept
     warnings: [], // of a loaded model
     stop: [], // likewise
+    timeLimit: null, // likewise
     holding: false, // weights stop half-way until the load is cancelled
     step: 1, // milliseconds between progress events
     pause: 2, // milliseconds between pieces of text
@@ -120,6 +121,7 @@ export class GPT2 extends EventTarget {
       adapter: fake.check.adapter,
       storedBytes: TOTAL,
       stop: fake.stop,
+      timeLimit: fake.timeLimit,
       stored: fake.storing && typeof source === "string",
       defaults: DEFAULTS,
       warnings: fake.warnings,
@@ -243,13 +245,15 @@ export class GPT2 extends EventTarget {
   };
 
   /** Words are tokens; each looks at itself (head 0) or at the token before (head 1). */
-  async inspect(text, { attention, lens, at, time, peak, signal } = {}) {
-    fake.calls.push(["inspect", text, { attention, lens, at, time }]);
+  async inspect(text, { attention, lens, at, time, peak, bench, signal } = {}) {
+    fake.calls.push(["inspect", text, { attention, lens, at, time, bench }]);
     for (const end = performance.now() + (fake.slowInside || fake.pause); performance.now() < end; await sleep(5)) {
       signal?.throwIfAborted();
     }
     if (fake.noInside) throw named("ContextLengthError", fake.noInside);
-    if (time) return { time: { ...timesOf(time), peakReadBandwidth: peak ? 2e10 : null } };
+    const peakError = (peak && fake.noPeak) || null;
+    if (time) return { time: { ...timesOf(time), peakReadBandwidth: peak && !peakError ? 2e10 : null, peakError } };
+    if (bench) return { bench: BENCH };
     const texts = ["", ...(text.match(/\s*\S+/g) ?? [])];
     const length = texts.length;
     const patterns = new Float32Array(2 * length * length);
@@ -396,6 +400,19 @@ function timesOf(steps) {
     bytes: Float32Array.of(2568, 1e6, 100),
   };
 }
+
+/** Seconds of three runs. */
+const BENCH = {
+  tokens: 70,
+  newTokens: 32,
+  lensTokens: 12,
+  topLogprobs: 20,
+  odds: Float32Array.of(0.03, 0.01, 0.02),
+  attention: Float32Array.of(0.004, 0.005, 0.006),
+  lens: Float32Array.of(0.0009, 0.0011, 0.001),
+  stream: Float32Array.of(0.4, 0.2, 0.3),
+  detailedStream: Float32Array.of(0.4, 0.3, 0.5),
+};
 
 /** A token of a stream: every second one was the most likely. */
 function tokenOf(piece, i, offset) {

@@ -48,7 +48,7 @@ serve({
     signal.throwIfAborted();
     loaded.add(next);
     const info = { model: source, dtype: "float16", parameters: 1, contextLength: 512, vocabularySize: 4096 };
-    const rest = { adapter: ADAPTER, storedBytes: 470, stored: false, warnings: [], stop: [], defaults: DEFAULTS };
+    const rest = { adapter: ADAPTER, storedBytes: 470, stored: false, warnings: [], stop: [], timeLimit: null, defaults: DEFAULTS };
     return { model: next++, info: { ...info, ...rest }, saved: false };
   },
   memory: () => MEMORY,

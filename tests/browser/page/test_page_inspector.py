@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from playwright.sync_api import expect
 
+from gpt2_wgpu.bench.inspection import LENS_TOKENS, TOP
+from gpt2_wgpu.integrations.web_inspection import BENCH_TEXT, BENCH_TOKENS
 from tests.browser.page.visit import Visit
 
 Begin = Callable[..., Visit]
@@ -81,7 +83,7 @@ def test_another_layer_and_another_text(visit: Begin) -> None:
     me.until(lambda: len(me.calls("inspect")) == 2, "the other layer")
     assert me.calls("inspect")[1][1:] == [
         me.text,
-        {"attention": 1, "lens": None, "at": None, "time": None},
+        {"attention": 1, "lens": None, "at": None, "time": None, "bench": None},
     ]
     expect(me("inspector-message")).to_have_text("")
     me("continue").click()
@@ -113,7 +115,7 @@ def test_time_of_a_step(visit: Begin) -> None:
     expect(rows).to_have_count(3)
     assert me.calls("inspect")[-1][1:] == [
         me.text,
-        {"attention": None, "lens": None, "at": None, "time": 32},
+        {"attention": None, "lens": None, "at": None, "time": 32, "bench": None},
     ]
     expect(rows.nth(1)).to_have_text("linear_gemv 256 × 10242001,0005.00")
     expect(rows.nth(0)).to_have_text("embed 4096 × 2564.02.60.64")
@@ -145,6 +147,52 @@ def test_a_browser_without_timestamp_queries(visit: Begin) -> None:
         "times."
     )
     expect(me("time-rows").locator("tr").nth(1)).to_have_text("linear_gemv 256 × 1024–1,000–")
+
+
+def test_times_stay_where_there_is_no_memory_for_the_peak(visit: Begin) -> None:
+    me = opened(visit, {"noPeak": "out of GPU memory: <b>"})
+    me("measure").click()
+    expect(me("time-rows").locator("tr")).to_have_count(3)
+    expect(me("time-line")).to_contain_text("304 µs, 3.30 GB/s. Means of 32 steps from position 4.")
+    expect(me("time-line")).to_contain_text(
+        "What this adapter can read was not measured: Out of GPU memory: <b>"
+    )
+    expect(me("inspector-message")).to_have_text("")
+
+
+def test_time_of_looking_inside(visit: Begin) -> None:
+    me = opened(visit)
+    expect(me("benched")).to_be_hidden()
+    me("measure-inspection").press("Enter")
+    rows = me("bench-rows").locator("tr")
+    expect(rows).to_have_text(
+        [
+            "Probability of every token after one was replaced, with "
+            f"{TOP} alternatives each20.010.030.0",
+            "Attention of one layer, all heads5.04.06.0",
+            f"Logit lens of the first {LENS_TOKENS} tokens, all layers1.00.91.1",
+            f"Stream of {BENCH_TOKENS} tokens after the text300200400",
+            f"The same stream with {TOP} alternatives of each token400300500",
+        ]
+    )
+    expect(me("bench-line")).to_have_text(
+        "Text of 70 tokens. Alternatives make the stream take 1.50 times as long."
+    )
+    expect(me("inspector")).to_contain_text(f"(of a long one its last {BENCH_TEXT} tokens)")
+    assert me.calls("inspect")[-1][1:] == [
+        me.text,
+        {"attention": None, "lens": None, "at": None, "time": None, "bench": 3},
+    ]
+    me.evaluate("() => { fake.slowInside = 10_000; }")
+    me("measure-inspection").click()
+    expect(me("measure-inspection")).to_have_text("Stop")
+    me("measure-inspection").click()
+    expect(me("inspector-message")).to_have_text("Stopped.")
+    expect(me("measure-inspection")).to_have_text("Measure three times")
+    expect(rows).to_have_count(5)  # those of before
+    me.evaluate("() => { fake.slowInside = 0; }")
+    me("inspect").click()
+    expect(me("benched")).to_be_hidden()  # they were of a text that may be another
 
 
 def test_no_recorded_view_stays_beside_a_measured_one(visit: Begin) -> None:

@@ -165,6 +165,7 @@ def test_nonsense_for_branches_leaves_the_text(visit: Begin, also: str) -> None:
     fields = f"#text=Long%20ago&also={quote(also)}&also={quote(other)}&place=7.5"
     me = visit(fragment=fields)
     expect(me("text")).to_have_text("Long ago")
+    expect(me("link-damaged")).to_be_visible()
     assert branches(me) == [MARKUP, "The first text (shown)"]
     me("branch-list").get_by_role("button").first.click()
     expect(me("text")).to_have_text(f"Long{MARKUP}")
@@ -207,6 +208,7 @@ def test_nonsense_for_tokens_leaves_the_text(visit: Begin, ids: str) -> None:
     me = visit(fragment=f"#text={quote(MARKUP)}&branch={quote(MARKUP)}&ids={ids}&maxTokens=2")
     expect(me("text")).to_have_text(MARKUP)
     expect(me("story-label")).to_have_text(f"From a link: {MARKUP}")
+    expect(me("link-damaged")).to_be_visible(visible=ids != "")
     me.load()
     me("continue").click()
     me.wait_for_end()
@@ -304,6 +306,27 @@ def test_nonsense_in_a_link_changes_nothing(visit: Begin, fragment: str) -> None
     expect(me("dtype")).to_have_value("")
     me.load()
     me.generate()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "shown", "damaged"),
+    [
+        ("Der K%C3%B6n", "Der Kön", False),
+        ("Der K%C3n", "Der K�n", True),
+        ("The wolf %F0%9F%90", "The wolf �", True),  # cut short
+        ("100 %", "100 %", False),
+        ("%EF%BF%BD is U%2BFFFD", "� is U+FFFD", False),
+        ("%ef%bf%bd and %ff", "� and �", True),
+    ],
+)
+def test_a_link_that_lost_characters_is_named(
+    visit: Begin, prompt: str, shown: str, damaged: bool
+) -> None:
+    me = visit(fragment=f"#topK=3&prompt={prompt}")
+    expect(me("prompt")).to_have_value(shown)
+    expect(me("link-damaged")).to_be_visible(visible=damaged)
+    me.evaluate("() => { location.hash = '#prompt=whole'; }")
+    expect(me("link-damaged")).to_be_hidden()
 
 
 def test_a_new_fragment_on_an_open_page_is_taken(visit: Begin) -> None:

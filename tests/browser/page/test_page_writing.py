@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -125,11 +126,12 @@ def test_settings_reach_the_model_and_can_be_reset(visit: Begin) -> None:
     me("typicalP").fill("0.9")
     me("repetitionPenalty").fill("1.3")
     me("maxTokens").fill("7")
+    me("timeLimit").fill("2.5")
     me("seed").fill("42")
     me.generate()
     given: dict[str, Any] = {"temperature": 1.25, "topK": 0, "topP": 0.5, "repetitionPenalty": 1.3}
     given |= {"minP": 0.05, "typicalP": 0.9, "maxTokens": 7, "seed": 42, "wait": True}
-    given["stop"] = []
+    given |= {"stop": [], "timeLimit": 2.5}
     assert me.calls("stream")[-1][2] == given
     assert me.page.locator('[data-for="temperature"]').input_value() == "1.25"
     me.page.get_by_role("button", name="Reset to defaults").click()
@@ -141,6 +143,7 @@ def test_settings_reach_the_model_and_can_be_reset(visit: Begin) -> None:
         "typicalP": "1",
         "repetitionPenalty": "1.1",
         "maxTokens": "128",
+        "timeLimit": "0",
     }.items():
         assert me(name).input_value() == default
         expect(me.page.locator(f".setting:has(#{name}) small")).to_contain_text(
@@ -197,6 +200,30 @@ def test_the_field_of_stop_texts_has_those_of_the_model(visit: Begin) -> None:
     me.page.goto(link)
     me.load()
     expect(me("stop")).to_have_value("")
+
+
+def test_the_time_limit_of_the_model_can_be_switched_off(visit: Begin) -> None:
+    """A link keeps that, too."""
+    me = visit({"timeLimit": 30, "reason": "time_limit"})
+    expect(me("timeLimit")).to_have_value("0")
+    me.load()
+    expect(me("timeLimit")).to_have_value("30")
+    expect(me.page.locator(".setting:has(#timeLimit) small")).to_contain_text("default 30;")
+    me.generate()
+    expect(me("figure-ended")).to_have_text("time limit")
+    me("timeLimit").fill("0")
+    me.generate()
+    me("numReturnSequences").fill("2")
+    me.generate()
+    given = [call[2]["timeLimit"] for call in me.calls("stream")]
+    assert given == [30, math.inf, math.inf]
+    me("share").click()
+    expect(me("writing-message")).to_contain_text("ink")
+    link = me.page.url
+    me.page.goto("about:blank")
+    me.page.goto(link)
+    me.load()
+    expect(me("timeLimit")).to_have_value("0")
 
 
 def test_a_slider_moves_its_number(visit: Begin) -> None:

@@ -1,7 +1,7 @@
 // Attention of one layer: a thumbnail of each head, the matrix of one, and the text tinted by one row.
 
 import { button, element } from "../dom.js";
-import { named, percent } from "./odds.js";
+import { named, percent, shownText } from "./odds.js";
 import { rove, stopAt } from "./roving.js";
 
 /** @typedef {import("../../gpt2.js").Inspection} Inspection */
@@ -86,17 +86,13 @@ export class AttentionView {
     const context = canvas.getContext("2d");
     if (!context) return;
     const image = context.createImageData(size, size);
-    const [red, green, blue] = [208, 138, 46];
     for (let query = 0; query < size; query++) {
       const begin = (head * this.#length + this.#first + query) * this.#length + this.#first;
       for (let key = 0; key <= query; key++) {
         const alpha = 255 * Math.sqrt(this.#patterns[begin + key]);
-        image.data.set([red, green, blue, alpha], 4 * (query * size + key));
+        image.data.set([208, 138, 46, alpha], 4 * (query * size + key)); // --cache of ground.css
       }
     }
     context.putImageData(image, 0, 0);
   }
 }
-
-/** @param {string} text */
-const shownText = (text) => text.replaceAll("\n", "⏎") || "·";

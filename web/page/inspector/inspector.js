@@ -7,7 +7,7 @@ import { Recording } from "../recorded.js";
 import { storyText } from "../story.js";
 import { AttentionView } from "./attention.js";
 import { LensView } from "./lens.js";
-import { showTime } from "./time.js";
+import { showBench, showTime } from "./time.js";
 
 /**
  * @typedef {import("../../gpt2.js").GPT2} GPT2
@@ -24,7 +24,7 @@ const toggle = element("inspector-toggle", HTMLButtonElement);
 const body = element("inspector-body", HTMLElement);
 const compute = element("inspect", HTMLButtonElement);
 const measure = element("measure", HTMLButtonElement);
-const times = element("times", HTMLElement);
+const bench = element("measure-inspection", HTMLButtonElement);
 const layers = element("inspected-layer", HTMLSelectElement);
 const views = element("inspected", HTMLElement);
 const message = element("inspector-message", HTMLElement);
@@ -48,7 +48,8 @@ export class Inspector {
       toggle.setAttribute("aria-expanded", String(!body.hidden));
     });
     this.#startOrStop(compute, (lm) => this.#compute(lm, storyText()));
-    this.#startOrStop(measure, (lm) => this.#measure(lm, storyText()));
+    this.#startOrStop(measure, (lm) => this.#measure(lm, { time: STEPS, peak: true }, measure, showTime));
+    this.#startOrStop(bench, (lm) => this.#measure(lm, { bench: 3 }, bench, showBench));
     layers.addEventListener("change", () => {
       const attention = Number(layers.value);
       if (this.#shown) void this.#ask(this.#shown, this.#text, async () => ({ attention }), compute, (found) => this.#attention.show(found));
@@ -76,7 +77,7 @@ export class Inspector {
   use(lm) {
     this.#controller?.abort();
     this.#lm = lm;
-    compute.disabled = measure.disabled = lm === null;
+    compute.disabled = measure.disabled = bench.disabled = lm === null;
     if (this.#shown instanceof Recording) return; // the views are not of the model that goes
     this.#shown = null;
     layers.disabled = true;
@@ -108,20 +109,21 @@ export class Inspector {
       this.#attention.show(found);
       this.#lens.show(found);
       layers.replaceChildren(...(found.lens?.layers.slice(1) ?? []).map((_, i) => make("option", "", String(i))));
-      if (found.time) showTime(found.time);
-      times.hidden = !found.time;
+      showTime(found);
+      showBench(found);
       layers.disabled = false;
       views.hidden = false;
     });
   }
 
-  /** @param {GPT2} lm @param {string} text */
-  async #measure(lm, text) {
+  /**
+   * Measures times of the text.
+   * @param {GPT2} lm @param {InspectOptions} options @param {HTMLButtonElement} button @param {(found: Inspection) => void} show
+   */
+  async #measure(lm, options, button, show) {
+    const text = storyText();
     if (this.#shown instanceof Recording) await this.#compute(lm, text); // nothing recorded beside it
-    await this.#ask(lm, text, async () => ({ time: STEPS, peak: true }), measure, ({ time }) => {
-      if (time) showTime(time);
-      times.hidden = false;
-    });
+    await this.#ask(lm, text, async () => options, button, show);
   }
 
   /**

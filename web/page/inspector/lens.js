@@ -1,7 +1,7 @@
 // Logit lens: for each layer the most likely next token after each of some tokens.
 
 import { button, element, make } from "../dom.js";
-import { named, percent } from "./odds.js";
+import { named, percent, shownText } from "./odds.js";
 import { rove, stopAt } from "./roving.js";
 
 /** @typedef {import("../../gpt2.js").Inspection} Inspection */
@@ -61,6 +61,3 @@ function heading(scope, text) {
   made.setAttribute("scope", scope);
   return made;
 }
-
-/** @param {string} text */
-const shownText = (text) => text.replaceAll("\n", "⏎") || "·";

@@ -207,8 +207,14 @@ function drawTable() {
   );
 }
 
-/** A token's text in quotes, with visible line ends. @param {string} piece */
-export const named = (piece) => `“${piece.replaceAll("\n", "⏎")}”`;
+/** A text with visible line ends. @param {string} text */
+const visible = (text) => text.replaceAll("\n", "⏎");
+
+/** A token's text in quotes. @param {string} piece */
+export const named = (piece) => `“${visible(piece)}”`;
+
+/** A token's text as a label of its own, which is never empty. @param {string} piece */
+export const shownText = (piece) => visible(piece) || "·";
 
 /** @param {number} nats */
 const bits = (nats) => `${(nats / Math.LN2).toFixed(1)} bits`;

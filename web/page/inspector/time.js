@@ -1,19 +1,26 @@
-// Time of a decode step: its dispatches with GPU time, bytes and bandwidth, as a table with bars.
+// Time of a decode step: its dispatches with GPU time, bytes and bandwidth, as a table with bars. And times of
+// looking inside, a row of index.html each.
 
 import { element, make } from "../dom.js";
+import { sentence } from "../format.js";
 import { rove, stopAt } from "./roving.js";
 
 /** @typedef {import("../../gpt2.js").Inspection} Inspection */
 
 const SHADERS = "https://github.com/gpt2-wgpu/gpt2-wgpu/blob/main/shaders/";
 
+const view = element("times", HTMLElement);
 const rows = element("time-rows", HTMLTableSectionElement);
 const line = element("time-line", HTMLElement);
+const benched = element("benched", HTMLElement);
 
 rove(rows);
 
-/** @param {NonNullable<Inspection["time"]>} time */
-export function showTime({ steps, position, kernels, weights, seconds, bytes, peakReadBandwidth: peak }) {
+/** Shows times, or hides the view. @param {Inspection} found */
+export function showTime({ time }) {
+  view.hidden = !time;
+  if (!time) return;
+  const { steps, position, kernels, weights, seconds, bytes, peakReadBandwidth: peak, peakError } = time;
   const longest = seconds ? Math.max(...seconds) : 0;
   rows.replaceChildren(
     ...kernels.map((kernel, i) => {
@@ -38,6 +45,22 @@ export function showTime({ steps, position, kernels, weights, seconds, bytes, pe
   }
   const means = seconds ? `Means of ${steps} steps from position ${position}.` : "This browser has no timestamp queries: there are no times.";
   line.textContent = `One step: ${parts.join(", ")}. ${means}`;
+  if (peakError) line.append(` What this adapter can read was not measured: ${sentence(peakError)}`);
+}
+
+/** Shows three times of looking inside, or hides the view. @param {Inspection} found */
+export function showBench({ bench }) {
+  benched.hidden = !bench;
+  if (!bench) return;
+  for (const { cells, dataset } of element("bench-rows", HTMLTableSectionElement).rows) {
+    const [fastest, median, slowest] = bench[/** @type {"odds"} */ (dataset.figure)].toSorted();
+    [median, fastest, slowest].forEach((seconds, i) => {
+      cells[i + 1].textContent = (1e3 * seconds).toFixed(seconds < 0.1 ? 1 : 0);
+    });
+  }
+  const [tokens, ratio] = element("bench-line", HTMLElement).children;
+  tokens.textContent = String(bench.tokens);
+  ratio.textContent = (Math.min(...bench.detailedStream) / Math.min(...bench.stream)).toFixed(2);
 }
 
 /** @param {Float32Array} values */
