@@ -87,13 +87,15 @@ def visit(chromium: str, pyodide: Path, host: tuple[Path, str]) -> Iterator[Call
 
 @pytest.fixture(scope="session")
 def pyscript(host: tuple[Path, str], node_modules: Path) -> str:
-    """The path of the page of the docs, beside PyScript from npm."""
+    """The path of the page of the docs, beside PyScript from npm and the page with a worker."""
     folder, _ = host
     package = node_modules / "@pyscript" / "core" / "dist"
     if not package.is_dir():
         pytest.fail(NO_NODE)
     (folder / "pyscript").symlink_to(package)
     (folder / "page.html").write_text(of_the_docs("pyscript.html"), encoding="utf-8")
+    for name in ("story.py", "pyscript-worker.html"):
+        (folder / name).write_text(of_the_docs(name), encoding="utf-8")
     return "/page.html"
 
 

@@ -1,7 +1,7 @@
 """PyScript and plain micropip install the site's wheels; PyScript generates the same text.
 
-PyScript is the one of npm; the pages ask nothing of another host but Pyodide. JupyterLite:
-live_jupyterlite.py.
+PyScript is the one of npm; the pages ask nothing of another host but Pyodide. Others:
+live_jupyterlite.py, live_pyscript.py.
 """
 
 from __future__ import annotations
@@ -41,6 +41,15 @@ MICROPIP = """async () => {
 def test_pyscript(visit: Callable[[str], Visit], pyscript: str, story: str) -> None:
     page = visit(pyscript)
     page.wait_for("() => document.title === 'The end' || document.querySelector('.py-error')", 120)
+    assert page.evaluate("() => document.getElementById('story').textContent") == story
+    assert not [text for text in page.complaints if "status of 404" not in text]
+
+
+def test_pyscript_in_a_worker(visit: Callable[[str], Visit], pyscript: str, story: str) -> None:
+    """The worker sends the text to the page, on a host without COOP and COEP."""
+    page = visit(pyscript.replace("page", "pyscript-worker"))
+    page.wait_for("() => document.title === 'The end'", 120)
+    assert not page.evaluate("() => crossOriginIsolated")
     assert page.evaluate("() => document.getElementById('story').textContent") == story
     assert not [text for text in page.complaints if "status of 404" not in text]
 
