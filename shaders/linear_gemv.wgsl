@@ -19,11 +19,14 @@
 // what a large GPU needs; more lanes would have less than one step each. Sums of lanes take two
 // barriers: eight lanes gather, then every lane adds up those eight. A token's sum is the same to
 // the bit for any number of tokens, as LANES does not depend on it. The eight tokens have names of
-// their own: an array that a loop indexes leaves the registers where a compiler keeps the loop.
+// their own: an array that a loop indexes leaves the registers where a compiler keeps the loop. Of
+// one token the rounds are unrolled where all lanes have as many, up to four: the next loads are
+// issued among the products of the last. With eight tokens that is not faster.
 
 override TOKENS: u32 = 1u;
 override LANES: u32 = 32u; // 8 to 128: 2^n or 3 * 2^n
 override WORKGROUP: u32 = 64u; // a multiple of LANES
+override ROUNDS: u32 = 0u; // steps of each lane, if all have as many: a loop to unroll; else 0
 //!include "step_{step}.wgsl"
 //!include "input_{input}.wgsl"
 //!include "store_{store}.wgsl"
@@ -104,7 +107,9 @@ fn main(@builtin(local_invocation_index) thread: u32,
   var t5 = token_at(first_token + 5u);
   var t6 = token_at(first_token + 6u);
   var t7 = token_at(first_token + 7u);
-  for (var s = lane; s < steps; s += LANES) {
+  let rounds = select((steps + LANES - 1u - lane) / LANES, ROUNDS, ROUNDS > 0u);
+  for (var round = 0u; round < rounds; round++) {
+    let s = lane + round * LANES;
     let step0 = step_at(row.x + s);
     let step1 = step_at(row.y + s);
     let step2 = step_at(row.z + s);

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from typing import Any
 
+import gpt2_wgpu as gw
+from benchmarks.gpu.loop_bounds import without_loop_bounds
 from benchmarks.gpu.parts import Context, Section, attempted
 from gpt2_wgpu import nn
 from gpt2_wgpu.nn import linear_choice
@@ -37,13 +39,27 @@ def measure(context: Context, section: Section) -> None:
 
 
 def settings(rows: int) -> dict[str, Choice | None]:
-    """Return the choices to compare by name; None: the library's."""
+    """Return the choices to compare by name; None: the library's.
+
+    The GEMV of one row keeps its loop here; the library unrolls it where that is possible.
+    """
     found: dict[str, Choice | None] = {"chosen": None}
     for lanes in LANES:
         found[f"GEMV, {lanes} lanes"] = partial(linear_choice.gemv, lanes=lanes)
     if rows > MOST_TOKENS:
         for tile in linear_choice.TILE_ROWS:
             found[f"GEMM, {tile} rows"] = partial(linear_choice.gemm, rows=tile)
+    return found
+
+
+def _contexts(device: gw.Device, rows: int) -> dict[str, AbstractContextManager[None]]:
+    """Return what to record a product in, by the name of the setting."""
+    found: dict[str, AbstractContextManager[None]] = {
+        name: nn.choose_kernels("linear", choice) if choice else nullcontext()
+        for name, choice in settings(rows).items()
+    }
+    if (unbounded := without_loop_bounds(device)) is not None:
+        found["chosen, no loop bounds"] = unbounded
     return found
 
 
@@ -62,9 +78,8 @@ def _compared(context: Context, rows: int, out_features: int, in_features: int) 
             freed.callback(part.dispose)
         x = nn.random_normal(device, rows * in_features, 1.0, 0, 1).view((rows, in_features))
         recordings = {}
-        for name, choice in settings(rows).items():
-            chosen = nn.choose_kernels("linear", choice) if choice else nullcontext()
-            with chosen, Recording(device) as recording:
+        for name, setting in _contexts(device, rows).items():
+            with setting, Recording(device) as recording:
                 result = nn.linear(x, matrix)
             freed.callback(recording.close)
             recordings[name] = recording, result

@@ -13,6 +13,7 @@ from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 _MAX_STAGED = 1008  # vec4s of a token that linear_gemv_cpu.wgsl can stage: 16 KiB with the moments
 _GEMV_TOKENS = 8  # most tokens that share a reading of the weights in linear_gemv.wgsl
 TILE_ROWS = (64, 32, 16)  # tokens of a tile of linear_gemm.wgsl, most first
+_UNROLLED = 4  # most rounds of a loop to unroll
 # Lanes of all outputs that keep a large GPU's memory busy, to the nearest power of two or less.
 _GPU_LANES = 225_000
 
@@ -87,7 +88,8 @@ def choose_kernel(
     groups = -(-out_features // (4 * _threads(fewer) // fewer))
     if lanes > 8 and -(-steps // fewer) == -(-steps // lanes) and groups >= capabilities.tiles:
         lanes = fewer  # as many rounds, and fewer lanes without a step in the last
-    return gemv(tokens, out_features, lanes)
+    # One group of eight a step (f32, f16): compilers do not unroll the longer steps of q8 and q4.
+    return gemv(tokens, out_features, lanes, steps if steps == in_features8 else 0)
 
 
 def tile_rows(wanted: int, tokens: int, groups: int) -> int:
@@ -105,10 +107,13 @@ def gemm(tokens: int, out_features: int, rows: int) -> tuple[str, Grid, dict[str
     return "linear_gemm", (-(-out_features // 64), -(-tokens // rows), 1), {"ROWS": rows}
 
 
-def gemv(tokens: int, out_features: int, lanes: int) -> tuple[str, Grid, dict[str, int]]:
+def gemv(
+    tokens: int, out_features: int, lanes: int, steps: int = 0
+) -> tuple[str, Grid, dict[str, int]]:
     """Kernel, grid and constants of the GEMV with ``lanes`` for four outputs.
 
-    ``lanes``: 8 to 128, 2^n or 3 * 2^n; a workgroup has 64, 96 or 128 threads.
+    ``lanes``: 8 to 128, 2^n or 3 * 2^n; a workgroup has 64, 96 or 128 threads. ``steps``: loads of
+    a weight row, to unroll the loop over them for one token; 0 keeps the loop.
     """
     threads = _threads(lanes)
     groups = -(-out_features // (4 * threads // lanes))
@@ -116,7 +121,11 @@ def gemv(tokens: int, out_features: int, lanes: int) -> tuple[str, Grid, dict[st
     shared = -(-tokens // sharing)
     wide = max(1, min(groups, 65535 // sharing))
     grid = (wide * sharing, 1, -(-groups // wide))
-    return "linear_gemv", grid, {"TOKENS": shared, "LANES": lanes, "WORKGROUP": threads}
+    constants = {"TOKENS": shared, "LANES": lanes, "WORKGROUP": threads}
+    rounds, rest = divmod(steps, lanes)
+    if tokens == 1 and not rest and 1 <= rounds <= _UNROLLED:
+        constants["ROUNDS"] = rounds
+    return "linear_gemv", grid, constants
 
 
 def _threads(lanes: int) -> int:

@@ -190,11 +190,13 @@ class PipelineCache(NotCopyable):
         if key not in self._modules:
             source = load_source(name, variant, self.directory)
             signature = parse_signature(name, source)
-            module = self._device.gpu.create_shader_module(
-                label=f"shaders/{name}.wgsl {dict(variant)}", code=source
-            )
+            module = self.create_module(f"shaders/{name}.wgsl {dict(variant)}", source)
             self._modules[key] = (module, signature)
         return self._modules[key]
+
+    def create_module(self, label: str, source: str) -> Any:
+        """Return the shader module of ``source``."""
+        return self._device.gpu.create_shader_module(label=label, code=source)
 
 
 def _layout_entries(signature: Signature) -> list[dict[str, Any]]:

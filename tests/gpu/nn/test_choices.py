@@ -121,6 +121,19 @@ def test_lanes_without_a_step_are_left_out_where_workgroups_are_enough():
     assert gemv(1, 50_257, 96, 6, tiles=16) == ((1571, 1, 1), (1, 8, 64))  # none has fewer than 8
 
 
+def test_rounds_of_one_token_are_unrolled_if_they_are_whole_and_few():
+    def rounds(*arguments, steps):
+        return linear(False, *arguments, steps=steps)[2].get("ROUNDS")
+
+    assert rounds(1, 2304, 96, steps=96) == 3  # by 32 lanes
+    assert rounds(1, 768, 384, steps=384) == 3  # by 128
+    assert rounds(1, 6400, 128, steps=128) == 4
+    assert rounds(1, 6400, 160, steps=160) is None  # five
+    assert rounds(1, 4800, 200, steps=200) is None  # 3.125 by 64
+    assert rounds(2, 2304, 96, steps=96) is None
+    assert rounds(1, 2304, 96, steps=48) is None  # q8
+
+
 def test_linear_layers_on_a_gpu():
     assert linear(False, 33, 64, 96) == ("linear_gemm", (1, 3, 1), {"ROWS": 16})
     assert linear(False, 65, 65, 96) == ("linear_gemm", (2, 5, 1), {"ROWS": 16})

@@ -16,6 +16,7 @@ from gpt2_wgpu.nn import (
     choose_kernels,
     fold_norm,
     linear,
+    linear_choice,
     project_qkv,
 )
 from tests.gpu import references
@@ -99,6 +100,24 @@ def test_against_numpy(device, kernel, tokens, out_features, in_features, dtype)
     np.testing.assert_allclose(result.numpy(), expected, rtol=2e-5, atol=2e-4)
     free(matrix)
     gw.dispose([inputs, result])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.usefixtures("guarded")
+def test_unrolled_rounds_give_the_same_bits(device, dtype):
+    x, matrix = references.random(1, 768), matrix_of(device, references.random(33, 768), dtype)
+    found = []
+    with gw.tidy():
+        given = gw.tensor(x)
+        for lanes, rounds in ((32, 3), (96, 1), (24, 4)):
+            for steps in (0, 96):
+                choice = linear_choice.gemv(1, 33, lanes, steps)
+                assert choice[2].get("ROUNDS") == (rounds if steps else None)
+                with choose_kernels("linear", lambda tokens, n, choice=choice: choice):
+                    found.append(linear(given, matrix).numpy().tobytes())
+    free(matrix)
+    assert found[::2] == found[1::2]
+    assert len({*found}) > 1  # other lanes, another order
 
 
 @pytest.mark.usefixtures("guarded")
