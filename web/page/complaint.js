@@ -4,6 +4,7 @@ import { element } from "./dom.js";
 import { sentence } from "./format.js";
 
 const line = element("writing-error", HTMLElement);
+const ofLink = element("link-damaged", HTMLElement);
 
 /** What a caller of the library could do, and the page does not offer. */
 const ELSEWHERE = /, or begin one with another (maxLength or )?contextPolicy$/;
@@ -15,7 +16,8 @@ export function complain(problem) {
   line.scrollIntoView({ block: "nearest" });
 }
 
-/** Removes the error that is shown. */
+/** Removes the errors that are shown. */
 export function withdraw() {
   line.textContent = "";
+  ofLink.hidden = true;
 }

@@ -84,7 +84,7 @@ function drawChart(memory, now) {
 /** The chart in words. @param {Memory} memory @returns {string} */
 function describe(memory) {
   const bytes = bytesOf(memory);
-  const parts = KINDS.map((kind) => `${kind === "pool" ? "pooled" : kind} ${size(bytes[kind])}`);
+  const parts = KINDS.map((kind) => `${kind} ${size(bytes[kind])}`);
   return (
     `GPU memory over the last minute: now ${size(memory.numBytesInGpu)} in use ` +
     `(${parts.join(", ")}), peak ${size(history.peaks.used)} in use, ` +

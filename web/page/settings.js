@@ -124,10 +124,9 @@ export function fitSettings({ contextLength, vocabularySize, defaults, stop, tim
   bound("maxTokens", contextLength);
 }
 
-/** A value above a new maximum comes down to it. @param {Name} name @param {number} most */
+/** A value above a new maximum comes down to it, and its slider ends there. @param {Name} name @param {number} most */
 function bound(name, most) {
-  const slider = form.querySelector(`[data-for="${name}"]`);
-  if (slider instanceof HTMLInputElement) slider.max = String(most);
+  within(form, `[data-for="${name}"]`, HTMLInputElement).max = String(most);
   if (field(name).valueAsNumber > most) field(name).value = String(most);
 }
 

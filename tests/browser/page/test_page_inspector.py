@@ -61,6 +61,11 @@ def test_each_group_is_one_stop_of_the_tab_key(visit: Begin) -> None:
         expect(stops).to_have_count(1)
         assert labels[1] in (stops.get_attribute("aria-label") or "")
         expect(stops).to_be_focused()
+    me.page.keyboard.press("Shift+Tab")  # from a token to the heads
+    me.page.keyboard.press("ArrowLeft")
+    head = me("heads").get_by_role("button", name="Head 0", pressed=True)
+    expect(head).to_be_focused()
+    assert head.evaluate("e => getComputedStyle(e).outlineWidth") == "2px"  # also if pressed
     cells = me("lens").get_by_role("button")
     columns = cells.count() // 3
     cells.first.press("ArrowDown")

@@ -329,6 +329,15 @@ def test_a_link_that_lost_characters_is_named(
     expect(me("link-damaged")).to_be_hidden()
 
 
+def test_the_damage_of_a_link_is_not_that_of_the_next_text(visit: Begin) -> None:
+    me = visit(fragment="#prompt=The+wolf+%F0")
+    expect(me("link-damaged")).to_be_visible()
+    me.load()
+    me("prompt").fill("The wolf")
+    me.generate()
+    expect(me("link-damaged")).to_be_hidden()
+
+
 def test_a_new_fragment_on_an_open_page_is_taken(visit: Begin) -> None:
     me = visit()
     me.evaluate("() => { location.hash = '#prompt=Another&topK=3'; }")
