@@ -330,7 +330,6 @@ def sample(logits: Tensor, state: SamplingState) -> None:
         {**_advance_params(state), "stride": logits.shape[1]},
         constants={
             "WORKGROUP": threads_per_row(logits.device, "sample", state.candidates, PASSES),
-            "HAS_PENALTIES": int(state.counted),
         },
     )
 
@@ -358,7 +357,6 @@ def advance(tokens: Sequence[int], state: SamplingState) -> None:
         groups_for(rows, 64),
         {"chosen": chosen, **_bindings(state)},
         {**_advance_params(state), "rows": rows},
-        constants={"HAS_PENALTIES": int(state.counted)},
     )
     chosen.dispose()
 

@@ -2,7 +2,7 @@
 //
 // Provides: Options, RowParams, options, options_of, row_params, token, position, finished, recent,
 //           advance
-// Needs:    HAS_PENALTIES, count_at, maxima_and_counts, params.candidates,
+// Needs:    chunks_of, count_at, maxima_and_counts, params.candidates,
 //           params.maxima_and_counts_width, params.options_width
 
 struct Options {
@@ -43,7 +43,7 @@ fn advance(row: u32, chosen: u32) {
   position[row] = place;
   token[row] = chosen;
   recent[row * 16u + place % 16u] = chosen;
-  if (HAS_PENALTIES) {
+  if (params.maxima_and_counts_width > chunks_of(params.candidates)) { // has counts
     let counts = row * params.maxima_and_counts_width;
     maxima_and_counts[counts + count_at(chosen, params.candidates)] += 1u;
   }

@@ -1,13 +1,14 @@
 // Logit maxima and token counts of a row, in one buffer, kept from step to step: first, for each
-// CHUNK of its candidates, the rank of the largest logit (0 before a step); then, with
-// HAS_PENALTIES, for each candidate its number of occurrences among the new tokens, with the bit
-// OF_PROMPT if it is in the prompt, and BANNED if it is not chosen in this step, or FORCED if it is
-// one of the only ones that may be (exclude_tokens.wgsl); or EXCLUDED if it is never chosen.
+// CHUNK of its candidates, the rank of the largest logit (0 before a step); then, where
+// maxima_and_counts_width is more than the number of chunks, for each candidate its number of
+// occurrences among the new tokens, with the bit OF_PROMPT if it is in the prompt, and BANNED if it
+// is not chosen in this step, or FORCED if it is one of the only ones that may be
+// (exclude_tokens.wgsl); or EXCLUDED if it is never chosen.
 //
 // Provides: HAS_PENALTIES, CHUNK, OF_PROMPT, EXCLUDED, BANNED, FORCED, chunks_of, count_at
 // Needs:    nothing
 
-override HAS_PENALTIES: bool = false;
+override HAS_PENALTIES: bool = false; // of store_logits.wgsl: the counts lower logits
 
 const CHUNK: u32 = 256u;
 const OF_PROMPT: u32 = 0x80000000u;

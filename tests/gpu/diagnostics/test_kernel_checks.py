@@ -13,6 +13,7 @@ import gpt2_wgpu as gw
 from gpt2_wgpu.errors import DeviceError
 from gpt2_wgpu.models import remembered, self_test
 from gpt2_wgpu.models.self_test import require_right_results
+from gpt2_wgpu.webgpu.pipelines import PipelineCache
 from gpt2_wgpu.webgpu.waiting import sync
 from gpt2_wgpu.weight_formats import WEIGHT_FORMATS
 from tests.gpu.doctored import doctored
@@ -73,6 +74,22 @@ def test_the_asynchronous_form(device):
     report = asyncio.run(gw.self_check_async(device, ["float16"]))
     assert report.passed
     assert not any(check.name.startswith("q8") for check in report.checks)
+
+
+def test_the_sampling_kernel_is_compiled_once(device, capabilities, monkeypatch):
+    """One pipeline samples with and without penalties: SwiftShader takes a second for each."""
+    as_kind(device, capabilities, CPU)
+    compiled = []
+
+    def recorded(name, *rest):
+        compiled.append(name)
+        return compile_kernel(name, *rest)
+
+    monkeypatch.setattr(device, "pipelines", PipelineCache(device))
+    compile_kernel = device.pipelines._compile
+    monkeypatch.setattr(device.pipelines, "_compile", recorded)
+    assert gw.self_check(device, ["float16"]).passed
+    assert compiled.count("sample") == 1
 
 
 # Kernels that a text may use, by the kind of adapter.
