@@ -63,3 +63,14 @@ export function input(value, call, several = false) {
   if (typeof value === "string" || Array.isArray(value) || ArrayBuffer.isView(value)) return value;
   throw new TypeError(`${call} takes a text or an array of token ids${several ? ", or several of them" : ""}, not ${shown(value)}`);
 }
+
+/**
+ * Prompts that are generated together; a TypeError for one that is no text.
+ *
+ * @param {any[]} prompts
+ */
+export function texts(prompts) {
+  const odd = prompts.find((prompt) => typeof prompt !== "string");
+  if (odd === undefined) return prompts;
+  throw new TypeError(`generate takes several prompts as texts, not as ${shown(odd)}: for prompts of token ids use stream`);
+}

@@ -252,6 +252,16 @@ export interface DetailOptions {
   topLogprobs?: number;
 }
 
+export interface NoDetailOptions {
+  details?: false;
+}
+
+/** Details of a text that streams: its `details`, once it has ended. */
+export interface StreamDetailOptions {
+  details?: boolean;
+  topLogprobs?: number;
+}
+
 export interface SeveralOptions {
   /** Seed of each text; consecutive ones from a number. Each text is that of its prompt and seed alone. */
   seed?: number | number[] | null;
@@ -522,11 +532,11 @@ export interface SessionOptions {
 export class Session {
   private constructor();
   /** Generates the text that follows, and keeps its tokens; after a stop those up to it. */
-  stream(options?: SessionTextOptions & Partial<DetailOptions>): TextStream;
+  stream(options?: SessionTextOptions & StreamDetailOptions): TextStream;
   /** The tokens of that text; each of a text that slides with the numbers of the context that chose it. */
-  stream(options: SessionTextOptions & Partial<DetailOptions> & TokenOptions): TokenStream;
+  stream(options: SessionTextOptions & StreamDetailOptions & TokenOptions): TokenStream;
   generate(options: SessionTextOptions & DetailOptions): Promise<Details>;
-  generate(options?: SessionTextOptions): Promise<string>;
+  generate(options?: SessionTextOptions & NoDetailOptions): Promise<string>;
   /** Appends a text, without start token, or ids; they are computed by the next text. */
   append(tokens: string | number[], options?: { allowedSpecial?: string[] | "all" }): Promise<void>;
   /** Removes the last tokens. */
@@ -587,27 +597,30 @@ export class GPT2 extends EventTarget {
    * stream at the same time throws BusyError. A signal, or leaving the loop, stops it within one submit
    * to the GPU.
    */
-  stream(prompt: string | number[], options?: GenerateOptions & Partial<DetailOptions>): TextStream;
+  stream(prompt: string | number[], options?: GenerateOptions & StreamDetailOptions): TextStream;
   /** The tokens of the text. Log-probabilities are computed while it is generated. */
-  stream(prompt: string | number[], options: GenerateOptions & Partial<DetailOptions> & TokenOptions): TokenStream;
+  stream(prompt: string | number[], options: GenerateOptions & StreamDetailOptions & TokenOptions): TokenStream;
   /** Several prompts, or `numReturnSequences` texts of each: all are generated together. */
   stream(
     prompts: string | number[] | string[] | number[][],
-    options?: Omit<GenerateOptions, "seed"> & SeveralOptions & Partial<DetailOptions>,
+    options?: Omit<GenerateOptions, "seed"> & SeveralOptions & StreamDetailOptions,
   ): BatchStream;
   /**
    * The text that follows a prompt, or its details. Several prompts, or `numReturnSequences` above 1,
    * give an array of texts that are generated together.
    */
   generate(prompt: string | number[], options: GenerateOptions & DetailOptions): Promise<Details>;
-  generate(prompt: string | number[], options?: GenerateOptions): Promise<string>;
+  generate(prompt: string | number[], options?: GenerateOptions & NoDetailOptions): Promise<string>;
   generate(
     prompts: string | string[],
     options: Omit<GenerateOptions, "seed"> & SeveralOptions & DetailOptions,
   ): Promise<Details[]>;
   generate(prompts: string | string[], options: GenerateOptions & AllBeamsOptions & DetailOptions): Promise<Details[]>;
-  generate(prompts: string | string[], options: GenerateOptions & AllBeamsOptions): Promise<Beam[]>;
-  generate(prompts: string | string[], options?: Omit<GenerateOptions, "seed"> & SeveralOptions): Promise<string[]>;
+  generate(prompts: string | string[], options: GenerateOptions & AllBeamsOptions & NoDetailOptions): Promise<Beam[]>;
+  generate(
+    prompts: string | string[],
+    options?: Omit<GenerateOptions, "seed"> & SeveralOptions & NoDetailOptions,
+  ): Promise<string[]>;
   /** Begins a session with a text, or with ids (then without start token). */
   session(prompt?: string | number[], options?: SessionOptions): Promise<Session>;
   /** Loads a session of `toBytes`. Throws SessionError if it is damaged, or of another model or dtype. */

@@ -8,7 +8,7 @@
  * one for downloads.
  */
 
-import { checked, input } from "./arguments.js";
+import { checked, input, texts } from "./arguments.js";
 import { atBase, folderAddress, setBase, startWorker } from "./base.js";
 import { portable, portableSettings } from "./portable.js";
 import { Caller, errorOf } from "./rpc.js";
@@ -40,6 +40,10 @@ const loaded = new Map();
 
 function caller() {
   if (shared) return shared;
+  if (typeof Worker === "undefined" || typeof location === "undefined") {
+    const message = "this library runs in browsers, in a page or worker; elsewhere use its Python package";
+    throw errorOf({ name: "NoAdapterError", message });
+  }
   const worker = startWorker("web/worker.js");
   const unloaded = `${atBase("web/worker.js")} could not be loaded (configure({ baseURL }) sets its folder)`;
   const made = new Caller(worker, unloaded);
@@ -155,10 +159,10 @@ export class GPT2 extends EventTarget {
     const { signal, ...options } = checked(given, "generate");
     input(prompt, "generate", true);
     const several = Array.isArray(prompt) && typeof prompt[0] !== "number";
-    if (several || options.numReturnSequences !== undefined || options.returnAllBeams) {
-      const prompts = several ? prompt : [prompt];
-      const texts = await this.#call("generate", [prompts, portableSettings(options)], { signal });
-      return options.details || options.returnAllBeams ? texts : texts.map((/** @type {any} */ { text }) => text);
+    if (several || (options.numReturnSequences ?? undefined) !== undefined || options.returnAllBeams) {
+      const prompts = texts(several ? prompt : [prompt]);
+      const found = await this.#call("generate", [prompts, portableSettings(options)], { signal });
+      return options.details || options.returnAllBeams ? found : found.map((/** @type {any} */ { text }) => text);
     }
     return wholeText(this.stream(prompt, { signal, ...options }));
   }

@@ -3,7 +3,7 @@
 import { FileChanged, download, weightsError } from "./downloads.js";
 import { aborted, errorOf, unlessAborted } from "./rpc.js";
 import { sha256 } from "./sha256.js";
-import { offered, parse } from "./sources.js";
+import { onThisSite, parse } from "./sources.js";
 import { MemorySink, ModelStore } from "./storage.js";
 
 /** @typedef {import("./storage.js").RemoteFile} RemoteFile */
@@ -18,8 +18,6 @@ import { MemorySink, ModelStore } from "./storage.js";
  * Call `commit` once the files have loaded as a model, which marks it complete and `stored`, else
  * `discard`. Until `release`, no other tab can download or delete the model.
  */
-
-export { offered };
 
 const nothing = async () => {};
 const unlocked = { commit: nothing, discard: nothing, release: () => {} };
@@ -42,6 +40,12 @@ export async function size(source, options, signal) {
   if (stored?.files && found.kind !== "site") return { ...summed(stored.files), cached: true };
   const files = await found.plan(signal);
   return { ...summed(files), cached: !!store && !!stored && (await store.holds(stored, files)) };
+}
+
+/** The models published with this site. */
+export async function offered() {
+  const sources = await onThisSite();
+  return Promise.all(sources.map(async ({ source, name }) => ({ source, name, bytes: (await size(source, {})).bytes })));
 }
 
 export async function list() {

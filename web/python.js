@@ -67,7 +67,13 @@ function filesCame() {
 }
 
 /** A plain value as Python's: dict, list, str, number. @param {any} value */
-export const inPython = (value) => running.toPy(value);
+export const inPython = (value) => running.toPy(value, { defaultConverter: byEntries });
+
+/** An object with an entry "constructor" is none to `toPy`. @param {any} value @param {(value: any) => any} convert */
+function byEntries(value, convert) {
+  const plain = value && Object.getPrototypeOf(value) === Object.prototype;
+  return plain ? convert(new Map(Object.entries(value))) : value;
+}
 
 /** What Python returned, dicts as plain objects, in which None is null. @param {any} proxy */
 export function plain(proxy) {

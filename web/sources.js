@@ -16,7 +16,8 @@ export const HUB = "https://huggingface.co";
 const HUB_HOSTS = ["huggingface.co", "www.huggingface.co", "hf.co"]; // these three as in gpt2_wgpu/weights/sources.py
 const HUB_PAGE = /^\/((?!\.)[\w.-]+(?:\/(?!\.)[\w.-]+)?)(?:\/discussions(?:\/.*)?|\/(?:tree|blob|resolve|raw|commits?)(?:\/([^/]+).*)?)?\/?$/;
 const OTHER_PAGES = ["datasets", "spaces", "models", "docs", "collections", "papers", "settings"];
-const WHOLE = /^https?:\/\//;
+const WHOLE = /^https?:\/\//i;
+const OTHER_SCHEME = /^(?!hf:\/\/)[a-z][a-z\d+.-]*:/i;
 const SITE = new URL("../", import.meta.url);
 const EMBEDDED = "fairytales";
 
@@ -64,6 +65,10 @@ export async function parse(source, { hub = HUB } = {}) {
   const page = pageOfHub(text, hub);
   if (page) return onHub(page.id, page.revision, hub);
   if (WHOLE.test(text)) return atAddress(text);
+  if (OTHER_SCHEME.test(text)) {
+    const files = /^([a-z]|file|blob):/i.test(text) ? "; to read files of this device, pass the File objects of an input element" : "";
+    throw presetError(`${shown(text)} is not an address that starts with https:// or http://${files}`);
+  }
   const repository = PRESETS[text] ?? text.replace(/^hf:\/\//, "");
   const [, id, revision = "main"] = /^((?:[\w.-]+\/)?[\w.-]+)(?:@([\w./-]+))?$/.exec(repository) ?? [];
   if (id && (id.includes("/") || text.startsWith("hf://"))) return onHub(id, revision, hub);
@@ -71,19 +76,13 @@ export async function parse(source, { hub = HUB } = {}) {
   throw presetError(`unknown model '${text.slice(0, 80)}': choose from ${known}, the address of a directory, or a hub id such as owner/name`);
 }
 
-/** The models published with this site: [{source, name, bytes}]. */
-export async function offered() {
-  const manifest = await siteManifest();
-  /** @type {Map<string, number>} */
-  const sizes = new Map();
-  for (const [path, { bytes }] of Object.entries(manifest)) {
-    const name = /^models\/([^/]+)\//.exec(path)?.[1];
-    if (name) sizes.set(name, (sizes.get(name) ?? 0) + bytes);
-  }
-  return [...sizes].map(([name, bytes]) => ({
+/** The models published with this site: [{source, name}]. */
+export async function onThisSite() {
+  const paths = Object.keys(await siteManifest());
+  const names = new Set(paths.map((path) => /^models\/([^/]+)\//.exec(path)?.[1]).filter((name) => name !== undefined));
+  return [...names].map((name) => ({
     source: name === EMBEDDED ? name : new URL(`models/${encodeURIComponent(name)}/`, SITE).href,
     name,
-    bytes,
   }));
 }
 

@@ -59,18 +59,32 @@ _ARGUMENTS = {  # of other methods
 _JAVASCRIPT = {each.name: each.javascript for each in PARAMETERS} | {
     python: javascript for javascript, python in (RULES | _OTHERS | _ARGUMENTS).items()
 }
-_PYTHON_NAME = re.compile(r"(?<![\w'\"])(" + "|".join(_JAVASCRIPT) + r")\b")  # not quoted
+_WORDS = {
+    "None": "null",
+    "True": "true",
+    "False": "false",
+    "a str": "a text",
+    "list of str": "array of texts",
+    "a list": "an array",
+    "a dict": "an object",
+    "nan": "NaN",
+    "inf": "Infinity",
+}
+_PYTHON_NAME = re.compile(  # not quoted
+    rf"(?<![\w'\"])(?:(?:{'|'.join(_JAVASCRIPT)})\b|(?:{'|'.join(_WORDS)})(?![\w'\"]))"
+)
 _SEQUENCES = Range(1, 1 << 16, whole=True)
 
 
 @contextmanager
 def javascript_names() -> Iterator[None]:
-    """Errors raised inside name arguments as JavaScript does."""
+    """Errors raised inside name arguments and values as JavaScript does."""
     try:
         yield
     except GPT2WGPUError as error:
         if error.args and isinstance(error.args[0], str):
-            message = _PYTHON_NAME.sub(lambda found: _JAVASCRIPT[found[0]], error.args[0])
+            words = _JAVASCRIPT | _WORDS
+            message = _PYTHON_NAME.sub(lambda found: words[found[0]], error.args[0])
             error.args = (message, *error.args[1:])
         raise
 

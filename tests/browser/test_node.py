@@ -100,3 +100,22 @@ def test_the_asynchronous_interface_is_all_it_takes(
     assert "".join(found["pieces"]).startswith(expected.removeprefix("Once upon a time"))
     assert found["refusal"].startswith("this browser cannot block (no stack switching)")
     assert found["live"] == 0
+
+
+def test_the_javascript_library_needs_a_browser() -> None:
+    if shutil.which("node") is None:
+        pytest.fail(NO_NODE)
+    code = """
+      const { GPT2, check } = await import(process.argv[1]);
+      for (const call of [() => GPT2.load("fairytales"), () => GPT2.load("./model/"), check]) {
+        await Promise.resolve().then(call).catch(({ message }) => console.log(message));
+      }
+    """
+    library = (ROOT / "web" / "gpt2.js").as_uri()
+    run = subprocess.run(
+        ["node", "--input-type=module", "-e", code, library], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    messages = run.stdout.splitlines()
+    assert len(messages) == 3
+    assert all(message.startswith("this library runs in browsers") for message in messages)

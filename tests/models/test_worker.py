@@ -66,9 +66,18 @@ def test_seeds_of_texts_are_consecutive():
 
 
 def test_errors_have_javascripts_names():
-    for bias, message in ((3, "logitBias must be a dict"), ({"king": 3}, "id of logitBias must")):
+    for bias, message in (
+        (3, "logitBias must be an object"),
+        ({"king": 3}, "id of logitBias must"),
+        (True, "not true$"),
+    ):
         with pytest.raises(errors.InvalidArgumentError, match=message), javascript_names():
             Settings.of({"logitBias": bias}, {})
+    wrong = pytest.raises(
+        errors.InvalidArgumentError, match=r"^maxTokens: 1 or null, not 'top_k None'"
+    )
+    with wrong, javascript_names():
+        raise errors.InvalidArgumentError("max_new_tokens: 1 or None, not 'top_k None'")
 
 
 def test_beam_search_and_time_limit():

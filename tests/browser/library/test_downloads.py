@@ -262,6 +262,11 @@ def test_a_full_storage_keeps_the_model_for_this_run(
         ("absent/", "has no config.json, so it holds no model"),
         ("http://127.0.0.1:9/model/", "Can't reach 127.0.0.1:9. Are you offline?"),
         ("nonsense", "unknown model 'nonsense'"),
+        (
+            "ftp://example.org/m/",
+            "ftp://example.org/m/ is not an address that starts with https://",
+        ),
+        ("C:\\gpt2", "to read files of this device, pass the File objects"),
         ("https://", "'https://' is not a valid address"),
         ("https://example.org/%zz/", "'https://example.org/%zz/' is not a valid address"),
         ("", "a model is named by text"),

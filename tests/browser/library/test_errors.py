@@ -52,6 +52,10 @@ def test_a_stopped_call_rejects_with_the_reason_of_its_signal(tab: Tab, when: st
     ("call", "name", "kind"),
     [
         ("lm.generate('The', { temperature: -1 })", "InvalidArgumentError", "RangeError"),
+        ("lm.generate([[1, 2], [3]])", "TypeError", "TypeError"),
+        ("lm.generate([1, 2], { numReturnSequences: 2 })", "TypeError", "TypeError"),
+        ("lm.generate('The', { constructor: 1 })", "InvalidArgumentError", "RangeError"),
+        ("lm.generate('A',{ logitBias: {constructor: 1} })", "InvalidArgumentError", "RangeError"),
         ("lm.generate(Array(600).fill(5))", "ContextLengthError", "RangeError"),
         ("lm.tokenizer.decode([99999])", "TokenizerError", "RangeError"),
         ("lm.python('len(1)')", "TypeError", "TypeError"),

@@ -282,7 +282,7 @@ def test_ids_as_prompt(tab: Tab) -> None:
         GREEDY,
     )
     assert found["text"] == tab.evaluate(GENERATE, [PROMPT, GREEDY])
-    assert found["error"]["name"] == "InvalidArgumentError"
+    assert found["error"]["name"] == "TypeError"
 
 
 SHORT_WORDS = b"""

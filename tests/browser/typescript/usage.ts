@@ -33,6 +33,9 @@ export async function use(lm: GPT2, session: Session, signal: AbortSignal) {
   same<Details>()(await lm.generate("Once", { details: true }), true);
   same<string[]>()(await lm.generate(["Once"]), true);
   same<Details[]>()(await lm.generate(["Once"], { details: true, topLogprobs: 2 }), true);
+  same<string>()(await lm.generate("Once", { details: false }), true);
+  same<string[]>()(await lm.generate(["Once"], { details: false }), true);
+  lm.stream("Once", { details: false });
   same<Beam[]>()(await lm.generate("Once", { numBeams: 3, returnAllBeams: true }), true);
   same<Details[]>()(await lm.generate(["Once"], { numBeams: 3, returnAllBeams: true, details: true }), true);
   for await (const token of session.stream({ tokens: true })) same<StreamedToken>()(token, true);
