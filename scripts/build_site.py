@@ -2,7 +2,8 @@
 
 The folder is self-contained and works on any static host, under any sub-path:
 
-    index.html, web/        as in the repository, and web/gpu.js, the package's JavaScript
+    index.html, web/        as in the repository, and web/gpu.js, the package's JavaScript, and
+                            web/first-kernels.bin, what it compiles first: see first_kernels.py
     pyodide/                Python for the browser, a lock file of the wheels, and, if Chromium is
                             installed, a memory snapshot of both after start: see snapshot.py
     wheels/                 this package without its model, and wgpu without its native library
@@ -98,6 +99,7 @@ def library() -> Contents:
     files[LOCK] = lock(pyodide / "pyodide-lock.json", wheels)
     files["service-worker.js"] = ROOT / "web" / "service-worker.js"  # its scope is its folder
     files["web/gpu.js"] = ROOT / "gpt2_wgpu" / "webgpu" / "backends" / "browser" / "script.js"
+    files["web/first-kernels.bin"] = first_kernels()
     for path in [*(ROOT / "web").glob("*.[jt]s"), *_files(["models/fairytales"])]:
         if path.suffix != ".png":
             files[path.relative_to(ROOT).as_posix()] = path
@@ -148,10 +150,18 @@ def own_wheel() -> Path:
             wheel = _pip_wheel(temporary, [*offline, str(ROOT)], {})
             strip(wheel, folder / wheel.name, OWN_DROPPED)
 
-    sources = hashlib.sha256(Path(__file__).read_bytes())
-    for path in _files(OWN_SOURCES):
-        sources.update(f"{path.relative_to(ROOT)} {_sha256(path.read_bytes())}\n".encode())
-    return _only_wheel(_kept("own", sources.hexdigest(), make))
+    return _only_wheel(_kept("own", _hash_of(OWN_SOURCES), make))
+
+
+def first_kernels() -> Path:
+    """Return the list of the kernels that the embedded model takes first."""
+    program = ROOT / "scripts" / "first_kernels.py"
+
+    def make(folder: Path) -> None:
+        _run([sys.executable, str(program), str(folder / "list")])
+
+    key = _hash_of((*OWN_SOURCES, "models/fairytales", "scripts/first_kernels.py"))
+    return _kept("first-kernels", key, make) / "list"
 
 
 def strip(
@@ -292,6 +302,14 @@ def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
 def reason(error: subprocess.CalledProcessError) -> str:
     lines = str(error.stderr).strip().splitlines() or ["no reason given"]
     return f"{' '.join(map(str, error.cmd))}: {lines[-1]}"
+
+
+def _hash_of(names: Iterable[str]) -> str:
+    """Return a hash of these files of the repository, and of this program."""
+    sources = hashlib.sha256(Path(__file__).read_bytes())
+    for path in _files(names):
+        sources.update(f"{path.relative_to(ROOT)} {_sha256(path.read_bytes())}\n".encode())
+    return sources.hexdigest()
 
 
 def _files(names: Iterable[str]) -> list[Path]:

@@ -18,7 +18,8 @@ _PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*|[\w.-]+\.(?:py|wgsl|toml))`")
 _LINK = re.compile(r"\]\(([^)\s:#]+)[^)\s:]*\)")
 # Made by a build or the user, or in the user's cache directory.
 _ELSEWHERE = re.compile(
-    r"(dist|lite|pyodide|static|wheels|gpt2-wgpu|~|\.venv)/.*|owner/name|web/gpu\.js|[a-z]*\.json"
+    r"(dist|lite|pyodide|static|wheels|gpt2-wgpu|~|\.venv)/.*|owner/name|[a-z]*\.json"
+    r"|web/(gpu\.js|first-kernels\.bin)"
 )
 
 

@@ -1,6 +1,7 @@
 /** The loading of a model in the worker: download, Python's start, upload, and their progress. */
 
 import { check, noAdapter } from "./check.js";
+import { compileEarly } from "./early-kernels.js";
 import { onceFilesCame, plain, startPython } from "./python.js";
 import { obtain } from "./remote-models.js";
 import { aborted, end, faultOf, post, unlessAborted } from "./rpc.js";
@@ -42,6 +43,7 @@ export async function load(context, source, options) {
 async function obtainAndLoad({ signal, emit }, source, { dtype, ...options }) {
   const found = await check();
   if (!found.ok) throw noAdapter(found);
+  compileEarly(source, dtype);
   const stages = new Stages(emit);
   const failed = new AbortController();
   stages.report("weights", { state: "start" });

@@ -1,4 +1,7 @@
-"""Kernels of a model's first text on a page, compiled while its weights are uploaded."""
+"""Kernels of a model's first text on a page, compiled while its weights are uploaded.
+
+Those of the embedded model are compiled earlier, before Python runs (`web/early-kernels.js`).
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,15 @@ from gpt2_wgpu.models.loading import ModelFiles, stored_weights
 FIRST_PROMPT, FIRST_TOKENS = "Once upon", 2  # of the text that warms up
 
 
-async def prepare_first_text(files: ModelFiles, dtype: str | None) -> None:
-    """Ask for the kernels of loading and of the text that warms up, with default settings."""
+async def prepare_first_text(
+    files: ModelFiles, dtype: str | None, device: gw.Device | None = None
+) -> None:
+    """Ask for the kernels of loading and of the text that warms up, with default settings.
+
+    ``device``: None: the default device.
+    """
     assert files.preprocessor is not None  # a model of files has one
-    device = await gw.webgpu.default_device_async()
+    device = device or await gw.webgpu.default_device_async()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # loading issues them
         stored = await stored_weights(files.config, files.weights, dtype, None)

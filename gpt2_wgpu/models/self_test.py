@@ -95,9 +95,7 @@ async def require_right_results(device: Device, dtype: str, cache_dtype: str | N
         return
     if not await remembered.recall(_FILE, key):
         with PendingChecks(device) as checks:
-            await _add_draws(checks)
-            await add_products(checks, dtype)
-            await _add_model(checks, dtype, cache_dtype)
+            await add_checks(checks, dtype, cache_dtype)
             report = CheckReport(await checks.finish())
         if wrong := report.describe_wrong():
             if sys.platform == "emscripten":
@@ -110,6 +108,13 @@ async def require_right_results(device: Device, dtype: str, cache_dtype: str | N
             )
         await remembered.remember(_FILE, key, True)
     _passed.add(key)
+
+
+async def add_checks(checks: PendingChecks, dtype: str, cache_dtype: str) -> None:
+    """Issue the checks of formats, by the kernels that a first text takes."""
+    await _add_draws(checks)
+    await add_products(checks, dtype)
+    await _add_model(checks, dtype, cache_dtype)
 
 
 def _key(device: Device, dtype: str, cache_dtype: str) -> str:

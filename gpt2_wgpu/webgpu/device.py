@@ -33,6 +33,8 @@ from gpt2_wgpu.webgpu.waiting import sync, wait
 if TYPE_CHECKING:
     import wgpu
 
+LABEL = "gpt2-wgpu"  # of devices, in the drivers' tools
+
 
 class Device(NotPicklable):
     """GPU device with its queue, memory and kernels.
@@ -167,7 +169,7 @@ class Device(NotPicklable):
         try:
             self.gpu = await wait(
                 adapter.request_device_async(
-                    label="gpt2-wgpu",
+                    label=LABEL,
                     required_features=features,
                     required_limits=required,
                 )

@@ -34,7 +34,7 @@ class PaperDevice(Device):
     ) -> None:
         self.is_open, self.is_closed = True, False
         self.is_shared, self.replacement = True, None
-        self.gpu = None
+        self.gpu = _GPU()
         self.info, self.limits, self.features = info, limits, frozenset(features)
         self.capabilities = Capabilities.of(info, limits, features)
         self.memory = BufferPool(_BUDGET, self.create_buffer, self.flush)
@@ -64,6 +64,22 @@ class PaperDevice(Device):
         self.is_open, self.is_closed = False, True
 
 
+class _GPU:
+    """The GPU: makes nothing."""
+
+    def __init__(self) -> None:
+        self.queue = self
+
+    def create_bind_group(self, **_: object) -> None:
+        """Return None in place of a bind group."""
+
+    def create_compute_bundle(self, commands: Sequence[object]) -> None:
+        """Return None in place of a bundle."""
+
+    def write_buffer(self, buffer: object, offset: int, data: object) -> None:
+        """Drop the data."""
+
+
 class _Buffer:
     def __init__(self, size: int) -> None:
         self.size = size
@@ -89,6 +105,9 @@ class _List:
 
     def add(self, work: Dispatch) -> None:
         self.works.append(work)
+
+    def replay(self, batch: object) -> None:
+        """Run nothing."""
 
     def upload(self, storage: object, offset: int, data: object) -> None:
         """Drop the data."""

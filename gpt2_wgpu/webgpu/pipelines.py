@@ -144,6 +144,11 @@ class PipelineCache(NotCopyable):
         self._kernels: dict[tuple[Any, ...], Kernel] = {}
         self._modules: dict[tuple[Any, ...], tuple[Any, Signature]] = {}
 
+    @property
+    def keys(self) -> list[tuple[Any, ...]]:
+        """Name, variant and constants of the kernels so far, in the order of their first use."""
+        return [*self._kernels]
+
     def get(
         self,
         name: str,
@@ -169,7 +174,7 @@ class PipelineCache(NotCopyable):
         with self._device.translated_errors():
             try:
                 module, signature = self._module(name, variant)
-                layout = gpu.create_bind_group_layout(entries=_layout_entries(signature))
+                layout = gpu.create_bind_group_layout(entries=layout_entries(signature))
                 pipeline = gpu.create_compute_pipeline(
                     label=label,
                     layout=gpu.create_pipeline_layout(bind_group_layouts=[layout]),
@@ -199,7 +204,8 @@ class PipelineCache(NotCopyable):
         return self._device.gpu.create_shader_module(label=label, code=source)
 
 
-def _layout_entries(signature: Signature) -> list[dict[str, Any]]:
+def layout_entries(signature: Signature) -> list[dict[str, Any]]:
+    """Return the entries of a kernel's bind group layout, by binding."""
     import wgpu
 
     kinds = dict(signature.bindings.values())

@@ -17,6 +17,7 @@ globalThis.gpt2WgpuBackend = (() => {
   const LOSS_MILLISECONDS = 100; // a map fails a little before its device is known to be lost
   const NUDGE_MILLISECONDS = 1; // browsers raise it to 4 after a few in a row
   const IS_FIREFOX = /\bFirefox\//.test(globalThis.navigator?.userAgent ?? "");
+  const asked = new WeakMap(); // what adapters, modules and layouts were made from
 
   function failure(name, message) {
     const error = new Error(message);
@@ -31,10 +32,16 @@ globalThis.gpt2WgpuBackend = (() => {
     return failure(name ?? "GPUValidationError", error.message);
   }
 
+  // What makes a pipeline another one: code, bindings, entry point and constants.
+  function identity({ layout, compute: { module, entryPoint, constants } }) {
+    return JSON.stringify([asked.get(module), asked.get(layout), entryPoint, constants]);
+  }
+
   // A device, whether it is lost, and its first error since the last check.
   class Session {
-    constructor(device) {
+    constructor(device, early = null) {
       this.device = device;
+      this.early = early; // has pipelines of it that are being compiled
       this.queue = device.queue;
       this.loss = null;
       this.failed = null;
@@ -75,6 +82,7 @@ globalThis.gpt2WgpuBackend = (() => {
       this.check();
       this.device.pushErrorScope("validation");
       const module = this.device.createShaderModule({ label, code });
+      asked.set(module, code);
       const note = (error) => {
         if (error) this.failed ??= failure("GPUPipelineError", `${label}: ${error.message}`);
       };
@@ -96,7 +104,9 @@ globalThis.gpt2WgpuBackend = (() => {
         await this.patience();
         pipeline.error = failure("GPUPipelineError", `${descriptor.label}: ${message}`);
       };
-      pipeline.ready = this.device.createComputePipelineAsync(descriptor).then(succeed, fail);
+      const compile = () => this.device.createComputePipelineAsync(descriptor);
+      const begun = this.early?.pipeline(identity(descriptor), descriptor.label);
+      pipeline.ready = (begun?.catch(compile) ?? compile()).then(succeed, fail);
       return pipeline;
     }
 
@@ -245,18 +255,17 @@ globalThis.gpt2WgpuBackend = (() => {
         forceFallbackAdapter,
       });
       if (!adapter) throw failure("RuntimeError", "navigator.gpu has no adapter");
+      asked.set(adapter, powerPreference);
       return adapter;
     },
 
+    // A worker may have opened such a device before, and compile for it: web/early-kernels.js.
     async requestDevice(adapter, label, features, limits) {
+      const requiredLimits = JSON.parse(limits);
+      const wanted = { label, requiredFeatures: features, requiredLimits };
+      const early = (await globalThis.gpt2WgpuEarly)?.take(adapter, asked.get(adapter), wanted);
       try {
-        return new Session(
-          await adapter.requestDevice({
-            label,
-            requiredFeatures: features,
-            requiredLimits: JSON.parse(limits),
-          }),
-        );
+        return new Session(early?.device ?? (await adapter.requestDevice(wanted)), early);
       } catch (error) {
         throw failure("RuntimeError", error.message);
       }
@@ -346,7 +355,9 @@ globalThis.gpt2WgpuBackend = (() => {
         const [binding, visibility, type] = entries.slice(i, i + 3);
         list.push({ binding, visibility, buffer: { type } });
       }
-      return session.device.createBindGroupLayout({ label, entries: list });
+      const layout = session.device.createBindGroupLayout({ label, entries: list });
+      asked.set(layout, list);
+      return layout;
     },
 
     createBindGroup(session, label, layout, entries) {
@@ -361,7 +372,9 @@ globalThis.gpt2WgpuBackend = (() => {
 
     createPipelineLayout(session, label, bindGroupLayouts) {
       session.check();
-      return session.device.createPipelineLayout({ label, bindGroupLayouts });
+      const layout = session.device.createPipelineLayout({ label, bindGroupLayouts });
+      asked.set(layout, bindGroupLayouts.map((each) => asked.get(each)));
+      return layout;
     },
 
     createShaderModule: (session, label, code) => session.shader(label, code),
