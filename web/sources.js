@@ -18,6 +18,7 @@ const HUB_PAGE = /^\/((?!\.)[\w.-]+(?:\/(?!\.)[\w.-]+)?)(?:\/discussions(?:\/.*)
 const OTHER_PAGES = ["datasets", "spaces", "models", "docs", "collections", "papers", "settings"];
 const WHOLE = /^https?:\/\//i;
 const OTHER_SCHEME = /^(?!hf:\/\/)[a-z][a-z\d+.-]*:/i;
+const DEVICE_PATH = /^([a-z]|file|blob):|^~|\\/i;
 const SITE = new URL("../", import.meta.url);
 const EMBEDDED = "fairytales";
 
@@ -65,8 +66,8 @@ export async function parse(source, { hub = HUB } = {}) {
   const page = pageOfHub(text, hub);
   if (page) return onHub(page.id, page.revision, hub);
   if (WHOLE.test(text)) return atAddress(text);
-  if (OTHER_SCHEME.test(text)) {
-    const files = /^([a-z]|file|blob):/i.test(text) ? "; to read files of this device, pass the File objects of an input element" : "";
+  if (OTHER_SCHEME.test(text) || DEVICE_PATH.test(text)) {
+    const files = DEVICE_PATH.test(text) ? "; to read files of this device, pass the File objects of an input element" : "";
     throw presetError(`${shown(text)} is not an address that starts with https:// or http://${files}`);
   }
   const repository = PRESETS[text] ?? text.replace(/^hf:\/\//, "");
