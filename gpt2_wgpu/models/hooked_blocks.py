@@ -173,6 +173,9 @@ class HookedBlocks:
         changed = hooks.offer(f"{at}hook_attn_scores", scores)
         if changed is None and f"{at}hook_pattern" not in hooks:
             return None
+        if changed is not None:
+            # Later positions, which a step's cache has not computed yet, and masked ones stay so.
+            changed = ops.where(ops.greater(scores, nn.LOWEST_SCORE), changed, scores)
         pattern = ops.softmax(scores if changed is None else changed)
         replaced = hooks.offer(f"{at}hook_pattern", pattern)
         if changed is None and replaced is None:

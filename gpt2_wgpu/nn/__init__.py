@@ -5,6 +5,7 @@ Unlike ``ops`` they use memory layouts optimised for speed and are internal to m
 
 from gpt2_wgpu.nn.attention import AttentionPartials, cached_attention
 from gpt2_wgpu.nn.attention_parts import (
+    LOWEST_SCORE,
     attention_scores,
     mix_values,
     project_heads,
@@ -55,6 +56,7 @@ __all__ = [
     "ALL_EXCLUDED",
     "FULL",
     "LIVE",
+    "LOWEST_SCORE",
     "NOT_FINITE",
     "NO_RULES",
     "NO_TARGET",

@@ -19,6 +19,8 @@ from gpt2_wgpu.tensors.ops.launch import groups_for
 from gpt2_wgpu.tensors.tensor import Tensor, empty
 from gpt2_wgpu.tensors.tidying import tidy
 
+LOWEST_SCORE = -9e8  # scores of positions that have no weight are lower
+
 
 def attention_scores(
     queries: Tensor,

@@ -40,6 +40,14 @@ def steered_text(lm, hooks, prompt, new):
     return ids
 
 
+def test_a_hook_of_scores_in_steps_gives_positions_to_come_no_weight(lm):
+    zeros = [("*.hook_attn_scores", lambda tensor, _: gw.ops.mul(tensor, 0.0))]
+    expected = steered_text(lm, zeros, IDS[0], 11)
+    with lm.hooks(zeros):
+        for length in (8, 16):
+            assert tiny.text_of(lm, [IDS[0]], length) == [expected[:length]]
+
+
 @pytest.mark.parametrize("reads", [False, True], ids=["recorded", "eager"])
 def test_generation_is_that_of_forward_passes(lm, steer, reads):
     """A hook of operations is called once for all steps, one that reads values for each."""

@@ -49,6 +49,20 @@ def test_every_point_takes_part_in_the_result(lm, point):
     assert not close(changed, logits_of(lm), 1e-3)
 
 
+@pytest.mark.chromium_cases()
+def test_a_hook_of_scores_gives_later_positions_no_weight(lm):
+    """A result does not depend on the tokens that follow."""
+    zeros = ("*.hook_attn_scores", lambda tensor, _: gw.ops.mul(tensor, 0.0))
+    with gw.tidy():
+        whole = lm.run_with_hooks([IDS[0]], [zeros])[:, :3]
+        assert close(flat(whole), logits_of(lm, [zeros], [IDS[0][:3]]))
+        with lm.hooks([zeros]):
+            _, cache = lm.run_with_cache([IDS[0]], names="*.hook_pattern")
+            for query, weights in enumerate(cache["pattern", 1][0, 0].tolist()):
+                share = 1 / (query + 1)
+                assert close(weights, [share] * (query + 1) + [0.0] * (4 - query), 1e-6)
+
+
 @pytest.mark.parametrize("layer", [0, 1])
 def test_ablating_a_head_is_the_same_at_each_point(lm, layer):
     at = f"blocks.{layer}.attn.hook_"
