@@ -70,7 +70,7 @@ export function input(value, call, several = false) {
  * @param {any[]} prompts
  */
 export function texts(prompts) {
-  const odd = prompts.find((prompt) => typeof prompt !== "string");
-  if (odd === undefined) return prompts;
-  throw new TypeError(`generate takes several prompts as texts, not as ${shown(odd)}: for prompts of token ids use stream`);
+  const odd = prompts.findIndex((prompt) => typeof prompt !== "string");
+  if (odd < 0) return prompts;
+  throw new TypeError(`generate takes several prompts as texts, not as ${shown(prompts[odd])}: for prompts of token ids use stream`);
 }

@@ -117,7 +117,7 @@ export interface StoredModel {
 export const models: {
   /** Exact size, before any download. */
   size(source: Source, options?: SourceOptions & { signal?: AbortSignal }): Promise<Size>;
-  /** Models included with this site. */
+  /** Models included with this site; a folder that holds no whole model is left out. */
   offered(): Promise<{ source: string; name: string; bytes: number }[]>;
   list(): Promise<StoredModel[]>;
   /** Frees the storage. */

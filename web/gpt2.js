@@ -79,18 +79,18 @@ export function configure(options) {
   setBase(url);
 }
 
-export const check = () => caller().call("check", []);
+export const check = async () => caller().call("check", []);
 
 export const models = {
   /** @param {any} source @param {any} [given] */
   async size(source, given) {
     const { signal, ...options } = checked(given, "models.size", ["hub", "signal"]);
-    return caller().call("size", [portable(source), options], { signal });
+    return caller().call("size", [portable(source, options.hub), options], { signal });
   },
-  offered: () => caller().call("offered", []),
-  list: () => caller().call("list", []),
+  offered: async () => caller().call("offered", []),
+  list: async () => caller().call("list", []),
   /** @param {string} id */
-  remove: (id) => caller().call("remove", [id]),
+  remove: async (id) => caller().call("remove", [id]),
 };
 
 const DELIVER = Symbol("an event from the worker");
@@ -135,7 +135,7 @@ export class GPT2 extends EventTarget {
     const names = ["dtype", "hub", "update", "onProgress", "onMemory", "signal"];
     const { onProgress, onMemory, signal, ...options } = checked(given, "GPT2.load", names);
     const made = caller();
-    const { model, info, saved } = await made.call("load", [portable(source), options], {
+    const { model, info, saved } = await made.call("load", [portable(source, options.hub), options], {
       signal,
       onEvent: ({ memory, ...progress }) => {
         if (memory) onMemory?.(memory);

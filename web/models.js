@@ -45,7 +45,9 @@ export async function size(source, options, signal) {
 /** The models published with this site. */
 export async function offered() {
   const sources = await onThisSite();
-  return Promise.all(sources.map(async ({ source, name }) => ({ source, name, bytes: (await size(source, {})).bytes })));
+  const sized = sources.map(async ({ source, name }) => ({ source, name, bytes: (await size(source, {})).bytes }));
+  const found = await Promise.allSettled(sized); // a folder that holds no model is left out
+  return found.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
 }
 
 export async function list() {

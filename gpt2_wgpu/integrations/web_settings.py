@@ -64,14 +64,16 @@ _WORDS = {
     "True": "true",
     "False": "false",
     "a str": "a text",
-    "list of str": "array of texts",
+    "non-empty str": "non-empty texts",
+    "a list of str": "an array of texts",
     "a list": "an array",
     "a dict": "an object",
     "nan": "NaN",
     "inf": "Infinity",
 }
-_PYTHON_NAME = re.compile(  # not quoted
-    rf"(?<![\w'\"])(?:(?:{'|'.join(_JAVASCRIPT)})\b|(?:{'|'.join(_WORDS)})(?![\w'\"]))"
+_PYTHON_NAME = re.compile(  # quoted texts, which stay, or a word
+    r"(?<!\w)(?:'[^']*'|\"[^\"]*\")(?!\w)|"
+    rf"(?<![\w'\"])(?:(?:{'|'.join(_JAVASCRIPT)})\b|(?:{'|'.join(_WORDS)})(?!\w))"
 )
 _SEQUENCES = Range(1, 1 << 16, whole=True)
 
@@ -84,7 +86,7 @@ def javascript_names() -> Iterator[None]:
     except GPT2WGPUError as error:
         if error.args and isinstance(error.args[0], str):
             words = _JAVASCRIPT | _WORDS
-            message = _PYTHON_NAME.sub(lambda found: words[found[0]], error.args[0])
+            message = _PYTHON_NAME.sub(lambda found: words.get(found[0], found[0]), error.args[0])
             error.args = (message, *error.args[1:])
         raise
 

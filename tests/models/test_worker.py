@@ -73,11 +73,14 @@ def test_errors_have_javascripts_names():
     ):
         with pytest.raises(errors.InvalidArgumentError, match=message), javascript_names():
             Settings.of({"logitBias": bias}, {})
-    wrong = pytest.raises(
-        errors.InvalidArgumentError, match=r"^maxTokens: 1 or null, not 'top_k None'"
-    )
-    with wrong, javascript_names():
-        raise errors.InvalidArgumentError("max_new_tokens: 1 or None, not 'top_k None'")
+    for message, expected in {
+        "max_new_tokens: 1 or None, not 'a None b'": "maxTokens: 1 or null, not 'a None b'",
+        "the model's top_k is True": "the model's topK is true",
+        "a str or a list of str": "a text or an array of texts",
+    }.items():
+        wrong = pytest.raises(errors.InvalidArgumentError, match=f"^{expected}$")
+        with wrong, javascript_names():
+            raise errors.InvalidArgumentError(message)
 
 
 def test_beam_search_and_time_limit():

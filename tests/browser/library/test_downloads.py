@@ -256,6 +256,12 @@ def test_a_full_storage_keeps_the_model_for_this_run(
     assert complete(attempt) == []
 
 
+PORTABLE = """async (source) => {
+  const { portable } = await import(new URL("../web/portable.js", document.baseURI).href);
+  return portable(source);
+}"""
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -269,7 +275,7 @@ def test_a_full_storage_keeps_the_model_for_this_run(
         ("C:\\gpt2", "to read files of this device, pass the File objects"),
         ("\\\\server\\gpt2", "to read files of this device, pass the File objects"),
         ("models\\gpt2", "to read files of this device, pass the File objects"),
-        ("~/gpt2", "to read files of this device, pass the File objects"),
+        ("~/models/gpt2", "to read files of this device, pass the File objects"),
         ("https://", "'https://' is not a valid address"),
         ("https://example.org/%zz/", "'https://example.org/%zz/' is not a valid address"),
         ("", "a model is named by text"),
@@ -277,6 +283,7 @@ def test_a_full_storage_keeps_the_model_for_this_run(
 )
 def test_a_source_without_a_model(attempt: Attempt, host: Host, source: str, message: str) -> None:
     source = f"{host.address}/{source}" if source == "absent/" else source
+    source = attempt.tab.evaluate(PORTABLE, source)
     error = attempt("obtain", source, {})["error"]
     assert error["name"] == "PresetError"
     assert message in error["message"]

@@ -140,9 +140,11 @@ def test_pages_of_the_hub_are_those_of_python(attempt: Attempt) -> None:
         """async (cases) => {
           const url = new URL("../web/sources.js", document.baseURI);
           const { parse } = await import(url.href);
+          const { portable } = await import(new URL("portable.js", url).href);
+          const hub = "https://mirror.example/hub/";
           const means = async (address) => {
             try {
-              const { kind, id } = await parse(address, { hub: "https://mirror.example/hub/" });
+              const { kind, id } = await parse(portable(address, hub), { hub });
               if (kind !== "hub") return null;
               return (await parse(id)).id.slice("hf://".length);  // what is stored is a source, too
             } catch (error) {
