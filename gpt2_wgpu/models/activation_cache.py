@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -68,6 +69,17 @@ class ActivationCache:
             )
         return self._tensors[name]
 
+    def _all(self, names: Sequence[str]) -> list[Tensor]:
+        """Return activations; an InvalidArgumentError lists those that were not computed."""
+        missing = [name for name in names if name not in self._tensors]
+        if missing:
+            patterns = dict.fromkeys(re.sub(r"^blocks\.\d+\.", "*.", name) for name in missing)
+            raise InvalidArgumentError(
+                f"{len(missing)} of {len(names)} activations were not computed: pass "
+                f"{list(patterns)} to run_with_cache in names"
+            )
+        return [self._tensors[name] for name in names]
+
     def __contains__(self, key: object) -> bool:
         try:
             return full_name(key, self._layers) in self._tensors
@@ -127,7 +139,7 @@ class ActivationCache:
         backbone = self._lm().backbone
         top = integer("top", top, 1, backbone.config.vocab_size)
         names, labels = stacks.accumulated_resid(self._layers, self._layers, False, False)
-        streams = [self[name] for name in names]
+        streams = self._all(names)
         with tidy("logit lens") as scope:
             if positions is not None:
                 places = _places(positions, streams[0].shape[1])
@@ -156,7 +168,7 @@ class ActivationCache:
         place = stacks.layer_of(layer, self._layers)
         names, labels = stacks.accumulated_resid(self._layers, place, incl_mid, mlp_input)
         with tidy("accumulated_resid") as scope:
-            stack = stacks.stacked([self[name] for name in names])
+            stack = stacks.stacked(self._all(names))
             if apply_ln and place == self._layers:
                 stack = stacks.final_norm(self._lm().backbone, stack)
             elif apply_ln:
@@ -185,7 +197,7 @@ class ActivationCache:
         place = stacks.layer_of(layer, self._layers)
         names, labels = stacks.decompose_resid(self._layers, place, mlp_input, mode, incl_embeds)
         with tidy("decompose_resid") as scope:
-            stack = stacks.stacked([self[name] for name in names])
+            stack = stacks.stacked(self._all(names))
             if apply_ln:
                 stack = self._scaled(stack, place, mlp_input)
             return scope.escape((stack, labels) if return_labels else stack)

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from gpt2_wgpu.errors import InvalidArgumentError, NumericalError
 from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.control import Control
+from gpt2_wgpu.models.hooks import not_finite
 from gpt2_wgpu.models.sampler_call import only
 from gpt2_wgpu.models.search_rules import SearchRules
 from gpt2_wgpu.models.search_step import SearchStep, started
@@ -141,10 +142,7 @@ def _continuations(
     for first in range(0, len(values), most):
         row = values[first : first + most].tolist()
         if not math.isfinite(row[0]):
-            raise NumericalError(
-                f"the logits of beam {first // most} are not finite: the weights hold NaN or "
-                "overflow (float16?), or the device computes wrongly"
-            )
+            raise not_finite(f"the logits of beam {first // most} are not finite")
         result.append(list(zip(ids[first : first + most].tolist(), row, strict=True)))
     return result
 

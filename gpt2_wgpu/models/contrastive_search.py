@@ -16,6 +16,7 @@ from gpt2_wgpu.errors import InvalidArgumentError, NumericalError, ShapeError
 from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.control import Control
 from gpt2_wgpu.models.decode_step import dispose_unkept
+from gpt2_wgpu.models.hooks import not_finite
 from gpt2_wgpu.models.sampler_call import only
 from gpt2_wgpu.models.search_rules import SearchRules
 from gpt2_wgpu.models.search_step import SearchStep, started
@@ -240,10 +241,7 @@ def _check(
     for place, which in enumerate(rows):
         group = probabilities[place * count : (place + 1) * count]
         if any(math.isnan(each) or each == math.inf for each in group):
-            raise NumericalError(
-                f"the logits of row {which} are not finite: the weights hold NaN or "
-                "overflow (float16?), or the device computes wrongly"
-            )
+            raise not_finite(f"the logits of row {which} are not finite")
         if not done[place] and max(group) == -math.inf:
             raise NumericalError(
                 f"every token of row {which} is excluded: "

@@ -12,7 +12,7 @@ from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.call_settings import Watch
 from gpt2_wgpu.models.control import CallEndedError, Control
 from gpt2_wgpu.models.decode_run import DecodeRun, Result
-from gpt2_wgpu.models.hooks import applied, open_hooks
+from gpt2_wgpu.models.hooks import applied, not_finite, open_hooks
 from gpt2_wgpu.models.kept_runs import DecodeInputs
 from gpt2_wgpu.models.lookup_run import LookupRun
 from gpt2_wgpu.models.pace import Pace
@@ -298,10 +298,9 @@ class Generation(NotCopyable):
             if self._finished[index] == LIVE:
                 self._finished[index] = finished
             if finished == NOT_FINITE:
-                raise NumericalError(
-                    f"the logits of row {index} at position {position} are not finite: the "
-                    "weights hold NaN or overflow (float16?), a logits processor or replaced "
-                    "method returned them, or the device computes wrongly"
+                raise not_finite(
+                    f"the logits of row {index} at position {position} are not finite",
+                    "a logits processor or replaced method returned them, ",
                 )
             if finished == ALL_EXCLUDED:
                 raise NumericalError(

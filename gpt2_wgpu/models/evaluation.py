@@ -20,8 +20,9 @@ from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
 from gpt2_wgpu import nn
-from gpt2_wgpu.errors import DeviceLostError, InvalidArgumentError, NumericalError
+from gpt2_wgpu.errors import DeviceLostError, InvalidArgumentError
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
+from gpt2_wgpu.models.hooks import not_finite
 from gpt2_wgpu.models.pace import WorkPace
 from gpt2_wgpu.models.prefill import cache_bytes, chunk_rows, fitting_rows, residual
 from gpt2_wgpu.models.recovery import recover
@@ -259,10 +260,7 @@ async def _values_of(
     for row in results:
         for column in row:
             if not math.isfinite(total := sum(column)):
-                raise NumericalError(
-                    f"{function}: the sum over all tokens is {total}: the weights hold NaN or "
-                    "overflow, or the device computes wrongly"
-                )
+                raise not_finite(f"{function}: the sum over all tokens is {total}")
     return results
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from gpt2_wgpu.copying import NotCopyable
-from gpt2_wgpu.errors import DeviceLostError, NumericalError
+from gpt2_wgpu.errors import DeviceLostError
 from gpt2_wgpu.models.decode_run import settled_cache
 from gpt2_wgpu.models.evaluation import (
     TokenLogprobs,
@@ -16,6 +16,7 @@ from gpt2_wgpu.models.evaluation import (
     top_score,
 )
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
+from gpt2_wgpu.models.hooks import not_finite
 from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.nn import NO_TARGET, KVCache
 from gpt2_wgpu.tensors import dispose, keep, tidy
@@ -66,10 +67,7 @@ class GrowingLogprobs(NotCopyable):
         )
         found = logprobs_of_row([column[-len(new) :] for column in columns], self._top)
         if not math.isfinite(sum(found.logprobs)):
-            raise NumericalError(
-                "a log-probability of the text is not finite: the weights hold NaN or overflow, or "
-                "the device computes wrongly"
-            )
+            raise not_finite("a log-probability of the text is not finite")
         self._ids, self._cached = ids, len(ids) - 1
         return found
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
+from gpt2_wgpu.errors import InvalidArgumentError, NumericalError, ShapeError
 from gpt2_wgpu.models.hook_points import point_names, selected
-from gpt2_wgpu.shown import shown
+from gpt2_wgpu.shown import listed, shown
 from gpt2_wgpu.tensors import Tensor
 
 Hook = Callable[[Tensor, str], Tensor | None]
@@ -29,6 +29,11 @@ class Hooks:
 
     def __contains__(self, name: str) -> bool:
         return name in self._functions
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the points that have a function."""
+        return list(self._functions)
 
     def any(self, before: str, names: Iterable[str]) -> bool:
         """Return whether one of ``names``, each after ``before``, has a function."""
@@ -126,6 +131,19 @@ def hooks_of(owner: object) -> Hooks | None:
         if each.owner is owner:
             found = each if found is None else each.over(found)
     return found
+
+
+def not_finite(what: str, others: str = "") -> NumericalError:
+    """Return the error for ``what``, which is NaN or infinite; it names the hooks that apply.
+
+    ``others``: causes besides the weights, hooks and the device, each with a comma after it.
+    """
+    names = list(dict.fromkeys(name for hooks in _open.get() for name in hooks.names))
+    hooked = f"a hook returned them ({listed(names, 3)}), " if names else ""
+    return NumericalError(
+        f"{what}: the weights hold NaN or overflow (float16?), {others}{hooked}or the device "
+        "computes wrongly"
+    )
 
 
 def check_no_hooks(owner: object, what: str) -> None:

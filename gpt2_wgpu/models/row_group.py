@@ -19,6 +19,7 @@ from gpt2_wgpu.models.batch_row import RowState
 from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.decode_run import SUBMITS, settled_cache
 from gpt2_wgpu.models.decode_step import DecodeStep
+from gpt2_wgpu.models.hooks import not_finite
 from gpt2_wgpu.models.pace import Pace
 from gpt2_wgpu.models.row_plan import GroupKey
 from gpt2_wgpu.models.token_choice import TokenChoice
@@ -283,10 +284,7 @@ def _row_copies(
 
 def _numerical_error(finished: int, position: int) -> NumericalError:
     if finished == NOT_FINITE:
-        return NumericalError(
-            f"the logits of this row at position {position} are not finite: the weights hold NaN "
-            "or overflow (float16?), or the device computes wrongly"
-        )
+        return not_finite(f"the logits of this row at position {position} are not finite")
     return NumericalError(
         f"every token of this row is excluded at position {position}: its rules leave none"
     )

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from itertools import islice
 
 from gpt2_wgpu import nn
-from gpt2_wgpu.errors import NumericalError
 from gpt2_wgpu.models.cached_model import CachedModel
 from gpt2_wgpu.models.evaluation import LanguageModel, TokenLogprobs, token_logprobs
+from gpt2_wgpu.models.hooks import not_finite
 from gpt2_wgpu.models.overrides import chosen, is_default
 
 
@@ -46,9 +46,8 @@ class StepLogprobs:
             numbers, ids = nn.odds_of(odds, place, position, top)
             loss, entropy, rank, total, *best = numbers
             if not math.isfinite(loss + total):
-                raise NumericalError(
-                    f"the log-probability of row {row} at position {position} is not finite: the "
-                    "weights hold NaN or overflow, or the device computes wrongly"
+                raise not_finite(
+                    f"the log-probability of row {row} at position {position} is not finite"
                 )
             of_row.logprobs.append(-loss)
             of_row.top_logprobs.append(

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.errors import InvalidArgumentError
+from gpt2_wgpu.errors import InvalidArgumentError, NumericalError
 from tests.memory import tiny
 from tests.models import hooked_model
 from tests.models.hooked_model import IDS, LAST, close, logits_of
@@ -46,6 +46,17 @@ def test_a_hook_of_scores_in_steps_gives_positions_to_come_no_weight(lm):
     with lm.hooks(zeros):
         for length in (8, 16):
             assert tiny.text_of(lm, [IDS[0]], length) == [expected[:length]]
+
+
+def test_numbers_that_are_not_finite_name_the_hook(lm):
+    with lm.hooks([(LAST, lambda tensor, name: gw.ops.mul(tensor, float("nan")))]):
+        for call in (
+            lambda: lm.generate("The", max_new_tokens=2),
+            lambda: lm.generate("The", max_new_tokens=2, sampler=gw.samplers.BeamSampler(2)),
+            lambda: lm.logprobs("The king"),
+        ):
+            with pytest.raises(NumericalError, match=f"a hook returned them \\({LAST}\\)"):
+                call()
 
 
 @pytest.mark.parametrize("reads", [False, True], ids=["recorded", "eager"])

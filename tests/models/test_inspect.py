@@ -52,5 +52,5 @@ def test_errors(cache, tales):
     with pytest.raises(InvalidArgumentError, match="row must be"):
         gw.inspect.lens(cache, row=-1)
     _, other = tales.run_with_cache("The", "hook_embed", return_type=None)
-    with pytest.raises(InvalidArgumentError, match="was not computed"):
+    with pytest.raises(InvalidArgumentError, match="were not computed"):
         gw.inspect.lens(other)

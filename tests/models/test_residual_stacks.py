@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -174,16 +176,25 @@ def test_wrong_arguments_are_rejected(given, call, kind, message):
         call(given[3])
 
 
-def test_a_missing_activation_is_named(given, small_lm):
+def test_missing_activations_are_named(given, small_lm):
     _, cache = small_lm.run_with_cache([[1, 2]], "*.hook_resid_pre")
     for call, missing in (
-        (cache.accumulated_resid, "blocks.2.hook_resid_post"),
-        (cache.decompose_resid, "hook_embed"),
-        (cache.stack_head_results, "blocks.0.attn.hook_z"),
-        (cache.logit_lens, "blocks.2.hook_resid_post"),
-        (lambda: cache.logit_attrs(given[3].decompose_resid(), 1), "ln_final.hook_scale"),
+        (
+            cache.accumulated_resid,
+            "1 of 4 activations were not computed: pass ['*.hook_resid_post']",
+        ),
+        (
+            cache.decompose_resid,
+            "pass ['hook_embed', 'hook_pos_embed', '*.hook_attn_out', '*.hook_mlp_out']",
+        ),
+        (cache.stack_head_results, "blocks.0.attn.hook_z was not computed"),
+        (cache.logit_lens, "pass ['*.hook_resid_post'] to run_with_cache"),
+        (
+            lambda: cache.logit_attrs(given[3].decompose_resid(), 1),
+            "ln_final.hook_scale was not computed",
+        ),
     ):
-        with pytest.raises(InvalidArgumentError, match=f"{missing} was not computed"):
+        with pytest.raises(InvalidArgumentError, match=re.escape(missing)):
             call()
 
 
