@@ -145,7 +145,7 @@ def test_a_second_text_at_once_is_refused(tab: Tab) -> None:
         ({"maxTokens": 0}, "InvalidArgumentError", "maxTokens must be"),
         ({"seed": 1.5}, "InvalidArgumentError", "seed must be"),
         ({"topk": 3}, "InvalidArgumentError", "no setting 'topk'"),
-        ({"stop": [1]}, "InvalidArgumentError", "stop must be a list"),
+        ({"stop": [1]}, "InvalidArgumentError", "stop must be an array"),
         ({"badWordsIds": [[]]}, "InvalidArgumentError", "badWordsIds holds an empty list"),
         ({"seed": [1, 2]}, "InvalidArgumentError", "seed has 2 entries for 1 text"),
         ({"topLogprobs": 3}, "InvalidArgumentError", "set details to true"),
