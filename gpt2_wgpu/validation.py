@@ -70,7 +70,8 @@ def integer(name: str, value: Any, low: int, high: int) -> int:
 def instance(name: str, value: Any, kind: type) -> None:
     """Raise InvalidArgumentError unless ``value`` is a ``kind``."""
     if not isinstance(value, kind):
-        raise InvalidArgumentError(f"{name} must be a {kind.__name__}, not {shown(value)}")
+        article = "an" if kind.__name__[0].lower() in "aeio" else "a"
+        raise InvalidArgumentError(f"{name} must be {article} {kind.__name__}, not {shown(value)}")
 
 
 def optional_function(name: str, value: Any) -> None:

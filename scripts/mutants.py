@@ -137,6 +137,7 @@ COVERED_BY = {
     ),
     "gpt2_wgpu/models/residual_stacks.py": "models/test_residual_stacks",
     "gpt2_wgpu/models/logit_lens.py": "models/test_residual_stacks",
+    "gpt2_wgpu/models/target_tokens.py": "models/test_residual_stacks",
     "gpt2_wgpu/models/config.py": "models/test_config models/test_config_refusals",
     "gpt2_wgpu/models/weight_sizes.py": "models/test_quantized memory/test_budget"
     " models/test_conversion",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Never
 
 from gpt2_wgpu.errors import InvalidArgumentError
 from gpt2_wgpu.models import residual_stacks as stacks
 from gpt2_wgpu.models.evaluation import LanguageModel
-from gpt2_wgpu.models.hook_points import full_name, point_names
+from gpt2_wgpu.models.hook_points import full_name, patterns_of, point_names, suggestion
 from gpt2_wgpu.models.logit_lens import LogitLens, logit_lens
+from gpt2_wgpu.models.other_arguments import check_no_others
+from gpt2_wgpu.models.target_tokens import positions_of, target_ids
 from gpt2_wgpu.shown import listed, shown
 from gpt2_wgpu.tensors import Tensor, dispose, ops, tidy
 from gpt2_wgpu.validation import integer
@@ -28,9 +29,14 @@ class ActivationCache:
     """
 
     def __init__(
-        self, lm: LanguageModel, tensors: Mapping[str, Tensor], token_ids: list[list[int]]
+        self,
+        lm: LanguageModel,
+        tensors: Mapping[str, Tensor],
+        token_ids: list[list[int]],
+        padding_mask: list[list[bool]] | None = None,
     ) -> None:
         self.token_ids = token_ids  # [B, T] of the run, with padding
+        self.padding_mask = padding_mask  # likewise, False for padding; None: there is none
         self._tensors = dict(tensors)
         self._layers = lm.backbone.num_layers
         # A function, since `gw.dispose` of a cache must not reach the weights.
@@ -48,9 +54,15 @@ class ActivationCache:
             return f"[{token_id}]"
         return preprocessor.tokenizer.decode([token_id])
 
+    def positions(self, row: int = 0) -> list[int]:
+        """Return the positions of the tokens of a row, from 0, without padding."""
+        ids = self.token_ids[row]
+        flags = [True] * len(ids) if self.padding_mask is None else self.padding_mask[row]
+        return [position for position, flag in enumerate(flags) if flag]
+
     def token_texts(self, row: int = 0) -> list[str]:
-        """Return :meth:`token_text` of each token of a row."""
-        return [self.token_text(token) for token in self.token_ids[row]]
+        """Return :meth:`token_text` of each token of a row, without padding."""
+        return [self.token_text(self.token_ids[row][each]) for each in self.positions(row)]
 
     def __getitem__(self, key: Any) -> Tensor:
         """Return the activation of a name, or of ``(short name, layer)``, as in TransformerLens.
@@ -63,22 +75,17 @@ class ActivationCache:
                 raise InvalidArgumentError(
                     f"{name} was not computed: pass it to run_with_cache in names"
                 )
-            raise InvalidArgumentError(
-                f"no hook point is called {shown(name)}: the cache has "
-                f"{listed(list(self._tensors), 3)}"
-            )
+            hint = suggestion(key, self._layers) or "lm.hook_points lists them"
+            raise InvalidArgumentError(f"no hook point is called {shown(name)}: {hint}")
         return self._tensors[name]
 
-    def _all(self, names: Sequence[str]) -> list[Tensor]:
-        """Return activations; an InvalidArgumentError lists those that were not computed."""
-        missing = [name for name in names if name not in self._tensors]
-        if missing:
-            patterns = dict.fromkeys(re.sub(r"^blocks\.\d+\.", "*.", name) for name in missing)
+    def _require(self, method: str, names: Iterable[str]) -> None:
+        """Raise InvalidArgumentError with all of ``names`` that were not computed."""
+        if missing := [name for name in dict.fromkeys(names) if name not in self._tensors]:
             raise InvalidArgumentError(
-                f"{len(missing)} of {len(names)} activations were not computed: pass "
-                f"{list(patterns)} to run_with_cache in names"
+                f"{method} needs activations that were not computed: add to the names of "
+                f"run_with_cache {', '.join(map(repr, patterns_of(missing)))}"
             )
-        return [self._tensors[name] for name in names]
 
     def __contains__(self, key: object) -> bool:
         try:
@@ -135,17 +142,22 @@ class ActivationCache:
             top: number of tokens with their probabilities.
             tokens: tokens whose ranks are wanted, as of :meth:`logit_attrs`.
             positions: of the text, from 0, negative from the end; default: all.
+
+        Raises:
+            InvalidArgumentError: an activation was not computed, or an argument is out of range.
         """
         backbone = self._lm().backbone
         top = integer("top", top, 1, backbone.config.vocab_size)
         names, labels = stacks.accumulated_resid(self._layers, self._layers, False, False)
-        streams = self._all(names)
+        self._require("logit_lens", names)
+        streams = [self[name] for name in names]
+        length = streams[0].shape[1]
+        places = list(range(length)) if positions is None else positions_of(positions, length)
         with tidy("logit lens") as scope:
             if positions is not None:
-                places = _places(positions, streams[0].shape[1])
                 streams = [ops.gather(x, places, axis=1) for x in streams]
             targets = None if tokens is None else self._ids("tokens", tokens, streams[0])
-            return scope.escape(logit_lens(backbone, streams, labels, top, targets))
+            return scope.escape(logit_lens(backbone, streams, labels, places, top, targets))
 
     def accumulated_resid(
         self,
@@ -154,6 +166,7 @@ class ActivationCache:
         apply_ln: bool = False,
         mlp_input: bool = False,
         return_labels: bool = False,
+        **others: Never,
     ) -> Labelled:
         """Stack the residual stream before each block up to ``layer``: [N, B, T, D].
 
@@ -164,11 +177,18 @@ class ActivationCache:
                 mean and scale, before a block by the scale of that block's input.
             mlp_input: whether the stream before the MLP of ``layer`` is included.
             return_labels: whether to return a pair (stack, labels).
+            **others: none; those of TransformerLens are named in an error, as in all methods below.
+
+        Raises:
+            InvalidArgumentError: an activation was not computed; the message lists all of them.
+                Also for an argument out of range; likewise in the methods below.
         """
+        check_no_others("accumulated_resid", others)
         place = stacks.layer_of(layer, self._layers)
         names, labels = stacks.accumulated_resid(self._layers, place, incl_mid, mlp_input)
+        self._require("accumulated_resid", names)
         with tidy("accumulated_resid") as scope:
-            stack = stacks.stacked(self._all(names))
+            stack = stacks.stacked([self[name] for name in names])
             if apply_ln and place == self._layers:
                 stack = stacks.final_norm(self._lm().backbone, stack)
             elif apply_ln:
@@ -183,6 +203,7 @@ class ActivationCache:
         apply_ln: bool = False,
         incl_embeds: bool = True,
         return_labels: bool = False,
+        **others: Never,
     ) -> Labelled:
         """Stack the parts whose sum is the input of ``layer``: [N, B, T, D].
 
@@ -193,11 +214,15 @@ class ActivationCache:
             apply_ln: whether each is centred and divided by the scale of the layer's input norm.
             incl_embeds: whether token and position embeddings are included.
             return_labels: whether to return a pair (stack, labels).
+            **others: as of :meth:`accumulated_resid`.
         """
+        check_no_others("decompose_resid", others)
         place = stacks.layer_of(layer, self._layers)
         names, labels = stacks.decompose_resid(self._layers, place, mlp_input, mode, incl_embeds)
+        norm = [self._norm_point(place, mlp_input)] if apply_ln else []
+        self._require("decompose_resid", [*names, *norm])
         with tidy("decompose_resid") as scope:
-            stack = stacks.stacked(self._all(names))
+            stack = stacks.stacked([self[name] for name in names])
             if apply_ln:
                 stack = self._scaled(stack, place, mlp_input)
             return scope.escape((stack, labels) if return_labels else stack)
@@ -208,6 +233,7 @@ class ActivationCache:
         return_labels: bool = False,
         incl_remainder: bool = False,
         apply_ln: bool = False,
+        **others: Never,
     ) -> Labelled:
         """Stack what each head before ``layer`` adds to the residual stream: [N, B, T, D].
 
@@ -218,13 +244,19 @@ class ActivationCache:
             return_labels: whether to return a pair (stack, labels), "L0H0" for the first head.
             incl_remainder: whether the rest of the stream is the last component.
             apply_ln: as of :meth:`decompose_resid`.
+            **others: as of :meth:`accumulated_resid`.
         """
+        check_no_others("stack_head_results", others)
         place = integer("layer", stacks.layer_of(layer, self._layers), 1, self._layers)
+        z = [f"blocks.{index}.attn.hook_z" for index in range(place)]
+        needed = [each for each in z if each.replace("_z", "_result") not in self._tensors]
+        needed += [f"blocks.{place - 1}.hook_resid_post"] if incl_remainder else []
+        needed += [self._norm_point(place, False, needed)] if apply_ln else []
+        self._require("stack_head_results", needed)
         backbone, parts, labels = self._lm().backbone, list[Tensor](), list[str]()
         with tidy("stack_head_results") as scope:
             for index in range(place):
                 results = stacks.head_results(backbone, self._tensors, index)
-                results = self["z", index] if results is None else results  # not there: an error
                 parts.append(ops.transpose(results, (2, 0, 1, 3)))
                 labels += [f"L{index}H{head}" for head in range(backbone.num_heads)]
             stack = ops.concat(parts)
@@ -237,7 +269,7 @@ class ActivationCache:
             return scope.escape((stack, labels) if return_labels else stack)
 
     def logit_attrs(
-        self, residual_stack: Tensor, tokens: Any, incorrect_tokens: Any = None
+        self, residual_stack: Tensor, tokens: Any, incorrect_tokens: Any = None, **others: Never
     ) -> Tensor:
         """Return what each component adds to the logits of ``tokens``: [N, B, T].
 
@@ -249,11 +281,14 @@ class ActivationCache:
             residual_stack: [N, B, T, D], without a norm.
             tokens: a token, as text or id, for all positions; one for each row; or [B, T].
             incorrect_tokens: likewise, whose logits are subtracted.
+            **others: as of :meth:`accumulated_resid`.
 
         Raises:
             InvalidArgumentError: no such token, or a text is not one token.
             ShapeError: shapes differ from those of the cache.
         """
+        check_no_others("logit_attrs", others)
+        self._require("logit_attrs", [self._norm_point(self._layers, False)])
         backbone = self._lm().backbone
         with tidy("logit_attrs") as scope:
             parts = self._scaled(residual_stack, self._layers, False)
@@ -263,33 +298,22 @@ class ActivationCache:
                 toward = ops.sub(toward, stacks.directions(backbone, ids))
             return scope.escape(ops.sum(ops.mul(parts, toward), -1))
 
-    def _scaled(self, stack: Tensor, layer: int, mlp_input: bool) -> Tensor:
+    def _norm_point(self, layer: int, mlp_input: bool, needed: Sequence[str] = ()) -> str:
+        """Return the point that gives the scale of the norm of a layer's input.
+
+        The scale, or the norm's input if that alone is known or ``needed`` anyway.
+        """
+        scale, normalized = stacks.input_norm(self._layers, layer, mlp_input)
+        known = normalized in self._tensors or normalized in needed
+        return normalized if known and scale not in self._tensors else scale
+
+    def _scaled(self, stack: Any, layer: int, mlp_input: bool) -> Tensor:
         """Return ``stack``, centred and divided by the scale of the norm of a layer's input."""
-        name, normalized = stacks.input_norm(self._layers, layer, mlp_input)
-        if name in self._tensors:
-            return stacks.scaled(stack, self._tensors[name])
-        if normalized not in self._tensors:
-            return self[name]  # an error
-        return stacks.scaled(stack, stacks.scale_of(self._lm().backbone, self[normalized]))
+        name, backbone = self._norm_point(layer, mlp_input), self._lm().backbone
+        found = self[name]
+        scale = found if name.endswith("hook_scale") else stacks.scale_of(backbone, found)
+        return stacks.scaled(stack, scale, backbone.config.n_embd)
 
     def _ids(self, name: str, tokens: Any, like: Tensor) -> Tensor:
         """Return tokens as ids [B, T], for the batch and positions of ``like`` [B, T, D]."""
-        if isinstance(tokens, str):
-            if (preprocessor := self._lm().preprocessor) is None:
-                raise InvalidArgumentError(f"this model has no preprocessor: give {name} as ids")
-            ids = preprocessor.tokenizer.encode(tokens)
-            if len(ids) != 1:
-                raise InvalidArgumentError(
-                    f"{name}: {shown(tokens)} is {len(ids)} tokens, not one (a word in a text "
-                    "begins with a space)"
-                )
-            tokens = ids[0]
-        return stacks.token_rows(self._lm().backbone, name, tokens, *like.shape[:2])
-
-
-def _places(positions: Sequence[int], length: int) -> list[int]:
-    """Return positions from 0; InvalidArgumentError for none, and for one that does not exist."""
-    found = [integer("positions", each, -length, length - 1) % length for each in positions]
-    if not found:
-        raise InvalidArgumentError("logit_lens: positions is empty")
-    return found
+        return target_ids(self._lm(), name, tokens, *like.shape[:2])

@@ -47,7 +47,7 @@ from gpt2_wgpu.models.sampler_call import generate_by_call
 from gpt2_wgpu.models.search import generate_by_search, is_search
 from gpt2_wgpu.models.step_logprobs import StepLogprobs
 from gpt2_wgpu.models.token_choice import TokenChoice, check_processors, with_rules
-from gpt2_wgpu.models.token_ids import check_rows
+from gpt2_wgpu.models.token_ids import check_no_ids, check_rows
 from gpt2_wgpu.nn import NO_RULES, KVCache, SamplingState
 from gpt2_wgpu.samplers import runs_its_own_loop
 from gpt2_wgpu.tensors import Tensor
@@ -237,6 +237,8 @@ class CausalLM(GenerativeTask):
         """Pack prompts to ``length`` and check their ids; the result may be awaitable."""
         extra = {} if allowed_special is None else {"allowed_special": allowed_special}
         preprocess = chosen(preprocessor, "generate_preprocess")
+        if is_default(preprocess):
+            check_no_ids(prompts)
         try:
             given = preprocess(prompts, sequence_length=length, **extra)
         except ContextLengthError as error:

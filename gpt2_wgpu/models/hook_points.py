@@ -27,10 +27,10 @@ EMBEDDING = ("hook_embed", "hook_pos_embed")
 FINAL = tuple(f"ln_final.{name}" for name in _NORM)
 RESULT = "attn.hook_result"  # as large as all other points of a block together
 
-_MODULES = {  # of the short names, as in ``cache["pattern", 3]``
-    **dict.fromkeys(("q", "k", "v", "attn_scores", "pattern", "z", "result"), "attn"),
-    **dict.fromkeys(("pre", "post"), "mlp"),
-}
+_OF_BLOCK: dict[str, list[str]] = {}  # modules by the short names, as in ``cache["pattern", 3]``
+for _module, _name in (point.rpartition("hook_")[::2] for point in BLOCK):
+    _OF_BLOCK.setdefault(_name, []).append(_module.rstrip("."))
+_OUTSIDE = {point.rpartition("hook_")[2]: point for point in (*EMBEDDING, *FINAL)}
 _ALIASES = {  # of short names, as in TransformerLens
     "attn": "pattern",
     "attn_logits": "attn_scores",
@@ -78,11 +78,54 @@ def full_name(key: Any, layers: int) -> str:
         if "hook_" in name:
             return name
         return f"ln_final.hook_{name}" if f"hook_{name}" in _NORM else f"hook_{name}"
-    layer = integer("layer", layer, -layers, layers - 1)
+    layer = _layer_index(layer, layers)
     name = _ALIASES.get(name, name)
-    module = module or _MODULES.get(name)
-    parts = [f"blocks.{layer % layers}", *([] if module is None else [module]), f"hook_{name}"]
-    return ".".join(parts)
+    if not module and len(known := _OF_BLOCK.get(name, [])) == 1:
+        (module,) = known
+    return ".".join([f"blocks.{layer}", *([module] if module else []), f"hook_{name}"])
+
+
+def _layer_index(layer: Any, layers: int) -> int:
+    """Return a layer from 0, of one that may be negative; InvalidArgumentError for another."""
+    try:
+        return integer("layer", layer, -layers, layers - 1) % layers
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"{error}: the model has {layers} layers") from None
+
+
+def suggestion(key: Any, layers: int) -> str:
+    """Return which keys may have been meant by ``key``, which is no point; "" for none."""
+    name, layer, _ = (*key, None, None)[:3] if isinstance(key, tuple) else (key, None, None)
+    if layer is None and ("hook_" in name or "." in name):
+        block = re.match(r"blocks\.(\d+)\.", name)
+        if block and int(block[1]) >= layers:
+            return f"the model has {layers} layers, blocks.0 to blocks.{layers - 1}"
+        close = difflib.get_close_matches(name, point_names(layers), n=1)
+        return f"did you mean {close[0]!r}?" if close else ""
+    if not (short := _closest_short(name)):
+        return ""
+    if (modules := _OF_BLOCK.get(short)) is None:
+        return f"did you mean {short!r}?"
+    at = 0 if layer is None else layer
+    keys = [(short, at)] if len(modules) == 1 else [(short, at, module) for module in modules]
+    hint = f"did you mean {' or '.join(map(repr, keys))}?"
+    return f"each layer has one, {hint}" if layer is None else hint
+
+
+def _closest_short(name: str) -> str:
+    """Return the short name that ``name`` is, or is likely to mean; "" for none."""
+    known = {**{short: short for short in (*_OF_BLOCK, *_OUTSIDE)}, **_ALIASES}
+    close = difflib.get_close_matches(name, known, n=1)
+    return known[close[0]] if close else ""
+
+
+def patterns_of(points: Iterable[str]) -> list[str]:
+    """Return what selects ``points``: names, and one pattern for those of several blocks."""
+    by_end: dict[str, list[str]] = {}
+    for point in points:
+        end = point.split(".", 2)[2] if point.startswith("blocks.") else point
+        by_end.setdefault(end, []).append(point)
+    return [found[0] if len(found) == 1 else f"*.{end}" for end, found in by_end.items()]
 
 
 def selected(names: Any, known: Sequence[str]) -> list[str]:
@@ -90,7 +133,8 @@ def selected(names: Any, known: Sequence[str]) -> list[str]:
 
     InvalidArgumentError for a name, pattern or function that selects none, or another type.
     """
-    if isinstance(names, str) or callable(names) or not isinstance(names, Iterable):
+    is_key = isinstance(names, tuple) and any(isinstance(each, int) for each in names)
+    if isinstance(names, str) or callable(names) or is_key or not isinstance(names, Iterable):
         found = set(_matching(names, known))
     else:
         found = {name for each in names for name in _matching(each, known)}
@@ -106,10 +150,32 @@ def _matching(wanted: Any, known: Sequence[str]) -> list[str]:
     else:
         raise InvalidArgumentError(
             "hook points are selected by a name, a pattern with *, a function of the name, or a "
-            f"list of these, not by {shown(wanted)}"
+            f"list of these, not by {shown(wanted)}{_name_of_key(wanted, known)}"
         )
     if not found:
+        pattern_meant = _pattern_meant(wanted) if isinstance(wanted, str) else ""
         close = difflib.get_close_matches(str(wanted), known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "lm.hook_points lists them"
+        meant = pattern_meant or (close[0] if close else "")
+        hint = f"did you mean {meant!r}?" if meant else "lm.hook_points lists them"
         raise InvalidArgumentError(f"no hook point matches {shown(wanted)}: {hint}")
     return found
+
+
+def _pattern_meant(name: str) -> str:
+    """Return the pattern of the points that a short name means; "" if it is none."""
+    short = _closest_short(name)
+    if modules := _OF_BLOCK.get(short):
+        module = f"{modules[0]}." if len(modules) == 1 and modules[0] else ""
+        return f"*.{module}hook_{short}"
+    return _OUTSIDE.get(short, "")
+
+
+def _name_of_key(key: Any, known: Sequence[str]) -> str:
+    """Return a remedy where a key of a cache, ("pattern", 3), is given as a name; "" otherwise."""
+    if not isinstance(key, tuple) or not key or not isinstance(key[0], str):
+        return ""
+    try:
+        name = full_name(key, sum(point.endswith("hook_resid_pre") for point in known))
+    except InvalidArgumentError:
+        return ""
+    return f": did you mean {name!r}?" if name in known else ""

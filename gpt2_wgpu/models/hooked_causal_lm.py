@@ -5,31 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import partial
-from typing import Any, Literal, Never, TypeVar, overload
+from typing import Any, Literal, Never, Self, TypeVar, overload
 
 from gpt2_wgpu.errors import DeviceLostError, InvalidArgumentError
 from gpt2_wgpu.models.activation_cache import ActivationCache
 from gpt2_wgpu.models.evaluated_causal_lm import Texts
 from gpt2_wgpu.models.hook_points import RESULT, Names, halves_of, point_names, selected
 from gpt2_wgpu.models.hooks import Hook, HookScope, made_hooks
+from gpt2_wgpu.models.other_arguments import check_no_others
 from gpt2_wgpu.models.recovery import recover
 from gpt2_wgpu.models.session_causal_lm import SessionCausalLM
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, dispose, keep, tidy
-from gpt2_wgpu.text.token_arrays import rows_of_ids
+from gpt2_wgpu.text.token_arrays import rows_of_ids, rows_of_mask
 from gpt2_wgpu.webgpu import sync
 
 T = TypeVar("T")
 HookList = Sequence[tuple[Names, Hook]]
-# Arguments of TransformerLens, and what there is instead.
-_OTHER_NAMES = {
-    "names_filter": "names",
-    "fwd_hooks": "hooks",
-    "pos_slice": "an index of the tensors, as in cache[name][:, -1:]",
-    "remove_batch_dim": "an index of the tensors, as in cache[name][0]",
-    "stop_at_layer": "names with return_type=None, after the last of which nothing is computed",
-    "prepend_bos": "token ids, or lm.preprocessor.add_start_token",
-}
 
 
 class HookedCausalLM(SessionCausalLM):
@@ -43,25 +35,27 @@ class HookedCausalLM(SessionCausalLM):
         """Names of all hook points, in the order in which they are computed."""
         return point_names(self.backbone.num_layers)
 
-    def hooks(self, hooks: HookList) -> HookScope:
+    def hooks(self, hooks: HookList = (), **others: Never) -> HookScope[Self]:
         """Return a context manager that applies ``hooks`` to all calls of this model in it.
 
         ``generate`` and ``stream`` included, of this thread or asyncio task; also for ``async
-        with``. A hook that only calls functions of ``gw.ops`` is recorded into the decode step and
-        called once; one that reads values is called for every token.
+        with``. ``as`` gives this model. A hook that only calls functions of ``gw.ops`` is recorded
+        into the decode step and called once; one that reads values is called for every token.
 
         Args:
             hooks: pairs (names, function). Names: a name, a pattern with ``*``, a function of the
                 name, or a list of these. ``function(tensor, name)`` returns None, or a tensor of
                 the same shape, which takes the activation's place. ``tensor`` is freed afterwards:
                 ``gw.keep`` what is used later.
+            **others: none; those of TransformerLens are named in an error.
 
         Raises:
-            InvalidArgumentError: a name matches no point, or a function takes other arguments. In
-                the computation also for a result of another dtype or device; ShapeError for one of
-                another shape.
+            InvalidArgumentError: a name matches no point, a function takes other arguments, or
+                there are ``others``. In the computation also for a result of another dtype or
+                device; ShapeError for one of another shape.
         """
-        return HookScope(made_hooks(self.backbone, self.backbone.num_layers, hooks))
+        check_no_others("hooks", others)
+        return HookScope(made_hooks(self.backbone, self.backbone.num_layers, hooks), self)
 
     def run_with_hooks(
         self, inputs: Texts | Mapping[str, Any], hooks: HookList = (), **others: Never
@@ -71,10 +65,10 @@ class HookedCausalLM(SessionCausalLM):
         Args:
             inputs: as of :meth:`run_with_cache`.
             hooks: as of :meth:`hooks`.
-            **others: none; those of TransformerLens are named in an error.
+            **others: as of :meth:`hooks`.
 
         Raises:
-            InvalidArgumentError: as of :meth:`hooks`, or there are ``others``.
+            InvalidArgumentError: as of :meth:`hooks`.
         """
         waiting = self.run_with_hooks_async(inputs, hooks, **others)
         return sync(waiting, "run_with_hooks_async(...)")
@@ -83,7 +77,7 @@ class HookedCausalLM(SessionCausalLM):
         self, inputs: Texts | Mapping[str, Any], hooks: HookList = (), **others: Never
     ) -> Tensor:
         """Async counterpart of :meth:`run_with_hooks`."""
-        _check_no_others("run_with_hooks", others)
+        check_no_others("run_with_hooks", others)
         return await self._run(inputs, hooks, self._logits_of)
 
     async def _run(self, inputs: Any, hooks: HookList, compute: Callable[[Any], T]) -> T:
@@ -123,7 +117,7 @@ class HookedCausalLM(SessionCausalLM):
                 all but ``hook_result``, which are as large as all others together.
             return_type: "logits"; None: nothing after the last of ``names`` is computed. The logits
                 of long texts take more memory and time than all blocks together.
-            **others: as of :meth:`run_with_hooks`.
+            **others: as of :meth:`hooks`.
 
         Returns:
             Logits [B, T, V] or None, and the activations.
@@ -143,10 +137,12 @@ class HookedCausalLM(SessionCausalLM):
         **others: Never,
     ) -> tuple[Tensor | None, ActivationCache]:
         """Async counterpart of :meth:`run_with_cache`."""
-        _check_no_others("run_with_cache", others)
+        check_no_others("run_with_cache", others)
         if return_type not in ("logits", None):
+            remedy = ": lm.logprobs gives minus the loss of each token"
             raise InvalidArgumentError(
                 f'return_type must be "logits" or None, not {shown(return_type)}'
+                f"{remedy if return_type in ('loss', 'both') else ''}"
             )
         wanted: Any = (lambda name: not name.endswith(RESULT)) if names is None else names
         points = selected(wanted, self.hook_points)
@@ -166,7 +162,9 @@ class HookedCausalLM(SessionCausalLM):
                 compute = self._logits_of if return_type else no_logits
                 logits = await self._run(inputs, hooks, compute)
                 views = {name: copy(tensor) for name, tensor in kept.items()}  # not kept
-                return scope.escape((logits, ActivationCache(self, views, ids)))
+                mask = inputs.get("padding_mask")
+                flags = None if mask is None else rows_of_mask(mask)
+                return scope.escape((logits, ActivationCache(self, views, ids, flags)))
         finally:
             dispose(kept)
 
@@ -208,10 +206,3 @@ class HookedCausalLM(SessionCausalLM):
 
 def _has_text(inputs: Any) -> bool:
     return isinstance(inputs, list | tuple) and any(isinstance(each, str) for each in inputs)
-
-
-def _check_no_others(method: str, others: Mapping[str, object]) -> None:
-    """Raise InvalidArgumentError if there are arguments that ``method`` does not have."""
-    for name in others:
-        remedy = f": use {_OTHER_NAMES[name]}" if name in _OTHER_NAMES else ""
-        raise InvalidArgumentError(f"{method} has no argument {name}{remedy}")

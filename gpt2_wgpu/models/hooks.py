@@ -9,13 +9,14 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from gpt2_wgpu.errors import InvalidArgumentError, NumericalError, ShapeError
 from gpt2_wgpu.models.hook_points import point_names, selected
 from gpt2_wgpu.shown import listed, shown
 from gpt2_wgpu.tensors import Tensor
 
+M = TypeVar("M")
 Hook = Callable[[Tensor, str], Tensor | None]
 """``(activation, name of the point) -> None``, or the tensor in its place."""
 
@@ -163,14 +164,18 @@ def applied(hooks: Sequence[Hooks]) -> Iterator[None]:
         _open.set(before)
 
 
-class HookScope:
-    """Context manager of ``lm.hooks``, for ``with`` and ``async with``; may be entered again."""
+class HookScope(Generic[M]):
+    """Context manager of ``lm.hooks``, for ``with`` and ``async with``; may be entered again.
 
-    def __init__(self, hooks: Hooks) -> None:
-        self._hooks = hooks
+    ``as`` gives the ``model``, as in TransformerLens.
+    """
 
-    def __enter__(self) -> None:
+    def __init__(self, hooks: Hooks, model: M) -> None:
+        self._hooks, self._model = hooks, model
+
+    def __enter__(self) -> M:
         _open.set((*_open.get(), self._hooks))
+        return self._model
 
     def __exit__(self, *_: object) -> None:
         opened = list(_open.get())
@@ -179,8 +184,8 @@ class HookScope:
             del opened[places[-1]]
         _open.set(tuple(opened))
 
-    async def __aenter__(self) -> None:
-        self.__enter__()
+    async def __aenter__(self) -> M:
+        return self.__enter__()
 
     async def __aexit__(self, *_: object) -> None:
         self.__exit__()

@@ -9,7 +9,8 @@ from typing import Any
 
 from gpt2_wgpu.models.activation_cache import ActivationCache
 from gpt2_wgpu.models.step_timing import step_times, step_times_async
-from gpt2_wgpu.validation import integer
+from gpt2_wgpu.models.target_tokens import positions_of
+from gpt2_wgpu.validation import instance, integer
 from gpt2_wgpu.webgpu import sync
 
 __all__ = [
@@ -33,7 +34,7 @@ class AttentionView:
 
     Attributes:
         layer: from 0.
-        tokens: text of each token.
+        tokens: text of each token, without padding.
         patterns: weights [head, query, key].
     """
 
@@ -91,17 +92,21 @@ def attention(cache: ActivationCache, layer: int, row: int = 0) -> AttentionView
         row: of the batch.
 
     Raises:
-        InvalidArgumentError: the pattern was not computed, or there is no such layer or row.
+        InvalidArgumentError: the pattern was not computed, there is no such layer or row, or
+            ``cache`` is none.
     """
     return sync(attention_async(cache, layer, row), "attention_async(...)")
 
 
 async def attention_async(cache: ActivationCache, layer: int, row: int = 0) -> AttentionView:
     """Async counterpart of :func:`attention`."""
+    instance("cache", cache, ActivationCache)
     pattern = cache["pattern", layer]
     integer("row", row, 0, pattern.shape[0] - 1)
     values: Any = (await pattern.data()).tolist()
-    return AttentionView(layer % cache.num_layers, cache.token_texts(row), values[row])
+    own = cache.positions(row)
+    patterns = [[[head[query][key] for key in own] for query in own] for head in values[row]]
+    return AttentionView(layer % cache.num_layers, cache.token_texts(row), patterns)
 
 
 def lens(
@@ -112,11 +117,13 @@ def lens(
     Args:
         cache: of ``run_with_cache``, with all ``hook_resid_pre`` and the last ``hook_resid_post``.
         top: number of predictions.
-        positions: from 0; default: all.
+        positions: of the tokens of the row, without padding: from 0, negative from the end;
+            default: all.
         row: of the batch.
 
     Raises:
-        InvalidArgumentError: as of ``ActivationCache.logit_lens``.
+        InvalidArgumentError: as of ``ActivationCache.logit_lens``, or ``cache`` is none.
+        NumericalError: logits are not finite.
     """
     return sync(lens_async(cache, top, positions, row), "lens_async(...)")
 
@@ -125,8 +132,12 @@ async def lens_async(
     cache: ActivationCache, top: int = 5, positions: Sequence[int] | None = None, row: int = 0
 ) -> LensView:
     """Async counterpart of :func:`lens`."""
+    instance("cache", cache, ActivationCache)
     integer("row", row, 0, len(cache.token_ids) - 1)
-    found = cache.logit_lens(top, positions=positions)
+    own = cache.positions(row)
+    if positions is not None:
+        own = [own[place] for place in positions_of(positions, len(own))]
+    found = cache.logit_lens(top, positions=own)
     try:
         data = await found.data()
     finally:
@@ -140,9 +151,8 @@ async def lens_async(
         ]
         for layer_ids, layer_chances in zip(ids, chances, strict=True)
     ]
-    texts = cache.token_texts(row)
-    shown = texts if positions is None else [texts[position] for position in positions]
-    return LensView(found.labels, shown, predictions)
+    texts = [cache.token_text(cache.token_ids[row][position]) for position in own]
+    return LensView(found.labels, texts, predictions)
 
 
 def _weight(weight: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from gpt2_wgpu import nn
 from gpt2_wgpu.layers.packed_weights import pad_last_axis
 from gpt2_wgpu.models.evaluation import LOGIT_BYTES
 from gpt2_wgpu.models.gpt2_backbone import GPT2Backbone
-from gpt2_wgpu.models.hooks import applied
+from gpt2_wgpu.models.hooks import applied, not_finite
 from gpt2_wgpu.models.residual_stacks import stacked
 from gpt2_wgpu.tensors import Tensor, dispose, ops, tidy
 from gpt2_wgpu.webgpu import sync
@@ -20,10 +21,13 @@ from gpt2_wgpu.webgpu import sync
 class LogitLens:
     """Predictions from the residual stream before each block, and after the last.
 
-    Tensors of the memory scope of the caller; layers [N], which ``labels`` names.
+    Tensors of the memory scope of the caller; layers [N], which ``labels`` names. Where logits are
+    not finite, ids and ranks are -1, probabilities and divergences NaN; divergences are also NaN
+    where those of the final prediction are. :meth:`numpy` and :meth:`data` raise NumericalError.
     """
 
     labels: list[str]
+    positions: list[int]  # [T], of the text
     ids: Tensor  # [N, B, T, top] int32: the most likely tokens, the first most
     probabilities: Tensor  # [N, B, T, top]
     divergences: Tensor  # [N, B, T]: KL(final prediction || this one), in nats
@@ -38,27 +42,44 @@ class LogitLens:
         dispose(self._tensors())
 
     def numpy(self) -> dict[str, Any]:
-        """Copy the tensors to NumPy arrays, by name; blocks (async counterpart: ``data``)."""
+        """Copy the tensors to NumPy arrays, by name; blocks (async counterpart: ``data``).
+
+        Raises:
+            NumericalError: logits are not finite; the message has the first layer and position.
+        """
         import numpy as np
 
         return {name: np.asarray(view) for name, view in sync(self.data(), "lens.data()").items()}
 
     async def data(self) -> dict[str, memoryview]:
-        """Read the tensors: a memoryview of each, by name."""
-        return {name: await each.data() for name, each in self._tensors().items()}
+        """Read the tensors: a memoryview of each, by name. NumericalError as of :meth:`numpy`."""
+        found = {name: await each.data() for name, each in self._tensors().items()}
+        top = self.probabilities.shape[-1]
+        for place, value in enumerate(found["probabilities"].cast("B").cast("f")[::top]):
+            if not math.isfinite(value):
+                _, batch, positions, _ = self.probabilities.shape
+                layer, rest = divmod(place, batch * positions)
+                row, index = divmod(rest, positions)
+                raise not_finite(
+                    f"logit_lens: the logits of {self.labels[layer]}, row {row} at position "
+                    f"{self.positions[index]}, are not finite",
+                    "a hook of the run returned them, ",
+                )
+        return found
 
 
 def logit_lens(
     backbone: GPT2Backbone,
     streams: Sequence[Tensor],
     labels: list[str],
+    places: list[int],
     top: int,
     targets: Tensor | None,
 ) -> LogitLens:
     """Return the lens of ``streams`` [B, T, D], the last of which is that before the head.
 
-    ``targets``: tokens [B, T] whose ranks are wanted. Computed in chunks, as logits take much
-    memory.
+    ``places``: positions [T] in the text. ``targets``: tokens [B, T] whose ranks are wanted.
+    Computed in chunks, as logits take much memory.
     """
     batch, positions, width = streams[0].shape
     rows, vocabulary = batch * positions, backbone.config.vocab_size
@@ -86,7 +107,7 @@ def logit_lens(
             each.view((len(streams), *shape))
             for each, shape in zip(found, shapes[: len(found)], strict=True)
         ]
-        return scope.escape(LogitLens(labels, *views))
+        return scope.escape(LogitLens(labels, places, *views))
 
 
 def _logits(backbone: GPT2Backbone, x: Tensor, first: int, count: int) -> Tensor:
@@ -102,6 +123,8 @@ def _seen(
     with tidy("lens of a layer") as scope:
         count, vocabulary = logits.shape
         probabilities, ids = ops.top_k(ops.softmax(logits), top)
+        known = ops.equal(first := ops.slice(probabilities, (0, 0), (count, 1)), first)  # not NaN
+        ids = ops.where(known, ids, -1)
         any_target = backbone.as_uint32([0] * count)
         divergences, _ = nn.divergence(logits, final, any_target)
         results = [ids, probabilities, divergences]
@@ -110,5 +133,5 @@ def _seen(
             place = ops.add(ops.cast(place, "int32"), ops.cast(targets, "int32"))
             own = ops.gather(logits.view((logits.size,)), place)
             larger = ops.cast(ops.greater(logits, ops.expand_dims(own, 1)), "int32")
-            results.append(ops.sum(larger, -1))
+            results.append(ops.where(known.view((count,)), ops.sum(larger, -1), -1))
         return scope.escape(results)

@@ -15,7 +15,6 @@ from gpt2_wgpu.models.hooks import applied
 from gpt2_wgpu.shown import shown
 from gpt2_wgpu.tensors import Tensor, ops, tidy
 from gpt2_wgpu.tensors.ops.operands import full
-from gpt2_wgpu.text.token_arrays import rows_of_ids
 from gpt2_wgpu.validation import integer
 
 MODES = ("all", "attn", "mlp")
@@ -23,7 +22,12 @@ MODES = ("all", "attn", "mlp")
 
 def layer_of(layer: int | None, layers: int) -> int:
     """Return the layer whose input is meant, from 0; ``layers``, None and -1: that of the head."""
-    return layers if layer in (None, -1) else integer("layer", layer, 0, layers)
+    if layer in (None, -1):
+        return layers
+    try:
+        return integer("layer", layer, 0, layers)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"{error}; None and -1 are the input of the head") from None
 
 
 def stacked(parts: Sequence[Tensor]) -> Tensor:
@@ -76,12 +80,23 @@ def input_norm(layers: int, layer: int, mlp_input: bool) -> tuple[str, str]:
     return f"blocks.{layer}.ln1.hook_scale", f"blocks.{layer}.hook_resid_pre"
 
 
-def scaled(stack: Tensor, scale: Tensor) -> Tensor:
-    """Return the ``stack`` [C, ..., D] minus its means, divided by the ``scale`` [..., 1]."""
-    if stack.ndim != scale.ndim + 1 or stack.shape[1:-1] != scale.shape[:-1]:
+def scaled(stack: Any, scale: Tensor, width: int) -> Tensor:
+    """Return the ``stack`` [C, ..., D] minus its means, divided by the ``scale`` [..., 1].
+
+    InvalidArgumentError if it is no tensor, ShapeError for another shape or ``width`` D.
+    """
+    if not hasattr(stack, "ndim"):
+        pair = isinstance(stack, tuple) and len(stack) == 2 and isinstance(stack[0], Tensor)
+        remedy = ": return_labels=True gives a pair, pass its first" if pair else ""
+        raise InvalidArgumentError(
+            f"a residual stack is a tensor [components, batch, pos, d_model], not {shown(stack)}"
+            f"{remedy}"
+        )
+    expected = (*scale.shape[:-1], width)
+    if stack.ndim != scale.ndim + 1 or tuple(stack.shape[1:]) != expected:
         raise ShapeError(
-            f"a residual stack has the shape [components, batch, pos, d_model], of batch and pos "
-            f"{scale.shape[:-1]}, not {stack.shape}"
+            "a residual stack has the shape [components, batch, pos, d_model], of batch, pos and "
+            f"d_model {expected}, not {tuple(stack.shape)}"
         )
     return ops.div(ops.sub(stack, ops.mean(stack, -1, keepdims=True)), scale)
 
@@ -97,15 +112,12 @@ def final_norm(backbone: GPT2Backbone, stack: Tensor) -> Tensor:
         return backbone.final_norm(pad_last_axis(stack))[..., : backbone.config.n_embd]
 
 
-def head_results(
-    backbone: GPT2Backbone, tensors: Mapping[str, Tensor], layer: int
-) -> Tensor | None:
-    """Return the results [B, T, H, D] of a layer's heads; None without their mixed values z."""
+def head_results(backbone: GPT2Backbone, tensors: Mapping[str, Tensor], layer: int) -> Tensor:
+    """Return the results [B, T, H, D] of a layer's heads, of those kept or of ``hook_z``."""
     found = tensors.get(f"blocks.{layer}.attn.hook_result")
     if found is not None:
         return found
-    if (z := tensors.get(f"blocks.{layer}.attn.hook_z")) is None:
-        return None
+    z = tensors[f"blocks.{layer}.attn.hook_z"]
     weight, config = backbone.weights.blocks[layer].attn_c_proj.weight, backbone.config
     mixed = pad_last_axis(z).view((*z.shape[:2], weight.in_features))
     return nn.project_heads(mixed, weight, config.n_head)[..., : config.n_embd]
@@ -120,22 +132,3 @@ def directions(backbone: GPT2Backbone, ids: Tensor) -> Tensor:
         rows = nn.embed(ids, start, weights.lm_head, nothing)[..., :width]
         gain = weights.ln_f.weight.view((weights.ln_f.weight.size,))[:width]
         return scope.escape(ops.mul(rows, gain))
-
-
-def token_rows(
-    backbone: GPT2Backbone, name: str, tokens: Any, batch: int, positions: int
-) -> Tensor:
-    """Return token ids as a tensor [B, T]: one id, one for each row, or [B, T].
-
-    InvalidArgumentError for invalid ids, ShapeError for another shape.
-    """
-    if hasattr(tokens, "__index__") and not getattr(tokens, "ndim", 0):
-        tokens = [int(tokens)] * batch
-    rows = rows_of_ids(tokens, backbone.config.vocab_size, name)
-    if len(rows) == 1 and len(rows[0]) == batch:
-        rows = [[token] * positions for token in rows[0]]
-    if [len(row) for row in rows] != [positions] * batch:
-        raise ShapeError(
-            f"{name} must be one id, {batch} ids or [{batch}, {positions}], not {shown(tokens)}"
-        )
-    return backbone.as_uint32(rows)

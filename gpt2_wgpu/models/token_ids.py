@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gpt2_wgpu.errors import ConfigError, InvalidArgumentError
 from gpt2_wgpu.models.config import GPT2Config
@@ -42,6 +43,19 @@ class Candidates:
                 f"model, whose vocab_size is {rows}: they belong to different models"
             )
         return cls(end, tuple(unused))
+
+
+def check_no_ids(prompts: Any) -> None:
+    """Raise InvalidArgumentError if token ids are given to ``generate`` in place of texts."""
+    plain = prompts.tolist() if hasattr(prompts, "tolist") else prompts
+    first = plain
+    while isinstance(first, list | tuple) and first:
+        first = first[0]
+    if first is not plain and hasattr(first, "__index__"):
+        raise InvalidArgumentError(
+            f"generate takes texts, not token ids {shown(plain)}: give them to lm.stream, or as a "
+            "dict of token_ids and padding_mask, as a model with preprocessor=None takes them"
+        )
 
 
 def end_token_ids(tokenizer: GPT2Tokenizer, config: GPT2Config) -> list[int]:

@@ -245,6 +245,16 @@ def test_prompts_that_do_not_fit(tales):
         tales.generate(5)
 
 
+@pytest.mark.parametrize("ids", [[4095, 329], [[4095, 329]], [(4095, 329)]])
+def test_ids_as_prompts_say_what_takes_them(tales, ids):
+    with pytest.raises(InvalidArgumentError, match=r"not token ids .*: give them to lm.stream, or"):
+        tales.generate(ids)
+    rows = [list(row) for row in ([ids] if isinstance(ids[0], int) else ids)]
+    streamed = list(tales.stream(ids, max_new_tokens=2))
+    packed = {"token_ids": [[*row, 0, 0] for row in rows], "padding_mask": [[1, 1, 0, 0]]}
+    assert len(streamed) == 2 and tales.generate(packed)["padding_mask"].all()
+
+
 def test_cache_positions_are_checked(small_lm):
     with gw.tidy():
         cache = small_lm.backbone.new_cache(1, 8)

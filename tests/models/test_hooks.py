@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 import gpt2_wgpu as gw
@@ -51,16 +53,14 @@ def test_every_point_takes_part_in_the_result(lm, point):
 
 @pytest.mark.chromium_cases()
 def test_a_hook_of_scores_gives_later_positions_no_weight(lm):
-    """A result does not depend on the tokens that follow."""
     zeros = ("*.hook_attn_scores", lambda tensor, _: gw.ops.mul(tensor, 0.0))
     with gw.tidy():
         whole = lm.run_with_hooks([IDS[0]], [zeros])[:, :3]
         assert close(flat(whole), logits_of(lm, [zeros], [IDS[0][:3]]))
         with lm.hooks([zeros]):
             _, cache = lm.run_with_cache([IDS[0]], names="*.hook_pattern")
-            for query, weights in enumerate(cache["pattern", 1][0, 0].tolist()):
-                share = 1 / (query + 1)
-                assert close(weights, [share] * (query + 1) + [0.0] * (4 - query), 1e-6)
+            for i, weights in enumerate(cache["pattern", 1][0, 0].tolist()):
+                assert close(weights, [1 / (i + 1)] * (i + 1) + [0.0] * (4 - i), 1e-6)
 
 
 @pytest.mark.parametrize("layer", [0, 1])
@@ -212,9 +212,17 @@ def test_names_of_activations(lm):
         )  # fmt: skip
         for key, message in (
             (("z", 0), r"blocks.0.attn.hook_z was not computed: pass it to run_with_cache"),
-            (("z", 2), "layer must be an integer >= -2 and <= 1, not 2"),
+            (("z", 2), "layer must be an integer >= -2 and <= 1, not 2: the model has 2 layers"),
+            ("blocks.2.hook_resid_pre", "the model has 2 layers, blocks.0 to blocks.1"),
+            ("resid_pre", r"each layer has one, did you mean \('resid_pre', 0\)"),
+            (("patern", 1), r"did you mean \('pattern', 1\)"),
+            (("atn", 1), r"did you mean \('pattern', 1\)"),
+            (("scale", 1), r"did you mean \('scale', 1, 'ln1'\) or \('scale', 1, 'ln2'\)"),
+            (("q", 1, "mlp"), r"did you mean \('q', 1\)"),
+            (("embed", 0), "did you mean 'embed'"),
+            ("xyz", "lm.hook_points lists them"),
             ("scale", "ln_final.hook_scale was not computed"),
-            ("blocks.0.hook_q", "no hook point is called"),
+            ("blocks.0.hook_q", "no hook point is called .* did you mean 'blocks.0.attn.hook_q'"),
             (3, "a hook point is a name or"),
         ):
             with pytest.raises(InvalidArgumentError, match=message):
@@ -266,6 +274,13 @@ async def waits(tensor, name):
     ("hooks", "message"),
     [
         ([("blocks.0.hook_reside_pre", nothing)], "did you mean 'blocks.0.hook_resid_pre'"),
+        ([("resid_post", nothing)], r"did you mean '\*.hook_resid_post'"),
+        ([("q", nothing)], r"did you mean '\*.attn.hook_q'"),
+        ([("scale", nothing)], r"did you mean '\*.hook_scale'"),
+        ([("embed", nothing)], "did you mean 'hook_embed'"),
+        ([(("pattern", 1), nothing)], "did you mean 'blocks.1.attn.hook_pattern'"),
+        ([([("scale", 1, "ln1")], nothing)], "did you mean 'blocks.1.ln1.hook_scale'"),
+        ([(("pattern", 2), nothing)], r"not by \('pattern', 2\)$"),
         ([("blocks.2.*", nothing)], r"no hook point matches 'blocks.2.\*'"),
         ([(lambda name: False, nothing)], "no hook point matches"),
         ([(3, nothing)], "hook points are selected by"),
@@ -318,6 +333,9 @@ def test_an_error_of_a_hook_ends_the_call(lm):
         lm.run_with_cache(3)
 
 
+AROUND = ": apply them by `with lm.hooks(hooks):` around the call"
+
+
 @pytest.mark.parametrize(
     ("method", "name", "remedy"),
     [
@@ -325,11 +343,20 @@ def test_an_error_of_a_hook_ends_the_call(lm):
         ("run_with_cache", "pos_slice", ": use an index of the tensors, as in cache[name][:, -1:]"),
         ("run_with_hooks", "fwd_hooks", ": use hooks"),
         ("run_with_hooks", "other", ""),
+        ("run_with_cache", "fwd_hooks", AROUND),
+        ("run_with_cache", "hooks", AROUND),
+        ("hooks", "fwd_hooks", ": use hooks"),
+        ("hooks", "bwd_hooks", ": there are no gradients, so no hooks of them"),
+        (
+            "run_with_hooks",
+            "return_type",
+            ": the result is always logits; lm.logprobs gives minus the loss of each token",
+        ),
     ],
 )
 def test_an_argument_of_transformer_lens_says_what_to_use(lm, method, name, remedy):
     with pytest.raises(InvalidArgumentError) as raised:
-        getattr(lm, method)(IDS, **{name: LAST})
+        getattr(lm, method)(*([] if method == "hooks" else [IDS]), **{name: LAST})
     assert str(raised.value) == f"{method} has no argument {name}{remedy}"
 
 
@@ -341,3 +368,33 @@ def test_the_remedies_for_arguments_of_transformer_lens(lm):
         assert (cache[LAST][:, -1:].numpy() == whole[:, -1:]).all()
         assert (cache[LAST][0].numpy() == whole[0]).all()
         assert (lm.run_with_hooks(IDS).numpy() == logits.numpy()).all()
+
+
+def test_the_loss_is_the_mean_of_logprobs(lm):
+    """What TransformerLens gives for return_type="loss", with the hooks of the block."""
+    for kind in ("loss", "both"):
+        with pytest.raises(
+            InvalidArgumentError, match=r"lm\.logprobs gives minus the loss of each"
+        ):
+            lm.run_with_cache(IDS, return_type=kind)
+    zero = [(LAST, lambda tensor, _: gw.ops.mul(tensor, 0.0))]
+    with gw.tidy(), lm.hooks(zero):
+        logits = lm.run_with_cache([IDS[0]], [])[0]
+        losses = gw.ops.log_softmax(logits).tolist()[0]
+        expected = [row[token] for row, token in zip(losses[:-1], IDS[0][1:], strict=True)]
+        assert close(lm.logprobs([IDS[0]])[0], expected)
+
+
+def test_a_block_gives_its_model(lm, steer):
+    hooks = [(LAST, steer)]
+    with lm.hooks(hooks) as hooked, gw.tidy():
+        assert hooked is lm
+        assert flat(hooked({"token_ids": IDS})) == logits_of(lm)
+    with lm.hooks() as hooked:
+        assert hooked is lm and logits_of(lm) != logits_of(lm, hooks)
+
+    async def block():
+        async with lm.hooks(hooks) as hooked:
+            return hooked
+
+    assert asyncio.run(block()) is lm

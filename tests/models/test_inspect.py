@@ -8,6 +8,7 @@ import gpt2_wgpu as gw
 from gpt2_wgpu.errors import InvalidArgumentError
 
 TEXTS = ["A <b>\n wolf", "The king"]
+SHORT = 3  # tokens of the second, with the start token
 NAMES = ["*.hook_pattern", "*.hook_resid_*"]
 
 
@@ -20,8 +21,11 @@ def cache(tales, no_leak):
 def test_attention(cache):
     view = gw.inspect.attention(cache, -1, row=1)
     assert view.layer == cache.num_layers - 1
-    assert view.tokens[1:3] == ["The", " king"]
-    assert view.patterns == cache["pattern", view.layer].tolist()[1]
+    assert view.tokens == ["<|endoftext|>", "The", " king"]
+    pattern = cache["pattern", view.layer]
+    assert pattern.shape[2] > SHORT
+    assert view.patterns == pattern[:, :, :SHORT, :SHORT].tolist()[1]
+    assert "[0]" not in view._repr_html_() and gw.inspect.attention(cache, 0).tokens[-1] == " wolf"
 
 
 def test_lens(cache):
@@ -35,6 +39,22 @@ def test_lens(cache):
     chances = [cell[0][1] for cell in view.predictions[-1]]
     expected = lens.probabilities.tolist()[-1][1]
     assert chances == pytest.approx([expected[2][0], expected[0][0]], abs=1e-6)
+    whole = gw.inspect.lens(cache, row=1)
+    assert whole.tokens == ["<|endoftext|>", "The", " king"]
+    assert {len(layer) for layer in whole.predictions} == {SHORT}
+    last = gw.inspect.lens(cache, positions=[-1], row=1)
+    assert last.tokens == [" king"] and last.predictions[0][0] == whole.predictions[0][-1]
+
+
+def test_padding_at_the_beginning(tales, no_leak):
+    """A mask may leave out any positions."""
+    with gw.tidy():
+        inputs = {"token_ids": [[7, 8, 9], [0, 8, 9]], "padding_mask": [[1, 1, 1], [0, 1, 1]]}
+        _, cache = tales.run_with_cache(inputs, NAMES)
+        assert cache.positions() == [0, 1, 2] and cache.positions(1) == [1, 2]
+        own = cache["pattern", 0][:, :, 1:, 1:].tolist()[1]
+        assert gw.inspect.attention(cache, 0, row=1).patterns == own
+        assert gw.inspect.lens(cache, row=1).tokens == [cache.token_text(token) for token in (8, 9)]
 
 
 def test_html_has_no_markup_of_the_text(cache):
@@ -51,6 +71,13 @@ def test_errors(cache, tales):
         gw.inspect.attention(cache, 99)
     with pytest.raises(InvalidArgumentError, match="row must be"):
         gw.inspect.lens(cache, row=-1)
+    with pytest.raises(InvalidArgumentError, match=f"positions must be .* <= {SHORT - 1}, not"):
+        gw.inspect.lens(cache, row=1, positions=[SHORT])
+    with pytest.raises(InvalidArgumentError, match="positions must be a list"):
+        gw.inspect.lens(cache, positions=-1)
+    for call in (lambda: gw.inspect.lens("x"), lambda: gw.inspect.attention({}, 0)):
+        with pytest.raises(InvalidArgumentError, match="cache must be an ActivationCache"):
+            call()
     _, other = tales.run_with_cache("The", "hook_embed", return_type=None)
     with pytest.raises(InvalidArgumentError, match="were not computed"):
         gw.inspect.lens(other)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 
 import gpt2_wgpu as gw
-from gpt2_wgpu.errors import InvalidArgumentError, ShapeError
+from gpt2_wgpu.errors import InvalidArgumentError, NumericalError, ShapeError
 from gpt2_wgpu.models import logit_lens
 from tests.gpu import references
 from tests.models import checkpoints, hook_points
@@ -157,9 +155,19 @@ def test_the_parts_of_a_logit_sum_to_it(given):
     ("call", "kind", "message"),
     [
         (lambda cache: cache.logit_lens(0), InvalidArgumentError, "top must be an integer >= 1"),
-        (lambda cache: cache.logit_lens(1, [1, 2, 3]), ShapeError, r"tokens must be one id, 2 ids"),
+        (
+            lambda cache: cache.logit_lens(1, [1, 2, 3]),
+            ShapeError,
+            r"tokens must be one token, 2 tok",
+        ),
         (lambda cache: cache.logit_lens(1, 211), InvalidArgumentError, "211"),
         (lambda cache: cache.logit_lens(1, "x"), InvalidArgumentError, "give tokens as ids"),
+        (lambda cache: cache.logit_lens(1, True), InvalidArgumentError, r"is True \(bool\)"),
+        (lambda cache: cache.logit_lens(1, [7, True]), InvalidArgumentError, r"is True \(bool\)"),
+        (lambda cache: cache.logit_lens(positions=-1), InvalidArgumentError, "must be a list"),
+        (lambda cache: cache.logit_lens(positions="01"), InvalidArgumentError, "must be a list"),
+        (lambda cache: cache.logit_lens(positions=slice(2)), InvalidArgumentError, "not slice"),
+        (lambda cache: cache.accumulated_resid(-2), InvalidArgumentError, "None and -1 are the in"),
         (lambda cache: cache.accumulated_resid(4), InvalidArgumentError, "layer must be"),
         (lambda cache: cache.decompose_resid(mode="x"), InvalidArgumentError, "mode must be"),
         (
@@ -169,6 +177,17 @@ def test_the_parts_of_a_logit_sum_to_it(given):
         ),
         (lambda cache: cache.stack_head_results(0), InvalidArgumentError, "layer must be"),
         (lambda cache: cache.logit_attrs(cache["embed"], 1), ShapeError, "a residual stack has"),
+        (
+            lambda cache: cache.logit_attrs(cache.decompose_resid()[..., :5], 1),
+            ShapeError,
+            r"d_model \(2, 5, 36\), not \(8, 2, 5, 5\)",
+        ),
+        (
+            lambda cache: cache.logit_attrs(cache.decompose_resid(return_labels=True), 1),
+            InvalidArgumentError,
+            "return_labels=True gives a pair, pass its first",
+        ),
+        (lambda cache: cache.logit_attrs(5, 1), InvalidArgumentError, "stack is a tensor .* not 5"),
     ],
 )
 def test_wrong_arguments_are_rejected(given, call, kind, message):
@@ -176,26 +195,90 @@ def test_wrong_arguments_are_rejected(given, call, kind, message):
         call(given[3])
 
 
-def test_missing_activations_are_named(given, small_lm):
-    _, cache = small_lm.run_with_cache([[1, 2]], "*.hook_resid_pre")
-    for call, missing in (
+EMBEDS, PARTS = ["hook_embed", "hook_pos_embed"], ["*.hook_attn_out", "*.hook_mlp_out"]
+SCALE, LAST = ["ln_final.hook_scale"], ["blocks.2.hook_resid_post"]
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "names", "missing"),
+    [
+        ("logit_lens", {}, "hook_embed", ["*.hook_resid_pre", *LAST]),
+        ("logit_lens", {}, "*.hook_resid_pre", LAST),
+        ("accumulated_resid", {"incl_mid": True}, LAST, ["*.hook_resid_pre", "*.hook_resid_mid"]),
+        ("decompose_resid", {}, "hook_embed", [EMBEDS[1], *PARTS]),
+        ("decompose_resid", {"apply_ln": True}, "*.hook_mlp_out", [*EMBEDS, PARTS[0], *SCALE]),
+        ("decompose_resid", {"apply_ln": True}, [*PARTS, *LAST], EMBEDS),
+        ("decompose_resid", {"layer": 1}, EMBEDS, [f"blocks.0.{part[2:]}" for part in PARTS]),
+        ("stack_head_results", {}, "blocks.1.attn.hook_result", ["*.attn.hook_z"]),
         (
-            cache.accumulated_resid,
-            "1 of 4 activations were not computed: pass ['*.hook_resid_post']",
+            "stack_head_results",
+            {"incl_remainder": True, "apply_ln": True},
+            "*.attn.hook_z",
+            LAST,
         ),
-        (
-            cache.decompose_resid,
-            "pass ['hook_embed', 'hook_pos_embed', '*.hook_attn_out', '*.hook_mlp_out']",
-        ),
-        (cache.stack_head_results, "blocks.0.attn.hook_z was not computed"),
-        (cache.logit_lens, "pass ['*.hook_resid_post'] to run_with_cache"),
-        (
-            lambda: cache.logit_attrs(given[3].decompose_resid(), 1),
-            "ln_final.hook_scale was not computed",
-        ),
+        ("logit_attrs", {"residual_stack": None, "tokens": 1}, EMBEDS, SCALE),
+    ],
+)
+def test_all_missing_activations_are_named(small_lm, method, arguments, names, missing):
+    """As names and patterns with which the same call succeeds."""
+    _, cache = small_lm.run_with_cache([[1, 2]], names)
+    if "residual_stack" in arguments:
+        stack = gw.tensor([[[[0.5] * small_lm.backbone.hidden_dim] * 2]])
+        arguments = {**arguments, "residual_stack": stack}
+    with pytest.raises(InvalidArgumentError, match=f"^{method} needs") as raised:
+        getattr(cache, method)(**arguments)
+    assert str(raised.value).endswith(f"names of run_with_cache {', '.join(map(repr, missing))}")
+    _, cache = small_lm.run_with_cache(
+        [[1, 2]], [*([names] if isinstance(names, str) else names), *missing]
+    )
+    getattr(cache, method)(**arguments)
+
+
+@pytest.fixture(params=[True, False], ids=["cpu", "gpu"])
+def variant(request, capabilities):
+    """With the kernels for CPU adapters and with those for GPUs."""
+    capabilities(prefers_no_barriers=request.param)
+
+
+@pytest.mark.usefixtures("variant")
+def test_logits_that_are_not_finite(small_lm):
+    """They have no ids and ranks; reading all is an error that says where they begin."""
+    factors = [[[1.0], [1.0]], [[1.0], [float("nan")]]]
+    hooks = [("blocks.1.hook_resid_post", lambda x, _: gw.ops.mul(x, gw.tensor(factors)))]
+    with small_lm.hooks(hooks):
+        _, cache = small_lm.run_with_cache([[1, 2], [3, 4]])
+    lens = cache.logit_lens(2, tokens=5)
+    ids, ranks = np.array(lens.ids.tolist()), np.array(lens.ranks.tolist())
+    bad = np.zeros((4, 2, 2), dtype=bool)
+    bad[2:, 1, 1] = True
+    assert ((ids == -1).all(-1) == bad).all() and ((ids >= 0).all(-1) == ~bad).all()
+    assert ((ranks == -1) == bad).all()
+    assert (np.isnan(lens.probabilities.tolist()).all(-1) == bad).all()
+    with pytest.raises(
+        NumericalError,
+        match=r"logits of 2_pre, row 1 at position 1, are not fin.* a hook of the run",
     ):
-        with pytest.raises(InvalidArgumentError, match=re.escape(missing)):
-            call()
+        lens.numpy()
+    with pytest.raises(NumericalError, match="row 1 at position 1,"):
+        cache.logit_lens(2, positions=[-1]).numpy()
+    assert cache.logit_lens(2, positions=[0]).numpy()["ids"].min() >= 0
+    with pytest.raises(NumericalError, match="not finite"):
+        gw.inspect.lens(cache, row=1)
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "remedy"),
+    [
+        ("accumulated_resid", "pos_slice", "as in stack"),
+        ("decompose_resid", "expand_neurons", r"cache\['post', layer\] has its neurons"),
+        ("stack_head_results", "pos_slice", "as in stack"),
+        ("logit_attrs", "batch_slice", r"as in attributions\[:, 0\]"),
+    ],
+)
+def test_an_argument_of_transformer_lens_says_what_to_use(given, method, name, remedy):
+    arguments = {"residual_stack": None, "tokens": 1} if method == "logit_attrs" else {}
+    with pytest.raises(InvalidArgumentError, match=f"^{method} has no argument {name}: .*{remedy}"):
+        getattr(given[3], method)(**arguments, **{name: True})
 
 
 def test_tokens_as_text(tales):
@@ -204,5 +287,14 @@ def test_tokens_as_text(tales):
     (king,) = tokenizer.encode(" king")
     by_text = cache.logit_lens(1, " king").ranks.numpy()
     np.testing.assert_array_equal(by_text, cache.logit_lens(1, king).ranks.numpy())
+    _, two = tales.run_with_cache(["Once upon a", "There was a"], ["*.hook_resid_*", "ln_final.*"])
+    (queen,) = tokenizer.encode(" queen")
+    stack = two.accumulated_resid()
+    found = two.logit_attrs(stack, [" king", " queen"], [queen, " king"]).numpy()
+    expected = two.logit_attrs(stack, [king, queen], [queen, king]).numpy()
+    np.testing.assert_array_equal(found, expected)
+    assert not np.array_equal(expected, two.logit_attrs(stack, king, queen).numpy())
+    with pytest.raises(InvalidArgumentError, match="tokens, not one"):
+        two.logit_lens(1, [" king", " king and queen"])
     with pytest.raises(InvalidArgumentError, match="tokens, not one"):
         cache.logit_lens(1, " king and queen")
