@@ -12,8 +12,9 @@ kind of adapter that takes other kernels. FILE is compressed JSON, for web/early
     paragraphs  of WGSL, which blank lines separate: modules share most
     modules     indices of paragraphs
     pipelines   [index of its module, bind group layout, entry point, constants]
-    adapters    what an adapter's `info` has, for the first that fits: its default weight format
-                (null: it is measured) and, by format, indices of pipelines
+    adapters    `seen`: what an adapter's `info` has, for the first that fits; `cache`: format of
+                its cache; `measure`, `test`, `text`: indices of pipelines by weight format,
+                those of the measurement by ""
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # not an installed package of another time
 
 from gpt2_wgpu import nn  # noqa: E402
+from gpt2_wgpu._version import __version__  # noqa: E402
 from gpt2_wgpu.diagnostics import dtype_timing  # noqa: E402
 from gpt2_wgpu.diagnostics.checks import PendingChecks  # noqa: E402
 from gpt2_wgpu.integrations.web_kernels import prepare_first_text  # noqa: E402
@@ -77,11 +79,13 @@ async def contents() -> dict[str, Any]:
     table = Table()
     adapters = []
     for seen, described in ADAPTERS:
-        phases = await phases_of(AdapterInfo.from_adapter(described))
+        info = AdapterInfo.from_adapter(described)
+        phases = await phases_of(info)
         listed = {
             phase: {k: table.add(keys) for k, keys in of.items()} for phase, of in phases.items()
         }
-        adapters.append({"seen": seen, **listed})
+        cache = nn.default_cache_dtype(PaperDevice(info, LIMITS))
+        adapters.append({"seen": seen, "cache": cache, **listed})
     preference = inspect.signature(Device.create).parameters["power_preference"].default
     return {
         "device": {
@@ -91,6 +95,7 @@ async def contents() -> dict[str, Any]:
             "limits": [re.sub("-(.)", lambda match: match[1].upper(), name) for name in LIMITS],
         },
         "facts": {
+            "version": __version__,
             "kernels": kernels_hash(shader_directory()),
             "timedKernels": dtype_timing.kernel_hash(),
             "usual": default_dtype.USUAL,

@@ -12,8 +12,8 @@ const FACTS = "machine-facts"; // what Python stored on earlier visits: gpt2_wgp
 /**
  * @typedef {[module: number, entries: GPUBindGroupLayoutEntry[], entryPoint: string, constants: Record<string, number>]} Listed
  * @typedef {Record<string, number[]>} ByFormat indices of pipelines, by weight format
- * @typedef {{seen: Record<string, any>, measure: ByFormat, test: ByFormat, text: ByFormat}} Kind of adapters
- * @typedef {{kernels: string, timedKernels: string, usual: string, rounded: string, minSpeedup: number}} HowToRead
+ * @typedef {{seen: Record<string, any>, cache: string, measure: ByFormat, test: ByFormat, text: ByFormat}} Kind of adapters
+ * @typedef {{version: string, kernels: string, timedKernels: string, usual: string, rounded: string, minSpeedup: number}} HowToRead
  * @typedef {{device: {powerPreference: GPUPowerPreference, label: string, features: GPUFeatureName[], limits: string[]},
  *     facts: HowToRead, model: string, modules: number[][], paragraphs: string[], pipelines: Listed[], adapters: Kind[]}} List
  */
@@ -21,7 +21,7 @@ const FACTS = "machine-facts"; // what Python stored on earlier visits: gpt2_wgp
 let begun = false;
 
 /**
- * Begins to compile for a model that is loaded; does nothing the next time, as Python has a device then.
+ * Begins to compile for a model that is loaded: once, as Python then has a device.
  *
  * @param {any} source @param {string} [dtype] as in `load`
  */
@@ -31,20 +31,37 @@ export function compileEarly(source, dtype) {
   Object.assign(globalThis, { gpt2WgpuEarly: begin(source, dtype).catch(() => null) });
 }
 
+/** Waits until nothing is compiled early beside a measurement of the weight formats, if there will be one. */
+export async function undisturbed() {
+  await (await /** @type {any} */ (globalThis).gpt2WgpuEarly)?.compiled;
+}
+
+/** Forgets kernels that were compiled early and that the first text did not take: they hold memory. */
+export async function endEarly() {
+  (await /** @type {any} */ (globalThis).gpt2WgpuEarly)?.drop();
+}
+
 /** @param {any} source @param {string} [dtype] */
 async function begin(source, dtype) {
   const list = await readList();
   const { powerPreference, label, features, limits } = list.device;
   const adapter = await navigator.gpu.requestAdapter({ powerPreference });
   if (!adapter) return null;
-  const wanted = await needed(list, adapter.info, source, dtype);
+  const wanted = await likely(list, adapter.info, source, dtype);
   const descriptor = {
     label,
     requiredFeatures: features.filter((name) => adapter.features.has(name)),
     requiredLimits: Object.fromEntries(limits.map((name) => [name, /** @type {any} */ (adapter.limits)[name]])),
   };
   const device = await adapter.requestDevice(descriptor);
-  return new EarlyDevice(device, description(adapter, powerPreference, descriptor), list, wanted);
+  const early = new EarlyDevice(device, description(adapter, powerPreference, descriptor));
+  try {
+    early.compile(list, [...wanted.measure, ...wanted.rest], wanted.measure.length > 0);
+  } catch (error) {
+    early.drop();
+    throw error;
+  }
+  return early;
 }
 
 /** @returns {Promise<List>} */
@@ -55,23 +72,21 @@ async function readList() {
 }
 
 /**
- * The pipelines that Python will ask for, in its order, without those of measurements and tests that it remembers.
+ * The pipelines that Python is likely to ask for, in its order, without those of measurements and tests that it remembers.
  *
  * @param {List} list @param {any} info of the adapter @param {any} source @param {string} [dtype]
  */
-async function needed({ facts, model, adapters }, info, source, dtype) {
+async function likely({ facts, model, adapters }, info, source, dtype) {
   const kind = adapters.find(({ seen }) => Object.entries(seen).every(([key, value]) => info[key] === value));
-  if (!kind) return [];
+  if (!kind) return { measure: [], rest: [] };
   const measure = kind.measure[""] ?? [];
   const speeds = measure.length ? await remembered("default_dtype.json", facts.timedKernels) : null;
   const isRounded = speeds ? speeds[facts.usual] >= facts.minSpeedup * speeds[facts.rounded] : measure.length > 0;
   const format = dtype ?? (isRounded ? facts.rounded : facts.usual);
-  const tested = await remembered("self_test.json", facts.kernels, `| ${format} |`);
-  return new Set([
-    ...(dtype || speeds ? [] : measure),
-    ...(tested ? [] : (kind.test[format] ?? [])),
-    ...(source === model ? (kind.text[format] ?? []) : []),
-  ]);
+  const tested = await remembered("self_test.json", `| ${facts.version} | ${facts.kernels} |`, `| ${format} | ${kind.cache} |`);
+  const test = tested ? [] : (kind.test[format] ?? []);
+  const text = source === model ? (kind.text[format] ?? []) : [];
+  return { measure: dtype || speeds ? [] : measure, rest: [...test, ...text] };
 }
 
 /** A fact of this browser whose key has these parts, or null. @param {string} file @param {string[]} parts */
@@ -92,26 +107,37 @@ async function remembered(file, ...parts) {
 
 /** A device, and the pipelines that are compiled for it. */
 class EarlyDevice {
-  /** Labels of pipelines that were asked for and not begun. @type {string[]} */
+  /** For tests: labels of pipelines that were asked for and not begun. @type {string[]} */
   missing = [];
+  /** For tests: the number of those that were begun and not asked for. */
+  left = 0;
   /** @type {Map<string, Promise<GPUComputePipeline>>} */
   #pipelines = new Map();
-  #gone = false;
+  /** All are compiled, if a measurement follows. @type {Promise<unknown> | undefined} */
+  compiled;
+  #available = true; // neither taken nor lost
   #description;
 
-  /** @param {GPUDevice} device @param {string} description @param {List} list @param {Iterable<number>} wanted */
-  constructor(device, description, list, wanted) {
+  /** @param {GPUDevice} device @param {string} description */
+  constructor(device, description) {
     this.device = device;
     this.#description = description;
-    device.lost.then(() => (this.#gone = true));
-    device.pushErrorScope("validation"); // what is wrong in it, Python reports
-    for (const index of wanted) this.#compile(list, list.pipelines[index]);
-    device.popErrorScope().catch(() => {});
+    device.lost.then(() => (this.#available = false));
   }
 
-  /** The pipelines that nothing has asked for. */
-  get left() {
-    return this.#pipelines.size;
+  /** @param {List} list @param {number[]} wanted indices of pipelines @param {boolean} measured whether a measurement follows */
+  compile(list, wanted, measured) {
+    this.device.pushErrorScope("validation"); // what is wrong in it, Python reports
+    for (const index of new Set(wanted)) this.#compile(list, list.pipelines[index]);
+    this.device.popErrorScope().catch(() => {});
+    if (measured) this.compiled = Promise.allSettled(this.#pipelines.values());
+  }
+
+  /** Frees the pipelines that nothing has asked for, and the device, unless it is taken. */
+  drop() {
+    this.#pipelines.clear();
+    if (this.#available) this.device.destroy();
+    this.#available = false;
   }
 
   /** @param {List} list @param {Listed} listed */
@@ -123,18 +149,23 @@ class EarlyDevice {
     const compiling = device.createComputePipelineAsync({ layout, compute: { module, entryPoint, constants } });
     compiling.catch(() => {}); // reported to the one that asks for it
     this.#pipelines.set(JSON.stringify([code, [entries], entryPoint, constants]), compiling);
+    this.left += 1;
   }
 
   /**
-   * This, once, for the first who wants such a device of such an adapter; else null.
+   * This, once, for the first who wants such a device of such an adapter; else null, and it is dropped.
    *
    * @param {GPUAdapter} adapter @param {string} powerPreference that it was asked for with
    * @param {GPUDeviceDescriptor} wanted
    */
   take(adapter, powerPreference, wanted) {
-    if (this.#gone || description(adapter, powerPreference, wanted) !== this.#description) return null;
-    this.#gone = true;
-    return this;
+    if (!this.#available) return null;
+    if (description(adapter, powerPreference, wanted) === this.#description) {
+      this.#available = false;
+      return this;
+    }
+    this.drop();
+    return null;
   }
 
   /**
@@ -145,7 +176,8 @@ class EarlyDevice {
   pipeline(identity, label) {
     const found = this.#pipelines.get(identity);
     this.#pipelines.delete(identity);
-    if (!found) this.missing.push(label);
+    if (found) this.left -= 1;
+    else this.missing.push(label);
     return found;
   }
 }

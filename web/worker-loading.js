@@ -1,7 +1,7 @@
 /** The loading of a model in the worker: download, Python's start, upload, and their progress. */
 
 import { check, noAdapter } from "./check.js";
-import { compileEarly } from "./early-kernels.js";
+import { compileEarly, endEarly, undisturbed } from "./early-kernels.js";
 import { onceFilesCame, plain, startPython } from "./python.js";
 import { obtain } from "./remote-models.js";
 import { aborted, end, faultOf, post, unlessAborted } from "./rpc.js";
@@ -49,6 +49,7 @@ async function obtainAndLoad({ signal, emit }, source, { dtype, ...options }) {
   stages.report("weights", { state: "start" });
   const python = startPython((stage, report) => stages.report(stage, report), end).then(async (started) => {
     stages.report("adapter", { state: "start" });
+    await undisturbed();
     await started.engine.open_device(dtype);
     stages.report("adapter", { state: "done" });
     return started;
@@ -76,6 +77,7 @@ async function obtainAndLoad({ signal, emit }, source, { dtype, ...options }) {
     signal.throwIfAborted();
     stages.report("shaders", { state: "start" });
     await proxy.warm_up();
+    await endEarly();
     stages.report("shaders", { state: "done" });
     signal.throwIfAborted();
   } catch (error) {

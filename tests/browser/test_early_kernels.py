@@ -125,6 +125,7 @@ def test_another_device_is_opened_as_always(page: Tab, asked: str) -> None:
         f"""
       const session = {asked};
       const same = session.device === early.device;
+      await early.device.lost; // it is not kept
       return [same, await run(session, CODE), await run(await take(), CODE)];
     """,
     )

@@ -25,30 +25,38 @@ kernels = {key[0] for key in lm.device.pipelines.keys}
 }"""
 
 
-def visit(tab: Tab, **options: str) -> tuple[list[str], int, int, bool]:
-    """Load the embedded model and begin a text → kernels that were not compiled early; the number
-    of those that were and not taken, and of all taken; whether the self-test ran."""
+def visit(tab: Tab, **options: str) -> tuple[str, list[str], int, int, bool]:
+    """Load the embedded model and begin a text → its format; kernels that were not compiled early;
+    the number of those that were and not taken, and of all taken; whether the self-test ran."""
     tab.wait_for("() => Boolean(globalThis.GPT2)")
     found: dict[str, Any] = tab.evaluate(VISIT, options)
     missing, left, taken, tested = literal_eval(found["result"])
-    return missing, left, taken, tested
+    return found["dtype"], missing, left, taken, tested
 
 
 @pytest.mark.parametrize("dtype", ["", "float16"])
 def test_all_kernels_of_a_visit_are_compiled_early(
     browser: Browser, site: Path, dtype: str
 ) -> None:
-    """By default after a measurement of the formats, which q8 wins clearly on SwiftShader."""
+    """By default after a measurement of the formats, which q8 wins on SwiftShader."""
     options = {"dtype": dtype} if dtype else {}
     with hosting(site) as host:
-        tab = browser.open(f"{host.page}tests/library.html", self_tested=False)
-        missing, left, first, tested = visit(tab, **options)
+        for _ in range(3):  # other programs may spoil the measurement
+            tab = browser.open(f"{host.page}tests/library.html", self_tested=False)
+            taken, missing, left, first, tested = visit(tab, **options)
+            if taken == (dtype or "q8"):
+                break
+            tab.close()
         assert (missing, left, tested) == ([], 0, True)
         assert first > 30
         tab.reload()  # measurement and test are remembered
-        missing, left, second, tested = visit(tab, **options)
+        _, missing, left, second, tested = visit(tab, **options)
         assert (missing, left, tested) == ([], 0, False)
         assert 10 < second < first
+        other = "float32" if dtype else "float16"  # of whose test nothing is remembered
+        tab.reload()
+        _, missing, left, _, tested = visit(tab, dtype=other)
+        assert (missing, left, tested) == ([], 0, True)
         tab.close()
     assert not tab.complaints
 

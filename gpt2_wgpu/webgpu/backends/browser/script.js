@@ -82,7 +82,7 @@ globalThis.gpt2WgpuBackend = (() => {
       this.check();
       this.device.pushErrorScope("validation");
       const module = this.device.createShaderModule({ label, code });
-      asked.set(module, code);
+      if (this.early) asked.set(module, code);
       const note = (error) => {
         if (error) this.failed ??= failure("GPUPipelineError", `${label}: ${error.message}`);
       };
