@@ -126,9 +126,13 @@ def test_rows_stay_without_memory_for_a_recording(lm, submits, monkeypatch):
 
 def test_greedy_rows_are_those_alone(lm, submits):
     lm.compile("greedy")
-    stops = [int(row[len(row) // 2]) for row in rows_of(lm, "greedy", stops=None)[:3]]
+    first, *others = rows_of(lm, "greedy", stops=None)
+    new = first[len(PROMPTS[0]) :]
+    stops = [next(token for token in new if not all(token in row for row in others))]
     lm.compile("greedy")
+    submits.clear()
     found = rows_of(lm, samplers.Greedy(), stops=stops)
+    assert len(found[0]) < max(map(len, found)) == LENGTH  # a row that goes on without the first
     assert min(len(rows) for _, _, rows in submits) < len(PROMPTS)
     for row, prompt in zip(found, PROMPTS, strict=True):
         assert rows_of(lm, samplers.Greedy(), [prompt], stops) == [row]
