@@ -107,9 +107,9 @@ fn main(@builtin(local_invocation_index) thread: u32,
   var t5 = token_at(first_token + 5u);
   var t6 = token_at(first_token + 6u);
   var t7 = token_at(first_token + 7u);
-  let rounds = select((steps + LANES - 1u - lane) / LANES, ROUNDS, ROUNDS > 0u);
-  for (var round = 0u; round < rounds; round++) {
-    let s = lane + round * LANES;
+  var round = 0u;
+  for (var s = lane; select(s < steps, round != ROUNDS, ROUNDS != 0u); s += LANES) {
+    round += 1u;
     let step0 = step_at(row.x + s);
     let step1 = step_at(row.y + s);
     let step2 = step_at(row.z + s);
