@@ -133,7 +133,8 @@ COVERED_BY = {
     "gpt2_wgpu/samplers/*.py": "samplers/test_samplers",
     **dict.fromkeys(
         [f"gpt2_wgpu/models/{name}.py" for name in ("hook_points", "hooks", "hooked_blocks")],
-        "models/test_hooks models/test_hooked_generation models/test_run_with_cache",
+        "models/test_hooks models/test_hook_tensors models/test_hooked_generation"
+        " models/test_run_with_cache",
     ),
     "gpt2_wgpu/models/residual_stacks.py": "models/test_residual_stacks",
     "gpt2_wgpu/models/logit_lens.py": "models/test_residual_stacks",

@@ -145,6 +145,8 @@ class ActivationCache:
 
         Raises:
             InvalidArgumentError: an activation was not computed, or an argument is out of range.
+            DisposedTensorError: the cache or the model is disposed; likewise in the methods below
+                that need weights.
         """
         backbone = self._lm().backbone
         top = integer("top", top, 1, backbone.config.vocab_size)

@@ -7,6 +7,7 @@ that compute them without hooks, and what these kernels hide is computed beside 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from typing import Protocol
 
 from gpt2_wgpu import nn
@@ -170,7 +171,8 @@ class HookedBlocks:
             return None
         scale = self._model.attention_scale(layer)
         scores = nn.attention_scores(q, cache, layer, start, scale=scale, mask=mask)
-        changed = hooks.offer(f"{at}hook_attn_scores", scores)
+        # (A view, since the scores are needed even if a hook disposes what it replaces.)
+        changed = hooks.offer(f"{at}hook_attn_scores", copy(scores))
         if changed is None and f"{at}hook_pattern" not in hooks:
             return None
         if changed is not None:
@@ -285,4 +287,4 @@ def centred_and_scale(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
 def _dispose_own(x: Tensor, result: Tensor) -> None:
     """Dispose ``x``, unless it is the ``result``, too, or kept, or of another scope: the user's."""
     if x is not result and x.scope is not None and x.scope is current_scope():
-        x.dispose()
+        x.dispose(f"the model: {x.remedy}" if x.remedy else "the model")

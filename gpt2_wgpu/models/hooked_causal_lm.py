@@ -52,7 +52,7 @@ class HookedCausalLM(SessionCausalLM):
         Raises:
             InvalidArgumentError: a name matches no point, a function takes other arguments, or
                 there are ``others``. In the computation also for a result of another dtype or
-                device; ShapeError for one of another shape.
+                device; ShapeError for one of another shape, DisposedTensorError for a disposed one.
         """
         check_no_others("hooks", others)
         return HookScope(made_hooks(self.backbone, self.backbone.num_layers, hooks), self)

@@ -9,9 +9,14 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
-from gpt2_wgpu.errors import InvalidArgumentError, NumericalError, ShapeError
+from gpt2_wgpu.errors import (
+    DisposedTensorError,
+    InvalidArgumentError,
+    NumericalError,
+    ShapeError,
+)
 from gpt2_wgpu.models.hook_points import point_names, selected
 from gpt2_wgpu.shown import listed, shown
 from gpt2_wgpu.tensors import Tensor
@@ -21,10 +26,17 @@ Hook = Callable[[Tensor, str], Tensor | None]
 """``(activation, name of the point) -> None``, or the tensor in its place."""
 
 
+class Owner(Protocol):
+    """Protocol of what is computed with hooks, a backbone."""
+
+    def check_usable(self) -> None:
+        """Raise DisposedTensorError if its weights were freed."""
+
+
 class Hooks:
     """Functions by the names of the points of ``owner``, a backbone."""
 
-    def __init__(self, owner: object, functions: dict[str, tuple[Hook, ...]]) -> None:
+    def __init__(self, owner: Owner, functions: dict[str, tuple[Hook, ...]]) -> None:
         self.owner = owner
         self._functions = functions
 
@@ -49,12 +61,22 @@ class Hooks:
         Raises:
             ShapeError: a function returned a tensor of another shape.
             InvalidArgumentError: it returned something else, another dtype or device.
+            DisposedTensorError: it returned a disposed tensor, disposed what it was given without
+                replacing it, or disposed the model.
         """
         found = value
+        found.remedy = _remedy(name)
         for function in self._functions.get(name, ()):
             result = function(found, name)
+            self.owner.check_usable()
             if result is not None:
                 found = _checked(name, result, value)
+                found.remedy = _remedy(name)
+            elif found.disposed:
+                raise DisposedTensorError(
+                    f"the hook of {name} disposed its activation and returned None: the model "
+                    "still needs it, and frees it afterwards"
+                )
         return None if found is value else found
 
     def over(self, before: Hooks) -> Hooks:
@@ -64,6 +86,14 @@ class Hooks:
         return Hooks(self.owner, both)
 
 
+def _remedy(name: str) -> str:
+    """Return what to do instead of using the activation of a point after its hook."""
+    return (
+        f"it was the activation of {name}; in the hook read its values or gw.keep(x) it, or take "
+        "it from run_with_cache"
+    )
+
+
 def _checked(name: str, result: Any, value: Tensor) -> Tensor:
     """Return the result of a function, if it can take the place of ``value``."""
     expected = f"the hook of {name} must return None or a float32 tensor of shape {value.shape}"
@@ -71,8 +101,12 @@ def _checked(name: str, result: Any, value: Tensor) -> Tensor:
         result.close()
         raise InvalidArgumentError(f"{expected}, not a coroutine: hooks are plain functions")
     if not isinstance(result, Tensor):
-        raise InvalidArgumentError(f"{expected}, not {shown(result)}")
-    if result.check().shape != value.shape:
+        raise InvalidArgumentError(f"{expected}, not {_described(result)}")
+    try:
+        result.check()
+    except DisposedTensorError as error:
+        raise DisposedTensorError(f"{expected}: {error}") from None
+    if result.shape != value.shape:
         raise ShapeError(f"{expected}, not one of shape {result.shape}")
     if result.dtype != value.dtype:
         raise InvalidArgumentError(f"{expected}, not of dtype {result.dtype}")
@@ -81,7 +115,19 @@ def _checked(name: str, result: Any, value: Tensor) -> Tensor:
     return result
 
 
-def made_hooks(owner: object, layers: int, hooks: Any) -> Hooks:
+def _described(result: Any) -> str:
+    """Return type and size of an array or list, with the function that makes a tensor; or all."""
+    kind, shape = type(result), getattr(result, "shape", None)
+    if isinstance(shape, tuple):
+        size = f"{kind.__module__}.{kind.__name__} of shape {tuple(shape)}"
+    elif isinstance(result, list | tuple):
+        size = f"{kind.__name__} of length {len(result)}"
+    else:
+        return shown(result)
+    return f"{size}: gw.tensor(array) makes a tensor"
+
+
+def made_hooks(owner: Owner, layers: int, hooks: Any) -> Hooks:
     """Return hooks of pairs ``(names, function)``.
 
     InvalidArgumentError for anything but pairs, a function that cannot be called with
@@ -183,6 +229,10 @@ class HookScope(Generic[M]):
         if places:
             del opened[places[-1]]
         _open.set(tuple(opened))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return itself: the functions and the model are shared, as functions always are."""
+        return self
 
     async def __aenter__(self) -> M:
         return self.__enter__()

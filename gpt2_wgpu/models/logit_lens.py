@@ -79,8 +79,9 @@ def logit_lens(
     """Return the lens of ``streams`` [B, T, D], the last of which is that before the head.
 
     ``places``: positions [T] in the text. ``targets``: tokens [B, T] whose ranks are wanted.
-    Computed in chunks, as logits take much memory.
+    Computed in chunks, as logits take much memory. DisposedTensorError if the model is disposed.
     """
+    backbone.check_usable()
     batch, positions, width = streams[0].shape
     rows, vocabulary = batch * positions, backbone.config.vocab_size
     step = max(1, LOGIT_BYTES // (4 * vocabulary))

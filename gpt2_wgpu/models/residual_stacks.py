@@ -108,6 +108,7 @@ def scale_of(backbone: GPT2Backbone, x: Tensor) -> Tensor:
 
 def final_norm(backbone: GPT2Backbone, stack: Tensor) -> Tensor:
     """Return the final norm of each component, by its own mean and scale."""
+    backbone.check_usable()
     with applied(()):
         return backbone.final_norm(pad_last_axis(stack))[..., : backbone.config.n_embd]
 
@@ -117,6 +118,7 @@ def head_results(backbone: GPT2Backbone, tensors: Mapping[str, Tensor], layer: i
     found = tensors.get(f"blocks.{layer}.attn.hook_result")
     if found is not None:
         return found
+    backbone.check_usable()
     z = tensors[f"blocks.{layer}.attn.hook_z"]
     weight, config = backbone.weights.blocks[layer].attn_c_proj.weight, backbone.config
     mixed = pad_last_axis(z).view((*z.shape[:2], weight.in_features))
@@ -125,6 +127,7 @@ def head_results(backbone: GPT2Backbone, tensors: Mapping[str, Tensor], layer: i
 
 def directions(backbone: GPT2Backbone, ids: Tensor) -> Tensor:
     """Return for each of ``ids`` [B, T] the head's row times the final norm's weight: [B, T, D]."""
+    backbone.check_usable()
     weights, width = backbone.weights, backbone.config.n_embd
     with tidy("directions") as scope:
         nothing = no_rows(weights.lm_head.in_features, ids.device)

@@ -72,9 +72,8 @@ class Scope(NotCopyable):
         """Dispose all remaining tensors. Idempotent."""
         self.closed = True
         for tensor in list(self.tensors.values()):
-            tensor.dispose(
-                f"the end of tidy scope {self.name!r}: keep() it, or return it from its scope"
-            )
+            remedy = tensor.remedy or "keep() it, or return it from its scope"
+            tensor.dispose(f"the end of tidy scope {self.name!r}: {remedy}")
 
     def depth(self) -> int:
         """Return the number of open scopes, including this one."""

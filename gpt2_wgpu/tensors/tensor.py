@@ -80,7 +80,7 @@ class Tensor(Operators, NotPicklable):
 
     __slots__ = (
         "__weakref__", "_keras_mask", "children", "created", "device", "disposed", "dtype",
-        "freed_by", "kept", "label", "scope", "serial", "shape", "storage",
+        "freed_by", "kept", "label", "remedy", "scope", "serial", "shape", "storage",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +94,7 @@ class Tensor(Operators, NotPicklable):
         self.kept = False
         self.disposed = False
         self.freed_by = ""
+        self.remedy = ""  # what the error says of it, if it is used after its scope
         self.children: tuple[Tensor, ...] = ()  # tensors that are part of this one
         self._keras_mask: Any = None  # that layers attach and read: layers/masks.py
         self.scope: Owner | None = None
