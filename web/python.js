@@ -104,7 +104,13 @@ async function start(report, onFatal) {
   const begin = (/** @type {any} */ extra) =>
     withWasmErrors(() =>
       withInstances(filesCame, () =>
-        loadPyodide({ indexURL: PYODIDE.href, packageBaseUrl: PYODIDE.href, lockFileContents: lock, ...extra }),
+        loadPyodide({
+          indexURL: PYODIDE.href,
+          packageBaseUrl: PYODIDE.href,
+          lockFileContents: lock,
+          convertNullToNone: true, // a setting of null is the default, as one that is left out
+          ...extra,
+        }),
       ),
     );
   const found = await findSnapshot(lock);

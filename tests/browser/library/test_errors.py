@@ -53,6 +53,7 @@ def test_a_stopped_call_rejects_with_the_reason_of_its_signal(tab: Tab, when: st
     [
         ("lm.generate('The', { temperature: -1 })", "InvalidArgumentError", "RangeError"),
         ("lm.generate([[1, 2], [3]])", "TypeError", "TypeError"),
+        ("lm.generate([undefined])", "TypeError", "TypeError"),
         ("lm.generate([1, 2], { numReturnSequences: 2 })", "TypeError", "TypeError"),
         ("lm.generate('The', { constructor: 1 })", "InvalidArgumentError", "RangeError"),
         ("lm.generate('A',{ logitBias: {constructor: 1} })", "InvalidArgumentError", "RangeError"),
@@ -78,6 +79,8 @@ OPTIONS = "the options of {} must be an object, not {}"
     [
         *((f"lm.generate({each})", f"generate {TEXT_OR_IDS}, or several of them, not {each}")
           for each in ("undefined", "null", "5", "true", "Symbol()")),
+        ("lm.generate([undefined])", "generate takes several prompts as texts, not as undefined: "
+         "for prompts of token ids use stream"),
         ("lm.stream({})", f"stream {TEXT_OR_IDS}, or several of them, not Object"),
         ("lm.session(null)", f"session {TEXT_OR_IDS}, not null"),
         ("lm.tokenizer.encode(undefined)", f"encode {TEXT_OR_IDS}, not undefined"),

@@ -21,6 +21,22 @@ def test_check(tab: Tab) -> None:
     assert "runs on the CPU" in found["warnings"][0]
 
 
+def test_a_setting_of_null_is_the_default(tab: Tab) -> None:
+    generate = "([prompt, options]) => lm.generate(prompt, options)"
+    options = {"maxTokens": 8, "seed": 7}
+    plain = tab.evaluate(generate, [PROMPT, options])
+    nulls = dict.fromkeys(("numReturnSequences", "temperature", "topK", "stop", "timeLimit"))
+    assert tab.evaluate(generate, [PROMPT, {**options, **nulls}]) == plain  # a text, no array
+    assert tab.evaluate(generate, [[PROMPT], {**options, **nulls}]) == [plain]
+    chosen = tab.evaluate(generate, [PROMPT, {"maxTokens": 2, "seed": None, "details": True}])
+    assert chosen["seed"] >= 0
+    perplexity = "([text, stride]) => lm.perplexity(text, { stride })"
+    assert tab.evaluate(perplexity, [PROMPT, None]) == tab.evaluate(perplexity, [PROMPT])
+    wrong = "(text) => thrown(() => lm.generate(text, { stop: [null] }))"
+    message = tab.evaluate(wrong, PROMPT)["message"]
+    assert "null" in message and "jsnull" not in message
+
+
 def test_progress(loading: tuple[Tab, list[dict[str, Any]]]) -> None:
     _, progress = loading
     ended = {event["stage"]: event for event in progress if event["state"] == "done"}

@@ -65,7 +65,7 @@ WRITE = """async () => {
   let reported;
   const onProgress = ({ snapshot }) => (reported = snapshot ?? reported);
   const lm = await GPT2.load("fairytales", { dtype: "float16", onProgress });
-  const text = await lm.generate("Once upon a time", { temperature: 0, maxTokens: 40 });
+  const text = await lm.generate("Once upon a time", { temperature: 0, maxTokens: 40, topP: null });
   return { snapshot: reported, text };
 }"""
 DRAW = "import random; random.random()"

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gpt2_wgpu.small_files import MAX_BYTES
-from tests.browser.library.conftest import ROOT, WEIGHTS, Attempt, obtain
+from tests.browser.library.conftest import ROOT, WEIGHTS, Attempt, obtain, sha256
 from tests.browser.library.host import PREFIX, Host, Hosted
 
 INDEX = "model.safetensors.index.json"
@@ -173,6 +173,31 @@ def test_what_does_not_answer_as_the_hub(attempt: Attempt, host: Host, answer: b
     result = attempt("obtain", "owner/name", {"hub": host.address})["error"]
     assert result["name"] == "PresetError"
     assert "?blobs=true does not answer as the Hub does" in result["message"]
+
+
+def test_the_models_of_a_site(attempt: Attempt, host: Host, files: dict[str, bytes]) -> None:
+    """Folders of its list that hold a whole model, with the bytes of `size`, not of all files."""
+    folders = {"fairytales": {**files, "README.md": b"# Tales"}, "my model": files}
+    folders["no weights"] = {name: data for name, data in files.items() if name != WEIGHTS}
+    folders["notes"] = {"README.md": b"#"}
+    manifest = {
+        f"models/{folder}/{name}": {"bytes": len(data), "sha256": sha256(data)}
+        for folder, held in folders.items()
+        for name, data in held.items()
+    }
+    manifest |= {"index.html": {"bytes": 1}, "models/README.md": {"bytes": 1}}
+    host.files[f"{PREFIX}manifest.json"] = Hosted(json.dumps(manifest).encode())
+    for folder, held in folders.items():
+        host.add(f"{PREFIX.strip('/')}/models/{folder.replace(' ', '%20')}", held)
+    found = attempt("offered")["value"]
+    address = f"{host.page}models/my%20model/"
+    assert [(each["source"], each["name"]) for each in found] == [
+        ("fairytales", "fairytales"),
+        (address, "my model"),
+    ]
+    for each in found:
+        bytes_of_model = sum(map(len, files.values()))
+        assert each["bytes"] == attempt("size", each["source"])["value"]["bytes"] == bytes_of_model
 
 
 @pytest.mark.parametrize("answer", [b"<!doctype html>", b"[1]"])

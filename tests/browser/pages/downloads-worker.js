@@ -52,6 +52,7 @@ serve({
     }
   },
   size: ({ signal }, source, options = {}) => models.size(source, options, signal),
+  offered: () => models.offered(),
   list: () => models.list(),
   remove: (_, id) => models.remove(id),
   async files() {
