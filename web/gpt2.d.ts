@@ -364,7 +364,7 @@ export interface Inspection {
   };
   /** Seconds of each run, until its numbers are in Python. */
   bench?: {
-    /** Number of tokens of the text, of a longer one the last 256. */
+    /** Number of tokens that were measured: the last of the text, at most 256, with room for the streams. */
     tokens: number;
     /** Number of tokens of each stream. */
     newTokens: number;

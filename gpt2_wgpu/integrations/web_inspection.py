@@ -184,10 +184,15 @@ async def _bench(lm: gw.GPT2CausalLM, ids: list[int], repeats: int) -> dict[str,
     from gpt2_wgpu.bench import inspection as bench  # late: few visitors measure
 
     context = lm.backbone.config.n_positions
+    if len(ids) < 2:
+        raise InvalidArgumentError(f"bench needs a text of two tokens or more, not of {len(ids)}")
+    if context < 3:
+        raise InvalidArgumentError(
+            "bench needs a model with a context of three tokens or more (two of the text, and one "
+            f"that follows), not of {context}"
+        )
     new_tokens = min(BENCH_TOKENS, context // 2)
     ids = ids[-min(BENCH_TEXT, context - new_tokens) :]
-    if len(ids) < 2:
-        raise InvalidArgumentError("bench needs a text of two tokens or more, not of one")
     found = await bench.measure_inspection(lm, ids, new_tokens, repeats)
     return {
         "tokens": len(ids),

@@ -204,7 +204,7 @@ def test_infinity_switches_the_time_limit_of_a_checkpoint_off(tales):
 
 @pytest.mark.parametrize(
     ("context", "length", "measured", "new"),
-    [(512, 400, 256, 32), (512, 9, 9, 32), (60, 60, 30, 30), (270, 270, 238, 32)],
+    [(512, 400, 256, 32), (512, 9, 9, 32), (60, 60, 30, 30), (270, 270, 238, 32), (3, 3, 2, 1)],
 )
 def test_times_of_a_long_text_are_those_of_its_end(
     tales, monkeypatch, context, length, measured, new
@@ -225,6 +225,22 @@ def test_times_of_a_long_text_are_those_of_its_end(
     assert given == [(ids[-measured:], new, 2)]
     assert (found["tokens"], found["newTokens"]) == (measured, new)
     assert found["lensTokens"] == min(12, measured)
+
+
+@pytest.mark.parametrize(
+    ("context", "length", "said"),
+    [
+        (2, 2, "bench needs a model with a context of three tokens or more .*, not of 2"),
+        (3, 1, "bench needs a text of two tokens or more, not of 1"),
+        (512, 1, "bench needs a text of two tokens or more, not of 1"),
+    ],
+)
+def test_what_is_too_short_to_measure_is_named(tales, monkeypatch, context, length, said):
+    config = replace(tales.backbone.config, n_positions=context)
+    monkeypatch.setattr(tales.backbone, "config", config)
+    model = web_worker.Model("a model", tales)
+    with pytest.raises(errors.InvalidArgumentError, match=said):
+        asyncio.run(model.inspect([5] * length, {"bench": 1}))
 
 
 def test_every_setting_is_declared():

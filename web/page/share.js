@@ -17,7 +17,7 @@ import { NAMES } from "./settings.js";
  * @property {number} place of the text among them
  */
 
-const MOST_TOKENS = 4096; // of a text
+const MOST_TOKENS = 4096; // that a link has of a text; of one with more it has the text alone
 const MOST_OTHERS = 19;
 const MOST_CHARACTERS = 32_000; // of a link with branches: browsers show no more of an address
 
@@ -30,7 +30,8 @@ const MOST_CHARACTERS = 32_000; // of a link with branches: browsers show no mor
  * @returns {{href: string, left: Linked[]}} a URL with all of it in the fragment, which no server ever sees, and the
  *     branches that it has no room for
  */
-export function linkTo(prompt, { linked, others, place }, settings, stop, { model, dtype }) {
+export function linkTo(prompt, { linked: shown, others, place }, settings, stop, { model, dtype }) {
+  const linked = shown && readable(shown);
   const fields = new URLSearchParams({ prompt });
   if (linked) fields.set("text", linked.text);
   if (linked?.ids.length) fields.set("ids", linked.ids.join(" "));
@@ -44,7 +45,7 @@ export function linkTo(prompt, { linked, others, place }, settings, stop, { mode
   /** @type {Linked[]} */
   const left = [];
   for (const [i, other] of others.entries()) {
-    const also = `&${new URLSearchParams({ also: packed(other, /** @type {Linked} */ (linked)) })}`;
+    const also = `&${new URLSearchParams({ also: packed(readable(other), /** @type {Linked} */ (linked)) })}`;
     if (url.href.length + also.length > MOST_CHARACTERS) {
       left.push(other);
       if (i < place) place -= 1;
@@ -52,6 +53,11 @@ export function linkTo(prompt, { linked, others, place }, settings, stop, { mode
   }
   if (left.length < others.length) url.hash += `&place=${place}`;
   return { href: url.href, left };
+}
+
+/** A text without its tokens, if they are more than a link is read with. @param {Linked} text @returns {Linked} */
+function readable(text) {
+  return text.ids.length > MOST_TOKENS ? { ...text, ids: [] } : text;
 }
 
 /** A branch as a field: what it has besides the beginning that it shares with the text. @param {Linked} branch @param {Linked} of */

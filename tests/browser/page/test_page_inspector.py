@@ -7,7 +7,7 @@ from collections.abc import Callable
 from playwright.sync_api import expect
 
 from gpt2_wgpu.bench.inspection import LENS_TOKENS, TOP
-from gpt2_wgpu.integrations.web_inspection import BENCH_TEXT, BENCH_TOKENS
+from gpt2_wgpu.integrations.web_inspection import BENCH_TOKENS
 from tests.browser.page.visit import Visit
 
 Begin = Callable[..., Visit]
@@ -21,6 +21,16 @@ def opened(visit: Begin, fake: dict[str, object] | None = None) -> Visit:
     me.generate()
     expect(me("inspector-recorded")).to_have_text("")  # the views are of this text
     return me
+
+
+def stop(me: Visit, name: str, label: str) -> None:
+    """Begins what the button `name` measures, and stops it: the button has its `label` again."""
+    me.evaluate("() => { fake.slowInside = 10_000; }")
+    me(name).click()
+    expect(me(name)).to_have_text("Stop")
+    me(name).click()
+    expect(me("inspector-message")).to_have_text("Stopped.")
+    expect(me(name)).to_have_text(label)
 
 
 def test_attention_and_lens(visit: Begin) -> None:
@@ -135,12 +145,7 @@ def test_time_of_a_step(visit: Begin) -> None:
     expect(me("time-rows").locator("a[tabindex='0']")).to_have_count(1)
     widths = [rows.nth(i).locator(".filled").evaluate("b => b.style.width") for i in range(3)]
     assert widths == ["2%", "100%", "50%"]
-    me.evaluate("() => { fake.slowInside = 10_000; }")
-    me("measure").click()
-    expect(me("measure")).to_have_text("Stop")
-    me("measure").click()
-    expect(me("inspector-message")).to_have_text("Stopped.")
-    expect(me("measure")).to_have_text("Measure 32 steps")
+    stop(me, "measure", "Measure 32 steps")
     expect(rows).to_have_count(3)  # those of before
 
 
@@ -181,23 +186,34 @@ def test_time_of_looking_inside(visit: Begin) -> None:
         ]
     )
     expect(me("bench-line")).to_have_text(
-        "Text of 70 tokens. Alternatives make the stream take 1.50 times as long."
+        "Measured on 70 tokens. Alternatives make the stream take 1.50 times as long."
     )
-    expect(me("inspector")).to_contain_text(f"(of a long one its last {BENCH_TEXT} tokens)")
     assert me.calls("inspect")[-1][1:] == [
         me.text,
         {"attention": None, "lens": None, "at": None, "time": None, "bench": 3},
     ]
-    me.evaluate("() => { fake.slowInside = 10_000; }")
-    me("measure-inspection").click()
-    expect(me("measure-inspection")).to_have_text("Stop")
-    me("measure-inspection").click()
-    expect(me("inspector-message")).to_have_text("Stopped.")
-    expect(me("measure-inspection")).to_have_text("Measure three times")
+    stop(me, "measure-inspection", "Measure three times")
     expect(rows).to_have_count(5)  # those of before
     me.evaluate("() => { fake.slowInside = 0; }")
     me("inspect").click()
     expect(me("benched")).to_be_hidden()  # they were of a text that may be another
+
+
+def test_what_was_measured_has_the_numbers_of_the_measurement(visit: Begin) -> None:
+    """As of a short text and of a small context."""
+    sizes = {"ids": [0] * 5, "tokens": 4, "newTokens": 1, "lensTokens": 3, "topLogprobs": 7}
+    me = opened(visit, {"bench": sizes})
+    me("measure-inspection").click()
+    expect(me("bench-line")).to_contain_text("Measured on the last 4 of 5 tokens.")
+    expect(me("bench-rows").locator("th")).to_have_text(
+        [
+            "Probability of every token after one was replaced, with 7 alternatives each",
+            "Attention of one layer, all heads",
+            "Logit lens of the first 3 tokens, all layers",
+            "Stream of 1 token after the text",
+            "The same stream with 7 alternatives of each token",
+        ]
+    )
 
 
 def test_no_recorded_view_stays_beside_a_measured_one(visit: Begin) -> None:

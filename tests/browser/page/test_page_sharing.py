@@ -217,6 +217,28 @@ def test_nonsense_for_tokens_leaves_the_text(visit: Begin, ids: str) -> None:
     assert me.evaluate("() => globalThis.pwned ?? 0") == 0
 
 
+@pytest.mark.parametrize(("count", "kept"), [(4096, True), (4097, False)])
+def test_a_link_has_no_tokens_that_none_reads(visit: Begin, count: int, kept: bool) -> None:
+    """Of more it has the text alone; so of a branch, also of one that begins as the text."""
+    me = visit()
+    *found, odd = me.page.evaluate(
+        """async (count) => {
+          const url = new URL("web/page/share.js", document.baseURI);
+          const { linkTo, readLink } = await import(url.href);
+          const made = (text, length, id) => ({ text, ids: Array(length).fill(id), branch: text });
+          const [linked, ...others] =
+            [made("text", count, 1), made("te", 9, 1), made("x", count, 2)];
+          const { href, left } = linkTo("", { linked, others, place: 0 }, {}, [], {});
+          const { texts, damaged } = readLink(new URL(href).hash);
+          const seen = [texts.linked, ...texts.others].map(({ text, ids }) => [text, ids.length]);
+          return [...seen, Boolean(damaged) || left.length];
+        }""",
+        count,
+    )
+    tokens = count if kept else 0
+    assert found == [["text", tokens], ["te", 9], ["x", tokens]] and not odd
+
+
 def test_a_link_names_the_model_and_waits(visit: Begin) -> None:
     me = visit(fragment="#prompt=Hello&model=openai-community/gpt2")
     expect(me("candidate-name")).to_have_text("openai-community/gpt2")

@@ -2,7 +2,7 @@
 // looking inside, a row of index.html each.
 
 import { element, make } from "../dom.js";
-import { sentence } from "../format.js";
+import { counted, sentence } from "../format.js";
 import { rove, stopAt } from "./roving.js";
 
 /** @typedef {import("../../gpt2.js").Inspection} Inspection */
@@ -49,7 +49,7 @@ export function showTime({ time }) {
 }
 
 /** Shows three times of looking inside, or hides the view. @param {Inspection} found */
-export function showBench({ bench }) {
+export function showBench({ ids, bench }) {
   benched.hidden = !bench;
   if (!bench) return;
   for (const { cells, dataset } of element("bench-rows", HTMLTableSectionElement).rows) {
@@ -58,9 +58,17 @@ export function showBench({ bench }) {
       cells[i + 1].textContent = (1e3 * seconds).toFixed(seconds < 0.1 ? 1 : 0);
     });
   }
-  const [tokens, ratio] = element("bench-line", HTMLElement).children;
-  tokens.textContent = String(bench.tokens);
-  ratio.textContent = (Math.min(...bench.detailedStream) / Math.min(...bench.stream)).toFixed(2);
+  /** @type {Record<string, string>} */
+  const texts = {
+    measured: bench.tokens < ids.length ? `the last ${bench.tokens} of ${ids.length} tokens` : counted(ids.length, "token"),
+    lensTokens: counted(bench.lensTokens, "token"),
+    newTokens: counted(bench.newTokens, "token"),
+    topLogprobs: String(bench.topLogprobs),
+    ratio: (Math.min(...bench.detailedStream) / Math.min(...bench.stream)).toFixed(2),
+  };
+  for (const place of /** @type {NodeListOf<HTMLElement>} */ (benched.querySelectorAll("[data-fill]"))) {
+    place.textContent = texts[place.dataset.fill ?? ""];
+  }
 }
 
 /** @param {Float32Array} values */
