@@ -6,6 +6,7 @@ gpt2_wgpu/webgpu/backends/native_bundle.py does. Indices are checked as always.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -17,18 +18,33 @@ _FUNCTION = (
     "struct WGPUShaderModuleImpl *(*)"
     "(struct WGPUDeviceImpl *, WGPUShaderModuleDescriptor *, uint64_t)"
 )
+_PARAMETERS = [["name", "ob"], ["label", "internal", "device"]]
+_CONSTANTS = (
+    "WGPUSType_ShaderSourceWGSL",
+    "WGPUShaderRuntimeChecks_BoundsChecks",
+    "WGPU_STRLEN",
+)
 
 
 def without_loop_bounds(device: gw.Device) -> AbstractContextManager[None] | None:
     """Return a context in which ``device`` takes kernels without the counters.
 
-    None if wgpu is not the native one of that version.
+    None if wgpu is not the native one, or has other private parts than stated here.
     """
     try:
-        from wgpu.backends.wgpu_native._api import ffi, lib
+        from wgpu.backends.wgpu_native._api import GPUShaderModule, ffi, lib, libf
 
-        known = ffi.typeof(lib.wgpuDeviceCreateShaderModuleTrusted).cname == _FUNCTION
-    except (ImportError, AttributeError, TypeError):
+        names = [
+            [*inspect.signature(each).parameters]
+            for each in (libf._make_proxy_func, GPUShaderModule)
+        ]
+        known = (
+            ffi.typeof(lib.wgpuDeviceCreateShaderModuleTrusted).cname == _FUNCTION
+            and names == _PARAMETERS
+            and ffi.typeof(device.gpu._internal).cname == "struct WGPUDeviceImpl *"
+            and all(hasattr(lib, name) for name in _CONSTANTS)
+        )
+    except (ImportError, AttributeError, TypeError, ValueError):
         return None
     return _taken(device) if known else None
 

@@ -69,3 +69,28 @@ def test_another_version_of_wgpu_has_none(device, monkeypatch, lib):
     api = None if lib is None else SimpleNamespace(lib=lib, ffi=SimpleNamespace())
     monkeypatch.setitem(sys.modules, "wgpu.backends.wgpu_native._api", api)
     assert without_loop_bounds(device) is None
+
+
+def _other_module(label, internal, device, checks):
+    raise AssertionError("made")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GPUShaderModule", None),
+        ("GPUShaderModule", _other_module),
+        ("libf", SimpleNamespace()),
+        ("libf", SimpleNamespace(_make_proxy_func=lambda function: function)),
+    ],
+    ids=["no module", "other arguments", "no proxy", "other proxy"],
+)
+def test_other_private_parts_of_wgpu_give_none(device, monkeypatch, name, value):
+    from wgpu.backends.wgpu_native import _api
+
+    assert without_loop_bounds(device) is not None
+    if value is None:
+        monkeypatch.delattr(_api, name)
+    else:
+        monkeypatch.setattr(_api, name, value)
+    assert without_loop_bounds(device) is None

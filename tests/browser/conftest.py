@@ -9,7 +9,8 @@ import build_site
 import pytest
 from bootstrap import NO_NODE
 
-from tests.browser.chromium import Worker, required_chromium
+from tests.browser.chromium import Tab, Worker, required_chromium
+from tests.browser.relay import SCRIPT
 from tests.browser.serving import serving
 from tests.browser.time_limit import (  # hooks
     pytest_runtest_protocol as pytest_runtest_protocol,
@@ -49,6 +50,16 @@ def node_modules() -> Path:
     if not found.is_dir():
         pytest.exit(NO_NODE, returncode=1)
     return found
+
+
+@pytest.fixture
+def page(chromium: str, address: str) -> Iterator[Tab]:
+    """An empty page with the JavaScript of the backend, `gpt2WgpuBackend`, and no Python."""
+    tab = Tab(chromium, f"{address}tests/empty.html")
+    tab.evaluate(f"{SCRIPT.read_text()}; null")
+    yield tab
+    tab.close()
+    assert not tab.complaints
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 
 from tests.browser.chromium import Tab, Worker
-from tests.browser.relay import SCRIPT
 from tests.webgpu.shaders import DOUBLE
 
 # Pipelines are asked for, and are compiled when `release` is called, or never.
@@ -56,15 +55,6 @@ _OPENED = f"""
   ]);
   const thrown = (promise) => promise.then(() => null, ({{ name, message }}) => [name, message]);
 """
-
-
-@pytest.fixture
-def page(chromium: str, address: str) -> Iterator[Tab]:
-    tab = Tab(chromium, f"{address}tests/empty.html")
-    tab.evaluate(f"{SCRIPT.read_text()}; null")
-    yield tab
-    tab.close()
-    assert not tab.complaints
 
 
 def test_work_of_a_queue_keeps_its_order(page: Tab) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.browser.chromium import Tab
-from tests.browser.relay import SCRIPT
 
 # `list` has a kernel that makes x to 2x + 1, and one that does not compile; `take` asks for a
 # device as Python does, and `run` runs a kernel there on 3.
@@ -71,15 +69,6 @@ _BEGUN = """
   };
   const thrown = (promise) => promise.then(() => null, ({ name, message }) => [name, message]);
 """
-
-
-@pytest.fixture
-def page(chromium: str, address: str) -> Iterator[Tab]:
-    tab = Tab(chromium, f"{address}tests/empty.html")
-    tab.evaluate(f"{SCRIPT.read_text()}; null")
-    yield tab
-    tab.close()
-    assert not tab.complaints
 
 
 def begun(page: Tab, script: str) -> Any:
