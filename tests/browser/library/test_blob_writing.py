@@ -32,6 +32,7 @@ WRITE = """async ([size, kind]) => {
   }[kind];
   const written = new Uint8Array(Math.ceil(size / 4) * 4);
   const session = {
+    unwaited: 0,
     check() { if (kind === "cancelled") throw new Error("lost"); },
     inOrder: (work) => work(),
     settled: (begin) => begin(),
@@ -50,6 +51,7 @@ MANY = """async (count) => {
   globalThis.writes = 0;
   const blob = new Blob([new Uint8Array(1 << 20)]);
   const session = {
+    unwaited: 0,
     check() {},
     inOrder: (work) => work(),
     settled: (begin) => begin(),
@@ -61,6 +63,25 @@ MANY = """async (count) => {
       writes++;
     }
   })();
+}"""
+
+WAITS = """async (sizes) => {
+  await import("../web/gpu.js");
+  const order = [];
+  const session = {
+    unwaited: 0,
+    check() {},
+    inOrder: (work) => work(),
+    settled: (begin) => begin(),
+    queue: {
+      writeBuffer: (_, at, from, start, length) => order.push(length),
+      onSubmittedWorkDone: async () => void order.push("wait"),
+    },
+  };
+  for (const size of sizes) {
+    await gpt2WgpuBackend.writeBlob(session, null, new Blob([new Uint8Array(size)]));
+  }
+  return order;
 }"""
 
 
@@ -91,6 +112,17 @@ def test_a_reader_is_left_behind_by_nobody(write: Callable[[int, str], dict[str,
     found = write(5_000_000, "cancelled")
     assert found["error"]["message"] == "lost"
     assert found["cancelled"]
+
+
+def test_the_gpu_is_waited_for_after_16_mib(open_tab: Callable[[str], Tab]) -> None:
+    """Small tensors are written without a wait each; no more than 16 MiB are on their way."""
+    tab = open_tab("tests/library.html")
+    tab.wait_for("() => Boolean(globalThis.thrown)")
+    assert tab.evaluate(WAITS, [1000] * 3) == [1000] * 3
+    mib = 1 << 20
+    first = [4 * mib] * 4 + ["wait"] + [4 * mib] * 2 + [2 * mib]
+    expected = [*first, 8, 4 * mib, 4 * mib, "wait"]  # 6 bytes are padded to words
+    assert tab.evaluate(WAITS, [26 * mib, 6, 8 * mib]) == expected
 
 
 def test_garbage_is_collected_while_a_blob_is_read(open_tab: Callable[[str], Tab]) -> None:

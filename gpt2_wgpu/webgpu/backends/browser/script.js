@@ -14,6 +14,7 @@ globalThis.gpt2WgpuBackend = (() => {
 
   const FILTERS = ["validation", "out-of-memory", "internal"];
   const PIECE = 4 << 20; // bytes of a blob in this memory at a time
+  const UNWAITED = 16 << 20; // bytes of blobs that may be written before the GPU is waited for
   const LOSS_MILLISECONDS = 100; // a map fails a little before its device is known to be lost
   const NUDGE_MILLISECONDS = 1; // browsers raise it to 4 after a few in a row
   const IS_FIREFOX = /\bFirefox\//.test(globalThis.navigator?.userAgent ?? "");
@@ -48,6 +49,7 @@ globalThis.gpt2WgpuBackend = (() => {
       this.unready = new Set(); // pipelines that are being compiled, or do not compile
       this.delayed = null; // a promise: operations of the queue that wait for pipelines
       this.waiting = 0; // calls in `settled`
+      this.unwaited = 0; // bytes of blobs that the GPU may not have yet
       this.timer = null;
       this.lost = device.lost.then((info) => this.lose(info.reason, info.message));
       device.addEventListener("uncapturederror", (event) => {
@@ -304,11 +306,13 @@ globalThis.gpt2WgpuBackend = (() => {
     },
 
     // Through one piece of memory, which goes to the reader and comes back: a new one for each
-    // piece would pile up until the collector runs.
+    // piece would pile up until the collector runs. Written data is in the browser's memory until
+    // the GPU process has it: hence the waits, at which a tensor is reported that there was no room
+    // for. A wait for each of many small tensors would take longer than their bytes do.
     async writeBlob(session, buffer, blob) {
       const reader = readerOf(blob);
       reading.add(reader);
-      let staging = new ArrayBuffer(PIECE);
+      let staging = new ArrayBuffer(Math.min(PIECE, Math.ceil(blob.size / 4) * 4));
       try {
         for (let offset = 0, filled = 0; offset + filled < blob.size; ) {
           const { value } = await reader.read(new Uint8Array(staging, filled)).catch((error) => {
@@ -317,21 +321,22 @@ globalThis.gpt2WgpuBackend = (() => {
           if (!value?.byteLength) throw failure("OSError", "the file ended early");
           staging = value.buffer;
           filled += value.byteLength;
-          if (filled < PIECE && offset + filled < blob.size) continue;
+          if (filled < staging.byteLength && offset + filled < blob.size) continue;
           session.check();
           const size = Math.ceil(filled / 4) * 4;
           new Uint8Array(staging).fill(0, filled, size);
           const at = offset;
           await session.inOrder(() => session.queue.writeBuffer(buffer, at, staging, 0, size));
           [offset, filled] = [offset + filled, 0];
+          session.unwaited += size;
+          if (session.unwaited < UNWAITED) continue;
+          session.unwaited = 0;
+          await session.settled(() => session.queue.onSubmittedWorkDone(), []);
         }
       } finally {
         await reader.cancel().catch(() => {}); // of a file that failed there is nothing to cancel
         reading.delete(reader);
       }
-      // Written data is in the browser's memory until the GPU process has it; and a tensor
-      // for which there was no room is reported here, not with the first text.
-      await session.settled(() => session.queue.onSubmittedWorkDone(), []);
     },
 
     map(session, buffer, mode, offset, size) {
