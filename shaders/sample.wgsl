@@ -19,7 +19,7 @@
 // Its steps are includes: the largest logit (sample_best.wgsl), then for a draw either a list of
 // few tokens (sample_listed.wgsl), or the cuts (sample_narrow.wgsl, sample_nucleus.wgsl,
 // sample_typical.wgsl) and a draw from what they leave (sample_draw.wgsl). All logits are read once
-// with a short list, or without cuts; two or three times for a nucleus of many tokens.
+// with a short list, or without cuts; twice, or four times, for a nucleus of many tokens.
 
 override WORKGROUP: u32 = 256u;
 //!include "reduce.wgsl"
@@ -59,7 +59,6 @@ fn choose(row: u32, thread: u32) {
   let budget = u32(uniform_options.top_p * ONE);
   let by_mass = uniform_options.top_p < 1.0;
   let by_depth = by_mass && !lists_top_k(uniform_options);
-  if (by_depth) { clear_depths(thread); }
   set_mass_scale(by_depth, thread);
   if (by_depth) { find_nucleus(budget, thread); }
   let random = pcg4d(vec4<u32>(row_params[row].seed, row_params[row].stream, position[row])).x;

@@ -41,7 +41,6 @@ INDEXED = {
     ("include/axes.wgsl", "at"): "six axes, in kernels that no step of a model takes",
     ("include/axes.wgsl", "size"): "six axes, in kernels that no step of a model takes",
     ("include/axes.wgsl", "stride"): "six axes, in kernels that no step of a model takes",
-    ("include/sample_listed.wgsl", "own_mass"): "two of its elements count, with 256 threads",
 }
 
 

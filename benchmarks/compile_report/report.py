@@ -15,7 +15,7 @@ FORMAT = 1
 # rows meet q8 or q4 weights behind a norm; other families do not. Nothing else may spill.
 ALLOWED_SPILLS = {("linear_gemv", "gfx1100"): 16}
 # Scalar registers of a subgroup of 64, kept in lanes of a vector register: no memory is read.
-ALLOWED_SCALAR_SPILLS = {("sample", "vega10"): 4}
+ALLOWED_SCALAR_SPILLS = {("sample", "vega10"): 16}
 JSON = Path(__file__).with_name("report.json")
 MARKDOWN = Path(__file__).with_name("report.md")
 COMMAND = "python -m benchmarks.compile_report"

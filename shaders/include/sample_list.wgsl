@@ -1,9 +1,11 @@
-// A short list of tokens in workgroup memory, in any order, each of which can be compared with each
-// other.
+// A short list of tokens in workgroup memory, in any order, and cuts of it. Sums over bins of depth
+// (the distance of a token's log-probability from the largest) show in which bin a cut is; only
+// the tokens of that bin are compared with the others.
 //
 // Provides: LISTED, listed, list_index, list_rank, list_mass, begin_list, list_token, end_list,
-//           listed_before
-// Needs:    WORKGROUP, found, mass, rank_high
+//           BINS, clear_bins, bin_exceeding, cut_list
+// Needs:    WORKGROUP, bin_mass, floor_high, floor_low, found, log_mass, mass, rank_high,
+//           running_sum
 
 const LISTED: u32 = 512u;
 
@@ -37,14 +39,70 @@ fn end_list(thread: u32) -> u32 {
   return count;
 }
 
-// How many listed tokens rank before the n-th, and their mass.
-fn listed_before(n: u32, count: u32) -> vec2<u32> {
-  var before = vec2<u32>(0u);
-  for (var m = 0u; m < count; m++) {
-    if (list_rank[m] > list_rank[n]
-        || (list_rank[m] == list_rank[n] && list_index[m] < list_index[n])) {
-      before += vec2<u32>(1u, list_mass[m]);
+const BINS: u32 = 256u;
+
+// Every thread must call.
+fn clear_bins(thread: u32) {
+  for (var i = thread; i < BINS; i += WORKGROUP) { atomicStore(&bin_mass[i], 0u); }
+  workgroupBarrier();
+}
+
+// The bin at which the running sum, from `before` on, exceeds `budget`, the sum before it, and 1;
+// zeros without one. Every thread must call, after all have added to bin_mass.
+fn bin_exceeding(budget: u32, before: u32, thread: u32) -> vec3<u32> {
+  workgroupBarrier();
+  let share = BINS / WORKGROUP;
+  var own = 0u;
+  for (var i = thread * share; i < (thread + 1u) * share; i++) { own += atomicLoad(&bin_mass[i]); }
+  if (thread == 0u) { found = vec4<u32>(0u); }
+  var sum = before + running_sum(own, thread) - own;
+  for (var i = thread * share; i < (thread + 1u) * share; i++) {
+    let next = sum + atomicLoad(&bin_mass[i]);
+    if (sum <= budget && budget < next) { found = vec4<u32>(i, sum, 1u, 0u); } // in one thread
+    sum = next;
+  }
+  return workgroupUniformLoad(&found).xyz;
+}
+
+// The bin of the n-th token: equal parts of the depths from range.x to range.y, and what is beyond.
+fn depth_bin(n: u32, range: vec2<f32>) -> u32 {
+  let width = clamp(range.y - range.x, 1e-30, 1e30);
+  let part = (-log_mass(list_index[n]) - range.x) / width;
+  return u32(clamp(part * f32(BINS), 0.0, f32(BINS) - 1.0));
+}
+
+// What the n-th token counts for a cut.
+fn weight(by_mass: bool, n: u32) -> u32 { return select(1u, list_mass[n], by_mass); }
+
+// Raise the floor (sample_mass.wgsl) so that a kept token has at most `budget` ranked before it, of
+// which `above` is not listed: counted as tokens, or as mass -> false if the list of `count` tokens
+// does not exceed the budget. `range`: depths of the list. Every thread must call.
+fn cut_list(by_mass: bool, budget: u32, above: u32, range: vec2<f32>, count: u32,
+            thread: u32) -> bool {
+  clear_bins(thread);
+  for (var n = thread; n < count; n += WORKGROUP) {
+    atomicAdd(&bin_mass[depth_bin(n, range)], weight(by_mass, n));
+  }
+  let bin = bin_exceeding(budget, above, thread);
+  if (thread == 0u) { found = vec4<u32>(0u); }
+  workgroupBarrier();
+  for (var n = thread; n < count; n += WORKGROUP) {
+    if (bin.z == 0u || depth_bin(n, range) != bin.x) { continue; }
+    var before = above;
+    for (var m = 0u; m < count; m++) {
+      if (list_rank[m] > list_rank[n]
+          || (list_rank[m] == list_rank[n] && list_index[m] < list_index[n])) {
+        before += weight(by_mass, m);
+      }
+    }
+    if (before <= budget && budget < before + weight(by_mass, n)) { // in one thread
+      found = vec4<u32>(list_rank[n], ~list_index[n], 1u, 0u);
     }
   }
-  return before;
+  let cut = workgroupUniformLoad(&found);
+  if (cut.x > floor_high || (cut.x == floor_high && cut.y > floor_low)) { // a floor only rises
+    floor_high = cut.x;
+    floor_low = cut.y;
+  }
+  return cut.z == 1u;
 }

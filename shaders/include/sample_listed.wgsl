@@ -3,10 +3,12 @@
 // without it for a nucleus (sample_nucleus.wgsl), or a min-p, that leave few tokens.
 //
 // Provides: lists_top_k, draw_listed
-// Needs:    ALL_LOGITS, CHUNK, LISTED, ONE, Options, WORKGROUP, begin_list, chunks_of, end_list,
-//           first, floor_high, found, list_index, list_mass, list_rank, list_token, listed,
-//           listed_before, logits, maxima_and_counts, multiply_high, nucleus_bound, options_of,
-//           rank, sampled_token, params.candidates, params.maxima_and_counts_width
+// Needs:    ALL_LOGITS, BINS, CHUNK, LISTED, ONE, Options, WORKGROUP, begin_list, bin_exceeding,
+//           bin_mass, chunks_of, clear_bins, cut_list, end_list, first, floor_high, found, highest,
+//           kept, list_index, list_mass, list_rank, list_token, listed, logits, maxima_and_counts,
+//           multiply_high, nucleus_bound, nucleus_is_short, options_of, rank, running_sum,
+//           running_total, sampled_token, unrank, params.candidates,
+//           params.maxima_and_counts_width
 //
 // All tokens that may be kept have at least the rank of a bound, so only chunks whose maximum
 // reaches it are read. Of top-k it is the k-th highest of the chunks' maxima: k chunks have a logit
@@ -81,6 +83,7 @@ fn draw_listed(row: u32, random: u32, thread: u32) -> bool {
   let budget = u32(uniform_options.top_p * ONE);
   let by_mass = uniform_options.top_p < 1.0;
   var bound = 0u;
+  var is_estimate = false; // the bound: of a nucleus
   var chunks = k;
   if (lists_top_k(uniform_options)) {
     bound = find_highest_chunks(k, maxima, thread);
@@ -88,40 +91,54 @@ fn draw_listed(row: u32, random: u32, thread: u32) -> bool {
     if (k > 0u || uniform_options.typical_p < 1.0) { return false; }
     if (!by_mass && uniform_options.reach >= ALL_LOGITS) { return false; }
     if (thread == 0u) {
-      found = vec4<u32>(max(floor_high, select(0u, nucleus_bound(), by_mass)));
+      found = vec4<u32>(floor_high, 1u, 0u, 0u);
+      if (by_mass) {
+        let nucleus_rank = nucleus_bound();
+        found.x = max(floor_high, nucleus_rank);
+        found.y = u32(nucleus_is_short());
+        found.z = u32(nucleus_rank > floor_high);
+      }
     }
-    bound = workgroupUniformLoad(&found).x;
+    let listing = workgroupUniformLoad(&found);
+    if (listing.y == 0u) { return false; }
+    bound = listing.x;
+    is_estimate = listing.z == 1u;
     chunks = find_chunks_from(bound, maxima, thread);
     if (chunks > LISTED / 2u) { return false; }
   }
   let count = list_tokens_from(bound, chunks, thread);
   if (count > LISTED) { return false; }
 
-  if (by_mass && k == 0u) { // the bound of a nucleus is an estimate: is all of it in the list?
-    var all = 0u;
-    for (var m = 0u; m < count; m++) { all += list_mass[m]; }
-    if (thread == 0u) { found = vec4<u32>(u32(all > budget || bound == floor_high)); }
-    if (workgroupUniformLoad(&found).x == 0u) { return false; }
+  let range = vec2<f32>(0.0, (highest - unrank(bound)) / uniform_options.temperature);
+  var is_cut = false;
+  for (var i = u32(k == 0u); i < 1u + u32(by_mass); i++) { // by top-k, then by top-p
+    is_cut = cut_list(i == 1u, select(k - 1u, budget, i == 1u), 0u, range, count, thread);
   }
-  let most = select(k, LISTED, k == 0u);
-  var own_mass: array<u32, LISTED / 32u>; // of every WORKGROUP-th: there are 32 threads at least
+  if (!is_cut && is_estimate) { return false; } // the list may lack a part of the nucleus
+  draw_from_list(random, count, thread);
+  return true;
+}
+
+// The first kept token, in index order, at which the running mass exceeds random / 2^32 of all
+// kept mass, into `sampled_token`. Every thread must call.
+fn draw_from_list(random: u32, count: u32, thread: u32) {
+  let part = (params.candidates + BINS - 1u) / BINS; // indices of a bin
+  clear_bins(thread);
+  var own_mass = 0u;
   for (var n = thread; n < count; n += WORKGROUP) {
-    let before = listed_before(n, count);
-    let kept = before.x < most && list_rank[n] >= floor_high && (!by_mass || before.y <= budget);
-    own_mass[n / WORKGROUP] = select(0u, list_mass[n], kept);
+    if (!kept(list_rank[n], list_index[n])) { list_mass[n] = 0u; }
+    atomicAdd(&bin_mass[list_index[n] / part], list_mass[n]);
+    own_mass += list_mass[n];
   }
-  workgroupBarrier(); // all threads have read
-  for (var n = thread; n < count; n += WORKGROUP) { list_mass[n] = own_mass[n / WORKGROUP]; }
-  workgroupBarrier();
-  var total = 0u;
-  for (var m = 0u; m < count; m++) { total += list_mass[m]; }
-  let goal = multiply_high(random, total);
+  _ = running_sum(own_mass, thread);
+  let goal = multiply_high(random, running_total());
+  let bin = bin_exceeding(goal, 0u, thread);
   for (var n = thread; n < count; n += WORKGROUP) {
+    if (list_index[n] / part != bin.x) { continue; }
     var before = 0u;
     for (var m = 0u; m < count; m++) {
       before += select(0u, list_mass[m], list_index[m] < list_index[n]);
     }
     if (before <= goal && goal < before + list_mass[n]) { sampled_token = list_index[n]; }
   }
-  return true;
 }

@@ -2,7 +2,7 @@
 //
 // Provides: ONE, ALL_LOGITS, Share, share_of, floor_high, floor_low, highest, expected, deviations,
 //           mass_scale, share_mass, share_is_known, log_mass, log_masses, deviation, rank_high,
-//           kept, mass, mass_of, set_mass_scale, drop_below_reach
+//           kept, mass, masses_of, set_mass_scale, drop_below_reach
 // Needs:    GATHERING, LOWEST, WORKGROUP, first, logits, note_depths, own, rank, workgroup_sum,
 //           params.candidates
 //
@@ -57,9 +57,11 @@ fn kept(high: u32, i: u32) -> bool {
   return own.typical_p >= 1.0 || deviation(i) <= deviations;
 }
 
-fn mass_of(log_p: f32) -> u32 { return u32(exp(log_p) * mass_scale + 0.5); }
+fn masses_of(log_p: vec4<f32>) -> vec4<u32> {
+  return vec4<u32>(exp(log_p) * mass_scale + 0.5);
+}
 
-fn mass(i: u32) -> u32 { return mass_of(log_mass(i)); }
+fn mass(i: u32) -> u32 { return u32(exp(log_mass(i)) * mass_scale + 0.5); }
 
 // Every thread must call, before the first mass. `noting`: also note_depths of all tokens.
 fn set_mass_scale(noting: bool, thread: u32) {
@@ -70,7 +72,7 @@ fn set_mass_scale(noting: bool, thread: u32) {
     let log_p = log_masses(four, share.end);
     let p = exp(log_p);
     sum += (p.x + p.y) + (p.z + p.w);
-    if (noting) { note_depths(log_p); }
+    if (noting) { note_depths(log_p, p); }
   }
   mass_scale = ONE / workgroup_sum(sum, thread);
   share_mass = u32(sum * mass_scale + 0.5);

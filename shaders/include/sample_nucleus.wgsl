@@ -1,103 +1,152 @@
-// The cut by top-p without a search over all candidates for each digit: the pass that sums the
-// probabilities (set_mass_scale) also sums them by depth, the distance of a token's
-// log-probability from the largest. They show at which depths the cut is; the few tokens there are
-// listed and compared with each other, or where they are many, those of a 256th of these depths.
-// Equal to narrow(true, ...) of sample_narrow.wgsl, which serves where they are too many still, as
-// equal logits are.
+// The cut by top-p without a search over all candidates for each digit. The depth of a token is the
+// distance of its log-probability from the largest. The pass that sums all probabilities
+// (set_mass_scale) also sums those above each of 16 depths, in registers. A cubic curve through
+// four of these sums predicts the depth of the cut; the tokens around it are listed and compared
+// with each other. If the cut is not among them, the step that has it is divided into 16 again.
+// Equal to narrow(true, ...) of sample_narrow.wgsl, which serves where this finds no cut, as among
+// many equal logits.
 //
-// Provides: note_depths, clear_depths, find_nucleus, nucleus_bound, narrow_nucleus
-// Needs:    GATHERING, LOWEST, WORKGROUP, begin_list, bin_count, bin_mass, end_list, floor_high,
-//           floor_low, found, highest, kept, list_index, list_mass, list_rank, list_token,
-//           listed_before, log_masses, mass_of, mass_scale, rank, running_sum, running_total,
+// Provides: note_depths, find_nucleus, nucleus_bound, nucleus_is_short, narrow_nucleus
+// Needs:    GATHERING, LISTED, LOWEST, WORKGROUP, begin_list, bin_count, bin_mass, cut_list,
+//           end_list, floor_high, floor_low, highest, kept, list_index, list_mass, list_rank,
+//           list_token, log_masses, masses_of, mass_scale, own, rank, running_sum, running_total,
 //           share_is_known, share_mass, share_of, params.candidates
-const DEPTHS: u32 = 256u;   // bins of DEPTH each; the last one has all tokens below, too
-const DEPTH: f32 = 0.0625;
-const NOTED: f32 = 32768.0; // of a bin: the sum of exp(its depth - that of a token), times this
-const COMPARED: u32 = 256u; // most tokens to compare with each other
-const MARGIN: u32 = 1u << 17u; // mass by which sums over bins may be off
 
-var<workgroup> nucleus_first: u32; // the cut is at one of the depths from this
-var<workgroup> nucleus_last: u32;  // to this
-var<private> mass_above: u32;      // of the tokens above those collected
+const STEPS: u32 = 16u;      // between the depths of the sums, each of 1.0 in the first pass
+const DIVISIONS: u32 = 3u;   // most attempts to find the cut
+const COMPARED: f32 = 256.0; // tokens to list around the predicted cut
 
-fn depth_of(log_p: f32) -> u32 { return u32(min(log_p * (-1.0 / DEPTH), f32(DEPTHS) - 1.0)); }
-
-// exp(x) as a polynomial: exact to 1e-6, which MARGIN covers.
-fn note_depth(log_p: f32) {
-  let depth = depth_of(log_p);
-  let x = log_p + DEPTH * f32(depth); // less than DEPTH below 0
-  if (x < -1.0) { return; } // of the last bin: hardly any mass
-  let part = 1.0 + x * (1.0 + x * (0.5 + x * (1.0 / 6.0)));
-  atomicAdd(&bin_mass[depth], u32(part * NOTED + 0.5));
+struct Nucleus {
+  top: f32,    // the cut is probably between these depths
+  bottom: f32,
+  least: f32,  // tokens above the step that has the cut, and in it, at least; up to rounding
+  step: f32,   // the first depth of that step
+  above: f32,  // mass above it
 }
 
-fn note_depths(log_p: vec4<f32>) {
-  note_depth(log_p.x);
-  note_depth(log_p.y);
-  note_depth(log_p.z);
-  note_depth(log_p.w);
+var<workgroup> nucleus: Nucleus;
+var<private> first_depth: f32 = 0.0;
+var<private> depth_step: f32 = 1.0;
+// Of this thread's tokens the sums of exp(log_p) above the ends of steps 1 to 16.
+var<private> above_4: vec4<f32>;
+var<private> above_8: vec4<f32>;
+var<private> above_12: vec4<f32>;
+var<private> above_16: vec4<f32>;
+var<private> mass_above: u32; // of all tokens above the listed ones
+
+fn note_depth(log_p: f32, p: f32) {
+  let steps = vec4<f32>((-log_p - first_depth) / depth_step);
+  let none = vec4<f32>(0.0);
+  above_4 += select(none, vec4<f32>(p), steps < vec4<f32>(1.0, 2.0, 3.0, 4.0));
+  above_8 += select(none, vec4<f32>(p), steps < vec4<f32>(5.0, 6.0, 7.0, 8.0));
+  above_12 += select(none, vec4<f32>(p), steps < vec4<f32>(9.0, 10.0, 11.0, 12.0));
+  above_16 += select(none, vec4<f32>(p), steps < vec4<f32>(13.0, 14.0, 15.0, 16.0));
 }
 
-// Every thread must call, before the depths are noted.
-fn clear_depths(thread: u32) {
-  for (var i = thread; i < DEPTHS; i += WORKGROUP) { atomicStore(&bin_mass[i], 0u); }
-  if (thread == 0u) {
-    nucleus_first = DEPTHS - 1u;
-    nucleus_last = DEPTHS - 1u;
-  }
-  workgroupBarrier();
+fn note_depths(log_p: vec4<f32>, p: vec4<f32>) {
+  note_depth(log_p.x, p.x);
+  note_depth(log_p.y, p.y);
+  note_depth(log_p.z, p.z);
+  note_depth(log_p.w, p.w);
 }
 
-fn mass_at(depth: u32) -> u32 {
-  let sum = f32(atomicLoad(&bin_mass[depth])) / NOTED;
-  return u32(sum * exp(-DEPTH * f32(depth)) * mass_scale);
+fn add_sums(i: u32, sums: vec4<f32>) {
+  let masses = vec4<u32>(sums * mass_scale);
+  atomicAdd(&bin_mass[i], masses.x);
+  atomicAdd(&bin_mass[i + 1u], masses.y);
+  atomicAdd(&bin_mass[i + 2u], masses.z);
+  atomicAdd(&bin_mass[i + 3u], masses.w);
 }
 
-// The depths at which `budget`, a mass, is exceeded. Every thread must call, after set_mass_scale.
+// Where `budget`, a mass, is exceeded, into `nucleus`. Every thread must call, after
+// set_mass_scale.
 fn find_nucleus(budget: u32, thread: u32) {
-  let share = DEPTHS / WORKGROUP;
-  let own_first = thread * share;
-  var own_mass = 0u;
-  for (var i = 0u; i < share; i++) { own_mass += mass_at(own_first + i); }
-  var before = running_sum(own_mass, thread) - own_mass;
-  let low = budget - min(budget, MARGIN);
-  let high = budget + MARGIN;
-  for (var i = 0u; i < share; i++) {
-    let after = before + mass_at(own_first + i);
-    if (before <= low && low < after) { nucleus_first = own_first + i; } // in one thread
-    if (before <= high && high < after) { nucleus_last = own_first + i; }
-    before = after;
-  }
+  if (thread < STEPS) { atomicStore(&bin_mass[thread], 0u); }
+  workgroupBarrier();
+  add_sums(0u, above_4);
+  add_sums(4u, above_8);
+  add_sums(8u, above_12);
+  add_sums(12u, above_16);
+  workgroupBarrier();
+  if (thread == 0u) { predict_cut(f32(budget)); }
   workgroupBarrier();
 }
 
-// A rank that the tokens of all depths up to nucleus_last reach, up to rounding.
-fn nucleus_bound() -> u32 {
-  if (nucleus_last == DEPTHS - 1u) { return 0u; }
-  return rank(max(highest - DEPTH * f32(nucleus_last + 1u) * own.temperature, LOWEST));
+// The mass above the end of step i, from 0 on; of the last one for those after it.
+fn sum_above(i: u32) -> f32 { return f32(atomicLoad(&bin_mass[min(i, STEPS - 1u)])); }
+
+// Tokens with the probability at `depth` that together have `mass`.
+fn tokens_of(mass: f32, depth: f32) -> f32 { return mass / (exp(-depth) * mass_scale); }
+
+fn predict_cut(budget: f32) {
+  // The first step whose end has more than the budget above it, or the one after all; mass above
+  // the starts of the step before, of it and of the next one, and above the end of that.
+  var sums = vec4<f32>(nucleus.above, nucleus.above, sum_above(0u), sum_above(1u));
+  var depth = first_depth;
+  var least = tokens_of(sums.z, depth);
+  for (var i = 0u; i < STEPS && sums.z <= budget; i++) {
+    sums = vec4<f32>(sums.yzw, sum_above(i + 2u));
+    depth += depth_step;
+    least += tokens_of(sums.z - sums.y, depth);
+  }
+  // Newton's form of the curve through the sums, from t = -1 to 2, and its slope at the cut.
+  let d1 = sums.y - sums.x;
+  let d2 = sums.z - sums.y - d1;
+  let d3 = sums.w - 3.0 * (sums.z - sums.y) - sums.x;
+  var t = 0.5;
+  for (var half = 0.25; half > 1e-5; half *= 0.5) {
+    let sum = sums.x + (t + 1.0) * (d1 + t * (0.5 * d2 + (t - 1.0) / 6.0 * d3));
+    t += select(half, -half, sum > budget);
+  }
+  let in_step = sums.z - sums.y;
+  let slope = max(d1 + (t + 0.5) * d2 + (0.5 * t * t - 1.0 / 6.0) * d3, 0.1 * in_step);
+  nucleus = Nucleus(depth, depth + depth_step, least, depth, sums.y);
+  if (tokens_of(in_step, depth + 0.5 * depth_step) > COMPARED) {
+    let cut = depth + t * depth_step;
+    let reach = 0.5 * COMPARED / tokens_of(slope / depth_step, cut);
+    nucleus.top = cut - reach;
+    nucleus.bottom = cut + reach;
+  }
 }
 
-// The tokens with log_p from -origin down to -origin - DEPTHS / scale: into the list, their masses
-// into bin_mass by depth, that range divided by DEPTHS; the mass above them into share_mass and, of
-// all threads, mass_above -> how many they are. Every thread must call.
-fn collect_depths(origin: f32, scale: f32, thread: u32) -> u32 {
-  for (var i = thread; i < DEPTHS; i += WORKGROUP) { atomicStore(&bin_mass[i], 0u); }
+// A rank that all tokens of the nucleus probably reach.
+fn nucleus_bound() -> u32 {
+  return rank(max(highest - nucleus.bottom * own.temperature, LOWEST));
+}
+
+fn nucleus_is_short() -> bool { return nucleus.least <= f32(LISTED); }
+
+// Sum above the 16 parts of the step at `depth`, and find the cut there. Every thread must call.
+fn divide_step(depth: f32, budget: u32, thread: u32) {
+  first_depth = depth;
+  depth_step /= f32(STEPS);
+  above_4 = vec4<f32>(0.0);
+  above_8 = vec4<f32>(0.0);
+  above_12 = vec4<f32>(0.0);
+  above_16 = vec4<f32>(0.0);
+  let share = share_of(0u, params.candidates, thread);
+  for (var i = share.begin; i < share.end; i += 4u * share.step) {
+    let log_p = log_masses(vec4<u32>(i) + share.step * vec4<u32>(0u, 1u, 2u, 3u), share.end);
+    note_depths(log_p, exp(log_p));
+  }
+  find_nucleus(budget, thread);
+}
+
+// The tokens between the depths at.top and at.bottom into the list; the mass above them into
+// share_mass and, of all threads, mass_above -> how many they are. Every thread must call.
+fn list_depths(at: Nucleus, thread: u32) -> u32 {
   begin_list(thread);
   let share = share_of(0u, params.candidates, thread);
   share_mass = 0u;
   for (var i = share.begin; i < share.end; i += 4u * share.step) {
-    let four = vec4<u32>(i) + share.step * vec4<u32>(0u, 1u, 2u, 3u);
-    let log_p = log_masses(four, share.end);
-    let depths = (-log_p - origin) * scale;
-    for (var j = 0u; j < 4u; j++) {
-      if (depths[j] >= f32(DEPTHS)) { continue; }
-      let own = mass_of(log_p[j]);
-      if (depths[j] < 0.0) {
-        share_mass += own;
-      } else {
-        atomicAdd(&bin_mass[u32(depths[j])], own);
-        list_token(four[j]);
-      }
+    let log_p = log_masses(vec4<u32>(i) + share.step * vec4<u32>(0u, 1u, 2u, 3u), share.end);
+    let is_above = -log_p < vec4<f32>(at.top);
+    let masses = select(vec4<u32>(0u), masses_of(log_p), is_above);
+    share_mass += (masses.x + masses.y) + (masses.z + masses.w);
+    let flags = select(vec4<u32>(1u, 2u, 4u, 8u), vec4<u32>(0u),
+                       is_above | (-log_p > vec4<f32>(at.bottom)));
+    for (var left = (flags.x | flags.y) | (flags.z | flags.w); left != 0u; left &= left - 1u) {
+      list_token(i + share.step * countTrailingZeros(left));
     }
   }
   let count = end_list(thread);
@@ -106,65 +155,31 @@ fn collect_depths(origin: f32, scale: f32, thread: u32) -> u32 {
   return count;
 }
 
-// The depth of bin_mass at which `budget`, a mass without that above, is exceeded; DEPTHS if it is
-// not. Every thread must call.
-fn depth_exceeding(budget: u32, thread: u32) -> u32 {
-  let share = DEPTHS / WORKGROUP;
-  var own_mass = 0u;
-  for (var i = thread * share; i < (thread + 1u) * share; i++) {
-    own_mass += atomicLoad(&bin_mass[i]);
-  }
-  if (thread == 0u) { found = vec4<u32>(DEPTHS); }
-  var before = running_sum(own_mass, thread) - own_mass;
-  for (var i = thread * share; i < (thread + 1u) * share; i++) {
-    let after = before + atomicLoad(&bin_mass[i]);
-    if (before <= budget && budget < after) { found = vec4<u32>(i); } // in one thread
-    before = after;
-  }
-  return workgroupUniformLoad(&found).x;
-}
-
 // Raise the floor so that a kept token has at most `budget`, a mass, ranked before it -> false if
-// the tokens to compare are too many, or the sums by depth were off. Every thread must call.
+// the cut was not found. Every thread must call.
 fn narrow_nucleus(budget: u32, thread: u32) -> bool {
+  let floor = vec2<u32>(floor_high, floor_low);
   share_is_known = false;
-  let top = workgroupUniformLoad(&nucleus_first);
-  let bottom = workgroupUniformLoad(&nucleus_last);
-  if (bottom == DEPTHS - 1u) { return false; }
-  var origin = DEPTH * f32(top);
-  var scale = f32(DEPTHS) / (DEPTH * f32(bottom - top + 1u));
-  for (var round = 0u; round < 2u; round++) {
-    let count = collect_depths(origin, scale, thread);
-    if (count <= COMPARED) { return cut_list(budget, count, thread); }
-    let depth = depth_exceeding(budget - min(budget, mass_above), thread);
-    if (depth == DEPTHS) { return false; }
-    origin += f32(depth) / scale;
-    scale *= f32(DEPTHS);
+  for (var division = 1u; ; division++) {
+    let at = workgroupUniformLoad(&nucleus);
+    let count = list_depths(at, thread);
+    let range = vec2<f32>(at.top, at.bottom);
+    if (count <= LISTED && cut_list(true, budget, mass_above, range, count, thread)) {
+      share_is_known = any(floor != vec2<u32>(floor_high, floor_low));
+      share_list(count, thread);
+      return true;
+    }
+    if (division == DIVISIONS) { break; }
+    divide_step(at.step, budget, thread);
   }
   return false;
 }
 
-// Raise the floor to the last token of the list with at most `budget` ranked before it -> false if
-// there is none. Every thread must call.
-fn cut_list(budget: u32, count: u32, thread: u32) -> bool {
+// Add what is kept of the list to share_mass: it belongs to the first threads of the teams. Every
+// thread must call.
+fn share_list(count: u32, thread: u32) {
   for (var i = thread; i < GATHERING; i += WORKGROUP) { atomicStore(&bin_count[i], 0u); }
-  if (thread == 0u) { found = vec4<u32>(0u); }
   workgroupBarrier();
-  for (var n = thread; n < count; n += WORKGROUP) {
-    let before = mass_above + listed_before(n, count).y;
-    if (before <= budget && budget < before + list_mass[n]) { // in one thread
-      found = vec4<u32>(list_rank[n], ~list_index[n], 1u, 0u);
-    }
-  }
-  let cut = workgroupUniformLoad(&found);
-  if (cut.z == 0u) { return false; }
-  // A floor found before may be higher: a floor only rises.
-  share_is_known = cut.x > floor_high || (cut.x == floor_high && cut.y > floor_low);
-  if (share_is_known) {
-    floor_high = cut.x;
-    floor_low = cut.y;
-  }
-  // What is kept of the list belongs to the first threads of the teams.
   let part = share_of(0u, params.candidates, 0u).end;
   for (var n = thread; n < count; n += WORKGROUP) {
     if (kept(list_rank[n], list_index[n])) {
@@ -174,5 +189,4 @@ fn cut_list(budget: u32, count: u32, thread: u32) -> bool {
   workgroupBarrier();
   let team = WORKGROUP / GATHERING;
   if (thread % team == 0u) { share_mass += atomicLoad(&bin_count[thread / team]); }
-  return true;
 }

@@ -26,10 +26,10 @@ def logits_like(kind, vocabulary):
 
 @pytest.mark.parametrize("vocabulary", [257, 5000, 50257])
 @pytest.mark.parametrize("kind", ["text", "wide", "flat", "equal"])
-@pytest.mark.parametrize("top_p", [1e-6, 0.3, 0.9, 0.99, 0.9999, 0.9999999])
+@pytest.mark.parametrize("top_p", [1e-6, 0.3, 0.9, 0.96, 0.99, 0.9999, 0.9999999])
 @pytest.mark.parametrize("min_p", [0.0, 0.01])
 def test_a_nucleus_of_any_size(device, vocabulary, kind, top_p, min_p):
-    """Listed, cut by one or two lists, and with equal logits by a search."""
+    """Listed, cut by one attempt or two, and with equal logits by a search."""
     logits = logits_like(kind, vocabulary)
     options = SamplingOptions(top_p=top_p, min_p=min_p, temperature=0.8, seed=vocabulary)
     found = sampled(device, logits, options)["token"][:, 0]
@@ -39,30 +39,42 @@ def test_a_nucleus_of_any_size(device, vocabulary, kind, top_p, min_p):
         assert token == expected or near_border, (row, token, expected)
 
 
-SEARCH = "if (!is_cut) { narrow(true, budget, thread); }"
-CUT = "if (by_depth) { is_cut = narrow_nucleus(budget, thread); }"
-CUT_AND_SEARCH = f"{CUT}\n    {SEARCH}"
+BY_PASSES = """if (by_depth) { is_cut = narrow_nucleus(budget, thread); }
+    if (!is_cut) { narrow(true, budget, thread); }"""
+
+
+@pytest.mark.parametrize("top_p", [0.3, 0.9])
+def test_a_nucleus_of_few_tokens_is_listed(device, tmp_path, top_p):
+    """The kernel draws the same tokens without the passes over all logits that find a cut."""
+    logits = logits_like("text", 50257)
+    options = SamplingOptions(top_p=top_p, seed=4)
+    expected = sampled(device, logits, options)["token"]
+    with doctored(device, tmp_path, "sample.wgsl", BY_PASSES, ""):
+        np.testing.assert_array_equal(sampled(device, logits, options)["token"], expected)
+
+
+LAST_ATTEMPT = "if (division == DIVISIONS) { break; }"
 
 
 @pytest.mark.parametrize(
-    ("kind", "top_p", "unneeded"),
-    [
-        ("text", 0.3, CUT_AND_SEARCH),
-        ("text", 0.9, CUT_AND_SEARCH),
-        ("text", 0.99, SEARCH),
-        ("wide", 0.9, SEARCH),
-        ("flat", 0.3, SEARCH),
-        ("flat", 0.99, SEARCH),
-    ],
-    ids=lambda value: "list" if value == CUT_AND_SEARCH else "cut" if value == SEARCH else None,
+    ("kind", "top_p", "attempts"),
+    [("text", 0.99, 1), ("wide", 0.9, 1), ("wide", 0.99, 1), ("flat", 0.3, 2), ("flat", 0.99, 2)],
 )
-def test_a_nucleus_needs_no_search_through_all_logits(device, tmp_path, kind, top_p, unneeded):
-    """The kernel draws the same tokens without the slower ways of a cut."""
+def test_the_cut_is_where_it_is_predicted(device, tmp_path, kind, top_p, attempts):
+    """The same tokens are drawn if the last attempt that is needed is the last one made."""
     logits = logits_like(kind, 50257)
     options = SamplingOptions(top_p=top_p, seed=4)
     expected = sampled(device, logits, options)["token"]
-    with doctored(device, tmp_path, "sample.wgsl", unneeded, ""):
-        np.testing.assert_array_equal(sampled(device, logits, options)["token"], expected)
+
+    def with_attempts(count):
+        stop = f"if (division == {count}u) {{ return true; }}"
+        folder = tmp_path / str(count)
+        with doctored(device, folder, "include/sample_nucleus.wgsl", LAST_ATTEMPT, stop):
+            return sampled(device, logits, options)["token"]
+
+    np.testing.assert_array_equal(with_attempts(attempts), expected)
+    if attempts > 1:  # it is noticed that one more is needed
+        assert (with_attempts(attempts - 1) != expected).any()
 
 
 @pytest.mark.parametrize("kind", ["text", "wide", "flat", "equal"])
