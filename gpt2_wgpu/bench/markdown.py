@@ -131,6 +131,7 @@ def _positions(report: Report) -> str:
     lines = (
         (
             row["dtype"],
+            row["cache_dtype"],
             str(row["batch"]),
             str(at["position"]),
             f"{at['seconds_per_step'] * 1e3:.2f}",
@@ -138,7 +139,7 @@ def _positions(report: Report) -> str:
         for row in report["rows"]
         for at in row["positions"]
     )
-    return _table(("dtype", "batch", "position", "step, ms"), lines)
+    return _table(("dtype", "cache", "batch", "position", "step, ms"), lines)
 
 
 def _inspection(report: Report) -> str:

@@ -33,9 +33,13 @@ class Preset:
         """Read the configuration alone."""
         return (await open_preset(self.name, None)).config
 
-    async def load(self, dtype: str | None, device: Device) -> GPT2CausalLM:
+    async def load(
+        self, dtype: str | None, device: Device, cache_dtype: str | None = None
+    ) -> GPT2CausalLM:
         """Load the model, without a preprocessor."""
-        return await GPT2CausalLM.from_preset_async(self.name, None, dtype, device)
+        return await GPT2CausalLM.from_preset_async(
+            self.name, None, dtype, device, cache_dtype=cache_dtype
+        )
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,9 @@ class RandomModel:
             n_head=self.width // HEAD,
         )
 
-    async def load(self, dtype: str | None, device: Device) -> GPT2CausalLM:
+    async def load(
+        self, dtype: str | None, device: Device, cache_dtype: str | None = None
+    ) -> GPT2CausalLM:
         """Create the model, without a preprocessor."""
         config = await self.config()
         backbone = GPT2Backbone(
@@ -83,6 +89,7 @@ class RandomModel:
             config.n_embd,
             4 * config.n_embd,
             dtype=dtype or await default_dtype(device, config),
+            cache_dtype=cache_dtype,
             device=device,
             seed=SEED,
             initializer_range=INITIALIZER_RANGE,

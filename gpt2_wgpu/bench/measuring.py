@@ -16,6 +16,7 @@ from gpt2_wgpu.diagnostics import Profile, peak_read_bandwidth_async, profile_as
 from gpt2_wgpu.diagnostics.profiling import Row as ProfileRow
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
 from gpt2_wgpu.models import GPT2CausalLM
+from gpt2_wgpu.nn import check_cache_dtype
 from gpt2_wgpu.validation import integer
 from gpt2_wgpu.webgpu import Device, checked_device, default_device_async, sync
 from gpt2_wgpu.weight_formats import WEIGHT_FORMATS, check_weight_format
@@ -41,6 +42,7 @@ class Plan:
     repeats: int = 5
     positions: bool = False  # also measure the time per token at several positions
     inspection: bool = False  # also measure odds, attention, logit lens and details
+    cache_dtype: str | None = None  # storage of keys and values; None: the device's default
 
     def __post_init__(self) -> None:
         integer("prompt_tokens", self.prompt_tokens, 1, 2**31 - 1)
@@ -51,6 +53,8 @@ class Plan:
         for dtype in self.dtypes:
             if dtype is not None:
                 check_weight_format(dtype)
+        if self.cache_dtype is not None:
+            check_cache_dtype(self.cache_dtype)
         if self.inspection and self.prompt_tokens < LENS_TOKENS:
             raise InvalidArgumentError(
                 f"inspection needs {LENS_TOKENS} prompt tokens or more, not {self.prompt_tokens}"
@@ -92,7 +96,7 @@ async def measure_async(plan: Plan, device: Device | None = None, say: Say | Non
     rows, parameters = [], 0
     for dtype in plan.dtypes:
         say(f"loading {plan.model.name}" + (f" as {WEIGHT_FORMATS[dtype].name}" if dtype else ""))
-        with await plan.model.load(dtype, device) as lm:
+        with await plan.model.load(dtype, device, plan.cache_dtype) as lm:
             if dtype is None:
                 say(f"weights are {_format_of(lm)}, its default on this adapter")
             parameters = lm.backbone.config.parameter_count()
@@ -157,6 +161,7 @@ async def measure_row(plan: Plan, lm: GPT2CausalLM, batch: int, say: Say) -> Rep
         "engine": "gpt2-wgpu",
         "backend": lm.device.info.backend,
         "dtype": dtype,
+        "cache_dtype": WEIGHT_FORMATS[lm.backbone.cache_dtype].name,
         "batch": batch,
         "prefill_seconds": [run.first_seconds for run in runs],
         "decode_tokens_per_second": [run.tokens_per_second for run in runs],

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from gpt2_wgpu.cli.model_options import default_model
+from gpt2_wgpu.cli.model_options import add_cache_dtype, default_model
 from gpt2_wgpu.cli.options import Parser, add_adapter, integer, use_adapter
 from gpt2_wgpu.cli.terminal import Terminal
 from gpt2_wgpu.errors import InvalidArgumentError
@@ -104,6 +104,7 @@ def _add_work(parser: Parser) -> None:
         metavar="TYPE[,TYPE]",
         help=f"weight formats: {', '.join(OPTIONS)} (default: that of `generate`)",
     )
+    add_cache_dtype(group)
     add_adapter(group)
     group.add_argument(
         "-r",
@@ -158,6 +159,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         args.repeats,
         args.positions,
         args.inspection,
+        OPTIONS.get(args.cache_dtype),
     )
     report = bench.measure(plan, say=terminal.info)
     if args.output == "json":

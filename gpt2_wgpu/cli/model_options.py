@@ -47,11 +47,7 @@ def add_weights(group: argparse._ActionsContainer) -> None:
         help="storage format of the weights on the GPU (default: the format that `convert` wrote, "
         "else f16; without a GPU, q8 if it is measured to be faster)",
     )
-    group.add_argument(
-        "--cache-dtype",
-        choices=[name for name, dtype in OPTIONS.items() if dtype in CACHE_DTYPES],
-        help="storage format of keys and values (default: f16 on a GPU, f32 without one)",
-    )
+    add_cache_dtype(group)
     group.add_argument(
         "--adapter-weights",
         action="append",
@@ -60,6 +56,15 @@ def add_weights(group: argparse._ActionsContainer) -> None:
         help="directory or hub id of a LoRA adapter (PEFT) to merge into the weights (repeatable)",
     )
     add_adapter(group)
+
+
+def add_cache_dtype(group: argparse._ActionsContainer) -> None:
+    """Adds the option of the storage format of keys and values."""
+    group.add_argument(
+        "--cache-dtype",
+        choices=[name for name, dtype in OPTIONS.items() if dtype in CACHE_DTYPES],
+        help="storage format of keys and values (default: f16 on a GPU, f32 without one)",
+    )
 
 
 def load_model(args: argparse.Namespace, terminal: Terminal) -> gw.GPT2CausalLM:

@@ -57,7 +57,7 @@ class Capabilities:
     floats.
 
     ``prefers_f16_cache``: keys and values are stored as f16 by default. A GPU is bound by the bytes
-    that a step reads; a CPU adapter by the instructions, of which f16 takes more.
+    that a step reads; on CPU adapters f16 gains little (llvmpipe) or nothing (SwiftShader).
 
     ``shares_loads``: on a CPU adapter with subgroups, threads pass each other what they load. Only
     natively, where a kernel needs no ``enable subgroups;``.

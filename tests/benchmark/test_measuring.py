@@ -13,6 +13,7 @@ from gpt2_wgpu.bench import Plan, Preset, RandomModel, as_markdown, measure, mea
 from gpt2_wgpu.bench.measuring import POSITION_STEPS
 from gpt2_wgpu.errors import BenchmarkError, ContextLengthError, InvalidArgumentError
 from gpt2_wgpu.models.decoding import Generation
+from gpt2_wgpu.weight_formats import OPTIONS
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "benchmarks.md"
 TALES = Preset("fairytales")
@@ -112,10 +113,11 @@ def test_markdown(report):
 
 
 @pytest.mark.usefixtures("no_leak")
-def test_positions(device, monkeypatch):
+@pytest.mark.parametrize("cache", ["f32", "f16"])
+def test_positions(device, monkeypatch, cache):
     monkeypatch.setattr("gpt2_wgpu.bench.measured_models.VOCABULARY", 1000)
     said = []
-    plan = Plan(SMALL, 4, 6, repeats=1, positions=True)
+    plan = Plan(SMALL, 4, 6, repeats=1, positions=True, cache_dtype=OPTIONS[cache])
     report = asyncio.run(measure_async(plan, device, said.append))
     (row,) = report["rows"]
     places = [at["position"] for at in row["positions"]]
@@ -123,7 +125,8 @@ def test_positions(device, monkeypatch):
     for place, begun in zip(places, (10, 256, 512, 1024 - POSITION_STEPS), strict=True):
         assert begun < place < begun + POSITION_STEPS
     assert all(at["seconds_per_step"] > 0 for at in row["positions"])
-    assert as_markdown(report).count(f"| {places[3]} |") == 1
+    assert row["cache_dtype"] == cache
+    assert as_markdown(report).count(f"| f16 | {cache} | 1 | {places[3]} |") == 1
     assert any("position 256" in line for line in said)
 
 
@@ -183,6 +186,7 @@ def test_what_does_not_fit_the_context_is_refused(device):
         {"batches": (1, 0)},
         {"dtypes": ()},
         {"dtypes": ("f8",)},
+        {"cache_dtype": "q8"},
     ],
     ids=str,
 )

@@ -27,7 +27,8 @@ def little_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("device")
 def test_tables_for_a_person(capsys: Captured) -> None:
-    assert main([*QUICK, "-b", "1,2", "--dtype", "f16"]) == 0
+    options = ["-b", "1,2", "--dtype", "f16", "--cache-dtype", "f16"]
+    assert main([*QUICK, *options]) == 0
     out, err = capsys.readouterr()
     assert "| pp6 |" in out
     assert out.count("| tg8 |") == 2
