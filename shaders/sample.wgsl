@@ -19,7 +19,8 @@
 // Its steps are includes: the largest logit (sample_best.wgsl), then for a draw either a list of
 // few tokens (sample_listed.wgsl), or the cuts (sample_narrow.wgsl, sample_nucleus.wgsl,
 // sample_typical.wgsl) and a draw from what they leave (sample_draw.wgsl). All logits are read once
-// with a short list, or without cuts; twice, or four times, for a nucleus of many tokens.
+// with a short list, or without cuts; two, four or six times for a nucleus of many tokens, and
+// then by a search if it ends among many equal logits.
 
 override WORKGROUP: u32 = 256u;
 //!include "reduce.wgsl"
@@ -29,6 +30,7 @@ override WORKGROUP: u32 = 256u;
 //!include "maxima_and_counts.wgsl"
 //!include "sample_best.wgsl"
 //!include "sample_mass.wgsl"
+//!include "sample_bins.wgsl"
 //!include "sample_list.wgsl"
 //!include "sample_narrow.wgsl"
 //!include "sample_nucleus.wgsl"
@@ -64,13 +66,22 @@ fn choose(row: u32, thread: u32) {
   let random = pcg4d(vec4<u32>(row_params[row].seed, row_params[row].stream, position[row])).x;
   drop_below_reach();
   if (draw_listed(row, random, thread)) { return; }
-  if (uniform_options.top_k != 0u) { narrow(false, uniform_options.top_k - 1u, thread); }
-  if (by_mass) {
-    var is_cut = false;
-    if (by_depth) { is_cut = narrow_nucleus(budget, thread); }
-    if (!is_cut) { narrow(true, budget, thread); }
+  let is_cut = by_depth && narrow_nucleus(budget, thread);
+  for (var by = BY_COUNT; by <= BY_DEVIATION; by++) {
+    var most = uniform_options.top_k - 1u;
+    switch (by) {
+      case BY_COUNT: { if (uniform_options.top_k == 0u) { continue; } }
+      case BY_MASS: {
+        if (!by_mass || is_cut) { continue; }
+        most = budget;
+      }
+      default: {
+        if (uniform_options.typical_p >= 1.0) { continue; }
+        most = typical_budget(thread);
+      }
+    }
+    narrow(by, most, thread);
   }
-  if (uniform_options.typical_p < 1.0) { keep_typical(thread); }
   draw(random, thread);
 }
 

@@ -14,8 +14,12 @@ FORMAT = 1
 # Mesa 22.3's compiler for RDNA 3 keeps up to 16 of 192 registers in memory where seven or eight
 # rows meet q8 or q4 weights behind a norm; other families do not. Nothing else may spill.
 ALLOWED_SPILLS = {("linear_gemv", "gfx1100"): 16}
-# Scalar registers of a subgroup of 64, kept in lanes of a vector register: no memory is read.
-ALLOWED_SCALAR_SPILLS = {("sample", "vega10"): 16}
+# Scalar registers kept in lanes of a vector register: no memory is read.
+ALLOWED_SCALAR_SPILLS = {
+    ("sample", "navi21"): 8,
+    ("sample", "vega10"): 24,
+    ("sample", "gfx1100"): 8,
+}
 JSON = Path(__file__).with_name("report.json")
 MARKDOWN = Path(__file__).with_name("report.md")
 COMMAND = "python -m benchmarks.compile_report"

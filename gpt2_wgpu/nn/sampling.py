@@ -20,7 +20,7 @@ from gpt2_wgpu.webgpu.device import Device
 CHUNK = 256  # logits per stored maximum: shaders/include/rank.wgsl
 OF_PROMPT = 1 << 31  # flag in a token's count: in the prompt
 EXCLUDED = 1 << 30  # flag in a token's count: never chosen
-PASSES = 20  # max passes over the vocabulary, including the overhead of a pass
+PASSES = 25  # max passes over the vocabulary, including the overhead of a pass
 RECENT = 16  # newest tokens stored per row, the max number of new tokens per submit
 _OWN_OPTIONS = 8  # words of the options of a row without stop tokens
 LIVE, STOPPED, FULL, NOT_FINITE, ALL_EXCLUDED = range(5)  # values of ``finished``

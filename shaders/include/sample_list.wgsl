@@ -3,9 +3,9 @@
 // the tokens of that bin are compared with the others.
 //
 // Provides: LISTED, listed, list_index, list_rank, list_mass, begin_list, list_token, end_list,
-//           BINS, clear_bins, bin_exceeding, cut_list
-// Needs:    WORKGROUP, bin_mass, floor_high, floor_low, found, log_mass, mass, rank_high,
-//           running_sum
+//           cut_list
+// Needs:    BINS, WORKGROUP, bin_exceeding, bin_mass, clear_bins, floor_high, floor_low, found,
+//           log_mass, mass, rank_high
 
 const LISTED: u32 = 512u;
 
@@ -39,34 +39,9 @@ fn end_list(thread: u32) -> u32 {
   return count;
 }
 
-const BINS: u32 = 256u;
-
-// Every thread must call.
-fn clear_bins(thread: u32) {
-  for (var i = thread; i < BINS; i += WORKGROUP) { atomicStore(&bin_mass[i], 0u); }
-  workgroupBarrier();
-}
-
-// The bin at which the running sum, from `before` on, exceeds `budget`, the sum before it, and 1;
-// zeros without one. Every thread must call, after all have added to bin_mass.
-fn bin_exceeding(budget: u32, before: u32, thread: u32) -> vec3<u32> {
-  workgroupBarrier();
-  let share = BINS / WORKGROUP;
-  var own = 0u;
-  for (var i = thread * share; i < (thread + 1u) * share; i++) { own += atomicLoad(&bin_mass[i]); }
-  if (thread == 0u) { found = vec4<u32>(0u); }
-  var sum = before + running_sum(own, thread) - own;
-  for (var i = thread * share; i < (thread + 1u) * share; i++) {
-    let next = sum + atomicLoad(&bin_mass[i]);
-    if (sum <= budget && budget < next) { found = vec4<u32>(i, sum, 1u, 0u); } // in one thread
-    sum = next;
-  }
-  return workgroupUniformLoad(&found).xyz;
-}
-
 // The bin of the n-th token: equal parts of the depths from range.x to range.y, and what is beyond.
 fn depth_bin(n: u32, range: vec2<f32>) -> u32 {
-  let width = clamp(range.y - range.x, 1e-30, 1e30);
+  let width = clamp(range.y - range.x, 1e-30, 32.0); // excluded tokens are far below
   let part = (-log_mass(list_index[n]) - range.x) / width;
   return u32(clamp(part * f32(BINS), 0.0, f32(BINS) - 1.0));
 }
@@ -76,7 +51,8 @@ fn weight(by_mass: bool, n: u32) -> u32 { return select(1u, list_mass[n], by_mas
 
 // Raise the floor (sample_mass.wgsl) so that a kept token has at most `budget` ranked before it, of
 // which `above` is not listed: counted as tokens, or as mass -> false if the list of `count` tokens
-// does not exceed the budget. `range`: depths of the list. Every thread must call.
+// does not exceed the budget, or rounding hid the place. `range`: depths of the list. Every thread
+// must call.
 fn cut_list(by_mass: bool, budget: u32, above: u32, range: vec2<f32>, count: u32,
             thread: u32) -> bool {
   clear_bins(thread);

@@ -110,11 +110,11 @@ fn draw_listed(row: u32, random: u32, thread: u32) -> bool {
   if (count > LISTED) { return false; }
 
   let range = vec2<f32>(0.0, (highest - unrank(bound)) / uniform_options.temperature);
-  var is_cut = false;
   for (var i = u32(k == 0u); i < 1u + u32(by_mass); i++) { // by top-k, then by top-p
-    is_cut = cut_list(i == 1u, select(k - 1u, budget, i == 1u), 0u, range, count, thread);
+    let is_cut = cut_list(i == 1u, select(k - 1u, budget, i == 1u), 0u, range, count, thread);
+    // The list has k tokens, but may lack a part of the nucleus.
+    if (!is_cut && (i == 0u || is_estimate)) { return false; }
   }
-  if (!is_cut && is_estimate) { return false; } // the list may lack a part of the nucleus
   draw_from_list(random, count, thread);
   return true;
 }

@@ -13,6 +13,7 @@
 
 const ONE: f32 = 1073741824.0; // 2^30: the mass of probability 1
 const ALL_LOGITS: f32 = 3.4e38; // the reach without min-p
+const LOWEST_LOG: f32 = -1e30;  // finite, also where a logit divided by the temperature is not
 
 // Tokens are kept whose rank (high, low) is at least this, both compared as unsigned words.
 var<private> floor_high: u32 = 0u;
@@ -41,13 +42,16 @@ fn share_of(begin: u32, size: u32, thread: u32) -> Share {
 
 fn rank_high(i: u32) -> u32 { return rank(logits[first + i]); }
 
-fn log_mass(i: u32) -> f32 { return (logits[first + i] - highest) / own.temperature; }
+fn log_mass(i: u32) -> f32 {
+  return max((logits[first + i] - highest) / own.temperature, LOWEST_LOG);
+}
 
 // Of four tokens, whose loads are in flight together; no mass from `end` on.
 fn log_masses(i: vec4<u32>, end: u32) -> vec4<f32> {
   let at = first + min(i, vec4<u32>(end - 1u));
   let values = vec4<f32>(logits[at.x], logits[at.y], logits[at.z], logits[at.w]);
-  return select(vec4<f32>(-1e30), (values - highest) / own.temperature, i < vec4<u32>(end));
+  let log_p = max((values - highest) / own.temperature, vec4<f32>(LOWEST_LOG));
+  return select(vec4<f32>(LOWEST_LOG), log_p, i < vec4<u32>(end));
 }
 
 fn deviation(i: u32) -> f32 { return abs(log_mass(i) - expected); }

@@ -2,9 +2,9 @@
 // distance of its log-probability from the largest. The pass that sums all probabilities
 // (set_mass_scale) also sums those above each of 16 depths, in registers. A cubic curve through
 // four of these sums predicts the depth of the cut; the tokens around it are listed and compared
-// with each other. If the cut is not among them, the step that has it is divided into 16 again.
-// Equal to narrow(true, ...) of sample_narrow.wgsl, which serves where this finds no cut, as among
-// many equal logits.
+// with each other. If the cut is not among them, the step that has it is divided into 16, twice.
+// Equal to narrow(BY_MASS, ...) of sample_narrow.wgsl, which serves where this finds no cut, as
+// among many equal logits.
 //
 // Provides: note_depths, find_nucleus, nucleus_bound, nucleus_is_short, narrow_nucleus
 // Needs:    GATHERING, LISTED, LOWEST, WORKGROUP, begin_list, bin_count, bin_mass, cut_list,
@@ -20,7 +20,7 @@ struct Nucleus {
   top: f32,    // the cut is probably between these depths
   bottom: f32,
   least: f32,  // tokens above the step that has the cut, and in it, at least; up to rounding
-  step: f32,   // the first depth of that step
+  step: f32,   // the first depth of that step; STEPS if the cut is below the first 16 steps
   above: f32,  // mass above it
 }
 
@@ -80,7 +80,8 @@ fn tokens_of(mass: f32, depth: f32) -> f32 { return mass / (exp(-depth) * mass_s
 
 fn predict_cut(budget: f32) {
   // The first step whose end has more than the budget above it, or the one after all; mass above
-  // the starts of the step before, of it and of the next one, and above the end of that.
+  // the starts of the step before (of the first step: 0), of it and of the next one, and above the
+  // end of that.
   var sums = vec4<f32>(nucleus.above, nucleus.above, sum_above(0u), sum_above(1u));
   var depth = first_depth;
   var least = tokens_of(sums.z, depth);
@@ -162,6 +163,7 @@ fn narrow_nucleus(budget: u32, thread: u32) -> bool {
   share_is_known = false;
   for (var division = 1u; ; division++) {
     let at = workgroupUniformLoad(&nucleus);
+    if (at.step >= f32(STEPS)) { break; }
     let count = list_depths(at, thread);
     let range = vec2<f32>(at.top, at.bottom);
     if (count <= LISTED && cut_list(true, budget, mass_above, range, count, thread)) {
