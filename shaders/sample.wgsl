@@ -19,8 +19,10 @@
 // Its steps are includes: the largest logit (sample_best.wgsl), then for a draw either a list of
 // few tokens (sample_listed.wgsl), or the cuts (sample_narrow.wgsl, sample_nucleus.wgsl,
 // sample_typical.wgsl) and a draw from what they leave (sample_draw.wgsl). All logits are read once
-// with a short list, or without cuts; two, four or six times for a nucleus of many tokens, and
-// then by a search if it ends among many equal logits.
+// with a short list, or without cuts; two, four or six times for a nucleus of many tokens. A search
+// (many equal logits, a large top_k, typical_p) reads them once for each digit, up to eight times.
+// Words of all of them: the depth of a token is the distance of its log-probability from the
+// largest, its mass its probability as an integer; the floor is the lowest rank that is kept.
 
 override WORKGROUP: u32 = 256u;
 //!include "reduce.wgsl"

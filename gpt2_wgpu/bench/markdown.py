@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 Report = dict[str, Any]
+_WORDS = ("model", "size", "backend", "dtype", "cache", "test", "kernel")  # left-aligned columns
 _INSPECTED = ("odds_after_edit_seconds", "attention_of_layer_seconds", "lens_seconds")
 
 
@@ -55,6 +56,7 @@ def _speeds(report: Report) -> str:
                 f"{work['parameters'] / 1e6:.1f} M",
                 row["backend"],
                 row["dtype"],
+                row["cache_dtype"],
                 str(row["batch"]),
             )
             prefill = [row["batch"] * prompt / seconds for seconds in row["prefill_seconds"]]
@@ -62,7 +64,8 @@ def _speeds(report: Report) -> str:
             yield (*same, f"tg{new}", *_spread(row["decode_tokens_per_second"]))
 
     return _table(
-        ("model", "size", "backend", "dtype", "batch", "test", "tokens/s", "from .. to"), lines()
+        ("model", "size", "backend", "dtype", "cache", "batch", "test", "tokens/s", "from .. to"),
+        lines(),
     )
 
 
@@ -159,5 +162,5 @@ def _spread(values: Sequence[float]) -> tuple[str, str]:
 
 
 def _table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    rows = [columns, ["---" if place < 3 else "--:" for place in range(len(columns))], *lines]
+    rows = [columns, ["---" if name in _WORDS else "--:" for name in columns], *lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -64,7 +64,7 @@ class RandomModel:
         if size is None or size[1] % HEAD:
             raise InvalidArgumentError(
                 f"{shown(text)} is not a model size: use {', '.join(SIZES)}, or LAYERSxWIDTH with "
-                f"a width that is a multiple of {HEAD}"
+                f"a width that is a multiple of {HEAD}, such as 2x64 (up to 9999x99968)"
             )
         return cls(f"random {text}", *size)
 

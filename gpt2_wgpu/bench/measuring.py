@@ -10,13 +10,14 @@ from typing import Any
 
 from gpt2_wgpu.bench import machine, reference, traffic
 from gpt2_wgpu.bench.inspection import LENS_TOKENS, measure_inspection
-from gpt2_wgpu.bench.measured_models import Model
+from gpt2_wgpu.bench.measured_models import Model, Preset, RandomModel
 from gpt2_wgpu.bench.runs import Rows, Run, prompts_of, timed
 from gpt2_wgpu.diagnostics import Profile, peak_read_bandwidth_async, profile_async
 from gpt2_wgpu.diagnostics.profiling import Row as ProfileRow
 from gpt2_wgpu.errors import ContextLengthError, InvalidArgumentError
 from gpt2_wgpu.models import GPT2CausalLM
 from gpt2_wgpu.nn import check_cache_dtype
+from gpt2_wgpu.shown import shown
 from gpt2_wgpu.validation import integer
 from gpt2_wgpu.webgpu import Device, checked_device, default_device_async, sync
 from gpt2_wgpu.weight_formats import WEIGHT_FORMATS, check_weight_format
@@ -45,6 +46,14 @@ class Plan:
     cache_dtype: str | None = None  # storage of keys and values; None: the device's default
 
     def __post_init__(self) -> None:
+        if not isinstance(self.model, Preset | RandomModel):
+            raise InvalidArgumentError(
+                f"model must be a bench.Preset or bench.RandomModel, not {shown(self.model)}"
+            )
+        for name in ("batches", "dtypes"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not isinstance(value, Sequence):
+                raise InvalidArgumentError(f"{name} must be a sequence, not {shown(value)}")
         integer("prompt_tokens", self.prompt_tokens, 1, 2**31 - 1)
         integer("new_tokens", self.new_tokens, 2, 2**31 - 1)
         integer("repeats", self.repeats, 1, 2**31 - 1)

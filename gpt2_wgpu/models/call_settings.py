@@ -18,7 +18,8 @@ from gpt2_wgpu.models.generate_arguments import SamplerLike, Seeds
 from gpt2_wgpu.models.hooks import Hooks, applied, open_hooks
 from gpt2_wgpu.models.step_logprobs import StepLogprobs
 from gpt2_wgpu.models.token_choice import LogitsProcessor, check_processors
-from gpt2_wgpu.samplers.sampler import SeededSampler, runs_in_python, runs_its_own_loop
+from gpt2_wgpu.samplers.sampler import runs_in_python, runs_its_own_loop
+from gpt2_wgpu.samplers.seeded_sampler import SeededSampler
 from gpt2_wgpu.sampling_parameters import SEED
 
 # Takes a row's index and its new ids; returns how many of them the row keeps, None for all.
@@ -97,8 +98,8 @@ def sampler_of_call(
     if type(chosen).next_options is samplers.GreedySampler.next_options:
         return chosen, None  # no random numbers
     raise InvalidArgumentError(
-        f"{type(chosen).__name__} takes no seed: it is not a SeededSampler; seed it by its own "
-        "arguments"
+        f"{type(chosen).__name__} takes no seed: it is not a SeededSampler; if it draws at random, "
+        "seed it by its own arguments"
     )
 
 

@@ -62,7 +62,7 @@ def of_settings(
 
     Args:
         temperature: 0: greedy search.
-        top_k: 0: all tokens.
+        top_k: 0: all tokens; of contrastive search, which has no such case, 5.
         top_p: 1: no nucleus.
         seed: as in `SeededSampler`.
         **others: the common parameters, as in `Sampler`. With ``num_beams`` a `BeamSampler`,

@@ -1,6 +1,7 @@
 """The choice of shaders/sample.wgsl in Python: which tokens are kept, and which one is drawn.
 
-Probabilities are integer masses, multiples of 2^-30, so that their sums are exact.
+Probabilities are integer masses, multiples of 2^-30, so that their sums are exact. Tokens are
+ranked by probability, where the GPU ranks them by logit.
 """
 
 from __future__ import annotations

@@ -21,4 +21,4 @@ class MinPSampler(RandomSampler):
 
     def get_config(self) -> dict[str, Any]:
         """See `Sampler.get_config`."""
-        return {"min_p": self.min_p, **super().get_config()}
+        return {"min_p": float(self.common()["min_p"]), **super().get_config()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gpt2_wgpu.nn import SamplingOptions
-from gpt2_wgpu.samplers.sampler import SeededSampler
+from gpt2_wgpu.samplers.seeded_sampler import SeededSampler
 
 
 class RandomSampler(SeededSampler):

@@ -1,11 +1,8 @@
-"""Base classes of the samplers: temperature, penalties, seed, and how a token is chosen."""
+"""Base class of the samplers: temperature, penalties, and how a token is chosen."""
 
 from __future__ import annotations
 
-import copy
 import copyreg
-import secrets
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -19,7 +16,6 @@ from gpt2_wgpu.samplers.rule_arguments import RULE_ARGUMENTS, all_biases
 from gpt2_wgpu.sampling_parameters import (
     COMMON_PARAMETERS,
     RULE_PARAMETERS,
-    SEED,
     TEMPERATURE,
     TOP_K,
 )
@@ -186,7 +182,8 @@ class Sampler:
         """Return the next token of each row of ``probabilities`` [B, V], as integers [B].
 
         V is the number of tokens that can be chosen. This default makes the choice of the GPU
-        in Python, for subclasses and for `__call__`.
+        in Python, for subclasses and for `__call__`. It has no logits: where different ones have
+        equal probabilities, as at temperatures far above the logits, the lower id ranks first.
         """
         rows = probabilities.tolist()
         options = self.next_options()
@@ -271,58 +268,6 @@ class Sampler:
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
         return f"{type(self).__name__}({arguments})"
-
-
-class SeededSampler(Sampler):
-    """Base class of the random samplers.
-
-    As in KerasHub, consecutive generations differ, and a new sampler with the same seed repeats
-    the sequence.
-
-    Args:
-        temperature: see `Sampler`.
-        seed: integer from 0 to 2^64 - 1; None takes one from the system.
-        **others: see `Sampler`.
-    """
-
-    def __init__(self, temperature: float = 1.0, seed: int | None = None, **others: Any) -> None:
-        super().__init__(temperature, **others)
-        self.seed = None if seed is None else int(SEED.range.check("seed", seed))
-        self._start = secrets.randbits(64) if self.seed is None else self.seed
-        self._drawn = 0
-        self._lock = threading.Lock()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_lock"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._lock = threading.Lock()
-
-    def reseeded(self, seed: int) -> Self:
-        """Return a copy at the start of the sequence of ``seed``."""
-        copied = copy.copy(self)
-        copied.seed = copied._start = int(SEED.range.check("seed", seed))
-        copied._drawn = 0
-        return copied
-
-    def next_seed(self) -> int:
-        """Return the next 64-bit seed of this sampler's sequence."""
-        with self._lock:
-            self._drawn += 1
-            return _splitmix64(self._start + self._drawn * 0x9E3779B97F4A7C15)
-
-    def get_config(self) -> dict[str, Any]:
-        """See `Sampler.get_config`."""
-        return {**super().get_config(), "seed": self.seed}
-
-
-def _splitmix64(state: int) -> int:
-    """Output function of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014)."""
-    z = state & 0xFFFFFFFFFFFFFFFF
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-    return z ^ (z >> 31)
 
 
 def _penalties(values: dict[str, float]) -> Penalties:

@@ -13,7 +13,8 @@ from gpt2_wgpu.nn import SamplingOptions, TokenRules
 from gpt2_wgpu.samplers.drawing import draw_token
 from gpt2_wgpu.samplers.python_sampling import awaited, rows_of_prompt
 from gpt2_wgpu.samplers.registry import get, serialize
-from gpt2_wgpu.samplers.sampler import Sampler, SeededSampler, runs_in_python, runs_its_own_loop
+from gpt2_wgpu.samplers.sampler import Sampler, runs_in_python, runs_its_own_loop
+from gpt2_wgpu.samplers.seeded_sampler import SeededSampler
 from gpt2_wgpu.sampling_parameters import MAX_DRAFT, SEED
 from gpt2_wgpu.tensors import Tensor, tidy
 from gpt2_wgpu.text.token_arrays import as_array, rows_of_mask

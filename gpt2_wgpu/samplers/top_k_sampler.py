@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gpt2_wgpu.nn import SamplingOptions
-from gpt2_wgpu.samplers.sampler import K, SeededSampler
+from gpt2_wgpu.samplers.sampler import K
+from gpt2_wgpu.samplers.seeded_sampler import SeededSampler
 
 
 class TopKSampler(SeededSampler):

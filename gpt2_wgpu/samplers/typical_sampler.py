@@ -26,4 +26,4 @@ class TypicalSampler(RandomSampler):
 
     def get_config(self) -> dict[str, Any]:
         """See `Sampler.get_config`."""
-        return {"typical_p": self.typical_p, **super().get_config()}
+        return {"typical_p": float(self.common()["typical_p"]), **super().get_config()}

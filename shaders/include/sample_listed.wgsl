@@ -1,6 +1,7 @@
 // Top-k, top-p, min-p and the draw over a short list of tokens, read from few chunks of the logits:
-// what sample_narrow.wgsl and sample_draw.wgsl do over all. For a top_k of at most LISTED / 2, or
-// without it for a nucleus (sample_nucleus.wgsl), or a min-p, that leave few tokens.
+// what sample_narrow.wgsl and sample_draw.wgsl do over all. For a top_k of at most the number of
+// chunks (and of LISTED / 2), or without it for a nucleus (sample_nucleus.wgsl), or a min-p, that
+// leave few tokens; not with typical_p.
 //
 // Provides: lists_top_k, draw_listed
 // Needs:    ALL_LOGITS, BINS, CHUNK, LISTED, ONE, Options, WORKGROUP, begin_list, bin_exceeding,

@@ -187,9 +187,12 @@ def test_what_does_not_fit_the_context_is_refused(device):
         {"dtypes": ()},
         {"dtypes": ("f8",)},
         {"cache_dtype": "q8"},
+        {"model": "fairytales"},
+        {"batches": 3},
+        {"dtypes": "float16"},
     ],
     ids=str,
 )
 def test_a_plan_without_sense_is_refused(wrong):
     with pytest.raises(InvalidArgumentError):
-        Plan(TALES, **wrong)
+        Plan(**{"model": TALES, **wrong})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import json
 from typing import Any
 
 import numpy as np
@@ -68,6 +70,26 @@ def test_a_seed_repeats_the_series_and_a_series_does_not_repeat():
     drawn = series[0] + [other.next_options().seed for _ in range(50)]
     assert len(set(drawn)) == 100
     assert all(0 <= seed < 2**64 for seed in drawn)
+
+
+def test_an_assigned_seed_begins_its_series():
+    sampler = samplers.RandomSampler(seed=1)
+    first = sampler.next_seed()
+    sampler.seed = 5
+    assert sampler.next_seed() == samplers.RandomSampler(seed=5).next_seed() != first
+    assert sampler.get_config()["seed"] == copy.copy(sampler).seed == 5
+    with pytest.raises(InvalidArgumentError, match="seed must be an integer >= 0"):
+        sampler.seed = -1
+    sampler.seed = None
+    assert sampler.next_seed() != samplers.RandomSampler().next_seed()
+
+
+@pytest.mark.parametrize("kind", [samplers.MinPSampler, samplers.TypicalSampler])
+@pytest.mark.parametrize("value", [0, 1, 0.5])
+def test_a_config_of_numpy_scalars_is_json(kind, value):
+    value = value or (kind is samplers.TypicalSampler) / 4
+    text = json.dumps(kind(np.float32(value)).get_config())
+    assert kind.from_config(json.loads(text)).get_config() == kind(value).get_config()
 
 
 def test_without_a_seed_each_sampler_differs():
