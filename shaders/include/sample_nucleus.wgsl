@@ -191,4 +191,5 @@ fn share_list(count: u32, thread: u32) {
   workgroupBarrier();
   let team = WORKGROUP / GATHERING;
   if (thread % team == 0u) { share_mass += atomicLoad(&bin_count[thread / team]); }
+  workgroupBarrier(); // bin_count has been read
 }
