@@ -182,7 +182,7 @@ def note_what_is_ignored(
     if not (search or settings["temperature"] == 0):
         return True
     used = {*HISTORY_PARAMETERS} if search else {*COMMON_PARAMETERS}
-    if args.penalty_alpha is not None or "penalty_alpha" in settings:
+    if (args.penalty_alpha is not None or "penalty_alpha" in settings) and args.top_k != 0:
         used.add(TOP_K)
     unused = [each for each in SAMPLER_PARAMETERS if each not in used]
     ignored = [each.flags[0] for each in unused if getattr(args, each.name) is not None]

@@ -89,6 +89,8 @@ def sampler_of_call(
     check_processors(processors, chosen)
     if seed is None:
         return chosen, None
+    if hasattr(seed, "tolist"):  # an array, such as NumPy's
+        seed = seed.tolist()
     for each in seed if isinstance(seed, list | tuple | range) else [seed]:
         SEED.range.check("seed", each)  # greedy search ignores a seed, but not a wrong one
     if isinstance(seed, list | tuple | range):

@@ -54,6 +54,10 @@ def test_a_warning_is_one_line(engine: FakeEngine, capsys: Captured) -> None:
         (["--beams", "2", "--repeat-penalty", "1.2", "--min-length", "3"], ""),
         (["--penalty-alpha", "0.6", "--top-k", "4"], ""),
         (
+            ["--penalty-alpha", "0.6", "--top-k", "0"],
+            "--top-k has no effect with --penalty-alpha",
+        ),
+        (
             ["--penalty-alpha", "0.6", "--repeat-penalty", "2", "--top-p", "0.5", "--greedy"],
             "--top-p and --greedy have no effect with --penalty-alpha",
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from array import array
 from typing import Any
 
 import pytest
@@ -73,6 +74,7 @@ def test_seeds_of_rows(lm):
     lm.compile("top_k")
     texts = lm.generate(["Once", "The king"], 8, seed=[3, 4])
     assert texts == [lm.generate("Once", 8, seed=3), lm.generate("The king", 8, seed=4)]
+    assert lm.generate(["Once", "The king"], 8, seed=array("Q", [3, 4])) == texts
     greedy = lm.generate(["Once"], 8, sampler="greedy", seed=[3])
     assert greedy == [lm.generate("Once", 8, sampler="greedy")]
     with pytest.raises(InvalidArgumentError, match="seed has 1 entries for 2 rows"):
