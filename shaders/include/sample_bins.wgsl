@@ -4,7 +4,7 @@
 // Provides: BINS, bin_mass, bin_count, clear_bins, bin_exceeding
 // Needs:    WORKGROUP, found, running_sum
 
-const BINS: u32 = 256u;
+const BINS: u32 = 256u; // one for each value of eight bits: sample_narrow.wgsl
 
 var<workgroup> bin_mass: array<atomic<u32>, BINS>;
 var<workgroup> bin_count: array<atomic<u32>, BINS>;

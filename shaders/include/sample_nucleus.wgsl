@@ -12,11 +12,11 @@
 //           list_token, log_masses, masses_of, mass_scale, own, rank, running_sum, running_total,
 //           share_is_known, share_mass, share_of, params.candidates
 
-const STEPS: u32 = 16u;      // between the depths of the sums, each of 1.0 in the first pass
-const DIVISIONS: u32 = 3u;   // most attempts to find the cut
-const COMPARED: f32 = 256.0; // tokens to list around the predicted cut
+const STEPS: u32 = 16u; // between the depths of the sums, each of 1.0 in the first pass
+const ATTEMPTS: u32 = 3u; // to find the cut
+const LISTED_AROUND: f32 = 256.0; // tokens to list around the predicted cut
 
-struct Nucleus {
+struct Prediction {
   top: f32,    // the cut is probably between these depths
   bottom: f32,
   least: f32,  // tokens above the step that has the cut, and in it, at least; up to rounding
@@ -24,7 +24,7 @@ struct Nucleus {
   above: f32,  // mass above it
 }
 
-var<workgroup> nucleus: Nucleus;
+var<workgroup> prediction: Prediction;
 var<private> first_depth: f32 = 0.0;
 var<private> depth_step: f32 = 1.0;
 // Of this thread's tokens the sums of exp(log_p) above the ends of steps 1 to 16.
@@ -58,7 +58,7 @@ fn add_sums(i: u32, sums: vec4<f32>) {
   atomicAdd(&bin_mass[i + 3u], masses.w);
 }
 
-// Where `budget`, a mass, is exceeded, into `nucleus`. Every thread must call, after
+// Where `budget`, a mass, is exceeded, into `prediction`. Every thread must call, after
 // set_mass_scale.
 fn find_nucleus(budget: u32, thread: u32) {
   if (thread < STEPS) { atomicStore(&bin_mass[thread], 0u); }
@@ -78,11 +78,12 @@ fn sum_above(i: u32) -> f32 { return f32(atomicLoad(&bin_mass[min(i, STEPS - 1u)
 // Tokens with the probability at `depth` that together have `mass`.
 fn tokens_of(mass: f32, depth: f32) -> f32 { return mass / (exp(-depth) * mass_scale); }
 
+// From the sums above the ends of the steps, in bin_mass. One thread calls.
 fn predict_cut(budget: f32) {
   // The first step whose end has more than the budget above it, or the one after all; mass above
   // the starts of the step before (of the first step: 0), of it and of the next one, and above the
   // end of that.
-  var sums = vec4<f32>(nucleus.above, nucleus.above, sum_above(0u), sum_above(1u));
+  var sums = vec4<f32>(prediction.above, prediction.above, sum_above(0u), sum_above(1u));
   var depth = first_depth;
   var least = tokens_of(sums.z, depth);
   for (var i = 0u; i < STEPS && sums.z <= budget; i++) {
@@ -101,21 +102,21 @@ fn predict_cut(budget: f32) {
   }
   let in_step = sums.z - sums.y;
   let slope = max(d1 + (t + 0.5) * d2 + (0.5 * t * t - 1.0 / 6.0) * d3, 0.1 * in_step);
-  nucleus = Nucleus(depth, depth + depth_step, least, depth, sums.y);
-  if (tokens_of(in_step, depth + 0.5 * depth_step) > COMPARED) {
+  prediction = Prediction(depth, depth + depth_step, least, depth, sums.y);
+  if (tokens_of(in_step, depth + 0.5 * depth_step) > LISTED_AROUND) {
     let cut = depth + t * depth_step;
-    let reach = 0.5 * COMPARED / tokens_of(slope / depth_step, cut);
-    nucleus.top = cut - reach;
-    nucleus.bottom = cut + reach;
+    let reach = 0.5 * LISTED_AROUND / tokens_of(slope / depth_step, cut);
+    prediction.top = cut - reach;
+    prediction.bottom = cut + reach;
   }
 }
 
 // A rank that all tokens of the nucleus probably reach.
 fn nucleus_bound() -> u32 {
-  return rank(max(highest - nucleus.bottom * own.temperature, LOWEST));
+  return rank(max(highest - prediction.bottom * own.temperature, LOWEST));
 }
 
-fn nucleus_is_short() -> bool { return nucleus.least <= f32(LISTED); }
+fn nucleus_is_short() -> bool { return prediction.least <= f32(LISTED); }
 
 // Sum above the 16 parts of the step at `depth`, and find the cut there. Every thread must call.
 fn divide_step(depth: f32, budget: u32, thread: u32) {
@@ -135,7 +136,7 @@ fn divide_step(depth: f32, budget: u32, thread: u32) {
 
 // The tokens between the depths at.top and at.bottom into the list; the mass above them into
 // share_mass and, of all threads, mass_above -> how many they are. Every thread must call.
-fn list_depths(at: Nucleus, thread: u32) -> u32 {
+fn list_depths(at: Prediction, thread: u32) -> u32 {
   begin_list(thread);
   let share = share_of(0u, params.candidates, thread);
   share_mass = 0u;
@@ -161,8 +162,8 @@ fn list_depths(at: Nucleus, thread: u32) -> u32 {
 fn narrow_nucleus(budget: u32, thread: u32) -> bool {
   let floor = vec2<u32>(floor_high, floor_low);
   share_is_known = false;
-  for (var division = 1u; ; division++) {
-    let at = workgroupUniformLoad(&nucleus);
+  for (var attempt = 1u; ; attempt++) {
+    let at = workgroupUniformLoad(&prediction);
     if (at.step >= f32(STEPS)) { break; }
     let count = list_depths(at, thread);
     let range = vec2<f32>(at.top, at.bottom);
@@ -171,7 +172,7 @@ fn narrow_nucleus(budget: u32, thread: u32) -> bool {
       share_list(count, thread);
       return true;
     }
-    if (division == DIVISIONS) { break; }
+    if (attempt == ATTEMPTS) { break; }
     divide_step(at.step, budget, thread);
   }
   return false;

@@ -60,7 +60,7 @@ def test_a_nucleus_of_few_tokens_is_listed(device, tmp_path, top_p):
         np.testing.assert_array_equal(sampled(device, logits, options)["token"], expected)
 
 
-LAST_ATTEMPT = "if (division == DIVISIONS) { break; }"
+LAST_ATTEMPT = "if (attempt == ATTEMPTS) { break; }"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_the_cut_is_where_it_is_predicted(device, tmp_path, kind, top_p, attempt
     expected = sampled(device, logits, options)["token"]
 
     def with_attempts(count):
-        stop = f"if (division == {count}u) {{ return true; }}"
+        stop = f"if (attempt == {count}u) {{ return true; }}"
         folder = tmp_path / str(count)
         with doctored(device, folder, "include/sample_nucleus.wgsl", LAST_ATTEMPT, stop):
             return sampled(device, logits, options)["token"]
