@@ -26,6 +26,14 @@ new PerformanceObserver((list) => {
 }).observe({ type: "layout-shift", buffered: true });
 """
 
+# The page draws 1, 2, 3, ... as the seeds of its texts: a test sees the same texts in each run.
+_SEEDS = """
+let seed = 0;
+const random = crypto.getRandomValues.bind(crypto);
+crypto.getRandomValues = (array) =>
+  array instanceof Uint32Array && array.length === 1 ? array.fill(++seed) : random(array);
+"""
+
 
 def longest_task(page: Page, work: Callable[[], object]) -> float:
     """Milliseconds of the page's longest task during `work`, scripts and layout, in CPU time.
@@ -61,6 +69,7 @@ class Visit:
         self.still = True  # False: the test itself makes the layout move
         self.problems: list[str] = []  # errors on the browser's console, uncaught exceptions
         context.add_init_script(_RECORD)
+        context.add_init_script(f"{{{_SEEDS}}}")
         context.add_init_script(f"globalThis.fake = {json.dumps(fake or {})}; {script}")
         self.url = url
         self.page = self.open(url)
