@@ -18,6 +18,7 @@ from gpt2_wgpu.errors import OutOfGPUMemoryError
 from gpt2_wgpu.models import decoding, kept_runs
 from gpt2_wgpu.webgpu import backends
 from tests.memory import tiny
+from tests.models.pacing import FULL_SUBMITS
 
 pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.native("counts calls of wgpu-native")]
 
@@ -39,6 +40,7 @@ def fresh(lm, device):
 @pytest.fixture
 def made(device, monkeypatch):
     """Counts what wgpu is asked to make, by name."""
+    monkeypatch.setattr(*FULL_SUBMITS)
     counts = Counter()
 
     def counted(name, method):
@@ -133,8 +135,7 @@ def test_steps_of_fewer_rows_are_kept_and_take_no_workspace(fresh, made):
     assert made["create_bind_group"] == 0  # (a read-back in flight at the end is not pooled)
 
 
-def test_the_embedded_model_needs_a_fraction_of_the_calls(device, made, monkeypatch):
-    monkeypatch.setattr("gpt2_wgpu.models.pace.STEP_SECONDS", 1e9)  # a busy machine submits as much
+def test_the_embedded_model_needs_a_fraction_of_the_calls(device, made):
     with gw.GPT2CausalLM.from_preset("fairytales", dtype="float16") as lm:
         lm.compile("greedy")
         texts = []
