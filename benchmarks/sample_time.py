@@ -1,10 +1,10 @@
 """Time of `sample`, the kernel that chooses a token, with its readback, by sampler and logits.
 
-    python benchmarks/sample_time.py [-r 80]
+    python benchmarks/sample_time.py [-r 80] [-v 50257]
 
-50,257 logits of one row: -1.5 ln(rank), much like those of a text, and normal ones with standard
-deviations of 3, 2 and 1. Each token is first compared with the choice in Python. The calls of all
-cases take turns; the lower quartile of each is printed, in milliseconds.
+The logits of one row, 50,257 of them: -1.5 ln(rank), much like those of a text, and normal ones
+with standard deviations of 3, 2 and 1. Each token is first compared with the choice in Python. The
+calls of all cases take turns; the lower quartile of each is printed, in milliseconds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from gpt2_wgpu.nn import History, SamplingOptions, SamplingState, sample
 from gpt2_wgpu.nn.sampling import CHUNK
 from gpt2_wgpu.samplers.drawing import draw_token
 
-VOCABULARY = 50_257
 OPTIONS = {
     "greedy": SamplingOptions(temperature=0),
     "top-k 40": SamplingOptions(top_k=40, seed=1),
@@ -36,8 +35,8 @@ SIZES = (10, 60, 100, 200, 300, 400, 500)  # tokens that are kept, of the logits
 Logits = NDArray[np.float32]
 
 
-def text_logits(rng: np.random.Generator) -> Logits:
-    return (-1.5 * np.log(1 + rng.permutation(VOCABULARY))).astype(np.float32)
+def text_logits(rng: np.random.Generator, vocabulary: int) -> Logits:
+    return (-1.5 * np.log(1 + rng.permutation(vocabulary))).astype(np.float32)
 
 
 def probabilities_of(logits: Logits) -> NDArray[np.float64]:
@@ -67,7 +66,7 @@ def case(logits: Logits, options: SamplingOptions) -> Callable[[], float]:
     """A call, which returns its seconds; SystemExit if its token is not the one of Python."""
     values, maxima = gw.tensor(logits[None]), chunk_maxima(logits)
     history = History([1], 1)
-    state = SamplingState.create(values.device, [history], [2**30], options, [], VOCABULARY)
+    state = SamplingState.create(values.device, [history], [2**30], options, [], len(logits))
 
     def run() -> float:
         storage = state.maxima_and_counts.storage
@@ -89,10 +88,12 @@ def case(logits: Logits, options: SamplingOptions) -> Callable[[], float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("-r", "--rounds", type=int, default=80)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("-v", "--vocabulary", type=int, default=50_257)
+    args = parser.parse_args()
+    rounds, vocabulary = args.rounds, args.vocabulary
     rng = np.random.default_rng(0)
-    logits = {"text": text_logits(rng)} | {
-        f"SD {deviation}": (rng.standard_normal(VOCABULARY) * deviation).astype(np.float32)
+    logits = {"text": text_logits(rng, vocabulary)} | {
+        f"SD {deviation}": (rng.standard_normal(vocabulary) * deviation).astype(np.float32)
         for deviation in (3, 2, 1)
     }
     cases = {

@@ -15,7 +15,6 @@
 
 struct Params {
   rows: u32,
-  candidates: u32,
   maxima_and_counts_width: u32,
   options_width: u32,
 }
@@ -30,7 +29,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   if (row >= params.rows || finished[row] != 0u) { return; }
   let first = row * params.maxima_and_counts_width;
   var highest = 0u;
-  for (var i = 0u; i < chunks_of(params.candidates); i++) {
+  for (var i = 0u; i < chunks_of(options_of(row).candidates); i++) {
     highest = max(highest, maxima_and_counts[first + i]);
     maxima_and_counts[first + i] = 0u;
   }

@@ -21,6 +21,8 @@
 // sample_typical.wgsl) and a draw from what they leave (sample_draw.wgsl). All logits are read once
 // with a short list, or without cuts; two, four or six times for a nucleus of many tokens. A search
 // (many equal logits, a large top_k, typical_p) reads them once for each digit, up to eight times.
+// No condition depends on uniform values alone (hence Options.candidates): Mesa 22.3's llvmpipe
+// would insert them as constants, and compile the kernel again for each dispatch.
 // Words of all of them: the depth of a token is the distance of its log-probability from the
 // largest, its mass its probability as an integer; the floor is the lowest rank that is kept.
 
@@ -42,8 +44,7 @@ override WORKGROUP: u32 = 256u;
 //!include "advance_row.wgsl"
 
 struct Params {
-  candidates: u32, // the first ids, which may be chosen
-  stride: u32,     // logits of a row
+  stride: u32, // logits of a row
   maxima_and_counts_width: u32,
   options_width: u32,
 }
@@ -84,7 +85,7 @@ fn choose(row: u32, thread: u32) {
     }
     narrow(by, most, thread);
   }
-  draw(random, thread);
+  draw(random, uniform_options.candidates, thread);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -107,7 +108,7 @@ fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) gro
   if (options_of(row).greedy == 0u) { choose(row, thread); }
   workgroupBarrier();
   if (thread == 0u) { advance(row, sampled_token); }
-  for (var i = thread; i < chunks_of(params.candidates); i += WORKGROUP) {
+  for (var i = thread; i < chunks_of(own.candidates); i += WORKGROUP) {
     maxima_and_counts[row * params.maxima_and_counts_width + i] = 0u; // for the next step
   }
 }

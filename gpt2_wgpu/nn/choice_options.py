@@ -49,20 +49,24 @@ class SamplingOptions:
     typical_p: float = 1.0
     rules: TokenRules = NO_RULES
 
-    def pack(self, stop_token_ids: Sequence[int]) -> memoryview:
-        """Return the bytes of ``Options`` in shaders/sample.wgsl."""
+    def pack(self, stop_token_ids: Sequence[int], candidates: int) -> memoryview:
+        """Return the bytes of ``Options`` in shaders/include/advance_row.wgsl.
+
+        ``candidates``: ids below this may be chosen.
+        """
         greedy = self.temperature < 1e-30  # not representable in f32
         reach = -self.temperature * math.log(self.min_p) if self.min_p else _ALL_LOGITS
         stops = list(stop_token_ids) or [0]  # arrays in WGSL cannot be empty
         return memoryview(
             struct.pack(
-                f"<ffffIII{len(stops)}I",
+                f"<ffffIIII{len(stops)}I",
                 1.0 if greedy else self.temperature,
                 self.top_p,
                 reach,
                 self.typical_p,
                 self.top_k,
                 greedy,
+                candidates,
                 len(stop_token_ids),
                 *stops,
             )

@@ -22,7 +22,7 @@ OF_PROMPT = 1 << 31  # flag in a token's count: in the prompt
 EXCLUDED = 1 << 30  # flag in a token's count: never chosen
 PASSES = 25  # max passes over the vocabulary, including the overhead of a pass
 RECENT = 16  # newest tokens stored per row, the max number of new tokens per submit
-_OWN_OPTIONS = 8  # words of the options of a row without stop tokens
+_OWN_OPTIONS = 9  # words of the options of a row without stop tokens
 LIVE, STOPPED, FULL, NOT_FINITE, ALL_EXCLUDED = range(5)  # values of ``finished``
 
 
@@ -99,7 +99,8 @@ class SamplingState:
             words |= _rule_words(rows, rules, stop_token_ids, length or longest)
         tensors: dict[str, Tensor | None] = dict.fromkeys(("rules", "texts", "bias", "odds"))
         if own_options:
-            words["options"] = _words(list(options.pack(())) * len(rows), len(rows), _OWN_OPTIONS)
+            own = list(options.pack((), candidates))
+            words["options"] = _words(own * len(rows), len(rows), _OWN_OPTIONS)
         if odds_width:
             words["odds"] = _words([0] * odds_width * len(rows), len(rows), odds_width)
         for name, values in words.items():
@@ -232,7 +233,7 @@ def _words_of(
         "recent": _words([0] * RECENT * count, count, RECENT),
         "row_params": _words(row_params, count, 4),
         "maxima_and_counts": _words(notes, count, len(notes) // count),
-        "options": options.pack(stop_token_ids),
+        "options": options.pack(stop_token_ids, candidates),
     }
 
 
@@ -384,4 +385,7 @@ def _params(state: SamplingState) -> dict[str, int]:
 
 def _advance_params(state: SamplingState) -> dict[str, int]:
     """Return the parameters of advance_row.wgsl."""
-    return {**_params(state), "options_width": _OWN_OPTIONS if state.own_options else 0}
+    return {
+        "maxima_and_counts_width": state.maxima_and_counts.shape[1],
+        "options_width": _OWN_OPTIONS if state.own_options else 0,
+    }

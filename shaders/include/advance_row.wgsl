@@ -2,8 +2,8 @@
 //
 // Provides: Options, RowParams, options, options_of, row_params, token, position, finished, recent,
 //           advance
-// Needs:    chunks_of, count_at, maxima_and_counts, params.candidates,
-//           params.maxima_and_counts_width, params.options_width
+// Needs:    chunks_of, count_at, maxima_and_counts, params.maxima_and_counts_width,
+//           params.options_width
 
 struct Options {
   temperature: f32,
@@ -12,9 +12,10 @@ struct Options {
   typical_p: f32,
   top_k: u32, // 0: all
   greedy: u32,
+  candidates: u32, // the first ids, which may be chosen
   num_stops: u32,
 }
-const STOPS: u32 = 7u; // words before the stop tokens
+const STOPS: u32 = 8u; // words before the stop tokens
 struct RowParams {
   limit: u32, // total length at which the row is full
   stream: u32, // with the seed: the key of its random numbers
@@ -34,6 +35,7 @@ fn options_of(row: u32) -> Options {
   return Options(
     bitcast<f32>(options[i]), bitcast<f32>(options[i + 1u]), bitcast<f32>(options[i + 2u]),
     bitcast<f32>(options[i + 3u]), options[i + 4u], options[i + 5u], options[i + 6u],
+    options[i + 7u],
   );
 }
 
@@ -43,9 +45,10 @@ fn advance(row: u32, chosen: u32) {
   position[row] = place;
   token[row] = chosen;
   recent[row * 16u + place % 16u] = chosen;
-  if (params.maxima_and_counts_width > chunks_of(params.candidates)) { // has counts
+  let candidates = options_of(row).candidates;
+  if (params.maxima_and_counts_width > chunks_of(candidates)) { // has counts
     let counts = row * params.maxima_and_counts_width;
-    maxima_and_counts[counts + count_at(chosen, params.candidates)] += 1u;
+    maxima_and_counts[counts + count_at(chosen, candidates)] += 1u;
   }
   if (place + 1u >= row_params[row].limit) { finished[row] = 2u; }
   let stops = row * params.options_width + STOPS;

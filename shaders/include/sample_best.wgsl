@@ -2,7 +2,7 @@
 // (maxima_and_counts.wgsl), then within that chunk.
 //
 // Provides: best_rank, best_index, find_best
-// Needs:    CHUNK, WORKGROUP, chunks_of, maxima_and_counts, rank_high, params.candidates,
+// Needs:    CHUNK, WORKGROUP, chunks_of, maxima_and_counts, own, rank_high,
 //           params.maxima_and_counts_width
 
 var<workgroup> best_rank: array<u32, WORKGROUP>;
@@ -29,7 +29,7 @@ fn first_of_highest(rank: u32, index: u32, thread: u32) {
 
 // Rank and index of the largest logit: into best_rank[0] and best_index[0].
 fn find_best(row: u32, thread: u32) {
-  let chunks = chunks_of(params.candidates);
+  let chunks = chunks_of(own.candidates);
   var highest_rank = 0u;
   var index = chunks;
   for (var i = thread; i < chunks; i += WORKGROUP) {
@@ -39,11 +39,11 @@ fn find_best(row: u32, thread: u32) {
   first_of_highest(highest_rank, index, thread);
   let begin = best_index[0] * CHUNK;
   highest_rank = 0u;
-  index = params.candidates;
+  index = own.candidates;
   workgroupBarrier(); // all threads have read
-  for (var i = begin + thread; i < min(begin + CHUNK, params.candidates); i += WORKGROUP) {
-    let own = rank_high(i);
-    if (own > highest_rank) { highest_rank = own; index = i; }
+  for (var i = begin + thread; i < min(begin + CHUNK, own.candidates); i += WORKGROUP) {
+    let high = rank_high(i);
+    if (high > highest_rank) { highest_rank = high; index = i; }
   }
   first_of_highest(highest_rank, index, thread);
 }

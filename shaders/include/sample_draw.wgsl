@@ -3,7 +3,7 @@
 //
 // Provides: draw
 // Needs:    WORKGROUP, found, kept, mass, multiply_high, rank_high, running, running_sum,
-//           running_total, sampled_token, share_is_known, share_mass, share_of, params.candidates
+//           running_total, sampled_token, share_is_known, share_mass, share_of
 //
 // Threads form 16 teams, each of which reads neighbouring logits and sums a part of the vocabulary;
 // the part that has the token is divided in turn, until each token has a thread. The first sums are
@@ -11,15 +11,15 @@
 
 // A kept token with probability proportional to its mass, into `sampled_token`. Every thread must
 // call.
-fn draw(random: u32, thread: u32) {
+fn draw(random: u32, candidates: u32, thread: u32) {
   var begin = 0u;
-  var size = params.candidates;
+  var size = candidates;
   var goal = 0u; // less the mass before `begin`
   loop {
     let last = size <= WORKGROUP;
     let share = share_of(begin, size, thread);
     var own = 0u;
-    if (share_is_known && size == params.candidates && !last) {
+    if (share_is_known && size == candidates && !last) {
       own = share_mass;
     } else {
       for (var i = share.begin; i < share.end; i += share.step) {
@@ -29,7 +29,7 @@ fn draw(random: u32, thread: u32) {
     if (thread == 0u) { found = vec4<u32>(0u); }
     let sum = running_sum(own, thread);
     let total = running_total();
-    if (size == params.candidates) { goal = multiply_high(random, total); }
+    if (size == candidates) { goal = multiply_high(random, total); }
     goal = min(goal, max(total, 1u) - 1u); // a share's mass may be off by rounding
     if (sum - own <= goal && goal < sum) { // in one thread
       let leader = thread - thread % share.step;

@@ -7,9 +7,8 @@
 // Needs:    ALL_LOGITS, BINS, CHUNK, LISTED, ONE, Options, WORKGROUP, begin_list, bin_exceeding,
 //           bin_mass, chunks_of, clear_bins, cut_list, end_list, first, floor_high, found, highest,
 //           kept, list_index, list_mass, list_rank, list_token, listed, logits, maxima_and_counts,
-//           multiply_high, nucleus_bound, nucleus_is_short, options_of, rank, running_sum,
-//           running_total, sampled_token, unrank, params.candidates,
-//           params.maxima_and_counts_width
+//           multiply_high, nucleus_bound, nucleus_is_short, options_of, own, rank, running_sum,
+//           running_total, sampled_token, unrank, params.maxima_and_counts_width
 //
 // All tokens that may be kept have at least the rank of a bound, so only chunks whose maximum
 // reaches it are read. Of top-k it is the k-th highest of the chunks' maxima: k chunks have a logit
@@ -19,23 +18,23 @@ var<workgroup> list_chunk: array<u32, LISTED / 2u>;
 
 // Whether the tokens of the top-k are listed.
 fn lists_top_k(options: Options) -> bool {
-  let most = min(chunks_of(params.candidates), LISTED / 2u);
+  let most = min(chunks_of(options.candidates), LISTED / 2u);
   return options.top_k > 0u && options.top_k <= most && options.typical_p >= 1.0;
 }
 
 // The k chunks with the highest maxima, into list_chunk -> the lowest of these maxima. Every thread
 // must call.
 fn find_highest_chunks(k: u32, maxima: u32, thread: u32) -> u32 {
-  let chunks = chunks_of(params.candidates);
+  let chunks = chunks_of(own.candidates);
   for (var i = thread; i < chunks; i += WORKGROUP) {
-    let own = maxima_and_counts[maxima + i];
+    let maximum = maxima_and_counts[maxima + i];
     var before = 0u;
     for (var j = 0u; j < chunks; j++) {
       let other = maxima_and_counts[maxima + j];
-      before += u32(other > own || (other == own && j < i));
+      before += u32(other > maximum || (other == maximum && j < i));
     }
     if (before < k) { list_chunk[before] = i; }
-    if (before == k - 1u) { found = vec4<u32>(own); }
+    if (before == k - 1u) { found = vec4<u32>(maximum); }
   }
   return workgroupUniformLoad(&found).x; // its barriers publish the k chunks, too
 }
@@ -44,7 +43,7 @@ fn find_highest_chunks(k: u32, maxima: u32, thread: u32) -> u32 {
 // must call.
 fn find_chunks_from(bound: u32, maxima: u32, thread: u32) -> u32 {
   begin_list(thread);
-  for (var i = thread; i < chunks_of(params.candidates); i += WORKGROUP) {
+  for (var i = thread; i < chunks_of(own.candidates); i += WORKGROUP) {
     if (maxima_and_counts[maxima + i] < bound) { continue; }
     let place = atomicAdd(&listed, 1u);
     if (place < LISTED / 2u) { list_chunk[place] = i; }
@@ -64,10 +63,10 @@ fn list_tokens_from(bound: u32, chunks: u32, thread: u32) -> u32 {
                                    list_chunk[four.z], list_chunk[four.w]);
     for (var n = thread; n < CHUNK; n += WORKGROUP) {
       let i = starts + n;
-      let at = first + min(i, vec4<u32>(params.candidates - 1u));
+      let at = first + min(i, vec4<u32>(own.candidates - 1u));
       let values = vec4<f32>(logits[at.x], logits[at.y], logits[at.z], logits[at.w]);
       for (var j = 0u; j < 4u; j++) { // four loads are in flight
-        if (c + j < chunks && i[j] < params.candidates && rank(values[j]) >= bound) {
+        if (c + j < chunks && i[j] < own.candidates && rank(values[j]) >= bound) {
           list_token(i[j]);
         }
       }
@@ -123,7 +122,7 @@ fn draw_listed(row: u32, random: u32, thread: u32) -> bool {
 // The first kept token, in index order, at which the running mass exceeds random / 2^32 of all
 // kept mass, into `sampled_token`. Every thread must call.
 fn draw_from_list(random: u32, count: u32, thread: u32) {
-  let part = (params.candidates + BINS - 1u) / BINS; // indices of a bin
+  let part = (own.candidates + BINS - 1u) / BINS; // indices of a bin
   clear_bins(thread);
   var own_mass = 0u;
   for (var n = thread; n < count; n += WORKGROUP) {

@@ -3,8 +3,7 @@
 // Provides: ONE, ALL_LOGITS, Share, share_of, floor_high, floor_low, highest, expected, deviations,
 //           mass_scale, share_mass, share_is_known, log_mass, log_masses, deviation, rank_high,
 //           kept, mass, masses_of, set_mass_scale, drop_below_reach
-// Needs:    GATHERING, LOWEST, WORKGROUP, first, logits, note_depths, own, rank, workgroup_sum,
-//           params.candidates
+// Needs:    GATHERING, LOWEST, WORKGROUP, first, logits, note_depths, own, rank, workgroup_sum
 //
 // mass[i] = round(2^30 * p[i]) with p = softmax(logits / temperature): sums of integers are the
 // same in every order. Only the sum of all p, and without a cut those of a thread's share, are sums
@@ -69,7 +68,7 @@ fn mass(i: u32) -> u32 { return u32(exp(log_mass(i)) * mass_scale + 0.5); }
 
 // Every thread must call, before the first mass. `noting`: also note_depths of all tokens.
 fn set_mass_scale(noting: bool, thread: u32) {
-  let share = share_of(0u, params.candidates, thread);
+  let share = share_of(0u, own.candidates, thread);
   var sum = 0.0;
   for (var i = share.begin; i < share.end; i += 4u * share.step) {
     let four = vec4<u32>(i) + share.step * vec4<u32>(0u, 1u, 2u, 3u);

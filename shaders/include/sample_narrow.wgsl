@@ -4,7 +4,7 @@
 //
 // Provides: BY_COUNT, BY_MASS, BY_DEVIATION, narrow
 // Needs:    WORKGROUP, bin_count, bin_exceeding, bin_mass, clear_bins, deviation, deviations,
-//           floor_high, floor_low, kept, mass, rank_high, share_is_known, params.candidates
+//           floor_high, floor_low, kept, mass, own, rank_high, share_is_known
 
 const BY_COUNT: u32 = 0u;
 const BY_MASS: u32 = 1u;
@@ -20,7 +20,7 @@ fn narrow(by: u32, budget: u32, thread: u32) {
   for (var digit = 0u; digit < digits; digit++) {
     let shift = 24u - 8u * (digit % 4u);
     clear_bins(thread);
-    for (var i = thread; i < params.candidates; i += WORKGROUP) {
+    for (var i = thread; i < own.candidates; i += WORKGROUP) {
       var high = rank_high(i);
       if (!kept(high, i)) { continue; }
       if (by == BY_DEVIATION) { high = ~bitcast<u32>(deviation(i)); }

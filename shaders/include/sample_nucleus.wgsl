@@ -9,8 +9,8 @@
 // Provides: note_depths, find_nucleus, nucleus_bound, nucleus_is_short, narrow_nucleus
 // Needs:    GATHERING, LISTED, LOWEST, WORKGROUP, begin_list, bin_count, bin_mass, cut_list,
 //           end_list, floor_high, floor_low, highest, kept, list_index, list_mass, list_rank,
-//           list_token, log_masses, masses_of, mass_scale, own, rank, running_sum, running_total,
-//           share_is_known, share_mass, share_of, params.candidates
+//           list_token, log_masses, mass_scale, masses_of, own, rank, running_sum, running_total,
+//           share_is_known, share_mass, share_of
 
 const STEPS: u32 = 16u; // between the depths of the sums, each of 1.0 in the first pass
 const ATTEMPTS: u32 = 3u; // to find the cut
@@ -126,7 +126,7 @@ fn divide_step(depth: f32, budget: u32, thread: u32) {
   above_8 = vec4<f32>(0.0);
   above_12 = vec4<f32>(0.0);
   above_16 = vec4<f32>(0.0);
-  let share = share_of(0u, params.candidates, thread);
+  let share = share_of(0u, own.candidates, thread);
   for (var i = share.begin; i < share.end; i += 4u * share.step) {
     let log_p = log_masses(vec4<u32>(i) + share.step * vec4<u32>(0u, 1u, 2u, 3u), share.end);
     note_depths(log_p, exp(log_p));
@@ -138,7 +138,7 @@ fn divide_step(depth: f32, budget: u32, thread: u32) {
 // share_mass and, of all threads, mass_above -> how many they are. Every thread must call.
 fn list_depths(at: Prediction, thread: u32) -> u32 {
   begin_list(thread);
-  let share = share_of(0u, params.candidates, thread);
+  let share = share_of(0u, own.candidates, thread);
   share_mass = 0u;
   for (var i = share.begin; i < share.end; i += 4u * share.step) {
     let log_p = log_masses(vec4<u32>(i) + share.step * vec4<u32>(0u, 1u, 2u, 3u), share.end);
@@ -183,7 +183,7 @@ fn narrow_nucleus(budget: u32, thread: u32) -> bool {
 fn share_list(count: u32, thread: u32) {
   for (var i = thread; i < GATHERING; i += WORKGROUP) { atomicStore(&bin_count[i], 0u); }
   workgroupBarrier();
-  let part = share_of(0u, params.candidates, 0u).end;
+  let part = share_of(0u, own.candidates, 0u).end;
   for (var n = thread; n < count; n += WORKGROUP) {
     if (kept(list_rank[n], list_index[n])) {
       atomicAdd(&bin_count[min(list_index[n] / part, GATHERING - 1u)], list_mass[n]);

@@ -4,7 +4,7 @@
 //
 // Provides: typical_budget
 // Needs:    WORKGROUP, expected, kept, log_mass, mass, own, rank_high, running_sum, running_total,
-//           workgroup_sum, params.candidates
+//           workgroup_sum
 //
 // The entropy is minus the expected log p, so -log p differs from it as log p from its mean.
 
@@ -14,7 +14,7 @@ fn typical_budget(thread: u32) -> u32 {
   var sum = 0.0;
   var weighted = 0.0;
   var own_mass = 0u;
-  for (var i = thread; i < params.candidates; i += WORKGROUP) {
+  for (var i = thread; i < own.candidates; i += WORKGROUP) {
     if (!kept(rank_high(i), i)) { continue; }
     let log_p = log_mass(i);
     sum += exp(log_p);

@@ -58,6 +58,16 @@ def test_only_kernels_for_cpu_adapters_use_subgroups():
     ]
 
 
+def test_uniforms_alone_decide_no_condition_of_sample():
+    """Mesa 22.3's llvmpipe inserts them as constants, and compiles again for each dispatch."""
+    source = re.sub("//[^\n]*", "", pipelines.load_source("sample"))
+    conditions = re.findall(r"\b(?:if|for|while|switch) \(([^{]*)\) \{", source)
+    assert len(conditions) == len(re.findall(r"\b(?:if|for|while|switch)\b", source)) > 50
+    decided = [condition for condition in conditions if "params." in condition]
+    # This one depends on an option, too, which is in a storage buffer.
+    assert decided == ["params.maxima_and_counts_width > chunks_of(candidates)"]
+
+
 class TestIncludes:
     def test_are_pasted_by_variant_and_nest(self, tmp_path):
         write_shader(tmp_path, "main", '// top\n//!include "load_{kind}.wgsl"\nfn main() {}\n')

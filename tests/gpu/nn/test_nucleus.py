@@ -56,7 +56,9 @@ def test_a_nucleus_of_few_tokens_is_listed(device, tmp_path, top_p):
     options = SamplingOptions(top_p=top_p, seed=4)
     expected = sampled(device, logits, options)["token"]
     assert (expected[:, 0] != logits.argmax(-1)).any()  # the token if nothing is drawn
-    with doctored(device, tmp_path, "sample.wgsl", "  draw(random, thread);", ""):
+    with doctored(
+        device, tmp_path, "sample.wgsl", "  draw(random, uniform_options.candidates, thread);", ""
+    ):
         np.testing.assert_array_equal(sampled(device, logits, options)["token"], expected)
 
 

@@ -65,7 +65,7 @@ def test_rows_with_options_of_their_own(device):
             assert [old[i] for i in range(ROWS) if i != 3] == [
                 new[i] for i in range(ROWS) if i != 3
             ]
-        assert state.options.tolist()[3] == options.pack([]).tolist()
+        assert state.options.tolist()[3] == options.pack([], 300).tolist()
         assert state.token.tolist()[3] == [4] and state.position.tolist()[3] == 2
         assert state.row_params.tolist()[3] == [12, 0, 5, 2]
         assert state.finished.tolist() == [gw.nn.FULL] * 3 + [gw.nn.LIVE] + [gw.nn.FULL] * 2
