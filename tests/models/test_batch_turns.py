@@ -18,7 +18,7 @@ from gpt2_wgpu.models.decode_step import DecodeStep
 from gpt2_wgpu.models.prefill import Prefill
 from tests.memory import tiny
 from tests.memory.tiny import packed
-from tests.models.pacing import FULL_SUBMITS
+from tests.models.call_counts import FULL_SUBMITS
 from tests.models.test_continuous_batch import CONTEXT, alone, one, read
 
 pytestmark = pytest.mark.usefixtures("no_leak")

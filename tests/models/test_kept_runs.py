@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
-import sys
 import threading
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -18,11 +16,10 @@ from gpt2_wgpu.errors import OutOfGPUMemoryError
 from gpt2_wgpu.models import decoding, kept_runs
 from gpt2_wgpu.webgpu import backends
 from tests.memory import tiny
-from tests.models.pacing import FULL_SUBMITS
+from tests.models.call_counts import FULL_SUBMITS, python_calls
 
 pytestmark = [pytest.mark.usefixtures("no_leak"), pytest.mark.native("counts calls of wgpu-native")]
 
-PACKAGE = str(Path(gw.__file__).parent)
 PROMPTS = ["Once upon a time", "The wolf of the wood"]
 
 
@@ -65,22 +62,6 @@ def made(device, monkeypatch):
 
     monkeypatch.setattr(backends, "bind_groups", groups)
     return counts
-
-
-def python_calls(function):
-    """Calls of this package's functions."""
-    count = 0
-
-    def profile(frame, event, argument):
-        nonlocal count
-        count += event == "call" and frame.f_code.co_filename.startswith(PACKAGE)
-
-    sys.setprofile(profile)
-    try:
-        function()
-    finally:
-        sys.setprofile(None)
-    return count
 
 
 def ids_of(lm, prompt=(1, 2, 3), length=20):
