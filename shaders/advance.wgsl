@@ -29,7 +29,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   if (row >= params.rows || finished[row] != 0u) { return; }
   let first = row * params.maxima_and_counts_width;
   var highest = 0u;
-  for (var i = 0u; i < chunks_of(options_of(row).candidates); i++) {
+  let chunks = chunks_of(options_of(row).candidates);
+  for (var i = 0u; i < chunks; i++) {
     highest = max(highest, maxima_and_counts[first + i]);
     maxima_and_counts[first + i] = 0u;
   }

@@ -21,10 +21,12 @@
 // sample_typical.wgsl) and a draw from what they leave (sample_draw.wgsl). All logits are read once
 // with a short list, or without cuts; two, four or six times for a nucleus of many tokens. A search
 // (many equal logits, a large top_k, typical_p) reads them once for each digit, up to eight times.
-// No condition depends on uniform values alone (hence Options.candidates): Mesa 22.3's llvmpipe
-// would insert them as constants, and compile the kernel again for each dispatch.
 // Words of all of them: the depth of a token is the distance of its log-probability from the
 // largest, its mass its probability as an integer; the floor is the lowest rank that is kept.
+//
+// Params are only widths of rows, and the number of candidates is an option: where uniform values
+// alone decide a condition, Mesa 22.3's llvmpipe inserts them as constants and compiles the kernel
+// again for each dispatch.
 
 override WORKGROUP: u32 = 256u;
 //!include "reduce.wgsl"

@@ -22,7 +22,7 @@ OF_PROMPT = 1 << 31  # flag in a token's count: in the prompt
 EXCLUDED = 1 << 30  # flag in a token's count: never chosen
 PASSES = 25  # max passes over the vocabulary, including the overhead of a pass
 RECENT = 16  # newest tokens stored per row, the max number of new tokens per submit
-_OWN_OPTIONS = 9  # words of the options of a row without stop tokens
+_OWN_OPTIONS = len(SamplingOptions().pack((), 0))  # words of a row, without stop tokens
 LIVE, STOPPED, FULL, NOT_FINITE, ALL_EXCLUDED = range(5)  # values of ``finished``
 
 
@@ -286,7 +286,11 @@ def exclude_tokens(state: SamplingState) -> None:
             "row_params": state.row_params,
             "maxima_and_counts": state.maxima_and_counts,
         },
-        {**_params(state), "texts_width": state.texts.shape[1]},
+        {
+            "candidates": state.candidates,
+            "maxima_and_counts_width": state.maxima_and_counts.shape[1],
+            "texts_width": state.texts.shape[1],
+        },
     )
 
 
@@ -372,14 +376,6 @@ def _bindings(state: SamplingState) -> dict[str, Tensor]:
         "finished": state.finished,
         "recent": state.recent,
         "maxima_and_counts": state.maxima_and_counts,
-    }
-
-
-def _params(state: SamplingState) -> dict[str, int]:
-    """Return the parameters of the arrays of the state."""
-    return {
-        "candidates": state.candidates,
-        "maxima_and_counts_width": state.maxima_and_counts.shape[1],
     }
 
 

@@ -23,10 +23,12 @@ fn clear_bins(thread: u32) {
 fn bin_exceeding(budget: u32, before: u32, thread: u32) -> vec4<u32> {
   workgroupBarrier();
   let share = BINS / WORKGROUP;
-  var own = 0u;
-  for (var i = thread * share; i < (thread + 1u) * share; i++) { own += atomicLoad(&bin_mass[i]); }
+  var own_sum = 0u;
+  for (var i = thread * share; i < (thread + 1u) * share; i++) {
+    own_sum += atomicLoad(&bin_mass[i]);
+  }
   if (thread == 0u) { found = vec4<u32>(0u); }
-  var sum = before + running_sum(own, thread) - own;
+  var sum = before + running_sum(own_sum, thread) - own_sum;
   for (var i = thread * share; i < (thread + 1u) * share; i++) {
     let next = sum + atomicLoad(&bin_mass[i]);
     if (sum <= budget && budget < next) { // in one thread

@@ -10,7 +10,7 @@
 // those of the threads' shares, where they are known.
 
 // A kept token with probability proportional to its mass, into `sampled_token`. Every thread must
-// call.
+// call. `candidates`: of the row's uniform options, since barriers depend on it.
 fn draw(random: u32, candidates: u32, thread: u32) {
   var begin = 0u;
   var size = candidates;
@@ -18,22 +18,22 @@ fn draw(random: u32, candidates: u32, thread: u32) {
   loop {
     let last = size <= WORKGROUP;
     let share = share_of(begin, size, thread);
-    var own = 0u;
+    var own_mass = 0u;
     if (share_is_known && size == candidates && !last) {
-      own = share_mass;
+      own_mass = share_mass;
     } else {
       for (var i = share.begin; i < share.end; i += share.step) {
-        if (kept(rank_high(i), i)) { own += mass(i); }
+        if (kept(rank_high(i), i)) { own_mass += mass(i); }
       }
     }
     if (thread == 0u) { found = vec4<u32>(0u); }
-    let sum = running_sum(own, thread);
+    let sum = running_sum(own_mass, thread);
     let total = running_total();
     if (size == candidates) { goal = multiply_high(random, total); }
     goal = min(goal, max(total, 1u) - 1u); // a share's mass may be off by rounding
-    if (sum - own <= goal && goal < sum) { // in one thread
+    if (sum - own_mass <= goal && goal < sum) { // in one thread
       let leader = thread - thread % share.step;
-      var before = sum - own;
+      var before = sum - own_mass;
       for (var i = leader; i < thread; i++) { before -= running[i]; }
       let start = share.begin - thread % share.step;
       found = vec4<u32>(start, share.end - start, before, 0u);

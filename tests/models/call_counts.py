@@ -1,4 +1,4 @@
-"""Counts of calls that are the same on a slow machine and on a busy one."""
+"""Counts of calls and submits that are the same on a slow machine and on a busy one."""
 
 from __future__ import annotations
 

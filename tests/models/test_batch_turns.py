@@ -66,7 +66,7 @@ def test_a_call_that_waits_comes_before_later_rows(one):
 
 
 def test_a_call_that_got_the_turn_can_wait_for_a_row_of_the_queue(device, monkeypatch):
-    monkeypatch.setattr(*FULL_SUBMITS)  # else the row has its turn between two of the stream
+    monkeypatch.setattr(*FULL_SUBMITS)  # else the row has a turn during the stream
     lm = tiny.model(device)
 
     async def read_within_a_stream():

@@ -79,19 +79,21 @@ def test_checking_ends_with_compile(checked):
     assert not checks
 
 
-@pytest.mark.parametrize("place", [0, 4, 11])  # those of `sample`, the last, are widths of rows
-def test_a_recording_with_other_parameters_is_found(checked, place):
+# The last is `sample`, whose parameters are widths of rows: they change nothing for one row.
+@pytest.mark.parametrize(("place", "prompts"), [(0, "abc"), (4, "abc"), (11, "abc"), (-1, PROMPTS)])
+def test_a_recording_with_other_parameters_is_found(checked, place, prompts):
     """Its uniform buffer is overwritten where the parameters of one dispatch are."""
     model, _ = checked
-    model.generate("abc", 20, None)
+    model.generate(prompts, 20, None)
     ((_, parts),) = model.kept_runs._runs
     assert parts.resume()
+    place %= len(parts.step.recorded)
     kernel = parts.step.recorded[place].label.kernel
     uniform = list(parts.step._pinned.values())[-1]
     model.device.queue.upload(uniform, 256 * place, bytes(64))
     parts.suspend()
     with pytest.raises(DeviceError, match=rf"dispatch {place} of the step \({kernel}\) gives"):
-        model.generate("abc", 20, None)
+        model.generate(prompts, 20, None)
     assert not model.kept_runs
 
 

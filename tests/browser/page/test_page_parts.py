@@ -180,7 +180,7 @@ def test_a_text_is_continued_taken_back_and_tried_again(visit: Begin) -> None:
     me.wait_for_end()
     assert me.text.startswith(first)
     seeds = [call[2]["seed"] for call in me.calls("stream")]
-    assert seeds[2] != seeds[1]  # (one of 14 seeds gives the same text)
+    assert seeds[2] != seeds[1]
     expect(me("story-label")).to_have_text(f"fairytales, seed {seeds[0]}, {seeds[2]}")
     me("undo").click()
     expect(me("figure-ended")).to_have_text("–")
